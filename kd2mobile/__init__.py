@@ -1,0 +1,16 @@
+"""kd2mobile: distil big image classifiers into tiny ones and prove them on the phone.
+
+`kd2mobile.distill(data="photos/", temperature=4)`, `.label`, `.export`, `.benchmark` and `.predict` are the verbs of
+the command line; each returns a typed result.
+"""
+
+__version__ = "0.1.0"
+__all__ = ["benchmark", "distill", "export", "label", "predict"]
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module 'kd2mobile' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("kd2mobile.pipeline"), name)

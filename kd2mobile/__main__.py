@@ -1,0 +1,6 @@
+"""`python -m kd2mobile`."""
+
+from kd2mobile.cli import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,326 @@
+"""Artifacts: one stage's output folder, in the store under its fingerprint, with the record of how it came to be.
+
+A `Step` is data: the stage, its part of the recipe, its input steps and the function that fills a folder. Its
+fingerprint follows from those alone, so an artifact made on another machine is found by the same recipe here, and
+asking for a step makes only what is missing. A folder is filled beside its place, its record is written last, then it
+is renamed into place: whatever the moment of a crash, nothing half-made is taken for whole, and the next start goes on
+from the files that stand.
+
+The form of a step comes from marin's execution steps and allenai/tango: named, hashed inputs, metadata committed last.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kd2mobile import __version__
+from kd2mobile.errors import ArtifactError
+from kd2mobile.progress import bar, say
+
+RECORD = "record.json"
+PACKAGES = ("keras", "tensorflow", "jax", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
+SLOW_TO_HASH_BYTES = 500_000_000
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a stage is asked to do.
+
+    stage: its name, the first folder under the store; version: raised when the stage's code changes its result.
+    config: JSON-able; everything that can change the result, and nothing else.
+    inputs: the steps whose artifacts it reads, by name.
+    build: fills a folder, given the folders of its inputs, and returns the results for the record. The folder may hold
+    what a killed build left: the build goes on from there.
+    """
+
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, "Step"]
+    build: Callable[[Path, dict[str, Path]], dict[str, Any]] = field(compare=False, repr=False)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The step as JSON: stage, version, config and the specs of its inputs."""
+        inputs = {name: step.spec for name, step in self.inputs.items()}
+        return json.loads(
+            json.dumps({"stage": self.stage, "version": self.version, "config": dict(self.config), "inputs": inputs})
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change when anything that can change the result does."""
+        return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder and its record."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the stage's build returned."""
+        return self.record["results"]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.record["fingerprint"]
+
+
+BuildTogether = Callable[[list[Step], list[Path], dict[str, Path]], list[dict[str, Any]]]
+
+
+class Store:
+    """The folder that holds all artifacts, `<root>/<stage>/<fingerprint>`."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+        self._found: dict[str, Artifact] = {}
+
+    def folder(self, step: Step) -> Path:
+        """Where the step's artifact stands, or would."""
+        return self.root / step.stage / step.fingerprint
+
+    def find(self, step: Step) -> Artifact | None:
+        """The step's artifact if it is there and whole, its files checked against their checksums.
+
+        Damaged files are said and removed, and the folder is handed back to the stage that fills it.
+        """
+        if step.fingerprint not in self._found and (self.folder(step) / RECORD).is_file():
+            artifact = _read(self.folder(step))
+            damaged = _damaged_files(artifact)
+            if damaged:
+                self._reopen(step, damaged)
+            else:
+                self._found[step.fingerprint] = artifact
+        return self._found.get(step.fingerprint)
+
+    def make(self, step: Step) -> Artifact:
+        """The step's artifact: the one in the store, else made now, and before it the inputs that are missing."""
+        return self.make_together([step], lambda steps, folders, inputs: [step.build(folders[0], inputs)])[0]
+
+    def make_together(self, steps: list[Step], build: BuildTogether) -> list[Artifact]:
+        """The artifacts of steps that share their inputs, the missing ones made by one call.
+
+        build: given the missing steps, their folders and the folders of the inputs, fills the folders and returns the
+        results of each. One process at a time makes a step; another one waits. Raises ArtifactError on a full disk.
+        """
+        missing = [step for step in steps if not self.find(step)]
+        for step in steps:
+            if step not in missing:
+                say(f"{step.stage:<8} current   {self.folder(step).as_posix()}")
+        if missing:
+            inputs = {name: self.make(needed).folder for name, needed in missing[0].inputs.items()}
+            with disk_errors(self.root), ExitStack() as locks:
+                for step in missing:
+                    locks.enter_context(self._locked(step))
+                missing = [step for step in missing if not self.find(step)]
+                self._build(missing, build, inputs)
+        return [self._found[step.fingerprint] for step in steps]
+
+    def _build(self, steps: list[Step], build: BuildTogether, inputs: dict[str, Path]) -> None:
+        if not steps:
+            return
+        folders = [self._partial(step) for step in steps]
+        for step, folder in zip(steps, folders, strict=True):
+            why = "going on from what a stopped run left" if folder.exists() else self._why_missing(step)
+            say(f"{step.stage:<8} making    {self.folder(step).as_posix()} ({why})")
+            folder.mkdir(exist_ok=True)
+        start = time.monotonic()
+        results = build(steps, folders, inputs)
+        seconds = (time.monotonic() - start) / len(steps)
+        for step, folder, result in zip(steps, folders, results, strict=True):
+            _commit(folder, self.folder(step), step, result, seconds)
+            self._found[step.fingerprint] = _read(self.folder(step))
+
+    @contextmanager
+    def _locked(self, step: Step) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        (self.root / step.stage).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self._partial(step)}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{step.stage:<8} waiting   another process is making {self.folder(step).as_posix()}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def adopt(self, step: Step, folder: Path) -> Artifact:
+        """The artifact in a folder that the user named, in the place of the step's own.
+
+        Raises ArtifactError if the folder holds no artifact, a damaged one, or the artifact of another recipe: then
+        with the fields that differ.
+        """
+        if not (Path(folder) / RECORD).is_file():
+            raise ArtifactError(folder, f"must hold a {step.stage} artifact", f"no {RECORD}", "Give its folder.")
+        artifact = _read(Path(folder))
+        if artifact.fingerprint != step.fingerprint:
+            stale = "; ".join(differences(step.spec, artifact.record["spec"])) or "another version"
+            raise ArtifactError(
+                folder, f"must be the {step.stage} of this recipe", stale, "Make it again, or use its recipe."
+            )
+        if damaged := _damaged_files(artifact):
+            raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", "Copy it again.")
+        self._found[step.fingerprint] = artifact
+        return artifact
+
+    def _partial(self, step: Step) -> Path:
+        return self.root / step.stage / f".{step.fingerprint}.partial"
+
+    def _why_missing(self, step: Step) -> str:
+        records = [_read(path.parent).record for path in (self.root / step.stage).glob(f"*/{RECORD}")]
+        changes = [differences(step.spec, record["spec"]) for record in records]
+        nearest = min(changes, key=len, default=None)
+        if not nearest:
+            return "none in the store"
+        more = f" and {len(nearest) - 3} more" if len(nearest) > 3 else ""
+        return f"none like it in the store; the nearest differs in {'; '.join(nearest[:3])}{more}"
+
+    def _reopen(self, step: Step, damaged: list[str]) -> None:
+        for name in damaged:
+            damaged_file = (self.folder(step) / name).as_posix()
+            say(f"{step.stage:<8} damaged   {damaged_file}: its checksum differs; it is made again")
+            (self.folder(step) / name).unlink(missing_ok=True)
+        (self.folder(step) / RECORD).unlink()
+        shutil.rmtree(self._partial(step), ignore_errors=True)
+        self.folder(step).rename(self._partial(step))
+
+
+def differences(tree: Any, other: Any, prefix: str = "") -> list[str]:
+    """Where two JSON trees differ, by dotted name, values of the first and of the second.
+
+    >>> differences({"distill": {"temperature": 4.0}}, {"distill": {"temperature": 2.0}})
+    ['distill.temperature: 4.0 here, 2.0 there']
+    """
+    if isinstance(tree, dict) and isinstance(other, dict):
+        if {"config", "inputs"} <= tree.keys() & other.keys():
+            tree, other = _flattened(tree), _flattened(other)
+        names = [*tree, *(name for name in other if name not in tree)]
+        return [d for n in names for d in differences(tree.get(n), other.get(n), f"{prefix}.{n}" if prefix else n)]
+    return [] if tree == other else [f"{prefix}: {tree!r} here, {other!r} there"]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The value as indented JSON, in place of the old file in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into an ArtifactError that says so."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in DISK_FAULTS:
+            raise
+        raise disk_error(root, fault) from fault
+
+
+def disk_error(place: Path, fault: OSError) -> ArtifactError:
+    """What to say of a disk that cannot be written to, with the room that is left."""
+    free = shutil.disk_usage(_existing(Path(place).absolute())).free
+    return ArtifactError(
+        place,
+        "must have room to write",
+        f"{os.strerror(fault.errno).lower()}, {free / 1e6:,.0f} MB free",
+        "Free some space or give another --store; what is finished is kept, and the same command goes on.",
+    )
+
+
+def made_with() -> dict[str, Any]:
+    """The versions that a record names: kd2mobile, Python, the platform and the packages that are installed."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "kd2mobile": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": versions,
+    }
+
+
+def _commit(partial: Path, folder: Path, step: Step, results: dict[str, Any], seconds: float) -> None:
+    files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD)
+    record = {
+        "stage": step.stage,
+        "fingerprint": step.fingerprint,
+        "spec": step.spec,
+        "results": results,
+        "seconds": round(seconds, 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_with": made_with(),
+        "files": {
+            p.relative_to(partial).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files
+        },
+    }
+    write_json(partial / RECORD, record)
+    partial.rename(folder)
+
+
+def _read(folder: Path) -> Artifact:
+    try:
+        return Artifact(folder, json.loads((folder / RECORD).read_text("utf-8")))
+    except (OSError, ValueError) as fault:
+        raise ArtifactError(folder / RECORD, "must be a readable record", fault, f"Remove {folder}.") from fault
+
+
+def _damaged_files(artifact: Artifact) -> list[str]:
+    files = artifact.record["files"]
+    total = sum(known["bytes"] for known in files.values())
+    if total < SLOW_TO_HASH_BYTES:
+        return [name for name, known in files.items() if _is_damaged(artifact.folder / name, known)]
+    damaged = []
+    with bar(f"checking {artifact.record['stage']}", total // 1_000_000, "MB") as advance:
+        for name, known in files.items():
+            damaged += [name] if _is_damaged(artifact.folder / name, known) else []
+            advance(known["bytes"] // 1_000_000)
+    return damaged
+
+
+def _is_damaged(path: Path, known: dict[str, Any]) -> bool:
+    return not path.is_file() or path.stat().st_size != known["bytes"] or sha256_of(path) != known["sha256"]
+
+
+def _flattened(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"version": spec["version"], **spec["config"], **spec["inputs"]}
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

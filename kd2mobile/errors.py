@@ -1,0 +1,87 @@
+"""Every error raised on purpose. The command line prints one on stderr and exits with 2; anything else is a bug."""
+
+from difflib import get_close_matches
+
+
+class Kd2MobileError(Exception):
+    """`<where>: <what must hold>, got <value>. <next step>`
+
+    where: what the message is about: a file, a recipe field, a class, a stage.
+    must: what must hold, without a full stop.
+    got: the value that was found; `None` leaves the clause out.
+    next_step: what to do about it, one or two whole sentences.
+
+    >>> print(Kd2MobileError("pets.toml, distill.temperature", "must be above 0", -1.0, "Use 1.0 for hard targets."))
+    pets.toml, distill.temperature: must be above 0, got -1.0. Use 1.0 for hard targets.
+    """
+
+    def __init__(self, where: object, must: str, got: object, next_step: str):
+        self.where, self.must, self.got, self.next_step = str(where), must, got, next_step
+        found = "" if got is None else f", got {got}"
+        super().__init__(one_line(f"{where}: {must}{found}. {next_step}"))
+
+
+class RecipeError(Kd2MobileError):
+    """A recipe or a flag that cannot be followed."""
+
+
+class UnknownNameError(Kd2MobileError):
+    """A name that no registry entry has; carries the nearest one."""
+
+    def __init__(self, where: str, name: str, known: list[str], see: str = "kd2mobile list"):
+        near = get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        super().__init__(where, f"must be one of {', '.join(known)}", repr(name), f"{hint}See `{see}`.")
+
+
+class DataError(Kd2MobileError):
+    """A folder of photos that cannot be trained or measured on."""
+
+
+class PictureError(Kd2MobileError):
+    """One picture that cannot be decoded."""
+
+
+class ArtifactError(Kd2MobileError):
+    """A store that cannot be read or written, or an artifact that is stale or corrupt."""
+
+
+class WeightsError(Kd2MobileError):
+    """Weights that are missing, cannot be downloaded or do not fit the model."""
+
+
+class TeacherError(Kd2MobileError):
+    """A teacher that cannot teach: wrong classes, probabilities for logits, NaN in logits."""
+
+
+class TrainingError(Kd2MobileError):
+    """Training that cannot go on."""
+
+
+class ExportError(Kd2MobileError):
+    """A model that does not convert, or a file that does not answer as its student does."""
+
+
+class ModelFileError(Kd2MobileError):
+    """A .tflite that cannot be measured."""
+
+
+class MissingExtraError(Kd2MobileError):
+    """A part of the installation that this command needs and that is not there."""
+
+    def __init__(self, where: str, package: str, extra: str):
+        super().__init__(
+            where,
+            f"needs the package {package}",
+            "an installation without it",
+            f'Install it with `python -m pip install "kd2mobile[{extra}]"`.',
+        )
+
+
+def one_line(text: str) -> str:
+    """The text with every unprintable character escaped, so that a file name cannot break a message in two.
+
+    >>> one_line("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

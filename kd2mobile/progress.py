@@ -1,0 +1,64 @@
+"""What a person sees while something runs: lines and bars on stderr; standard output is left to results."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_LINE_EVERY_S = 15.0
+_plain = False
+
+
+def configure(quiet: bool) -> None:
+    """Plain lines instead of bars, even on a terminal."""
+    global _plain
+    _plain = quiet
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left; plain lines now and then where there is no terminal.
+
+    label: what is being done; total: how many units there are; unit: their name in the plural.
+    Yields a function that takes how many more are done.
+    """
+    if _plain or not sys.stderr.isatty():
+        yield from _lines(label, total, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task):
+            rate = task.finished_speed or task.speed
+            return Text(f"{rate:,.1f} {unit}/s" if rate else "", style="progress.data.speed")
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), Rate()
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+def _lines(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    start = last = time.monotonic()
+    count = 0
+
+    def advance(done: int) -> None:
+        nonlocal count, last
+        count += done
+        now = time.monotonic()
+        if now - last >= PLAIN_LINE_EVERY_S and count < total:
+            last = now
+            rate = count / (now - start)
+            say(f"{label}: {count}/{total} {unit}, {rate:,.1f} {unit}/s, {(total - count) / rate:,.0f} s left")
+
+    yield advance
+    seconds = time.monotonic() - start
+    if seconds >= 1:
+        say(f"{label}: {count} {unit} in {seconds:,.1f} s, {count / seconds:,.1f} {unit}/s")

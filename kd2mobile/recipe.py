@@ -1,0 +1,251 @@
+"""The recipe: what to do. The types are the schema; flags, TOML files and `--set` write the same fields.
+
+A recipe is layered: the built-in one for its data, then the file, then `--set`, then the flags.
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from kd2mobile.errors import RecipeError, UnknownNameError
+
+Precision = Literal["fp32", "fp16", "int8_dynamic", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
+
+
+def says(text: str, **bounds: Any) -> Meta:
+    """The description of a field, for the flags' help and the reference, with the bounds of its values."""
+    return Meta(description=text, **bounds)
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a recipe."""
+
+
+class Data(Table):
+    """Where the pictures come from and how they are split and seen."""
+
+    source: Annotated[str, says("A folder of photos, or a name of `kd2mobile list data`.")] = "digits"
+    val: Annotated[float, says("Part of each class kept for validation if there is no val folder.", gt=0, lt=0.5)] = 0.1
+    test: Annotated[float, says("Part of each class kept for the test if there is no test folder.", gt=0, lt=0.5)] = 0.2
+    seed: Annotated[int, says("Which pictures go where.", ge=0)] = 0
+    resize: Annotated[
+        Literal["crop", "stretch", "pad"], says("How a whole picture becomes a square: centre crop, stretch or pad.")
+    ] = "stretch"
+
+
+class Views(Table):
+    """The seeded views of each training picture that the teacher labels and the student sees."""
+
+    count: Annotated[int, says("Views a training picture.", ge=1)] = 4
+    smallest_area: Annotated[float, says("Smallest part of a picture that a view shows, by area.", gt=0, le=1)] = 0.35
+    flip: Annotated[bool, says("Whether half of the views are mirrored left to right.")] = True
+    seed: Annotated[int, says("Which views are drawn.", ge=0)] = 0
+
+
+class Teacher(Table):
+    """The big model and how it comes to know the user's classes."""
+
+    name: Annotated[str, says("A name of `kd2mobile list teachers`, or a .keras file.")] = "xception"
+    weights: Annotated[str, says("`imagenet` (downloaded by Keras), `none`, or a weights file.")] = "imagenet"
+    input_px: Annotated[
+        Annotated[int, Meta(ge=1)] | None, says("Side of the teacher's input in pixels; its own size if left out.")
+    ] = None
+    epochs: Annotated[int, says("Epochs of training where there are no weights to start from.", ge=1)] = 4
+    fine_tune_epochs: Annotated[int, says("Epochs with the body unfrozen, after the new head.", ge=0)] = 0
+    batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
+    learning_rate: Annotated[float, says("Peak learning rate of training from nothing.", gt=0)] = 1e-3
+    fine_tune_learning_rate: Annotated[float, says("Peak learning rate with the body unfrozen.", gt=0)] = 1e-5
+    seed: Annotated[int, says("Initial weights and order of the pictures.", ge=0)] = 0
+
+
+class Student(Table):
+    """The small model."""
+
+    name: Annotated[str, says("A name of `kd2mobile list students`.")] = "mobilenet025"
+    weights: Annotated[str, says("The body's: `imagenet` (downloaded by Keras), `none`, or a file.")] = "imagenet"
+    input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1)] = 128
+
+
+class Distill(Table):
+    """How the student learns from the transfer set."""
+
+    loss: Annotated[str, says("A name of `kd2mobile list losses`.")] = "kd"
+    temperature: Annotated[float, says("Softens the teacher's logits; 1.0 leaves them.", gt=0)] = 4.0
+    hard_label_weight: Annotated[float, says("Weight of the labels; the soft targets get the rest.", ge=0, le=1)] = 0.5
+    epochs: Annotated[int, says("Epochs at most; each shows every training picture in one of its views.", ge=1)] = 30
+    batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
+    learning_rate: Annotated[float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0)] = 1e-3
+    warmup_epochs: Annotated[int, says("Epochs of linear warm-up.", ge=0)] = 1
+    patience: Annotated[int, says("Epochs without a better validation top-1 before training stops.", ge=1)] = 10
+    baseline: Annotated[bool, says("Also train the same student on the labels alone, with the same budget.")] = False
+    seed: Annotated[int, says("Initial weights of the student and order of the pictures.", ge=0)] = 0
+
+
+class Export(Table):
+    """Which .tflite files to make."""
+
+    precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = PRECISIONS
+    calibration_pictures: Annotated[int, says("Training pictures that calibrate int8, class by class.", ge=1)] = 400
+
+
+class Benchmark(Table):
+    """How the files are measured. Changes nothing that was made before."""
+
+    threads: Annotated[int, says("Threads of the runtime.", ge=1)] = 1
+    latency_runs: Annotated[int, says("Timed runs of one picture, after the warm-up.", ge=100)] = 300
+
+
+class Recipe(Table):
+    """Everything that a run does."""
+
+    data: Data = Data()
+    views: Views = Views()
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    distill: Distill = Distill()
+    export: Export = Export()
+    benchmark: Benchmark = Benchmark()
+
+
+TABLES: dict[str, type[Table]] = {table.name: table.type for table in msgspec.structs.fields(Recipe)}
+
+FLAGS = {
+    "data": "data.source",
+    "resize": "data.resize",
+    "views": "views.count",
+    "teacher": "teacher.name",
+    "teacher_weights": "teacher.weights",
+    "teacher_input_px": "teacher.input_px",
+    "fine_tune_epochs": "teacher.fine_tune_epochs",
+    "student": "student.name",
+    "student_weights": "student.weights",
+    "input_px": "student.input_px",
+    "loss": "distill.loss",
+    "temperature": "distill.temperature",
+    "hard_label_weight": "distill.hard_label_weight",
+    "epochs": "distill.epochs",
+    "batch_size": "distill.batch_size",
+    "baseline": "distill.baseline",
+    "seed": "distill.seed",
+    "precision": "export.precisions",
+    "threads": "benchmark.threads",
+}
+"""The fields that have a flag, `--teacher-weights`, and a keyword, `teacher_weights=`, of their own."""
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One field of the schema: its type without the bounds, its default and what it is."""
+
+    kind: Any
+    default: Any
+    description: str
+
+
+def fields() -> dict[str, Field]:
+    """Every field of a recipe by its dotted name, `distill.temperature`."""
+    return {
+        f"{name}.{field.name}": Field(
+            field.type.__origin__, field.default, next(m.description for m in field.type.__metadata__ if m.description)
+        )
+        for name, table in TABLES.items()
+        for field in msgspec.structs.fields(table)
+    }
+
+
+def compose(file: Path | None = None, settings: dict[str, Any] | None = None, where: str = "flags") -> Recipe:
+    """The recipe of the built-in layer, the file and the settings, in this order.
+
+    file: a TOML file; settings: values by dotted name; where: what a message calls the place of the settings.
+    The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types.
+    Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
+    """
+    layers = [(read_tables(file), str(file))] if file else []
+    layers.append((_nested(settings or {}, where), where))
+    for tables, place in layers:
+        _check(tables, place)
+    source = next((t["data"]["source"] for t, _ in reversed(layers) if "source" in t.get("data", {})), "digits")
+    if source == "digits":
+        layers.insert(0, (built_in("digits"), "recipes/digits.toml"))
+    merged: dict[str, dict[str, Any]] = {}
+    for tables, _ in layers:
+        for name, values in tables.items():
+            merged[name] = merged.get(name, {}) | values
+    return msgspec.convert(merged, Recipe)
+
+
+def built_in(name: str) -> dict[str, Any]:
+    """The tables of the recipe of that name that comes with kd2mobile."""
+    return tomllib.loads((resources.files("kd2mobile") / "recipes" / f"{name}.toml").read_text("utf-8"))
+
+
+def read_tables(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file, not yet checked against the schema. Raises RecipeError."""
+    try:
+        return tomllib.loads(Path(file).read_text("utf-8"))
+    except OSError as fault:
+        raise RecipeError(file, "must be a readable recipe", fault.strerror, "Check the path.") from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise RecipeError(file, "must be TOML in UTF-8", fault, "Mend that place.") from fault
+
+
+def write_recipe(recipe: Recipe, file: Path) -> None:
+    """The recipe as TOML, every field spelled out."""
+    tables = msgspec.to_builtins(recipe)
+    file.write_bytes(msgspec.toml.encode({n: {k: v for k, v in t.items() if v is not None} for n, t in tables.items()}))
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """`distill.temperature=4` as its name and value; the value is read as TOML, else taken as text.
+
+    >>> assignment("distill.temperature=4"), assignment("data.source=photos")
+    (('distill.temperature', 4), ('data.source', 'photos'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError("--set", "must be FIELD=VALUE", repr(text), "For example `--set distill.temperature=4`.")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def _nested(settings: dict[str, Any], where: str) -> dict[str, Any]:
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        table, dot, field = name.partition(".")
+        if not dot:
+            raise UnknownNameError(f"{where}, field", name, list(fields()), see="kd2mobile list fields")
+        tables.setdefault(table, {})[field] = value
+    return tables
+
+
+def _check(tables: dict[str, Any], where: str) -> None:
+    for table, values in tables.items():
+        if table not in TABLES:
+            raise UnknownNameError(f"{where}, table", table, list(TABLES), see="kd2mobile list fields")
+        if not isinstance(values, dict):
+            raise RecipeError(
+                f"{where}, {table}", "must be a table", repr(values), f"Write its fields under [{table}]."
+            )
+        known = TABLES[table].__struct_fields__
+        for field in values:
+            if field not in known:
+                raise UnknownNameError(f"{where}, field of {table}", field, list(known), see="kd2mobile list fields")
+    try:
+        msgspec.convert(tables, Recipe)
+    except msgspec.ValidationError as fault:
+        message, _, place = str(fault).partition(" - at `$.")
+        name = place.rstrip("`").partition("[")[0]
+        table, _, field = name.partition(".")
+        known_field = fields()[name]
+        choices = get_args(known_field.kind)
+        must = message.partition(", got")[0].replace("Expected", "must be").replace("`", "")
+        if message.startswith("Invalid enum"):
+            must = f"must be one of {', '.join(map(str, get_args(choices[0]) or choices))}"
+        step = f"{known_field.description} The default is {known_field.default!r}."
+        raise RecipeError(f"{where}, {name}", must, repr(tables[table][field]), step) from fault

@@ -1,0 +1,192 @@
+import errno
+import json
+import subprocess
+import sys
+
+import pytest
+
+from kd2mobile import artifact
+from kd2mobile.artifact import RECORD, Step, Store, differences, disk_errors
+from kd2mobile.errors import ArtifactError
+
+
+def step(temperature=2.0, text="made", inputs=None, build=None, log=None):
+    def write(folder, inputs):
+        if log is not None:
+            log.append(temperature)
+        (folder / "a.txt").write_text(text)
+        return {"length": len(text)}
+
+    return Step("student", 1, {"temperature": temperature}, inputs or {}, build or write)
+
+
+def test_made_once_then_found(tmp_path, capsys):
+    log = []
+    store = Store(tmp_path)
+    made = store.make(step(log=log))
+    again = Store(tmp_path).make(step(log=log))
+    assert log == [2.0]
+    assert made.folder == again.folder == tmp_path / "student" / step().fingerprint
+    assert again.results == {"length": 4}
+    assert "making" in capsys.readouterr().err
+
+
+def test_a_change_makes_a_new_one_and_says_what_differs(tmp_path, capsys):
+    store = Store(tmp_path)
+    first = store.make(step(2.0))
+    second = store.make(step(4.0))
+    assert first.folder != second.folder and first.folder.exists()
+    assert "temperature: 4.0 here, 2.0 there" in capsys.readouterr().err
+
+
+def test_a_missing_input_is_made_only_when_needed(tmp_path):
+    log = []
+    inner = Step("transfer", 1, {}, {}, lambda folder, inputs: log.append("transfer") or {})
+    outer = step(inputs={"transfer": inner}, log=log)
+    Store(tmp_path).make(outer)
+    assert log == ["transfer", 2.0]
+    (tmp_path / "transfer" / inner.fingerprint).rename(tmp_path / "gone")
+    Store(tmp_path).make(outer)
+    assert log == ["transfer", 2.0], "an artifact that stands needs no inputs"
+
+
+def test_a_version_or_an_input_changes_the_fingerprint():
+    base = step()
+    assert base.fingerprint == step().fingerprint
+    assert base.fingerprint != step(2.5).fingerprint
+    assert base.fingerprint != step(inputs={"x": step()}).fingerprint
+    assert step(inputs={"x": step()}).fingerprint != step(inputs={"x": step(3.0)}).fingerprint
+    assert base.fingerprint != Step("student", 2, {"temperature": 2.0}, {}, base.build).fingerprint
+
+
+def test_a_failed_build_leaves_nothing_whole_and_the_next_goes_on(tmp_path, capsys):
+    def broken(folder, inputs):
+        (folder / "shard-0").write_text("kept")
+        raise RuntimeError("killed")
+
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError):
+        store.make(step(build=broken))
+    assert not store.folder(step()).exists()
+    seen = []
+    Store(tmp_path).make(step(build=lambda folder, inputs: seen.append((folder / "shard-0").read_text()) or {}))
+    assert seen == ["kept"]
+    assert "going on from what a stopped run left" in capsys.readouterr().err
+
+
+def test_a_damaged_file_is_made_again_and_said(tmp_path, capsys):
+    def shards(folder, inputs):
+        for name in ("0.npy", "1.npy"):
+            if not (folder / name).exists():
+                (folder / name).write_text(name)
+                made.append(name)
+        return {}
+
+    made = []
+    folder = Store(tmp_path).make(step(build=shards)).folder
+    (folder / "1.npy").write_text("rot")
+    Store(tmp_path).make(step(build=shards))
+    assert made == ["0.npy", "1.npy", "1.npy"], "the shard that is whole stays"
+    assert "1.npy: its checksum differs; it is made again" in capsys.readouterr().err
+    assert (folder / "1.npy").read_text() == "1.npy"
+
+
+def test_a_stale_artifact_given_by_hand_is_refused_with_the_fields(tmp_path):
+    inner = {"split": Step("split", 1, {"seed": 0}, {}, lambda folder, inputs: {})}
+    other = {"split": Step("split", 1, {"seed": 1}, {}, lambda folder, inputs: {})}
+    folder = Store(tmp_path / "there").make(step(2.0, inputs=inner)).folder
+    with pytest.raises(ArtifactError) as caught:
+        Store(tmp_path / "here").adopt(step(4.0, inputs=other), folder)
+    message = str(caught.value)
+    assert "must be the student of this recipe" in message
+    assert "temperature: 4.0 here, 2.0 there" in message and "split.seed: 1 here, 0 there" in message
+
+
+def test_an_artifact_given_by_hand_takes_the_place_of_its_own(tmp_path):
+    folder = Store(tmp_path / "there").make(step()).folder
+    here = Store(tmp_path / "here")
+    here.adopt(step(), folder)
+    assert here.make(step()).folder == folder
+    (folder / "a.txt").write_text("rot")
+    with pytest.raises(ArtifactError, match=r"must be whole, got damaged a.txt"):
+        Store(tmp_path / "here").adopt(step(), folder)
+    with pytest.raises(ArtifactError, match=r"must hold a student artifact, got no record.json"):
+        here.adopt(step(), tmp_path)
+
+
+def test_the_record_says_how_it_came_to_be(tmp_path):
+    record = json.loads((Store(tmp_path).make(step()).folder / RECORD).read_text())
+    assert record["spec"] == step().spec
+    assert record["files"]["a.txt"]["bytes"] == 4
+    assert {"kd2mobile", "python", "platform", "packages"} == record["made_with"].keys()
+
+
+def test_a_full_disk_is_said(tmp_path):
+    def full(folder, inputs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ArtifactError, match=r"must have room to write, got no space left on device, .* MB free\. Free"):
+        Store(tmp_path).make(step(build=full))
+    with pytest.raises(FileNotFoundError), disk_errors(tmp_path):
+        raise FileNotFoundError(errno.ENOENT, "another error stays itself")
+
+
+def test_several_are_built_by_one_call_and_only_the_missing(tmp_path):
+    calls = []
+
+    def together(steps, folders, inputs):
+        calls.append([s.config["temperature"] for s in steps])
+        for s, folder in zip(steps, folders, strict=True):
+            s.build(folder, inputs)
+        return [{} for _ in steps]
+
+    store = Store(tmp_path)
+    store.make(step(1.0))
+    made = store.make_together([step(1.0), step(2.0), step(3.0)], together)
+    assert calls == [[2.0, 3.0]]
+    assert [m.record["spec"]["config"]["temperature"] for m in made] == [1.0, 2.0, 3.0]
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from kd2mobile.artifact import Step, Store
+def build(folder, inputs):
+    print("building", flush=True)
+    sys.stdin.readline()
+    return {}
+Store(Path(sys.argv[1])).make(Step("student", 1, {}, {}, build))
+"""
+
+
+def test_two_processes_make_it_once(tmp_path):
+    def start():
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", BUILDER, str(tmp_path)], **pipes)
+
+    with start() as first:
+        assert first.stdout.readline() == "building\n"
+        with start() as second:
+            assert "another process is making" in second.stderr.readline()
+            first.communicate("go on\n")
+            assert second.communicate("go on\n")[0] == ""
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_differences_name_the_field():
+    assert differences({"a": {"b": 1}}, {"a": {"b": 2}}) == ["a.b: 1 here, 2 there"]
+    assert differences({"a": 1}, {}) == ["a: 1 here, None there"]
+
+
+def test_an_unreadable_record_is_said(tmp_path):
+    folder = Store(tmp_path).make(step()).folder
+    (folder / RECORD).write_text("{")
+    with pytest.raises(ArtifactError, match=r"must be a readable record"):
+        Store(tmp_path).find(step())
+
+
+def test_large_artifacts_are_checked_with_a_bar(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifact, "SLOW_TO_HASH_BYTES", 1)
+    folder = Store(tmp_path).make(step()).folder
+    (folder / "a.txt").write_text("rot")
+    assert Store(tmp_path).find(step()) is None

@@ -1,0 +1,86 @@
+import pytest
+
+from kd2mobile import recipe
+from kd2mobile.errors import RecipeError, UnknownNameError
+from kd2mobile.recipe import FLAGS, assignment, compose, fields, read_tables, write_recipe
+
+
+def test_without_data_it_is_the_demo():
+    demo = compose()
+    assert (demo.data.source, demo.teacher.name, demo.teacher.weights) == ("digits", "xception", "none")
+    assert (demo.teacher.input_px, demo.student.input_px, demo.views.flip) == (71, 32, False)
+    assert demo.teacher.epochs <= 4
+
+
+def test_with_data_it_is_what_the_issue_promises():
+    photos = compose(settings={"data.source": "photos/"})
+    assert (photos.teacher.name, photos.teacher.weights, photos.teacher.input_px) == ("xception", "imagenet", None)
+    assert (photos.student.name, photos.student.weights, photos.student.input_px) == ("mobilenet025", "imagenet", 128)
+    assert (photos.views.count, photos.distill.epochs) == (4, 30)
+
+
+def test_layers_go_built_in_then_file_then_settings(tmp_path):
+    file = tmp_path / "r.toml"
+    file.write_text("[distill]\ntemperature = 2\nepochs = 3\n")
+    composed = compose(file, {"distill.temperature": 8})
+    assert (composed.distill.temperature, composed.distill.epochs, composed.teacher.input_px) == (8.0, 3, 71)
+
+
+def test_a_written_recipe_is_read_back_the_same(tmp_path):
+    for settings in ({}, {"data.source": "photos", "teacher.input_px": 224, "export.precisions": ["int8"]}):
+        write_recipe(compose(settings=settings), tmp_path / "r.toml")
+        assert compose(tmp_path / "r.toml") == compose(settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"distill.temperature": -1.0},
+            "flags, distill.temperature: must be float > 0.0, got -1.0. "
+            "Softens the teacher's logits; 1.0 leaves them. The default is 4.0.",
+        ),
+        ({"distill.temperatur": 1}, "Did you mean 'temperature'?"),
+        ({"distil.temperature": 1}, "Did you mean 'distill'?"),
+        ({"temperature": 1}, "must be one of data.source"),
+        ({"export.precisions": ["int9"]}, "must be one of fp32, fp16, int8_dynamic, int8, got ['int9']"),
+        ({"data.resize": "squash"}, "must be one of crop, stretch, pad, got 'squash'"),
+        ({"teacher.input_px": "big"}, "flags, teacher.input_px: must be int | null, got 'big'"),
+        ({"distill.epochs": 0}, "flags, distill.epochs: must be int >= 1, got 0"),
+        ({"distill.baseline": 3}, "flags, distill.baseline: must be bool, got 3"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value_and_what_to_do(settings, message):
+    with pytest.raises((RecipeError, UnknownNameError)) as caught:
+        compose(settings=settings)
+    assert message in str(caught.value)
+
+
+def test_a_wrong_file_is_named(tmp_path):
+    file = tmp_path / "r.toml"
+    with pytest.raises(RecipeError, match=r"r.toml: must be a readable recipe, got No such file"):
+        read_tables(file)
+    file.write_text("[distill\n")
+    with pytest.raises(RecipeError, match=r"r.toml: must be TOML in UTF-8"):
+        compose(file)
+    file.write_text("distill = 3\n")
+    with pytest.raises(RecipeError, match=r"r.toml, distill: must be a table, got 3"):
+        compose(file)
+    file.write_text("[distill]\nepochs = 'x'\n")
+    with pytest.raises(RecipeError, match=r"r.toml, distill.epochs: must be int, got 'x'"):
+        compose(file)
+
+
+def test_assignments():
+    assert assignment("distill.temperature=4") == ("distill.temperature", 4)
+    assert assignment("data.source=photos/a=b") == ("data.source", "photos/a=b")
+    assert assignment('export.precisions=["int8"]') == ("export.precisions", ["int8"])
+    with pytest.raises(RecipeError, match=r"--set: must be FIELD=VALUE, got 'x'"):
+        assignment("x")
+
+
+def test_every_field_is_described_and_every_flag_is_a_field():
+    known = fields()
+    assert all(field.description.endswith(".") for field in known.values())
+    assert set(FLAGS.values()) <= known.keys()
+    assert set(recipe.built_in("digits")) <= recipe.TABLES.keys()
