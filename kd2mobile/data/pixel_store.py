@@ -1,0 +1,52 @@
+"""The student's pixels of every view, rendered once: training then reads memory-mapped arrays, not pictures."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.shards import write_shards
+from kd2mobile.data.split import Sample, Split
+from kd2mobile.data.views import read_views
+from kd2mobile.errors import DataError
+from kd2mobile.pixels import open_picture, render
+
+
+def render_pixels(folder: Path, root: Path, split: Split, views_folder: Path, input_px: int) -> dict[str, int]:
+    """Writes train-*.npy and val-*.npy: uint8 [samples, views, input_px, input_px, 3] in shards, as Split.of orders.
+
+    Each picture is decoded once for all its views, on every core; one shard is in memory at a time. What a killed
+    call finished is kept. The test pictures are left out: they are judged from their files.
+    Returns the number of rendered views. Raises DataError if a picture is not the one that was split, PictureError
+    if it can no longer be decoded, ArtifactError if the disk is full.
+    """
+    root, rendered = Path(root), {}
+    for name in ("train", "val"):
+        samples, views = split.of(name), read_views(views_folder, name)
+
+        def make(rows: range, samples: list[Sample] = samples, views: np.ndarray = views) -> np.ndarray:
+            shard = np.empty((len(rows), views.shape[1], input_px, input_px, 3), np.uint8)
+
+            def fill(row: int) -> None:
+                _render_views(shard[row - rows.start], root, samples[row], views[row])
+
+            for _ in in_threads(fill, rows):
+                pass
+            return shard
+
+        write_shards(folder, name, len(samples), make, f"{name} pixels", "views", views.shape[1])
+        rendered[f"{name}_views"] = views.size
+    return rendered
+
+
+def _render_views(target: np.ndarray, root: Path, sample: Sample, views: np.ndarray) -> None:
+    picture = open_picture(root / sample.path)
+    if picture.size != (sample.width, sample.height):
+        raise DataError(
+            root / sample.path,
+            f"must be the picture of {sample.width} x {sample.height} that was split",
+            f"{picture.width} x {picture.height}",
+            "It changed meanwhile: run the same command again.",
+        )
+    for pixels, view in zip(target, views, strict=True):
+        pixels[:] = render(picture, view["box"].tolist(), target.shape[1], bool(view["flip"]))

@@ -1,0 +1,291 @@
+"""What lies in a folder of photos: the classes, the picture files and one hash over them all. Nothing is decoded."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from kd2mobile import progress
+from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
+from kd2mobile.errors import DataError
+from kd2mobile.pixels import SUFFIXES
+
+UNREAD_SUFFIXES = frozenset(
+    "." + name for name in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "svg", "psd", "jxl")
+)
+"""Pictures as well, that Pillow does not decode: set aside with the reason, where other files are passed over."""
+HASHING_THREADS = 8
+BATCH = 4096
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """One picture file. path: relative to the root, with slashes; given: its split, if the folders say so."""
+
+    path: str
+    class_name: str
+    given: SplitName | None
+    sha256: str
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """The picture files of a folder, by path, and what is not used of it.
+
+    given: the splits that the folders give; empty for plain class folders.
+    content: SHA-256 over every picture's path and hash; it changes when a picture does, comes, goes or moves.
+    ignored: files that are hidden or no pictures by their suffix.
+    """
+
+    root: str
+    classes: list[str]
+    given: list[SplitName]
+    pictures: list[Picture]
+    set_aside: list[SetAside]
+    ignored: int
+    content: str
+
+
+Known = dict[str, tuple[int, int, str]]
+"""What the cache holds of one root: path -> size, mtime_ns, sha256."""
+
+
+class _File(msgspec.Struct, frozen=True):
+    path: str
+    class_name: str
+    given: SplitName | None
+    size: int
+    mtime_ns: int
+
+
+class _Walk:
+    """What a walk through the folders found, before any file is read."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.files: list[_File] = []
+        self.set_aside: list[SetAside] = []
+        self.ignored = 0
+
+    def folder(self, parts: tuple[str, ...], class_name: str, given: SplitName | None) -> None:
+        """Every picture file under the folder, however deep, links followed."""
+        self._folder(self.root.joinpath(*parts), parts, class_name, given, ())
+
+    def _folder(
+        self, folder: Path, parts: tuple[str, ...], class_name: str, given: SplitName | None, above: tuple[str, ...]
+    ) -> None:
+        real = os.path.realpath(folder)
+        if real in above:
+            self.set_aside.append(SetAside("/".join(parts), "a link to a folder that it lies in"))
+            return
+        for entry in _entries(folder):
+            if entry.name.startswith("."):
+                self.ignored += 1
+                continue
+            path = "/".join((*parts, entry.name))
+            if not _is_utf8(entry.name):
+                self.set_aside.append(SetAside(_shown(path), "its name is not UTF-8: rename it"))
+            elif entry.is_dir():
+                self._folder(Path(entry.path), (*parts, entry.name), class_name, given, (*above, real))
+            else:
+                self._file(entry, path, class_name, given)
+
+    def _file(self, entry: os.DirEntry, path: str, class_name: str, given: SplitName | None) -> None:
+        suffix = Path(entry.name).suffix.lower()
+        if suffix in UNREAD_SUFFIXES:
+            self.set_aside.append(SetAside(path, f"{suffix} files are not decoded: save it as .jpg or .png"))
+        elif suffix not in SUFFIXES:
+            self.ignored += 1
+        else:
+            try:
+                status = entry.stat()
+            except OSError as fault:
+                self.set_aside.append(SetAside(path, _reason(fault)))
+                return
+            if not stat.S_ISREG(status.st_mode):
+                self.set_aside.append(SetAside(path, "it is no regular file"))
+                return
+            self.files.append(_File(path, class_name, given, status.st_size, status.st_mtime_ns))
+
+
+def scan(root: Path, cache: Path | None = None) -> Scan:
+    """Finds and hashes the picture files of a folder of class folders, or of train/ with test/, val/ or both of them.
+
+    root: the folder; pictures lie in the class folders or deeper, links are followed.
+    cache: a JSON file that remembers each file's hash by path, size and time of change, so that a second scan opens
+    no picture; it serves any number of roots and may be missing, stale or damaged.
+    Raises DataError if the folder is no such folder, has fewer than two classes, or its splits differ in classes.
+    """
+    root = Path(root)
+    folders = _class_folders(root)
+    walk = _Walk(root)
+    for given, class_name, parts in folders:
+        before = len(walk.files)
+        walk.folder(parts, class_name, given)
+        if len(walk.files) == before:
+            _refuse_empty_class(root, parts, walk)
+    for entry in _entries(root):
+        hidden = entry.name.startswith(".")
+        if not hidden and not entry.is_dir() and Path(entry.name).suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
+            walk.set_aside.append(SetAside(_shown(entry.name), "it lies outside the class folders"))
+        elif hidden or not entry.is_dir():
+            walk.ignored += 1
+    pictures = _hashed(walk, cache)
+    content = hashlib.sha256()
+    for picture in pictures:
+        content.update(msgspec.json.encode((picture.path, picture.sha256)))
+    return Scan(
+        root=_shown(str(root)),
+        classes=sorted({class_name for _, class_name, _ in folders}),
+        given=[name for name in SPLIT_NAMES if any(given == name for given, _, _ in folders)],
+        pictures=pictures,
+        set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
+        ignored=walk.ignored,
+        content=content.hexdigest(),
+    )
+
+
+def _class_folders(root: Path) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
+    """Split (or None), class name and folder of every class folder."""
+    layout = "Give a folder with one folder of pictures a class, or with train/ and test/ of such."
+    if not root.exists():
+        raise DataError(root, "must be a folder of photos", "nothing there", "Check the path.")
+    if not root.is_dir():
+        raise DataError(root, "must be a folder of photos", "a file", layout)
+    entries = [entry for entry in _entries(root) if not entry.name.startswith(".")]
+    names = [entry.name for entry in entries if entry.is_dir()]
+    if not names:
+        loose = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)
+        if loose:
+            one_up = "Put the pictures of each class into a folder of its own; the folder's name is the class."
+            raise DataError(root, "must hold class folders", f"{loose} pictures directly inside and no folder", one_up)
+        raise DataError(root, "must hold class folders", "an empty folder" if not entries else "no folder", layout)
+    if "train" in names and _folder_names(root / "train"):
+        return _split_folders(root, names)
+    if len(names) < 2:
+        more = f"Add a folder of pictures of something else beside {names[0]!r}: a classifier tells classes apart."
+        raise DataError(root, "must hold at least 2 class folders", f"one, {_shown(names[0])!r}", more)
+    _refuse_odd_names(root, names)
+    return [(None, name, (name,)) for name in sorted(names)]
+
+
+def _split_folders(root: Path, names: list[str]) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
+    if strangers := sorted(set(names) - set(SPLIT_NAMES)):
+        where = "Move it away, or give the folder that holds the class folders."
+        raise DataError(root, "must hold only test and val beside train", f"{_shown(strangers[0])!r}", where)
+    by_split = {split: _folder_names(root / split) for split in SPLIT_NAMES if split in names}
+    train = by_split["train"]
+    if len(train) < 2:
+        more = "Add folders of pictures of something else: a classifier tells classes apart."
+        raise DataError(root / "train", "must hold at least 2 class folders", f"one, {_shown(train[0])!r}", more)
+    for split, classes in by_split.items():
+        _refuse_odd_names(root / split, classes)
+        missing, extra = sorted(set(train) - set(classes)), sorted(set(classes) - set(train))
+        if missing or extra:
+            differs = [f"no {_listed(missing)}"] * bool(missing) + [f"{_listed(extra)} besides"] * bool(extra)
+            same = "Rename, add or remove folders until both have the same."
+            raise DataError(root / split, "must hold the same class folders as train", " and ".join(differs), same)
+    return [(split, name, (split, name)) for split, classes in by_split.items() for name in sorted(classes)]
+
+
+def _refuse_odd_names(folder: Path, names: list[str]) -> None:
+    for name in names:
+        if not _is_utf8(name):
+            raise DataError(folder, "must hold class folders with UTF-8 names", repr(_shown(name)), "Rename it.")
+
+
+def _refuse_empty_class(root: Path, parts: tuple[str, ...], walk: _Walk) -> None:
+    below = "/".join(parts) + "/"
+    aside = [f"{a.path}: {a.reason}" for a in walk.set_aside if a.path.startswith(below)]
+    got = f"none ({len(aside)} set aside, first {aside[0]})" if aside else "none"
+    what_to_do = "Add pictures of the class or remove the folder."
+    raise DataError(root.joinpath(*parts), "must hold pictures, as every class folder", got, what_to_do)
+
+
+def _hashed(walk: _Walk, cache: Path | None) -> list[Picture]:
+    """The pictures by path; a file that cannot be read is set aside."""
+    files = sorted(walk.files, key=lambda file: file.path)
+    root = hashlib.sha256(os.fsencode(walk.root.resolve())).hexdigest()
+    cached = _read_cache(cache)
+    known = cached.get(root, {})
+    remembered = {f.path: known[f.path][2] for f in files if known.get(f.path, ())[:2] == (f.size, f.mtime_ns)}
+    unread = [f for f in files if f.path not in remembered]
+    hashes: dict[str, str] = dict(remembered)
+
+    def sha256(file: _File) -> tuple[_File, str, str]:
+        try:
+            with open(walk.root / file.path, "rb") as stream:
+                return file, hashlib.file_digest(stream, "sha256").hexdigest(), ""
+        except OSError as fault:
+            return file, "", _reason(fault)
+
+    try:
+        if unread:
+            with progress.bar("hashing", len(unread), "files") as advance:
+                for file, digest, fault in in_threads(sha256, unread, HASHING_THREADS):
+                    if fault:
+                        walk.set_aside.append(SetAside(file.path, fault))
+                    else:
+                        hashes[file.path] = digest
+                    advance(1)
+    finally:
+        if cache and (unread or len(known) != len(files)):
+            found = {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in files if f.path in hashes}
+            _write_cache(Path(cache), cached | {root: found})
+    return [Picture(f.path, f.class_name, f.given, hashes[f.path]) for f in files if f.path in hashes]
+
+
+def _read_cache(cache: Path | None) -> dict[str, Known]:
+    try:
+        return msgspec.json.decode(Path(cache).read_bytes(), type=dict[str, Known]) if cache else {}
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _write_cache(cache: Path, content: dict[str, Known]) -> None:
+    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(msgspec.json.encode(content))
+        temporary.replace(cache)
+    except OSError as fault:  # it only saves time
+        progress.say(f"{cache}: not written ({_reason(fault)}); the next scan reads every picture again")
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry]:
+    """The folder's entries by name, so that nothing depends on the disk's order."""
+    try:
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except OSError as fault:
+        raise DataError(
+            _shown(str(folder)), "must be a folder that can be read", _reason(fault), "Change its permissions."
+        ) from fault
+
+
+def _folder_names(folder: Path) -> list[str]:
+    return [e.name for e in _entries(folder) if e.is_dir() and not e.name.startswith(".")]
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    """The name with the bytes that are not UTF-8 escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(repr(_shown(name)) for name in names[:3]) + more
+
+
+def _reason(fault: OSError) -> str:
+    return f"{type(fault).__name__}: {fault.strerror}"

@@ -1,0 +1,182 @@
+"""Arrays too big for memory, as numbered .npy files of SHARD samples each: the pixel store and the transfer set."""
+
+import errno
+import os
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kd2mobile import progress
+from kd2mobile.errors import ArtifactError, one_line
+
+SHARD = 512
+"""Samples a file; the last one of a set may hold fewer."""
+MAPPED_AT_ONCE = 256
+"""Each mapped file costs an open file, of which many systems allow a process 1,024."""
+
+
+class Shards:
+    """The shards of one set, read-only and memory-mapped, as one array along its first axis.
+
+    shape: of the whole, [samples, views, ...]; dtype: of its elements. At most MAPPED_AT_ONCE files are held open.
+    """
+
+    def __init__(self, paths: list[Path], shape: tuple[int, ...], dtype: np.dtype):
+        self.shape, self.dtype = shape, dtype
+        self._paths = paths
+        self._mapped: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: int | tuple) -> np.ndarray:
+        """`shards[i]` is sample i; `shards[i, k, ...]` goes on indexing inside it."""
+        i, *rest = key if isinstance(key, tuple) else (key,)
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        shard, row = divmod(int(i) % len(self), SHARD)
+        return self._part(shard)[(row, *rest)]
+
+    def take(self, i: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """View k[j] of sample i[j] for every j, in that order: an array in memory, [len(i), ...].
+
+        i, k: int [batch]. Raises IndexError if one lies outside.
+        """
+        i, k = np.asarray(i), np.asarray(k)
+        if i.size and (i.min() < 0 or i.max() >= len(self)):
+            raise IndexError(f"samples {i.min()} to {i.max()} of {len(self)}")
+        taken = np.empty((len(i), *self.shape[2:]), self.dtype)
+        shard = i // SHARD
+        for number in np.unique(shard):
+            here = shard == number
+            taken[here] = self._part(int(number))[i[here] % SHARD, k[here]]
+        return taken
+
+    def _part(self, number: int) -> np.ndarray:
+        part = self._mapped.pop(number, None)
+        if part is None:
+            part = _map(self._paths[number])
+            while len(self._mapped) >= MAPPED_AT_ONCE:
+                self._mapped.popitem(last=False)
+        self._mapped[number] = part
+        return part
+
+
+def shard_path(folder: Path, name: str, number: int) -> Path:
+    """`train-00000.npy`"""
+    return Path(folder) / f"{name}-{number:05d}.npy"
+
+
+def write_shards(
+    folder: Path,
+    name: str,
+    count: int,
+    make: Callable[[range], np.ndarray],
+    label: str,
+    unit: str,
+    units_per_sample: int = 1,
+) -> list[Path]:
+    """Writes the set `name` shard by shard; shards that stand there from a killed call are kept if they are whole.
+
+    count: samples in the set. make: takes the range of sample numbers of one shard and returns their array
+    [len(range), ...]; only one shard is in memory at a time. label, unit, units_per_sample: what the bar shows.
+    Returns the shards' paths in order. Raises ArtifactError if the disk is full.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with progress.bar(label, count * units_per_sample, unit) as advance:
+        for number in range(-(-count // SHARD)):
+            rows = range(number * SHARD, min(count, (number + 1) * SHARD))
+            path = shard_path(folder, name, number)
+            if not _stands(path, len(rows)):
+                shard = make(rows)
+                if len(shard) != len(rows):
+                    raise ValueError(f"{path.name} needs {len(rows)} samples, make gave {len(shard)}")
+                _write(path, shard, bytes_to_come=shard[:1].nbytes * (count - rows.start))
+            paths.append(path)
+            advance(len(rows) * units_per_sample)
+    return paths
+
+
+def open_shards(folder: Path, name: str) -> Shards:
+    """The set `name` of a folder that write_shards filled. Raises ArtifactError if a shard is missing or corrupt."""
+    folder = Path(folder)
+    numbered = {}
+    for path in folder.glob(f"{name}-*.npy"):
+        if match := re.fullmatch(re.escape(name) + r"-(\d{5,})\.npy", path.name):
+            numbered[int(match[1])] = path
+    again = f"Remove the folder {folder}; the next run makes it again."
+    if not numbered:
+        raise ArtifactError(shard_path(folder, name, 0), "must be there", "no such file", again)
+    paths = [shard_path(folder, name, number) for number in range(max(numbered) + 1)]
+    length = 0
+    for path in paths:
+        try:
+            part = _map(path)
+        except FileNotFoundError as fault:
+            raise ArtifactError(path, "must be there", "no such file", again) from fault
+        except (OSError, ValueError, EOFError) as fault:
+            raise ArtifactError(path, "must be a whole .npy file", f"{type(fault).__name__}: {fault}", again) from fault
+        if path == paths[0]:
+            inner, dtype = part.shape[1:], part.dtype
+        rows = part.shape[0] if part.ndim else 0
+        full = path != paths[-1]
+        if part.shape[1:] != inner or part.dtype != dtype or not (rows == SHARD if full else 0 < rows <= SHARD):
+            dims = ", ".join(map(str, (f"{SHARD}" if full else f"1 to {SHARD}", *inner)))
+            raise ArtifactError(path, f"must be {dtype} [{dims}]", f"{part.dtype} {list(part.shape)}", again)
+        length += rows
+    return Shards(paths, (length, *inner), dtype)
+
+
+def _map(path: Path) -> np.ndarray:
+    return np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
+
+
+def _stands(path: Path, rows: int) -> bool:
+    """Whether the shard is there. A damaged one is said and counts as missing."""
+    if not path.exists():
+        return False
+    try:
+        shape = _map(path).shape
+        fault = "" if shape[:1] == (rows,) else f"shape {list(shape)}, not {rows} samples"
+    except (OSError, ValueError, EOFError) as damage:
+        fault = one_line(f"{type(damage).__name__}: {damage}")
+    if fault:
+        progress.say(f"{path}: damaged ({fault}); it is made again")
+    return not fault
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """One .npy file, whole or not at all. Raises ArtifactError if the disk is full."""
+    _write(Path(path), array, array.nbytes)
+
+
+def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as fault:
+        temporary.unlink(missing_ok=True)
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise ArtifactError(
+            path,
+            f"needs {_mib(bytes_to_come)} free on its disk to be finished",
+            _mib(free),
+            "Free that much, for example by removing folders of old artifacts from the store, and run the same "
+            "command again: it goes on from here.",
+        ) from fault
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"

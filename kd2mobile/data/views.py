@@ -1,0 +1,80 @@
+"""The views: which part of each picture, mirrored or not, teacher and student look at."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kd2mobile import pixels, progress, recipe
+from kd2mobile.data.shards import write_array
+from kd2mobile.data.split import Sample, Split
+from kd2mobile.errors import ArtifactError
+
+VIEW_DTYPE = np.dtype(
+    [
+        ("box", "<f4", 4),
+        ("flip", "u1"),
+        ("jitter", "<f4", 4),
+        ("mixup_partner", "<i8"),
+        ("mixup_weight", "<f4"),
+    ]
+)
+"""One view. box: left, upper, right, lower in fractions of the picture; flip: 1 if mirrored left to right.
+
+Room for more, not yet drawn: jitter (factors of brightness, contrast, saturation, shift of hue: 1, 1, 1, 0 change
+nothing), mixup_partner (index of another sample of the split, -1 for none) and mixup_weight (of the picture itself).
+"""
+
+
+def draw_views(folder: Path, root: Path, split: Split, views: recipe.Views, resize: pixels.Resize) -> dict[str, int]:
+    """Writes train.npy [n, views.count], val.npy and test.npy [n, 1] of VIEW_DTYPE, in the order of Split.of.
+
+    Training pictures get random boxes; val and test the one view that is judged (pixels.whole_box). A picture's
+    views depend on the seed, its content and the view's number alone, not on its neighbours or its name. No picture
+    is opened, so `root` is not used. Returns the number of views of each split.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name in ("train", "val", "test"):
+        samples = split.of(name)
+        table = np.zeros((len(samples), views.count if name == "train" else 1), VIEW_DTYPE)
+        table["jitter"] = 1, 1, 1, 0
+        table["mixup_partner"] = -1
+        table["mixup_weight"] = 1
+        if name == "train":
+            _draw_train(table, samples, views, resize)
+        elif samples:
+            table["box"][:, 0] = [pixels.whole_box(sample.width, sample.height, resize) for sample in samples]
+        write_array(folder / f"{name}.npy", table)
+        drawn[name] = table.size
+    return drawn
+
+
+def _draw_train(table: np.ndarray, samples: list[Sample], views: recipe.Views, resize: pixels.Resize) -> None:
+    with progress.bar("drawing views", len(samples), "pictures") as advance:
+        for i, sample in enumerate(samples):
+            drawn = [_random_view(sample, views, resize, k) for k in range(views.count)]
+            table["box"][i] = [box for box, _ in drawn]
+            table["flip"][i] = [flip for _, flip in drawn]
+            advance(1)
+
+
+def _random_view(sample: Sample, views: recipe.Views, resize: pixels.Resize, k: int) -> tuple[pixels.Box, int]:
+    rng = np.random.default_rng([views.seed, int(sample.sha256[:16], 16), k])
+    box = pixels.random_box(sample.width, sample.height, resize, views.smallest_area, rng)
+    return box, int(views.flip and rng.random() < 0.5)
+
+
+def read_views(folder: Path, name: str) -> np.ndarray:
+    """The views of one split, VIEW_DTYPE [samples, views]. Raises ArtifactError if the file is missing or corrupt."""
+    path = Path(folder) / f"{name}.npy"
+    again = f"Remove the folder {folder}; the next run makes it again."
+    try:
+        table = np.load(path, allow_pickle=False)
+    except FileNotFoundError as fault:
+        raise ArtifactError(path, "must be there", "no such file", again) from fault
+    except (OSError, ValueError, EOFError) as fault:
+        raise ArtifactError(path, "must be a whole .npy file", f"{type(fault).__name__}: {fault}", again) from fault
+    if table.dtype != VIEW_DTYPE or table.ndim != 2:
+        raise ArtifactError(path, "must hold views [samples, views]", f"{table.dtype} {list(table.shape)}", again)
+    return table

@@ -1,0 +1,282 @@
+"""The split: a partition by class, the same from the same pictures, that drops nothing without a word."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kd2mobile.data import split as split_module
+from kd2mobile.data.draw import draw_splits
+from kd2mobile.data.scan import Picture, scan
+from kd2mobile.data.split import CHECKED, Leak, read_split, split_pictures
+from kd2mobile.errors import ArtifactError, DataError
+from kd2mobile.recipe import Data
+
+ROOT = Path("photos")
+
+
+def split(root, **data):
+    folder = root.parent / "split"
+    results = split_pictures(folder, root, scan(root), Data(**data))
+    return read_split(folder), results
+
+
+def refusal(root, **data):
+    with pytest.raises(DataError) as error:
+        split(root, **data)
+    message = str(error.value)
+    assert message.startswith(str(root)) and message.endswith(".") and "\n" not in message
+    return message
+
+
+def test_digits(digits, tmp_path):
+    results = split_pictures(tmp_path, digits, scan(digits), Data())
+    made = read_split(tmp_path)
+    assert results | {"given": []} == {
+        "classes": 10,
+        "train": 1259,
+        "val": 179,
+        "test": 359,
+        "given": [],
+        "set_aside": 0,
+        "ignored_files": 0,
+        "duplicates": 0,
+        "leaks": 0,
+        "contradictions": 0,
+    }
+    assert [p.name for p in tmp_path.iterdir()] == ["split.json"]
+    assert made.classes == [str(d) for d in range(10)] and len(made.samples) == 1797
+    assert all(s.path.startswith(f"{s.label}/") and (s.width, s.height) == (8, 8) for s in made.samples)
+    assert [s.path for s in made.samples] == sorted(s.path for s in made.samples)
+    for label in range(10):
+        counts = Counter(s.split for s in made.samples if s.label == label)
+        assert abs(counts["test"] - 0.2 * counts.total()) <= 0.5 and abs(counts["val"] - 0.1 * counts.total()) <= 0.5
+
+
+def test_a_seed_is_another_split_and_a_name_is_not(photos, tmp_path):
+    root = photos(cat=40, dog=40)
+    first, _ = split(root)
+    assert split(root)[0] == first and split(root, seed=1)[0] != first
+    renamed = tmp_path / "elsewhere" / "photos"
+    for sample in first.samples:
+        target = renamed / Path(sample.path).parent / f"{sample.sha256[::-1][:9]}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / sample.path, target)
+    places = {s.sha256: s.split for s in split(renamed)[0].samples}
+    assert places == {s.sha256: s.split for s in first.samples}
+
+
+def test_given_folders_stay_as_they_are(photos):
+    photos("train", cat=9, dog=8)
+    photos("val", cat=2, dog=1)
+    made, results = split(photos("test", cat=3, dog=2))
+    assert all(s.path.startswith(f"{s.split}/") for s in made.samples)
+    assert (results["train"], results["val"], results["test"]) == (17, 3, 5)
+    assert results["given"] == ["train", "val", "test"]
+
+
+def test_a_missing_val_comes_out_of_train(photos):
+    photos("train", cat=20, dog=10)
+    made, results = split(photos("test", cat=3, dog=2))
+    assert (results["train"], results["val"], results["test"]) == (27, 3, 5)
+    assert all(s.path.startswith("train/") for s in made.of("val"))
+    assert Counter(s.label for s in made.of("val")) == {0: 2, 1: 1}
+
+
+def test_train_alone(photos):
+    made, results = split(photos("train", cat=10, dog=10))
+    assert (results["train"], results["val"], results["test"]) == (14, 2, 4)
+
+
+def test_a_damaged_picture_is_set_aside_with_the_reason(photos, capsys):
+    root = photos(cat=10, dog=10)
+    (root / "cat" / "3.png").write_bytes(b"")
+    whole = (root / "dog" / "4.png").read_bytes()
+    (root / "dog" / "4.png").write_bytes(whole[: len(whole) // 2])
+    (root / "dog" / "letter.jpg").write_text("dear dog")
+    made, results = split(root)
+    assert [a.path for a in made.set_aside] == ["cat/3.png", "dog/4.png", "dog/letter.jpg"]
+    assert all("cannot identify" in a.reason or "truncated" in a.reason for a in made.set_aside)
+    assert results["set_aside"] == 3 and len(made.samples) == 18
+    assert "split: 3 files set aside, first 'cat/3.png': UnidentifiedImageError" in capsys.readouterr().err
+
+
+def test_copies_stay_together_and_are_reported(photos, capsys):
+    root = photos(cat=20, dog=20)
+    for copy in range(5):
+        shutil.copy(root / "cat" / "0.png", root / "cat" / f"copy {copy}.png")
+    made, results = split(root)
+    assert [len(group) for group in made.duplicates] == [6] and not made.leaks
+    assert len({s.split for s in made.samples if s.path in made.duplicates[0]}) == 1
+    assert (results["duplicates"], results["leaks"], len(made.samples)) == (1, 0, 45)
+    assert "split: 5 pictures are copies of others" in capsys.readouterr().err
+
+
+def test_a_picture_in_train_and_test_is_reported(photos, capsys):
+    root = photos("train", cat=10, dog=10)
+    photos("test", cat=2, dog=2)
+    shutil.copy(root / "train" / "cat" / "0.png", root / "test" / "cat" / "same.png")
+    made, results = split(root)
+    assert made.leaks == [Leak(["test/cat/same.png", "train/cat/0.png"], ["train", "test"])] and results["leaks"] == 1
+    assert "1 pictures lie in several splits, first 'test/cat/same.png' in train and test" in capsys.readouterr().err
+    assert len(made.of("test")) == 5
+
+
+def test_a_picture_in_two_classes_is_reported_and_trained_on(photos, capsys):
+    root = photos(cat=10, dog=10)
+    shutil.copy(root / "cat" / "0.png", root / "dog" / "also.png")
+    made, results = split(root)
+    assert made.contradictions == [["cat/0.png", "dog/also.png"]] and results["contradictions"] == 1
+    assert {s.split for s in made.samples if s.path in made.contradictions[0]} == {"train"}
+    assert "1 pictures lie in several classes, first 'cat/0.png', 'dog/also.png'" in capsys.readouterr().err
+
+
+def test_a_class_with_too_few_pictures(photos):
+    message = refusal(photos(cat=9, dog=2))
+    assert (
+        "dog: must hold at least 3 different pictures that can be decoded, one each for train, val and test" in message
+    )
+    assert message.endswith(", got 2. Add pictures to the class or remove its folder.")
+
+
+def test_copies_do_not_make_a_class(photos):
+    root = photos(cat=9, dog=2)
+    shutil.copy(root / "dog" / "0.png", root / "dog" / "copy.png")
+    assert "got 2 different among 3. Add pictures" in refusal(root)
+
+
+def test_three_pictures_are_enough(photos):
+    made, _ = split(photos(cat=3, dog=3))
+    assert Counter((s.label, s.split) for s in made.samples).most_common(1)[0][1] == 1
+
+
+def test_a_class_that_would_vanish(photos):
+    root = photos(cat=5, dog=5)
+    for path in (root / "dog").iterdir():
+        path.write_bytes(b"no picture")
+    assert "dog: must hold at least 3 different pictures" in refusal(root)
+    assert "got 0 (5 set aside, first dog/0.png: UnidentifiedImageError: cannot identify" in refusal(root)
+
+
+def test_a_given_split_without_a_whole_picture_of_a_class(photos):
+    root = photos("train", cat=5, dog=5)
+    photos("test", cat=1, dog=1)
+    (root / "test" / "dog" / "0.png").write_bytes(b"no picture")
+    message = refusal(root)
+    assert (
+        f"{root / 'test' / 'dog'}: must hold at least 1 picture that can be decoded, got none (1 set aside" in message
+    )
+
+
+def test_a_train_class_too_small_to_give_up_a_val(photos):
+    photos("train", cat=5, dog=1)
+    message = refusal(photos("test", cat=1, dog=1))
+    assert (
+        "dog: must hold at least 2 different pictures that can be decoded, one each for train and val, got 1" in message
+    )
+
+
+def test_odd_names_go_through_the_file(photos, picture):
+    root = photos(cat=3)
+    name = 'two\nlines "\u732b"'
+    for i in range(3):
+        picture(root / name / f"{name} {i}.png", i)
+    made, _ = split(root)
+    assert made.classes == ["cat", name] and {s.path for s in made.samples if s.label == 1} == {
+        f"{name}/{name} {i}.png" for i in range(3)
+    }
+
+
+def test_a_killed_call_goes_on(photos, monkeypatch):
+    root = photos(cat=6, dog=6)
+    folder = root.parent / "split"
+    real, opened = split_module.open_picture, []
+
+    def dies(path):
+        opened.append(path.name)
+        if len(opened) == 11:
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(split_module, "open_picture", dies)
+    monkeypatch.setattr(split_module, "in_threads", map)
+    with pytest.raises(KeyboardInterrupt):
+        split_pictures(folder, root, scan(root), Data())
+    with open(folder / CHECKED, "ab") as journal:
+        journal.write(b'{"sha256": "torn')
+    assert not (folder / "split.json").exists()
+    split_pictures(folder, root, scan(root), Data())
+    assert len(opened) == 11 + 2
+    made = read_split(folder)
+    shutil.rmtree(folder)
+    split_pictures(folder, root, scan(root), Data())
+    assert read_split(folder) == made
+
+
+def test_a_missing_or_damaged_split(tmp_path):
+    with pytest.raises(ArtifactError, match=r"split.json: must be a readable split, got No such file or directory\."):
+        read_split(tmp_path)
+    (tmp_path / "split.json").write_text('{"classes": [1]}')
+    with pytest.raises(ArtifactError, match=r"must be a whole split, got Expected `str`.*Remove the folder"):
+        read_split(tmp_path)
+
+
+FRACTION = st.floats(0.01, 0.49)
+CLASS_SIZES = st.lists(st.integers(3, 60), min_size=2, max_size=4)
+
+
+def pictures_of(sizes):
+    return [
+        Picture(f"{label}/{i}.png", str(label), None, f"{label:02x}{i:062x}")
+        for label, size in enumerate(sizes)
+        for i in range(size)
+    ]
+
+
+def draw(pictures, data):
+    classes = sorted({p.class_name for p in pictures})
+    return draw_splits(ROOT, pictures, classes, ["val", "test"], data, [])
+
+
+@settings(deadline=None)
+@given(CLASS_SIZES, FRACTION, FRACTION, st.integers(0, 9), st.randoms())
+def test_the_draw_is_stratified_and_does_not_depend_on_order(sizes, val, test, seed, random):
+    pictures, data = pictures_of(sizes), Data(val=val, test=test, seed=seed)
+    places = draw(pictures, data)
+    for label, size in enumerate(sizes):
+        counts = Counter(place for p, place in zip(pictures, places, strict=True) if p.class_name == str(label))
+        assert counts.total() == size and min(counts[s] for s in ("train", "val", "test")) >= 1
+        assert abs(counts["val"] - size * val) <= 1 and abs(counts["test"] - size * test) <= 1
+    shuffled = random.sample(pictures, len(pictures))
+    again = dict(zip((p.path for p in shuffled), draw(shuffled, data), strict=True))
+    assert again == {p.path: place for p, place in zip(pictures, places, strict=True)}
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=25), min_size=2, max_size=3), FRACTION, FRACTION)
+def test_copies_share_a_place_whatever_their_number(contents, val, test):
+    pictures = [
+        Picture(f"{label}/{i}.png", str(label), None, f"{content:064x}")
+        for label, listed in enumerate(contents)
+        for i, content in enumerate(listed)
+    ]
+    try:
+        places = draw(pictures, Data(val=val, test=test))
+    except DataError as fault:
+        assert "different pictures" in str(fault)
+        return
+    assert len({(p.sha256, place) for p, place in zip(pictures, places, strict=True)}) == len(
+        {p.sha256 for p in pictures}
+    )
+    for label in range(len(contents)):
+        here = {place for p, place in zip(pictures, places, strict=True) if p.class_name == str(label)}
+        assert here == {"train", "val", "test"}
+
+
+def test_one_picture_more_moves_few_others():
+    pictures = pictures_of([100, 100])
+    before, after = draw(pictures[1:], Data()), draw(pictures, Data())[1:]
+    assert sum(a != b for a, b in zip(before, after, strict=True)) <= 4
