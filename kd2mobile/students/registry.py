@@ -1,0 +1,111 @@
+"""The students by name, and the one way to build one. Loads no framework until something is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from kd2mobile.errors import RecipeError
+from kd2mobile.registry import Registry
+from kd2mobile.students import mobilenet, small_cnn, squeezenet
+from kd2mobile.students.weights import BodyWeights, read_body
+
+
+@dataclass(frozen=True)
+class Student:
+    """A small model: a body that a weights file can fill and a head for the user's classes.
+
+    smallest_px: side of the smallest square input that the body can take.
+    build: (keras, input_px, classes) or (keras, input_px, classes, dropout) to a model of the entry's name. `keras` is
+        the module to build with: keras, or tf_keras where a tool needs it. Every layer is named, so that weights carry
+        over by name between the two. Input "pixels" float32 [batch, input_px, input_px, 3], RGB in [-1, 1]; output
+        logits float32 [batch, classes]; nothing of the preprocessing is in the graph, which is flat: no nested models.
+    body_end: name of the body's last layer; what comes after it is the head.
+    download: the body's ImageNet weights, given the model, or WeightsError naming the file to give instead.
+    fold: rewrites published weights, in place, for pixels in [-1, 1]; None where they were trained on such pixels.
+    """
+
+    smallest_px: int
+    build: Callable[..., Any]
+    body_end: str
+    download: Callable[[Any], BodyWeights]
+    fold: Callable[[BodyWeights], None] | None = None
+
+    def load_body(self, model: Any, weights: str) -> None:
+        """Fills the model's body and leaves its head as it is.
+
+        weights: "imagenet" (Keras's own download), "none" (nothing is loaded), or a Keras weights file, with its top
+            or without: `.weights.h5`, the older HDF5 layouts, or a `.keras` model. Layers are found by name, and what
+            the published weights want of their pixels is folded into the first convolution (see `fold`); a file
+            whose input layer is called "pixels" comes from one of these students and is taken as it is.
+
+        Raises WeightsError if the file is missing, is no Keras weights file or does not fit, or if the download
+        fails; the model's body may then be partly filled.
+        """
+        if weights == "none":
+            return
+        body = body_layers(model, self.body_end)
+        wanted = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in body if layer.weights}
+        if weights == "imagenet":
+            stored, own = self.download(model), False
+        else:
+            stored, own = read_body(weights, wanted, model.name)
+        if self.fold and not own:
+            self.fold(stored)
+        for name, arrays in stored.items():
+            model.get_layer(name).set_weights(arrays)
+
+
+STUDENTS: Registry[Student] = Registry("students")
+
+for _alpha in mobilenet.ALPHAS:
+    STUDENTS.register(f"mobilenet{round(100 * _alpha):03}", f"MobileNet v1, width {_alpha}")(
+        Student(
+            smallest_px=32,
+            build=partial(mobilenet.build, alpha=_alpha),
+            body_end="conv_pw_13_relu",
+            download=partial(mobilenet.download, alpha=_alpha),
+        )
+    )
+STUDENTS.register("squeezenet", "SqueezeNet v1.1 (ImageNet weights from a file, see the README)")(
+    Student(
+        smallest_px=31,
+        build=squeezenet.build,
+        body_end="fire9_concat",
+        download=squeezenet.download,
+        fold=squeezenet.fold_caffe_preprocessing,
+    )
+)
+STUDENTS.register("small_cnn", "three blocks of convolution, for tiny pictures; no ImageNet weights")(
+    Student(smallest_px=8, build=small_cnn.build, body_end="block3_pool", download=small_cnn.download)
+)
+
+
+def build_student(name: str, input_px: int, classes: int, weights: str, seed: int) -> Any:
+    """The student of that name with its body filled and a fresh head, as a keras.Model of keras's active backend.
+
+    input_px: side of the square input; classes: how many logits; weights: see `Student.load_body`; seed: the same
+    seed draws the same head (and, without weights, the same body). It reseeds Python, NumPy and the backend.
+
+    Raises UnknownNameError, RecipeError if the input is too small for the body, WeightsError.
+    """
+    student = STUDENTS[name]
+    if input_px < student.smallest_px:
+        raise RecipeError(
+            "student.input_px",
+            f"must be at least {student.smallest_px} for {name}",
+            input_px,
+            f"Use `--input-px {student.smallest_px}` or more, or another student.",
+        )
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    model = student.build(keras, input_px, classes)
+    student.load_body(model, weights)
+    return model
+
+
+def body_layers(model: Any, body_end: str) -> list[Any]:
+    """The model's layers up to and with the one named `body_end`."""
+    names = [layer.name for layer in model.layers]
+    return model.layers[: names.index(body_end) + 1]

@@ -1,0 +1,92 @@
+"""Weights files of Keras, read by layer name: the `.weights.h5` and `.keras` of Keras 3 and the HDF5 of older ones."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from kd2mobile.errors import Kd2MobileError, WeightsError
+
+BodyWeights: TypeAlias = dict[str, list[Any]]
+"""The arrays of each layer that has some, by the layer's name, in the order of `layer.get_weights()`."""
+
+Shapes: TypeAlias = dict[str, list[tuple[int, ...]]]
+
+
+def read_body(path: str, wanted: Shapes, student: str) -> tuple[BodyWeights, bool]:
+    """The wanted layers' arrays, float32, from a weights file; what else it holds (a top, an optimizer) is left.
+
+    wanted: the shapes of each layer's arrays, by layer name. student: whose body it is, for the messages.
+    Returns the arrays and whether the file comes from one of our students, whose input layer is "pixels".
+    A "/" in a stored layer name stands for "_", which Keras 3 wants there.
+
+    Raises WeightsError if there is no such file, it is no Keras weights file, or a layer is missing, of another shape
+    or not finite.
+    """
+    import numpy as np
+
+    with _open(path) as file:
+        stored = {name.replace("/", "_"): arrays for name, arrays in _layers(file)}
+        if not stored:
+            raise WeightsError(path, "must hold layers that Keras saved", "none", "Give another file.")
+        for name, shapes in wanted.items():
+            found = [array.shape for array in stored.get(name, [])]
+            if found != shapes:
+                raise WeightsError(
+                    f"{path}, layer {name}",
+                    f"must fit {student}: {_spoken(shapes)}",
+                    _spoken(found) if name in stored else "no such layer",
+                    f"Give the weights of a {student} body (its width too), or `--student-weights none`.",
+                )
+        body = {name: [np.asarray(a, np.float32) for a in stored[name]] for name in wanted}
+        for name, arrays in body.items():
+            if not all(np.isfinite(array).all() for array in arrays):
+                raise WeightsError(f"{path}, layer {name}", "must be finite", "NaN or infinity", "Give another file.")
+        return body, "pixels" in stored
+
+
+@contextmanager
+def _open(path: str) -> Iterator[Any]:
+    import h5py
+
+    if not Path(path).is_file():
+        next_step = "Check the path, or use `imagenet` or `none`."
+        raise WeightsError(path, "must be a weights file", "no such file", next_step)
+    try:
+        with h5py.File(_member(path) if zipfile.is_zipfile(path) else path, "r") as file:
+            yield file
+    except Kd2MobileError:
+        raise
+    except Exception as fault:  # h5py and zipfile raise almost anything on a damaged file
+        reason = f"{type(fault).__name__}: {fault}"
+        next_step = "Give a .weights.h5, .h5 or .keras file that is whole."
+        raise WeightsError(path, "must be a Keras weights file (HDF5)", reason, next_step) from fault
+
+
+def _member(path: str) -> io.BytesIO:
+    """The weights inside a .keras file; the rest of it, its configuration, is not trusted and not read."""
+    with zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read("model.weights.h5"))
+
+
+def _layers(file: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Each layer's name and datasets, in both of Keras's layouts."""
+    old = file.get("model_weights", file)
+    if "layer_names" in old.attrs:
+        for name in map(_text, old.attrs["layer_names"]):
+            yield name, [old[name][_text(weight)] for weight in old[name].attrs["weight_names"]]
+        return
+    groups = []
+    file.visititems(lambda path, item: groups.append(item) if path.endswith("/vars") and "name" in item.attrs else None)
+    for group in groups:
+        yield group.attrs["name"], [group[key] for key in sorted(group, key=int)]
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _spoken(shapes: list[tuple[int, ...]]) -> str:
+    return " and ".join("x".join(map(str, shape)) for shape in shapes) or "nothing"

@@ -1,0 +1,132 @@
+"""What holds for every registered student."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kd2mobile.errors import RecipeError, UnknownNameError
+from kd2mobile.students import STUDENTS, build_student
+from kd2mobile.students.registry import body_layers
+
+CLASSES = 5
+
+
+def test_listing_loads_no_framework():
+    code = (
+        "import sys; from kd2mobile.students import STUDENTS; [STUDENTS.summary(name) for name in STUDENTS];"
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'numpy', 'PIL', 'h5py') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_input_and_output(built, pixels):
+    px = built.input_shape[1]
+    assert built.name in STUDENTS
+    assert [layer.name for layer in built.layers if isinstance(layer, keras.layers.InputLayer)] == ["pixels"]
+    assert built.input_shape == (None, px, px, 3) and built.output_shape == (None, CLASSES)
+    assert built.inputs[0].dtype == "float32"
+    for x in (pixels(px), np.full((1, px, px, 3), -1, np.float32), np.full((1, px, px, 3), 1, np.float32)):
+        z = np.asarray(built(x, training=False))
+        assert z.dtype == np.float32 and z.shape == (len(x), CLASSES) and np.isfinite(z).all()
+
+
+def test_gives_logits_and_not_probabilities(built, pixels):
+    z = np.concatenate([np.asarray(built(pixels(built.input_shape[1], seed=s), training=False)) for s in range(4)])
+    assert np.ptp(z, axis=0).max() > 0
+    assert not np.allclose(z.sum(axis=1), 1)
+
+
+def test_one_flat_graph_with_nothing_of_the_preprocessing(built):
+    kinds = {type(layer).__name__ for layer in built.layers}
+    assert not kinds & {"Functional", "Sequential", "Lambda", "Rescaling", "Normalization", "Resizing", "Softmax"}
+
+
+def test_every_layer_has_a_name_of_its_own_that_does_not_depend_on_what_was_built_before(built):
+    again = STUDENTS[built.name].build(keras, built.input_shape[1], CLASSES)
+    names = [layer.name for layer in built.layers]
+    assert names == [layer.name for layer in again.layers]
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if "/" in name]
+    assert again.name == built.name
+
+
+def test_names_do_not_depend_on_the_input_size(built):
+    other = STUDENTS[built.name].build(keras, 48, 7)
+    assert [layer.name for layer in other.layers] == [layer.name for layer in built.layers]
+
+
+def test_body_ends_before_the_head(built):
+    body = body_layers(built, STUDENTS[built.name].body_end)
+    head = built.layers[len(body) :]
+    assert [layer.name for layer in head if layer.weights] in (["logits"], ["conv10"])
+    assert not any(CLASSES in weight.shape for layer in body for weight in layer.weights)
+
+
+def test_the_seed_decides_every_weight(built):
+    px = built.input_shape[1]
+    same = build_student(built.name, px, CLASSES, "none", seed=0)
+    other = build_student(built.name, px, CLASSES, "none", seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(built.get_weights(), same.get_weights(), strict=True))
+    kernel = next(layer for layer in reversed(built.layers) if layer.weights).name
+    assert not np.array_equal(built.get_layer(kernel).get_weights()[0], other.get_layer(kernel).get_weights()[0])
+
+
+def test_saved_and_loaded_it_answers_the_same(built, pixels, tmp_path):
+    built.save(tmp_path / "student.keras")
+    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    x = pixels(built.input_shape[1])
+    np.testing.assert_array_equal(loaded(x, training=False), built(x, training=False))
+
+
+def test_a_saved_student_fills_the_body_of_the_next(built, tmp_path):
+    file = tmp_path / "student.keras"
+    built.save(file)
+    next_one = build_student(built.name, 48, 7, str(file), seed=3)
+    for layer in body_layers(built, STUDENTS[built.name].body_end):
+        for a, b in zip(layer.get_weights(), next_one.get_layer(layer.name).get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", list(STUDENTS))
+def test_smallest_input(name):
+    smallest = STUDENTS[name].smallest_px
+    assert build_student(name, smallest, CLASSES, "none", seed=0).output_shape == (None, CLASSES)
+    with pytest.raises(RecipeError, match=f"must be at least {smallest} for {name}, got {smallest - 1}. Use"):
+        build_student(name, smallest - 1, CLASSES, "none", seed=0)
+
+
+def test_an_unknown_name_offers_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'mobilenet025'"):
+        build_student("mobilenet25", 64, CLASSES, "none", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "trainable"),
+    [
+        ("mobilenet025", 475_544, 470_072),
+        ("mobilenet050", 1_342_536, 1_331_592),
+        ("mobilenet075", 2_601_976, 2_585_560),
+        ("mobilenet100", 4_253_864, 4_231_976),
+        ("squeezenet", 1_235_496, 1_235_496),
+    ],
+)
+def test_as_many_weights_as_published_with_1000_classes(name, total, trainable):
+    model = build_student(name, 32, 1000, "none", seed=0)
+    assert model.count_params() == total
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == trainable
+
+
+def test_tf_keras_builds_the_same_and_takes_the_weights_by_name(built, pixels):
+    tf_keras = pytest.importorskip("tf_keras")
+    px = built.input_shape[1]
+    twin = STUDENTS[built.name].build(tf_keras, px, CLASSES)
+    named = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in built.layers}
+    assert {layer.name: [tuple(w.shape) for w in layer.weights] for layer in twin.layers} == named
+    for layer in built.layers:
+        twin.get_layer(layer.name).set_weights(layer.get_weights())
+    x = pixels(px)
+    np.testing.assert_allclose(twin(x, training=False), built(x, training=False), rtol=1e-4, atol=1e-5)
