@@ -1,0 +1,237 @@
+"""The plots of the page: what accuracy costs, and how the students learned."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from kd2mobile.errors import one_line
+from kd2mobile.report import words
+from kd2mobile.report.svg import COLOURS, drawing, inline
+
+ACCURACY_PX = (400, 310)
+CURVE_PX = (360, 280)
+MARKERS = {"student": "o", "baseline": "s", "teacher": "D", "external": "^"}
+LINES = (("student", "-"), ("baseline", (0, (5, 2))), ("external", (0, (1, 1.5))), ("teacher", (0, (6, 2, 1, 2))))
+LABEL_PX = 10
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An x axis of the plot of accuracy: how a record's cost is read and written."""
+
+    name: str
+    title: str
+    axis: str
+    of: Callable[[dict[str, Any]], float | None]
+    form: Callable[[float], str]
+
+
+COSTS = (
+    Cost(
+        "latency",
+        "Accuracy against latency",
+        "median latency, ms",
+        lambda r: words.latency(r, "p50"),
+        words.milliseconds,
+    ),
+    Cost(
+        "size",
+        "Accuracy against size",
+        "file size, KB",
+        lambda r: r["size_bytes"] and r["size_bytes"] / 1000,
+        lambda kb: f"{kb:,.0f}" if kb >= 10 else f"{kb:,.1f}",
+    ),
+)
+
+
+def accuracy_plots(records: list[dict[str, Any]]) -> list[str]:
+    """One SVG for each cost that at least one record has: top-1 against median latency, and against file size.
+
+    records: plain dicts, as from `words.tables`. A teacher without that cost is a dashed line; the thin bars are 95 %
+    Wilson intervals of the test pictures.
+    """
+    judged = [r for r in records if r["top1"] is not None]
+    return [_accuracy(judged, cost) for cost in COSTS if any(cost.of(r) for r in judged)]
+
+
+def _accuracy(records: list[dict[str, Any]], cost: Cost) -> str:
+    placed = [r for r in records if cost.of(r)]
+    lines = [r for r in records if not cost.of(r) and r["role"] == "teacher"]
+    with drawing(*ACCURACY_PX) as figure:
+        axes = figure.add_subplot()
+        axes.set_title(cost.title)
+        axes.set_xlabel(cost.axis)
+        axes.set_ylabel("top-1, %")
+        for r in placed:
+            x, y, colour = cost.of(r), 100 * r["top1"], COLOURS.get(r["role"], COLOURS["external"])
+            if r.get("n"):
+                low, high = words.interval(r["top1"], r["n"])
+                axes.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.45, solid_capstyle="butt")
+            fill = COLOURS["paper"] if r["role"] == "baseline" else colour
+            marker = MARKERS.get(r["role"], "^")
+            axes.plot([x], [y], marker, markersize=7, color=colour, markerfacecolor=fill, markeredgewidth=1.6)
+        for r in lines:
+            axes.axhline(100 * r["top1"], color=COLOURS["teacher"], linestyle=(0, (5, 3)), linewidth=1.3)
+        _log_if_wide(axes, [cost.of(r) for r in placed], cost.form)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, min(high + 0.06 * (high - low), 101.5))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        figure.draw_without_rendering()
+        _label(axes, placed, lines, cost)
+        told = [f"{r['role']} {words.name(r)}: {words.percent(r['top1'])} %" for r in [*placed, *lines]]
+        spoken = [f"{t} at {cost.form(cost.of(r))}" for t, r in zip(told, placed, strict=False)]
+        spoken += [f"{t}, a dashed line" for t in told[len(placed) :]]
+        described = f"Top-1 in percent over {cost.axis}. " + "; ".join(spoken) + "."
+        return inline(figure, f"plot-{cost.name}", cost.title, one_line(described))
+
+
+def _log_if_wide(axes: Axes, values: list[float], form: Callable[[float], str]) -> None:
+    """A logarithmic x axis with plain numbers where the values span more than a factor of three."""
+    if max(values) > 3 * min(values):
+        axes.set_xscale("log")
+        wide = max(values) > 30 * min(values)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(min(values) / 1.5, max(values) * 1.8)
+    else:
+        margin = 0.25 * (max(values) - min(values) or max(values))
+        axes.set_xlim(min(values) - margin, max(values) + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
+
+
+def _label(axes: Axes, placed: list[dict], lines: list[dict], cost: Cost) -> None:
+    """A name beside each point, on the side where it covers the least of what is there already.
+
+    A file of the baseline has its student's name if that is there, and needs none; nor has a point a name where there
+    is no room for one: the table and the description name all.
+    """
+    frame = axes.get_window_extent()
+    students = [words.name(r) for r in placed if r["role"] == "student"]
+    own = (
+        ("student", "baseline")
+        if len({r["model"] for r in placed if r["role"] in ("student", "baseline")}) == 1
+        else ()
+    )
+    at = [axes.transData.transform((cost.of(r), 100 * r["top1"])) for r in placed]
+    scale = axes.figure.dpi / 72
+    taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in at]
+    for r in lines:
+        text = _short(f"{r['role']} {words.name(r)}, {words.percent(r['top1'])} %", 44)
+        axes.annotate(
+            text, (0.0, 100 * r["top1"]), xycoords=("axes fraction", "data"), xytext=(4, 4), textcoords="offset points",
+            fontsize=LABEL_PX,
+        )  # fmt: skip
+        y = axes.transData.transform((1, 100 * r["top1"]))[1]
+        taken.append((frame.x0, y - 2 * scale, frame.x0 + len(text) * 0.6 * LABEL_PX * scale, y + 14 * scale))
+    for r, (x, y) in zip(placed, at, strict=True):
+        if r["role"] == "baseline" and words.name(r) in students:
+            continue
+        text = _short(words.precision(r) if r["role"] in own and r["precision"] else words.name(r), 24)
+        width, height = len(text) * 0.62 * LABEL_PX * scale, LABEL_PX * 1.1 * scale
+        gap, best = 8 * scale, None
+        for dx, dy, align in ((1, 0, "left"), (-1, 0, "right"), (0, 1, "center"), (0, -1, "center"),
+                              (0.7, 1, "left"), (0.7, -1, "left"), (-0.7, 1, "right"), (-0.7, -1, "right"),
+                              (0, 2.4, "center"), (0, -2.4, "center")):  # fmt: skip
+            left = x + dx * gap - {"left": 0, "center": width / 2, "right": width}[align]
+            lower = y + dy * gap - height / 2
+            box = (left, lower, left + width, lower + height)
+            outside = width * height - _overlap(box, frame.extents)
+            covered = sum(_overlap(box, other) for other in taken) + 3 * outside
+            if best is None or covered < best[0] - 1e-6:
+                best = (covered, dx, dy, align, box)
+        covered, dx, dy, align, box = best
+        if covered > 0.3 * width * height:
+            continue
+        taken.append(box)
+        axes.annotate(
+            text, (cost.of(r), 100 * r["top1"]), xytext=(8 * dx, 8 * dy), textcoords="offset points", ha=align,
+            va="center", fontsize=LABEL_PX,
+        )  # fmt: skip
+
+
+def _overlap(box: tuple, other: tuple) -> float:
+    across = min(box[2], other[2]) - max(box[0], other[0])
+    down = min(box[3], other[3]) - max(box[1], other[1])
+    return across * down if across > 0 and down > 0 else 0.0
+
+
+def _short(text: str, longest: int) -> str:
+    text = one_line(text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+CURVES = (
+    ("val_top1", "Validation top-1", "%", 100.0),
+    ("val_logloss", "Validation logloss", "nats", 1.0),
+    ("loss", "Training loss", "loss", 1.0),
+)
+
+
+def curve_plots(histories: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """One SVG for each of validation top-1, validation logloss and training loss that the histories hold.
+
+    A value that is missing or not a number is a gap. Dots are at the epochs whose weights were kept.
+    """
+    return [
+        _curves(field, title, unit, scale, histories)
+        for field, title, unit, scale in CURVES
+        if any(_known(row, field) for rows in histories.values() for row in rows)
+    ]
+
+
+def kept_epoch(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row whose weights training kept: the best val_top1, among equals the best val_logloss, then the first."""
+    judged = [row for row in rows if _known(row, "val_top1")]
+
+    def rank(row: dict[str, Any]) -> tuple[float, float]:
+        return row["val_top1"], -row["val_logloss"] if _known(row, "val_logloss") else -math.inf
+
+    return max(judged, key=rank, default=None)
+
+
+def kept_epochs(histories: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """What the kept epoch of each history reached, in words, where it has one."""
+    kept = {name: (kept_epoch(rows), len(rows)) for name, rows in histories.items()}
+    return {
+        name: f"{words.percent(row['val_top1'])} % validation top-1 at epoch {row['epoch']:g} of {epochs}"
+        for name, (row, epochs) in kept.items()
+        if row
+    }
+
+
+def _known(row: dict[str, Any], field: str) -> bool:
+    return row.get(field) is not None and math.isfinite(row[field])
+
+
+def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str, list[dict[str, Any]]]) -> str:
+    spoken = []
+    with drawing(*CURVE_PX) as figure:
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(unit)
+        axes.margins(x=0.03, y=0.12)
+        for place, (name, rows) in enumerate(histories.items()):
+            known = [row for row in rows if _known(row, field)]
+            if not known:
+                continue
+            role, dashes = LINES[place % len(LINES)]
+            values = [scale * row[field] if _known(row, field) else math.nan for row in rows]
+            dot = "o" if len(known) == 1 else None
+            epochs = [row["epoch"] for row in rows]
+            axes.plot(epochs, values, color=COLOURS[role], linestyle=dashes, linewidth=1.8, marker=dot, markersize=5)
+            kept, told = kept_epoch(rows), [("last", known[-1])]
+            if kept and _known(kept, field):
+                axes.plot(kept["epoch"], scale * kept[field], "o", color=COLOURS[role], markersize=6)
+                told.insert(0, ("kept", kept))
+            ends = [f"{word} {scale * row[field]:.4g} at epoch {row['epoch']:g}" for word, row in told]
+            spoken.append(f"{name}: {', '.join(ends)}")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        described = f"{title} over epochs. " + "; ".join(spoken) + "."
+        return inline(figure, f"curve-{field.replace('_', '-')}", title, one_line(described))

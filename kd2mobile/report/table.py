@@ -1,0 +1,79 @@
+"""The table that a terminal prints at the end. Standard library, msgspec and Rich alone: the core has no more."""
+
+import sys
+import textwrap
+from typing import Any
+
+import msgspec
+
+from kd2mobile.errors import one_line
+from kd2mobile.report import columns, words
+from kd2mobile.report.view import Paired
+
+WIDEST = 100
+MODEL = 1
+
+
+def text_table(records: list, paired: list = (), terminal: bool | None = None) -> Any:
+    """The measured models and the paired comparisons, in at most 100 columns.
+
+    records: BenchmarkRecords. paired: Paired comparisons, or dicts with their fields; a paragraph each. terminal:
+    whether a person's terminal shows it; by default whether standard output is one. Returns a Rich renderable for a
+    terminal, else plain text that ends without a newline.
+    """
+    shown = [column for column in columns.COLUMNS if column.terminal]
+    plain, pairs = words.tables(records), [msgspec.convert(msgspec.to_builtins(pair), Paired) for pair in paired]
+    heads = ["Role", "Model", "Precision", *(f"{c.heading}, {c.unit}" for c in shown)]
+    found = columns.rows(plain, tuple(shown))
+    best = [row.best for row in found]
+    lines = [[one_line(t) for t in (r.role, r.model, r.precision, *(c.text for c in r.cells))] for r in found]
+    _fit(heads, lines)
+    mark = f"* the smallest student within {100 * words.CLOSE_ENOUGH:g} points of the most accurate one"
+    said = [words.headline(plain, pairs), *(words.verdict(pair) for pair in pairs)]
+    after = [mark] * any(best) + [one_line(text) for text in said]
+    if sys.stdout.isatty() if terminal is None else terminal:
+        return _rich(heads, lines, best, after)
+    return _plain(heads, lines, best, after)
+
+
+def _rich(heads: list[str], lines: list[list[str]], best: list[bool], after: list[str]) -> Any:
+    from rich import box
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for place, head in enumerate(heads):
+        table.add_column(
+            Text(head.replace(", ", "\n")), justify="left" if place < 3 else "right", no_wrap=True, overflow="ellipsis"
+        )
+    for line, chosen in zip(lines, best, strict=True):
+        line = [line[0], f"{line[1]} *" if chosen else line[1], *line[2:]]
+        table.add_row(*(Text(text) for text in line), style="bold green" if chosen else None)
+    return Padding(Group(table, *(Text(text + "\n") for text in after)), (0, 0), expand=False)
+
+
+def _plain(heads: list[str], lines: list[list[str]], best: list[bool], after: list[str]) -> str:
+    split = [head.partition(", ")[::2] for head in heads]
+    body = [[first for first, _ in split], [second for _, second in split], *lines]
+    widths = [max(len(line[place]) for line in body) for place in range(len(heads))]
+
+    def aligned(line: list[str], mark: str) -> str:
+        cells = [t.ljust(w) if i < 3 else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))]
+        return f"{mark} {'  '.join(cells)}".rstrip()
+
+    rule = "-" * (2 + sum(widths) + 2 * (len(widths) - 1))
+    marks = ["*" if chosen else " " for chosen in best]
+    table = [aligned(body[0], " "), aligned(body[1], " "), rule]
+    table += [aligned(line, mark) for line, mark in zip(lines, marks, strict=True)]
+    return "\n\n".join(["\n".join(table), *(textwrap.fill(text, WIDEST) for text in after)])
+
+
+def _fit(heads: list[str], lines: list[list[str]]) -> None:
+    """Cuts the longest models' names until every line fits."""
+    firsts = [head.partition(", ")[0] for head in heads]
+    others = [max(map(len, column)) for i, column in enumerate(zip(firsts, *lines, strict=True)) if i != MODEL]
+    left = WIDEST - sum(others) - 2 * len(heads) - 2
+    for line in lines:
+        line[MODEL] = line[MODEL] if len(line[MODEL]) <= left else f"{line[MODEL][: max(left, 2) - 1]}…"

@@ -1,0 +1,175 @@
+"""Numbers and comparisons as a person reads them. Shared by the page and by the terminal's table."""
+
+import math
+from typing import Any
+
+import msgspec
+
+DASH = "–"
+ALPHA = 0.05
+"""A p-value below it is called significant; none other is."""
+CLOSE_ENOUGH = 0.005
+"""The recommended file may lose this much top-1 to the most accurate one, if it is smaller."""
+ROLES = ("teacher", "student", "baseline", "external")
+PRECISIONS = ("fp32", "fp16", "int8_dynamic", "int8", "int16x8")
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction as percent without the sign: 0.8312 is "83.1"; what is not known is a dash."""
+    return DASH if _unknown(fraction) else f"{100 * fraction:.{digits}f}"
+
+
+def decimals(value: float | None, digits: int = 3) -> str:
+    """A number with that many decimals."""
+    return DASH if _unknown(value) else f"{value:.{digits}f}"
+
+
+def count(value: int | None) -> str:
+    """A whole number with commas."""
+    return DASH if _unknown(value) else f"{value:,.0f}"
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes in KB of 1,000 bytes: 312,432 is "312"."""
+    return DASH if _unknown(size_bytes) else f"{size_bytes / 1000:,.0f}"
+
+
+def size_with_unit(size_bytes: float) -> str:
+    """Bytes as KB or, from ten thousand of them, as MB; 1 KB is 1,000 bytes."""
+    return f"{size(size_bytes)} KB" if size_bytes < 1e7 else f"{size_bytes / 1e6:,.1f} MB"
+
+
+def milliseconds(ms: float | None) -> str:
+    """A latency with two or three digits that mean something: "0.031", "0.31", "3.10", "31.0", "310"."""
+    if _unknown(ms):
+        return DASH
+    return f"{ms:,.{0 if ms >= 99.95 else 1 if ms >= 9.995 else 2 if ms >= 0.0995 else 3}f}"
+
+
+def points(difference: float) -> str:
+    """The size of a difference of fractions in percentage points, without its sign: 0.023 and -0.023 are "2.3"."""
+    return f"{100 * abs(difference):.1f}"
+
+
+def p_words(p_value: float) -> str:
+    """A p-value that never rounds to the other side of 0.05: "p = 0.004", "p < 0.001", "p = 0.0496"."""
+    if p_value < 0.001:
+        return "p < 0.001"
+    digits = 2 if p_value >= 0.0995 else 3
+    while (float(f"{p_value:.{digits}f}") < ALPHA) != (p_value < ALPHA) and digits < 16:
+        digits += 1
+    return f"p = {p_value:.{digits}f}"
+
+
+def interval(fraction: float, n: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of a fraction seen in n trials, as fractions. Source: Wilson 1927.
+
+    >>> [round(end, 4) for end in interval(0.5, 100)]
+    [0.4038, 0.5962]
+    """
+    z = 1.959963984540054
+    middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def tables(records: list) -> list[dict[str, Any]]:
+    """The records as plain dicts, sorted: teacher, student, baseline, external; each from fp32 to int8."""
+
+    def place(record: dict[str, Any]) -> tuple:
+        role, precision = record["role"], record["precision"]
+        return (
+            ROLES.index(role) if role in ROLES else len(ROLES),
+            str(record["model"]),
+            str(record.get("compression")),
+            PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS),
+        )
+
+    return sorted((msgspec.to_builtins(record) for record in records), key=place)
+
+
+def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The file to ship: the smallest student within half a point of top-1 of the most accurate one; None without any.
+
+    records: plain dicts, as from `tables`. Equal sizes: the faster one.
+    """
+    students = [r for r in records if r["role"] == "student" and not _unknown(r["top1"])]
+    if not students:
+        return None
+    top = max(r["top1"] for r in students)
+    near = [r for r in students if r["top1"] >= top - CLOSE_ENOUGH - 1e-12]
+    return min(near, key=lambda r: (_or_inf(r["size_bytes"]), _or_inf(latency(r, "p50")), -r["top1"]))
+
+
+def latency(record: dict[str, Any], which: str) -> float | None:
+    """`p50`, `p90`, `p99` or `mean` of a record's latency in milliseconds, None if it was not measured."""
+    return (record.get("latency_ms") or {}).get(which)
+
+
+def precision(record: dict[str, Any]) -> str:
+    """`int8`, or with a compression `int8, prune`."""
+    words = [w for w in (record["precision"], record.get("compression")) if w not in (None, "", "none")]
+    return ", ".join(words) or DASH
+
+
+def name(record: dict[str, Any]) -> str:
+    """`mobilenet025 int8`."""
+    text = precision(record)
+    return record["model"] if text == DASH else f"{record['model']} {text}"
+
+
+def headline(records: list[dict[str, Any]], paired: list) -> str:
+    """The result of the run in one sentence, or what is missing for one."""
+    best = best_student(records)
+    if best is None:
+        return "No student has been measured yet: run kd2mobile benchmark."
+    text = f"{name(best)}: {percent(best['top1'])} % top-1"
+    if not _unknown(best["top5"]):
+        text += f" ({percent(best['top5'])} % top-5)"
+    if not _unknown(best["size_bytes"]):
+        text += f" in {size_with_unit(best['size_bytes'])}"
+    if not _unknown(latency(best, "p50")):
+        text += f", {milliseconds(latency(best, 'p50'))} ms a picture"
+    pair = next((p for p in paired if p.precision == best["precision"]), paired[0] if paired else None)
+    if pair is None:
+        return text + "."
+    files = f"{pair.precision} files, " if pair.precision and pair.precision != best["precision"] else ""
+    doubt = "" if pair.p_value < ALPHA else ", within chance"
+    move = points(pair.difference)
+    than = "the same as" if move == "0.0" else f"{move} points {'more' if pair.difference > 0 else 'less'} than"
+    return f"{text}; {pair.a} {than} {pair.b} ({files}McNemar {p_words(pair.p_value)}{doubt})."
+
+
+def verdict(pair: Any) -> str:
+    """What a paired comparison says, in whole sentences that claim no more than one seed and n pictures allow."""
+    higher = "higher" if pair.difference > 0 else "lower"
+    found = f"top-1 {pair.a} is {points(pair.difference)} points {higher} than {pair.b}"
+    if pair.only_a == pair.only_b:
+        found = f"exactly as many test pictures are right {pair.a} as {pair.b}"
+    text = (
+        f"{pair.label}: {found}. Of {count(pair.n)} test pictures, {count(pair.only_a)} are right only {pair.a} and "
+        f"{count(pair.only_b)} only {pair.b} (McNemar's paired test, {p_words(pair.p_value)}). "
+    )
+    if pair.p_value >= ALPHA:
+        return text + "A difference of this size can be chance: the test does not tell the two apart."
+    if pair.difference < 0:
+        return text + "That is significant at 0.05, and against the teacher: here it did harm."
+    return text + "That is significant at 0.05 for these pictures; it is one seed, and another may differ."
+
+
+def why_unknown(record: dict[str, Any], field: str) -> str:
+    """Why a field of a record is null, as a short clause."""
+    teacher = record["role"] == "teacher"
+    if field == "teacher_agreement":
+        return "a teacher agrees with itself" if teacher else "no teacher's answers for these pictures"
+    if teacher and field in ("size_bytes", "p50", "p90", "peak_rss_mib"):
+        return "it runs in Keras, not as a .tflite on the device"
+    return "not measured"
+
+
+def _unknown(value: float | None) -> bool:
+    return value is None or not math.isfinite(value)
+
+
+def _or_inf(value: float | None) -> float:
+    return math.inf if _unknown(value) else value

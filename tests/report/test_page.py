@@ -1,0 +1,210 @@
+"""The page as bytes: whole, closed to the network, deterministic, and deaf to what its data tries to say."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from kd2mobile.errors import ArtifactError
+from kd2mobile.report.page import render, write_report
+from kd2mobile.report.plots import kept_epoch
+
+VOID = {"meta", "img", "br", "hr", "input", "link", "wbr", "col", "source"}
+HOSTILE = "<img src=x onerror=alert(1)> \"quote\" 'tick' & $x$ $\\frac{1}$ {{ 7 * 7 }} </title></style></svg>"
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text; fails on a tag that is not balanced."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        assert tag in VOID or "svg" in self.open, f"<{tag}/> closes nothing in HTML"
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> inside {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="session")
+def pages():
+    return {}
+
+
+@pytest.fixture
+def html(make_report, pages):
+    """The made-up page, made once."""
+    if "html" not in pages:
+        pages["html"] = render(make_report())
+    return pages["html"]
+
+
+def test_the_page_names_no_address_and_runs_no_script(html):
+    text = re.sub(r"data:image/(png|jpeg);base64,[\w+/=]+", "", html)
+    assert "data:" not in text.replace("img-src data:", "")
+    assert not re.search(r"https?:|//\w|ftp:|@import|url\((?!#)", text)
+    page = Page(html)
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/"))
+    (policy,) = (meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+
+
+def test_the_page_is_well_formed_and_says_what_it_shows(html):
+    page = Page(html)
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("title")) - len(page.all("desc")) == 1
+    assert all(image["alt"] for image in page.all("img")) and len(page.all("img")) == 12
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all("scope" in cell for cell in page.all("th"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:href="#|url\(#)([\w-]+)', html)
+    used += [i for _, a in page.elements for i in a.get("aria-labelledby", "").split()]
+    assert set(used) <= set(ids)
+
+
+def test_every_plot_speaks_to_a_screen_reader(html):
+    plots = re.findall(r'<svg[^>]*role="img".*?</svg>', html, re.DOTALL)
+    assert len(plots) == 5
+    for plot in plots:
+        assert re.match(r'<svg[^>]*><title id="([\w-]+)-title">[^<]+</title><desc id="\1-desc">[^<]+</desc>', plot)
+        assert "#a1b2c" not in plot and "var(--student)" in plot and "font-family" not in plot and "<style" not in plot
+    assert "student mobilenet025 int8: 82.7 % at 0.23" in plots[0]
+    assert "teacher mobilenetv2 fp32: 90.7 %, a dashed line" in plots[0]
+    assert "with the teacher: kept 83.79 at epoch 30, last 83.79 at epoch 30" in plots[2]
+
+
+def test_the_same_data_makes_the_same_bytes(make_report, html, tmp_path):
+    write_report(tmp_path / "report.html", make_report())
+    assert (tmp_path / "report.html").read_bytes() == html.encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_everything_from_outside_is_escaped(make_report, make_record, make_pair, make_picture):
+    names = [f"{HOSTILE} {i}" for i in range(4)]
+    data = make_report(
+        title=HOSTILE,
+        run=HOSTILE,
+        recipe={HOSTILE: {HOSTILE: HOSTILE, "list": [HOSTILE]}},
+        records=[
+            make_record(model=HOSTILE, device=HOSTILE, runtime=HOSTILE, sha256=HOSTILE),
+            make_record("teacher", HOSTILE, HOSTILE, 0.9, None, None),
+            make_record("external", HOSTILE, p50=80.0, compression=HOSTILE),
+        ],
+        paired=[make_pair(label=HOSTILE, a=HOSTILE, b=HOSTILE, precision=HOSTILE)],
+        histories={HOSTILE: [{"epoch": 1, "val_top1": 0.5}]},
+        pictures=[make_picture(0, names, path=HOSTILE)],
+        pictures_chosen=HOSTILE,
+        classes=names,
+        splits={HOSTILE: 1},
+        set_aside=[(HOSTILE, HOSTILE)],
+        stages=[],
+        exports=[{"precision": HOSTILE, "size_bytes": 1, "sha256": HOSTILE, "parity": {HOSTILE: HOSTILE}}],
+        versions={HOSTILE: HOSTILE},
+        commands=[HOSTILE],
+        notes=[HOSTILE],
+    )
+    html = render(data)
+    page = Page(html)
+    assert "<img src=x" not in html and "49" not in "".join(page.words).split(HOSTILE[:4])[0]
+    assert len(page.all("img")) == 1 and len(page.all("title")) == 1 + len(page.all("desc"))
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert html.count("$x$") >= 25
+    assert "".join(page.words).count(HOSTILE) >= 20
+
+
+def test_a_dollar_sign_in_a_plot_is_no_mathematics(make_report, make_record):
+    records = [make_record("external", "$\\frac$", top1=0.5), make_record("external", "a $x$ <b>", p50=9.0)]
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", render(make_report(records=records)))
+    assert "$\\frac$ int8" in labels and "a $x$ &lt;b&gt; int8" in labels
+
+
+def test_names_that_no_file_can_hold_are_spelled_out(make_report, make_record, make_picture):
+    odd = "new\nline \x1b[31m \udcff \u202egpj \x00"
+    data = make_report(
+        records=[make_record(model=odd), make_record("external", "漢字")],
+        histories={odd: [{"epoch": 1, "val_top1": 0.5}]},
+        pictures=[make_picture(0, [odd, "ö"], path=odd)],
+    )
+    html = render(data)
+    html.encode()
+    assert "new\\nline \\x1b[31m \\udcff \\u202egpj \\x00" in html and "漢字" in html
+    assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", html)
+
+
+def test_nulls_are_dashes_that_say_why(make_report, make_record):
+    unknown = dict.fromkeys(("top5", "logloss", "ece", "teacher_agreement", "peak_rss_mib", "threads", "sha256"))
+    bare = make_record(
+        precision=None, compression=None, size_bytes=None, p50=None, device=None, runtime=None, **unknown
+    )
+    html = render(make_report(records=[bare], paired=[]))
+    Page(html)
+    assert html.count('<abbr title="not measured">–</abbr>') == 7
+    assert "None" not in html and "nan" not in re.sub(r'src="[^"]*"', "", html)
+    assert "plot-latency" not in html and "plot-size" not in html
+
+
+def test_an_empty_run_is_still_a_page(make_report):
+    nothing = dict(records=[], paired=[], histories={}, pictures=[], classes=[], splits={}, set_aside=[], stages=[])
+    html = render(make_report(**nothing, exports=[], versions={}, commands=[], notes=[], recipe={}))
+    Page(html)
+    assert "No student has been measured yet" in html and "Run <code>kd2mobile benchmark</code>" in html
+
+
+def test_histories_with_gaps_and_one_epoch(make_report):
+    rows = [{"epoch": 1, "val_top1": None, "loss": float("nan")}, {"epoch": 2, "val_top1": 0.25, "loss": 1.5}]
+    html = render(make_report(histories={"with the teacher": rows, "labels alone": rows[:1]}))
+    assert "curve-val-top1" in html and "curve-val-logloss" not in html
+    assert "with the teacher: 25.0 % validation top-1 at epoch 2 of 2" in html
+
+
+def test_records_measured_in_different_places_say_where(make_report, make_record):
+    one = render(make_report())
+    assert "Measured on 1,692 test pictures; made-up host, LiteRT 0.0, 1 thread (the teacher: " in one
+    records = [make_record(), make_record("external", device="made-up board", n=50)]
+    two = render(make_report(records=records))
+    assert ">Measured on</th>" in two and "50 test pictures; made-up board, LiteRT 0.0, 1 thread" in two
+
+
+def test_a_picture_that_is_gone_is_named_on_the_page(make_report, make_picture, tmp_path):
+    html = render(make_report(pictures=[make_picture(0, image=tmp_path / "gone.jpg")]))
+    assert 'class="gone"' in html and "must be a whole picture" in html
+
+
+def test_a_folder_that_is_not_there_is_an_error_with_a_next_step(make_report, tmp_path):
+    with pytest.raises(ArtifactError, match=r"report\.html: must be writable, got No such file.* `kd2mobile report`"):
+        write_report(tmp_path / "missing" / "report.html", make_report(pictures=[], histories={}))
+
+
+def test_the_dot_is_at_the_epoch_that_training_kept():
+    rows = [(1, 0.5, 1.0), (2, 0.75, 0.9), (3, 0.75, 0.8), (4, 0.75, 0.8), (5, None, 0.1)]
+    history = [{"epoch": epoch, "val_top1": top1, "val_logloss": logloss} for epoch, top1, logloss in rows]
+    assert kept_epoch(history)["epoch"] == 3
+    assert kept_epoch([{"epoch": 1, "loss": 2.0}]) is None
+
+
+def test_points_on_top_of_each_other_do_not_get_names_on_top_of_each_other(make_report, make_record):
+    crowd = [make_record("external", f"model-{i}", top1=0.8 + i * 1e-5) for i in range(30)]
+    labels = re.findall(r"<text[^>]*>(model-\d+ int8)</text>", render(make_report(records=crowd)))
+    assert 2 <= len(labels) < 30

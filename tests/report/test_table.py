@@ -1,0 +1,46 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from kd2mobile.report.table import text_table
+
+
+def test_plain_text_fits_and_aligns(make_report):
+    text = text_table(make_report().records, make_report().paired, terminal=False)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = [line for line in lines if line[2:].startswith(("teacher ", "student ", "baseline "))]
+    assert len(rows) == 9 and len({len(row) for row in rows}) == 1
+    assert [row for row in rows if row.startswith("*")] == [row for row in rows if "student" in row and " int8 " in row]
+    assert "McNemar" in text
+
+
+def test_long_and_hostile_names_still_fit(make_record):
+    hostile = make_record("student", model="\x1b[31m" + "x\n" * 80, precision="int8_dynamic", size_bytes=999_999_999)
+    plain, screen = text_table([hostile], terminal=False), io.StringIO()
+    Console(file=screen, width=100).print(text_table([hostile], terminal=True))
+    text = plain + "\n" + screen.getvalue()
+    assert "\x1b" not in text and max(map(len, text.splitlines())) <= 100
+
+
+def test_a_terminal_gets_a_rich_table_that_reads_no_markup(make_record, make_pair):
+    screen = io.StringIO()
+    console = Console(file=screen, width=100, force_terminal=True, color_system=None)
+    records = [make_record(model="[red]x[/red]"), make_record("teacher", size_bytes=None, p50=None)]
+    console.print(text_table(records, [make_pair(label="[bold]a")], terminal=True))
+    shown = screen.getvalue()
+    assert "[red]x[/red] *" in shown and "[bold]a" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_where_standard_output_is_no_terminal_it_is_text(make_record, capsys):
+    assert isinstance(text_table([make_record()]), str)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_records(terminal):
+    shown = text_table([], terminal=terminal)
+    screen = io.StringIO()
+    Console(file=screen, width=100).print(shown)
+    assert "No student has been measured yet" in screen.getvalue()
