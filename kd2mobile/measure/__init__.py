@@ -1,0 +1,1 @@
+"""Accuracy and latency of .tflite files, with numpy, Pillow and LiteRT alone."""

@@ -1,0 +1,134 @@
+"""How good probabilities are: numpy alone, every number checked against one derived by hand."""
+
+import math
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+LEAST_PROBABILITY = 1 / 512
+"""Half a step of an int8 file's probabilities: what it can only answer as 0 counts as this, in every model."""
+CALIBRATION_BINS = 15
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """What a model's answers are worth; fractions in 0..1, logloss in nats, None where it is not known."""
+
+    top1: float
+    top5: float
+    logloss: float | None
+    ece: float | None
+    teacher_agreement: float | None
+
+
+class PairedTest(NamedTuple):
+    """only_a, only_b: how many pictures only that one gets right; p_value: two-sided."""
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def score(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    teacher_top1: np.ndarray | None = None,
+    *,
+    are_probabilities: bool = True,
+) -> Scores:
+    """All the numbers of one model. probabilities: float [n, classes]; labels, teacher_top1: int [n].
+
+    are_probabilities: False for scores that only rank the classes, whose logloss and calibration error do not exist.
+    """
+    return Scores(
+        top1=top_k_accuracy(probabilities, labels, 1),
+        top5=top_k_accuracy(probabilities, labels, 5),
+        logloss=logloss(probabilities, labels) if are_probabilities else None,
+        ece=expected_calibration_error(probabilities, labels) if are_probabilities else None,
+        teacher_agreement=None if teacher_top1 is None else _share(top1(probabilities) == teacher_top1),
+    )
+
+
+def top1(probabilities: np.ndarray) -> np.ndarray:
+    """The likeliest class of each row, the first one of several that are equal: float [n, classes] to int [n]."""
+    return np.argmax(probabilities, axis=1)
+
+
+def hits(probabilities: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """The chance that the true class is among the k likeliest if equal ones are put in a random order: float64 [n].
+
+    With g classes above the true one and t at its height, itself included: (k - g) / t, held within 0 and 1.
+    8-bit probabilities are equal often, and whoever breaks ties by index favours the first classes.
+
+    probabilities: float [n, classes]; labels: int [n].
+
+    >>> hits(np.array([[0.4, 0.2, 0.2, 0.2]]), np.array([3]), 2).round(4).tolist()
+    [0.3333]
+    """
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    above = np.count_nonzero(probabilities > own, axis=1)
+    level = np.count_nonzero(probabilities == own, axis=1)
+    return np.clip((k - above) / np.maximum(level, 1), 0.0, 1.0)
+
+
+def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """The share of pictures whose true class is among the k likeliest, ties by expected rank (`hits`).
+
+    With k or fewer classes it is 1: every class is among them.
+    """
+    return _share(hits(probabilities, labels, k))
+
+
+def logloss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative log-likelihood of the true class, nats, its probability clipped to [1/512, 1].
+
+    One confident mistake costs 6.24 at most, in a float file as in one that counts in steps of 1/256.
+    probabilities: float [n, classes]; labels: int [n].
+
+    >>> round(logloss(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 1])), 4)
+    3.4657
+    """
+    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(own, LEAST_PROBABILITY, 1.0)).mean())
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """How far confidence is from accuracy: the mean over equal-width bins of confidence, weighted by their pictures.
+
+    Bin m of M holds the pictures whose highest probability is in ((m - 1) / M, m / M]. Where several classes share
+    that height, the chance that the true one is drawn among them counts, as in top-1.
+    Source: Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks", equation 3.
+
+    >>> round(expected_calibration_error(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])), 4)
+    0.45
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(places, weights=hits(probabilities, labels, 1) - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """The share of rows with the same likeliest class. a, b: float [n, classes]."""
+    return _share(top1(a) == top1(b))
+
+
+def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
+    """Whether two models judged on the same pictures differ: McNemar's test, exact and two-sided.
+
+    Of the pictures that one model alone gets right, each is as likely either's if the two are equally good, so the
+    smaller count follows a binomial distribution with p = 1/2. correct_a, correct_b: bool [n].
+    Source: McNemar 1947; the exact form as in Agresti, Categorical Data Analysis, section 10.1.
+
+    >>> mcnemar(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))
+    PairedTest(only_a=5, only_b=1, p_value=0.21875)
+    """
+    a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
+    only_a, only_b = int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
+    tosses = only_a + only_b
+    tail = sum(math.comb(tosses, i) for i in range(min(only_a, only_b) + 1))
+    return PairedTest(only_a, only_b, min(1.0, 2 * tail / 2**tosses))
+
+
+def _share(values: np.ndarray) -> float:
+    return float(np.asarray(values, np.float64).mean())

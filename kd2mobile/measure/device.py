@@ -1,0 +1,39 @@
+"""The machine in words: what a reader needs to place a latency, nothing that tells whose machine it is."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+
+def device_words() -> str:
+    """`host: <processor>, <cores>, <system> <architecture>`."""
+    count = f"{cores()} core{'s' if cores() > 1 else ''}"
+    return f"host: {_processor()}, {count}, {platform.system()} {platform.machine()}"
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    named = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    board = _text("/proc/device-tree/model").strip("\0 \n")
+    found = (named and named.group(1)) or board or _from_macos() or platform.processor() or "unknown processor"
+    return " ".join(found.split())
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _from_macos() -> str:
+    if platform.system() != "Darwin":
+        return ""
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,168 @@
+"""Someone else's .tflite on a folder of class folders: which folder is which output, and every picture judged."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kd2mobile.errors import DataError, one_line
+from kd2mobile.measure.files import FileToMeasure, Measured, measure_files
+from kd2mobile.measure.metadata import output_names
+from kd2mobile.measure.record import BenchmarkRecord
+from kd2mobile.measure.runtime import Classifier
+from kd2mobile.pixels import Resize
+from kd2mobile.progress import say
+
+
+class Matching(NamedTuple):
+    """outputs: for each folder the index of its output; by_name: whether names decided; note: what to tell."""
+
+    outputs: list[int]
+    by_name: bool
+    note: str
+
+
+def measure_external(model: Path, data: Path, **how) -> BenchmarkRecord:
+    """The record of `measure_on_folder`, which takes the same arguments and returns more."""
+    return measure_on_folder(model, data, **how).record
+
+
+def measure_on_folder(
+    model: Path,
+    data: Path,
+    *,
+    labels: Path | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: Resize | None = None,
+    threads: int = 1,
+    latency_runs: int = 100,
+) -> Measured:
+    """Measures any .tflite image classifier on every picture of a folder of class folders, role "external".
+
+    labels: a file of the outputs' names, one a line, before what the model carries. mean, std: of a float input.
+    resize: `crop` by default, a file of kd2mobile's its own. Pictures that cannot be decoded are set aside and
+    counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
+    """
+    model, data = Path(model), Path(data)
+    classifier = Classifier(model, threads, mean=mean, std=std)
+    folders = class_folders(data)
+    names, notes = output_names(model, classifier.metadata.classes, classifier.classes, labels)
+    matching = match_folders(list(folders), classifier.classes, names, str(data))
+    pictures = [
+        (path, output) for paths, output in zip(folders.values(), matching.outputs, strict=True) for path in paths
+    ]
+    if not pictures:
+        raise DataError(data, "must hold pictures in its class folders", "none", "Give a folder with pictures.")
+    file = FileToMeasure(path=model, role="external", resize=resize, mean=mean, std=std)
+    measured = measure_files(
+        [file],
+        [path for path, _ in pictures],
+        np.array([output for _, output in pictures]),
+        threads=threads,
+        latency_runs=latency_runs,
+        set_aside_unreadable=True,
+    )[0]
+    notes = [*notes, matching.note, *measured.notes, *_about_set_aside(measured.set_aside)]
+    for note in notes:
+        if note != matching.note or not matching.by_name:
+            say(note)
+    return measured._replace(notes=notes)
+
+
+def class_folders(data: Path) -> dict[str, list[Path]]:
+    """Each class folder's pictures: all files below it at any depth, links followed, hidden ones left out; sorted.
+
+    Raises DataError if there is no class folder, or one cannot be listed.
+    """
+    try:
+        entries = sorted(entry for entry in os.listdir(data) if not entry.startswith("."))
+    except OSError as fault:
+        raise DataError(data, "must be a folder of class folders", fault.strerror, "Check --data.") from fault
+    folders = {name: sorted(_files(data / name)) for name in entries if (data / name).is_dir()}
+    if not folders:
+        got = f"{len(entries)} files and no folder" if entries else "an empty folder"
+        raise DataError(data, "must be a folder of class folders", got, "Put the pictures of each class into a folder.")
+    return folders
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    seen = set()
+    for place, below, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(place)
+        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        if real not in seen:
+            seen.add(real)
+            yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def _refuse(fault: OSError) -> None:
+    raise DataError(fault.filename, "must be a folder that can be listed", fault.strerror, "Check its permissions.")
+
+
+def match_folders(folders: list[str], outputs: int, labels: list[str] | None, where: str) -> Matching:
+    """Which output each class folder stands for. folders: sorted; labels: the outputs' names, None if unknown.
+
+    By name if every folder has one label of its own: the same text, or the same but for case, `_` and `-` for
+    spaces, and the way accents are encoded. Else by sorted order if there are as many outputs as folders or one
+    more, a background class at 0, and no name that does match says otherwise. Anything else is a DataError.
+    """
+    named = _by_name(folders, labels or [])
+    if len(named) == len(folders):
+        return Matching([named[name] for name in folders], True, f"{len(folders)} folders matched to outputs by name")
+    background = outputs - len(folders)
+    in_order = {name: place + background for place, name in enumerate(folders)}
+    unmatched = [name for name in folders if name not in named]
+    if background not in (0, 1):
+        reason = "no label in the file or in --labels" if not labels else f"no label for {_few(unmatched)}"
+        got = f"{len(folders)} folders for {outputs} outputs, and {reason}"
+        raise DataError(where, "must have a class folder for each output, or names that match", got, _help(folders))
+    wrong = [name for name, output in named.items() if in_order[name] != output]
+    if wrong:
+        got = f"{_few(wrong)} elsewhere by name, and no label for {_few(unmatched)}"
+        raise DataError(where, "must match the outputs by name or by sorted order", got, _help(folders))
+    why = "the outputs have no names" if not labels else f"no label for {_few(unmatched)}"
+    first = " after output 0, taken for the background" if background else ""
+    order = f"its {len(folders)} folders are taken for the outputs in sorted order{first}"
+    note = f"{where}: {why}, so {order}: {_few(folders)}"
+    return Matching(list(in_order.values()), False, note)
+
+
+def _by_name(folders: list[str], labels: list[str]) -> dict[str, int]:
+    """The folders that have a label of their own, and its index."""
+    found: dict[str, int] = {}
+    for same in (str, _plain):
+        held, wanted = Counter(map(same, labels)), Counter(map(same, folders))
+        places = {same(label): place for place, label in enumerate(labels) if held[same(label)] == 1}
+        for name in folders:
+            if name not in found and same(name) in places and wanted[same(name)] == 1:
+                found[name] = places[same(name)]
+    return found
+
+
+def _plain(name: str) -> str:
+    words = unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ")
+    return " ".join(words.split())
+
+
+def _about_set_aside(set_aside: list[tuple[Path, str]]) -> list[str]:
+    if not set_aside:
+        return []
+    first, reason = set_aside[0]
+    count = f"{len(set_aside)} files are" if len(set_aside) > 1 else "1 file is"
+    return [f"{count} set aside, not decodable; the first is {one_line(str(first))}: {reason}"]
+
+
+def _help(folders: list[str]) -> str:
+    if {name.lower() for name in folders} & {"train", "test", "val", "valid", "validation"}:
+        return "These look like splits: give the one to measure, such as its test folder."
+    return "Give the outputs' names with --labels, one a line."
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:3]))
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,0 +1,77 @@
+"""A reader of single fields out of a flatbuffer, by their place in the schema; every offset is checked.
+
+Format: https://flatbuffers.dev/internals/. A table starts with the distance back to its vtable, which holds for
+each field its distance from the table, 0 for one that is not set.
+"""
+
+import struct
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """A table at `place` of `data`. Fields are counted from 0; one that is not set reads as 0, None or empty."""
+
+    data: bytes
+    place: int
+
+    def number(self, field: int, kind: str) -> int:
+        """A scalar field. kind: its struct code, "B" for ubyte, "I" for uint."""
+        place = self._field(field)
+        return _read(self.data, place, kind) if place else 0
+
+    def table(self, field: int) -> "Table":
+        """A field that refers to a table. Raises ValueError if it is not set."""
+        place = self._field(field)
+        if not place:
+            raise ValueError(f"a flatbuffer table without its field {field}")
+        return Table(self.data, _target(self.data, place))
+
+    def tables(self, field: int) -> list["Table"]:
+        """A field that is a vector of tables."""
+        first, count = self._vector(field)
+        return [Table(self.data, _target(self.data, first + 4 * i)) for i in range(count)]
+
+    def floats(self, field: int) -> list[float]:
+        """A field that is a vector of float32."""
+        first, count = self._vector(field)
+        return [_read(self.data, first + 4 * i, "f") for i in range(count)]
+
+    def bytes(self, field: int) -> bytes:
+        """A field that is a vector of bytes."""
+        first, count = self._vector(field)
+        return self.data[first : first + count]
+
+    def text(self, field: int) -> str:
+        """A field that is a string."""
+        return self.bytes(field).decode("utf-8", "replace")
+
+    def _field(self, field: int) -> int:
+        vtable = self.place - _read(self.data, self.place, "i")
+        entry = 4 + 2 * field
+        distance = _read(self.data, vtable + entry, "H") if entry < _read(self.data, vtable, "H") else 0
+        return self.place + distance if distance else 0
+
+    def _vector(self, field: int) -> tuple[int, int]:
+        place = self._field(field)
+        if not place:
+            return 0, 0
+        start = _target(self.data, place)
+        count = _read(self.data, start, "I")
+        if count > len(self.data) - start:
+            raise ValueError("a flatbuffer vector that is longer than its file")
+        return start + 4, count
+
+
+def root(data: bytes) -> Table:
+    """The outermost table. All readers raise ValueError if an offset leads out of the data."""
+    return Table(data, _target(data, 0))
+
+
+def _target(data: bytes, place: int) -> int:
+    return place + _read(data, place, "I")
+
+
+def _read(data: bytes, place: int, kind: str):
+    if not 0 <= place <= len(data) - struct.calcsize("<" + kind):
+        raise ValueError(f"a flatbuffer offset of {place} in {len(data)} bytes")
+    return struct.unpack_from("<" + kind, data, place)[0]

@@ -1,0 +1,181 @@
+"""What a .tflite says about itself, by kd2mobile's own description or by TensorFlow Lite's metadata.
+
+Both pack their files into a ZIP behind the model. Labels are a text file of one name a line; TensorFlow Lite's
+metadata, a flatbuffer inside the model, says how a float input is normalized and which file holds the labels.
+"""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from kd2mobile.errors import ModelFileError
+from kd2mobile.measure.flatbuffer import root
+from kd2mobile.pixels import Resize
+
+FORMAT = 1
+LABELS_FILE = "labels.txt"
+DESCRIPTION_FILE = "kd2mobile.json"
+LARGEST_MEMBER = 16 * 2**20
+"""Bytes of the largest text that is read out of a file's ZIP."""
+
+_NEXT = "Ask whoever made it for a whole file, or export it again."
+
+
+class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What a .tflite says about itself; None is what it does not say.
+
+    own: whether kd2mobile made it. classes: the outputs' names in order. mean, std: a float input's normalization,
+    (pixel - mean) / std of 8-bit pixels, one value or one a channel.
+    """
+
+    own: bool = False
+    classes: list[str] | None = None
+    resize: Resize | None = None
+    input_px: int | None = None
+    model: str | None = None
+    precision: str | None = None
+    compression: str | None = None
+    student_fingerprint: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+
+class _Description(msgspec.Struct):
+    """kd2mobile.json, all its fields required."""
+
+    format: int
+    classes: list[str]
+    resize: Resize
+    input_px: int
+    model: str
+    precision: str
+    compression: str
+    student_fingerprint: str
+
+
+def read_metadata(path: Path) -> FileMetadata:
+    """What the .tflite says about itself. Raises ModelFileError if that is damaged or of a later format."""
+    members = _members(path)
+    if DESCRIPTION_FILE in members:
+        return _own(path, _member(path, DESCRIPTION_FILE))
+    mean, std, label_file = _tflite_metadata(path)
+    if label_file not in members:
+        texts = [name for name in members if name.lower().endswith(".txt")]
+        label_file = LABELS_FILE if LABELS_FILE in texts else texts[0] if len(texts) == 1 else None
+    classes = None if label_file is None else label_lines(_member(path, label_file), f"{path}, {label_file}")
+    return FileMetadata(classes=classes, mean=mean, std=std)
+
+
+def label_lines(text: bytes, where: str) -> list[str]:
+    """One name a line, in the order of the outputs; empty lines at the end are none. Raises ModelFileError."""
+    try:
+        lines = text.decode("utf-8-sig").rstrip().split("\n")
+    except UnicodeDecodeError as fault:
+        raise ModelFileError(
+            where, "must be UTF-8 text", fault, "Save the labels as UTF-8, one name a line."
+        ) from fault
+    if lines == [""]:
+        raise ModelFileError(where, "must name the outputs, one a line", "an empty file", "Give a whole label file.")
+    return [line.strip() for line in lines]
+
+
+def read_labels(path: Path) -> list[str]:
+    """The names in a file that the user gave, one a line. Raises ModelFileError if it cannot be read."""
+    try:
+        text = Path(path).read_bytes()
+    except OSError as fault:
+        raise ModelFileError(path, "must be a readable file of labels", fault.strerror, "Check --labels.") from fault
+    return label_lines(text, str(path))
+
+
+def output_names(
+    model: Path, said: list[str] | None, outputs: int, file: Path | None
+) -> tuple[list[str] | None, list[str]]:
+    """The outputs' names, by the user's file before what the model says, and notes; None if there are none to use.
+
+    One name too few leaves output 0 to a background class. Raises ModelFileError if the user's file has any other
+    number of names; the model's own are left out then, and a note says so.
+    """
+    names = read_labels(file) if file else said
+    if names is None or len(names) == outputs:
+        return names, []
+    got = f"{len(names)} labels for {outputs} outputs"
+    if len(names) == outputs - 1:
+        return ["background", *names], [f"{file or model}: {got}, so output 0 is taken for the background"]
+    if file:
+        next_step = "Give the labels that this model was made with."
+        raise ModelFileError(file, "must name every output, one a line", got, next_step)
+    return None, [f"{model}: its own labels are not used, {got}"]
+
+
+def _members(path: Path) -> list[str]:
+    """The names of what is packed behind the model; none if there is no ZIP."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return []
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as fault:
+        raise ModelFileError(path, "must carry a whole ZIP of labels or none", fault, _NEXT) from fault
+
+
+def _member(path: Path, name: str) -> bytes:
+    where = f"{path}, {name}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(name).file_size
+            if size > LARGEST_MEMBER:
+                raise ModelFileError(where, f"must be at most {LARGEST_MEMBER} bytes", size, _NEXT)
+            return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, ValueError) as fault:
+        raise ModelFileError(where, "must be whole inside its ZIP", fault, _NEXT) from fault
+
+
+def _own(path: Path, text: bytes) -> FileMetadata:
+    where = f"{path}, {DESCRIPTION_FILE}"
+    try:
+        made_as = json.loads(text).get("format")
+        if made_as != FORMAT:
+            later = "Measure it with the kd2mobile that made it, or install a later one."
+            raise ModelFileError(where, f"must be of format {FORMAT}", made_as, later)
+        fields = msgspec.structs.asdict(msgspec.json.decode(text, type=_Description))
+    except (ValueError, AttributeError, msgspec.MsgspecError) as fault:
+        raise ModelFileError(where, "must be kd2mobile's whole description", fault, _NEXT) from fault
+    del fields["format"]
+    return FileMetadata(own=True, **fields)
+
+
+def _tflite_metadata(path: Path) -> tuple[list[float] | None, list[float] | None, str | None]:
+    """mean, std and the name of the label file, by TensorFlow Lite's metadata (metadata_schema.fbs, version 1)."""
+    stored = _metadata_buffer(path)
+    if stored is None:
+        return None, None, None
+    mean = std = label_file = None
+    try:
+        for graph in root(stored).tables(3)[:1]:
+            steps = [step for tensor in graph.tables(2)[:1] for step in tensor.tables(4)]
+            files = [file for tensor in graph.tables(3)[:1] for file in tensor.tables(6)]
+            for step in steps:
+                if step.number(0, "B") == 1:  # ProcessUnitOptions.NormalizationOptions
+                    mean, std = step.table(1).floats(0), step.table(1).floats(1)
+            labels = [file.text(0) for file in files if file.number(2, "b") == 2]  # TENSOR_AXIS_LABELS
+            label_file = labels[0] if labels else None
+    except ValueError as fault:
+        raise ModelFileError(path, "must carry whole TensorFlow Lite metadata or none", fault, _NEXT) from fault
+    return (mean, std, label_file) if mean and std else (None, None, label_file)
+
+
+def _metadata_buffer(path: Path) -> bytes | None:
+    """The bytes of the model's buffer that its entry TFLITE_METADATA points to (schema.fbs)."""
+    try:
+        model = root(Path(path).read_bytes())
+        buffers = model.tables(4)
+        for entry in model.tables(6):
+            if entry.text(0) == "TFLITE_METADATA":
+                return buffers[entry.number(1, "I")].bytes(0)
+    except (ValueError, IndexError):
+        return None  # no model at all: the runtime says so with its own reason
+    return None

@@ -1,0 +1,56 @@
+"""What a .tflite sees in a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from kd2mobile.measure.files import EXTERNAL_RESIZE
+from kd2mobile.measure.metadata import output_names
+from kd2mobile.measure.outputs import read_answers
+from kd2mobile.measure.runtime import Classifier
+from kd2mobile.pixels import Resize, load
+from kd2mobile.progress import say
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """image: as it was given; classes: (name, probability), the likeliest first."""
+
+    image: str
+    classes: list[tuple[str, float]]
+
+
+def predict(
+    model: Path,
+    images: Sequence[Path],
+    top: int = 5,
+    *,
+    labels: Path | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: Resize | None = None,
+    threads: int = 1,
+) -> list[Prediction]:
+    """The `top` likeliest classes of each picture; equal ones in the order of the outputs.
+
+    Names come from labels (a file, one a line), else from the model, else they are the outputs' numbers; a label
+    file of one line less than outputs leaves output 0 to the background. resize: the file's own, else `crop`.
+    Raises ModelFileError, or PictureError for the first picture that cannot be decoded.
+    """
+    classifier = Classifier(model, threads, mean=mean, std=std)
+    known, notes = output_names(classifier.path, classifier.metadata.classes, classifier.classes, labels)
+    names = known or [str(index) for index in range(classifier.classes)]
+    way = resize or classifier.metadata.resize or EXTERNAL_RESIZE
+    outputs = [classifier.outputs(load(image, classifier.input_px, way)) for image in images]
+    if not outputs:
+        return []
+    answers = read_answers(np.stack(outputs), classifier.last_op, classifier.step)
+    for note in (*notes, *classifier.notes, answers.note):
+        if note:
+            say(note)
+    order = np.argsort(-answers.values, axis=1, kind="stable")[:, :top]
+    return [
+        Prediction(str(image), [(names[i], float(row[i])) for i in best])
+        for image, row, best in zip(images, answers.values, order, strict=True)
+    ]

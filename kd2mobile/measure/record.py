@@ -1,0 +1,69 @@
+"""One measured model as `kd2mobile benchmark --json` writes it."""
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from kd2mobile.measure.accuracy import score
+
+Role = Literal["teacher", "student", "baseline", "external"]
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Milliseconds a picture over n timed runs: percentiles and mean."""
+
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+    n: int
+
+
+class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """What was measured of one model; None is what is not known.
+
+    precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words. n: pictures
+    judged. top1, top5, ece, teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. latency_ms,
+    first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind the model included.
+    peak_rss_mib: of a process that opened and ran this file alone. threads: of the runtime. sha256: of the file.
+    """
+
+    role: Role
+    model: str
+    precision: str | None = None
+    compression: str | None = None
+    device: str | None = None
+    runtime: str | None = None
+    n: int
+    top1: float | None
+    top5: float | None
+    logloss: float | None
+    ece: float | None
+    teacher_agreement: float | None = None
+    latency_ms: Latency | None = None
+    first_run_ms: float | None = None
+    init_ms: float | None = None
+    size_bytes: int | None = None
+    peak_rss_mib: float | None = None
+    threads: int | None = None
+    sha256: str | None = None
+
+
+def record_of_probabilities(
+    role: Role,
+    model: str,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    teacher_top1: np.ndarray | None = None,
+    are_probabilities: bool = True,
+    **known: object,
+) -> BenchmarkRecord:
+    """A record of answers that may not come from a .tflite, such as the teacher's; `known` are its other fields,
+    before those that are computed.
+
+    probabilities: float [n, classes]; labels, teacher_top1: int [n].
+    """
+    scores = score(probabilities, labels, teacher_top1, are_probabilities=are_probabilities)
+    return BenchmarkRecord(role=role, model=model, n=len(labels), **(msgspec.structs.asdict(scores) | known))

@@ -1,0 +1,305 @@
+"""One .tflite image classifier in LiteRT, or in tflite_runtime where that is the one that is installed."""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kd2mobile.errors import ModelFileError, RecipeError, one_line
+from kd2mobile.measure.metadata import FileMetadata, read_metadata
+from kd2mobile.measure.outputs import read_answers
+
+RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
+"""Packages with an Interpreter, first choice first, and the distributions they come in."""
+EIGHT_BIT = ("uint8", "int8")
+FLOATS = ("float32", "float16")
+_CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "SQUEEZE")
+"""Ops behind the last one that counts: they change how a number is written, not what it says."""
+
+_MEASURABLE = "Measurable is a file from one RGB picture [1, px, px, 3] to one vector of class scores."
+
+
+class Tensor(NamedTuple):
+    """dtype: `uint8`, `float32`, ...; scale and zero_point: None unless it is quantized."""
+
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+
+
+class Classifier:
+    """A .tflite that answers one picture with one vector, opened and run once.
+
+    input_px: side of the square it sees; classes: how many outputs; input, output: dtype and quantization;
+    metadata: what the file says about itself; mean, std: float32 [1] or [3], None for an 8-bit input; last_op: the
+    op that makes the outputs, None if unknown; runtime: in words; init_ms: opening and allocation; first_run_ms;
+    notes: what a reader of its numbers should know.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 1,
+        *,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+    ):
+        """Opens the file. threads: of the runtime. mean, std: a float input's, (pixel - mean) / std of 8-bit pixels,
+        before what the file's own metadata says; an 8-bit input takes the pixel itself and needs neither.
+
+        Raises ModelFileError if the file is not one whole classifier, or takes floats and nobody says which.
+        """
+        self.path, self.threads = Path(path), threads
+        if threads < 1:
+            raise RecipeError("benchmark.threads", "must be at least 1", threads, "Leave --threads out for one.")
+        make_interpreter, package = _runtime()
+        _check_readable(self.path)
+        start = time.perf_counter_ns()
+        self._interpreter = _open(make_interpreter, self.path, threads)
+        opened = time.perf_counter_ns()
+        self.last_op = _last_op(self._interpreter)
+        self._check_input()
+        allocation = time.perf_counter_ns()
+        self._allocate()
+        self.init_ms = (time.perf_counter_ns() - allocation + opened - start) / 1e6
+        self._check_output()
+        self.metadata = read_metadata(self.path)
+        self._check_metadata()
+        unused = self.input.dtype in EIGHT_BIT and (mean is not None or std is not None)
+        self.notes = [
+            f"{self.path.name}: its {self.input.dtype} input takes the pixel itself: --mean and --std are not used"
+        ] * unused
+        self.mean, self.std = _normalization(self.path, self.input.dtype, mean, std, self.metadata)
+        self.runtime = f"{package}, XNNPACK" if "DELEGATE" in _op_names(self._interpreter) else package
+        self.set_pixels(np.zeros((self.input_px, self.input_px, 3), np.uint8))
+        start = time.perf_counter_ns()
+        self.run()
+        self.first_run_ms = (time.perf_counter_ns() - start) / 1e6
+
+    def set_pixels(self, pixels: np.ndarray) -> None:
+        """Makes uint8 [px, px, 3] RGB the next run's input."""
+        if pixels.dtype != np.uint8 or pixels.shape != (self.input_px, self.input_px, 3):
+            raise ValueError(
+                f"pixels must be uint8 [{self.input_px}, {self.input_px}, 3], got {pixels.dtype} {pixels.shape}"
+            )
+        self._interpreter.set_tensor(self._input_index, self._to_input(pixels)[np.newaxis])
+
+    def run(self) -> None:
+        """One inference of the pixels that are set."""
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as fault:
+            raise ModelFileError(self.path, "must run in LiteRT", _why(fault), _MEASURABLE) from fault
+
+    def outputs(self, pixels: np.ndarray) -> np.ndarray:
+        """What the file answers uint8 [px, px, 3] with, dequantized: float32 [classes], probabilities or not.
+
+        Raises ModelFileError if it is not a finite number.
+        """
+        self.set_pixels(pixels)
+        self.run()
+        answer = self._interpreter.get_tensor(self._output_index).reshape(-1)
+        if self.output.scale is not None:
+            return (answer.astype(np.float32) - np.float32(self.output.zero_point)) * np.float32(self.output.scale)
+        answer = answer.astype(np.float32)
+        if not np.isfinite(answer).all():
+            got = "NaN" if np.isnan(answer).any() else "infinity"
+            broken = "Its weights are missing or broken: export it again."
+            raise ModelFileError(self.path, "must answer with finite numbers", got, broken)
+        return answer
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """The classes' probabilities for uint8 [px, px, 3]: float32 [classes]; see `outputs.read_answers`."""
+        return read_answers(self.outputs(pixels)[np.newaxis], self.last_op, self.step).values[0]
+
+    @property
+    def step(self) -> float:
+        """The step between neighbouring outputs, 0 for floats."""
+        return self.output.scale or 0.0
+
+    def _to_input(self, pixels: np.ndarray) -> np.ndarray:
+        if self.input.dtype == "uint8":
+            return pixels
+        if self.input.dtype == "int8":
+            return (pixels.astype(np.int16) - 128).astype(np.int8)
+        return ((pixels.astype(np.float32) - self.mean) / self.std).astype(self.input.dtype)
+
+    def _check_input(self) -> None:
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise ModelFileError(self.path, "must take one picture", f"{len(inputs)} inputs", _MEASURABLE)
+        self._input_index, self.input, shape = inputs[0]["index"], _tensor(inputs[0]), _shape(inputs[0])
+        if len(shape) != 4 or shape[3] != 3:
+            raise ModelFileError(self.path, "must take one RGB picture [1, px, px, 3]", shape, _MEASURABLE)
+        batch, height, width, _ = shape
+        if batch not in (1, -1):
+            raise ModelFileError(self.path, "must take one picture at a time", f"a batch of {batch}", _MEASURABLE)
+        if height < 1 or width < 1:
+            fixed = "Export it with a fixed input size."
+            raise ModelFileError(self.path, "must fix the size of its picture", shape, fixed)
+        if height != width:
+            raise ModelFileError(self.path, "must take a square picture", f"{width} x {height} pixels", _MEASURABLE)
+        if self.input.dtype not in EIGHT_BIT + FLOATS:
+            must = "must take 8-bit or float pixels"
+            raise ModelFileError(self.path, must, self.input.dtype, "Export it with a uint8, int8 or float32 input.")
+        self.input_px = height
+
+    def _allocate(self) -> None:
+        """Memory for one picture; an open batch becomes 1."""
+        shape = [1, self.input_px, self.input_px, 3]
+        try:
+            with _quiet():
+                if list(self._interpreter.get_input_details()[0]["shape"]) != shape:
+                    self._interpreter.resize_tensor_input(self._input_index, shape)
+                self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as fault:
+            got = _why(fault)
+            ops = "It may hold ops that plain LiteRT does not have, such as Flex ops: export it without them."
+            raise ModelFileError(self.path, "must run in LiteRT", got, ops) from fault
+
+    def _check_output(self) -> None:
+        outputs = self._interpreter.get_output_details()
+        if len(outputs) != 1:
+            raise ModelFileError(self.path, "must answer with one vector", f"{len(outputs)} outputs", _MEASURABLE)
+        self._output_index, self.output = outputs[0]["index"], _tensor(outputs[0])
+        shape = [int(side) for side in outputs[0]["shape"]]
+        if not shape or shape[-1] < 2 or int(np.prod(shape)) != shape[-1]:
+            raise ModelFileError(self.path, "must answer a picture with one vector [1, classes]", shape, _MEASURABLE)
+        if self.output.dtype not in FLOATS and self.output.scale is None:
+            must = "must answer with floats or quantized numbers"
+            raise ModelFileError(self.path, must, f"plain {self.output.dtype}", _MEASURABLE)
+        self.classes = shape[-1]
+
+    def _check_metadata(self) -> None:
+        said = self.metadata
+        if said.own and (len(said.classes), said.input_px) != (self.classes, self.input_px):
+            must = f"must fit its own description of {len(said.classes)} classes at {said.input_px} px"
+            got = f"{self.classes} classes at {self.input_px} px"
+            raise ModelFileError(self.path, must, got, "Export it again with kd2mobile.")
+
+
+def _runtime() -> tuple[Any, str]:
+    for package, distribution in RUNTIMES.items():
+        try:
+            interpreter = import_module(f"{package}.interpreter").Interpreter
+        except ModuleNotFoundError as fault:
+            if fault.name not in (package, f"{package}.interpreter"):
+                raise
+            continue
+        return interpreter, f"{distribution} {metadata.version(distribution)}"
+    install = "Install it with `python -m pip install ai-edge-litert`, on 32-bit Arm `tflite-runtime`."
+    raise ModelFileError(
+        "LiteRT", "must be installed to run a .tflite", "neither ai-edge-litert nor tflite-runtime", install
+    )
+
+
+def _check_readable(path: Path) -> None:
+    """LiteRT's own words for a file that is missing or something else are no help."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+    except OSError as fault:
+        raise ModelFileError(path, "must be a readable .tflite file", fault.strerror, "Check the path.") from fault
+    if not head:
+        raise ModelFileError(path, "must be a TensorFlow Lite model", "an empty file", "Export or download it again.")
+    if head[4:] != b"TFL3":
+        got = f"a file that starts with {head!r}"
+        raise ModelFileError(path, "must be a TensorFlow Lite model", got, "Give the .tflite file itself.")
+
+
+def _open(make_interpreter: Any, path: Path, threads: int) -> Any:
+    try:
+        with _quiet():
+            return make_interpreter(model_path=str(path), num_threads=threads)
+    except (ValueError, RuntimeError) as fault:
+        got, again = _why(fault), "Export or download it again."
+        raise ModelFileError(path, "must be a whole TensorFlow Lite model", got, again) from fault
+
+
+def _why(fault: Exception) -> str:
+    """The runtime's own words, its paragraph about Flex ops cut to their names."""
+    text = str(fault).strip().rstrip(".")
+    flex = re.findall(r"\((Flex\w+)\)", text)
+    return f"the Flex op {', '.join(dict.fromkeys(flex))}" if flex else one_line(text)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """LiteRT tells on the process's stderr which delegate it made; its faults come as exceptions besides."""
+    try:
+        stderr = os.dup(2)
+    except OSError:
+        yield
+        return
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _shape(details: dict[str, Any]) -> list[int]:
+    """The shape with -1 for what is open."""
+    signature = details.get("shape_signature")
+    return [int(side) for side in (details["shape"] if signature is None or not len(signature) else signature)]
+
+
+def _tensor(details: dict[str, Any]) -> Tensor:
+    dtype, quantization = np.dtype(details["dtype"]).name, details["quantization_parameters"]
+    if len(quantization["scales"]) != 1:
+        return Tensor(dtype, None, None)
+    return Tensor(dtype, float(quantization["scales"][0]), int(quantization["zero_points"][0]))
+
+
+def _ops(interpreter: Any) -> list[dict[str, Any]]:
+    """The graph's ops, as the runtime's private listing has them; none if this runtime has no such listing."""
+    listing = getattr(interpreter, "_get_ops_details", None)
+    return listing() if listing else []
+
+
+def _op_names(interpreter: Any) -> list[str]:
+    return [op["op_name"] for op in _ops(interpreter)]
+
+
+def _last_op(interpreter: Any) -> str | None:
+    """The op that makes the first output, before a delegate hides it."""
+    makers = {int(index): op for op in _ops(interpreter) for index in op["outputs"]}
+    outputs = interpreter.get_output_details()
+    op = makers.get(int(outputs[0]["index"])) if outputs else None
+    while op is not None and op["op_name"] in _CARRIERS:
+        op = makers.get(int(op["inputs"][0]))
+    return None if op is None else op["op_name"]
+
+
+def _normalization(
+    path: Path,
+    dtype: str,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    said: FileMetadata,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if dtype in EIGHT_BIT:
+        return None, None
+    if (mean is None) != (std is None):
+        given, missing = ("mean", "std") if std is None else ("std", "mean")
+        raise ModelFileError(
+            path, "must be given both --mean and --std, or neither", f"{given} alone", f"Add --{missing}."
+        )
+    mean, std = (said.mean, said.std) if mean is None else (mean, std)
+    if mean is None:
+        must = "takes floats, so somebody must say how a pixel becomes one"
+        example = "Give --mean and --std: a network gets (pixel - mean) / std, so 127.5 and 127.5 mean [-1, 1]."
+        raise ModelFileError(path, must, "no metadata that does", example)
+    values = [np.atleast_1d(np.asarray(given, np.float32)) for given in (mean, std)]
+    if any(value.shape not in ((1,), (3,)) or not np.isfinite(value).all() for value in values) or not values[1].all():
+        must = "must be normalized by one finite value or three, the std not 0"
+        raise ModelFileError(path, must, f"mean {mean}, std {std}", "Check --mean and --std.")
+    return values[0], values[1]

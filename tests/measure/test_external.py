@@ -1,0 +1,209 @@
+import os
+
+import pytest
+
+from kd2mobile.errors import DataError, ModelFileError
+from kd2mobile.measure import files
+from kd2mobile.measure.external import class_folders, match_folders, measure_external, measure_on_folder
+from kd2mobile.measure.worker import Profile, profile_file
+
+from .conftest import CLASSES, COLOURS, picture
+
+
+@pytest.fixture(autouse=True)
+def no_profile(monkeypatch):
+    """Spares a process a test: what a file costs is tested in test_latency.py."""
+    monkeypatch.setattr(files, "profile_file", lambda *_, **__: Profile("stand-in", 1.0, 2.0, None, None))
+
+
+def test_by_name_when_every_folder_has_a_label():
+    matching = match_folders(["b", "c"], 4, ["a", "b", "c", "d"], "data")
+    assert matching.outputs == [1, 2] and matching.by_name
+
+
+def test_names_may_differ_in_case_spaces_and_encoding():
+    labels = ["great white shark", "Caf\u00e9", "tench"]
+    assert match_folders(["Great_White-Shark", "cafe\u0301"], 3, labels, "data").outputs == [0, 1]
+
+
+def test_the_same_text_comes_before_a_similar_one():
+    assert match_folders(["Cat", "cat"], 3, ["CAT", "cat", "Cat"], "data").outputs == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"), [(["cat", "Cat"], ["CAT", "dog", "x"]), (["crane"], ["crane", "crane", "x"])]
+)
+def test_an_ambiguous_name_is_no_match(folders, labels):
+    with pytest.raises(DataError, match="names that match"):
+        match_folders(folders, 9, labels, "data")
+
+
+def test_sorted_order_when_the_counts_agree():
+    matching = match_folders(["n01", "n02", "n03"], 3, ["tench", "goldfish", "shark"], "data")
+    assert matching.outputs == [0, 1, 2] and not matching.by_name
+    assert (
+        "no label for 'n01', 'n02', 'n03', so its 3 folders are taken for the outputs in sorted order" in matching.note
+    )
+
+
+def test_one_output_more_is_a_background_at_0():
+    matching = match_folders(["a", "b"], 3, None, "data")
+    assert matching.outputs == [1, 2]
+    assert "the outputs have no names" in matching.note and "output 0, taken for the background" in matching.note
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 5, 1000])
+def test_other_counts_are_refused(outputs):
+    with pytest.raises(DataError) as refused:
+        match_folders(["a", "b", "c"], outputs, None, "data")
+    assert f"got 3 folders for {outputs} outputs, and no label in the file or in --labels" in str(refused.value)
+    assert str(refused.value).endswith("Give the outputs' names with --labels, one a line.")
+
+
+def test_splits_for_classes_get_a_hint():
+    with pytest.raises(DataError, match="These look like splits: give the one to measure"):
+        match_folders(["test", "train"], 10, None, "data")
+
+
+def test_some_names_that_match_must_fit_the_order():
+    assert match_folders(["a", "b", "x"], 3, ["a", "b", "c"], "data").outputs == [0, 1, 2]
+    with pytest.raises(DataError) as refused:
+        match_folders(["a", "b", "x"], 3, ["x", "a", "c"], "data")
+    assert "'a', 'x' elsewhere by name, and no label for 'b'" in str(refused.value)
+
+
+def test_names_decide_over_order(models, photos, tmp_path, capsys):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("red\ngreen\nblue\n")
+    right = measure_on_folder(models / "uint8.tflite", photos)
+    assert right.record.top1 == 6 / 7 and "sorted order" in capsys.readouterr().err
+    swapped = measure_on_folder(models / "uint8.tflite", photos, labels=labels)
+    assert swapped.record.top1 == 2 / 7  # the two green ones
+    assert swapped.notes == ["3 folders matched to outputs by name"] and capsys.readouterr().err == ""
+
+
+def test_labels_inside_the_file_are_used(packed, photos):
+    path = packed("uint8", {"labels.txt": "blue\ngreen\nred\n"})
+    measured = measure_on_folder(path, photos)
+    assert measured.record.top1 == 6 / 7 and "by name" in measured.notes[0]
+
+
+def test_a_background_class_is_shifted_over(models, photos, tmp_path):
+    measured = measure_on_folder(models / "background.tflite", photos)
+    # at half brightness every colour's logit is below the background's 0: the three plain pictures remain
+    assert measured.record.top1 == 3 / 7 and "taken for the background" in measured.notes[0]
+    labels = tmp_path / "labels.txt"
+    labels.write_text("blue\ngreen\nred\n")
+    measured = measure_on_folder(models / "background.tflite", photos, labels=labels)
+    assert measured.record.top1 == 3 / 7
+    assert "3 labels for 4 outputs, so output 0" in measured.notes[0] and "by name" in measured.notes[1]
+
+
+def test_folders_of_some_classes_are_enough_by_name(own, photos):
+    for path in (photos / "blue").iterdir():
+        path.unlink()
+    (photos / "blue").rmdir()
+    record = measure_external(own("uint8"), photos)
+    assert (record.role, record.n, record.top1, record.model) == ("external", 5, 0.8, "mobilenet025")
+
+
+def test_labels_of_another_model_are_refused(models, photos, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\n" * 5)
+    with pytest.raises(ModelFileError, match="must name every output, one a line, got 10 labels for 3 outputs"):
+        measure_external(models / "uint8.tflite", photos, labels=labels)
+
+
+def test_every_picture_counts_links_and_depth_included(models, tmp_path):
+    elsewhere = picture(tmp_path / "elsewhere" / "deep" / "a.png", COLOURS["blue"]).parent.parent
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "blue").symlink_to(elsewhere)
+    picture(data / "green" / "one.png", COLOURS["green"])
+    picture(data / "red" / "one.png", COLOURS["red"])
+    (data / "red" / "linked.png").symlink_to(tmp_path / "elsewhere" / "deep" / "a.png")
+    (data / "red" / "loop").symlink_to(data / "red")
+    (data / "red" / ".DS_Store").write_bytes(b"x")
+    (data / "README").write_text("not a class")
+    (data / ".hidden").mkdir()
+    found = class_folders(data)
+    assert {name: [path.name for path in paths] for name, paths in found.items()} == {
+        "blue": ["a.png"],
+        "green": ["one.png"],
+        "red": ["linked.png", "one.png"],
+    }
+    assert measure_external(models / "uint8.tflite", data).n == 4
+
+
+def test_unreadable_pictures_are_set_aside_and_counted(models, photos, capsys):
+    (photos / "red" / "empty.jpg").touch()
+    (photos / "blue" / "text.png").write_text("no picture")
+    (photos / "green" / "gone.png").symlink_to(photos / "nowhere.png")
+    measured = measure_on_folder(models / "uint8.tflite", photos)
+    assert measured.record.n == 7 and len(measured.set_aside) == 3
+    assert "3 files are set aside, not decodable; the first is" in capsys.readouterr().err
+
+
+def test_nothing_but_unreadable_pictures(models, tmp_path):
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_text("no picture")
+    with pytest.raises(DataError, match="at least one picture that can be decoded, got 3 that cannot, the first"):
+        measure_external(models / "uint8.tflite", tmp_path)
+
+
+def test_folders_that_hold_no_classes(models, tmp_path):
+    with pytest.raises(DataError, match="must be a folder of class folders, got No such file or directory"):
+        measure_external(models / "uint8.tflite", tmp_path / "none")
+    with pytest.raises(DataError, match="must be a folder of class folders, got an empty folder"):
+        measure_external(models / "uint8.tflite", tmp_path)
+    picture(tmp_path / "a.png", (0, 0, 0))
+    with pytest.raises(DataError, match="must be a folder of class folders, got 1 files and no folder"):
+        measure_external(models / "uint8.tflite", tmp_path)
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match="must hold pictures in its class folders, got none"):
+        measure_external(models / "uint8.tflite", tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed(photos, monkeypatch):
+    scandir = os.scandir
+
+    def forbidding(path):
+        if str(path).endswith("red"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(DataError, match="red: must be a folder that can be listed, got Permission denied"):
+        class_folders(photos)
+
+
+def test_names_with_newlines_and_quotes(own, tmp_path):
+    names = ["a\nb", "c 'd' \"e\"", "ü"]
+    for name, colour in zip(names, [COLOURS[name] for name in CLASSES], strict=True):
+        picture(tmp_path / "odd" / name / "x.png", colour)
+    assert measure_external(own("uint8", classes=names), tmp_path / "odd").top1 == 1
+
+
+def test_crop_unless_the_file_or_the_user_says_otherwise(models, own, photos, monkeypatch):
+    seen = []
+    whole_box = files.whole_box
+    monkeypatch.setattr(files, "whole_box", lambda *size: seen.append(size[2]) or whole_box(*size))
+    measure_external(models / "uint8.tflite", photos)
+    assert set(seen) == {"crop"}
+    seen.clear()
+    measure_external(own("uint8", resize="pad"), photos)
+    assert set(seen) == {"pad"}
+    seen.clear()
+    measure_external(own("uint8", resize="pad"), photos, resize="stretch")
+    assert set(seen) == {"stretch"}
+
+
+def test_a_float_file_of_someone_else_to_the_end(models, photos, monkeypatch):
+    monkeypatch.setattr(files, "profile_file", profile_file)
+    record = measure_external(models / "float.tflite", photos, mean=127.5, std=127.5, threads=2, latency_runs=100)
+    assert record.top1 == 6 / 7 and record.latency_ms.n >= 100 and record.threads == 2
+    assert (record.model, record.precision, record.compression) == ("float", None, None)
+    with pytest.raises(ModelFileError, match="takes floats"):
+        measure_external(models / "float.tflite", photos)

@@ -1,0 +1,162 @@
+import hashlib
+import json
+
+import msgspec
+import numpy as np
+import pytest
+
+from kd2mobile.errors import DataError, ModelFileError, PictureError
+from kd2mobile.measure import files
+from kd2mobile.measure.files import FileToMeasure, measure_file, measure_files
+from kd2mobile.measure.record import BenchmarkRecord, record_of_probabilities
+from kd2mobile.measure.worker import Profile
+
+from .conftest import COLOURS, by_hand, picture
+
+FIELDS = (
+    "role, model, precision, compression, device, runtime, n, top1, top5, logloss, ece, teacher_agreement, "
+    "latency_ms, first_run_ms, init_ms, size_bytes, peak_rss_mib, threads, sha256"
+)
+SEEN = [(0, 0, 255), (0, 255, 0), (40, 90, 10), (255, 0, 0), (0, 250, 0)]
+LABELS = np.array([0, 1, 1, 2, 2])  # the last one is wrong
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return [picture(tmp_path / "seen" / f"{i}.png", colour) for i, colour in enumerate(SEEN)]
+
+
+@pytest.fixture
+def no_profile(monkeypatch):
+    """Spares a process where cost is not what is tested."""
+    monkeypatch.setattr(files, "profile_file", lambda *_, **__: Profile("stand-in", 1.0, 2.0, None, None))
+
+
+def test_a_record_has_exactly_the_promised_fields():
+    assert ", ".join(BenchmarkRecord.__struct_fields__) == FIELDS
+
+
+def test_one_file_from_picture_to_record(own, pictures):
+    path = own("uint8")
+    measured = measure_file(path, pictures, LABELS, teacher_top1=np.array([0, 1, 0, 2, 2]), latency_runs=100)
+    record, expected = measured.record, np.array([by_hand(colour) for colour in SEEN])
+    np.testing.assert_allclose(measured.probabilities, expected, atol=1e-6)
+    assert (record.role, record.model, record.precision, record.compression) == (
+        "student",
+        "mobilenet025",
+        "fp32",
+        "none",
+    )
+    assert (record.n, record.top1, record.top5, record.threads) == (5, 0.8, 1.0, 1)
+    own_probability = np.maximum(expected[np.arange(5), LABELS], 1 / 512)
+    assert record.logloss == pytest.approx(-np.log(own_probability).mean(), abs=1e-6)
+    assert record.teacher_agreement == 3 / 5
+    assert record.size_bytes == path.stat().st_size
+    assert record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record.latency_ms.n >= 100 and record.first_run_ms > 0 and record.init_ms > 0
+    assert record.device.startswith("host: ") and record.runtime.startswith("ai-edge-litert")
+    as_json = json.loads(msgspec.json.encode([record]))
+    assert ", ".join(as_json[0]) == FIELDS and set(as_json[0]["latency_ms"]) == {"p50", "p90", "p99", "mean", "n"}
+    assert str(path.parent) not in json.dumps(as_json)
+    assert measured.judged.tolist() == [0, 1, 2, 3, 4] and measured.set_aside == [] and measured.notes == []
+
+
+def test_files_share_one_decoding_and_answer_as_alone(models, own, pictures, monkeypatch, no_profile):
+    opened = []
+    from_file = files.open_picture
+    monkeypatch.setattr(files, "open_picture", lambda path: opened.append(path) or from_file(path))
+    some = [
+        FileToMeasure(path=models / "uint8.tflite", resize="crop"),
+        FileToMeasure(path=models / "full_uint8.tflite", role="baseline", model="other", resize="stretch"),
+        FileToMeasure(path=models / "float.tflite", role="external", mean=127.5, std=127.5),
+    ]
+    together = measure_files(some, pictures, LABELS)
+    assert sorted(opened) == sorted(pictures)
+    assert [one.record.role for one in together] == ["student", "baseline", "external"]
+    assert [one.record.model for one in together] == ["uint8", "other", "float"]
+    for file, measured in zip(some, together, strict=True):
+        (alone,) = measure_files([file], pictures, LABELS)
+        np.testing.assert_array_equal(measured.probabilities, alone.probabilities)
+        assert measured.record == alone.record
+
+
+def test_the_resize_is_the_files_own_unless_given(own, tmp_path, no_profile):
+    from PIL import Image
+
+    wide = Image.new("RGB", (40, 10), COLOURS["blue"])
+    wide.paste(COLOURS["red"], (0, 0, 12, 10))  # the left 30 %: cropped away, or 30 % of a stretched picture
+    wide.save(tmp_path / "wide.png")
+    path = own("uint8", resize="stretch")
+
+    def red(**how):
+        return measure_file(path, [tmp_path / "wide.png"], np.array([0]), **how).probabilities[0, 2]
+
+    assert red() == red(resize="stretch") > red(resize="crop")
+    assert red(resize="crop") == pytest.approx(by_hand(COLOURS["blue"])[2], abs=1e-6)
+
+
+def test_more_pictures_than_are_held_at_once(own, tmp_path, monkeypatch, no_profile):
+    monkeypatch.setattr(files, "PICTURES_AT_ONCE", 3)
+    colours = [(20 * i, 255 - 20 * i, 0) for i in range(10)]
+    pictures = [picture(tmp_path / f"{i}.png", colour) for i, colour in enumerate(colours)]
+    measured = measure_file(own("uint8"), pictures, np.ones(10, int))
+    np.testing.assert_allclose(measured.probabilities, [by_hand(colour) for colour in colours], atol=1e-6)
+
+
+def test_an_unreadable_picture_of_a_test_set_stops(own, pictures, no_profile):
+    pictures[2].write_bytes(b"")
+    with pytest.raises(PictureError, match=r"2\.png: must be a whole picture"):
+        measure_file(own("uint8"), pictures, LABELS)
+
+
+def test_it_is_set_aside_where_that_is_asked_for(own, pictures, no_profile):
+    pictures[2].write_bytes(b"no picture")
+    (measured,) = measure_files(
+        [FileToMeasure(path=own("uint8"))],
+        pictures,
+        LABELS,
+        teacher_top1=np.array([0, 1, 2, 2, 2]),
+        set_aside_unreadable=True,
+    )
+    assert (measured.record.n, measured.record.top1, measured.record.teacher_agreement) == (4, 0.75, 0.75)
+    assert measured.judged.tolist() == [0, 1, 3, 4]
+    assert [path for path, _ in measured.set_aside] == [pictures[2]]
+
+
+def test_logits_are_noted(models, pictures, no_profile):
+    measured = measure_file(models / "logits.tflite", pictures, LABELS, role="external")
+    assert measured.notes == ["logits.tflite: the outputs are no probabilities: taken for logits, softmax added"]
+    np.testing.assert_allclose(measured.probabilities, [by_hand(colour) for colour in SEEN], atol=1e-6)
+
+
+def test_scores_have_no_logloss(models, pictures, no_profile):
+    measured = measure_file(models / "sigmoid.tflite", pictures, LABELS, role="external")
+    assert (measured.record.top1, measured.record.logloss, measured.record.ece) == (0.8, None, None)
+    assert "scores rank the classes" in measured.notes[0]
+
+
+def test_labels_must_be_outputs(models, pictures, no_profile):
+    with pytest.raises(DataError, match="must have its classes among the 3 outputs of .*uint8.tflite, got class 3"):
+        measure_file(models / "uint8.tflite", pictures, LABELS + 1)
+
+
+def test_nothing_to_judge(models):
+    with pytest.raises(DataError, match="benchmark: must have pictures to judge, got none"):
+        measure_file(models / "uint8.tflite", [], np.array([], int))
+    with pytest.raises(ValueError, match="as many labels"):
+        measure_file(models / "uint8.tflite", ["a.png"], np.array([0, 1]))
+
+
+def test_a_bad_file_is_refused_before_anything_is_timed(models, pictures, monkeypatch):
+    monkeypatch.setattr(files, "profile_file", lambda *_, **__: pytest.fail("timed"))
+    with pytest.raises(ModelFileError, match="2 inputs"):
+        measure_files(
+            [FileToMeasure(path=models / f"{name}.tflite") for name in ("uint8", "two_inputs")], pictures, LABELS
+        )
+
+
+def test_a_teachers_record_has_no_file():
+    probabilities = np.array([[0.5, 0.5], [0.1, 0.9]])
+    record = record_of_probabilities("teacher", "xception", probabilities, np.array([0, 1]), teacher_agreement=1.0)
+    assert (record.role, record.model, record.n, record.top1) == ("teacher", "xception", 2, 0.75)
+    assert record.teacher_agreement == 1 and record.latency_ms is None and record.size_bytes is None

@@ -1,0 +1,43 @@
+"""A Raspberry Pi measures with numpy, Pillow, msgspec and LiteRT alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import kd2mobile
+
+MODULES = [path.stem for path in Path(kd2mobile.__file__).parent.glob("measure/[a-z]*.py")]
+HEAVY = [
+    "tensorflow",
+    "keras",
+    "jax",
+    "torch",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "jinja2",
+    "pandas",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "rich",
+]
+
+
+def test_importing_measure_loads_no_framework():
+    program = "import importlib, sys\n"
+    program += "".join(f"importlib.import_module('kd2mobile.measure.{name}')\n" for name in MODULES)
+    program += f"print(sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_measuring_loads_the_runtime_alone(models, photos):
+    program = f"""
+import sys
+from pathlib import Path
+from kd2mobile.measure.external import measure_external
+measure_external(Path({str(models / "uint8.tflite")!r}), Path({str(photos)!r}), latency_runs=100)
+print(sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r})))"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['ai_edge_litert']"
+    assert "INFO" not in done.stderr

@@ -1,0 +1,136 @@
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from kd2mobile.errors import ModelFileError
+from kd2mobile.measure.metadata import FileMetadata, output_names, read_labels, read_metadata
+from kd2mobile.measure.runtime import Classifier
+
+from .conftest import CLASSES, by_hand, pixels
+
+
+def test_a_bare_file_says_nothing(models):
+    assert read_metadata(models / "uint8.tflite") == FileMetadata()
+
+
+def test_own_description(own):
+    said = read_metadata(own(classes=["a", "b\nc", "ü ' \""], resize="pad", precision="int8"))
+    assert said.own and said.classes == ["a", "b\nc", "ü ' \""]
+    assert (said.resize, said.input_px, said.model) == ("pad", 8, "mobilenet025")
+    assert (said.precision, said.compression, said.student_fingerprint) == ("int8", "none", "f" * 64)
+    assert said.mean is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"format": 2}, "kd2mobile.json: must be of format 1, got 2. Measure it with the kd2mobile that made it"),
+        ({"resize": "squash"}, "must be kd2mobile's whole description, got Invalid enum value 'squash'"),
+        ({"classes": "abc"}, "must be kd2mobile's whole description, got Expected `array`"),
+    ],
+)
+def test_a_description_of_another_kind_is_refused(own, fields, message):
+    with pytest.raises(ModelFileError) as refused:
+        read_metadata(own(**fields))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", json.dumps({"format": 1, "classes": []})])
+def test_a_broken_description_is_refused(packed, text):
+    with pytest.raises(ModelFileError, match="must be kd2mobile's whole description"):
+        read_metadata(packed("uint8", {"kd2mobile.json": text}))
+
+
+def test_a_description_that_does_not_fit_its_model_is_refused(own):
+    with pytest.raises(ModelFileError, match="fit its own description of 2 classes at 8 px, got 3 classes at 8 px"):
+        Classifier(own(classes=["a", "b"]))
+    with pytest.raises(ModelFileError, match="fit its own description of 3 classes at 96 px, got 3 classes at 8 px"):
+        Classifier(own(input_px=96))
+
+
+@pytest.mark.parametrize(
+    ("members", "classes"),
+    [
+        ({"labels.txt": "a\nb\nc\n"}, ["a", "b", "c"]),
+        ({"labelmap.txt": "a\r\nb \r\nc"}, ["a", "b", "c"]),
+        ({"labels.txt": "\ufeffä\n\nc\n\n\n"}, ["ä", "", "c"]),
+        ({"labels.txt": "a\nb\nc\n", "notes.txt": "x\n"}, ["a", "b", "c"]),
+        ({"one.txt": "a\n", "two.txt": "b\n"}, None),
+        ({"picture.png": "a\n"}, None),
+    ],
+)
+def test_labels_that_others_pack(packed, members, classes):
+    assert read_metadata(packed("uint8", members)).classes == classes
+
+
+def test_tflite_metadata_names_the_labels_and_the_normalization(packed):
+    path = packed("described", {"calib.txt": "1,2,3\n", "my_labels.txt": "\n".join(CLASSES), "other.txt": "x\n"})
+    assert read_metadata(path) == FileMetadata(classes=CLASSES, mean=[127.5], std=[127.5])
+    answer = Classifier(path).probabilities(pixels((10, 200, 30)))
+    np.testing.assert_allclose(answer, by_hand((10, 200, 30)), atol=1e-6)
+
+
+def test_what_the_user_says_comes_before_the_metadata(models):
+    said = Classifier(models / "described.tflite", mean=0, std=255)
+    powers = np.exp(4 * np.array([30, 200, 10]) / 255)
+    np.testing.assert_allclose(said.probabilities(pixels((10, 200, 30))), powers / powers.sum(), atol=1e-6)
+
+
+def test_damaged_tflite_metadata_is_refused(models, tmp_path):
+    whole = (models / "described.tflite").read_bytes()
+    place = whole.index(b"M001") - 4
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(whole[:place] + b"\xff\xff\xff\x7f" + whole[place + 4 :])
+    with pytest.raises(
+        ModelFileError, match="must carry whole TensorFlow Lite metadata or none, got a flatbuffer offset"
+    ):
+        read_metadata(path)
+
+
+def test_a_damaged_zip_is_refused(packed):
+    path = packed("uint8", {})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", "a\nb\nc\n" * 50)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"labels.txt") + len("labels.txt")
+    content[place : place + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="labels.txt: must be whole inside its ZIP"):
+        read_metadata(path)
+
+
+def test_a_zip_bomb_of_labels_is_refused(packed):
+    path = packed("uint8", {})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", b"\0" * (16 * 2**20 + 1))
+    with pytest.raises(ModelFileError, match="labels.txt: must be at most 16777216 bytes, got 16777217"):
+        read_metadata(path)
+
+
+def test_a_label_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("ä\n".encode("latin-1"))
+    (tmp_path / "empty.txt").write_bytes(b"\n\n")
+    for name, message in [
+        ("none.txt", "must be a readable file of labels, got No such file or directory. Check --labels."),
+        ("latin.txt", "must be UTF-8 text"),
+        ("empty.txt", "must name the outputs, one a line, got an empty file"),
+    ]:
+        with pytest.raises(ModelFileError) as refused:
+            read_labels(tmp_path / name)
+        assert message in str(refused.value)
+
+
+def test_names_of_the_outputs(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("x\ny\nz\n")
+    assert output_names("m", ["a", "b", "c"], 3, None) == (["a", "b", "c"], [])
+    assert output_names("m", ["a", "b", "c"], 3, file) == (["x", "y", "z"], [])
+    assert output_names("m", None, 3, None) == (None, [])
+    names, (note,) = output_names("m", None, 4, file)
+    assert names == ["background", "x", "y", "z"] and "3 labels for 4 outputs, so output 0" in note
+    names, (note,) = output_names("m", ["a"], 3, None)
+    assert names is None and "its own labels are not used, 1 labels for 3 outputs" in note
+    with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 2 outputs"):
+        output_names("m", None, 2, file)

@@ -1,0 +1,184 @@
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from kd2mobile.errors import ModelFileError, RecipeError
+from kd2mobile.measure import runtime
+from kd2mobile.measure.runtime import Classifier
+
+from .conftest import by_hand, pixels
+
+COLOURS = [(255, 0, 0), (10, 200, 30), (128, 128, 128), (0, 0, 0)]
+
+
+@pytest.mark.parametrize("name", ["uint8", "pooled", "logits"])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_probabilities_are_those_worked_out_by_hand(models, name, colour):
+    answer = Classifier(models / f"{name}.tflite").probabilities(pixels(colour))
+    assert answer.dtype == np.float32 and answer.shape == (3,)
+    np.testing.assert_allclose(answer, by_hand(colour), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["float", "open_batch"])
+@pytest.mark.parametrize("normal", [(127.5, 127.5), ([127.5] * 3, (127.5, 127.5, 127.5))])
+def test_float_input_is_normalized_as_told(models, name, normal):
+    classifier = Classifier(models / f"{name}.tflite", mean=normal[0], std=normal[1])
+    np.testing.assert_allclose(classifier.probabilities(pixels((10, 200, 30))), by_hand((10, 200, 30)), atol=1e-6)
+
+
+def test_mean_and_std_are_by_channel(models):
+    classifier = Classifier(models / "float.tflite", mean=(0, 10, 255), std=(255, 20, 51))
+    blue, green, red = np.exp(4 * np.array([(204 - 255) / 51, (50 - 10) / 20, 102 / 255]))
+    expected = np.array([blue, green, red]) / (blue + green + red)
+    np.testing.assert_allclose(classifier.probabilities(pixels((102, 50, 204))), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("full_uint8", "uint8"), ("full_int8", "int8")])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_8_bit_input_takes_the_pixel_itself(models, name, dtype, colour):
+    classifier = Classifier(models / f"{name}.tflite")
+    assert classifier.input.dtype == classifier.output.dtype == dtype
+    assert classifier.input.scale == pytest.approx(2 / 255) and classifier.output.scale == 1 / 256
+    answer = classifier.probabilities(pixels(colour))
+    np.testing.assert_allclose(answer, by_hand(colour), atol=0.06)  # half a pixel's offset and three roundings
+    assert np.array_equal(answer * 256, np.round(answer * 256))
+
+
+def test_what_it_says_of_itself(models):
+    classifier = Classifier(models / "uint8.tflite", threads=2)
+    assert (classifier.input_px, classifier.classes, classifier.last_op) == (8, 3, "SOFTMAX")
+    assert classifier.input == ("uint8", None, None) and classifier.notes == []
+    assert classifier.runtime.startswith("ai-edge-litert 2.") and classifier.runtime.endswith(", XNNPACK")
+    assert classifier.init_ms > 0 and classifier.first_run_ms > 0
+    assert Classifier(models / "sigmoid.tflite").last_op == "LOGISTIC"
+    assert Classifier(models / "full_uint8.tflite").last_op == "SOFTMAX"  # behind it a QUANTIZE
+
+
+def test_a_zip_behind_the_model_does_not_matter(models, packed):
+    path = packed("uint8", {"labels.txt": "b\ng\nr\n", "large.txt": "x" * 100_000})
+    assert zipfile.is_zipfile(path)
+    colour = pixels((10, 200, 30))
+    expected = Classifier(models / "uint8.tflite").probabilities(colour)
+    np.testing.assert_array_equal(Classifier(path).probabilities(colour), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("two_inputs", "must take one picture, got 2 inputs"),
+        ("two_outputs", "must answer with one vector, got 2 outputs"),
+        ("grey", "must take one RGB picture [1, px, px, 3], got [1, 8, 8, 1]"),
+        ("channels_first", "must take one RGB picture [1, px, px, 3], got [1, 3, 8, 8]"),
+        ("batch", "must take one picture at a time, got a batch of 2"),
+        ("open_size", "must fix the size of its picture, got [1, -1, -1, 3]"),
+        ("oblong", "must take a square picture, got 10 x 8 pixels"),
+        ("integers", "must take 8-bit or float pixels, got int32"),
+        ("heat_map", "must answer a picture with one vector [1, classes], got [1, 8, 3]"),
+        ("winner", "must answer a picture with one vector [1, classes], got [1]"),
+        ("flex", "must run in LiteRT, got the Flex op FlexMatrixInverse"),
+    ],
+)
+def test_what_is_no_single_picture_classifier_is_refused_with_the_reason(models, name, message):
+    with pytest.raises(ModelFileError) as refused:
+        Classifier(models / f"{name}.tflite")
+    assert str(refused.value).startswith(f"{models / name}.tflite: {message}")
+
+
+def test_answers_that_are_no_numbers_are_refused(models):
+    with pytest.raises(ModelFileError, match="must answer with finite numbers, got NaN"):
+        Classifier(models / "nan.tflite").probabilities(pixels((0, 0, 0)))
+
+
+@pytest.mark.parametrize("kept", [20, 0.3, 0.7, 0.99])
+def test_a_truncated_file_is_refused(models, tmp_path, kept):
+    whole = (models / "uint8.tflite").read_bytes()
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    with pytest.raises(ModelFileError, match="must be a whole TensorFlow Lite model, got .*not a valid Flatbuffer"):
+        Classifier(path)
+
+
+def test_files_that_are_something_else(tmp_path):
+    (tmp_path / "empty.tflite").touch()
+    (tmp_path / "text.tflite").write_text("hello, world")
+    for name, message in [
+        ("none.tflite", "must be a readable .tflite file, got No such file or directory. Check the path."),
+        (".", "must be a readable .tflite file, got Is a directory"),
+        ("empty.tflite", "must be a TensorFlow Lite model, got an empty file"),
+        ("text.tflite", "must be a TensorFlow Lite model, got a file that starts with b'hello, w'"),
+    ]:
+        with pytest.raises(ModelFileError) as refused:
+            Classifier(tmp_path / name)
+        assert message in str(refused.value)
+
+
+def test_a_float_input_is_never_guessed(models):
+    with pytest.raises(ModelFileError) as refused:
+        Classifier(models / "float.tflite")
+    assert "takes floats, so somebody must say how a pixel becomes one" in str(refused.value)
+    assert "--mean and --std" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        (127.5, None, "must be given both --mean and --std, or neither, got mean alone. Add --std."),
+        (None, 127.5, "got std alone. Add --mean."),
+        (0.0, 0.0, "the std not 0, got mean 0.0, std 0.0"),
+        ([1.0, 2.0], 1.0, "must be normalized by one finite value or three"),
+        (float("nan"), 1.0, "must be normalized by one finite value or three"),
+    ],
+)
+def test_bad_normalization_is_refused(models, mean, std, message):
+    with pytest.raises(ModelFileError) as refused:
+        Classifier(models / "float.tflite", mean=mean, std=std)
+    assert message in str(refused.value)
+
+
+def test_normalization_of_an_8_bit_input_is_noted_not_used(models):
+    classifier = Classifier(models / "uint8.tflite", mean=0, std=1)
+    assert classifier.notes == ["uint8.tflite: its uint8 input takes the pixel itself: --mean and --std are not used"]
+    np.testing.assert_allclose(classifier.probabilities(pixels((9, 8, 7))), by_hand((9, 8, 7)), atol=1e-6)
+
+
+def test_pixels_must_be_as_large_as_the_input(models):
+    with pytest.raises(ValueError, match=r"uint8 \[8, 8, 3\], got uint8 \(9, 9, 3\)"):
+        Classifier(models / "uint8.tflite").outputs(pixels((0, 0, 0), px=9))
+
+
+def test_threads(models):
+    with pytest.raises(RecipeError, match="benchmark.threads: must be at least 1, got 0"):
+        Classifier(models / "uint8.tflite", threads=0)
+
+
+def test_the_runtime_prints_nothing(models, capfd):
+    Classifier(models / "uint8.tflite")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_a_runtime_it_says_what_to_install(models, monkeypatch):
+    monkeypatch.setattr(runtime, "RUNTIMES", {"no_such_runtime": "none", "another_one": "none"})
+    with pytest.raises(ModelFileError) as refused:
+        Classifier(models / "uint8.tflite")
+    assert "LiteRT: must be installed to run a .tflite" in str(refused.value)
+    assert "pip install ai-edge-litert" in str(refused.value)
+
+
+def test_tflite_runtime_serves_where_litert_is_missing(models):
+    """A stand-in tflite_runtime with LiteRT's Interpreter, in a process that cannot import ai_edge_litert by name."""
+    program = f"""
+import importlib.metadata, sys, types
+from ai_edge_litert import interpreter
+stand_in = types.ModuleType("tflite_runtime.interpreter")
+stand_in.Interpreter = interpreter.Interpreter
+sys.modules |= {{"tflite_runtime": types.ModuleType("tflite_runtime"), "tflite_runtime.interpreter": stand_in}}
+sys.modules |= {{"ai_edge_litert": None, "ai_edge_litert.interpreter": None}}
+importlib.metadata.version = lambda name: {{"tflite-runtime": "2.14.0"}}[name]
+from kd2mobile.measure.runtime import Classifier
+print(Classifier({str(models / "uint8.tflite")!r}).runtime)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "tflite-runtime 2.14.0, XNNPACK", done.stderr
