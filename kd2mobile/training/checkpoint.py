@@ -1,0 +1,97 @@
+"""The whole state of a training after an epoch, in one file that is written beside the last one and then renamed."""
+
+import json
+import os
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd2mobile.progress import say
+
+KEPT = 2
+"""Checkpoints that stay: the newest, and the one before it in case the newest turns out damaged."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """state: every variable of the training, in its order: weights, statistics, random seeds, optimizer.
+
+    best: the student's weights at its best epoch. history: one JSON-able line an epoch.
+    """
+
+    state: list[np.ndarray]
+    best: list[np.ndarray]
+    history: list[dict[str, Any]]
+
+
+def checkpoint_path(folder: Path, epochs: int) -> Path:
+    """`checkpoint-00007.npz`, the state after 7 epochs."""
+    return folder / f"checkpoint-{epochs:05d}.npz"
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Writes the state after the last epoch in the history; older checkpoints than the one before it go.
+
+    A failure half-way (a full disk, a kill) leaves the former checkpoints as they were. Raises OSError.
+    """
+    path = checkpoint_path(folder, len(checkpoint.history))
+    temporary = folder / ".checkpoint.tmp"
+    arrays = {f"state/{i:05d}": a for i, a in enumerate(checkpoint.state)}
+    arrays |= {f"best/{i:05d}": a for i, a in enumerate(checkpoint.best)}
+    arrays["history"] = np.frombuffer(json.dumps(checkpoint.history).encode(), np.uint8)
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    for old in _checkpoints(folder)[KEPT:]:
+        old.unlink()
+    return path
+
+
+def read_checkpoint(folder: Path, shapes: list[tuple[int, ...]]) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None; a damaged one is said and removed.
+
+    shapes: of the variables that `state` must fit, in order.
+    """
+    found = _checkpoints(folder)
+    for number, path in enumerate(found, start=1):
+        try:
+            return _read(path, shapes)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+            goes_on = f"trying {found[number].name}" if found[number:] else "training starts again from the beginning"
+            say(f"{path}: damaged checkpoint ({fault}); {goes_on}")
+            path.unlink()
+    return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes what only an unfinished training needs."""
+    for path in [*_checkpoints(folder), folder / ".checkpoint.tmp"]:
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path, shapes: list[tuple[int, ...]]) -> Checkpoint:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:  # its end reached, a CRC-32 is checked
+        state = [stored[n] for n in sorted(stored.files) if n.startswith("state/")]
+        best = [stored[n] for n in sorted(stored.files) if n.startswith("best/")]
+        history = json.loads(stored["history"].tobytes())
+    if [a.shape for a in state] != shapes:
+        raise ValueError("it holds other variables than this training")
+    if path != checkpoint_path(path.parent, len(history)):
+        raise ValueError(f"it holds {len(history)} epochs")
+    return Checkpoint(state, best, history)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The newest first."""
+    return sorted((p for p in folder.glob("checkpoint-*.npz") if re.fullmatch(r"\d{5,}", p.stem[11:])), reverse=True)

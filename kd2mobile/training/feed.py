@@ -1,0 +1,102 @@
+"""What the student sees, batch by batch. An epoch follows from (seed, epoch): a resumed training needs no memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kd2mobile.data.shards import Shards, open_shards
+from kd2mobile.errors import TrainingError
+
+_ORDER, _VIEWS = 0, 1
+
+
+def picture_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch: every picture once. int [count]."""
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+
+
+def view_choice(count: int, views: int, seed: int, epoch: int) -> np.ndarray:
+    """The view of each picture in an epoch: any `views` epochs from a multiple of `views` on show all of them.
+
+    Returns int [count], from 0 to views - 1.
+    """
+    cycle, place = divmod(epoch, views)
+    shuffled = np.random.default_rng([seed, _VIEWS, cycle]).random((count, views))
+    return shuffled.argsort(axis=1)[:, place]
+
+
+class Feed:
+    """The training pictures with their targets, gathered from memory-mapped shards.
+
+    labels: int [n]. pixels_folder: the pixel store, uint8 [n, K, px, px, 3]. transfer_folder: the teacher's logits,
+    float16 [n, K, classes], or None for labels alone; the soft half of the targets is then zero.
+    Every batch is full, so that nothing is traced twice and no batch statistic comes from a handful: the last one of
+    an epoch is filled up with the epoch's first pictures, in their next view.
+    Raises TrainingError if the stores do not hold these pictures, ArtifactError if a shard is missing or corrupt.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        classes: int,
+        pixels_folder: Path,
+        transfer_folder: Path | None,
+        batch_size: int,
+        seed: int,
+    ):
+        self.labels = np.asarray(labels, np.int64)
+        self.classes, self.seed = classes, seed
+        self.pixels = _opened(pixels_folder, "train", len(self.labels), ())
+        self.views = self.pixels.shape[1]
+        self.logits: Shards | None = None
+        if transfer_folder is not None:
+            self.logits = _opened(transfer_folder, "train", len(self.labels), (self.views, classes))
+        self.batch_size = min(batch_size, len(self.labels))
+        self.steps = -(-len(self.labels) // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of (uint8 [batch, px, px, 3], float32 [batch, 2 * classes] targets [one_hot | teacher_logits])."""
+        order = picture_order(len(self.labels), self.seed, epoch)
+        view = view_choice(len(self.labels), self.views, self.seed, epoch)[order]
+        missing = self.steps * self.batch_size - len(order)
+        order = np.concatenate([order, order[:missing]])
+        view = np.concatenate([view, (view[:missing] + 1) % self.views])
+        for start in range(0, len(order), self.batch_size):
+            here = slice(start, start + self.batch_size)
+            yield self.pixels.take(order[here], view[here]), self._targets(order[here], view[here])
+
+    def _targets(self, pictures: np.ndarray, views: np.ndarray) -> np.ndarray:
+        targets = np.zeros((len(pictures), 2 * self.classes), np.float32)
+        targets[np.arange(len(pictures)), self.labels[pictures]] = 1
+        if self.logits is not None:
+            targets[:, self.classes :] = self.logits.take(pictures, views)
+        return targets
+
+
+class Judged:
+    """The validation pictures, each in its one judged view. labels: int [m]."""
+
+    def __init__(self, labels: np.ndarray, pixels_folder: Path):
+        self.labels = np.asarray(labels, np.int64)
+        self.pixels = _opened(pixels_folder, "val", len(self.labels), (1,))
+
+    def batches(self, batch_size: int) -> Iterator[np.ndarray]:
+        """uint8 [batch, px, px, 3] in stored order; the last one is filled up with its own last picture."""
+        count = len(self.labels)
+        for start in range(0, count, batch_size):
+            rows = np.minimum(np.arange(start, start + batch_size), count - 1)
+            yield self.pixels.take(rows, np.zeros(batch_size, np.int64))
+
+
+def _opened(folder: Path, name: str, count: int, inner: tuple[int, ...]) -> Shards:
+    shards = open_shards(folder, name)
+    needed = (count, *inner)
+    if shards.shape[: len(needed)] != needed:
+        raise TrainingError(
+            f"{folder}, {name}",
+            f"must be {list(needed)} for [pictures{', views' * bool(inner)}{', classes' * (len(inner) > 1)}]",
+            list(shards.shape[: len(needed)]),
+            "It was made for other pictures or views: make it again from this split.",
+        )
+    return shards

@@ -1,0 +1,279 @@
+"""The training loop: epochs that can be killed at any moment and go on to the same weights."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras.optimizers.schedules import CosineDecay
+
+from kd2mobile import progress, recipe
+from kd2mobile.artifact import disk_errors
+from kd2mobile.errors import TrainingError
+from kd2mobile.losses import make_loss, split_predictions
+from kd2mobile.students import build_student
+from kd2mobile.training.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
+from kd2mobile.training.feed import Feed, Judged
+
+STUDENT_FILE = "student.keras"
+HISTORY_FILE = "history.jsonl"
+JUDGE_BATCH = 64
+
+
+def train_student(
+    folder: Path,
+    distill: recipe.Distill,
+    student: recipe.Student,
+    classes: int,
+    train_labels: np.ndarray,
+    val_labels: np.ndarray,
+    pixels_folder: Path,
+    transfer_folder: Path | None,
+) -> dict[str, Any]:
+    """Trains the student and writes `student.keras` (pixels in [-1, 1] to logits, best epoch) and `history.jsonl`.
+
+    folder: empty, or what a killed call left: then training goes on after the last epoch that it finished, and on
+    TensorFlow on CPU with a fixed number of threads ends with the same bytes as an unbroken one.
+    train_labels, val_labels: int [n] and [m], in the order of the stores. pixels_folder: the pixel store.
+    transfer_folder: the teacher's logits; None, which needs the loss `labels`, is the baseline: the same student with
+    the same budget. The loss `labels` never looks at the teacher.
+
+    Each epoch shows every training picture once, in one of its views (see `feed`), to Adam under a cosine schedule
+    with linear warm-up. After it the student is judged on the validation pictures: the best epoch has the highest
+    top-1, among equals the lowest logloss of softmax(z), exact and at temperature 1 whatever the temperature of the
+    loss. Training stops after `patience` epochs without a better one.
+
+    Returns best_epoch (from 1), epochs_run, val_top1 and val_logloss (nats) of the best epoch, seconds (of all epochs,
+    those of a killed call included), images_per_s (training alone), parameters (all weights of the student).
+    Raises TrainingError if a loss is not finite, naming epoch and batch; RecipeError, WeightsError, UnknownNameError
+    for a student that cannot be built; ArtifactError for a store that cannot be read.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if transfer_folder is None and distill.loss != "labels":
+        raise TrainingError("distill.loss", "must be labels without a teacher", distill.loss, "Give a transfer set.")
+    done = _finished(folder)
+    if done is not None:
+        return done
+    taught = Path(transfer_folder) if transfer_folder is not None and distill.loss != "labels" else None
+    feed = Feed(train_labels, classes, Path(pixels_folder), taught, distill.batch_size, distill.seed)
+    judged = Judged(val_labels, Path(pixels_folder))
+    model = build_student(student.name, student.input_px, classes, student.weights, distill.seed)
+    _shorten_batch_statistics(model, feed.steps)
+    who = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
+    training = _Training(folder, distill, who, model, feed, judged)
+    training.resume()
+    remaining = distill.epochs - len(training.history)
+    with progress.bar(f"training {who}", remaining * len(feed.labels), "images") as advance:
+        while len(training.history) < distill.epochs and not _out_of_patience(training.history, distill.patience):
+            progress.say(training.run_epoch(advance))
+    training.save()
+    return _results(training.history, model)
+
+
+class _Training:
+    """A student, its optimizer and where they stand: everything that a checkpoint holds."""
+
+    def __init__(self, folder: Path, distill: recipe.Distill, who: str, model: keras.Model, feed: Feed, judged: Judged):
+        self.folder, self.distill, self.who = folder, distill, who
+        self.model, self.feed, self.judged = model, feed, judged
+        self.schedule = _schedule(distill, feed.steps)
+        self.trainer = _trainer(model, distill, self.schedule)
+        self.history: list[dict[str, Any]] = []
+        self.best: list[np.ndarray] = []
+
+    def resume(self) -> None:
+        """Takes up the last whole checkpoint in the folder, if there is one."""
+        (self.folder / f".{STUDENT_FILE}.tmp.keras").unlink(missing_ok=True)
+        checkpoint = read_checkpoint(self.folder, [tuple(v.shape) for v in self._variables()])
+        if checkpoint is not None:
+            for variable, value in zip(self._variables(), checkpoint.state, strict=True):
+                variable.assign(value)
+            self.best, self.history = checkpoint.best, checkpoint.history
+            progress.say(f"{self.who}: going on after epoch {len(self.history)}/{self.distill.epochs}")
+        _write_history(self.folder, self.history)
+
+    def run_epoch(self, advance) -> str:
+        """Trains and judges one epoch and writes its checkpoint. Returns the line that says how it went."""
+        start = time.monotonic()
+        epoch = len(self.history) + 1
+        watch = _Watch(advance, self.feed)
+        loss = self._fit(epoch, watch)
+        trained = time.monotonic()
+        top1, logloss = self._judge(epoch)
+        line = {
+            "epoch": epoch,
+            "loss": loss,
+            "learning_rate": _rate(self.schedule, epoch * self.feed.steps - 1),
+            "val_top1": top1,
+            "val_logloss": logloss,
+            "seconds": round(time.monotonic() - start, 3),
+            "images_per_s": round(len(self.feed.labels) / (trained - start), 1),
+        }
+        self.history.append(line)
+        if _best(self.history) is line:
+            self.best = _values(self.model.weights)
+        with disk_errors(self.folder):
+            write_checkpoint(self.folder, Checkpoint(_values(self._variables()), self.best, self.history))
+            _write_history(self.folder, self.history)
+        return f"epoch {epoch}/{self.distill.epochs}  loss {loss:.3f}  val top-1 {top1:.3f}  val logloss {logloss:.3f}"
+
+    def save(self) -> None:
+        """Writes the student of the best epoch, then removes the checkpoints."""
+        for variable, value in zip(self.model.weights, self.best, strict=True):
+            variable.assign(value)
+        temporary = self.folder / f".{STUDENT_FILE}.tmp.keras"
+        try:
+            with disk_errors(self.folder):
+                self.model.save(temporary)
+                os.replace(temporary, self.folder / STUDENT_FILE)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        remove_checkpoints(self.folder)
+
+    def _fit(self, epoch: int, watch: "_Watch") -> float:
+        batches = self.feed.epoch(epoch - 1)
+        fitted = self.trainer.fit(batches, steps_per_epoch=self.feed.steps, shuffle=False, verbose=0, callbacks=[watch])
+        if watch.bad_batch is not None:
+            raise self._diverged(
+                epoch,
+                f"batch {watch.bad_batch + 1}/{self.feed.steps}, learning rate "
+                f"{_rate(self.schedule, (epoch - 1) * self.feed.steps + watch.bad_batch):.3g}",
+                "must have a finite loss",
+                watch.bad_loss,
+            )
+        return float(fitted.history["loss"][0])
+
+    def _judge(self, epoch: int) -> tuple[float, float]:
+        classes, labels = self.feed.classes, self.judged.labels
+        z = np.concatenate([self.trainer.predict_on_batch(b)[:, :classes] for b in self.judged.batches(JUDGE_BATCH)])
+        z = z[: len(labels)].astype(np.float64)
+        if not np.isfinite(z).all():
+            rate = _rate(self.schedule, epoch * self.feed.steps - 1)
+            raise self._diverged(epoch, f"validation, learning rate {rate:.3g}", "must have finite logits", "NaN")
+        z -= z.max(axis=1, keepdims=True)
+        logloss = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(labels)), labels]
+        return float((z.argmax(axis=1) == labels).mean()), float(logloss.mean())
+
+    def _diverged(self, epoch: int, place: str, must: str, got: object) -> TrainingError:
+        last = checkpoint_path(self.folder, epoch - 1)
+        kept = f"The state after epoch {epoch - 1} stays in {last}." if self.history else "No epoch was finished."
+        check = ", or check the teacher's logits" if self.feed.logits is not None else ""
+        return TrainingError(
+            f"{self.who}, epoch {epoch}, {place}", must, got, f"{kept} Use a lower distill.learning_rate{check}."
+        )
+
+    def _variables(self) -> list[keras.Variable]:
+        return [*self.model.variables, *self.trainer.optimizer.variables]
+
+
+class _Watch(keras.callbacks.Callback):
+    """Advances the bar and stops at the first batch whose loss is not finite."""
+
+    def __init__(self, advance, feed: Feed):
+        super().__init__()
+        self.advance, self.feed = advance, feed
+        self.bad_batch: int | None = None
+        self.bad_loss = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        done = batch * self.feed.batch_size
+        self.advance(min(self.feed.batch_size, len(self.feed.labels) - done))
+        loss = float(logs["loss"])  # the mean since the epoch began: not finite from the first such batch on
+        if not math.isfinite(loss) and self.bad_batch is None:
+            self.bad_batch, self.bad_loss = batch, loss
+            self.model.stop_training = True
+
+
+def _trainer(model: keras.Model, distill: recipe.Distill, schedule: CosineDecay) -> keras.Model:
+    """uint8 pixels to `[z | z / temperature]`: the student between the pixels' scale and the split head, compiled."""
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="stored_pixels")
+    z = model(keras.ops.cast(pixels, "float32") / 127.5 - 1.0)
+    trainer = keras.Model(pixels, split_predictions(z, distill.temperature), name="trainer")
+    trainer.compile(
+        optimizer=keras.optimizers.Adam(schedule),
+        loss=make_loss(distill.loss, distill.temperature, distill.hard_label_weight),
+        jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
+    )
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
+
+
+def _shorten_batch_statistics(model: keras.Model, steps: int) -> None:
+    """Lets every BatchNormalization forget within a quarter of an epoch, where its own momentum would take longer.
+
+    Keras's momentum of 0.99 keeps 1e-2 of the initial variance of 1 for 460 steps; a MobileNet trained from nothing
+    has variances of 1e-3 and 27 such layers in a row, so on a small data set (40 steps an epoch) it answered at chance
+    on validation for more than 12 epochs while its training loss fell.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, max(0.5, 1 - 4 / steps))
+
+
+def _schedule(distill: recipe.Distill, steps: int) -> CosineDecay:
+    """Linear from one step's share to the peak over the warm-up epochs (all but one at most), then cosine to zero."""
+    warmup = min(distill.warmup_epochs, distill.epochs - 1) * steps
+    return CosineDecay(
+        initial_learning_rate=distill.learning_rate / warmup if warmup else distill.learning_rate,
+        decay_steps=distill.epochs * steps - warmup,
+        warmup_target=distill.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def _rate(schedule: CosineDecay, step: int) -> float:
+    return float(keras.ops.convert_to_numpy(schedule(step)))
+
+
+def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The line with the highest top-1, among equals the lowest logloss, among those the first."""
+    return max(history, key=lambda line: (line["val_top1"], -line["val_logloss"]))
+
+
+def _out_of_patience(history: list[dict[str, Any]], patience: int) -> bool:
+    return bool(history) and len(history) - _best(history)["epoch"] >= patience
+
+
+def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
+    temporary = folder / f".{HISTORY_FILE}.tmp"
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in history), "utf-8")
+    temporary.replace(folder / HISTORY_FILE)
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The results of a training that was killed after its last file stood; None if there is more to do."""
+    student, history = folder / STUDENT_FILE, folder / HISTORY_FILE
+    if not (student.exists() and history.exists()):
+        return None
+    model = keras.saving.load_model(student, compile=False)
+    remove_checkpoints(folder)
+    return _results([json.loads(line) for line in history.read_text("utf-8").splitlines()], model)
+
+
+def _results(history: list[dict[str, Any]], model: keras.Model) -> dict[str, Any]:
+    best = _best(history)
+    return {
+        "best_epoch": best["epoch"],
+        "epochs_run": len(history),
+        "val_top1": best["val_top1"],
+        "val_logloss": best["val_logloss"],
+        "seconds": round(sum(line["seconds"] for line in history), 3),
+        "images_per_s": round(len(history) / sum(1 / line["images_per_s"] for line in history), 1),
+        "parameters": model.count_params(),
+    }

@@ -1,0 +1,53 @@
+"""Tiny stores: coloured noise squares of three classes, with a teacher that is sure of them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kd2mobile import recipe
+from kd2mobile.data.shards import write_array
+
+CLASSES, PX, VIEWS = 3, 8, 2
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What train_student takes, less the folder and the recipe's parts."""
+
+    train_labels: np.ndarray
+    val_labels: np.ndarray
+    pixels_folder: Path
+    transfer_folder: Path | None
+    classes: int = CLASSES
+
+    def without_teacher(self) -> "Stores":
+        return replace(self, transfer_folder=None)
+
+
+def make_stores(folder: Path, train: int = 50, val: int = 14) -> Stores:
+    rng = np.random.default_rng(7)
+    labels = {"train": np.arange(train) % CLASSES, "val": np.arange(val) % CLASSES}
+    for name, views in (("train", VIEWS), ("val", 1)):
+        pixels = rng.integers(0, 120, (len(labels[name]), views, PX, PX, 3))
+        pixels[np.arange(len(pixels)), ..., labels[name]] += 60
+        (folder / "pixels").mkdir(parents=True, exist_ok=True)
+        write_array(folder / "pixels" / f"{name}-00000.npy", pixels.astype(np.uint8))
+    logits = rng.normal(0, 1, (train, VIEWS, CLASSES)) + 6 * np.eye(CLASSES)[labels["train"]][:, None]
+    (folder / "transfer").mkdir(exist_ok=True)
+    write_array(folder / "transfer" / "train-00000.npy", logits.astype(np.float16))
+    return Stores(labels["train"], labels["val"], folder / "pixels", folder / "transfer")
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Stores:
+    return make_stores(tmp_path / "stores")
+
+
+def distill(**fields) -> recipe.Distill:
+    settings = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "seed": 3}
+    return recipe.Distill(**settings | fields)
+
+
+STUDENT = recipe.Student(name="small_cnn", weights="none", input_px=PX)

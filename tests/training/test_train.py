@@ -1,0 +1,269 @@
+"""The training loop: what it leaves, when it stops, and that a broken run ends with the bytes of an unbroken one."""
+
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kd2mobile import progress
+from kd2mobile.data.shards import write_array
+from kd2mobile.errors import ArtifactError, TrainingError
+from kd2mobile.training import checkpoint, train
+from kd2mobile.training.feed import picture_order, view_choice
+
+from .conftest import PX, STUDENT, distill, make_stores
+
+HISTORY_FIELDS = ["epoch", "loss", "learning_rate", "val_top1", "val_logloss", "seconds", "images_per_s"]
+
+
+def run(folder, stores, **fields):
+    return train.train_student(folder, distill(**fields), STUDENT, **vars(stores))
+
+
+def history(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def without_times(lines: list[dict]) -> list[dict]:
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_s")} for line in lines]
+
+
+def weights(folder: Path) -> list[bytes]:
+    model = keras.saving.load_model(folder / "student.keras", compile=False)
+    return [np.asarray(v).tobytes() for v in model.weights]
+
+
+def same_training(folder: Path, other: Path) -> bool:
+    return weights(folder) == weights(other) and without_times(history(folder)) == without_times(history(other))
+
+
+def interrupt_after(monkeypatch, images: int) -> None:
+    """Ctrl-C while the batch that passes so many images is being counted."""
+    seen = 0
+
+    def interrupted(label, total, unit):
+        def advance(done):
+            nonlocal seen
+            seen += done
+            if seen > images:
+                raise KeyboardInterrupt
+
+        return nullcontext(advance)
+
+    monkeypatch.setattr(progress, "bar", interrupted)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A finished training with its stores and results; the tests only read it."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    stores = make_stores(folder / "stores")
+    return folder / "student", stores, run(folder / "student", stores)
+
+
+def test_it_leaves_a_plain_student_its_history_and_nothing_else(unbroken):
+    folder, _, results = unbroken
+    assert sorted(p.name for p in folder.iterdir()) == ["history.jsonl", "student.keras"]
+    lines = history(folder)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4] and list(lines[0]) == HISTORY_FIELDS
+    model = keras.saving.load_model(folder / "student.keras")
+    assert model.output_shape == (None, 3) and not model.compiled
+    assert list(results) == [
+        "best_epoch",
+        "epochs_run",
+        "val_top1",
+        "val_logloss",
+        "seconds",
+        "images_per_s",
+        "parameters",
+    ]
+    assert results["epochs_run"] == 4 and results["parameters"] == model.count_params()
+    json.dumps(results)
+
+
+def test_the_saved_student_scores_what_the_results_say(unbroken):
+    folder, stores, results = unbroken
+    model = keras.saving.load_model(folder / "student.keras")
+    pixels = np.load(stores.pixels_folder / "val-00000.npy")[:, 0]
+    z = np.asarray(model(pixels.astype(np.float32) / 127.5 - 1, training=False), np.float64)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    logloss = -np.log(p[np.arange(len(z)), stores.val_labels]).mean()
+    assert results["val_top1"] == (z.argmax(axis=1) == stores.val_labels).mean() > 0.9
+    assert results["val_logloss"] == pytest.approx(logloss, rel=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing(unbroken):
+    rates = [line["learning_rate"] for line in history(unbroken[0])]
+    # 4 steps an epoch, of which 4 warm up; epoch e ends with step 4e - 1, so cosine over 12 steps at 3, 7 and 11
+    cosine = [0.005 * (1 + math.cos(math.pi * step / 12)) for step in (3, 7, 11)]
+    assert rates == pytest.approx([0.0025 + 0.0075 * 3 / 4, *cosine], rel=1e-5)
+
+
+def test_a_finished_training_called_again_answers_the_same(unbroken):
+    folder, stores, results = unbroken
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert run(folder, stores) == results
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+def test_ctrl_c_leaves_the_last_epoch_and_the_next_call_goes_on_to_the_same_bytes(
+    unbroken, tmp_path, monkeypatch, capsys
+):
+    whole, stores, _ = unbroken
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, images=2 * 50 + 20)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "student", stores)
+    assert sorted(p.name for p in (tmp_path / "student").iterdir()) == [
+        "checkpoint-00001.npz",
+        "checkpoint-00002.npz",
+        "history.jsonl",
+    ]
+    run(tmp_path / "student", stores)
+    assert "small_cnn with the teacher: going on after epoch 2/4" in capsys.readouterr().err
+    assert same_training(tmp_path / "student", whole)
+
+
+def test_a_damaged_checkpoint_is_said_and_costs_one_epoch_but_not_a_byte(unbroken, tmp_path, monkeypatch, capsys):
+    whole, stores, _ = unbroken
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, images=2 * 50 + 20)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "student", stores)
+    newest = tmp_path / "student" / "checkpoint-00002.npz"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    run(tmp_path / "student", stores)
+    said = capsys.readouterr().err
+    assert "damaged checkpoint" in said and "going on after epoch 1/4" in said
+    assert same_training(tmp_path / "student", whole)
+
+
+CHILD = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.training.conftest import STUDENT, distill, make_stores
+from kd2mobile.training.train import train_student
+folder = Path({folder!r})
+train_student(folder / "student", distill(), STUDENT, **vars(make_stores(folder / "stores")))
+"""
+
+
+def test_killed_and_started_again_it_reaches_the_bytes_of_an_unbroken_run(unbroken, tmp_path):
+    whole, _, _ = unbroken
+    code = CHILD.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as child:
+        said = []
+        for line in child.stderr:
+            said.append(line)
+            if line.startswith("epoch 2/4"):
+                child.kill()
+                break
+        assert child.wait() == -signal.SIGKILL, "".join(said)
+    assert not (tmp_path / "student" / "student.keras").exists()
+    assert (tmp_path / "student" / "checkpoint-00002.npz").exists()
+    run(tmp_path / "student", make_stores(tmp_path / "stores"))
+    assert same_training(tmp_path / "student", whole)
+
+
+def test_killed_between_its_last_two_files_it_still_answers(unbroken, tmp_path):
+    whole, stores, results = unbroken
+    shutil.copytree(whole, tmp_path / "student")
+    (tmp_path / "student" / "checkpoint-00004.npz").write_bytes(b"not yet removed")
+    assert run(tmp_path / "student", stores) == results
+    assert sorted(p.name for p in (tmp_path / "student").iterdir()) == ["history.jsonl", "student.keras"]
+
+
+def test_the_baseline_never_looks_at_the_teacher(stores, tmp_path):
+    bad = np.full((50, 2, 3), np.nan, np.float16)
+    write_array(stores.transfer_folder / "train-00000.npy", bad)
+    run(tmp_path / "beside", stores, loss="labels", epochs=2)
+    run(tmp_path / "without", stores.without_teacher(), loss="labels", epochs=2)
+    assert same_training(tmp_path / "beside", tmp_path / "without")
+
+
+def test_a_teacher_changes_the_student(unbroken, tmp_path):
+    run(tmp_path / "baseline", unbroken[1].without_teacher(), loss="labels")
+    assert weights(tmp_path / "baseline") != weights(unbroken[0])
+
+
+def test_a_loss_that_needs_a_teacher_is_refused_without_one(stores, tmp_path):
+    with pytest.raises(TrainingError, match="distill.loss: must be labels without a teacher, got kd. "):
+        run(tmp_path / "student", stores.without_teacher())
+
+
+def test_a_learning_rate_that_blows_up_stops_and_says_where(stores, tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        run(tmp_path / "student", stores, learning_rate=1e30, warmup_epochs=0)
+    assert str(caught.value).startswith("small_cnn with the teacher, epoch 1, batch 2/4, learning rate ")
+    assert "must have a finite loss, got nan. No epoch was finished. Use a lower distill.learning_rate" in str(
+        caught.value
+    )
+    assert not (tmp_path / "student" / "student.keras").exists()
+
+
+def test_a_nan_loss_names_epoch_and_batch_and_leaves_the_last_good_checkpoint(stores, tmp_path):
+    # a picture of the second epoch's third batch, in the view that the first epoch does not show
+    poisoned = picture_order(50, 3, 1)[2 * 16 + 5]
+    assert poisoned not in picture_order(50, 3, 0)[:14], "the first epoch fills its last batch with this view"
+    logits = np.load(stores.transfer_folder / "train-00000.npy")
+    logits[poisoned, view_choice(50, 2, 3, 1)[poisoned]] = np.nan
+    write_array(stores.transfer_folder / "train-00000.npy", logits)
+    with pytest.raises(TrainingError) as caught:
+        run(tmp_path / "student", stores)
+    message = str(caught.value)
+    assert message.startswith("small_cnn with the teacher, epoch 2, batch 3/4, learning rate 0.00"), message
+    kept = tmp_path / "student" / "checkpoint-00001.npz"
+    assert f"got nan. The state after epoch 1 stays in {kept}. " in message and kept.exists()
+    assert message.endswith("Use a lower distill.learning_rate, or check the teacher's logits.")
+    assert len(history(tmp_path / "student")) == 1
+
+
+def test_early_stopping_keeps_the_best_epoch(stores, tmp_path, monkeypatch):
+    judged = [(0.5, 1.0), (0.8, 0.9), (0.8, 0.7), (0.8, 0.8), (0.7, 0.1), (0.9, 0.1)]
+    taken = {}
+
+    def judge(training, epoch):
+        taken[epoch] = [np.asarray(v).tobytes() for v in training.model.weights]
+        return judged[epoch - 1]
+
+    monkeypatch.setattr(train._Training, "_judge", judge)
+    results = run(tmp_path / "student", stores, epochs=6, patience=2)
+    assert (results["best_epoch"], results["epochs_run"]) == (3, 5)
+    assert (results["val_top1"], results["val_logloss"]) == (0.8, 0.7)
+    assert weights(tmp_path / "student") == taken[3] != taken[5]
+
+
+def test_a_full_disk_is_said_and_the_training_goes_on_when_there_is_room(unbroken, tmp_path, monkeypatch):
+    whole, stores, _ = unbroken
+    written = checkpoint.write_checkpoint
+
+    def full(folder, state):
+        if len(state.history) == 3:
+            raise OSError(28, "No space left on device")
+        return written(folder, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "write_checkpoint", full)
+        with pytest.raises(ArtifactError, match="no space left on device"):
+            run(tmp_path / "student", stores)
+    run(tmp_path / "student", stores)
+    assert same_training(tmp_path / "student", whole)
+
+
+def test_batch_statistics_forget_within_an_epoch_and_never_slower_than_their_own_momentum():
+    layer = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((PX, PX, 3)), layer])
+    for steps, momentum in ((1000, 0.99), (40, 0.9), (2, 0.5)):
+        layer.momentum = 0.99
+        train._shorten_batch_statistics(model, steps)
+        assert layer.momentum == pytest.approx(momentum)
