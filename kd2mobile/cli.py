@@ -1,0 +1,229 @@
+"""The command line: each verb is one call to the Python API. Loads no framework to start."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import click
+
+from kd2mobile import __version__, pipeline, progress
+from kd2mobile.artifact import DISK_FAULTS, disk_error
+from kd2mobile.errors import Kd2MobileError, one_line
+from kd2mobile.recipe import FLAGS, assignment, fields
+
+PATH = click.Path(path_type=Path)
+
+
+def run() -> None:
+    """The entry point: prints what was raised on purpose on one line and exits with 2; a bug keeps its traceback."""
+    sys.exit(main_status(sys.argv[1:]))
+
+
+def main_status(arguments: list[str]) -> int:
+    """Runs the command line with these arguments and returns its exit status: 0, 2 for an error, 130 for Ctrl-C."""
+    try:
+        main.main(arguments, prog_name="kd2mobile", standalone_mode=False)
+        return 0
+    except Kd2MobileError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "kd2mobile"
+        print(f"{command}: {one_line(error.format_message())} See `{command} --help`.", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted: what is finished is kept. The same command goes on from there.", file=sys.stderr)
+        return 130
+    except OSError as fault:
+        if fault.errno not in DISK_FAULTS:
+            raise
+        print(disk_error(Path(fault.filename or "."), fault), file=sys.stderr)
+        return 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """Distil big image classifiers into tiny ones and prove them on the phone.
+
+    \b
+    kd2mobile distill --data photos/        photos -> teacher -> transfer set -> student
+    kd2mobile export --tflite               student -> .tflite, quantized and checked
+    kd2mobile benchmark                     accuracy, top-5 and latency of the files
+    kd2mobile report                        one HTML page
+
+    Each verb runs the stages before it that are missing and skips those that are there. Without --data the embedded
+    digits are used: try it.
+    """
+
+
+def _flag_option(flag: str) -> Callable:
+    field = fields()[FLAGS[flag]]
+    kinds = [kind for kind in get_args(field.kind) if kind is not type(None)] if get_args(field.kind) else [field.kind]
+    name = f"--{flag.replace('_', '-')}"
+    if flag == "precision":
+        return click.option(name, metavar="LIST", help=f"{field.description} All four by default, comma-separated.")
+    if field.kind is bool:
+        return click.option(name, is_flag=True, default=None, help=field.description)
+    if all(isinstance(kind, str) for kind in kinds):
+        return click.option(name, type=click.Choice(kinds), help=field.description)
+    kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
+    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=field.description)
+
+
+def _recipe_options(*tables: str) -> Callable:
+    """The flags of these recipe tables, with --recipe, --set, --store and --quiet."""
+
+    def decorate(function: Callable) -> Callable:
+        function = _store_options(function)
+        function = click.option(
+            "--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="Any field: distill.patience=5."
+        )(function)
+        function = click.option("--recipe", type=PATH, metavar="FILE.toml", help="A recipe; flags go over it.")(
+            function
+        )
+        for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
+            function = _flag_option(flag)(function)
+        return function
+
+    return decorate
+
+
+def _store_options(function: Callable) -> Callable:
+    function = click.option("--quiet", is_flag=True, help="Plain lines instead of bars.")(function)
+    return click.option(
+        "--store", type=PATH, default=pipeline.STORE, show_default=True, metavar="DIR", help="Where artifacts live."
+    )(function)
+
+
+def _run_options(function: Callable) -> Callable:
+    function = _store_options(function)
+    return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
+
+
+def _settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
+    values = dict(assignment(text) for text in assignments)
+    for flag, value in flags.items():
+        if value is not None:
+            values[FLAGS[flag]] = tuple(value.split(",")) if flag == "precision" else value
+    return values
+
+
+@main.command()
+@_recipe_options("data", "views", "teacher", "student", "distill")
+@click.option("--run", type=PATH, metavar="DIR", help="The run's folder; runs/<time>-<student> by default.")
+@click.option("--transfer-set", type=PATH, metavar="DIR", help="A transfer set made elsewhere, instead of the teacher.")
+def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> None:
+    """Train a student with a teacher on a folder of photos."""
+    progress.configure(quiet)
+    done = pipeline.distill(
+        recipe, run=run, store=store, transfer_set=transfer_set, settings=_settings(flags, assignments)
+    )
+    print("Validation top-1:", ", ".join(f"{role} {top1:.1%}" for role, top1 in done.val_top1.items()))
+    _done(done.folder, "kd2mobile export --tflite", run)
+
+
+@main.command()
+@_recipe_options("data", "views", "teacher")
+def label(recipe, assignments, store, quiet, **flags) -> None:
+    """The teacher's pass alone: make the transfer set of its logits."""
+    progress.configure(quiet)
+    done = pipeline.label(recipe, store=store, settings=_settings(flags, assignments))
+    print(f"Validation top-1: teacher {done.val_top1:.1%}")
+    _done(done.folder, "kd2mobile distill with the same flags", None)
+
+
+@main.command()
+@click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
+@_flag_option("precision")
+@_run_options
+def export(tflite, run, store, quiet, **flags) -> None:
+    """Convert the students to .tflite files and check each against its student."""
+    progress.configure(quiet)
+    done = pipeline.export(run, store=store, settings=_settings(flags))
+    _done(done.folder, "kd2mobile benchmark", run)
+
+
+@main.command()
+@_flag_option("threads")
+@click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file, whoever made it, on --data.")
+@click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
+@click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line.")
+@click.option("--mean", type=float, help="With --model: a float input gets (pixel - mean) / std.")
+@click.option("--std", type=float, help="With --model: see --mean.")
+@click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
+@click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the records as JSON; - is standard output.")
+@_run_options
+def benchmark(model, data, labels, mean, std, resize, json_file, run, store, quiet, **flags) -> None:
+    """Measure accuracy, top-5, calibration, size and latency on this host."""
+    progress.configure(quiet)
+    if bool(model) != bool(data):
+        raise click.UsageError("--model and --data must be given together.")
+    settings = _settings(flags)
+    if model:
+        done = pipeline.benchmark_model(
+            model, data, labels=labels, mean=mean, std=std, resize=resize, threads=flags["threads"] or 1
+        )
+    else:
+        done = pipeline.benchmark(run, store=store, settings=settings)
+    if json_file and str(json_file) != "-":
+        json_file.write_text(done.json(), "utf-8")
+        print(done.table())
+        print(f"Written: {json_file}")
+    elif json_file:
+        print(done.json())
+    else:
+        print(done.table())
+        if not model:
+            _done(done.folder / "benchmark.json", "kd2mobile report", run)
+
+
+@main.command()
+@_run_options
+def report(run, store, quiet) -> None:
+    """Write the HTML page of a run and print its table."""
+    progress.configure(quiet)
+    done = pipeline.report(run, store=store)
+    print(done.table)
+    print(f"Written: {done.page}. Open it in a browser.")
+
+
+@main.command()
+@click.argument("model", type=PATH, metavar="FILE.tflite")
+@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes shown a picture.")
+@click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
+@click.option("--mean", type=float, help="A float input gets (pixel - mean) / std.")
+@click.option("--std", type=float, help="See --mean.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def predict(model, images, top, labels, mean, std, as_json) -> None:
+    """Classify pictures with a .tflite file."""
+    answers = pipeline.predict(model, images, top=top, labels=labels, mean=mean, std=std)
+    if as_json:
+        print(json.dumps([{"image": str(a.image), "classes": a.classes} for a in answers], ensure_ascii=False))
+        return
+    for answer in answers:
+        print(one_line(str(answer.image)))
+        for name, probability in answer.classes:
+            print(f"  {probability:6.1%}  {one_line(name)}")
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(["teachers", "students", "losses", "data", "fields"]))
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def list_names(kind, as_json) -> None:
+    """The names that flags and recipes may use."""
+    names = pipeline.names(kind)
+    if as_json:
+        print(json.dumps(names, ensure_ascii=False))
+        return
+    width = max(map(len, names))
+    for name, summary in names.items():
+        print(f"{name:<{width}}  {summary}")
+
+
+def _done(written: Path, then: str, run: Path | None) -> None:
+    flag = f" --run {run}" if run else ""
+    print(f"Written: {written}. Next: {then}{flag}")

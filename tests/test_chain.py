@@ -1,0 +1,187 @@
+"""The whole chain on real pictures: a hundred and fifty of scikit-learn's digits, from folder to report."""
+
+import json
+import shutil
+
+import pytest
+
+import kd2mobile
+from kd2mobile import pipeline
+from kd2mobile.artifact import Store
+from kd2mobile.cli import main_status
+from kd2mobile.data.sources import SOURCES
+from kd2mobile.errors import ArtifactError, RecipeError
+from kd2mobile.recipe import compose
+from kd2mobile.stages import stages
+
+RECORD_FIELDS = {
+    "role", "model", "precision", "compression", "device", "runtime", "n", "top1", "top5", "logloss", "ece",
+    "teacher_agreement", "latency_ms", "first_run_ms", "init_ms", "size_bytes", "peak_rss_mib", "threads", "sha256",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with `photos/`: three digits, fifty pictures each, one of them not a picture."""
+    place = tmp_path_factory.mktemp("chain")
+    SOURCES["digits"](place / "all")
+    for digit in "037":
+        (place / "photos" / digit).mkdir(parents=True)
+        for picture in sorted((place / "all" / digit).iterdir())[:50]:
+            shutil.copy(picture, place / "photos" / digit / picture.name)
+    (place / "photos" / "3" / "broken.png").write_text("not a picture")
+    return place
+
+
+@pytest.fixture(scope="module")
+def recipe(place):
+    file = place / "recipe.toml"
+    file.write_text(
+        f"""
+[data]
+source = "{(place / "photos").as_posix()}"
+val = 0.2
+[views]
+count = 2
+flip = false
+smallest_area = 0.7
+[teacher]
+name = "mobilenet"
+weights = "none"
+input_px = 32
+epochs = 1
+[student]
+name = "small_cnn"
+weights = "none"
+input_px = 16
+[distill]
+epochs = 3
+baseline = true
+learning_rate = 0.01
+[export]
+precisions = ["fp32", "int8"]
+calibration_pictures = 12
+[benchmark]
+latency_runs = 100
+"""
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(place, recipe):
+    """The run after every verb, made by the Python API in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        kd2mobile.distill(recipe)
+        kd2mobile.export()
+        kd2mobile.benchmark()
+        pipeline.report()
+    return next((place / "runs").iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _in_place(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def test_photos_to_report(run):
+    assert {p.name for p in (run / "export").iterdir()} == {
+        f"{role}small_cnn-{precision}.tflite" for role in ("", "baseline-") for precision in ("fp32", "int8")
+    }
+    page = (run / "report.html").read_text()
+    assert "small_cnn" in page and "broken.png" in page, "what was set aside is on the page"
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def test_benchmark_json_has_the_promised_fields(run, capsys):
+    assert main_status(["benchmark", "--json", "-", "--quiet"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [r["role"] for r in records] == ["teacher", "student", "student", "baseline", "baseline"]
+    for record in records:
+        assert record.keys() == RECORD_FIELDS
+        assert all(record[name] is None or 0 <= record[name] <= 1 for name in ("top1", "top5", "ece"))
+    student = next(r for r in records if r["role"] == "student" and r["precision"] == "int8")
+    assert student["latency_ms"]["n"] >= 100 and student["n"] == 30 and student["runtime"] and student["device"]
+    assert records[0]["latency_ms"] is None and records[0]["teacher_agreement"] == 1.0
+
+
+def test_a_second_distill_with_another_temperature_does_not_run_the_teacher(run, recipe, capsys, monkeypatch):
+    from kd2mobile.transfer import label
+
+    monkeypatch.setattr(label, "label", lambda *args: pytest.fail("the teacher ran again"))
+    assert main_status(["distill", "--recipe", str(recipe), "--temperature", "2", "--run", "runs/other"]) == 0
+    said = capsys.readouterr()
+    assert "transfer current" in said.err and "the teacher is not run again" in said.err
+    assert "distill.temperature: 2.0 here, 4.0 there" in said.err
+    assert "student  current" in said.err, "the baseline does not depend on the temperature"
+    assert said.out.splitlines()[-1] == "Written: runs/other. Next: kd2mobile export --tflite --run runs/other"
+
+
+def test_a_second_report_makes_nothing_again(run, capsys):
+    assert main_status(["report", "--run", str(run)]) == 0
+    said = capsys.readouterr()
+    assert "making" not in said.err and "benchmark current" in said.err
+    assert said.out.splitlines()[-1].startswith(f"Written: {run}/report.html.")
+
+
+def test_predict_names_classes(run, place, capsys):
+    picture = place / "photos" / "0" / sorted(p.name for p in (place / "photos" / "0").iterdir())[0]
+    assert main_status(["predict", str(run / "export" / "small_cnn-int8.tflite"), str(picture), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert {name for name, _ in answer["classes"]} == {"0", "3", "7"}
+    assert sum(p for _, p in answer["classes"]) == pytest.approx(1, abs=0.02)
+
+
+def test_our_file_is_measured_on_a_folder_as_anyone_elses(run, capsys):
+    model = str(run / "export" / "small_cnn-fp32.tflite")
+    assert main_status(["benchmark", "--model", model, "--data", "photos", "--json", "-"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["role"], record["n"], record["precision"]) == ("external", 150, "fp32")
+
+
+def test_a_corrupt_shard_is_made_again_and_said(run, recipe, capsys):
+    plan = stages(compose(recipe), Store(pipeline.STORE))
+    shard = Store(pipeline.STORE).folder(plan.transfer) / "train-00000.npy"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-2])
+    assert main_status(["label", "--recipe", str(recipe)]) == 0
+    assert "train-00000.npy: its checksum differs; it is made again" in capsys.readouterr().err
+    assert shard.read_bytes() == whole
+
+
+def test_a_run_of_another_recipe_is_not_overwritten(run, recipe):
+    with pytest.raises(RecipeError, match="distill.temperature: 8.0 here, 4.0 there"):
+        kd2mobile.distill(recipe, temperature=8, run=run)
+
+
+def test_a_stale_transfer_set_given_by_hand_is_refused(run, recipe):
+    folder = next((pipeline.STORE / "transfer").glob("[!.]*"))
+    with pytest.raises(ArtifactError, match=r"must be the transfer of this recipe, got .*views.count: 3 here, 2 there"):
+        kd2mobile.distill(recipe, views=3, run="runs/stale", transfer_set=folder)
+
+
+def test_a_transfer_set_copied_from_elsewhere_needs_no_teacher(run, recipe, place, monkeypatch):
+    from kd2mobile.teachers import training
+
+    monkeypatch.setattr(training, "make_teacher", lambda *args: pytest.fail("the teacher was made"))
+    shutil.copytree(pipeline.STORE / "transfer", place / "copied")
+    folder = next((place / "copied").glob("[!.]*"))
+    done = kd2mobile.distill(recipe, epochs=1, run="runs/laptop", store="laptop", transfer_set=folder)
+    assert done.student.is_file() and not (place / "laptop" / "teacher").exists()
+
+
+def test_a_failing_stage_leaves_the_others_and_the_next_start_goes_on(recipe, place, monkeypatch, capsys):
+    from kd2mobile.data import pixel_store
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pixel_store, "render_pixels", full)
+    arguments = ["distill", "--recipe", str(recipe), "--store", "fresh", "--run", "runs/fresh", "--epochs", "1"]
+    assert main_status(arguments) == 2
+    assert "must have room to write, got no space left on device" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert main_status(arguments) == 0
+    assert "split    current" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""The command line: help, errors on one line with exit code 2, and what loads to start."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from kd2mobile import pipeline
+from kd2mobile.cli import main, main_status
+from kd2mobile.recipe import FLAGS
+
+HEAVY = ("numpy", "PIL", "keras", "tensorflow", "jax", "rich", "sklearn", "matplotlib", "ai_edge_litert")
+
+
+def test_help_loads_no_framework_no_numpy_no_pillow():
+    code = f"""
+import sys
+from kd2mobile.cli import main_status
+assert main_status(["--help"]) == 0
+assert main_status(["distill", "--help"]) == 0
+assert not [name for name in {HEAVY} if name in sys.modules], sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_listing_names_loads_no_framework():
+    code = f"""
+import sys
+from kd2mobile.cli import main_status
+for kind in ("teachers", "students", "losses", "data", "fields"):
+    assert main_status(["list", kind]) == 0
+heavy = [name for name in {[h for h in HEAVY if h not in ("numpy", "PIL")]} if name in sys.modules]
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("verb", sorted(main.commands))
+def test_every_verb_and_every_option_has_help(verb):
+    command = main.commands[verb]
+    assert command.help
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert parameter.help, parameter.name
+    assert CliRunner().invoke(main, [verb, "--help"]).exit_code == 0
+
+
+def test_the_flags_that_the_issue_names_are_there():
+    distill = {name for parameter in main.commands["distill"].params for name in parameter.opts}
+    promised = (
+        "--data --teacher --teacher-weights --teacher-input-px --student --student-weights --input-px --resize "
+        "--views --epochs --batch-size --temperature --hard-label-weight --loss --baseline --seed --run --recipe --set"
+    )
+    assert set(promised.split()) <= distill
+    assert set(FLAGS) - {"precision", "threads"} <= {name[2:].replace("-", "_") for name in distill}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["distil"], "kd2mobile: No such command 'distil'. (Did you mean"),
+        (["distill", "--temprature", "3"], "No such option '--temprature'. Did you mean '--temperature'?"),
+        (["distill", "--temperature", "x"], "Invalid value for '--temperature': 'x' is not a valid float."),
+        (["distill", "--temperature", "-1"], "flags, distill.temperature: must be float > 0.0, got -1.0."),
+        (["distill", "--set", "distill.heat=1"], "field of distill: must be one of loss, temperature"),
+        (["distill", "--set", "heat"], "--set: must be FIELD=VALUE, got 'heat'."),
+        (["distill", "--recipe", "gone.toml"], "gone.toml: must be a readable recipe, got No such file"),
+        (["distill", "--student", "mobilnet025"], "Did you mean 'mobilenet025'? See `kd2mobile list students`."),
+        (["distill", "--teacher", "xcepton"], "Did you mean 'xception'? See `kd2mobile list teachers`."),
+        (["distill", "--loss", "kdd"], "losses: must be one of kd, kd-split, logits, labels, got 'kdd'."),
+        (["distill", "--data", "no/where"], "no/where: must be"),
+        (["distill", "--teacher-weights", "gone.h5"], "gone.h5: must be a file that is there"),
+        (["export", "--precision", "int9"], "must be one of fp32, fp16, int8_dynamic, int8"),
+        (["benchmark", "--model", "x.tflite"], "--model and --data must be given together."),
+        (["export", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
+        (["predict", "gone.tflite", "a.jpg"], "gone.tflite: must be"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main_status(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert said in last and "Traceback" not in err
+
+
+def test_a_bug_keeps_its_traceback_and_exits_with_1():
+    code = """
+from kd2mobile import cli, pipeline
+def broken(kind): raise ZeroDivisionError("a bug")
+pipeline.names = broken
+import sys; sys.argv = ["kd2mobile", "list", "students"]
+cli.run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "a bug" in done.stderr
+
+
+def test_ctrl_c_says_that_what_is_finished_is_kept(capsys, monkeypatch):
+    def interrupted(kind):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "names", interrupted)
+    assert main_status(["list", "students"]) == 130
+    assert "interrupted: what is finished is kept. The same command goes on from there." in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said(capsys, monkeypatch):
+    def full(kind):
+        raise OSError(28, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(pipeline, "names", full)
+    assert main_status(["list", "students"]) == 2
+    assert "runs/x: must have room to write, got no space left on device" in capsys.readouterr().err
+
+
+def test_lists_are_text_or_json(capsys):
+    assert main_status(["list", "losses", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["kd", "kd-split", "logits", "labels"]
+    assert main_status(["list", "students"]) == 0
+    assert "mobilenet025" in capsys.readouterr().out
+
+
+def test_the_python_api_has_the_verbs_and_refuses_unknown_keywords(tmp_path, monkeypatch):
+    import kd2mobile
+    from kd2mobile.errors import UnknownNameError
+
+    monkeypatch.chdir(tmp_path)
+    for verb in ("distill", "label", "export", "benchmark", "predict"):
+        assert getattr(kd2mobile, verb) is getattr(pipeline, verb)
+    with pytest.raises(UnknownNameError, match="Did you mean 'temperature'"):
+        kd2mobile.distill(temperatur=3)

@@ -1,0 +1,48 @@
+import json
+
+import pytest
+
+from kd2mobile.errors import ArtifactError, RecipeError
+from kd2mobile.recipe import compose
+from kd2mobile.runs import newest_run, open_run, start_run
+
+
+@pytest.fixture(autouse=True)
+def _in_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_keeps_its_recipe_and_the_newest_is_found(tmp_path):
+    first = start_run(compose(), None, tmp_path / "store")
+    second = start_run(compose(), None, tmp_path / "store")
+    assert first.folder != second.folder and first.folder.name.endswith("-mobilenet025")
+    record = json.loads((first.folder / "run.json").read_text())
+    (first.folder / "run.json").write_text(json.dumps(record | {"created": "2100-01-01T00:00:00Z"}))
+    assert newest_run() == first.folder
+    assert open_run(None, tmp_path / "store").recipe == compose()
+
+
+def test_later_stages_may_be_set_in_a_run_that_exists(tmp_path):
+    run = start_run(compose(), tmp_path / "here", tmp_path / "store")
+    open_run(run.folder, tmp_path / "store", {"export.precisions": ["int8"]})
+    assert open_run(run.folder, tmp_path / "store").recipe.export.precisions == ("int8",)
+
+
+def test_a_folder_is_used_again_for_the_same_recipe_alone(tmp_path):
+    start_run(compose(), tmp_path / "here", tmp_path / "store")
+    assert start_run(compose(), tmp_path / "here", tmp_path / "store").folder == tmp_path / "here"
+    with pytest.raises(RecipeError, match=r"here: must hold a run of this recipe, got distill.seed: 1 here, 0 there"):
+        start_run(compose(settings={"distill.seed": 1}), tmp_path / "here", tmp_path / "store")
+
+
+def test_references_are_relative_so_that_both_folders_can_be_moved_together(tmp_path):
+    run = start_run(compose(), tmp_path / "runs" / "x", tmp_path / "store")
+    run.refer({"student": tmp_path / "store" / "student" / "ab"})
+    assert run.record["artifacts"] == {"student": "../../store/student/ab"}
+
+
+def test_no_run_is_said(tmp_path):
+    with pytest.raises(ArtifactError, match=r"runs: must hold a run, got none. Make one with `kd2mobile distill`"):
+        open_run(None, tmp_path)
+    with pytest.raises(ArtifactError, match=r"gone: must hold a run"):
+        open_run(tmp_path / "gone", tmp_path)
