@@ -90,7 +90,9 @@ class Export(Table):
     """Which .tflite files to make."""
 
     precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = PRECISIONS
-    calibration_pictures: Annotated[int, says("Training pictures that calibrate int8, class by class.", ge=1)] = 400
+    calibration_pictures: Annotated[
+        int, says("Training pictures that calibrate all but fp32, class by class.", ge=1)
+    ] = 400
 
 
 class Benchmark(Table):

@@ -39,7 +39,7 @@ class Stages:
 
     def exported(self, role: str, precision: Precision) -> Step:
         """The .tflite of that student in that precision. Several are built together: pipeline.export."""
-        calibration = self.recipe.export.calibration_pictures if precision == "int8" else None
+        calibration = None if precision == "fp32" else self.recipe.export.calibration_pictures
         config = {"precision": precision, "calibration_pictures": calibration, "resize": self.recipe.data.resize}
         return Step("tflite", 1, config, {"student": self.students[role], "split": self.split}, _built_together)
 

@@ -1,0 +1,150 @@
+"""What every exported file must be, checked on the file itself: its ops, its tensors, its signature.
+
+The graph is read from the flatbuffer, before any delegate of an interpreter can rewrite it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ai_edge_litert import schema_py_generated as schema
+
+from kd2mobile.errors import ExportError
+
+SIGNATURE, INPUT, OUTPUT = "classify", "image", "probabilities"
+PIXEL_SCALE = 2 / 255
+"""int8's input scale: the step between two neighbouring 8-bit pixels in [-1, 1]."""
+PIXEL_ZERO_POINTS = (127, 128)
+"""The 8-bit pixel that stands for 0.0. The true one is 127.5, so the whole input is off by half a step, 0.004."""
+PROBABILITY_SCALE = 1 / 256
+
+_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+_TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+_FLOATS = ("float16", "float32", "float64", "bfloat16")
+
+
+class Tensor(NamedTuple):
+    """dtype: `uint8`, `float32`, ...; scale and zero_point: None unless quantized as a whole tensor."""
+
+    dtype: str
+    shape: list[int]
+    scale: float | None
+    zero_point: int | None
+
+
+class Op(NamedTuple):
+    """inputs, outputs: indices into the graph's tensors."""
+
+    name: str
+    inputs: list[int]
+    outputs: list[int]
+
+
+class Graph(NamedTuple):
+    """A .tflite's main graph. custom: names of ops that are no builtins; dynamic: whether any size is left open."""
+
+    tensors: list[Tensor]
+    ops: list[Op]
+    input: int
+    output: int
+    custom: list[str]
+    dynamic: bool
+
+    def op_counts(self) -> dict[str, int]:
+        """How often each op occurs, in the order of first use."""
+        return dict(Counter(op.name for op in self.ops))
+
+
+def read_graph(model: bytes, where: str) -> Graph:
+    """The graph behind the signature `classify`. Raises ExportError if that signature or its tensors are missing."""
+    stored = schema.ModelT.InitFromPackedBuf(model, 0)
+    signatures = {_text(signature.signatureKey): signature for signature in stored.signatureDefs or []}
+    if list(signatures) != [SIGNATURE] or len(stored.subgraphs) != 1:
+        got = f"{list(signatures)} and {len(stored.subgraphs)} graphs"
+        raise ExportError(where, f"must have one signature, {SIGNATURE!r}, and one graph", got, _REPORT)
+    signature, graph = signatures[SIGNATURE], stored.subgraphs[0]
+    inputs = {_text(tensor.name): tensor.tensorIndex for tensor in signature.inputs}
+    outputs = {_text(tensor.name): tensor.tensorIndex for tensor in signature.outputs}
+    if list(inputs) != [INPUT] or list(outputs) != [OUTPUT]:
+        got = f"{list(inputs)} to {list(outputs)}"
+        raise ExportError(where, f"must lead from {INPUT!r} to {OUTPUT!r}", got, _REPORT)
+    custom = [_text(code.customCode) for code in stored.operatorCodes if code.customCode]
+    names = [_OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in stored.operatorCodes]
+    ops = [Op(names[op.opcodeIndex], _indices(op.inputs), _indices(op.outputs)) for op in graph.operators]
+    dynamic = any(-1 in _indices(tensor.shapeSignature, keep=True) for tensor in graph.tensors)
+    tensors = [_tensor(tensor) for tensor in graph.tensors]
+    return Graph(tensors, ops, inputs[INPUT], outputs[OUTPUT], custom, dynamic)
+
+
+_REPORT = "The converter of this TensorFlow does something new; please report it."
+_FLEX = "Build the student from layers that LiteRT has built-in ops for."
+_FLOAT_OPS = "Build the student from layers that LiteRT quantizes, or leave int8 out with --precision."
+
+
+def check_graph(graph: Graph, precision: str, input_px: int, class_count: int, where: str) -> None:
+    """Raises ExportError unless the graph keeps the contract of its precision.
+
+    All: built-in ops only, every size fixed, uint8 pixels [1, input_px, input_px, 3] to probabilities
+    [1, class_count]. fp32, fp16, int8_dynamic: float32 probabilities. int8: the pixel is the quantized input (scale
+    2/255), one QUANTIZE (uint8 to int8) stands before the first layer, no op touches a float, the probabilities are
+    uint8 in steps of 1/256.
+    """
+    if graph.custom:
+        raise ExportError(where, "must hold built-in LiteRT ops only", ", ".join(graph.custom), _FLEX)
+    if graph.dynamic:
+        raise ExportError(where, "must have a fixed size for every tensor", "an open one", _FLEX)
+    pixels, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
+    expected = ("uint8", [1, input_px, input_px, 3], "uint8" if precision == "int8" else "float32", [1, class_count])
+    got = (pixels.dtype, pixels.shape, probabilities.dtype, probabilities.shape)
+    if got != expected:
+        raise ExportError(where, f"must go from {_spoken(*expected)}", _spoken(*got), _REPORT)
+    if precision == "int8":
+        _check_int8(graph, where)
+
+
+def _check_int8(graph: Graph, where: str) -> None:
+    floats = [op for op in graph.ops if any(graph.tensors[i].dtype in _FLOATS for i in (*op.inputs, *op.outputs))]
+    float_ops = sorted({op.name for op in floats} | {op.name for op in graph.ops if op.name == "CAST"})
+    if float_ops:
+        raise ExportError(where, "must hold no float op", ", ".join(float_ops), _FLOAT_OPS)
+    pixels, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
+    if not _close(pixels.scale, PIXEL_SCALE) or pixels.zero_point not in PIXEL_ZERO_POINTS:
+        must = f"must take pixels with scale {PIXEL_SCALE:.6f} and zero point 127 or 128"
+        raise ExportError(where, must, f"{pixels.scale} and {pixels.zero_point}", _REPORT)
+    if not _close(probabilities.scale, PROBABILITY_SCALE) or probabilities.zero_point != 0:
+        must = "must answer in steps of 1/256 from 0"
+        raise ExportError(where, must, f"{probabilities.scale} from {probabilities.zero_point}", _REPORT)
+    first = [op for op in graph.ops if graph.input in op.inputs]
+    second = [op for op in graph.ops for one in first if set(one.outputs) & set(op.inputs)]
+    if [op.name for op in first] != ["QUANTIZE"] or any(op.name == "QUANTIZE" for op in second):
+        got = " and ".join(op.name for op in (*first, *second))
+        raise ExportError(where, "must start with a single QUANTIZE before the first layer", got, _FLOAT_OPS)
+
+
+def describe(tensor: Tensor, name: str) -> dict:
+    """The tensor for a record: name, dtype, shape, scale, zero_point."""
+    return {"name": name, **tensor._asdict()}
+
+
+def _spoken(dtype: str, shape: list[int], to_dtype: str, to_shape: list[int]) -> str:
+    return f"{dtype} {shape} to {to_dtype} {to_shape}"
+
+
+def _close(value: float | None, to: float) -> bool:
+    return value is not None and abs(value / to - 1) < 1e-6
+
+
+def _tensor(stored: schema.TensorT) -> Tensor:
+    shape, dtype = _indices(stored.shape, keep=True), _TYPE_NAMES[stored.type]
+    quantization = stored.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return Tensor(dtype, shape, None, None)
+    return Tensor(dtype, shape, float(quantization.scale[0]), int(quantization.zeroPoint[0]))
+
+
+def _indices(stored: Sequence[int] | None, keep: bool = False) -> list[int]:
+    return [int(value) for value in ([] if stored is None else stored) if keep or value >= 0]
+
+
+def _text(stored: bytes | str) -> str:
+    return stored.decode() if isinstance(stored, bytes) else stored

@@ -1,0 +1,159 @@
+"""A Keras student to the bytes of a .tflite. Nothing else in this package imports TensorFlow."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kd2mobile.errors import ExportError, one_line
+from kd2mobile.pixels import to_student_input
+from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
+from kd2mobile.tflite.correction import Exact, correct, measure
+
+CONVERTER = f"tensorflow {tf.__version__}"
+MEAN_PICTURES = 128
+"""Calibration pictures that the bias correction looks at; more change nothing."""
+
+
+def load_student(path: Path, class_count: int) -> tuple[keras.Model, int]:
+    """The student and the side of its input in pixels.
+
+    Raises ExportError if the file is no Keras model, holds code (safe_mode), or does not go from one
+    [batch, px, px, 3] to [batch, class_count].
+    """
+    try:
+        student = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as fault:  # Keras raises almost anything on a file that it did not write
+        reason = one_line(f"{type(fault).__name__}: {fault}")[:300]
+        raise ExportError(path, "must be a Keras model without code in it", reason, "Train it again.") from fault
+    takes, gives = _shapes(student.inputs), _shapes(student.outputs)
+    px = takes[0][1] if len(takes) == 1 and len(takes[0]) == 4 else None
+    if px is None or takes[0][1:] != (px, px, 3) or gives != [(None, class_count)]:
+        must = f"must go from [batch, px, px, 3] to the logits of {class_count} classes"
+        raise ExportError(path, must, f"{takes} to {gives}", "Export it with the classes it was trained on.")
+    return student, px
+
+
+def probabilities_of(student: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The student as a function from uint8 [batch, px, px, 3] to probabilities [batch, classes]."""
+    run = tf.function(lambda pixels: _probabilities(student, pixels), reduce_retracing=True)
+    return lambda pixels: run(tf.constant(to_student_input(pixels))).numpy()
+
+
+class Converter:
+    """One student's way to every precision; what several precisions need on the way is made once, when first needed.
+
+    calibration: training pictures, uint8 [px, px, 3]. They show int8 the ranges of its tensors, and fp16,
+    int8_dynamic and int8 the mean inputs of the layers for the bias correction.
+    """
+
+    def __init__(self, student: keras.Model, px: int, calibration: Iterable[np.ndarray]):
+        self._student, self._px = student, px
+        self._given = calibration
+        self._float_models: dict[str, bytes] = {}
+        self._measured: dict[str, list[Exact]] = {}
+        self._folder = TemporaryDirectory(prefix="kd2mobile-")
+
+    def __enter__(self) -> "Converter":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._folder.cleanup()
+
+    def convert(self, precision: str, where: str) -> tuple[bytes, dict[str, int] | None]:
+        """The model's bytes, not yet checked, and what the bias correction did: {layers, corrected}, None for fp32.
+
+        fp32, fp16 and int8_dynamic take uint8 pixels and hold the preprocessing; int8 is quantized from the graph
+        that takes [-1, 1], so that the pixel itself is the quantized input.
+        Raises ExportError, naming the ops that LiteRT has no built-in for.
+        """
+        if precision == "fp32":
+            return self._float_model(where, "uint8"), None
+        if not self._calibration:
+            raise ExportError(where, "must be calibrated", "no pictures", "Give training pictures to calibrate with.")
+        converter = self._converter("float32" if precision == "int8" else "uint8")
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "fp16":
+            converter.target_spec.supported_types = [tf.float16]
+        elif precision == "int8_dynamic":  # else tflite-runtime 2.14, the last for 32-bit Arm, refuses the file
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        else:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.representative_dataset = self._calibration_inputs
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+        exact = self._exact(where, "float32" if precision == "int8" else "uint8")
+        return correct(_converted(converter, where), exact)
+
+    @cached_property
+    def _calibration(self) -> list[np.ndarray]:
+        return list(self._given)
+
+    def _calibration_inputs(self) -> Iterator[dict[str, np.ndarray]]:
+        """The pictures as the float graph takes them, before them the first with both ends of the pixels' range in it.
+
+        Two corner pixels, one black and one white, pin the input's range to [-1, 1] and so its scale to 2/255, and
+        leave the ranges further inside as they are; a black and a white picture would widen them.
+        """
+        pinned = self._calibration[0].copy()
+        pinned[0, 0], pinned[-1, -1] = 0, 255
+        for picture in (pinned, *self._calibration):
+            yield {INPUT: to_student_input(picture)[None]}
+
+    def _float_model(self, where: str, dtype: str) -> bytes:
+        if dtype not in self._float_models:
+            self._float_models[dtype] = _converted(self._converter(dtype), where)
+        return self._float_models[dtype]
+
+    def _exact(self, where: str, dtype: str) -> list[Exact]:
+        """The float32 layers of the graph with that input, beside which the rounded ones are corrected."""
+        if dtype not in self._measured:
+            pictures = self._calibration[:MEAN_PICTURES]
+            inputs = pictures if dtype == "uint8" else map(to_student_input, pictures)
+            self._measured[dtype] = measure(self._float_model(where, dtype), inputs)
+        return self._measured[dtype]
+
+    def _converter(self, dtype: str) -> tf.lite.TFLiteConverter:
+        converter = tf.lite.TFLiteConverter.from_saved_model(self._saved(dtype), signature_keys=[SIGNATURE])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        return converter
+
+    def _saved(self, dtype: str) -> str:
+        folder = Path(self._folder.name) / dtype
+        if not folder.exists():
+            shape = [1, self._px, self._px, 3]
+
+            def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
+                pixels = tf.cast(image, tf.float32) / 127.5 - 1.0 if dtype == "uint8" else image
+                return {OUTPUT: _probabilities(self._student, pixels)}
+
+            graph = tf.function(classify, input_signature=[tf.TensorSpec(shape, dtype, INPUT)])
+            module = tf.Module()
+            # A Keras 3 model under a tf.Module hides its variables from the converter, which then freezes nothing.
+            module.weights = [variable.value for variable in self._student.variables]
+            tf.saved_model.save(module, str(folder), signatures={SIGNATURE: graph})
+        return str(folder)
+
+
+def _probabilities(student: keras.Model, pixels: tf.Tensor) -> tf.Tensor:
+    return tf.nn.softmax(tf.cast(student(pixels, training=False), tf.float32))
+
+
+def _converted(converter: tf.lite.TFLiteConverter, where: str) -> bytes:
+    try:
+        return converter.convert()
+    except Exception as fault:  # ConverterError, and whatever the calibrator and the quantizer raise
+        ops = sorted({error.operator.name for error in getattr(fault, "errors", []) if error.operator.name})
+        if ops:
+            next_step = "Build the student from layers that LiteRT has built-in ops for."
+            raise ExportError(where, "must hold built-in LiteRT ops only", ", ".join(ops), next_step) from fault
+        reason = one_line(f"{type(fault).__name__}: {fault}")[:500]
+        next_step = "Look at the layer that the message names, or leave this precision out with --precision."
+        raise ExportError(where, "must convert to LiteRT", reason, next_step) from fault
+
+
+def _shapes(tensors: list) -> list[tuple]:
+    return [tuple(tensor.shape) for tensor in tensors]

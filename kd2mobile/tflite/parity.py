@@ -1,0 +1,97 @@
+"""The parity gate: a file must answer as its student does, on pictures, in plain LiteRT."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from kd2mobile.errors import ExportError
+from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
+
+LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 0.90}
+"""Fraction of pictures whose top-1 class must be the student's."""
+ALWAYS_ALLOWED = 2
+"""Pictures that may differ however few there are."""
+
+
+class Parity(NamedTuple):
+    """n: pictures compared; agreed: those with the same top-1 class; largest_difference: of two probabilities."""
+
+    n: int = 0
+    agreed: int = 0
+    largest_difference: float = 0.0
+
+    @property
+    def agreement(self) -> float:
+        """Fraction of the pictures, 0..1."""
+        return self.agreed / self.n
+
+    def with_batch(self, expected: np.ndarray, answers: np.ndarray) -> "Parity":
+        """This and one more batch; expected, answers: probabilities [batch, classes]."""
+        agreed = int((expected.argmax(1) == answers.argmax(1)).sum())
+        largest = float(np.abs(expected - answers).max())
+        # np.maximum, unlike max(), lets a NaN through to the check
+        return Parity(self.n + len(expected), self.agreed + agreed, float(np.maximum(self.largest_difference, largest)))
+
+
+def open_classifier(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 pixels [px, px, 3] to float32 probabilities [classes], run by plain LiteRT."""
+    interpreter = Interpreter(model_content=model, num_threads=min(4, os.cpu_count() or 1))
+    classify = interpreter.get_signature_runner(SIGNATURE)
+    scale, zero_point = classify.get_output_details()[OUTPUT]["quantization"]
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        probabilities = classify(**{INPUT: pixels[None]})[OUTPUT][0].astype(np.float32)
+        return (probabilities - zero_point) * scale if scale else probabilities
+
+    return answer
+
+
+def compare(
+    models: dict[str, bytes],
+    student: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[np.ndarray],
+    done: Callable[[int], None] = lambda pictures: None,
+) -> dict[str, Parity]:
+    """Each model beside the student on the same pictures; the pictures are gone through once.
+
+    student: uint8 [batch, px, px, 3] to probabilities [batch, classes]; batches: the pictures; done: told how many
+    more were compared.
+    """
+    classifiers = {name: open_classifier(model) for name, model in models.items()}
+    found = {name: Parity() for name in models}
+    for pixels in batches:
+        expected = student(pixels)
+        for name, classify in classifiers.items():
+            found[name] = found[name].with_batch(expected, np.stack([classify(picture) for picture in pixels]))
+        done(len(pixels))
+    return found
+
+
+def check_parity(parity: Parity, precision: str, where: str) -> None:
+    """Raises ExportError where agreement is below the precision's limit and more than two pictures differ.
+
+    Also if nothing was compared, or either side answered NaN.
+    """
+    if not parity.n:
+        raise ExportError(where, "must be compared with its student", "no validation pictures", "Give at least one.")
+    if not np.isfinite(parity.largest_difference):
+        next_step = "Look at the student's training history for the epoch where its weights left the finite numbers."
+        raise ExportError(where, "must answer finite probabilities as its student does", "NaN", next_step)
+    lowest = LOWEST_AGREEMENT[precision]
+    if parity.agreement < lowest and parity.n - parity.agreed > ALWAYS_ALLOWED:
+        must = f"must agree with its student on the top-1 class of at least {lowest:.1%} of the validation pictures"
+        largest = f"largest difference of a probability {parity.largest_difference:.3f}"
+        got = f"{parity.agreement:.1%} of {parity.n} ({largest})"
+        raise ExportError(where, must, got, _NEXT_STEP[precision])
+
+
+_MORE_PICTURES = "Give more calibration pictures (export.calibration_pictures) or train the student longer"
+_NEXT_STEP = {
+    "fp32": "The conversion is wrong or the student knows nothing yet; please report it if the student is trained.",
+    "fp16": "Leave fp16 out with --precision, or look for activations beyond float16's range (65504).",
+    "int8_dynamic": "Train the student longer, or leave int8_dynamic out with --precision.",
+    "int8": f"{_MORE_PICTURES}, or leave int8 out with --precision.",
+}

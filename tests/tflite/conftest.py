@@ -1,0 +1,80 @@
+"""A tiny student that knows its pictures, and one run of the converting process over all precisions."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd2mobile.recipe import PRECISIONS
+from kd2mobile.tflite.export import export_student
+
+PX = 16
+CLASSES = ["red", "grün", "a\nb"]
+
+
+class Case(NamedTuple):
+    student: Path
+    pictures: Path
+    ids: list[str]
+    folders: dict[str, Path]
+    results: dict[str, dict]
+
+    def file(self, precision: str) -> Path:
+        return self.folders[precision] / f"tiny-{precision}.tflite"
+
+    def arguments(self, **changes) -> dict:
+        known = {
+            "classes": CLASSES,
+            "resize": "stretch",
+            "model_name": "tiny",
+            "student_fingerprint": "f00d",
+            "pictures": self.pictures,
+            "calibration": self.ids[:9],
+            "validation": self.ids[9:],
+        }
+        return known | changes
+
+
+def tiny(body=lambda x: x) -> keras.Model:
+    """Convolutions, BatchNormalization, a depthwise one, a concatenation; `body` adds an op in the middle."""
+    layers = keras.layers
+    image = keras.Input((PX, PX, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(image)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    x = body(layers.DepthwiseConv2D(3, padding="same", activation="relu")(x))
+    x = layers.Concatenate()([layers.Conv2D(4, 1, activation="relu")(x), layers.Conv2D(4, 3, padding="same")(x)])
+    return keras.Model(image, layers.Dense(3)(layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(x))))
+
+
+def dark_pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [count, 16, 16, 3], never above 140, in which the class is the brightest channel; and the classes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 3
+    pixels = rng.integers(20, 80, (count, PX, PX, 3))
+    pixels[np.arange(count), :, :, labels] += 60
+    return pixels.astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory) -> Case:
+    folder = tmp_path_factory.mktemp("tflite")
+    pixels, labels = dark_pictures(60)
+    ids = [f"{label}/it's #{number}.png" for number, label in enumerate(labels)]
+    for picture, name in zip(pixels, ids, strict=True):
+        path = folder / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    keras.utils.set_random_seed(0)
+    student = tiny()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    student.compile(keras.optimizers.Adam(0.02), loss, jit_compile=False)
+    student.fit(pixels / np.float32(127.5) - 1, labels, batch_size=20, epochs=25, verbose=0)
+    student.save(folder / "student.keras")
+    made = Case(folder / "student.keras", folder / "photos", ids, {p: folder / p for p in PRECISIONS}, {})
+    results = export_student(made.student, made.folders, **made.arguments())
+    assert [result["precision"] for result in results] == list(PRECISIONS)
+    made.results.update({result["precision"]: result for result in results})
+    return made

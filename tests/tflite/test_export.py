@@ -1,0 +1,197 @@
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from kd2mobile import pixels
+from kd2mobile.errors import ExportError, MissingExtraError, PictureError
+from kd2mobile.recipe import PRECISIONS
+from kd2mobile.tflite import convert, export, worker
+from kd2mobile.tflite.export import export_student
+from kd2mobile.tflite.job import Job
+
+from .conftest import CLASSES, PX, tiny
+
+
+def run_here(student: Path, folders: dict[str, Path], arguments: dict) -> list[dict]:
+    """The worker's work without its process: the results it told before it ended or raised are in the list."""
+    results = []
+    job = Job(
+        student=str(student),
+        folders={precision: str(folder) for precision, folder in folders.items()},
+        **{**arguments, "pictures": str(arguments["pictures"])},
+    )
+    try:
+        worker.work(job, lambda kind, **content: results.append(content["result"]) if kind == "result" else None)
+    except ExportError as fault:
+        fault.results = results
+        raise
+    return results
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_result_is_of_the_file(case, precision):
+    result, file = case.results[precision], case.file(precision)
+    assert file.name == result["file"] and [path.name for path in file.parent.iterdir()] == [file.name]
+    assert (result["size_bytes"], result["sha256"]) == (
+        file.stat().st_size,
+        sha256(file.read_bytes()).hexdigest(),
+    )
+    assert result["converter"].startswith("tensorflow 2.") and result["seconds"] > 0
+    assert result["parity"]["n"] == 51 and result["parity"]["agreement"] >= 0.96
+    assert result["parity"]["largest_difference"] < {"fp32": 1e-5, "fp16": 0.01}.get(precision, 0.15)
+    assert result["calibration"] == ([] if precision == "fp32" else case.ids[:9])
+    assert (result["bias_correction"] is None) == (precision == "fp32")
+    assert json.loads(json.dumps(result)) == result
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("opened_by", ["path", "bytes"])
+def test_the_contract_as_plain_litert_sees_it(case, precision, opened_by):
+    file = case.file(precision)
+    how = {"model_path": str(file)} if opened_by == "path" else {"model_content": file.read_bytes()}
+    interpreter = Interpreter(**how)
+    assert interpreter.get_signature_list() == {"classify": {"inputs": ["image"], "outputs": ["probabilities"]}}
+    classify = interpreter.get_signature_runner("classify")
+    image, answer = classify.get_input_details()["image"], classify.get_output_details()["probabilities"]
+    assert image["dtype"] == np.uint8 and image["shape"].tolist() == [1, PX, PX, 3]
+    assert answer["dtype"] == (np.uint8 if precision == "int8" else np.float32)
+    assert answer["shape"].tolist() == [1, len(CLASSES)]
+    shown = pixels.load(case.pictures / case.ids[2], PX, "stretch")
+    probabilities = classify(image=shown[None])["probabilities"][0] / (256 if precision == "int8" else 1)
+    assert probabilities.argmax() == 2 and abs(probabilities.sum() - 1) < 0.02
+
+
+def test_int8_takes_the_pixel_itself(case):
+    result = case.results["int8"]
+    assert result["input"]["scale"] == pytest.approx(2 / 255, rel=1e-6)  # though no picture is above 140
+    assert result["input"]["zero_point"] in (127, 128)
+    assert (result["output"]["scale"], result["output"]["zero_point"]) == (1 / 256, 0)
+    assert not {"CAST", "DEQUANTIZE", "MUL", "SUB"} & set(result["ops"])
+    assert list(result["ops"])[:2] == ["QUANTIZE", "CONV_2D"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_dynamic"])
+def test_the_others_hold_the_preprocessing(case, precision):
+    ops = case.results[precision]["ops"]
+    assert ops["CAST"] == 1 and "QUANTIZE" not in ops
+    assert (case.results[precision]["input"]["scale"], case.results[precision]["output"]["scale"]) == (None, None)
+
+
+def test_the_same_student_gives_the_same_bytes(case, tmp_path):
+    """Also when other precisions, in another order, are asked for."""
+    folders = {"int8": tmp_path / "a", "fp32": tmp_path / "b"}
+    results = export_student(case.student, folders, **case.arguments())
+    assert [result["sha256"] for result in results] == [case.results[p]["sha256"] for p in ("int8", "fp32")]
+
+
+def test_an_op_that_litert_lacks_is_named(case, tmp_path):
+    import keras
+
+    tiny(keras.ops.erf).save(tmp_path / "erf.keras")
+    with pytest.raises(ExportError, match=r"tiny-fp32.tflite: must hold built-in LiteRT ops only, got tf.Erf\. "):
+        run_here(tmp_path / "erf.keras", {"fp32": tmp_path}, case.arguments())
+    assert [path.name for path in tmp_path.iterdir()] == ["erf.keras"]
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator
+def test_a_float_op_left_in_int8_is_named_and_costs_fp32_nothing(case, tmp_path):
+    import keras
+
+    tiny(keras.ops.sin).save(tmp_path / "sin.keras")
+    folders = {"int8": tmp_path / "int8", "fp32": tmp_path / "fp32"}
+    for folder in folders.values():
+        folder.mkdir()
+    with pytest.raises(ExportError, match=r"tiny-int8.tflite: must hold no float op, got .*SIN.*--precision") as raised:
+        run_here(tmp_path / "sin.keras", folders, case.arguments())
+    assert [result["precision"] for result in raised.value.results] == ["fp32"]
+    assert [path.name for path in folders["fp32"].iterdir()] == ["tiny-fp32.tflite"]
+    assert not list(folders["int8"].iterdir())
+
+
+def test_a_file_that_disagrees_with_its_student_is_not_written(case, tmp_path, monkeypatch):
+    turned = lambda student: lambda shown: np.eye(3, dtype=np.float32)[[1] * len(shown)]  # noqa: E731
+    monkeypatch.setattr(convert, "probabilities_of", turned)
+    with pytest.raises(ExportError, match=r"tiny-fp32.tflite: must agree .* at least 99.9% .*, got 33.3% of 51"):
+        run_here(case.student, {"fp32": tmp_path}, case.arguments())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8"])
+def test_rounding_without_calibration_pictures_is_refused(case, tmp_path, precision):
+    with pytest.raises(ExportError, match=rf"tiny-{precision}.tflite: must be calibrated, got no pictures"):
+        run_here(case.student, {precision: tmp_path}, case.arguments(calibration=[]))
+
+
+def test_a_calibration_picture_that_cannot_be_read_is_named(case, tmp_path):
+    with pytest.raises(PictureError, match="0/missing.png: must be a whole picture"):
+        run_here(case.student, {"int8": tmp_path}, case.arguments(calibration=["0/missing.png"]))
+
+
+def test_whatever_the_converter_says_is_said(case):
+    class Fails:
+        def convert(self):
+            raise RuntimeError("Quantization not yet supported for op: 'X'.\nsecond line")
+
+    with pytest.raises(ExportError, match=r"a.tflite: must convert to LiteRT, got RuntimeError: Quant.*'X'\.\\nsecond"):
+        convert._converted(Fails(), "a.tflite")
+
+
+def test_a_student_of_other_classes_is_refused(case):
+    with pytest.raises(ExportError, match=r"must go from .* to the logits of 4 classes, got .*3\)\]"):
+        convert.load_student(case.student, 4)
+
+
+def test_a_file_that_is_no_keras_model_is_refused(tmp_path):
+    (tmp_path / "student.keras").write_text("hello")
+    with pytest.raises(ExportError, match=r"student.keras: must be a Keras model without code in it, got \w+: "):
+        convert.load_student(tmp_path / "student.keras", 3)
+
+
+def test_a_refusal_crosses_from_the_process(case, tmp_path):
+    with pytest.raises(ExportError, match=r"missing.keras: must be a Keras model .*File not found.*Train it again\."):
+        export_student(tmp_path / "missing.keras", {"fp32": tmp_path / "out"}, **case.arguments())
+
+
+@pytest.fixture
+def child(case, tmp_path, monkeypatch):
+    """export_student with some other program in the place of the converting process."""
+
+    def run(program: str):
+        monkeypatch.setattr(export, "_COMMAND", [sys.executable, "-c", program])
+        return export_student(case.student, {"fp32": tmp_path}, **case.arguments())
+
+    return run
+
+
+def test_a_bug_keeps_its_traceback(child):
+    with pytest.raises(RuntimeError, match=r"(?s)status 1:\nTraceback .*in <module>.*ZeroDivisionError"):
+        child("import sys; sys.stdin.read(); print('noise', file=sys.stderr); 1 / 0")
+
+
+def test_a_process_that_ends_before_it_reads_is_reported(child):
+    with pytest.raises(RuntimeError, match="status 3"):
+        child("import os; os.close(0); os._exit(3)")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_process_is_reported(child):
+    with pytest.raises(ExportError, match=r"export: must not be killed while it converts, got SIGKILL .*memory"):
+        child("import os; os.kill(os.getpid(), 9)")
+
+
+def test_a_full_disk_is_an_os_error(child):
+    told = '{"kind": "disk", "errno": 28, "strerror": "No space left on device", "filename": "x.tflite"}'
+    with pytest.raises(OSError, match="No space left on device: 'x.tflite'") as raised:
+        child(f"import sys; sys.stdin.read(); print('''{told}''')")
+    assert raised.value.errno == 28
+
+
+def test_without_tensorflow_the_extra_is_named(case, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingExtraError, match=r'export: needs the package tensorflow.*"kd2mobile\[train\]"'):
+        export_student(case.student, {"fp32": tmp_path}, **case.arguments())
