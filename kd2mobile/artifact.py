@@ -43,6 +43,7 @@ class Step:
     inputs: the steps whose artifacts it reads, by name.
     build: fills a folder, given the folders of its inputs, and returns the results for the record. The folder may hold
     what a killed build left: the build goes on from there.
+    spared: why nothing has to be made, or what is spared, when the artifact is there.
     """
 
     stage: str
@@ -50,6 +51,7 @@ class Step:
     config: Mapping[str, Any]
     inputs: Mapping[str, "Step"]
     build: Callable[[Path, dict[str, Path]], dict[str, Any]] = field(compare=False, repr=False)
+    spared: str = "same recipe, same inputs"
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class Store:
     def __init__(self, root: Path):
         self.root = Path(root)
         self._found: dict[str, Artifact] = {}
+        self._said: set[str] = set()
 
     def folder(self, step: Step) -> Path:
         """Where the step's artifact stands, or would."""
@@ -123,7 +126,7 @@ class Store:
         missing = [step for step in steps if not self.find(step)]
         for step in steps:
             if step not in missing:
-                say(f"{step.stage:<8} current   {self.folder(step).as_posix()}")
+                self._say_current(step)
         if missing:
             inputs = {name: self.make(needed).folder for name, needed in missing[0].inputs.items()}
             with disk_errors(self.root), ExitStack() as locks:
@@ -132,6 +135,11 @@ class Store:
                 missing = [step for step in missing if not self.find(step)]
                 self._build(missing, build, inputs)
         return [self._found[step.fingerprint] for step in steps]
+
+    def _say_current(self, step: Step) -> None:
+        if step.fingerprint not in self._said:
+            self._said.add(step.fingerprint)
+            say(f"{step.stage:<8} current   {self._found[step.fingerprint].folder.as_posix()} ({step.spared})")
 
     def _build(self, steps: list[Step], build: BuildTogether, inputs: dict[str, Path]) -> None:
         if not steps:
@@ -147,6 +155,7 @@ class Store:
         for step, folder, result in zip(steps, folders, results, strict=True):
             _commit(folder, self.folder(step), step, result, seconds)
             self._found[step.fingerprint] = _read(self.folder(step))
+            self._said.add(step.fingerprint)
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[None]:

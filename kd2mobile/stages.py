@@ -57,6 +57,7 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     teacher_config = seen["teacher"] | {
         "name": _identity(recipe.teacher.name, "--teacher"),
         "weights": _identity(recipe.teacher.weights, "--teacher-weights"),
+        "described": _description(recipe.teacher.name),
         "resize": recipe.data.resize,
     }
     split_config = {"content": content, "val": data["val"], "test": data["test"], "seed": data["seed"]}
@@ -111,6 +112,12 @@ def _identity(name: str, flag: str) -> str:
     if path.suffix or len(path.parts) > 1:
         raise WeightsError(f"{flag} {name}", "must be a file that is there", "no such file", "Check the path.")
     return name
+
+
+def _description(name: str) -> str | None:
+    """The content of the teacher.json beside a .keras file, which says its classes and preprocessing."""
+    beside = Path(name).with_name("teacher.json")
+    return _identity(str(beside), "--teacher") if name.endswith(".keras") and beside.is_file() else None
 
 
 def _baseline(recipe: Recipe) -> Recipe:

@@ -1,0 +1,150 @@
+"""The published table on caltech101: photos to report for each student and seed, by the commands a user would type.
+
+    python benchmarks/caltech101.py --data CALTECH101 --weights WEIGHTS
+
+CALTECH101: the folder of 101 class folders (8,677 photos, without the background class). WEIGHTS: a folder with
+mobilenet_v2_1.0_224_notop.weights.h5, mobilenet_0.25_224_notop.weights.h5 and
+squeezenet_v1.1/squeezenet_v1.1_notop.h5. Runs and artifacts go to runs/ and .kd2mobile/, so a stopped suite goes on
+where it was. Writes one record to benchmarks/results/.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from kd2mobile.artifact import made_with, write_json
+from kd2mobile.measure.accuracy import mcnemar
+from kd2mobile.runs import open_run
+
+HERE = Path(__file__).parent
+TEACHER = ["--teacher", "mobilenetv2", "--teacher-weights", "$WEIGHTS/mobilenet_v2_1.0_224_notop.weights.h5"]
+STUDENTS = {
+    "mobilenet025": "$WEIGHTS/mobilenet_0.25_224_notop.weights.h5",
+    "squeezenet": "$WEIGHTS/squeezenet_v1.1/squeezenet_v1.1_notop.h5",
+}
+SETTINGS = {"mobilenet025": [], "squeezenet": ["--set", "distill.learning_rate=3e-4", "--epochs", "20"]}
+RUNS = [("mobilenet025", 0), ("mobilenet025", 1), ("squeezenet", 0)]
+RESAMPLES = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--only", choices=STUDENTS, help="one student's runs")
+    options = parser.parse_args()
+    places = {"$CALTECH101": str(options.data), "$WEIGHTS": str(options.weights)}
+    runs = [(student, seed) for student, seed in RUNS if options.only in (None, student)]
+    made = [run(student, seed, places) for student, seed in runs]
+    record = {
+        "suite": "caltech101",
+        "command": "python benchmarks/caltech101.py --data $CALTECH101 --weights $WEIGHTS",
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_with": made_with(),
+        "runs": made,
+        "over_seeds": [over_seeds(student, made) for student in dict(runs)],
+    }
+    out = HERE / "results" / f"caltech101-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
+    write_json(out, record)
+    print(f"Written: {out}. Next: python benchmarks/table.py")
+
+
+def run(student: str, seed: int, places: dict[str, str]) -> dict:
+    """One run from photos to report; its commands, records and paired tests."""
+    folder = Path("runs") / f"caltech101-{student}-{seed}"
+    taught = ["--student", student, "--student-weights", STUDENTS[student], *SETTINGS[student]]
+    commands = [
+        ["distill", "--data", "$CALTECH101", *TEACHER, *taught, "--baseline", "--seed", str(seed)],
+        ["export", "--tflite"],
+        ["benchmark"],
+        ["report"],
+    ]
+    for command in commands:
+        told = [*command, "--run", folder.as_posix()]
+        print("kd2mobile", *told, flush=True)
+        filled = [replaced(word, places) for word in told]
+        subprocess.run([sys.executable, "-m", "kd2mobile", *filled], check=True)
+    return {
+        "student": student,
+        "seed": seed,
+        "commands": [" ".join(["kd2mobile", *command]) for command in commands],
+        "validation": validation(folder),
+        "records": json.loads((folder / "benchmark.json").read_text("utf-8")),
+        "comparisons": json.loads((folder / "comparisons.json").read_text("utf-8")),
+        "int8_against_fp32": {
+            role: compared(folder, f"{role}-int8", f"{role}-fp32") for role in ("student", "baseline")
+        },
+    }
+
+
+def replaced(word: str, places: dict[str, str]) -> str:
+    for name, place in places.items():
+        word = word.replace(name, place)
+    return word
+
+
+def validation(folder: Path) -> dict:
+    """What the training measured: validation top-1, best epoch and seconds of teacher, student and baseline."""
+    artifacts = json.loads((folder / "run.json").read_text("utf-8"))["artifacts"]
+    records = {
+        role: json.loads((folder / place / "record.json").read_text("utf-8")) for role, place in artifacts.items()
+    }
+    kept = {role: records[role]["results"] for role in ("student", "baseline")}
+    return kept | {
+        "teacher": records["transfer"]["results"]["val"],
+        "seconds": {r: v["seconds"] for r, v in records.items()},
+    }
+
+
+def right(folder: Path, name: str) -> np.ndarray:
+    """Which test pictures that file gets right: bool [n]."""
+    from kd2mobile.data.split import read_split
+
+    opened = open_run(folder, Path(".kd2mobile"))
+    labels = np.array([s.label for s in read_split(folder / opened.record["artifacts"]["split"]).of("test")])
+    with np.load(folder / "predictions.npz") as predictions:
+        return predictions[name].argmax(axis=1) == labels
+
+
+def compared(folder: Path, a: str, b: str) -> dict:
+    """Top-1 of a minus that of b on the same pictures, with its interval and McNemar's test."""
+    first, second = right(folder, a), right(folder, b)
+    return {
+        "difference": float(first.mean() - second.mean()),
+        "interval_95": interval(first, second),
+        **mcnemar(first, second)._asdict(),
+    }
+
+
+def interval(first: np.ndarray, second: np.ndarray) -> list[float]:
+    """The paired bootstrap over pictures, 95 %: of the mean of first less second, float [n] each."""
+    gain = first.astype(np.float64) - second.astype(np.float64)
+    draws = np.random.default_rng(0).integers(0, len(gain), (RESAMPLES, len(gain)))
+    return [float(v) for v in np.percentile(gain[draws].mean(axis=1), [2.5, 97.5])]
+
+
+def over_seeds(student: str, made: list[dict]) -> dict:
+    """With and without the teacher, a picture's score the mean over the seeds, by precision."""
+    seeds = [run["seed"] for run in made if run["student"] == student]
+    folders = [Path("runs") / f"caltech101-{student}-{seed}" for seed in seeds]
+    by_precision = {}
+    for precision in ("fp32", "int8"):
+        taught = np.mean([right(folder, f"student-{precision}") for folder in folders], axis=0)
+        alone = np.mean([right(folder, f"baseline-{precision}") for folder in folders], axis=0)
+        difference = float(taught.mean() - alone.mean())
+        by_precision[precision] = {
+            "student": float(taught.mean()),
+            "baseline": float(alone.mean()),
+            "difference": difference,
+            "interval_95": interval(taught, alone),
+        }
+    return {"student": student, "seeds": seeds, "top1": by_precision}
+
+
+if __name__ == "__main__":
+    main()

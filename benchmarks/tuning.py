@@ -1,0 +1,72 @@
+"""What the defaults come from: each setting's validation accuracy on caltech101, never its test accuracy.
+
+    python benchmarks/tuning.py --data CALTECH101 --weights WEIGHTS [--epochs 12]
+
+MobileNet-0.25 at 128 px, taught by MobileNetV2 at 224 px; places as in caltech101.py. Trained students are kept in
+.kd2mobile/, so a stopped suite goes on where it was. Writes one record to benchmarks/results/.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from kd2mobile.artifact import Store, made_with, write_json
+from kd2mobile.backend import load_keras
+from kd2mobile.pipeline import STORE
+from kd2mobile.recipe import compose
+from kd2mobile.stages import stages
+
+HERE = Path(__file__).parent
+LABELS = {"distill.baseline": True}
+TRIED = [
+    ("labels alone, stretch", 0, LABELS),
+    ("labels alone, crop", 0, LABELS | {"data.resize": "crop"}),
+    ("temperature 4, weight 0.5", 0, {}),
+    ("temperature 4, weight 0.1", 0, {"distill.hard_label_weight": 0.1}),
+    ("temperature 8, weight 0.5", 0, {"distill.temperature": 8}),
+    ("labels alone, learning rate 3e-4", 0, LABELS | {"distill.learning_rate": 3e-4}),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--most", type=int, default=len(TRIED), help="only the first settings")
+    options = parser.parse_args()
+    load_keras()
+    base = {
+        "data.source": str(options.data),
+        "teacher.name": "mobilenetv2",
+        "teacher.weights": str(options.weights / "mobilenet_v2_1.0_224_notop.weights.h5"),
+        "student.weights": str(options.weights / "mobilenet_0.25_224_notop.weights.h5"),
+        "distill.epochs": options.epochs,
+    }
+    tried = [{"name": n, "seed": s, **trained(base | setting, s)} for n, s, setting in TRIED[: options.most]]
+    record = {
+        "suite": "tuning",
+        "command": f"python benchmarks/tuning.py --data $CALTECH101 --weights $WEIGHTS --epochs {options.epochs}",
+        "setting": f"mobilenet025 at 128 px, teacher mobilenetv2 at 224 px, {options.epochs} epochs, the rest default.",
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_with": made_with(),
+        "tried": tried,
+    }
+    out = HERE / "results" / f"tuning-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
+    write_json(out, record)
+    print(f"Written: {out}. Next: python benchmarks/table.py")
+
+
+def trained(settings: dict, seed: int) -> dict:
+    """The training's results: val_top1, val_logloss, best_epoch and more."""
+    store = Store(STORE)
+    plan = stages(compose(settings=settings | {"distill.seed": seed}), store)
+    step = plan.baseline if settings.get("distill.baseline") else plan.student
+    results = store.make(step).results
+    if step is plan.student:
+        results = results | {"teacher_val_top1": store.make(plan.transfer).results["val"]["top1"]}
+    return results
+
+
+if __name__ == "__main__":
+    main()

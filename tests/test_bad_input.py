@@ -1,0 +1,154 @@
+"""What users do wrong, through the command line: one line that says what, where and what to do, and exit code 2."""
+
+import os
+import shutil
+import zlib
+from pathlib import Path
+
+import pytest
+
+from kd2mobile.cli import main_status
+from kd2mobile.pipeline import STORE
+
+SMALL = [
+    *("--teacher", "mobilenet", "--teacher-weights", "none", "--teacher-input-px", "32"),
+    *("--student", "small_cnn", "--student-weights", "none", "--input-px", "16"),
+    *("--views", "1", "--epochs", "1", "--set", "teacher.epochs=1"),
+]
+
+
+@pytest.fixture
+def photos(digit_folder, tmp_path, monkeypatch) -> Path:
+    """Two class folders of ten pictures each, in the folder where the test runs."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digit_folder, tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    """The one line on stderr that a refused command ends with."""
+    assert main_status(arguments) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
+
+
+def label(capsys, *more: str) -> str:
+    """What `kd2mobile label --data photos` is refused with; by default with a teacher from nothing."""
+    teacher = more or ("--teacher", "mobilenet", "--teacher-weights", "none", "--teacher-input-px", "32")
+    return refused(capsys, ["label", "--data", "photos", "--set", "teacher.epochs=1", *teacher])
+
+
+def test_an_empty_folder(photos, capsys):
+    shutil.rmtree(photos)
+    photos.mkdir()
+    assert label(capsys).startswith("photos: must ")
+
+
+def test_one_class(photos, capsys):
+    shutil.rmtree(photos / "1")
+    said = label(capsys)
+    assert said.startswith("photos: must ") and "'0'" in said
+
+
+def test_a_class_with_too_few_pictures_to_split(photos, capsys):
+    for picture in sorted((photos / "1").iterdir())[2:]:
+        picture.unlink()
+    said = label(capsys)
+    assert "'1'" in said or "/1" in said
+    assert "2" in said and "must" in said
+
+
+@pytest.mark.parametrize("kind", ["zero-byte", "truncated", "renamed text", "decompression bomb", "unreadable"])
+def test_a_bad_picture_is_set_aside_and_fatal_only_if_its_class_would_vanish(kind, photos, capsys):
+    bad = photos / "1" / "bad.png"
+    whole = next((photos / "0").iterdir()).read_bytes()
+    content = {
+        "zero-byte": b"",
+        "truncated": whole[: len(whole) // 2],
+        "renamed text": b"hello, I am a picture",
+        "decompression bomb": bomb(),
+        "unreadable": whole,
+    }[kind]
+    bad.write_bytes(content)
+    if kind == "unreadable":
+        bad.chmod(0)
+        if os.access(bad, os.R_OK):
+            pytest.skip("this user may read every file")
+    assert main_status(["distill", "--data", "photos", *SMALL, "--run", "run"]) == 0
+    capsys.readouterr()
+    split = next((STORE / "split").glob("[!.]*")) / "split.json"
+    assert "1/bad.png" in split.read_text(), "it is listed"
+    for picture in (photos / "1").iterdir():
+        if picture != bad:
+            picture.unlink()
+    said = label(capsys)
+    assert "photos" in said and "'1'" in said or "/1" in said
+
+
+def bomb() -> bytes:
+    """A PNG of 30,000 x 30,000 pixels in few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = (30000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_names_with_spaces_quotes_newlines_and_unicode_are_just_names(photos, capsys):
+    (photos / "1").rename(photos / 'it\'s a "çlass"\n☃')
+    odd = photos / "0" / "a b'\"\n☃.png"
+    next((photos / "0").iterdir()).rename(odd)
+    arguments = ["distill", "--data", "photos", *SMALL, "--run", "run dir"]
+    assert main_status(arguments) == 0
+    assert main_status(["export", "--run", "run dir", "--precision", "fp32"]) == 0
+    file = "run dir/export/small_cnn-fp32.tflite"
+    capsys.readouterr()
+    assert main_status(["predict", file, str(odd)]) == 0
+    said = capsys.readouterr().out
+    assert "☃" in said and "\\n" in said, "a newline in a name does not break a line in two"
+
+
+def keras_teacher(path: Path, outputs: int, last: float) -> None:
+    import keras
+
+    pixels = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels))
+    bias = keras.initializers.Constant(last)
+    keras.Model(pixels, keras.layers.Dense(outputs, bias_initializer=bias)(x)).save(path)
+
+
+def test_nan_in_the_teachers_logits(photos, capsys):
+    keras_teacher(photos.parent / "nan.keras", 2, float("nan"))
+    assert "must get finite logits, got NaN or infinity" in label(capsys, "--teacher", "nan.keras")
+
+
+def test_a_teacher_with_other_classes_in_its_description(photos, capsys):
+    (photos.parent / "t").mkdir()
+    keras_teacher(photos.parent / "t" / "teacher.keras", 2, 0.0)
+    (photos.parent / "t" / "teacher.json").write_text('{"preprocess": "none", "classes": ["1", "0"]}')
+    said = label(capsys, "--teacher", "t/teacher.keras")
+    assert "must be the class '0', as the sorted folders are, got '1'" in said
+
+
+def test_weights_that_cannot_be_downloaded(photos, capsys, monkeypatch):
+    import keras
+
+    def offline(*args, **kwargs):
+        raise OSError("no route to host")
+
+    for module in (keras.utils, keras.src.utils.file_utils, keras.src.applications.mobilenet.file_utils):
+        monkeypatch.setattr(module, "get_file", offline)
+    said = label(capsys, "--teacher", "mobilenet", "--teacher-weights", "imagenet")
+    assert "must be downloaded by Keras" in said and "--teacher-weights" in said and ".h5" in said
+
+
+def test_weights_that_do_not_fit(photos, capsys):
+    Path("text.h5").write_text("not weights")
+    assert "text.h5" in label(capsys, "--teacher", "mobilenet", "--teacher-weights", "text.h5")

@@ -1,0 +1,69 @@
+"""The device side: a wheel with one top-level name, in an environment with the core's dependencies alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MOST_MB = 150
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    source = out / "source"
+    ignored = shutil.ignore_patterns(".*", "runs", "__pycache__", "dist")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)], cwd=source, check=True)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def core(wheel, tmp_path_factory):
+    """The Python of an environment with the wheel and the core's locked dependencies."""
+    place = tmp_path_factory.mktemp("core") / "venv"
+    venv.create(place, with_pip=True)
+    python = next(p for p in (place / "bin" / "python", place / "Scripts" / "python.exe") if p.exists())
+    pip = [python, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "--require-hashes", "-r", ROOT / "requirements" / "core.lock"], check=True)
+    subprocess.run([*pip, "--no-deps", wheel], check=True)
+    return python
+
+
+def test_the_wheel_has_one_top_level_name_and_its_data(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"kd2mobile"}
+    assert {"kd2mobile/recipes/digits.toml", "kd2mobile/report/report.html.j2"} <= set(names)
+
+
+def test_the_core_is_small_and_has_no_framework(core):
+    installed = subprocess.run([core, "-m", "pip", "list", "--format", "json"], capture_output=True, check=True).stdout
+    names = {package["name"].lower() for package in json.loads(installed)}
+    assert not names & {"tensorflow", "keras", "jax", "scikit-learn", "matplotlib"}
+    site = next((core.parent.parent).rglob("site-packages"))
+    ours = [p for p in site.rglob("*") if p.is_file() and p.relative_to(site).parts[0].partition("-")[0] != "pip"]
+    assert sum(p.stat().st_size for p in ours) < MOST_MB * 1e6
+
+
+def test_the_core_benchmarks_and_predicts(core, tiny_tflite, digit_folder, tmp_path):
+    command = [core, "-m", "kd2mobile"]
+    measure = ["benchmark", "--model", tiny_tflite, "--data", digit_folder, "--json", "out.json"]
+    done = subprocess.run([*command, *measure], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads((tmp_path / "out.json").read_text())
+    assert record["n"] == 20 and record["latency_ms"]["n"] >= 100
+    picture = next(digit_folder.rglob("*.png"))
+    done = subprocess.run([*command, "predict", tiny_tflite, picture], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "%" in done.stdout, done.stderr
+
+
+def test_the_core_says_what_training_needs(core, tmp_path):
+    done = subprocess.run([core, "-m", "kd2mobile", "distill"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'Install it with `python -m pip install "kd2mobile[train]"`.' in done.stderr.splitlines()[-1]
