@@ -1,0 +1,114 @@
+"""The body of a network of the zoo: everything up to the averaged features, filled with its weights."""
+
+import re
+import sys
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kd2mobile.errors import TeacherError, WeightsError
+from kd2mobile.teachers.zoo import Architecture
+
+IMAGENET_CLASSES = 1000
+_EFFICIENTNET_VARIANCE = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def build_body(architecture: Architecture, px: int, weights: str) -> keras.Model:
+    """The network without its top: float32 [batch, px, px, 3], preprocessed, to features float32 [batch, channels].
+
+    weights: "imagenet" (Keras's own download), "none", or a Keras weights file, with its top of ImageNet's 1,000
+    classes or without. Raises TeacherError if px is too small; WeightsError if the download fails, naming the file to
+    give instead, or if the file is missing, damaged or of another network.
+    """
+    if px < architecture.smallest_px:
+        where, smallest = "teacher.input_px", architecture.smallest_px
+        raise TeacherError(
+            where, f"must be at least {smallest} for {architecture.keras_name}", px, f"Use {architecture.px}, its own."
+        )
+    if weights == "imagenet":
+        body = _download(architecture, px)
+    elif weights == "none":
+        body = _build(architecture, px)
+    else:
+        body = _build(architecture, px)
+        _fill(body, architecture, Path(weights))
+    if not all(np.isfinite(array).all() for array in body.get_weights()):
+        raise WeightsError(weights, "must be finite numbers", "NaN or infinity", "Give another weights file.")
+    return body
+
+
+def _build(architecture: Architecture, px: int, top: bool = False, weights: str | None = None) -> keras.Model:
+    make = getattr(keras.applications, architecture.keras_name)
+    kind: dict[str, Any] = {"include_top": True} if top else {"include_top": False, "pooling": "avg"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input_shape.*")  # weights of 224 px serve for any size
+        return make(input_shape=(px, px, 3), weights=weights, **kind)
+
+
+def _download(architecture: Architecture, px: int) -> keras.Model:
+    try:
+        with redirect_stdout(sys.stderr):  # Keras draws its bar on standard output, which is left to results
+            return _build(architecture, px, weights="imagenet")
+    except Exception as fault:  # urllib's errors, and Keras's own plain Exception around them
+        address = re.search(r"https?://\S+\.h5", str(fault))
+        file = address[0].rpartition("/")[2] if address else "its weights file"
+        where = f"from {address[0]}" if address else "of Keras"
+        raise WeightsError(
+            f"--teacher-weights imagenet, {architecture.keras_name}",
+            "must be downloadable",
+            f"{type(fault).__name__}: {fault}",
+            f"Fetch {file} {where} on another machine and give it with `--teacher-weights FILE`, "
+            "or train from nothing with `--teacher-weights none`.",
+        ) from fault
+
+
+def _fill(body: keras.Model, architecture: Architecture, path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(path, "must be a weights file", "no such file", "Check --teacher-weights.")
+    try:
+        body.load_weights(path)
+    except Exception as without_top:  # h5py, zipfile and Keras raise almost anything on a file that does not fit
+        try:
+            _fill_from_whole(body, architecture, path)
+        except Exception:
+            raise WeightsError(
+                path,
+                f"must hold the weights of {architecture.keras_name}, without its top or with ImageNet's 1,000 classes",
+                _brief(without_top),
+                "Give a .weights.h5, .h5 or .keras file of that network, `imagenet` or `none`.",
+            ) from without_top
+    _mend_efficientnet(body, architecture)
+
+
+def _fill_from_whole(body: keras.Model, architecture: Architecture, path: Path) -> None:
+    whole = _build(architecture, architecture.px, top=True)
+    whole.load_weights(path)
+    stored = [layer for layer in whole.layers if layer.weights]
+    for wanted, layer in zip([layer for layer in body.layers if layer.weights], stored, strict=False):
+        wanted.set_weights(layer.get_weights())
+
+
+def _mend_efficientnet(body: keras.Model, architecture: Architecture) -> None:
+    """Keras publishes EfficientNet-B's weights with the deviation where the variance belongs.
+
+    It makes good for it with one more Rescaling, but only behind `weights="imagenet"`, so that the same file given by
+    its path would see other pixels. See github.com/tensorflow/tensorflow/issues/49930.
+    """
+    if not architecture.keras_name.startswith("EfficientNetB"):
+        return
+    for layer in body.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            mean, variance, *count = layer.get_weights()
+            if np.allclose(variance.ravel(), _EFFICIENTNET_VARIANCE, atol=1e-4):
+                layer.set_weights([mean, variance**2, *count])
+                layer.finalize_state()
+
+
+def _brief(fault: Exception) -> str:
+    """The first sentence of a framework's message, which goes on for pages."""
+    first = str(fault).strip().partition("\n")[0]
+    return f"{type(fault).__name__}: {first[:200]}"

@@ -1,0 +1,167 @@
+"""Training a teacher by gradient: from nothing, or with its body unfrozen. Killed, it goes on after its last epoch."""
+
+import json
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kd2mobile.errors import TrainingError
+from kd2mobile.progress import bar, say
+from kd2mobile.teachers.preprocess import preprocess
+from kd2mobile.teachers.reading import Pictures, ahead
+from kd2mobile.teachers.teacher import Teacher
+
+CHECKPOINT = "training.npz"
+SMALLEST_AREA = 0.7
+"""Each training picture is seen through a random box of at least this part of its area; none is mirrored, for a
+mirrored digit is another digit."""
+FASTEST_FORGETTING = 0.9
+"""The lowest momentum of a BatchNormalization's statistics."""
+
+
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Every BatchNormalization of the model, those of models inside it too."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += batch_norms(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            found.append(layer)
+    return found
+
+
+def remember_less(model: keras.Model, steps: int) -> None:
+    """Lowers the momentum of every BatchNormalization so that its statistics keep up with a short training.
+
+    Keras's 0.99 or 0.999 needs hundreds of steps to forget its initial statistics, and a network that trained for
+    fewer answers nonsense when it infers. The window becomes a twentieth of the steps, but no shorter than ten.
+    """
+    momentum = max(FASTEST_FORGETTING, 1 - 20 / steps)
+    for layer in batch_norms(model):
+        layer.momentum = min(layer.momentum, momentum)
+
+
+def fit(
+    folder: Path,
+    teacher: Teacher,
+    pictures: Pictures,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    label: str,
+    rate_field: str,
+    start: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Trains the teacher's model on the training pictures; leaves it with the weights that judged best.
+
+    Adam, its rate warmed up over the first epoch (a quarter of the steps if there are fewer than four epochs), then
+    cosine to zero. Every epoch follows from (seed, epoch) alone. The state after each epoch goes to
+    `<folder>/training.npz`, from where a killed call goes on. The best epoch has the lowest logloss on validation.
+    rate_field: the recipe's field of the learning rate, for the message; start: how good the model is before (see
+    `judgement`), where it may turn out the best: it is then epoch 0.
+    Returns one entry an epoch: epoch, loss, val {n, top1, logloss}, seconds. Raises TrainingError if the loss is NaN.
+    """
+    train = pictures.of("train")
+    model = teacher.model
+    batch_size = min(batch_size, len(train))
+    steps = -(-len(train) // batch_size)
+    model.compile(
+        keras.optimizers.Adam(_schedule(learning_rate, steps, epochs)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+    )
+    model.optimizer.build(model.trainable_variables)
+    state = [*model.variables, *model.optimizer.variables]
+    history, best = _resume(folder / CHECKPOINT, state)
+    if start and not history:
+        history, best = [{"epoch": 0, "loss": None, "val": start, "seconds": 0.0}], _values(model.variables)
+    for epoch in range(history[-1]["epoch"] + 1 if history else 1, epochs + 1):
+        begun = time.monotonic()
+        order = np.random.default_rng([seed, epoch]).permutation(len(train))
+        order = np.concatenate([order, order[: steps * batch_size - len(order)]])
+        losses = np.empty(steps)
+        with bar(f"{label}, epoch {epoch}/{epochs}", len(train), "pictures") as advance:
+            batches = _batches(teacher, pictures, order.reshape(steps, batch_size), seed, epoch)
+            for step, (shown, labels) in enumerate(batches):
+                model.reset_metrics()
+                losses[step] = float(np.asarray(model.train_on_batch(shown, labels, return_dict=True)["loss"]))
+                if not np.isfinite(losses[step]):
+                    raise TrainingError(
+                        f"{label}, epoch {epoch}, step {step + 1} of {steps}",
+                        f"the loss must stay finite at a peak learning rate of {learning_rate:g}",
+                        losses[step],
+                        f"Lower it, for example `--set {rate_field}={learning_rate / 10:g}`.",
+                    )
+                advance(min(batch_size, len(train) - step * batch_size))
+        _, judged = teacher.judge(pictures, f"{label}, epoch {epoch}/{epochs}, validation")
+        history.append({"epoch": epoch, "loss": round(float(losses.mean()), 4), "val": judged})
+        history[-1]["seconds"] = round(time.monotonic() - begun, 1)
+        say(f"{label}, epoch {epoch}/{epochs}: loss {losses.mean():.3f}, validation top-1 {judged['top1']:.3f}")
+        if judged["logloss"] <= min(entry["val"]["logloss"] for entry in history):
+            best = _values(model.variables)
+        if epoch < epochs:
+            _save(folder / CHECKPOINT, state, history, best)
+    for variable, value in zip(model.variables, best, strict=True):
+        variable.assign(value)
+    return history
+
+
+def _schedule(peak: float, steps: int, epochs: int) -> keras.optimizers.schedules.CosineDecay:
+    total = steps * epochs
+    warmup = max(1, min(steps, total // 4))
+    return keras.optimizers.schedules.CosineDecay(0.0, max(1, total - warmup), warmup_target=peak, warmup_steps=warmup)
+
+
+def _batches(
+    teacher: Teacher, pictures: Pictures, order: np.ndarray, seed: int, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    train = pictures.of("train")
+
+    def read(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        samples = [train[i] for i in numbers]
+        seeds = [[seed, epoch, int(i)] for i in numbers]
+        shown = pictures.augmented(samples, teacher.input_px, SMALLEST_AREA, seeds)
+        return preprocess(shown, teacher.preprocess), np.array([sample.label for sample in samples])
+
+    return ahead(read, order)
+
+
+def _values(variables: list[Any]) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _save(path: Path, state: list[Any], history: list[dict[str, Any]], best: list[np.ndarray]) -> None:
+    arrays = {f"state{i:05d}": array for i, array in enumerate(_values(state))}
+    arrays |= {f"best{i:05d}": array for i, array in enumerate(best)}
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, history=np.frombuffer(json.dumps(history).encode(), np.uint8), **arrays)
+    temporary.replace(path)
+
+
+def _resume(path: Path, state: list[Any]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    if not path.exists():
+        return [], []
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in sorted(stored.files)}  # read whole, its checksums are checked
+        history = json.loads(arrays.pop("history").tobytes())
+        values = [array for name, array in arrays.items() if name.startswith("state")]
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in state]:
+            raise ValueError("the state of another network")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+        say(f"{path}: damaged ({type(fault).__name__}: {fault}); the teacher's training starts again")
+        path.unlink()
+        return [], []
+    for variable, value in zip(state, values, strict=True):
+        variable.assign(value)
+    say(f"the teacher's training goes on after epoch {history[-1]['epoch']}")
+    return history, [array for name, array in arrays.items() if name.startswith("best")]

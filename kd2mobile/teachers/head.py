@@ -1,0 +1,103 @@
+"""A new head for the user's classes: logistic regression on features that the frozen body computes once."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kd2mobile.data.shards import write_shards
+from kd2mobile.data.split import SplitName
+from kd2mobile.errors import TeacherError
+from kd2mobile.progress import bar
+from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.teacher import Teacher, judgement
+
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""What C of the logistic regression is chosen from, by logloss on validation; from strongly regularized to weakly."""
+MOST_ITERATIONS = 2000
+
+
+def frozen_features(folder: Path, body: Teacher, pictures: Pictures, name: SplitName) -> np.ndarray:
+    """The body's features of the judged view of each picture of a split: float32 [pictures, channels].
+
+    They are written to `<folder>/features-<name>-00000.npy` and on, so that a killed pass goes on from its last shard.
+    Raises TeacherError, naming the picture, for NaN or infinity.
+    """
+    samples = pictures.of(name)
+
+    def shard(rows: range) -> np.ndarray:
+        return np.concatenate(list(body.judged_outputs(pictures, samples[rows.start : rows.stop])))
+
+    paths = write_shards(folder, f"features-{name}", len(samples), shard, f"teacher's features, {name}", "pictures")
+    features = np.concatenate([np.load(path) for path in paths])
+    broken = ~np.isfinite(features).all(axis=1)
+    if broken.any():
+        picture = samples[int(broken.argmax())].path
+        raise TeacherError(
+            f"{body.where}, {picture}", "must get finite features", "NaN or infinity", "Check the teacher's weights."
+        )
+    return features
+
+
+def remove_features(folder: Path) -> None:
+    """Removes what frozen_features wrote: the finished teacher does not need it."""
+    for path in folder.glob("features-*.npy"):
+        path.unlink()
+
+
+def fit_head(
+    features: np.ndarray, labels: np.ndarray, val_features: np.ndarray, val_labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Multinomial logistic regression on standardized features, its strength chosen by logloss on validation.
+
+    features: float [n, channels]; labels: int [n], every class from 0 on among them.
+    Returns the weights float32 [channels, classes] and biases float32 [classes] for features as they come (the
+    scaling is folded in), and what was chosen. From strong regularization on, each strength starts where the last
+    one ended; the search ends when two in a row are no better than the best.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    mean = features.mean(axis=0, dtype=np.float64)
+    deviation = features.std(axis=0, dtype=np.float64)
+    deviation[deviation < 1e-6] = 1.0
+    scaled = (features - mean) / deviation
+    model = LogisticRegression(max_iter=MOST_ITERATIONS, warm_start=True)
+    tried: list[dict[str, Any]] = []
+    best, kept = 0, None
+    with bar("teacher's head", len(STRENGTHS), "fits") as advance, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # recorded below instead
+        for number, strength in enumerate(STRENGTHS):
+            model.C = strength
+            model.fit(scaled, labels)
+            weights, biases = _unscaled(model.coef_.T, model.intercept_, mean, deviation)
+            judged = judgement(val_features @ weights + biases, val_labels)
+            tried.append({"C": strength, "converged": bool(model.n_iter_.max() < MOST_ITERATIONS), **judged})
+            if kept is None or judged["logloss"] < tried[best]["logloss"]:
+                best, kept = number, (weights, biases)
+            advance(1)
+            if number - best == 2:
+                advance(len(STRENGTHS) - len(tried))
+                break
+    return *kept, {"C": tried[best]["C"], "converged": tried[best]["converged"], "tried": tried}
+
+
+def with_head(body: keras.Model, weights: np.ndarray, biases: np.ndarray) -> keras.Model:
+    """The body with a Dense layer "logits" of those weights."""
+    head = keras.layers.Dense(weights.shape[1], name="logits")
+    model = keras.Model(body.inputs, head(body.outputs[0]))
+    head.set_weights([weights, biases])
+    return model
+
+
+def _unscaled(
+    coefficients: np.ndarray, intercepts: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights for (x - mean) / deviation as weights for x; two classes get two columns where sklearn keeps one."""
+    if coefficients.shape[1] == 1:
+        coefficients = np.concatenate([-coefficients / 2, coefficients / 2], axis=1)
+        intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
+    weights = coefficients / deviation[:, None]
+    return weights.astype(np.float32), (intercepts - mean @ weights).astype(np.float32)

@@ -1,0 +1,74 @@
+"""Pictures from their files to batches, read by threads ahead of the network."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from kd2mobile import pixels
+from kd2mobile.data.split import Sample, Split, SplitName
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+THREADS = os.cpu_count() or 1
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """`map(make, items)`, in order, computed by threads; at most THREADS + 1 results wait, so memory stays flat."""
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(make, item))
+                if len(waiting) > THREADS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def in_batches(count: int, batch_size: int, start: int = 0) -> list[range]:
+    """The numbers from start to count in ranges of batch_size, the last one shorter.
+
+    >>> in_batches(5, 2)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(first, min(first + batch_size, count)) for first in range(start, count, batch_size)]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The user's pictures. root: of the files; split: which is which; resize: how a whole one is seen when judged."""
+
+    root: Path
+    split: Split
+    resize: pixels.Resize
+
+    def of(self, name: SplitName) -> list[Sample]:
+        """The samples of one split, in stored order."""
+        return self.split.of(name)
+
+    def labels(self, name: SplitName) -> np.ndarray:
+        """int [samples]."""
+        return np.array([sample.label for sample in self.of(name)])
+
+    def judged(self, samples: list[Sample], px: int) -> np.ndarray:
+        """The samples as they are judged: uint8 [samples, px, px, 3]. Raises PictureError."""
+        return np.stack([pixels.load(self.root / sample.path, px, self.resize) for sample in samples])
+
+    def augmented(self, samples: list[Sample], px: int, smallest_area: float, seeds: list[list[int]]) -> np.ndarray:
+        """A random box of each sample: uint8 [samples, px, px, 3]. seeds: what each box follows from alone."""
+        rendered = []
+        for sample, seed in zip(samples, seeds, strict=True):
+            picture = pixels.open_picture(self.root / sample.path)
+            box = pixels.random_box(*picture.size, self.resize, smallest_area, np.random.default_rng(seed))
+            rendered.append(pixels.render(picture, box, px))
+        return np.stack(rendered)

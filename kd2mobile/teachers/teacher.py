@@ -1,0 +1,140 @@
+"""A teacher at work: pixels in, raw logits out, and how good they are."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kd2mobile.data.split import Sample
+from kd2mobile.errors import TeacherError
+from kd2mobile.progress import bar
+from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
+from kd2mobile.teachers.reading import Pictures, ahead, in_batches
+
+MODEL, DESCRIPTION = "teacher.keras", "teacher.json"
+SMALLEST_PROBABILITY = 1 / 512
+"""Where logloss is clipped, here as everywhere: a step of 1/256 in an int8 probability must not decide it."""
+
+
+@dataclass
+class Teacher:
+    """A network and what it wants its pixels to be. where: what messages call it."""
+
+    model: keras.Model
+    input_px: int
+    preprocess: Mode
+    where: str
+    batch_size: int = 32
+
+    def outputs(self, pictures: np.ndarray) -> np.ndarray:
+        """What the network says: uint8 [n, input_px, input_px, 3] to float32 [n, outputs], n at most batch_size.
+
+        A short batch is filled up, so that the network is compiled for one shape only.
+        """
+        missing = self.batch_size - len(pictures)
+        whole = np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)]) if missing else pictures
+        answer = self.model.predict_on_batch(preprocess(whole, self.preprocess))
+        return np.asarray(answer, np.float32)[: len(pictures)]
+
+    def judged_outputs(self, pictures: Pictures, samples: list[Sample]) -> Iterator[np.ndarray]:
+        """`outputs` for the judged views of the samples, batch by batch, in order."""
+
+        def read(numbers: range) -> np.ndarray:
+            return pictures.judged([samples[i] for i in numbers], self.input_px)
+
+        return map(self.outputs, ahead(read, in_batches(len(samples), self.batch_size)))
+
+    def judge(self, pictures: Pictures, label: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """The logits of the validation pictures, float32 [n, classes], checked, and how good they are: see `judgement`.
+
+        label: what the bar says. Raises TeacherError if they are no logits.
+        """
+        samples = pictures.of("val")
+        answers = []
+        with bar(label, len(samples), "pictures") as advance:
+            for answer in self.judged_outputs(pictures, samples):
+                answers.append(answer)
+                advance(len(answer))
+        logits = np.concatenate(answers)
+        check_logits(logits, [sample.path for sample in samples], self.where)
+        return logits, judgement(logits, pictures.labels("val"))
+
+
+def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str, Any]]:
+    """The teacher that make_teacher wrote into the folder, and its description. Raises TeacherError."""
+    folder = Path(folder)
+    described = read_description(folder / DESCRIPTION)
+    try:
+        model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
+    except Exception as fault:
+        reason = f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}"
+        raise TeacherError(
+            folder / MODEL, "must be a Keras model", reason, f"Remove {folder}; it is made again."
+        ) from fault
+    return Teacher(model, described["input_px"], described["preprocess"], described["name"], batch_size), described
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """teacher.json: input_px, preprocess, classes and more. Raises TeacherError if it cannot be read or is not that."""
+    try:
+        described = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as fault:
+        raise TeacherError(path, "must be readable JSON", fault, "Mend it or make the teacher again.") from fault
+    if not isinstance(described, dict) or described.get("preprocess") not in MODES:
+        found = described.get("preprocess") if isinstance(described, dict) else type(described).__name__
+        raise TeacherError(path, f"must say preprocess: one of {', '.join(MODES)}", repr(found), "Write it there.")
+    return described
+
+
+def judgement(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """How good logits are. logits: float [n, classes]; labels: int [n].
+
+    Returns n, top1 in 0..1 and logloss in nats (probabilities clipped at 1/512 from below).
+
+    >>> judgement(np.array([[2.0, 2.0], [9.0, 0.0]]), np.array([0, 0]))
+    {'n': 2, 'top1': 1.0, 'logloss': 0.3466}
+    """
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    log_probability = wide[np.arange(len(labels)), labels] - np.log(np.exp(wide).sum(axis=1))
+    logloss = -np.maximum(log_probability, np.log(SMALLEST_PROBABILITY)).mean()
+    return {
+        "n": len(labels),
+        "top1": round(float((logits.argmax(axis=1) == labels).mean()), 6),
+        "logloss": round(float(logloss), 4) + 0.0,
+    }
+
+
+def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
+    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; pictures: n names.
+
+    Raises TeacherError for NaN or infinity and for a number beyond float16, with the picture's name, and for
+    probabilities: every row within [0, 1] and summing to 1 within 1e-3.
+    """
+    broken = ~np.isfinite(logits).all(axis=1)
+    if broken.any():
+        picture = pictures[int(broken.argmax())]
+        more = f" ({int(broken.sum())} of {len(logits)} pictures)"
+        raise TeacherError(
+            f"{where}, {picture}", "must get finite logits", f"NaN or infinity{more}", "Train the teacher again."
+        )
+    largest = np.abs(logits).max(axis=1)
+    if largest.max() > np.finfo(np.float16).max:
+        picture = pictures[int(largest.argmax())]
+        raise TeacherError(
+            f"{where}, {picture}",
+            "must get logits within float16's range of 65,504",
+            f"{largest.max():.4g}",
+            "Scale the teacher's last layer down or give it another head.",
+        )
+    if len(logits) and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+        raise TeacherError(
+            where,
+            "must answer with logits",
+            "probabilities (each picture's outputs are in [0, 1] and sum to 1)",
+            "Save the model without its final softmax.",
+        )

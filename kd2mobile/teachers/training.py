@@ -1,0 +1,141 @@
+"""The stage `teacher`: a network of the zoo or a .keras file comes to know the user's classes."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kd2mobile import recipe
+from kd2mobile.artifact import write_json
+from kd2mobile.data.split import Split
+from kd2mobile.errors import TeacherError
+from kd2mobile.pixels import Resize
+from kd2mobile.progress import say
+from kd2mobile.teachers.body import build_body
+from kd2mobile.teachers.file import check_order, classes_fit, features_of, read_teacher_file
+from kd2mobile.teachers.fit import CHECKPOINT, batch_norms, fit, remember_less
+from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
+from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, read_description
+from kd2mobile.teachers.zoo import TEACHERS
+
+
+def make_teacher(folder: Path, asked: recipe.Teacher, root: Path, split: Split, resize: Resize) -> dict[str, Any]:
+    """Writes teacher.keras (logits out) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
+
+    asked.weights "none" trains the whole network from nothing on the training pictures. With weights, the body stays
+    as it is and a new head is fitted to its features; asked.fine_tune_epochs then unfreezes the body, every
+    BatchNormalization kept frozen. A .keras file is taken as it is if its classes are the user's, with a new head if
+    not. A killed call goes on from the features and epochs that stand in the folder.
+
+    root: of the pictures; resize: how a whole picture is seen when it is judged.
+    Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed.
+    Raises UnknownNameError, WeightsError, TeacherError, TrainingError or PictureError.
+    """
+    folder = Path(folder)
+    if (folder / DESCRIPTION).is_file() and (folder / MODEL).is_file():
+        return read_description(folder / DESCRIPTION)
+    pictures = Pictures(Path(root), split, resize)
+    keras.utils.set_random_seed(asked.seed)
+    learn = _from_file if asked.name.endswith(".keras") else _from_zoo
+    teacher, how = learn(folder, asked, pictures)
+    logits, val = teacher.judge(pictures, "teacher on validation")
+    if how["way"] == "file":
+        check_order(Path(asked.name), logits, pictures.labels("val"), split.classes)
+    if asked.fine_tune_epochs and how["way"] != "nothing":
+        how["fine_tuning"] = _unfrozen(folder, teacher, asked, pictures, val)
+        val = min((entry["val"] for entry in how["fine_tuning"]), key=lambda v: v["logloss"])
+    say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
+    _write_model(folder, teacher.model)
+    described = {
+        "name": teacher.where,
+        "weights": Path(asked.weights).name if not asked.name.endswith(".keras") else None,
+        "input_px": teacher.input_px,
+        "preprocess": teacher.preprocess,
+        "classes": split.classes,
+        "resize": resize,
+        "parameters": teacher.model.count_params(),
+        **how,
+        "val": val,
+    }
+    write_json(folder / DESCRIPTION, described)
+    remove_features(folder)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return described
+
+
+def _from_zoo(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
+    architecture = TEACHERS[asked.name]
+    px = asked.input_px or architecture.px
+    body = build_body(architecture, px, asked.weights)
+    teacher = Teacher(body, px, architecture.preprocess, asked.name, asked.batch_size)
+    if asked.weights == "none":
+        return teacher, {"way": "nothing", "history": _from_nothing(folder, teacher, asked, pictures)}
+    return teacher, {"way": "head", "head": _give_head(folder, teacher, pictures)}
+
+
+def _from_file(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
+    if asked.weights not in ("imagenet", "none"):
+        must = f"must be left out: {asked.name} brings its own"
+        raise TeacherError("teacher.weights", must, asked.weights, "Leave it out.")
+    file = read_teacher_file(Path(asked.name), asked.input_px)
+    teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, asked.batch_size)
+    classes = pictures.split.classes
+    if classes_fit(file, classes):
+        return teacher, {"way": "file", "changes": file.changes}
+    say(f"{file.path.name}: its {file.outputs} outputs are not your {len(classes)} classes; it gets a new head")
+    teacher.model = features_of(file)
+    head = _give_head(folder, teacher, pictures)
+    return teacher, {"way": "head", "changes": [*file.changes, "its head was replaced"], "head": head}
+
+
+def _from_nothing(folder: Path, teacher: Teacher, asked: recipe.Teacher, pictures: Pictures) -> list[dict[str, Any]]:
+    logits = keras.layers.Dense(len(pictures.split.classes), name="logits")(teacher.model.outputs[0])
+    teacher.model = keras.Model(teacher.model.inputs, logits)
+    remember_less(teacher.model, asked.epochs * -(-len(pictures.of("train")) // asked.batch_size))
+    return fit(
+        folder,
+        teacher,
+        pictures,
+        epochs=asked.epochs,
+        batch_size=asked.batch_size,
+        learning_rate=asked.learning_rate,
+        seed=asked.seed,
+        label="teacher",
+        rate_field="teacher.learning_rate",
+    )
+
+
+def _give_head(folder: Path, body: Teacher, pictures: Pictures) -> dict[str, Any]:
+    """Turns features into logits, in place; returns how."""
+    train, val = (frozen_features(folder, body, pictures, name) for name in ("train", "val"))
+    weights, biases, chosen = fit_head(train, pictures.labels("train"), val, pictures.labels("val"))
+    body.model = with_head(body.model, weights, biases)
+    return chosen
+
+
+def _unfrozen(
+    folder: Path, teacher: Teacher, asked: recipe.Teacher, pictures: Pictures, start: dict[str, Any]
+) -> list[dict[str, Any]]:
+    # training=False for the body would not do: fit overrides it, github.com/keras-team/keras/issues/20285
+    teacher.model.trainable = True
+    for layer in batch_norms(teacher.model):
+        layer.trainable = False
+    return fit(
+        folder,
+        teacher,
+        pictures,
+        epochs=asked.fine_tune_epochs,
+        batch_size=asked.batch_size,
+        learning_rate=asked.fine_tune_learning_rate,
+        seed=asked.seed,
+        label="teacher, unfrozen",
+        rate_field="teacher.fine_tune_learning_rate",
+        start=start,
+    )
+
+
+def _write_model(folder: Path, model: keras.Model) -> None:
+    temporary = folder / f".{MODEL.removesuffix('.keras')}-tmp.keras"
+    keras.Model(model.inputs, model.outputs).save(temporary)  # a fresh model: the optimizer's state stays out
+    temporary.replace(folder / MODEL)

@@ -1,0 +1,205 @@
+"""A teacher from a .keras file: its softmax, its pixels, its classes and their order."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from kd2mobile.errors import TeacherError
+from kd2mobile.teachers.file import check_order, read_teacher_file
+from kd2mobile.teachers.teacher import open_teacher
+from kd2mobile.teachers.training import make_teacher
+from tests.teachers.conftest import CLASSES, PX, asked
+
+L = keras.layers
+
+
+def knower(*tail, classes=CLASSES, px=PX, rescaling=True):
+    """A model that tells the coloured noise apart by its brightest channel; `tail` comes after its Dense layer."""
+    inputs = keras.Input((px, px, 3))
+    x = L.Rescaling(1 / 255)(inputs) if rescaling else inputs
+    x = L.GlobalAveragePooling2D()(x)
+    dense = L.Dense(len(classes), name="answers")
+    x = dense(x)
+    channel = np.array([{"red": 0, "green": 1, "blue": 2}.get(name, 0) for name in classes])
+    dense.set_weights([20 * np.eye(3, dtype="f4")[:, channel], np.zeros(len(classes), "f4")])
+    for layer in tail:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """save(model, beside={...}) writes mine.keras, and teacher.json beside it; returns the path."""
+
+    def write(model, beside=None):
+        path = tmp_path / "mine.keras"
+        model.save(path)
+        if beside is not None:
+            (tmp_path / "teacher.json").write_text(json.dumps(beside))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make(pictures, tmp_path):
+    """make(path, ...) runs the stage on that file; returns its folder and results."""
+    root, split = pictures
+
+    def run(path, **fields):
+        folder = tmp_path / "made"
+        folder.mkdir(exist_ok=True)
+        return folder, make_teacher(folder, asked(**{"name": str(path), **fields}), root, split, "stretch")
+
+    return run
+
+
+def raw(model):
+    return model.predict_on_batch(np.full((1, PX, PX, 3), 99.0)).ravel()
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [[L.Softmax(name="end")], [L.Activation("softmax", name="end")], [L.Dense(3, activation="softmax", name="end")]],
+    ids=["Softmax", "Activation", "Dense"],
+)
+def test_a_final_softmax_is_taken_off_and_said(save, capsys, tail):
+    model = knower(*tail)
+    file = read_teacher_file(save(model), None)
+    assert len(file.changes) == 1 and "softmax" in file.changes[0] and "'end'" in file.changes[0]
+    assert f"mine.keras: {file.changes[0]}" in capsys.readouterr().err
+    logits, probabilities = raw(file.model), raw(model)
+    assert abs(logits.sum() - 1) > 0.01
+    soft = np.exp(logits - logits.max())
+    np.testing.assert_allclose(soft / soft.sum(), probabilities, atol=1e-6)
+
+
+def test_the_softmax_of_a_model_inside_is_taken_off(save):
+    inner = keras.Sequential([keras.Input((PX, PX, 3)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(3, "softmax")])
+    file = read_teacher_file(save(keras.Sequential([keras.Input((PX, PX, 3)), inner])), None)
+    assert "softmax" in file.changes[0] and abs(raw(file.model).sum() - 1) > 1e-3
+
+
+def test_a_teacher_with_the_users_classes_is_taken_as_it_is(save, make, capsys):
+    folder, results = make(save(knower(L.Softmax()), {"preprocess": "none", "classes": CLASSES}))
+    assert results["val"]["top1"] == 1.0 and results["way"] == "file" and results["name"] == "mine.keras"
+    assert "was taken off" in results["changes"][0]
+    assert "teacher mine.keras: validation top-1 1.000" in capsys.readouterr().err
+    teacher, described = open_teacher(folder, 8)
+    assert described["classes"] == CLASSES and described["preprocess"] == "none"
+    assert raw(teacher.model).max() > 1
+
+
+def test_without_names_its_order_is_judged_by_its_answers(save, make):
+    assert make(save(knower()))[1]["val"]["top1"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "order", [["green", "blue", "red"], ["green", "red", "blue"]], ids=["two swapped", "all moved"]
+)
+def test_another_class_order_is_refused_by_its_answers(save, make, order):
+    with pytest.raises(TeacherError, match="mine.keras: must .*, got .*. Its classes are probably in another order"):
+        make(save(knower(classes=order)))
+
+
+def test_another_class_order_is_refused_by_its_names(save, make):
+    path = save(knower(), {"preprocess": "none", "classes": ["green", "blue", "red"]})
+    with pytest.raises(
+        TeacherError, match="mine.keras, output 0: must be the class 'blue', .* got 'green'. Its classes"
+    ):
+        make(path)
+
+
+def test_a_teacher_no_better_than_chance_is_refused():
+    labels = np.arange(60) % 3
+    with pytest.raises(TeacherError, match=r"must know the classes better than chance \(0.333\), got top-1 0.333"):
+        check_order("mine.keras", np.tile([1.0, 0, 0], (60, 1)), labels, CLASSES)
+    check_order("mine.keras", np.eye(3)[np.where(np.arange(60) % 4, labels, 0)], labels, CLASSES)
+
+
+@pytest.mark.parametrize("beside", [None, {"preprocess": "none", "classes": ["a", "b", "c", "d"]}])
+def test_other_classes_get_a_new_head(save, make, capsys, beside):
+    _, results = make(save(knower(L.Softmax(), classes=["red", "green", "blue", "x"]), beside))
+    assert results["val"]["top1"] == 1.0 and results["way"] == "head"
+    assert "its 4 outputs are not your 3 classes; it gets a new head" in capsys.readouterr().err
+    assert results["changes"][-1] == "its head was replaced"
+
+
+def test_other_names_for_as_many_classes_get_a_new_head_too(save, make):
+    assert make(save(knower(), {"preprocess": "none", "classes": ["x", "y", "z"]}))[1]["way"] == "head"
+
+
+def test_a_head_that_cannot_be_replaced_is_refused(save, make):
+    with pytest.raises(TeacherError, match="must end in a Dense layer, .* got LeakyReLU. Give a teacher"):
+        make(save(knower(L.LeakyReLU(), classes=["red", "green", "blue", "x"])))
+
+
+def test_probabilities_offered_as_logits_are_refused(save, make):
+    with pytest.raises(
+        TeacherError, match="must answer with logits, got probabilities .* Save the model without its final"
+    ):
+        make(save(knower(L.Softmax(), L.Reshape((3,)))))
+
+
+@pytest.mark.parametrize("layer", [L.Activation("sigmoid"), L.Dense(3, activation="sigmoid")])
+def test_another_final_activation_is_refused(save, layer):
+    with pytest.raises(TeacherError, match="must give logits, got the activation sigmoid"):
+        read_teacher_file(save(knower(layer)), None)
+
+
+def test_pixels_are_never_guessed(save, make):
+    with pytest.raises(TeacherError, match="must say what its pixels should be, got neither a Rescaling") as caught:
+        make(save(knower(rescaling=False)))
+    assert 'teacher.json as {"preprocess": "tf"}: one of tf, torch, caffe, none' in str(caught.value)
+    assert make(save(knower(rescaling=False), {"preprocess": "tf"}))[1]["preprocess"] == "tf"
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"preprocess": "zscore"}'])
+def test_a_description_that_is_wrong_is_refused(save, tmp_path, text):
+    path = save(knower())
+    (tmp_path / "teacher.json").write_text(text)
+    with pytest.raises(TeacherError, match="teacher.json: must "):
+        read_teacher_file(path, None)
+
+
+def test_a_description_with_another_number_of_classes_is_refused(save, make):
+    with pytest.raises(TeacherError, match="teacher.json: must name 3 classes, got 2. Name one an output."):
+        make(save(knower(), {"preprocess": "none", "classes": ["a", "b"]}))
+
+
+def test_files_that_do_not_load_are_refused(tmp_path, save):
+    with pytest.raises(TeacherError, match="gone.keras: must be a .keras file, got no such file"):
+        read_teacher_file(tmp_path / "gone.keras", None)
+    (tmp_path / "text.keras").write_text("hello")
+    with pytest.raises(TeacherError, match="text.keras: must be a .keras model of standard layers"):
+        read_teacher_file(tmp_path / "text.keras", None)
+    with pytest.raises(TeacherError, match="loads in safe mode, .* without Lambda"):
+        read_teacher_file(save(knower(L.Lambda(lambda x: x * 2))), None)
+
+
+def test_other_inputs_and_outputs_are_refused(save):
+    for shape in ((PX, PX, 1), (PX, 8, 3), (7,)):
+        inputs = keras.Input(shape)
+        with pytest.raises(TeacherError, match="must take one square RGB picture"):
+            read_teacher_file(save(keras.Model(inputs, L.Dense(2)(L.Flatten()(inputs)))), None)
+    inputs = keras.Input((PX, PX, 3))
+    with pytest.raises(TeacherError, match="must answer with one number a class"):
+        read_teacher_file(save(keras.Model(inputs, L.Conv2D(2, 3)(inputs))), None)
+
+
+def test_its_size_is_its_own_unless_it_takes_any(save):
+    with pytest.raises(
+        TeacherError, match="teacher.input_px: must be 16, the input of .*mine.keras, got 32. Leave it out"
+    ):
+        read_teacher_file(save(knower()), 32)
+    path = save(knower(px=None))
+    with pytest.raises(TeacherError, match="takes pictures of any size. Choose one with --teacher-input-px"):
+        read_teacher_file(path, None)
+    assert read_teacher_file(path, 24).input_px == 24
+
+
+def test_weights_beside_a_file_are_refused(save, make):
+    with pytest.raises(TeacherError, match="teacher.weights: must be left out: .*mine.keras brings its own"):
+        make(save(knower()), weights="other.h5")

@@ -1,0 +1,58 @@
+"""What must hold of every committed file, and of the documents."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kd2mobile.cli import main
+
+ROOT = Path(__file__).parent.parent
+LONGEST_FILE = 400
+
+
+def committed() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def text_of(path: Path) -> str:
+    return path.read_text("utf-8", errors="ignore")
+
+
+def test_no_file_names_a_machines_path_or_a_registry():
+    absolute = re.compile(r"""["'\s(=](/(home|root|Users|work|farm)/\S+)""")
+    hosts = re.compile("pypi" + r"\.org|pythonhosted|registry\.npm" + "js|" + "deb" + r"\.debian")
+    for path in committed():
+        if path.suffix in (".png", ".tflite"):
+            continue
+        found = absolute.search(text_of(path)) or hosts.search(text_of(path))
+        assert not found, f"{path}: {found.group(0)}"
+
+
+def test_locks_have_hashes_and_no_addresses():
+    for lock in (ROOT / "requirements").glob("*.lock"):
+        text = text_of(lock)
+        assert "--hash=sha256:" in text and "://" not in text and "--index" not in text
+        pinned = re.findall(r"^[a-z0-9._-]+==", text, re.MULTILINE)
+        assert len(pinned) > 5
+
+
+def test_no_module_is_longer_than_it_should_be():
+    for path in (ROOT / "kd2mobile").rglob("*.py"):
+        assert len(text_of(path).splitlines()) <= LONGEST_FILE, path
+
+
+def test_the_readme_names_every_verb():
+    readme = text_of(ROOT / "README.md")
+    for verb in main.commands:
+        assert f"kd2mobile {verb}" in readme, verb
+
+
+def test_the_links_between_documents_lead_somewhere():
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text_of(path)):
+            assert (path.parent / target).exists(), f"{path}: {target}"

@@ -1,0 +1,150 @@
+"""The teacher's pass: what is stored, how it goes on, what it refuses and what it says before it starts."""
+
+import keras
+import numpy as np
+import pytest
+
+from kd2mobile import pixels
+from kd2mobile.data import shards
+from kd2mobile.data.views import read_views
+from kd2mobile.errors import ArtifactError, PictureError, TeacherError
+from kd2mobile.teachers.teacher import Teacher, check_logits
+from kd2mobile.transfer import label as labelling
+from kd2mobile.transfer.label import label
+from kd2mobile.transfer.store import Transfer
+from tests.transfer.conftest import PX, VIEWS, write_teacher
+
+
+@pytest.fixture
+def run(pictures, teacher, tmp_path):
+    """run(batch_size) labels into tmp_path/transfer and returns the results."""
+    root, split, views = pictures
+    return lambda batch_size=8: label(tmp_path / "transfer", teacher, root, split, views, batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 100])
+def test_raw_logits_of_every_view_are_stored_in_order(run, pictures, teacher, tmp_path, batch_size):
+    results = run(batch_size)
+    root, split, views_folder = pictures
+    model = keras.saving.load_model(teacher / "teacher.keras")
+    for name, views in (("train", VIEWS), ("val", 1), ("test", 1)):
+        samples, boxes = split.of(name), read_views(views_folder, name)
+        stored = Transfer(tmp_path / "transfer").logits(name)
+        assert stored.shape == (len(samples), views, 3) and stored.dtype == np.float16
+        for i, sample in enumerate(samples):
+            picture = pixels.open_picture(root / sample.path)
+            seen = [pixels.render(picture, pixels.Box(*v["box"].tolist()), PX, bool(v["flip"])) for v in boxes[i]]
+            expected = model.predict_on_batch(np.stack(seen).astype(np.float32))
+            np.testing.assert_allclose(stored[i], expected, rtol=2e-3, atol=2e-3)
+    assert results["samples"] == {"train": 30, "val": 15, "test": 9}
+    assert results["views"] == {"train": 90, "val": 15, "test": 9}
+    assert results["classes"] == 3 and results["val"]["n"] == 15 and set(results["val"]) == {"n", "top1", "logloss"}
+    assert results["bytes"] == sum(p.stat().st_size for p in (tmp_path / "transfer").iterdir())
+    assert "top1" not in str(results["samples"]) and set(results) & {"test", "train"} == set()
+
+
+def test_each_picture_is_decoded_once(run, monkeypatch):
+    monkeypatch.setattr(labelling, "_say_what_it_takes", lambda *_: None)
+    opened = []
+    open_picture = pixels.open_picture
+    monkeypatch.setattr(pixels, "open_picture", lambda path: opened.append(path) or open_picture(path))
+    run()
+    assert len(opened) == len(set(opened)) == 30 + 15 + 9
+
+
+def test_a_killed_pass_goes_on_after_its_last_shard(run, monkeypatch, tmp_path, teacher):
+    monkeypatch.setattr(shards, "SHARD", 10)
+    monkeypatch.setattr(labelling, "SHARD", 10)
+    run()
+    folder = tmp_path / "transfer"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(whole) == 3 + 2 + 1
+    for name in ("train-00001.npy", "train-00002.npy", "test-00000.npy"):
+        (folder / name).unlink()
+    monkeypatch.setattr(labelling, "_say_what_it_takes", lambda *_: None)
+    answered = []
+    outputs = Teacher.outputs
+    monkeypatch.setattr(Teacher, "outputs", lambda self, p: answered.append(len(p)) or outputs(self, p))
+    results = run()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert sum(answered) == 2 * 10 * VIEWS + 9 and results["views_per_s"] > 0
+    assert run()["views_per_s"] is None and sum(answered) == 2 * 10 * VIEWS + 9
+
+
+def test_what_it_takes_is_said_before_it_starts(run, capsys):
+    run(3)
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("teacher's pass: 114 views by mine (validation top-1 0.250), about 0 s, 0.0 MB")
+    run(3)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("seconds, spoken", [(40, "40 s"), (250, "4 min"), (9000, "2.5 h")])
+def test_time_in_words(seconds, spoken):
+    assert labelling._spoken(seconds) == spoken
+
+
+def test_probabilities_are_refused(run, teacher, tmp_path):
+    write_teacher(teacher, [keras.layers.Softmax()])
+    with pytest.raises(
+        TeacherError, match="mine: must answer with logits, got probabilities .* Save the model without its"
+    ):
+        run()
+    assert not list((tmp_path / "transfer").glob("*.npy"))
+
+
+def test_a_number_beyond_float16_names_its_picture(run, teacher):
+    write_teacher(teacher, scale=1e4)
+    with pytest.raises(
+        TeacherError, match=r"mine, blue/\w+ \d.png: must get logits within float16's range of 65,504, got \d"
+    ):
+        run()
+
+
+def test_nan_names_its_picture_and_counts():
+    logits = np.ones((4, 2)) * 5
+    logits[2, 1] = np.nan
+    with pytest.raises(
+        TeacherError, match=r"mine, c.png: must get finite logits, got NaN or infinity \(1 of 4 pictures\)"
+    ):
+        check_logits(logits, ["a.png", "b.png", "c.png", "d.png"], "mine")
+    logits[2, 1] = np.inf
+    with pytest.raises(TeacherError, match="mine, c.png"):
+        check_logits(logits, ["a.png", "b.png", "c.png", "d.png"], "mine")
+
+
+def test_nan_in_the_pass_is_refused_and_leaves_no_shard(run, teacher, tmp_path):
+    write_teacher(teacher, scale=float("inf"))
+    with pytest.raises(TeacherError, match=r"mine, blue/\w+ 0.png: must get finite logits"):
+        run()
+    assert not list((tmp_path / "transfer").glob("*.npy"))
+
+
+@pytest.mark.parametrize("classes", [["blue", "green"], ["green", "blue", "red"]])
+def test_another_teachers_classes_are_refused(run, teacher, classes):
+    write_teacher(teacher, classes=classes)
+    with pytest.raises(
+        TeacherError, match=r"teacher: must know the 3 classes of the pictures, in their order, got \d classes"
+    ):
+        run()
+
+
+def test_a_teacher_that_is_gone_or_damaged_is_refused(run, teacher):
+    (teacher / "teacher.keras").write_bytes(b"nonsense")
+    with pytest.raises(TeacherError, match="teacher.keras: must be a Keras model"):
+        run()
+    (teacher / "teacher.json").unlink()
+    with pytest.raises(TeacherError, match="teacher.json: must be readable JSON"):
+        run()
+
+
+def test_a_picture_that_cannot_be_read_is_named(run, pictures):
+    root, split, _ = pictures
+    (root / split.of("train")[4].path).write_bytes(b"no picture")
+    with pytest.raises(PictureError, match="blue/train 4.png: must be a whole picture"):
+        run()
+
+
+def test_an_empty_transfer_set_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="train-00000.npy: must be there"):
+        Transfer(tmp_path).logits("train")
