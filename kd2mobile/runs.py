@@ -15,6 +15,7 @@ from kd2mobile.recipe import Recipe, compose, write_recipe
 
 RUNS = Path("runs")
 RUN_RECORD = "run.json"
+DEFAULTS_FROM = "what measured best on validation: benchmarks/tuning.py, its record in benchmarks/TABLE.md"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / "recipe.toml")
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_json(folder / RUN_RECORD, {"created": created, "made_with": made_with(), "artifacts": {}})
+        record = {"created": created, "made_with": made_with(), "defaults_from": DEFAULTS_FROM, "artifacts": {}}
+        write_json(folder / RUN_RECORD, record)
     return Run(folder, recipe, Store(store))
 
 
