@@ -1,9 +1,6 @@
 """Training a teacher by gradient: from nothing, or with its body unfrozen. Killed, it goes on after its last epoch."""
 
-import json
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from kd2mobile.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from kd2mobile.errors import TrainingError
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.reading import Pictures, ahead
 from kd2mobile.teachers.teacher import Teacher
 
-CHECKPOINT = "training.npz"
 SMALLEST_AREA = 0.7
 """Each training picture is seen through a random box of at least this part of its area; none is mirrored, for a
 mirrored digit is another digit."""
@@ -64,7 +61,7 @@ def fit(
 
     Adam, its rate warmed up over the first epoch (a quarter of the steps if there are fewer than four epochs), then
     cosine to zero. Every epoch follows from (seed, epoch) alone. The state after each epoch goes to
-    `<folder>/training.npz`, from where a killed call goes on. The best epoch has the lowest logloss on validation.
+    a checkpoint in the folder, from where a killed call goes on. The best epoch has the lowest logloss on validation.
     rate_field: the recipe's field of the learning rate, for the message; start: how good the model is before (see
     `judgement`), where it may turn out the best: it is then epoch 0.
     Returns one entry an epoch: epoch, loss, val {n, top1, logloss}, seconds. Raises TrainingError if the loss is NaN.
@@ -80,7 +77,7 @@ def fit(
     )
     model.optimizer.build(model.trainable_variables)
     state = [*model.variables, *model.optimizer.variables]
-    history, best = _resume(folder / CHECKPOINT, state)
+    history, best = _resume(folder, state)
     if start and not history:
         history, best = [{"epoch": 0, "loss": None, "val": start, "seconds": 0.0}], _values(model.variables)
     for epoch in range(history[-1]["epoch"] + 1 if history else 1, epochs + 1):
@@ -108,7 +105,7 @@ def fit(
         if judged["logloss"] <= min(entry["val"]["logloss"] for entry in history):
             best = _values(model.variables)
         if epoch < epochs:
-            _save(folder / CHECKPOINT, state, history, best)
+            write_checkpoint(folder, Checkpoint(_values(state), best, history))
     for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
     return history
@@ -138,30 +135,11 @@ def _values(variables: list[Any]) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def _save(path: Path, state: list[Any], history: list[dict[str, Any]], best: list[np.ndarray]) -> None:
-    arrays = {f"state{i:05d}": array for i, array in enumerate(_values(state))}
-    arrays |= {f"best{i:05d}": array for i, array in enumerate(best)}
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, history=np.frombuffer(json.dumps(history).encode(), np.uint8), **arrays)
-    temporary.replace(path)
-
-
-def _resume(path: Path, state: list[Any]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-    if not path.exists():
+def _resume(folder: Path, state: list[Any]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    checkpoint = read_checkpoint(folder, [tuple(variable.shape) for variable in state])
+    if checkpoint is None:
         return [], []
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in sorted(stored.files)}  # read whole, its checksums are checked
-        history = json.loads(arrays.pop("history").tobytes())
-        values = [array for name, array in arrays.items() if name.startswith("state")]
-        if [value.shape for value in values] != [tuple(variable.shape) for variable in state]:
-            raise ValueError("the state of another network")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
-        say(f"{path}: damaged ({type(fault).__name__}: {fault}); the teacher's training starts again")
-        path.unlink()
-        return [], []
-    for variable, value in zip(state, values, strict=True):
+    for variable, value in zip(state, checkpoint.state, strict=True):
         variable.assign(value)
-    say(f"the teacher's training goes on after epoch {history[-1]['epoch']}")
-    return history, [array for name, array in arrays.items() if name.startswith("best")]
+    say(f"the teacher's training goes on after epoch {checkpoint.history[-1]['epoch']}")
+    return checkpoint.history, checkpoint.best

@@ -7,13 +7,14 @@ import keras
 
 from kd2mobile import recipe
 from kd2mobile.artifact import write_json
+from kd2mobile.checkpoint import remove_checkpoints
 from kd2mobile.data.split import Split
 from kd2mobile.errors import TeacherError
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
 from kd2mobile.teachers.body import build_body
 from kd2mobile.teachers.file import check_order, classes_fit, features_of, read_teacher_file
-from kd2mobile.teachers.fit import CHECKPOINT, batch_norms, fit, remember_less
+from kd2mobile.teachers.fit import batch_norms, fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, read_description
@@ -60,7 +61,7 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Path, split: Split, 
     }
     write_json(folder / DESCRIPTION, described)
     remove_features(folder)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    remove_checkpoints(folder)
     return described
 
 

@@ -13,16 +13,16 @@ from keras.optimizers.schedules import CosineDecay
 
 from kd2mobile import progress, recipe
 from kd2mobile.artifact import disk_errors
-from kd2mobile.errors import TrainingError
-from kd2mobile.losses import make_loss, split_predictions
-from kd2mobile.students import build_student
-from kd2mobile.training.checkpoint import (
+from kd2mobile.checkpoint import (
     Checkpoint,
     checkpoint_path,
     read_checkpoint,
     remove_checkpoints,
     write_checkpoint,
 )
+from kd2mobile.errors import TrainingError
+from kd2mobile.losses import make_loss, split_predictions
+from kd2mobile.students import build_student
 from kd2mobile.training.feed import Feed, Judged
 
 STUDENT_FILE = "student.keras"

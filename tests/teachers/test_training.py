@@ -55,9 +55,9 @@ def test_the_same_seed_gives_the_same_teacher_and_another_one_another(make):
 
 def test_killed_it_goes_on_after_its_last_epoch_to_the_same_weights(make, monkeypatch, capsys):
     whole, results = make("whole", epochs=3)
-    save = fitting._save
+    save = fitting.write_checkpoint
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fitting, "_save", lambda *a: (save(*a), (_ for _ in ()).throw(KeyboardInterrupt))[0])
+        patch.setattr(fitting, "write_checkpoint", lambda *a: (save(*a), (_ for _ in ()).throw(KeyboardInterrupt))[0])
         make("broken", epochs=3)
     capsys.readouterr()
     broken, again = make("broken", epochs=3)
@@ -70,9 +70,9 @@ def test_killed_it_goes_on_after_its_last_epoch_to_the_same_weights(make, monkey
 def test_a_damaged_checkpoint_is_said_and_training_starts_again(make, tmp_path, capsys):
     whole, _ = make("whole", epochs=2)
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "training.npz").write_bytes(b"PK\x03\x04 nonsense")
+    (tmp_path / "broken" / "checkpoint-00001.npz").write_bytes(b"PK\x03\x04 nonsense")
     broken, _ = make("broken", epochs=2)
-    assert "training.npz: damaged" in capsys.readouterr().err
+    assert "checkpoint-00001.npz: damaged checkpoint" in capsys.readouterr().err
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
 
 

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile import progress
+from kd2mobile import checkpoint, progress
 from kd2mobile.data.shards import write_array
 from kd2mobile.errors import ArtifactError, TrainingError
-from kd2mobile.training import checkpoint, train
+from kd2mobile.training import train
 from kd2mobile.training.feed import picture_order, view_choice
 
 from .conftest import PX, STUDENT, distill, make_stores

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd2mobile.training.checkpoint import (
+from kd2mobile.checkpoint import (
     Checkpoint,
     checkpoint_path,
     read_checkpoint,
