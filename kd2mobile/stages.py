@@ -126,7 +126,7 @@ def _baseline(recipe: Recipe) -> Recipe:
 
 def _split(recipe: Recipe, root: Path, store: Store, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.scan import scan
-    from kd2mobile.data.split import split_pictures
+    from kd2mobile.data.splitting import split_pictures
 
     return split_pictures(folder, root, scan(root, store.root / "hashes.json"), recipe.data)
 

@@ -4,24 +4,21 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kd2mobile import recipe
+from kd2mobile.data.scan import Picture
+from kd2mobile.data.split import SetAside, SplitName
 from kd2mobile.errors import DataError
-
-if TYPE_CHECKING:
-    from kd2mobile.data.scan import Picture
-    from kd2mobile.data.split import SetAside, SplitName
 
 
 def draw_splits(
     root: Path,
-    pictures: "list[Picture]",
+    pictures: list[Picture],
     classes: list[str],
-    missing: "list[SplitName]",
+    missing: list[SplitName],
     data: recipe.Data,
-    set_aside: "list[SetAside]",
-) -> "list[SplitName]":
+    set_aside: list[SetAside],
+) -> list[SplitName]:
     """The split of each picture, in their order: the given one, else `train`, `val` or `test`.
 
     missing: the splits that the folders do not give. val and test come out of train, class by class: data.val and
@@ -55,7 +52,7 @@ def draw_splits(
     return [p.given if p.given in ("val", "test") else place.get(p.sha256, "train") for p in pictures]
 
 
-def _targets(count: int, wanted: "list[SplitName]", data: recipe.Data) -> "dict[SplitName, int]":
+def _targets(count: int, wanted: list[SplitName], data: recipe.Data) -> dict[SplitName, int]:
     """How many pictures of `count` each drawn split should get."""
     fractions = {"test": data.test, "val": data.val}
     targets = {name: max(1, math.floor(count * fractions[name] + 0.5)) for name in wanted}
@@ -65,8 +62,8 @@ def _targets(count: int, wanted: "list[SplitName]", data: recipe.Data) -> "dict[
 
 
 def _draw_class(
-    free: list[str], copies: Counter[str], targets: "dict[SplitName, int]", left_to_train: int
-) -> "dict[str, SplitName]":
+    free: list[str], copies: Counter[str], targets: dict[SplitName, int], left_to_train: int
+) -> dict[str, SplitName]:
     """Contents taken in order while their copies fit; the smallest where none fits."""
     place: dict[str, SplitName] = {}
     left = list(free)
@@ -88,8 +85,8 @@ def _refuse(
     pictures: int,
     different: int,
     under_train: bool,
-    wanted: "list[SplitName]",
-    set_aside: "list[SetAside]",
+    wanted: list[SplitName],
+    set_aside: list[SetAside],
 ) -> None:
     below = f"train/{name}/" if under_train else f"{name}/"
     copies = f"{different} different among {pictures}" if different < pictures else str(pictures)
@@ -102,7 +99,7 @@ def _refuse(
     )
 
 
-def first_set_aside(below: str, set_aside: "list[SetAside]") -> str:
+def first_set_aside(below: str, set_aside: list[SetAside]) -> str:
     """` (2 set aside, first cat/a.jpg: OSError: ...)` for the files below a folder, or nothing."""
     gone = [f"{aside.path}: {aside.reason}" for aside in set_aside if aside.path.startswith(below)]
     return f" ({len(gone)} set aside, first {gone[0]})" if gone else ""

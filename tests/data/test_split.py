@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd2mobile.data import split as split_module
+from kd2mobile.data import splitting as split_module
 from kd2mobile.data.draw import draw_splits
 from kd2mobile.data.scan import Picture, scan
-from kd2mobile.data.split import CHECKED, Leak, read_split, split_pictures
+from kd2mobile.data.split import Leak, read_split
+from kd2mobile.data.splitting import CHECKED, split_pictures
 from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.recipe import Data
 

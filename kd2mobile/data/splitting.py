@@ -1,0 +1,160 @@
+"""The stage `split`: every picture is decoded once, then the splits are drawn by seed and written down."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kd2mobile import progress, recipe
+from kd2mobile.data.draw import draw_splits, first_set_aside
+from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.scan import Picture, Scan
+from kd2mobile.data.split import SPLIT_NAMES, Leak, Sample, SetAside, Split, SplitName
+from kd2mobile.errors import DataError, PictureError
+from kd2mobile.pixels import open_picture
+
+CHECKED = "checked.jsonl"
+"""Beside the split while it is made: what each picture's decoding gave, so that a killed call goes on from there."""
+
+
+class _Checked(msgspec.Struct, frozen=True):
+    """What decoding gave. reason: empty if the picture is whole."""
+
+    sha256: str
+    width: int = 0
+    height: int = 0
+    reason: str = ""
+
+
+def split_pictures(folder: Path, root: Path, scan: Scan, data: recipe.Data) -> dict[str, Any]:
+    """Decodes every picture once, draws the splits that the folders do not give and writes split.json.
+
+    A picture that cannot be decoded is set aside. Drawn splits take data.val and data.test of each class (at least
+    one picture) out of train; the draw depends on data.seed and the pictures' content alone. Files that are the same
+    byte for byte stay in one split when it is drawn: a picture in train and test both would inflate the score. Where
+    the folders put them into several splits they stay there and are reported as leaks; nothing is dropped.
+    Returns the counts for the record. Raises DataError if a class has too few pictures for each split to get one.
+    """
+    folder = Path(folder)
+    checked = _decode_all(folder, Path(root), scan.pictures)
+    broken = [SetAside(p.path, checked[p.sha256].reason) for p in scan.pictures if checked[p.sha256].reason]
+    whole = [p for p in scan.pictures if not checked[p.sha256].reason]
+    set_aside = sorted(scan.set_aside + broken, key=lambda aside: aside.path)
+    for split in scan.given:
+        _refuse_empty(root, split, scan, whole, set_aside)
+    missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
+    places = draw_splits(Path(root), whole, scan.classes, missing, data, set_aside)
+    labels = {name: label for label, name in enumerate(scan.classes)}
+    samples = [
+        Sample(p.path, labels[p.class_name], place, p.sha256, checked[p.sha256].width, checked[p.sha256].height)
+        for p, place in zip(whole, places, strict=True)
+    ]
+    split = Split(scan.classes, samples, set_aside, *_same_pictures(samples))
+    _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
+    (folder / CHECKED).unlink(missing_ok=True)
+    _report(split)
+    return {
+        "classes": len(split.classes),
+        **{name: len(split.of(name)) for name in SPLIT_NAMES},
+        "given": list(scan.given),
+        "set_aside": len(set_aside),
+        "ignored_files": scan.ignored,
+        "duplicates": len(split.duplicates),
+        "leaks": len(split.leaks),
+        "contradictions": len(split.contradictions),
+    }
+
+
+def _decode_all(folder: Path, root: Path, pictures: list[Picture]) -> dict[str, _Checked]:
+    """What decoding gives for each content, from the files that a killed call has not looked at yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checked = {entry.sha256: entry for entry in _read_checked(folder / CHECKED)}
+    unknown = list({p.sha256: p for p in pictures if p.sha256 not in checked}.values())
+    if not unknown:
+        return checked
+
+    def check(picture: "Picture") -> _Checked:
+        try:
+            return _Checked(picture.sha256, *open_picture(root / picture.path).size)
+        except PictureError as fault:
+            return _Checked(picture.sha256, reason=str(fault.got))
+
+    with (
+        open(folder / CHECKED, "ab") as journal,
+        progress.bar("checking pictures", len(unknown), "pictures") as advance,
+    ):
+        for entry in in_threads(check, unknown):
+            checked[entry.sha256] = entry
+            journal.write(msgspec.json.encode(entry) + b"\n")
+            advance(1)
+    return checked
+
+
+def _read_checked(path: Path) -> Iterator[_Checked]:
+    if not path.exists():
+        return
+    whole, _, torn = path.read_bytes().rpartition(b"\n")
+    if torn:
+        path.write_bytes(whole + b"\n" if whole else b"")
+    for line in whole.splitlines():
+        yield msgspec.json.decode(line, type=_Checked)
+
+
+def _refuse_empty(root: Path, split: SplitName, scan: Scan, whole: list[Picture], set_aside: list[SetAside]) -> None:
+    """A split that the folders give needs a picture of each class."""
+    counts = Counter(p.class_name for p in whole if p.given == split)
+    for name in scan.classes:
+        if not counts[name]:
+            below = f"{split}/{name}/"
+            got = f"none{first_set_aside(below, set_aside)}"
+            add = "Add whole pictures of the class there."
+            raise DataError(Path(root) / split / name, "must hold at least 1 picture that can be decoded", got, add)
+
+
+def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], list[list[str]]]:
+    """Duplicates, leaks and contradictions."""
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.sha256].append(sample)
+    duplicates, leaks, contradictions = [], [], []
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        paths = [sample.path for sample in group]
+        duplicates.append(paths)
+        splits = [name for name in SPLIT_NAMES if any(sample.split == name for sample in group)]
+        if len(splits) > 1:
+            leaks.append(Leak(paths, splits))
+        if len({sample.label for sample in group}) > 1:
+            contradictions.append(paths)
+    return duplicates, leaks, contradictions
+
+
+def _report(split: Split) -> None:
+    """One line for each thing a person should know before the numbers."""
+    if split.set_aside:
+        first = split.set_aside[0]
+        progress.say(f"split: {len(split.set_aside)} files set aside, first {first.path!r}: {first.reason}")
+    if split.duplicates:
+        extra = sum(len(paths) - 1 for paths in split.duplicates)
+        progress.say(f"split: {extra} pictures are copies of others, first of {split.duplicates[0][0]!r}")
+    if split.leaks:
+        first = split.leaks[0]
+        where = " and ".join(first.splits)
+        progress.say(
+            f"split: {len(split.leaks)} pictures lie in several splits, first {first.paths[0]!r} in {where}: "
+            "the scores are better than they should be"
+        )
+    if split.contradictions:
+        paths = split.contradictions[0]
+        progress.say(
+            f"split: {len(split.contradictions)} pictures lie in several classes, first {paths[0]!r}, {paths[1]!r}"
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
