@@ -57,8 +57,8 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     teacher_config = seen["teacher"] | {
         "name": _identity(recipe.teacher.name, "--teacher"),
         "weights": _identity(recipe.teacher.weights, "--teacher-weights"),
-        "described": _description(recipe.teacher.name),
         "resize": recipe.data.resize,
+        **_description(recipe.teacher.name),
     }
     split_config = {"content": content, "val": data["val"], "test": data["test"], "seed": data["seed"]}
     split = Step("split", 1, split_config, {}, partial(_split, recipe, root, store))
@@ -114,10 +114,11 @@ def _identity(name: str, flag: str) -> str:
     return name
 
 
-def _description(name: str) -> str | None:
-    """The content of the teacher.json beside a .keras file, which says its classes and preprocessing."""
+def _description(name: str) -> dict[str, str]:
+    """The content of a teacher.json beside a .keras file, which says its classes and preprocessing."""
     beside = Path(name).with_name("teacher.json")
-    return _identity(str(beside), "--teacher") if name.endswith(".keras") and beside.is_file() else None
+    found = name.endswith(".keras") and beside.is_file()
+    return {"described": _identity(str(beside), "--teacher")} if found else {}
 
 
 def _baseline(recipe: Recipe) -> Recipe:
