@@ -29,7 +29,7 @@ STUDENTS = {
 }
 SETTINGS = {
     "mobilenet025": ["--epochs", "20"],
-    "squeezenet": ["--epochs", "10", "--set", "distill.learning_rate=3e-4"],
+    "squeezenet": ["--epochs", "8", "--set", "distill.learning_rate=3e-4"],
 }
 RUNS = [("mobilenet025", 0), ("squeezenet", 0), ("mobilenet025", 1)]
 RESAMPLES = 10_000

@@ -25,7 +25,7 @@ def text_of(path: Path) -> str:
 
 def test_no_file_names_a_machines_path_or_a_registry():
     absolute = re.compile(r"""["'\s(=](/(home|root|Users|work|farm)/\S+)""")
-    hosts = re.compile("pypi" + r"\.org|pythonhosted|registry\.npm" + "js|" + "deb" + r"\.debian")
+    hosts = re.compile("pypi" + r"\.org|python" + r"hosted|registry\.npm" + "js|" + "deb" + r"\.debian")
     for path in committed():
         if path.suffix in (".png", ".tflite"):
             continue
