@@ -20,9 +20,10 @@ $(STAMP): pyproject.toml requirements/dev.lock
 	touch $@
 
 demo: setup
+	rm -rf runs/demo
 	$(BIN)/kd2mobile distill --baseline --run runs/demo
 	$(BIN)/kd2mobile export --tflite --run runs/demo
-	$(BIN)/kd2mobile benchmark --run runs/demo
+	$(BIN)/kd2mobile benchmark --run runs/demo --json runs/demo/records.json
 	$(BIN)/kd2mobile report --run runs/demo
 
 test: setup lint

@@ -10,7 +10,7 @@ import click
 
 from kd2mobile import __version__, pipeline, progress
 from kd2mobile.artifact import DISK_FAULTS, disk_error
-from kd2mobile.errors import Kd2MobileError, one_line
+from kd2mobile.errors import Kd2MobileError, RecipeError, one_line
 from kd2mobile.recipe import FLAGS, assignment, fields
 
 PATH = click.Path(path_type=Path)
@@ -67,10 +67,11 @@ def _flag_option(flag: str) -> Callable:
         return click.option(name, metavar="LIST", help=f"{field.description} All four by default, comma-separated.")
     if field.kind is bool:
         return click.option(name, is_flag=True, default=None, help=field.description)
+    text = field.description if field.default is None else f"{field.description} [{field.default}]"
     if all(isinstance(kind, str) for kind in kinds):
-        return click.option(name, type=click.Choice(kinds), help=field.description)
+        return click.option(name, type=click.Choice(kinds), help=text)
     kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
-    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=field.description)
+    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=text)
 
 
 def _recipe_options(*tables: str) -> Callable:
@@ -116,7 +117,11 @@ def _settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[
 @click.option("--run", type=PATH, metavar="DIR", help="The run's folder; runs/<time>-<student> by default.")
 @click.option("--transfer-set", type=PATH, metavar="DIR", help="A transfer set made elsewhere, instead of the teacher.")
 def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> None:
-    """Train a student with a teacher on a folder of photos."""
+    """Train a student with a teacher on a folder of photos.
+
+    In brackets the defaults for a folder of photos. Without --data the embedded digits are used, with the demo's
+    own settings: small inputs, and everything trained from nothing.
+    """
     progress.configure(quiet)
     done = pipeline.distill(
         recipe, run=run, store=store, transfer_set=transfer_set, settings=_settings(flags, assignments)
@@ -161,23 +166,25 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     progress.configure(quiet)
     if bool(model) != bool(data):
         raise click.UsageError("--model and --data must be given together.")
-    settings = _settings(flags)
+    if json_file and not json_file.parent.is_dir():
+        raise RecipeError("--json", "must be a file in a folder that is there", json_file, "Make its folder first.")
     if model:
         done = pipeline.benchmark_model(
             model, data, labels=labels, mean=mean, std=std, resize=resize, threads=flags["threads"] or 1
         )
     else:
-        done = pipeline.benchmark(run, store=store, settings=settings)
-    if json_file and str(json_file) != "-":
-        json_file.write_text(done.json(), "utf-8")
-        print(done.table())
-        print(f"Written: {json_file}")
-    elif json_file:
+        done = pipeline.benchmark(run, store=store, settings=_settings(flags))
+    if json_file and str(json_file) == "-":
         print(done.json())
+        return
+    if json_file:
+        json_file.write_text(done.json(), "utf-8")
     else:
-        print(done.table())
-        if not model:
-            _done(done.folder / "benchmark.json", "kd2mobile report", run)
+        _show(done)
+    if done.folder:
+        _done(json_file or done.folder / pipeline.RECORDS, "kd2mobile report", run)
+    elif json_file:
+        print(f"Written: {json_file}.")
 
 
 @main.command()
@@ -186,7 +193,7 @@ def report(run, store, quiet) -> None:
     """Write the HTML page of a run and print its table."""
     progress.configure(quiet)
     done = pipeline.report(run, store=store)
-    print(done.table)
+    _show(done.measured)
     print(f"Written: {done.page}. Open it in a browser.")
 
 
@@ -222,6 +229,18 @@ def list_names(kind, as_json) -> None:
     width = max(map(len, names))
     for name, summary in names.items():
         print(f"{name:<{width}}  {summary}")
+
+
+def _show(measured: pipeline.Benchmarked) -> None:
+    from kd2mobile.report.table import text_table
+
+    table = text_table(measured.records, measured.comparisons)
+    if isinstance(table, str):
+        print(table)
+        return
+    from rich.console import Console
+
+    Console().print(table)
 
 
 def _done(written: Path, then: str, run: Path | None) -> None:

@@ -74,18 +74,13 @@ class Benchmarked:
         """The records as a JSON list, one object a measured model."""
         return msgspec.json.format(msgspec.json.encode(self.records), indent=1).decode()
 
-    def table(self) -> str:
-        from kd2mobile.report.table import text_table
-
-        return text_table(self.records, self.comparisons)
-
 
 @dataclass(frozen=True)
 class Reported:
-    """The page of a run and the table on it as text."""
+    """The page of a run and what it shows."""
 
     page: Path
-    table: str
+    measured: Benchmarked
 
 
 def distill(
@@ -193,7 +188,7 @@ def report(run: Path | None = None, *, store: Path = STORE) -> Reported:
     measured = _read_benchmark(opened, exported) or _benchmark(opened, plan, exported)
     page = opened.folder / "report.html"
     write_report(page, collect(opened, plan.root, measured.records, measured.comparisons))
-    return Reported(page, measured.table())
+    return Reported(page, measured)
 
 
 def names(kind: str) -> dict[str, str]:
