@@ -8,6 +8,10 @@ __version__ = "0.1.0"
 __all__ = ["benchmark", "distill", "export", "label", "predict"]
 
 
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module 'kd2mobile' has no attribute {name!r}")

@@ -31,7 +31,7 @@ from kd2mobile.progress import bar, say
 RECORD = "record.json"
 PACKAGES = ("keras", "tensorflow", "jax", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
 SLOW_TO_HASH_BYTES = 500_000_000
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Artifact:
         return self.record["fingerprint"]
 
 
-BuildTogether = Callable[[list[Step], list[Path], dict[str, Path]], list[dict[str, Any]]]
+Commit = Callable[[Step, dict[str, Any]], None]
+BuildTogether = Callable[[list[Step], list[Path], dict[str, Path], Commit], None]
 
 
 class Store:
@@ -105,7 +106,7 @@ class Store:
         Damaged files are said and removed, and the folder is handed back to the stage that fills it.
         """
         if step.fingerprint not in self._found and (self.folder(step) / RECORD).is_file():
-            artifact = _read(self.folder(step))
+            artifact = read_artifact(self.folder(step))
             damaged = _damaged_files(artifact)
             if damaged:
                 self._reopen(step, damaged)
@@ -113,15 +114,24 @@ class Store:
                 self._found[step.fingerprint] = artifact
         return self._found.get(step.fingerprint)
 
+    def reference(self, step: Step) -> Path | None:
+        """The folder of the step's artifact if it is there, its files not looked at: for a run to refer to."""
+        return self.folder(step) if (self.folder(step) / RECORD).is_file() else None
+
     def make(self, step: Step) -> Artifact:
         """The step's artifact: the one in the store, else made now, and before it the inputs that are missing."""
-        return self.make_together([step], lambda steps, folders, inputs: [step.build(folders[0], inputs)])[0]
+
+        def build(steps: list[Step], folders: list[Path], inputs: dict[str, Path], commit: Commit) -> None:
+            commit(step, step.build(folders[0], inputs))
+
+        return self.make_together([step], build)[0]
 
     def make_together(self, steps: list[Step], build: BuildTogether) -> list[Artifact]:
         """The artifacts of steps that share their inputs, the missing ones made by one call.
 
-        build: given the missing steps, their folders and the folders of the inputs, fills the folders and returns the
-        results of each. One process at a time makes a step; another one waits. Raises ArtifactError on a full disk.
+        build: given the missing steps, their folders and the folders of the inputs, fills the folders and commits each
+        step with its results as soon as it is done; one that fails costs the others nothing. One process at a time
+        makes a step; another one waits. Raises ArtifactError on a full disk.
         """
         missing = [step for step in steps if not self.find(step)]
         for step in steps:
@@ -130,7 +140,7 @@ class Store:
         if missing:
             inputs = {name: self.make(needed).folder for name, needed in missing[0].inputs.items()}
             with disk_errors(self.root), ExitStack() as locks:
-                for step in missing:
+                for step in sorted(missing, key=lambda step: step.fingerprint):  # one order: no two wait in a ring
                     locks.enter_context(self._locked(step))
                 missing = [step for step in missing if not self.find(step)]
                 self._build(missing, build, inputs)
@@ -146,16 +156,27 @@ class Store:
             return
         folders = [self._partial(step) for step in steps]
         for step, folder in zip(steps, folders, strict=True):
+            self._take_up_unfinished(step)
             why = "going on from what a stopped run left" if folder.exists() else self._why_missing(step)
             say(f"{step.stage:<8} making    {self.folder(step).as_posix()} ({why})")
             folder.mkdir(exist_ok=True)
-        start = time.monotonic()
-        results = build(steps, folders, inputs)
-        seconds = (time.monotonic() - start) / len(steps)
-        for step, folder, result in zip(steps, folders, results, strict=True):
-            _commit(folder, self.folder(step), step, result, seconds)
-            self._found[step.fingerprint] = _read(self.folder(step))
+        begun = time.monotonic()
+
+        def commit(step: Step, results: dict[str, Any]) -> None:
+            nonlocal begun
+            _commit(self._partial(step), self.folder(step), step, results, time.monotonic() - begun)
+            self._found[step.fingerprint] = read_artifact(self.folder(step))
             self._said.add(step.fingerprint)
+            begun = time.monotonic()
+
+        build(steps, folders, inputs, commit)
+
+    def _take_up_unfinished(self, step: Step) -> None:
+        """A folder in the artifact's place without its record, as an interrupted copy leaves it, is gone on from."""
+        if self.folder(step).exists():
+            say(f"{step.stage:<8} unfinished {self.folder(step).as_posix()}: it has no {RECORD}")
+            shutil.rmtree(self._partial(step), ignore_errors=True)
+            self.folder(step).rename(self._partial(step))
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[None]:
@@ -174,14 +195,18 @@ class Store:
             lock.release()
 
     def adopt(self, step: Step, folder: Path) -> Artifact:
-        """The artifact in a folder that the user named, in the place of the step's own.
+        """Copies the artifact in a folder that the user named into its place in the store.
 
         Raises ArtifactError if the folder holds no artifact, a damaged one, or the artifact of another recipe: then
         with the fields that differ.
         """
         if not (Path(folder) / RECORD).is_file():
             raise ArtifactError(folder, f"must hold a {step.stage} artifact", f"no {RECORD}", "Give its folder.")
-        artifact = _read(Path(folder))
+        artifact = read_artifact(Path(folder))
+        if artifact.record["stage"] != step.stage:
+            raise ArtifactError(
+                folder, f"must be a {step.stage} artifact", f"a {artifact.record['stage']} artifact", "Give its folder."
+            )
         if artifact.fingerprint != step.fingerprint:
             stale = "; ".join(differences(step.spec, artifact.record["spec"])) or "another version"
             raise ArtifactError(
@@ -189,14 +214,22 @@ class Store:
             )
         if damaged := _damaged_files(artifact):
             raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", "Copy it again.")
-        self._found[step.fingerprint] = artifact
-        return artifact
+        if not self.find(step):
+            with disk_errors(self.root), self._locked(step):
+                shutil.rmtree(self._partial(step), ignore_errors=True)
+                shutil.copytree(folder, self._partial(step))
+                self._partial(step).rename(self.folder(step))
+        found = self.find(step)
+        assert found
+        return found
 
     def _partial(self, step: Step) -> Path:
         return self.root / step.stage / f".{step.fingerprint}.partial"
 
     def _why_missing(self, step: Step) -> str:
-        records = [_read(path.parent).record for path in (self.root / step.stage).glob(f"*/{RECORD}")]
+        records = [
+            read_artifact(path.parent).record for path in sorted((self.root / step.stage).glob(f"[!.]*/{RECORD}"))
+        ]
         changes = [differences(step.spec, record["spec"]) for record in records]
         nearest = min(changes, key=len, default=None)
         if not nearest:
@@ -212,6 +245,18 @@ class Store:
         (self.folder(step) / RECORD).unlink()
         shutil.rmtree(self._partial(step), ignore_errors=True)
         self.folder(step).rename(self._partial(step))
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """The artifact in a finished folder, its files not looked at. Raises ArtifactError for an unreadable record."""
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        missing = {"stage", "fingerprint", "spec", "files", "results"} - record.keys()
+        if missing:
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+        return Artifact(folder, record)
+    except (OSError, ValueError, AttributeError) as fault:
+        raise ArtifactError(folder / RECORD, "must be a readable record", fault, f"Remove {folder}.") from fault
 
 
 def differences(tree: Any, other: Any, prefix: str = "") -> list[str]:
@@ -247,7 +292,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into an ArtifactError that says so."""
+    """Turns a disk that is full or read-only, or a place that is no folder, into an ArtifactError that says so."""
     try:
         yield
     except OSError as fault:
@@ -259,6 +304,10 @@ def disk_errors(root: Path) -> Iterator[None]:
 def disk_error(place: Path, fault: OSError) -> ArtifactError:
     """What to say of a disk that cannot be written to, with the room that is left."""
     free = shutil.disk_usage(_existing(Path(place).absolute())).free
+    if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ArtifactError(
+            fault.filename or place, "must be writable", os.strerror(fault.errno).lower(), "Give another folder."
+        )
     return ArtifactError(
         place,
         "must have room to write",
@@ -299,13 +348,6 @@ def _commit(partial: Path, folder: Path, step: Step, results: dict[str, Any], se
     }
     write_json(partial / RECORD, record)
     partial.rename(folder)
-
-
-def _read(folder: Path) -> Artifact:
-    try:
-        return Artifact(folder, json.loads((folder / RECORD).read_text("utf-8")))
-    except (OSError, ValueError) as fault:
-        raise ArtifactError(folder / RECORD, "must be a readable record", fault, f"Remove {folder}.") from fault
 
 
 def _damaged_files(artifact: Artifact) -> list[str]:

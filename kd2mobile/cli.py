@@ -1,6 +1,7 @@
 """The command line: each verb is one call to the Python API. Loads no framework to start."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 from kd2mobile import __version__, pipeline, progress
 from kd2mobile.artifact import DISK_FAULTS, disk_error
 from kd2mobile.errors import Kd2MobileError, RecipeError, one_line
+from kd2mobile.measurement import RECORDS, Benchmarked
 from kd2mobile.recipe import FLAGS, assignment, fields
 
 PATH = click.Path(path_type=Path)
@@ -23,8 +25,14 @@ def run() -> None:
 
 def main_status(arguments: list[str]) -> int:
     """Runs the command line with these arguments and returns its exit status: 0, 2 for an error, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # a console of another encoding must not end a run over a class name
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main.main(arguments, prog_name="kd2mobile", standalone_mode=False)
+        return 0
+    except click.exceptions.NoArgsIsHelpError as bare:
+        print(bare.ctx.get_help())
         return 0
     except Kd2MobileError as error:
         print(error, file=sys.stderr)
@@ -79,9 +87,7 @@ def _recipe_options(*tables: str) -> Callable:
 
     def decorate(function: Callable) -> Callable:
         function = _store_options(function)
-        function = click.option(
-            "--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="Any field: distill.patience=5."
-        )(function)
+        function = _set_option(function)
         function = click.option("--recipe", type=PATH, metavar="FILE.toml", help="A recipe; flags go over it.")(
             function
         )
@@ -92,10 +98,15 @@ def _recipe_options(*tables: str) -> Callable:
     return decorate
 
 
+def _set_option(function: Callable) -> Callable:
+    text = "Any field of the verb's tables, such as distill.patience=5; see `kd2mobile list fields`."
+    return click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help=text)(function)
+
+
 def _store_options(function: Callable) -> Callable:
     function = click.option("--quiet", is_flag=True, help="Plain lines instead of bars.")(function)
     return click.option(
-        "--store", type=PATH, default=pipeline.STORE, show_default=True, metavar="DIR", help="Where artifacts live."
+        "--store", type=PATH, metavar="DIR", help="Where artifacts live: .kd2mobile, or the run's own."
     )(function)
 
 
@@ -108,8 +119,27 @@ def _settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[
     values = dict(assignment(text) for text in assignments)
     for flag, value in flags.items():
         if value is not None:
-            values[FLAGS[flag]] = tuple(value.split(",")) if flag == "precision" else value
+            values[FLAGS[flag]] = _precisions(value) if flag == "precision" else value
     return values
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(precision.strip() for precision in text.split(",")))
+
+
+class ChannelValues(click.ParamType):
+    """One number, or three for red, green and blue: `127.5` or `123.7,116.3,103.5`."""
+
+    name = "X[,X,X]"
+
+    def convert(self, value, param, ctx):
+        try:
+            numbers = [float(number) for number in str(value).split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            self.fail(f"{value!r} is neither one number nor three with commas between.", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
 
 
 @main.command()
@@ -124,7 +154,11 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
     """
     progress.configure(quiet)
     done = pipeline.distill(
-        recipe, run=run, store=store, transfer_set=transfer_set, settings=_settings(flags, assignments)
+        recipe,
+        run=run,
+        store=store or pipeline.STORE,
+        transfer_set=transfer_set,
+        settings=_settings(flags, assignments),
     )
     print("Validation top-1:", ", ".join(f"{role} {top1:.1%}" for role, top1 in done.val_top1.items()))
     _done(done.folder, "kd2mobile export --tflite", run)
@@ -135,19 +169,22 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
 def label(recipe, assignments, store, quiet, **flags) -> None:
     """The teacher's pass alone: make the transfer set of its logits."""
     progress.configure(quiet)
-    done = pipeline.label(recipe, store=store, settings=_settings(flags, assignments))
+    done = pipeline.label(recipe, store=store or pipeline.STORE, settings=_settings(flags, assignments))
     print(f"Validation top-1: teacher {done.val_top1:.1%}")
-    _done(done.folder, "kd2mobile distill with the same flags", None)
+    given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
+    again = [word for flag, value in given if value is not None for word in (f"--{flag.replace('_', '-')}", str(value))]
+    _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None)
 
 
 @main.command()
 @click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
 @_flag_option("precision")
+@_set_option
 @_run_options
-def export(tflite, run, store, quiet, **flags) -> None:
+def export(tflite, run, store, quiet, assignments, **flags) -> None:
     """Convert the students to .tflite files and check each against its student."""
     progress.configure(quiet)
-    done = pipeline.export(run, store=store, settings=_settings(flags))
+    done = pipeline.export(run, store=store, settings=_settings(flags, assignments))
     _done(done.folder, "kd2mobile benchmark", run)
 
 
@@ -156,24 +193,28 @@ def export(tflite, run, store, quiet, **flags) -> None:
 @click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file, whoever made it, on --data.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
 @click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line.")
-@click.option("--mean", type=float, help="With --model: a float input gets (pixel - mean) / std.")
-@click.option("--std", type=float, help="With --model: see --mean.")
+@click.option("--mean", type=ChannelValues(), help="With --model: a float input gets (pixel - mean) / std.")
+@click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
 @click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
 @click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the records as JSON; - is standard output.")
+@_set_option
 @_run_options
-def benchmark(model, data, labels, mean, std, resize, json_file, run, store, quiet, **flags) -> None:
+def benchmark(model, data, labels, mean, std, resize, json_file, run, store, quiet, assignments, **flags) -> None:
     """Measure accuracy, top-5, calibration, size and latency on this host."""
     progress.configure(quiet)
+    reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
+    unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
     if bool(model) != bool(data):
         raise click.UsageError("--model and --data must be given together.")
+    if unused or (model and run):
+        raise click.UsageError(
+            f"{' and '.join(unused) or '--run'} must be given {'without' if model else 'with'} --model."
+        )
     if json_file and not json_file.parent.is_dir():
         raise RecipeError("--json", "must be a file in a folder that is there", json_file, "Make its folder first.")
-    if model:
-        done = pipeline.benchmark_model(
-            model, data, labels=labels, mean=mean, std=std, resize=resize, threads=flags["threads"] or 1
-        )
-    else:
-        done = pipeline.benchmark(run, store=store, settings=_settings(flags))
+    done = pipeline.benchmark(
+        run, model=model, data=data, **reading, store=store, settings=_settings(flags, assignments)
+    )
     if json_file and str(json_file) == "-":
         print(done.json())
         return
@@ -182,9 +223,9 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     else:
         _show(done)
     if done.folder:
-        _done(json_file or done.folder / pipeline.RECORDS, "kd2mobile report", run)
+        _done(json_file or done.folder / RECORDS, "kd2mobile report", run)
     elif json_file:
-        print(f"Written: {json_file}.")
+        print(f"Written: {json_file}. Next: kd2mobile predict {shlex.quote(str(model))} IMAGE")
 
 
 @main.command()
@@ -202,8 +243,8 @@ def report(run, store, quiet) -> None:
 @click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes shown a picture.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
-@click.option("--mean", type=float, help="A float input gets (pixel - mean) / std.")
-@click.option("--std", type=float, help="See --mean.")
+@click.option("--mean", type=ChannelValues(), help="A float input gets (pixel - mean) / std.")
+@click.option("--std", type=ChannelValues(), help="See --mean.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 def predict(model, images, top, labels, mean, std, as_json) -> None:
     """Classify pictures with a .tflite file."""
@@ -231,7 +272,7 @@ def list_names(kind, as_json) -> None:
         print(f"{name:<{width}}  {summary}")
 
 
-def _show(measured: pipeline.Benchmarked) -> None:
+def _show(measured: Benchmarked) -> None:
     from kd2mobile.report.table import text_table
 
     table = text_table(measured.records, measured.comparisons)
@@ -244,5 +285,5 @@ def _show(measured: pipeline.Benchmarked) -> None:
 
 
 def _done(written: Path, then: str, run: Path | None) -> None:
-    flag = f" --run {run}" if run else ""
+    flag = f" --run {shlex.quote(str(run))}" if run else ""
     print(f"Written: {written}. Next: {then}{flag}")

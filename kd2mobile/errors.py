@@ -1,6 +1,9 @@
 """Every error raised on purpose. The command line prints one on stderr and exits with 2; anything else is a bug."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
+
+MOST_NAMES_LISTED = 12
 
 
 class Kd2MobileError(Exception):
@@ -29,9 +32,8 @@ class UnknownNameError(Kd2MobileError):
     """A name that no registry entry has; carries the nearest one."""
 
     def __init__(self, where: str, name: str, known: list[str], see: str = "kd2mobile list"):
-        near = get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        super().__init__(where, f"must be one of {', '.join(known)}", repr(name), f"{hint}See `{see}`.")
+        listed = ", ".join(known) if len(known) <= MOST_NAMES_LISTED else f"the {len(known)} known names"
+        super().__init__(where, f"must be one of {listed}", repr(name), f"{did_you_mean(name, known)}See `{see}`.")
 
 
 class DataError(Kd2MobileError):
@@ -76,6 +78,17 @@ class MissingExtraError(Kd2MobileError):
             "an installation without it",
             f'Install it with `python -m pip install "kd2mobile[{extra}]"`.',
         )
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
+    """The question after the known name that is nearest, small and capital letters being the same, or nothing.
+
+    >>> did_you_mean("Xcepton", ["vgg16", "xception"])
+    "Did you mean 'xception'? "
+    """
+    by_lower_case = {entry.lower(): entry for entry in known}
+    near = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=cutoff)
+    return f"Did you mean {by_lower_case[near[0]]!r}? " if near else ""
 
 
 def one_line(text: str) -> str:

@@ -3,7 +3,9 @@
 A recipe is layered: the built-in one for its data, then the file, then `--set`, then the flags.
 """
 
+import math
 import tomllib
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -11,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from kd2mobile.errors import RecipeError, UnknownNameError
+from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
 
 Precision = Literal["fp32", "fp16", "int8_dynamic", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
@@ -163,21 +165,43 @@ def compose(file: Path | None = None, settings: dict[str, Any] | None = None, wh
     """The recipe of the built-in layer, the file and the settings, in this order.
 
     file: a TOML file; settings: values by dotted name; where: what a message calls the place of the settings.
-    The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types.
+    The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
+    teacher, which is trained from nothing, is left out where teacher.name is a .keras file.
     Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
     """
     layers = [(read_tables(file), str(file))] if file else []
     layers.append((_nested(settings or {}, where), where))
     for tables, place in layers:
         _check(tables, place)
-    source = next((t["data"]["source"] for t, _ in reversed(layers) if "source" in t.get("data", {})), "digits")
-    if source == "digits":
-        layers.insert(0, (built_in("digits"), "recipes/digits.toml"))
-    merged: dict[str, dict[str, Any]] = {}
-    for tables, _ in layers:
-        for name, values in tables.items():
-            merged[name] = merged.get(name, {}) | values
+    merged = _merged(tables for tables, _ in layers)
+    if merged.get("data", {}).get("source", "digits") == "digits":
+        demo = built_in("digits")
+        if is_keras_file(merged.get("teacher", {}).get("name", "")):
+            del demo["teacher"]
+        merged = _merged([demo, merged])
     return msgspec.convert(merged, Recipe)
+
+
+def is_keras_file(teacher: str) -> bool:
+    """Whether that teacher.name stands for a file, there or not, and not for a name of `kd2mobile list teachers`."""
+    return teacher.endswith(".keras")
+
+
+def weights_file(field: str, weights: str) -> Path | None:
+    """The file that a field like `teacher.weights` names; None for the words `imagenet` and `none`.
+
+    Raises WeightsError for anything else.
+    """
+    if weights in ("imagenet", "none"):
+        return None
+    if not Path(weights).is_file():
+        raise WeightsError(
+            f"{field}, {weights}",
+            "must be a weights file, `imagenet` or `none`",
+            "a folder" if Path(weights).is_dir() else "no such file",
+            f"Check the path, or use `{_flag_of(field)} none` to train from nothing.",
+        )
+    return Path(weights)
 
 
 def built_in(name: str) -> dict[str, Any]:
@@ -188,7 +212,7 @@ def built_in(name: str) -> dict[str, Any]:
 def read_tables(file: Path) -> dict[str, Any]:
     """The tables of a TOML file, not yet checked against the schema. Raises RecipeError."""
     try:
-        return tomllib.loads(Path(file).read_text("utf-8"))
+        return tomllib.loads(Path(file).read_text("utf-8-sig"))  # Notepad's mark at the start is no part of it
     except OSError as fault:
         raise RecipeError(file, "must be a readable recipe", fault.strerror, "Check the path.") from fault
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
@@ -216,6 +240,18 @@ def assignment(text: str) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
+def _flag_of(field: str) -> str:
+    return next(f"--{flag.replace('_', '-')}" for flag, name in FLAGS.items() if name == field)
+
+
+def _merged(layers: Iterable[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for tables in layers:
+        for name, values in tables.items():
+            merged[name] = merged.get(name, {}) | values
+    return merged
+
+
 def _nested(settings: dict[str, Any], where: str) -> dict[str, Any]:
     tables: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
@@ -235,19 +271,25 @@ def _check(tables: dict[str, Any], where: str) -> None:
                 f"{where}, {table}", "must be a table", repr(values), f"Write its fields under [{table}]."
             )
         known = TABLES[table].__struct_fields__
-        for field in values:
+        for field, value in values.items():
             if field not in known:
                 raise UnknownNameError(f"{where}, field of {table}", field, list(known), see="kd2mobile list fields")
+            if isinstance(value, float) and not math.isfinite(value):
+                step = _what_it_is(f"{table}.{field}")
+                raise RecipeError(f"{where}, {table}.{field}", "must be a finite number", repr(value), step)
     try:
         msgspec.convert(tables, Recipe)
     except msgspec.ValidationError as fault:
         message, _, place = str(fault).partition(" - at `$.")
         name = place.rstrip("`").partition("[")[0]
         table, _, field = name.partition(".")
-        known_field = fields()[name]
-        choices = get_args(known_field.kind)
+        choices = get_args(fields()[name].kind)
         must = message.partition(", got")[0].replace("Expected", "must be").replace("`", "")
         if message.startswith("Invalid enum"):
             must = f"must be one of {', '.join(map(str, get_args(choices[0]) or choices))}"
-        step = f"{known_field.description} The default is {known_field.default!r}."
-        raise RecipeError(f"{where}, {name}", must, repr(tables[table][field]), step) from fault
+        raise RecipeError(f"{where}, {name}", must, repr(tables[table][field]), _what_it_is(name)) from fault
+
+
+def _what_it_is(name: str) -> str:
+    field = fields()[name]
+    return f"{field.description} The default is {field.default!r}."

@@ -11,11 +11,17 @@ import msgspec
 
 from kd2mobile.artifact import Store, differences, disk_errors, made_with, write_json
 from kd2mobile.errors import ArtifactError, RecipeError
-from kd2mobile.recipe import Recipe, compose, write_recipe
+from kd2mobile.progress import say
+from kd2mobile.recipe import PRECISIONS, Recipe, compose, write_recipe
 
 RUNS = Path("runs")
 RUN_RECORD = "run.json"
-DEFAULTS_FROM = "what measured best on validation: benchmarks/tuning.py, its record in benchmarks/TABLE.md"
+LATER_TABLES = ("export", "benchmark")
+DEFAULTS_FROM = (
+    "data.resize and distill.hard_label_weight measured best on validation (benchmarks/tuning.py and TABLE.md); "
+    "the others are usual values that were not varied",
+    "kd2mobile/recipes/digits.toml, chosen for minutes on two cores",
+)
 
 
 @dataclass(frozen=True)
@@ -28,24 +34,34 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What `run.json` holds: when and with what the run was made, and the folders of its artifacts."""
-        return json.loads((self.folder / RUN_RECORD).read_text("utf-8"))
+        """What `run.json` holds: when and with what it was made, its store, and the folders of its artifacts."""
+        return _read_record(self.folder)
 
     def refer(self, artifacts: dict[str, Path]) -> None:
         """Adds references to artifacts, by role, as paths relative to the run's folder."""
-        relative = {role: Path(os.path.relpath(folder, self.folder)).as_posix() for role, folder in artifacts.items()}
-        write_json(self.folder / RUN_RECORD, self.record | {"artifacts": self.record["artifacts"] | relative})
+        relative = {role: _relative(folder, self.folder) for role, folder in artifacts.items()}
+        self._note(artifacts=self.record["artifacts"] | relative)
+
+    def exported(self, precision: str) -> None:
+        """Notes that the run has files of that precision, so that it is measured with the others."""
+        has = {*self.record["exported"], precision}
+        self._note(exported=[p for p in PRECISIONS if p in has])
+
+    def _note(self, **fields: Any) -> None:
+        with disk_errors(self.folder):
+            write_json(self.folder / RUN_RECORD, self.record | fields)
 
 
 def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
     """A run for the recipe: the folder's own if it holds that recipe, else a new one.
 
-    folder: `runs/<time>-<student>` when left out. Raises RecipeError if the folder holds the run of another recipe.
+    folder: `runs/<time>-<student>` when left out. The tables [export] and [benchmark] may differ: they belong to later
+    verbs. Raises RecipeError if the folder holds the run of another recipe.
     """
     folder = Path(folder) if folder else _unused(f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(recipe.student.name).stem}")
     if (folder / RUN_RECORD).is_file():
         run = open_run(folder, store)
-        changes = differences(msgspec.to_builtins(recipe), msgspec.to_builtins(run.recipe))
+        changes = differences(_before_export(recipe), _before_export(run.recipe))
         if changes:
             raise RecipeError(
                 folder, "must hold a run of this recipe", "; ".join(changes), "Give another --run folder."
@@ -54,32 +70,67 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / "recipe.toml")
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record = {"created": created, "made_with": made_with(), "defaults_from": DEFAULTS_FROM, "artifacts": {}}
+        record = {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "made_with": made_with(),
+            "defaults_from": DEFAULTS_FROM[recipe.data.source == "digits"],
+            "store": _relative(store, folder),
+            "exported": [],
+            "artifacts": {},
+        }
         write_json(folder / RUN_RECORD, record)
     return Run(folder, recipe, Store(store))
 
 
-def open_run(folder: Path | None, store: Path, settings: dict[str, Any] | None = None) -> Run:
-    """The run in the folder, or the newest under `runs/`; settings of its later stages are written into its recipe.
+def open_run(folder: Path | None, store: Path | None = None, settings: dict[str, Any] | None = None) -> Run:
+    """The run in the folder, or the newest under `runs/`.
 
-    Raises ArtifactError where there is none.
+    store: another one than the run's own. settings: fields of [export] and [benchmark] by dotted name, for this call.
+    Raises ArtifactError where there is no run, RecipeError for a setting of an earlier stage.
     """
     folder = Path(folder) if folder else newest_run()
     if folder is None or not (folder / RUN_RECORD).is_file():
         shown = folder or RUNS
         raise ArtifactError(shown, "must hold a run", "none", "Make one with `kd2mobile distill`, or give --run DIR.")
+    for name in settings or {}:
+        if name.partition(".")[0] not in LATER_TABLES:
+            must = f"must be a field of {' or '.join(LATER_TABLES)} in a run that exists"
+            raise RecipeError(folder, must, repr(name), "Start another run with `kd2mobile distill`.")
     recipe = compose(folder / "recipe.toml", settings)
-    if settings:
-        write_recipe(recipe, folder / "recipe.toml")
-    return Run(folder, recipe, Store(store))
+    return Run(folder, recipe, Store(store or os.path.normpath(folder / _read_record(folder)["store"])))
 
 
 def newest_run() -> Path | None:
-    """The run under `runs/` that was created last."""
-    records = list(RUNS.glob(f"*/{RUN_RECORD}"))
-    created = {path.parent: json.loads(path.read_text("utf-8"))["created"] for path in records}
+    """The run under `runs/` that was created last; a damaged one is passed over, and said."""
+    created = {}
+    for path in RUNS.glob(f"*/{RUN_RECORD}"):
+        try:
+            created[path.parent] = _read_record(path.parent)["created"]
+        except ArtifactError as fault:
+            say(f"passed over: {fault}")
     return max(created, key=lambda folder: (created[folder], folder.name), default=None)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RUN_RECORD
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if not {"created", "store", "artifacts"} <= record.keys():
+            raise ValueError("fields are missing")
+        return record
+    except (OSError, ValueError, AttributeError) as fault:
+        raise ArtifactError(path, "must be the record of a run", fault, f"Remove {folder} or mend it.") from fault
+
+
+def _relative(place: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(place, folder)).as_posix()
+    except ValueError:  # on another drive, on Windows
+        return Path(place).absolute().as_posix()
+
+
+def _before_export(recipe: Recipe) -> dict[str, Any]:
+    return {name: table for name, table in msgspec.to_builtins(recipe).items() if name not in LATER_TABLES}
 
 
 def _unused(name: str) -> Path:

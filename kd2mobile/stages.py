@@ -11,11 +11,14 @@ from typing import Any
 import msgspec
 
 from kd2mobile.artifact import Step, Store, sha256_of
-from kd2mobile.errors import DataError, UnknownNameError, WeightsError
-from kd2mobile.recipe import Precision, Recipe
+from kd2mobile.errors import DataError, did_you_mean
+from kd2mobile.progress import say
+from kd2mobile.recipe import Distill, Precision, Recipe, Teacher, is_keras_file, weights_file
 
 LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
 """What the baseline's recipe says in the place of the teacher's part."""
+UNUSED_BY_LOSS = {"logits": ("temperature",), "labels": ("temperature", "hard_label_weight")}
+"""The fields of a recipe that a loss does not look at."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,15 @@ class Stages:
 def stages(recipe: Recipe, store: Store) -> Stages:
     """The steps of the recipe. Looks at the pictures (a file that has not changed is not read again).
 
-    Raises DataError for a folder that cannot be used, UnknownNameError for a name that no registry has.
+    Raises DataError for a folder that cannot be used, UnknownNameError for a name that no registry has, and for a
+    teacher or a student that cannot be: TeacherError, RecipeError, WeightsError.
     """
-    _check_names(recipe)
+    _check(recipe)
     root, content = _pictures(recipe, store)
     seen = msgspec.to_builtins(recipe)
-    data, distill = seen["data"], {k: v for k, v in seen["distill"].items() if k != "baseline"}
-    student_config = seen["student"] | {"weights": _identity(recipe.student.weights, "--student-weights")}
-    teacher_config = seen["teacher"] | {
-        "name": _identity(recipe.teacher.name, "--teacher"),
-        "weights": _identity(recipe.teacher.weights, "--teacher-weights"),
-        "resize": recipe.data.resize,
-        **_description(recipe.teacher.name),
-    }
+    data = seen["data"]
+    student_config = seen["student"] | {"weights": _weights("student.weights", recipe.student.weights)}
+    teacher_config = teacher_settings(recipe.teacher) | {"resize": recipe.data.resize}
     split_config = {"content": content, "val": data["val"], "test": data["test"], "seed": data["seed"]}
     split = Step("split", 1, split_config, {}, partial(_split, recipe, root, store))
     views_config = seen["views"] | {"resize": recipe.data.resize}
@@ -71,11 +70,51 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     pixels_config = {"input_px": recipe.student.input_px}
     pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
     learned = {"split": split, "pixels": pixels, "transfer": transfer}
-    student = Step("student", 1, {"student": student_config, "distill": distill}, learned, partial(_student, recipe))
-    unlabelled = {"split": split, "pixels": pixels}
-    baseline_config = {"student": student_config, "distill": distill | LABELS_ONLY}
-    baseline = Step("student", 1, baseline_config, unlabelled, partial(_student, _baseline(recipe)))
+    student_step_config = {"student": student_config, "distill": distill_settings(recipe.distill)}
+    student = Step("student", 1, student_step_config, learned, partial(_student, recipe))
+    unlabelled, on_labels = {"split": split, "pixels": pixels}, _baseline(recipe)
+    baseline_config = {"student": student_config, "distill": distill_settings(on_labels.distill)}
+    baseline = Step("student", 1, baseline_config, unlabelled, partial(_student, on_labels))
+    if recipe.distill.loss == "labels":
+        student = baseline
     return Stages(recipe, root, split, views, teacher, transfer, pixels, student, baseline)
+
+
+def check_student_weights(recipe: Recipe) -> None:
+    """Finds out, before the teacher's hours, whether the student's weights can be had and fit. Keras must be loaded.
+
+    ImageNet weights are downloaded here, once. Raises WeightsError.
+    """
+    from kd2mobile.students import build_student
+
+    student = recipe.student
+    if student.weights != "none":
+        build_student(student.name, student.input_px, 2, student.weights, recipe.distill.seed)
+
+
+def teacher_settings(teacher: Teacher) -> dict[str, Any]:
+    """What of the recipe's teacher can change its result; files stand as their content."""
+    settings = msgspec.to_builtins(teacher)
+    if is_keras_file(teacher.name):
+        unused = {"weights", "epochs", "learning_rate"}
+        settings |= {"name": _content(Path(teacher.name)), **_description(Path(teacher.name))}
+    else:
+        from kd2mobile.teachers.zoo import TEACHERS
+
+        unused = {"epochs", "learning_rate"}
+        if teacher.weights == "none":
+            unused = {"fine_tune_epochs", "fine_tune_learning_rate"}
+        settings["weights"] = _weights("teacher.weights", teacher.weights)
+        settings["input_px"] = teacher.input_px or TEACHERS[teacher.name].px
+    if not teacher.fine_tune_epochs:
+        unused.add("fine_tune_learning_rate")
+    return {name: value for name, value in settings.items() if name not in unused}
+
+
+def distill_settings(distill: Distill) -> dict[str, Any]:
+    """What of the recipe's distillation can change the student."""
+    unused = {"baseline", *UNUSED_BY_LOSS.get(distill.loss, ())}
+    return {name: value for name, value in msgspec.to_builtins(distill).items() if name not in unused}
 
 
 def _pictures(recipe: Recipe, store: Store) -> tuple[Path, str]:
@@ -84,41 +123,46 @@ def _pictures(recipe: Recipe, store: Store) -> tuple[Path, str]:
 
     source = recipe.data.source
     if source in SOURCES:
+        if Path(source).is_dir():
+            say(f"data {source}: the embedded pictures are used; the folder is `--data ./{source}`")
         step = Step("source", 1, {"name": source}, {}, lambda folder, _: SOURCES[source](folder / "pictures") or {})
         root = (store.find(step) or store.make(step)).folder / "pictures"
     else:
         root = Path(source)
-        if not root.is_dir() and not root.exists() and "/" not in source and "\\" not in source:
-            raise UnknownNameError("--data", source, list(SOURCES), see="kd2mobile list data` or give a folder: `ls")
+        if not root.exists():
+            hint = did_you_mean(source, SOURCES, cutoff=0.7)
+            next_step = f"{hint}Check the path, or see `kd2mobile list data`."
+            raise DataError(source, "must be a folder of photos", "no such folder", next_step)
     return root, scan(root, store.root / "hashes.json").content
 
 
-def _check_names(recipe: Recipe) -> None:
+def _check(recipe: Recipe) -> None:
+    """Everything about the names, sizes and files of a recipe that can be said before anything is built."""
     from kd2mobile.losses import LOSSES
-    from kd2mobile.students import STUDENTS
-    from kd2mobile.teachers.zoo import TEACHERS
+    from kd2mobile.students import check_student
+    from kd2mobile.teachers.zoo import check_teacher
 
     LOSSES[recipe.distill.loss]
-    STUDENTS[recipe.student.name]
-    if not recipe.teacher.name.endswith(".keras"):
-        TEACHERS[recipe.teacher.name]
+    check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
+    weights_file("student.weights", recipe.student.weights)
+    check_teacher(recipe.teacher)
+    weights_file("teacher.weights", recipe.teacher.weights)
 
 
-def _identity(name: str, flag: str) -> str:
-    """What a name or a file stands for in a fingerprint: itself, or the file's content."""
-    path = Path(name)
-    if path.is_file():
-        return f"sha256:{sha256_of(path)}"
-    if path.suffix or len(path.parts) > 1:
-        raise WeightsError(f"{flag} {name}", "must be a file that is there", "no such file", "Check the path.")
-    return name
+def _weights(field: str, weights: str) -> str:
+    """What `weights` stands for in a fingerprint: itself, or the file's content."""
+    file = weights_file(field, weights)
+    return _content(file) if file else weights
 
 
-def _description(name: str) -> dict[str, str]:
+def _content(file: Path) -> str:
+    return f"sha256:{sha256_of(file)}"
+
+
+def _description(teacher: Path) -> dict[str, str]:
     """The content of a teacher.json beside a .keras file, which says its classes and preprocessing."""
-    beside = Path(name).with_name("teacher.json")
-    found = name.endswith(".keras") and beside.is_file()
-    return {"described": _identity(str(beside), "--teacher")} if found else {}
+    beside = teacher.with_name("teacher.json")
+    return {"described": _content(beside)} if beside.is_file() else {}
 
 
 def _baseline(recipe: Recipe) -> Recipe:

@@ -106,7 +106,7 @@ def test_an_artifact_given_by_hand_takes_the_place_of_its_own(tmp_path):
     folder = Store(tmp_path / "there").make(step()).folder
     here = Store(tmp_path / "here")
     here.adopt(step(), folder)
-    assert here.make(step()).folder == folder
+    assert Store(tmp_path / "here").make(step()).folder == tmp_path / "here" / "student" / step().fingerprint
     (folder / "a.txt").write_text("rot")
     with pytest.raises(ArtifactError, match=r"must be whole, got damaged a.txt"):
         Store(tmp_path / "here").adopt(step(), folder)
@@ -134,11 +134,10 @@ def test_a_full_disk_is_said(tmp_path):
 def test_several_are_built_by_one_call_and_only_the_missing(tmp_path):
     calls = []
 
-    def together(steps, folders, inputs):
+    def together(steps, folders, inputs, commit):
         calls.append([s.config["temperature"] for s in steps])
         for s, folder in zip(steps, folders, strict=True):
-            s.build(folder, inputs)
-        return [{} for _ in steps]
+            commit(s, s.build(folder, inputs))
 
     store = Store(tmp_path)
     store.make(step(1.0))
@@ -173,6 +172,37 @@ def test_two_processes_make_it_once(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
 
 
+def test_one_that_fails_costs_the_others_nothing(tmp_path):
+    def together(steps, folders, inputs, commit):
+        commit(steps[0], steps[0].build(folders[0], inputs))
+        raise RuntimeError("the second one fails")
+
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError):
+        store.make_together([step(1.0), step(2.0)], together)
+    assert Store(tmp_path).find(step(1.0)) and not Store(tmp_path).find(step(2.0))
+
+
+def test_a_folder_without_its_record_is_gone_on_from(tmp_path, capsys):
+    folder = Store(tmp_path).make(step()).folder
+    (folder / RECORD).unlink()
+    assert Store(tmp_path).make(step()).folder == folder
+    assert "unfinished" in capsys.readouterr().err
+
+
+def test_another_stages_artifact_given_by_hand_is_refused(tmp_path):
+    folder = Store(tmp_path / "there").make(step()).folder
+    other = Step("transfer", 1, {}, {}, lambda folder, inputs: {})
+    with pytest.raises(ArtifactError, match="must be a transfer artifact, got a student artifact"):
+        Store(tmp_path / "here").adopt(other, folder)
+
+
+def test_a_store_that_is_a_file_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="must be writable, got (not a directory|file exists)"):
+        Store(tmp_path / "file").make(step())
+
+
 def test_differences_name_the_field():
     assert differences({"a": {"b": 1}}, {"a": {"b": 2}}) == ["a.b: 1 here, 2 there"]
     assert differences({"a": 1}, {}) == ["a: 1 here, None there"]
@@ -183,6 +213,9 @@ def test_an_unreadable_record_is_said(tmp_path):
     (folder / RECORD).write_text("{")
     with pytest.raises(ArtifactError, match=r"must be a readable record"):
         Store(tmp_path).find(step())
+    (folder / RECORD).write_text("[]")
+    with pytest.raises(ArtifactError, match=r"must be a readable record"):
+        Store(tmp_path).adopt(step(), folder)
 
 
 def test_large_artifacts_are_checked_with_a_bar(tmp_path, monkeypatch):

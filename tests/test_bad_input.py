@@ -1,7 +1,14 @@
 """What users do wrong, through the command line: one line that says what, where and what to do, and exit code 2."""
 
+import builtins
+import io
+import json
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -59,8 +66,21 @@ def test_a_class_with_too_few_pictures_to_split(photos, capsys):
     assert "2" in said and "must" in said
 
 
+def forbid_reading(monkeypatch, forbidden: Path) -> None:
+    """Whoever opens that file is refused, as without read permission; chmod would not keep root from reading it."""
+    really_open = io.open
+
+    def guarded(file, *args, **kwargs):
+        if not isinstance(file, int) and os.path.abspath(os.fsdecode(file)) == os.path.abspath(forbidden):
+            raise PermissionError(13, "Permission denied", file)
+        return really_open(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", guarded)
+    monkeypatch.setattr(io, "open", guarded)
+
+
 @pytest.mark.parametrize("kind", ["zero-byte", "truncated", "renamed text", "decompression bomb", "unreadable"])
-def test_a_bad_picture_is_set_aside_and_fatal_only_if_its_class_would_vanish(kind, photos, capsys):
+def test_a_bad_picture_is_set_aside_and_fatal_only_if_its_class_would_vanish(kind, photos, capsys, monkeypatch):
     bad = photos / "1" / "bad.png"
     whole = next((photos / "0").iterdir()).read_bytes()
     content = {
@@ -72,18 +92,19 @@ def test_a_bad_picture_is_set_aside_and_fatal_only_if_its_class_would_vanish(kin
     }[kind]
     bad.write_bytes(content)
     if kind == "unreadable":
-        bad.chmod(0)
-        if os.access(bad, os.R_OK):
-            pytest.skip("this user may read every file")
+        forbid_reading(monkeypatch, bad)
     assert main_status(["distill", "--data", "photos", *SMALL, "--run", "run"]) == 0
     capsys.readouterr()
     split = next((STORE / "split").glob("[!.]*")) / "split.json"
-    assert "1/bad.png" in split.read_text(), "it is listed"
+    (aside,) = json.loads(split.read_text("utf-8"))["set_aside"]
+    assert aside["path"] == "1/bad.png" and aside["reason"], "it is listed"
+    if kind == "unreadable":
+        assert aside["reason"] == "PermissionError: Permission denied"
     for picture in (photos / "1").iterdir():
         if picture != bad:
             picture.unlink()
     said = label(capsys)
-    assert "photos" in said and "'1'" in said or "/1" in said
+    assert "photos" in said and ("'1'" in said or "/1" in said)
 
 
 def bomb() -> bytes:
@@ -135,6 +156,78 @@ def test_a_teacher_with_other_classes_in_its_description(photos, capsys):
     (photos.parent / "t" / "teacher.json").write_text('{"preprocess": "none", "classes": ["1", "0"]}')
     said = label(capsys, "--teacher", "t/teacher.keras")
     assert "must be the class '0', as the sorted folders are, got '1'" in said
+
+
+@pytest.fixture
+def other_classes(photos) -> list[str]:
+    """The flags of a teacher that knows cats, dogs and birds, and of a small student that learns from it."""
+    (photos.parent / "t").mkdir()
+    keras_teacher(photos.parent / "t" / "teacher.keras", 3, 0.0)
+    (photos.parent / "t" / "teacher.json").write_text('{"preprocess": "none", "classes": ["birds", "cats", "dogs"]}')
+    student = ["--student", "small_cnn", "--student-weights", "none", "--input-px", "16", "--batch-size", "4"]
+    return ["--data", "photos", "--teacher", "t/teacher.keras", *student]
+
+
+def test_a_teacher_of_other_classes_gets_a_new_head(other_classes, capsys):
+    assert main_status(["distill", *other_classes, "--views", "1", "--epochs", "1", "--run", "run"]) == 0
+    assert "teacher.keras: its 3 outputs are not your 2 classes; it gets a new head" in capsys.readouterr().err
+    teacher = next((STORE / "teacher").glob("[!.]*")) / "teacher.json"
+    assert json.loads(teacher.read_text("utf-8"))["classes"] == ["0", "1"]
+
+
+def test_a_transfer_set_of_another_recipe_given_by_hand(other_classes, capsys):
+    assert main_status(["label", *other_classes[:4], "--views", "1"]) == 0
+    folder = next((STORE / "transfer").glob("[!.]*"))
+    said = refused(capsys, ["distill", *other_classes, "--views", "2", "--transfer-set", str(folder), "--run", "run"])
+    assert said.startswith(f"{folder}: must be the transfer of this recipe, got ")
+    assert "views.count: 2 here, 1 there" in said and "Make it again, or use its recipe." in said
+
+
+def test_a_loss_that_leaves_the_finite_numbers(other_classes, capsys):
+    arguments = ["--views", "1", "--epochs", "2", "--set", "distill.learning_rate=1e30", "--run", "run"]
+    said = refused(capsys, ["distill", *other_classes, *arguments])
+    assert re.match(
+        r"small_cnn with the teacher, epoch 1, batch \d+/4, learning rate \S+: must have a finite loss", said
+    )
+    assert "Use a lower distill.learning_rate" in said
+
+
+EPOCHS = 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(other_classes):
+    settings = ["--views", "1", "--epochs", str(EPOCHS), "--set", f"distill.patience={EPOCHS}", "--run", "run"]
+    command = [sys.executable, "-m", "kd2mobile", "distill", *other_classes, *settings]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits SIGINT where it is ignored
+    try:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with child:
+        try:
+            said = []
+            for line in child.stderr:
+                said.append(line)
+                if line.startswith(f"epoch 1/{EPOCHS} "):
+                    child.send_signal(signal.SIGINT)
+                    break
+            said.append(child.stderr.read())
+        except BaseException:
+            child.kill()
+            raise
+    assert child.returncode == 130, "".join(said)
+    assert "Traceback" not in "".join(said)
+    last = "".join(said).splitlines()[-1]
+    assert last == "interrupted: what is finished is kept. The same command goes on from there."
+
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "(going on from what a stopped run left)" in again.stderr
+    after = re.search(rf"small_cnn with the teacher: going on after epoch (\d+)/{EPOCHS}\n", again.stderr)
+    assert after and 1 <= int(after[1]) < EPOCHS
+    assert f"epoch {after[1]}/{EPOCHS} " not in again.stderr, "a finished epoch is not trained again"
+    assert f"epoch {EPOCHS}/{EPOCHS} " in again.stderr and again.stdout.startswith("Validation top-1: ")
 
 
 def test_weights_that_cannot_be_downloaded(photos, capsys, monkeypatch):

@@ -133,11 +133,44 @@ def test_predict_names_classes(run, place, capsys):
     assert sum(p for _, p in answer["classes"]) == pytest.approx(1, abs=0.02)
 
 
+def test_the_api_measures_and_predicts_as_the_command_line_does(run, place):
+    model = run / "export" / "small_cnn-int8.tflite"
+    (record,) = kd2mobile.benchmark(model=model, data=place / "photos").records
+    assert record.role == "external"
+    picture = str(next((place / "photos" / "7").iterdir()))
+    (answer,) = kd2mobile.predict(model, picture, top=2)
+    assert len(answer.classes) == 2
+
+
 def test_our_file_is_measured_on_a_folder_as_anyone_elses(run, capsys):
     model = str(run / "export" / "small_cnn-fp32.tflite")
     assert main_status(["benchmark", "--model", model, "--data", "photos", "--json", "-"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert (record["role"], record["n"], record["precision"]) == ("external", 150, "fp32")
+
+
+def test_one_precision_does_not_become_the_only_one(run, recipe):
+    assert main_status(["distill", "--recipe", str(recipe), "--epochs", "1", "--run", "runs/one"]) == 0
+    assert main_status(["export", "--run", "runs/one", "--precision", "fp32"]) == 0
+    assert main_status(["export", "--run", "runs/one", "--set", "export.precisions=['int8']"]) == 0
+    assert main_status(["distill", "--recipe", str(recipe), "--epochs", "1", "--run", "runs/one"]) == 0
+    measured = kd2mobile.benchmark("runs/one").records
+    assert {r.precision for r in measured if r.role == "student"} == {"fp32", "int8"}
+
+
+def test_a_refused_command_leaves_no_run(run, recipe, place):
+    before = sorted((place / "runs").iterdir())
+    assert main_status(["distill", "--recipe", str(recipe), "--student", "smal_cnn"]) == 2
+    assert main_status(["distill", "--recipe", str(recipe), "--student", "squeezenet", "--input-px", "16"]) == 2
+    assert sorted((place / "runs").iterdir()) == before
+
+
+def test_a_report_without_the_teacher_in_the_store(run, capsys):
+    teacher = next((pipeline.STORE / "teacher").glob("[!.]*"))
+    teacher.rename(teacher.with_name(".aside"))
+    assert main_status(["report", "--run", str(run)]) == 0
+    teacher.with_name(".aside").rename(teacher)
+    assert "The teacher artifact is not in the store any more." in (run / "report.html").read_text()
 
 
 def test_a_corrupt_shard_is_made_again_and_said(run, recipe, capsys):
@@ -168,7 +201,10 @@ def test_a_transfer_set_copied_from_elsewhere_needs_no_teacher(run, recipe, plac
     shutil.copytree(pipeline.STORE / "transfer", place / "copied")
     folder = next((place / "copied").glob("[!.]*"))
     done = kd2mobile.distill(recipe, epochs=1, run="runs/laptop", store="laptop", transfer_set=folder)
-    assert done.student.is_file() and not (place / "laptop" / "teacher").exists()
+    assert done.student.is_file()
+    assert main_status(["report", "--run", "runs/laptop"]) == 0, "later verbs find the set, and the run its store"
+    assert not (place / "laptop" / "teacher").exists()
+    assert json.loads((place / "runs" / "laptop" / "benchmark.json").read_text())[0]["size_bytes"] is None
 
 
 def test_a_failing_stage_leaves_the_others_and_the_next_start_goes_on(recipe, place, monkeypatch, capsys):

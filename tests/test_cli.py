@@ -70,10 +70,25 @@ def test_the_flags_that_the_issue_names_are_there():
         (["distill", "--student", "mobilnet025"], "Did you mean 'mobilenet025'? See `kd2mobile list students`."),
         (["distill", "--teacher", "xcepton"], "Did you mean 'xception'? See `kd2mobile list teachers`."),
         (["distill", "--loss", "kdd"], "losses: must be one of kd, kd-split, logits, labels, got 'kdd'."),
-        (["distill", "--data", "no/where"], "no/where: must be"),
-        (["distill", "--teacher-weights", "gone.h5"], "gone.h5: must be a file that is there"),
+        (["distill", "--data", "no/where"], "no/where: must be a folder of photos, got no such folder. Check the path"),
+        (["distill", "--data", "my photos"], "my photos: must be a folder of photos, got no such folder. Check the p"),
+        (
+            ["distill", "--data", "digit"],
+            "digit: must be a folder of photos, got no such folder. Did you mean 'digits'?",
+        ),
+        (["distill", "--teacher-weights", "gone.h5"], "gone.h5: must be a weights file, `imagenet` or `none`"),
+        (["distill", "--teacher", "gone.keras"], "gone.keras: must be a .keras file, got no such file."),
+        (["distill", "--teacher", "mine.h5"], "got a .h5 file. Save the model with Keras 3 as `model.save('teacher.k"),
+        (["distill", "--teacher", "Xcepton"], "got 'Xcepton'. Did you mean 'xception'? See"),
         (["export", "--precision", "int9"], "must be one of fp32, fp16, int8_dynamic, int8"),
         (["benchmark", "--model", "x.tflite"], "--model and --data must be given together."),
+        (["benchmark", "--labels", "x.txt"], "--labels must be given with --model."),
+        (["benchmark", "--model", "x.tflite", "--data", "y", "--run", "z"], "--run must be given without --model."),
+        (["benchmark", "--model", "x.tflite", "--data", "y", "--mean", "1,2"], "neither one number nor three"),
+        (
+            ["benchmark", "--model", "x", "--data", "y", "--json", "no/x.json"],
+            "--json: must be a file in a folder that",
+        ),
         (["export", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
         (["predict", "gone.tflite", "a.jpg"], "gone.tflite: must be"),
     ],
@@ -85,6 +100,25 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(arguments, said, capsys
     assert out == ""
     last = err.splitlines()[-1]
     assert said in last and "Traceback" not in err
+
+
+def test_without_arguments_it_shows_its_help(capsys):
+    assert main_status([]) == 0
+    assert "\nCommands:\n" in capsys.readouterr().out
+
+
+def test_on_a_terminal_the_table_is_drawn(capsys, monkeypatch):
+    from kd2mobile.measure.record import BenchmarkRecord
+    from kd2mobile.measurement import Benchmarked
+
+    record = BenchmarkRecord(
+        role="student", model="mobilenet025", precision="int8", n=2, top1=1.0, top5=1.0, logloss=0.1, ece=0.1
+    )
+    monkeypatch.setattr(pipeline, "benchmark", lambda *args, **how: Benchmarked(None, [record], []))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main_status(["benchmark"]) == 0
+    out = capsys.readouterr().out
+    assert "mobilenet025" in out and "object at 0x" not in out
 
 
 def test_a_bug_keeps_its_traceback_and_exits_with_1():

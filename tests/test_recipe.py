@@ -1,8 +1,8 @@
 import pytest
 
 from kd2mobile import recipe
-from kd2mobile.errors import RecipeError, UnknownNameError
-from kd2mobile.recipe import FLAGS, assignment, compose, fields, read_tables, write_recipe
+from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
+from kd2mobile.recipe import FLAGS, assignment, compose, fields, read_tables, weights_file, write_recipe
 
 
 def test_without_data_it_is_the_demo():
@@ -42,7 +42,14 @@ def test_a_written_recipe_is_read_back_the_same(tmp_path):
         ),
         ({"distill.temperatur": 1}, "Did you mean 'temperature'?"),
         ({"distil.temperature": 1}, "Did you mean 'distill'?"),
-        ({"temperature": 1}, "must be one of data.source"),
+        ({"temperature": 1}, "known names, got 'temperature'. Did you mean 'distill.temperature'?"),
+        ({"distill.Temperature": 1}, "Did you mean 'temperature'?"),
+        (
+            {"distill.temperature": float("inf")},
+            "flags, distill.temperature: must be a finite number, got inf. Softens",
+        ),
+        ({"distill.learning_rate": float("nan")}, "flags, distill.learning_rate: must be a finite number, got nan."),
+        ({"data.val": float("nan")}, "flags, data.val: must be a finite number, got nan."),
         ({"export.precisions": ["int9"]}, "must be one of fp32, fp16, int8_dynamic, int8, got ['int9']"),
         ({"data.resize": "squash"}, "must be one of crop, stretch, pad, got 'squash'"),
         ({"teacher.input_px": "big"}, "flags, teacher.input_px: must be int | null, got 'big'"),
@@ -69,6 +76,41 @@ def test_a_wrong_file_is_named(tmp_path):
     file.write_text("[distill]\nepochs = 'x'\n")
     with pytest.raises(RecipeError, match=r"r.toml, distill.epochs: must be int, got 'x'"):
         compose(file)
+
+
+def test_a_file_that_notepad_saved_is_read(tmp_path):
+    file = tmp_path / "r.toml"
+    file.write_text("[distill]\nepochs = 3\n", "utf-8-sig")
+    assert compose(file).distill.epochs == 3
+
+
+def test_a_teacher_from_a_file_has_nothing_of_the_demos(tmp_path):
+    file = tmp_path / "r.toml"
+    file.write_text("[teacher]\nname = 'my.keras'\nseed = 5\n")
+    for composed in (
+        compose(file),
+        compose(file, {"data.source": "digits"}),
+        compose(settings={"teacher.name": "x.keras"}),
+    ):
+        assert (composed.teacher.input_px, composed.teacher.weights) == (None, "imagenet")
+        assert (composed.student.weights, composed.views.flip) == ("none", False), "the rest is the demo's"
+    assert compose(file).teacher.seed == 5
+    assert compose(file, {"teacher.name": "mobilenet"}).teacher.input_px == 71
+    write_recipe(compose(file), tmp_path / "written.toml")
+    assert compose(tmp_path / "written.toml") == compose(file)
+
+
+def test_a_weights_field_is_a_word_or_a_file(tmp_path):
+    (tmp_path / "body.h5").touch()
+    assert weights_file("teacher.weights", "imagenet") is weights_file("student.weights", "none") is None
+    assert weights_file("student.weights", str(tmp_path / "body.h5")) == tmp_path / "body.h5"
+    for weights, got in ((str(tmp_path), "a folder"), ("imagnet", "no such file")):
+        with pytest.raises(WeightsError) as caught:
+            weights_file("student.weights", weights)
+        assert str(caught.value) == (
+            f"student.weights, {weights}: must be a weights file, `imagenet` or `none`, got {got}. "
+            "Check the path, or use `--student-weights none` to train from nothing."
+        )
 
 
 def test_assignments():

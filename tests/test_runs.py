@@ -22,15 +22,36 @@ def test_a_run_keeps_its_recipe_and_the_newest_is_found(tmp_path):
     assert open_run(None, tmp_path / "store").recipe == compose()
 
 
-def test_later_stages_may_be_set_in_a_run_that_exists(tmp_path):
+def test_later_tables_may_be_set_for_one_call_and_no_other(tmp_path):
     run = start_run(compose(), tmp_path / "here", tmp_path / "store")
-    open_run(run.folder, tmp_path / "store", {"export.precisions": ["int8"]})
-    assert open_run(run.folder, tmp_path / "store").recipe.export.precisions == ("int8",)
+    assert open_run(run.folder, settings={"export.precisions": ["int8"]}).recipe.export.precisions == ("int8",)
+    assert open_run(run.folder).recipe == compose(), "the run's recipe stays as it was"
+    with pytest.raises(RecipeError, match=r"here: must be a field of export or benchmark in a run that exists"):
+        open_run(run.folder, settings={"distill.temperature": 2})
+
+
+def test_a_run_remembers_its_store_and_its_files(tmp_path):
+    run = start_run(compose(), tmp_path / "here", tmp_path / "elsewhere" / "store")
+    assert open_run(run.folder).store.root == tmp_path / "elsewhere" / "store"
+    run.exported("int8")
+    run.exported("fp32")
+    assert run.record["exported"] == ["fp32", "int8"]
+
+
+def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):
+    good = start_run(compose(), None, tmp_path / "store")
+    bad = start_run(compose(), None, tmp_path / "store")
+    (bad.folder / "run.json").write_text("{")
+    assert newest_run() == good.folder
+    assert "passed over" in capsys.readouterr().err
+    with pytest.raises(ArtifactError, match="run.json: must be the record of a run"):
+        open_run(bad.folder)
 
 
 def test_a_folder_is_used_again_for_the_same_recipe_alone(tmp_path):
     start_run(compose(), tmp_path / "here", tmp_path / "store")
     assert start_run(compose(), tmp_path / "here", tmp_path / "store").folder == tmp_path / "here"
+    start_run(compose(settings={"export.precisions": ["int8"]}), tmp_path / "here", tmp_path / "store")
     with pytest.raises(RecipeError, match=r"here: must hold a run of this recipe, got distill.seed: 1 here, 0 there"):
         start_run(compose(settings={"distill.seed": 1}), tmp_path / "here", tmp_path / "store")
 

@@ -89,7 +89,7 @@ def logloss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     3.4657
     """
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(own, LEAST_PROBABILITY, 1.0)).mean())
+    return float(0.0 - np.log(np.clip(own, LEAST_PROBABILITY, 1.0)).mean())
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
@@ -106,11 +106,6 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gaps = np.bincount(places, weights=hits(probabilities, labels, 1) - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def agreement(a: np.ndarray, b: np.ndarray) -> float:
-    """The share of rows with the same likeliest class. a, b: float [n, classes]."""
-    return _share(top1(a) == top1(b))
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:

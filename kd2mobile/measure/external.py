@@ -17,6 +17,9 @@ from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
 
+SPLITS = {"train", "test", "val", "valid", "validation"}
+"""Folders of these names alone are no classes, unless labels say so."""
+
 
 class Matching(NamedTuple):
     """outputs: for each folder the index of its output; by_name: whether names decided; note: what to tell."""
@@ -51,8 +54,8 @@ def measure_on_folder(
     model, data = Path(model), Path(data)
     classifier = Classifier(model, threads, mean=mean, std=std)
     folders = class_folders(data)
-    names, notes = output_names(model, classifier.metadata.classes, classifier.classes, labels)
-    matching = match_folders(list(folders), classifier.classes, names, str(data))
+    names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
+    matching = match_folders(list(folders), classifier.classes, names, str(data), own=classifier.metadata.own)
     pictures = [
         (path, output) for paths, output in zip(folders.values(), matching.outputs, strict=True) for path in paths
     ]
@@ -104,19 +107,27 @@ def _refuse(fault: OSError) -> None:
     raise DataError(fault.filename, "must be a folder that can be listed", fault.strerror, "Check its permissions.")
 
 
-def match_folders(folders: list[str], outputs: int, labels: list[str] | None, where: str) -> Matching:
+def match_folders(
+    folders: list[str], outputs: int, labels: list[str] | None, where: str, *, own: bool = False
+) -> Matching:
     """Which output each class folder stands for. folders: sorted; labels: the outputs' names, None if unknown.
 
     By name if every folder has one label of its own: the same text, or the same but for case, `_` and `-` for
     spaces, and the way accents are encoded. Else by sorted order if there are as many outputs as folders or one
-    more, a background class at 0, and no name that does match says otherwise. Anything else is a DataError.
+    more, a background class at 0, and no name that does match says otherwise. Anything else is a DataError, and so
+    are folders that are all named as splits. own: of a file of kd2mobile's, which knows its classes: by name alone.
     """
     named = _by_name(folders, labels or [])
     if len(named) == len(folders):
         return Matching([named[name] for name in folders], True, f"{len(folders)} folders matched to outputs by name")
+    unmatched = [name for name in folders if name not in named]
+    if {name.lower() for name in folders} <= SPLITS:
+        raise DataError(where, "must be a folder of class folders", _few(folders), _help(folders))
+    if own:
+        must = "must have class folders named as the outputs of a file of kd2mobile's"
+        raise DataError(where, must, f"no output named {_few(unmatched)}", _help(folders))
     background = outputs - len(folders)
     in_order = {name: place + background for place, name in enumerate(folders)}
-    unmatched = [name for name in folders if name not in named]
     if background not in (0, 1):
         reason = "no label in the file or in --labels" if not labels else f"no label for {_few(unmatched)}"
         got = f"{len(folders)} folders for {outputs} outputs, and {reason}"
@@ -158,7 +169,7 @@ def _about_set_aside(set_aside: list[tuple[Path, str]]) -> list[str]:
 
 
 def _help(folders: list[str]) -> str:
-    if {name.lower() for name in folders} & {"train", "test", "val", "valid", "validation"}:
+    if {name.lower() for name in folders} & SPLITS:
         return "These look like splits: give the one to measure, such as its test folder."
     return "Give the outputs' names with --labels, one a line."
 

@@ -87,25 +87,6 @@ def measure_files(
     ]
 
 
-def measure_file(
-    path: Path,
-    pictures: Sequence[Path],
-    labels: np.ndarray,
-    *,
-    role: Role = "student",
-    resize: Resize | None = None,
-    threads: int = 1,
-    latency_runs: int = 100,
-    teacher_top1: np.ndarray | None = None,
-) -> Measured:
-    """One file; see `measure_files`."""
-    file = FileToMeasure(path=Path(path), role=role, resize=resize)
-    (measured,) = measure_files(
-        [file], pictures, labels, threads=threads, latency_runs=latency_runs, teacher_top1=teacher_top1
-    )
-    return measured
-
-
 def _check(count: int, labels: np.ndarray, teacher_top1: np.ndarray | None) -> None:
     if not count:
         raise DataError("benchmark", "must have pictures to judge", "none", "Give a folder with test pictures.")

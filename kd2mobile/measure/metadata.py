@@ -92,18 +92,18 @@ def read_labels(path: Path) -> list[str]:
 
 
 def output_names(
-    model: Path, said: list[str] | None, outputs: int, file: Path | None
+    model: Path, said: FileMetadata, outputs: int, file: Path | None
 ) -> tuple[list[str] | None, list[str]]:
     """The outputs' names, by the user's file before what the model says, and notes; None if there are none to use.
 
-    One name too few leaves output 0 to a background class. Raises ModelFileError if the user's file has any other
-    number of names; the model's own are left out then, and a note says so.
+    One name too few leaves output 0 to a background class, which no file of kd2mobile's has. Raises ModelFileError
+    if the user's file has any other number of names; the model's own are left out then, and a note says so.
     """
-    names = read_labels(file) if file else said
+    names = read_labels(file) if file else said.classes
     if names is None or len(names) == outputs:
         return names, []
     got = f"{len(names)} labels for {outputs} outputs"
-    if len(names) == outputs - 1:
+    if len(names) == outputs - 1 and not said.own:
         return ["background", *names], [f"{file or model}: {got}, so output 0 is taken for the background"]
     if file:
         next_step = "Give the labels that this model was made with."

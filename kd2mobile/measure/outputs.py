@@ -37,10 +37,12 @@ def read_answers(outputs: np.ndarray, last_op: str | None, step: float = 0.0) ->
     drift = TOLERANCE + outputs.shape[1] * step / 2
     if within and np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max() <= drift:
         return Answers(outputs, "probabilities", None)
-    return Answers(softmax(outputs), "logits", "the outputs are no probabilities: taken for logits, softmax added")
+    values = softmax(outputs).astype(np.float32)
+    return Answers(values, "logits", "the outputs are no probabilities: taken for logits, softmax added")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of float [..., classes] logits, float32, computed in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    """Probabilities of float [..., classes] logits, of any width: float64, computed in float64."""
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)

@@ -39,7 +39,7 @@ def predict(
     Raises ModelFileError, or PictureError for the first picture that cannot be decoded.
     """
     classifier = Classifier(model, threads, mean=mean, std=std)
-    known, notes = output_names(classifier.path, classifier.metadata.classes, classifier.classes, labels)
+    known, notes = output_names(classifier.path, classifier.metadata, classifier.classes, labels)
     names = known or [str(index) for index in range(classifier.classes)]
     way = resize or classifier.metadata.resize or EXTERNAL_RESIZE
     outputs = [classifier.outputs(load(image, classifier.input_px, way)) for image in images]

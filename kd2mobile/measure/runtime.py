@@ -13,7 +13,6 @@ import numpy as np
 
 from kd2mobile.errors import ModelFileError, RecipeError, one_line
 from kd2mobile.measure.metadata import FileMetadata, read_metadata
-from kd2mobile.measure.outputs import read_answers
 
 RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 """Packages with an Interpreter, first choice first, and the distributions they come in."""
@@ -113,10 +112,6 @@ class Classifier:
             broken = "Its weights are missing or broken: export it again."
             raise ModelFileError(self.path, "must answer with finite numbers", got, broken)
         return answer
-
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """The classes' probabilities for uint8 [px, px, 3]: float32 [classes]; see `outputs.read_answers`."""
-        return read_answers(self.outputs(pixels)[np.newaxis], self.last_op, self.step).values[0]
 
     @property
     def step(self) -> float:

@@ -1,13 +1,14 @@
 """From a run's folder to what its page shows."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from kd2mobile.artifact import RECORD
+from kd2mobile.artifact import RECORD, read_artifact
 from kd2mobile.data.split import SPLIT_NAMES, Split, read_split
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
 from kd2mobile.report.view import Paired, Picture, ReportData, Stage
@@ -24,8 +25,9 @@ def collect(run: Run, root: Path, records: "list[BenchmarkRecord]", comparisons:
     root: the folder of the pictures. records, comparisons: what `benchmark` measured. The test pictures and their
     probabilities come from the run's predictions.npz, everything else from the records of its artifacts.
     """
-    made = {role: _record(run.folder / folder) for role, folder in run.record["artifacts"].items()}
     folders = {role: run.folder / folder for role, folder in run.record["artifacts"].items()}
+    gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
+    made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
     split = read_split(folders["split"])
     recommended = best_student(tables(records))["precision"]
     with np.load(run.folder / "predictions.npz") as predictions:
@@ -48,7 +50,7 @@ def collect(run: Run, root: Path, records: "list[BenchmarkRecord]", comparisons:
         exports=[record["results"] | {"role": role.partition("-")[0]} for role, record in exports.items()],
         versions=_versions(run.record["made_with"]),
         commands=_commands(run.folder.as_posix()),
-        notes=_notes(split),
+        notes=[*_notes(split), *(f"The {role} artifact is not in the store any more." for role in gone)],
     )
 
 
@@ -71,10 +73,6 @@ def _named(probabilities: np.ndarray, classes: list[str]) -> list[tuple[str, flo
     return [(name, float(probability)) for name, probability in zip(classes, probabilities, strict=True)]
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / RECORD).read_text("utf-8"))
-
-
 def _history(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
@@ -91,8 +89,9 @@ def _versions(made_with: dict[str, Any]) -> dict[str, str]:
 
 
 def _commands(folder: str) -> list[str]:
-    later = [f"kd2mobile {verb} --run {folder}" for verb in ("export --tflite", "benchmark", "report")]
-    return [f"kd2mobile distill --recipe {folder}/recipe.toml --run {folder}", *later]
+    run = shlex.quote(folder)
+    later = [f"kd2mobile {verb} --run {run}" for verb in ("export --tflite", "benchmark", "report")]
+    return [f"kd2mobile distill --recipe {shlex.quote(folder + '/recipe.toml')} --run {run}", *later]
 
 
 def _notes(split: Split) -> list[str]:

@@ -45,9 +45,9 @@ def _rich(heads: list[str], lines: list[list[str]], best: list[bool], after: lis
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, head in enumerate(heads):
-        table.add_column(
-            Text(head.replace(", ", "\n")), justify="left" if place < 3 else "right", no_wrap=True, overflow="ellipsis"
-        )
+        words_side = {"justify": "left", "overflow": "fold"}  # narrow terminals fold words, so that numbers stay whole
+        number_side = {"justify": "right", "no_wrap": True, "overflow": "ellipsis"}
+        table.add_column(Text(head.replace(", ", "\n")), **(words_side if place < 3 else number_side))
     for line, chosen in zip(lines, best, strict=True):
         line = [line[0], f"{line[1]} *" if chosen else line[1], *line[2:]]
         table.add_row(*(Text(text) for text in line), style="bold green" if chosen else None)

@@ -1,5 +1,5 @@
 """The small models. Every one eats RGB in [-1, 1] and answers with logits; none needs a framework to be listed."""
 
-from kd2mobile.students.registry import STUDENTS, Student, build_student
+from kd2mobile.students.registry import STUDENTS, Student, build_student, check_student
 
-__all__ = ["STUDENTS", "Student", "build_student"]
+__all__ = ["STUDENTS", "Student", "build_student", "check_student"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kd2mobile.errors import RecipeError
+from kd2mobile.errors import RecipeError, WeightsError
 from kd2mobile.registry import Registry
 from kd2mobile.students import mobilenet, small_cnn, squeezenet
 from kd2mobile.students.weights import BodyWeights, read_body
@@ -21,14 +21,16 @@ class Student:
         over by name between the two. Input "pixels" float32 [batch, input_px, input_px, 3], RGB in [-1, 1]; output
         logits float32 [batch, classes]; nothing of the preprocessing is in the graph, which is flat: no nested models.
     body_end: name of the body's last layer; what comes after it is the head.
-    download: the body's ImageNet weights, given the model, or WeightsError naming the file to give instead.
+    download: the body's ImageNet weights, given the model, or WeightsError naming the file to give instead; None where
+        Keras has none. without_download: what to do then, in whole sentences.
     fold: rewrites published weights, in place, for pixels in [-1, 1]; None where they were trained on such pixels.
     """
 
     smallest_px: int
     build: Callable[..., Any]
     body_end: str
-    download: Callable[[Any], BodyWeights]
+    download: Callable[[Any], BodyWeights] | None = None
+    without_download: str = ""
     fold: Callable[[BodyWeights], None] | None = None
 
     def load_body(self, model: Any, weights: str) -> None:
@@ -47,13 +49,20 @@ class Student:
         body = body_layers(model, self.body_end)
         wanted = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in body if layer.weights}
         if weights == "imagenet":
-            stored, own = self.download(model), False
+            stored, own = self.check_download(model.name)(model), False
         else:
             stored, own = read_body(weights, wanted, model.name)
         if self.fold and not own:
             self.fold(stored)
         for name, arrays in stored.items():
             model.get_layer(name).set_weights(arrays)
+
+    def check_download(self, name: str) -> Callable[[Any], BodyWeights]:
+        """`download`, or WeightsError where there is none. name: the student's, for the message."""
+        if self.download is None:
+            must = "must be `none` or a file, as Keras has none to download"
+            raise WeightsError(f"{name}, ImageNet weights", must, "imagenet", self.without_download)
+        return self.download
 
 
 STUDENTS: Registry[Student] = Registry("students")
@@ -67,18 +76,42 @@ for _alpha in mobilenet.ALPHAS:
             download=partial(mobilenet.download, alpha=_alpha),
         )
     )
-STUDENTS.register("squeezenet", "SqueezeNet v1.1 (ImageNet weights from a file, see the README)")(
+STUDENTS.register("squeezenet", "SqueezeNet v1.1; ImageNet weights only from a file (DeepCognition/keras-squeezenet)")(
     Student(
         smallest_px=31,
         build=squeezenet.build,
         body_end="fire9_concat",
-        download=squeezenet.download,
+        without_download=squeezenet.WITHOUT_DOWNLOAD,
         fold=squeezenet.fold_caffe_preprocessing,
     )
 )
 STUDENTS.register("small_cnn", "three blocks of convolution, for tiny pictures; no ImageNet weights")(
-    Student(smallest_px=8, build=small_cnn.build, body_end="block3_pool", download=small_cnn.download)
+    Student(
+        smallest_px=8,
+        build=small_cnn.build,
+        body_end="block3_pool",
+        without_download=small_cnn.WITHOUT_DOWNLOAD,
+    )
 )
+
+
+def check_student(name: str, input_px: int, weights: str) -> Student:
+    """The entry of that name, if it can be asked for: what can be said of it without building anything.
+
+    Raises UnknownNameError, RecipeError if the input is too small for the body, WeightsError if ImageNet weights are
+    wanted of a student that has none to download.
+    """
+    student = STUDENTS[name]
+    if input_px < student.smallest_px:
+        raise RecipeError(
+            "student.input_px",
+            f"must be at least {student.smallest_px} for {name}",
+            input_px,
+            f"Use `--input-px {student.smallest_px}` or more, or another student.",
+        )
+    if weights == "imagenet":
+        student.check_download(name)
+    return student
 
 
 def build_student(name: str, input_px: int, classes: int, weights: str, seed: int) -> Any:
@@ -89,14 +122,7 @@ def build_student(name: str, input_px: int, classes: int, weights: str, seed: in
 
     Raises UnknownNameError, RecipeError if the input is too small for the body, WeightsError.
     """
-    student = STUDENTS[name]
-    if input_px < student.smallest_px:
-        raise RecipeError(
-            "student.input_px",
-            f"must be at least {student.smallest_px} for {name}",
-            input_px,
-            f"Use `--input-px {student.smallest_px}` or more, or another student.",
-        )
+    student = check_student(name, input_px, weights)
     import keras
 
     keras.utils.set_random_seed(seed)

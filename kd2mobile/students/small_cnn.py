@@ -1,10 +1,9 @@
 """A small convolutional network for tiny pictures: digits, icons, toys."""
 
-from typing import Any, NoReturn
-
-from kd2mobile.errors import WeightsError
+from typing import Any
 
 FILTERS = (32, 64, 128)
+WITHOUT_DOWNLOAD = "Train it from nothing with `--student-weights none`: nobody trained it on ImageNet."
 
 
 def build(keras: Any, input_px: int, classes: int, dropout: float = 0.2) -> Any:
@@ -24,13 +23,3 @@ def build(keras: Any, input_px: int, classes: int, dropout: float = 0.2) -> Any:
     x = layers.Dropout(dropout, name="dropout")(x)
     logits = layers.Dense(classes, name="logits")(x)
     return keras.Model(pixels, logits, name="small_cnn")
-
-
-def download(model: Any) -> NoReturn:
-    """Raises WeightsError: nobody trained it on ImageNet."""
-    raise WeightsError(
-        f"{model.name}, ImageNet weights",
-        "must be `none` or a file, as there are none for this student",
-        "imagenet",
-        "Train it from nothing with `--student-weights none`.",
-    )

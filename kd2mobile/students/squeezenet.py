@@ -1,14 +1,17 @@
 """SqueezeNet v1.1 (Iandola et al. 2016, arXiv:1602.07360, and the authors' v1.1 of the same year)."""
 
-from typing import Any, NoReturn
+from typing import Any
 
-from kd2mobile.errors import WeightsError
 from kd2mobile.students.weights import BodyWeights
 
 CAFFE_MEANS_BGR = (103.939, 116.779, 123.68)
 FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}
 """Filters of each fire module: those of the squeeze layer, and of each of the two expand layers."""
 PUBLISHED_FILE = "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
+WITHOUT_DOWNLOAD = (
+    f"Give `--student-weights FILE` with {PUBLISHED_FILE} of DeepCognition/keras-squeezenet, or train from nothing "
+    "with `--student-weights none`."
+)
 
 
 def build(keras: Any, input_px: int, classes: int, dropout: float = 0.5) -> Any:
@@ -44,17 +47,6 @@ def build(keras: Any, input_px: int, classes: int, dropout: float = 0.5) -> Any:
     x = layers.Conv2D(classes, 1, name="conv10", kernel_initializer=narrow)(x)
     logits = layers.GlobalAveragePooling2D(name="logits")(x)
     return keras.Model(pixels, logits, name="squeezenet")
-
-
-def download(model: Any) -> NoReturn:
-    """Raises WeightsError: Keras has no SqueezeNet to download; it names the file that fits."""
-    raise WeightsError(
-        f"{model.name}, ImageNet weights",
-        "must come from a file, as Keras has none to download",
-        "imagenet",
-        f"Give `--student-weights FILE` with {PUBLISHED_FILE} of DeepCognition/keras-squeezenet, or train from nothing "
-        "with `--student-weights none`.",
-    )
 
 
 def fold_caffe_preprocessing(body: BodyWeights) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile.errors import TeacherError, WeightsError
-from kd2mobile.teachers.zoo import Architecture
+from kd2mobile.errors import WeightsError
+from kd2mobile.teachers.zoo import Architecture, check_px
 
 IMAGENET_CLASSES = 1000
 _EFFICIENTNET_VARIANCE = np.array([0.229, 0.224, 0.225], np.float32)
@@ -24,11 +24,7 @@ def build_body(architecture: Architecture, px: int, weights: str) -> keras.Model
     classes or without. Raises TeacherError if px is too small; WeightsError if the download fails, naming the file to
     give instead, or if the file is missing, damaged or of another network.
     """
-    if px < architecture.smallest_px:
-        where, smallest = "teacher.input_px", architecture.smallest_px
-        raise TeacherError(
-            where, f"must be at least {smallest} for {architecture.keras_name}", px, f"Use {architecture.px}, its own."
-        )
+    check_px(architecture, px)
     if weights == "imagenet":
         body = _download(architecture, px)
     elif weights == "none":

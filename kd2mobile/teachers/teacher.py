@@ -11,13 +11,13 @@ import numpy as np
 
 from kd2mobile.data.split import Sample
 from kd2mobile.errors import TeacherError
+from kd2mobile.measure.accuracy import logloss
+from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import bar
 from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
 from kd2mobile.teachers.reading import Pictures, ahead, in_batches
 
 MODEL, DESCRIPTION = "teacher.keras", "teacher.json"
-SMALLEST_PROBABILITY = 1 / 512
-"""Where logloss is clipped, here as everywhere: a step of 1/256 in an int8 probability must not decide it."""
 
 
 @dataclass
@@ -93,19 +93,15 @@ def read_description(path: Path) -> dict[str, Any]:
 def judgement(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """How good logits are. logits: float [n, classes]; labels: int [n].
 
-    Returns n, top1 in 0..1 and logloss in nats (probabilities clipped at 1/512 from below).
+    Returns n, top1 in 0..1 and logloss in nats, the clipped one of `measure.accuracy`.
 
     >>> judgement(np.array([[2.0, 2.0], [9.0, 0.0]]), np.array([0, 0]))
     {'n': 2, 'top1': 1.0, 'logloss': 0.3466}
     """
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)
-    log_probability = wide[np.arange(len(labels)), labels] - np.log(np.exp(wide).sum(axis=1))
-    logloss = -np.maximum(log_probability, np.log(SMALLEST_PROBABILITY)).mean()
     return {
         "n": len(labels),
         "top1": round(float((logits.argmax(axis=1) == labels).mean()), 6),
-        "logloss": round(float(logloss), 4) + 0.0,
+        "logloss": round(logloss(softmax(logits), labels), 4),
     }
 
 

@@ -9,16 +9,16 @@ from kd2mobile import recipe
 from kd2mobile.artifact import write_json
 from kd2mobile.checkpoint import remove_checkpoints
 from kd2mobile.data.split import Split
-from kd2mobile.errors import TeacherError
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
+from kd2mobile.recipe import is_keras_file
 from kd2mobile.teachers.body import build_body
 from kd2mobile.teachers.file import check_order, classes_fit, features_of, read_teacher_file
 from kd2mobile.teachers.fit import batch_norms, fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, read_description
-from kd2mobile.teachers.zoo import TEACHERS
+from kd2mobile.teachers.zoo import TEACHERS, check_teacher
 
 
 def make_teacher(folder: Path, asked: recipe.Teacher, root: Path, split: Split, resize: Resize) -> dict[str, Any]:
@@ -36,9 +36,10 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Path, split: Split, 
     folder = Path(folder)
     if (folder / DESCRIPTION).is_file() and (folder / MODEL).is_file():
         return read_description(folder / DESCRIPTION)
+    check_teacher(asked)
     pictures = Pictures(Path(root), split, resize)
     keras.utils.set_random_seed(asked.seed)
-    learn = _from_file if asked.name.endswith(".keras") else _from_zoo
+    learn = _from_file if is_keras_file(asked.name) else _from_zoo
     teacher, how = learn(folder, asked, pictures)
     logits, val = teacher.judge(pictures, "teacher on validation")
     if how["way"] == "file":
@@ -76,9 +77,6 @@ def _from_zoo(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[
 
 
 def _from_file(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
-    if asked.weights not in ("imagenet", "none"):
-        must = f"must be left out: {asked.name} brings its own"
-        raise TeacherError("teacher.weights", must, asked.weights, "Leave it out.")
     file = read_teacher_file(Path(asked.name), asked.input_px)
     teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, asked.batch_size)
     classes = pictures.split.classes

@@ -1,7 +1,10 @@
 """The classifiers of keras.applications by their lower-case names. A table: listing it loads no framework."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from kd2mobile.errors import TeacherError
+from kd2mobile.recipe import Teacher, is_keras_file
 from kd2mobile.registry import Registry
 from kd2mobile.teachers.preprocess import Mode
 
@@ -43,3 +46,39 @@ _add("torch", 32, DenseNet121=224, DenseNet169=224, DenseNet201=224)
 _add("tf", 75, InceptionV3=299, InceptionResNetV2=299)
 _add("tf", 32, NASNetMobile=224, NASNetLarge=331)
 _add("caffe", 32, VGG16=224, VGG19=224)
+
+
+def check_px(architecture: Architecture, px: int) -> None:
+    """Raises TeacherError if the network cannot take pictures of that side."""
+    if px < architecture.smallest_px:
+        must = f"must be at least {architecture.smallest_px} for {architecture.keras_name}"
+        raise TeacherError("teacher.input_px", must, px, f"Use {architecture.px}, its own.")
+
+
+def check_teacher(asked: Teacher) -> None:
+    """What can be said of a teacher before it is built, without a framework.
+
+    Raises UnknownNameError, or TeacherError if its input is too small or its file is of another kind or not there.
+    """
+    if not is_keras_file(asked.name):
+        if asked.name not in TEACHERS:
+            _refuse_other_file(asked.name)
+        architecture = TEACHERS[asked.name]
+        check_px(architecture, asked.input_px or architecture.px)
+        return
+    if not Path(asked.name).is_file():
+        raise TeacherError(f"teacher.name, {asked.name}", "must be a .keras file", "no such file", "Check the path.")
+    if asked.weights not in ("imagenet", "none"):
+        must = f"must be left out: {asked.name} brings its own"
+        raise TeacherError("teacher.weights", must, asked.weights, "Leave it out.")
+
+
+def _refuse_other_file(name: str) -> None:
+    path = Path(name)
+    if path.suffix in (".h5", ".hdf5") or path.exists():
+        raise TeacherError(
+            f"teacher.name, {name}",
+            "must be a name of `kd2mobile list teachers` or a .keras file",
+            "a folder" if path.is_dir() else f"a {path.suffix} file" if path.suffix else "another file",
+            "Save the model with Keras 3 as `model.save('teacher.keras')`.",
+        )

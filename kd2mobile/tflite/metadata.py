@@ -9,10 +9,8 @@ import json
 import zipfile
 
 from kd2mobile.errors import one_line
+from kd2mobile.measure.metadata import DESCRIPTION_FILE, FORMAT, LABELS_FILE
 
-FORMAT = 1
-LABELS_FILE = "labels.txt"
-DESCRIPTION_FILE = "kd2mobile.json"
 _EARLIEST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 

@@ -22,6 +22,8 @@ from kd2mobile.checkpoint import (
 )
 from kd2mobile.errors import TrainingError
 from kd2mobile.losses import make_loss, split_predictions
+from kd2mobile.measure import accuracy
+from kd2mobile.measure.outputs import softmax
 from kd2mobile.students import build_student
 from kd2mobile.training.feed import Feed, Judged
 
@@ -50,8 +52,8 @@ def train_student(
 
     Each epoch shows every training picture once, in one of its views (see `feed`), to Adam under a cosine schedule
     with linear warm-up. After it the student is judged on the validation pictures: the best epoch has the highest
-    top-1, among equals the lowest logloss of softmax(z), exact and at temperature 1 whatever the temperature of the
-    loss. Training stops after `patience` epochs without a better one.
+    top-1, among equals the lowest logloss of softmax(z), clipped as in `measure.accuracy`, at temperature 1 whatever
+    that of the loss. Training stops after `patience` epochs without a better one.
 
     Returns best_epoch (from 1), epochs_run, val_top1 and val_logloss (nats) of the best epoch, seconds (of all epochs,
     those of a killed call included), images_per_s (training alone), parameters (all weights of the student).
@@ -158,13 +160,11 @@ class _Training:
     def _judge(self, epoch: int) -> tuple[float, float]:
         classes, labels = self.feed.classes, self.judged.labels
         z = np.concatenate([self.trainer.predict_on_batch(b)[:, :classes] for b in self.judged.batches(JUDGE_BATCH)])
-        z = z[: len(labels)].astype(np.float64)
+        z = z[: len(labels)]
         if not np.isfinite(z).all():
             rate = _rate(self.schedule, epoch * self.feed.steps - 1)
             raise self._diverged(epoch, f"validation, learning rate {rate:.3g}", "must have finite logits", "NaN")
-        z -= z.max(axis=1, keepdims=True)
-        logloss = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(labels)), labels]
-        return float((z.argmax(axis=1) == labels).mean()), float(logloss.mean())
+        return float((z.argmax(axis=1) == labels).mean()), accuracy.logloss(softmax(z), labels)
 
     def _diverged(self, epoch: int, place: str, must: str, got: object) -> TrainingError:
         last = checkpoint_path(self.folder, epoch - 1)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd2mobile.measure.outputs import read_answers
+
 CLASSES = ["blue", "green", "red"]
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
@@ -80,6 +82,11 @@ def picture(path, colour, size=(12, 10)):
 
 def pixels(colour, px=8):
     return np.broadcast_to(np.array(colour, np.uint8), (px, px, 3))
+
+
+def probabilities(classifier, seen):
+    """What an opened file makes of uint8 [px, px, 3]: float32 [classes]."""
+    return read_answers(classifier.outputs(seen)[np.newaxis], classifier.last_op, classifier.step).values[0]
 
 
 def by_hand(colour, gain=4.0):

@@ -87,12 +87,6 @@ def test_certainty_beyond_one_stays_in_the_last_bin():
     )
 
 
-def test_agreement_compares_the_likeliest():
-    a = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
-    b = np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1]])
-    assert accuracy.agreement(a, b) == pytest.approx(2 / 3)
-
-
 @pytest.mark.parametrize(
     ("only_a", "only_b", "p_value"),
     [

@@ -5,6 +5,7 @@ import pytest
 from kd2mobile.errors import DataError, ModelFileError
 from kd2mobile.measure import files
 from kd2mobile.measure.external import class_folders, match_folders, measure_external, measure_on_folder
+from kd2mobile.measure.predict import predict
 from kd2mobile.measure.worker import Profile, profile_file
 
 from .conftest import CLASSES, COLOURS, picture
@@ -62,7 +63,37 @@ def test_other_counts_are_refused(outputs):
 
 def test_splits_for_classes_get_a_hint():
     with pytest.raises(DataError, match="These look like splits: give the one to measure"):
-        match_folders(["test", "train"], 10, None, "data")
+        match_folders(["test", "train", "x"], 10, None, "data")
+
+
+@pytest.mark.parametrize("outputs", [2, 3, 10])
+@pytest.mark.parametrize("labels", [None, ["boat", "train"]])
+def test_splits_are_never_taken_for_classes(outputs, labels):
+    with pytest.raises(DataError) as refused:
+        match_folders(["Train", "test"], outputs, labels, "data")
+    assert str(refused.value) == (
+        "data: must be a folder of class folders, got 'Train', 'test'. "
+        "These look like splits: give the one to measure, such as its test folder."
+    )
+
+
+def test_classes_may_be_named_like_splits_if_labels_say_so():
+    assert match_folders(["train"], 2, ["boat", "train"], "data").outputs == [1]
+
+
+@pytest.mark.parametrize("folders", [["blue", "green", "rot"], ["blue", "green", "red", "rot"], ["blue", "rot"]])
+def test_a_file_of_kd2mobiles_goes_by_name_alone(own, tmp_path, folders):
+    for name in folders:
+        picture(tmp_path / "data" / name / "a.png", COLOURS["red"])
+    with pytest.raises(DataError, match="named as the outputs of a file of kd2mobile's, got no output named 'rot'"):
+        measure_external(own("uint8"), tmp_path / "data")
+
+
+def test_a_file_of_kd2mobiles_has_no_background(own, photos, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("green\nred\n")
+    with pytest.raises(ModelFileError, match="must name every output, one a line, got 2 labels for 3 outputs"):
+        measure_external(own("uint8"), photos, labels=labels)
 
 
 def test_some_names_that_match_must_fit_the_order():
@@ -207,3 +238,21 @@ def test_a_float_file_of_someone_else_to_the_end(models, photos, monkeypatch):
     assert (record.model, record.precision, record.compression) == ("float", None, None)
     with pytest.raises(ModelFileError, match="takes floats"):
         measure_external(models / "float.tflite", photos)
+
+
+def test_mean_and_std_are_one_value_or_three(models, photos):
+    path, picture = models / "float.tflite", photos / "red" / "half.png"
+    (one,) = predict(path, [picture], mean=127.5, std=127.5)
+    for mean in ([127.5], [127.5] * 3):
+        record = measure_external(path, photos, mean=mean, std=mean)
+        assert record.top1 == 6 / 7
+        assert predict(path, [picture], mean=mean, std=mean) == [one]
+        assert profile_file(path, runs=0, mean=mean, std=mean).first_run_ms > 0
+    for mean in ([], [127.5] * 2, [127.5] * 4):
+        for refuses in (
+            lambda **how: measure_external(path, photos, **how),
+            lambda **how: predict(path, [picture], **how),
+            lambda **how: profile_file(path, runs=0, **how),
+        ):
+            with pytest.raises(ModelFileError, match="must be normalized by one finite value or three"):
+                refuses(mean=mean, std=127.5)

@@ -7,7 +7,7 @@ import pytest
 
 from kd2mobile.errors import DataError, ModelFileError, PictureError
 from kd2mobile.measure import files
-from kd2mobile.measure.files import FileToMeasure, measure_file, measure_files
+from kd2mobile.measure.files import FileToMeasure, measure_files
 from kd2mobile.measure.record import BenchmarkRecord, record_of_probabilities
 from kd2mobile.measure.worker import Profile
 
@@ -32,13 +32,19 @@ def no_profile(monkeypatch):
     monkeypatch.setattr(files, "profile_file", lambda *_, **__: Profile("stand-in", 1.0, 2.0, None, None))
 
 
+def measure(path, pictures, labels, *, role="student", resize=None, **how):
+    """`measure_files` of one."""
+    (measured,) = measure_files([FileToMeasure(path=path, role=role, resize=resize)], pictures, labels, **how)
+    return measured
+
+
 def test_a_record_has_exactly_the_promised_fields():
     assert ", ".join(BenchmarkRecord.__struct_fields__) == FIELDS
 
 
 def test_one_file_from_picture_to_record(own, pictures):
     path = own("uint8")
-    measured = measure_file(path, pictures, LABELS, teacher_top1=np.array([0, 1, 0, 2, 2]), latency_runs=100)
+    measured = measure(path, pictures, LABELS, teacher_top1=np.array([0, 1, 0, 2, 2]), latency_runs=100)
     record, expected = measured.record, np.array([by_hand(colour) for colour in SEEN])
     np.testing.assert_allclose(measured.probabilities, expected, atol=1e-6)
     assert (record.role, record.model, record.precision, record.compression) == (
@@ -89,7 +95,7 @@ def test_the_resize_is_the_files_own_unless_given(own, tmp_path, no_profile):
     path = own("uint8", resize="stretch")
 
     def red(**how):
-        return measure_file(path, [tmp_path / "wide.png"], np.array([0]), **how).probabilities[0, 2]
+        return measure(path, [tmp_path / "wide.png"], np.array([0]), **how).probabilities[0, 2]
 
     assert red() == red(resize="stretch") > red(resize="crop")
     assert red(resize="crop") == pytest.approx(by_hand(COLOURS["blue"])[2], abs=1e-6)
@@ -99,14 +105,14 @@ def test_more_pictures_than_are_held_at_once(own, tmp_path, monkeypatch, no_prof
     monkeypatch.setattr(files, "PICTURES_AT_ONCE", 3)
     colours = [(20 * i, 255 - 20 * i, 0) for i in range(10)]
     pictures = [picture(tmp_path / f"{i}.png", colour) for i, colour in enumerate(colours)]
-    measured = measure_file(own("uint8"), pictures, np.ones(10, int))
+    measured = measure(own("uint8"), pictures, np.ones(10, int))
     np.testing.assert_allclose(measured.probabilities, [by_hand(colour) for colour in colours], atol=1e-6)
 
 
 def test_an_unreadable_picture_of_a_test_set_stops(own, pictures, no_profile):
     pictures[2].write_bytes(b"")
     with pytest.raises(PictureError, match=r"2\.png: must be a whole picture"):
-        measure_file(own("uint8"), pictures, LABELS)
+        measure(own("uint8"), pictures, LABELS)
 
 
 def test_it_is_set_aside_where_that_is_asked_for(own, pictures, no_profile):
@@ -124,27 +130,27 @@ def test_it_is_set_aside_where_that_is_asked_for(own, pictures, no_profile):
 
 
 def test_logits_are_noted(models, pictures, no_profile):
-    measured = measure_file(models / "logits.tflite", pictures, LABELS, role="external")
+    measured = measure(models / "logits.tflite", pictures, LABELS, role="external")
     assert measured.notes == ["logits.tflite: the outputs are no probabilities: taken for logits, softmax added"]
     np.testing.assert_allclose(measured.probabilities, [by_hand(colour) for colour in SEEN], atol=1e-6)
 
 
 def test_scores_have_no_logloss(models, pictures, no_profile):
-    measured = measure_file(models / "sigmoid.tflite", pictures, LABELS, role="external")
+    measured = measure(models / "sigmoid.tflite", pictures, LABELS, role="external")
     assert (measured.record.top1, measured.record.logloss, measured.record.ece) == (0.8, None, None)
     assert "scores rank the classes" in measured.notes[0]
 
 
 def test_labels_must_be_outputs(models, pictures, no_profile):
     with pytest.raises(DataError, match="must have its classes among the 3 outputs of .*uint8.tflite, got class 3"):
-        measure_file(models / "uint8.tflite", pictures, LABELS + 1)
+        measure(models / "uint8.tflite", pictures, LABELS + 1)
 
 
 def test_nothing_to_judge(models):
     with pytest.raises(DataError, match="benchmark: must have pictures to judge, got none"):
-        measure_file(models / "uint8.tflite", [], np.array([], int))
+        measure(models / "uint8.tflite", [], np.array([], int))
     with pytest.raises(ValueError, match="as many labels"):
-        measure_file(models / "uint8.tflite", ["a.png"], np.array([0, 1]))
+        measure(models / "uint8.tflite", ["a.png"], np.array([0, 1]))
 
 
 def test_a_bad_file_is_refused_before_anything_is_timed(models, pictures, monkeypatch):

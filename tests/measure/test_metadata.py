@@ -8,7 +8,7 @@ from kd2mobile.errors import ModelFileError
 from kd2mobile.measure.metadata import FileMetadata, output_names, read_labels, read_metadata
 from kd2mobile.measure.runtime import Classifier
 
-from .conftest import CLASSES, by_hand, pixels
+from .conftest import CLASSES, by_hand, pixels, probabilities
 
 
 def test_a_bare_file_says_nothing(models):
@@ -68,14 +68,14 @@ def test_labels_that_others_pack(packed, members, classes):
 def test_tflite_metadata_names_the_labels_and_the_normalization(packed):
     path = packed("described", {"calib.txt": "1,2,3\n", "my_labels.txt": "\n".join(CLASSES), "other.txt": "x\n"})
     assert read_metadata(path) == FileMetadata(classes=CLASSES, mean=[127.5], std=[127.5])
-    answer = Classifier(path).probabilities(pixels((10, 200, 30)))
+    answer = probabilities(Classifier(path), pixels((10, 200, 30)))
     np.testing.assert_allclose(answer, by_hand((10, 200, 30)), atol=1e-6)
 
 
 def test_what_the_user_says_comes_before_the_metadata(models):
     said = Classifier(models / "described.tflite", mean=0, std=255)
     powers = np.exp(4 * np.array([30, 200, 10]) / 255)
-    np.testing.assert_allclose(said.probabilities(pixels((10, 200, 30))), powers / powers.sum(), atol=1e-6)
+    np.testing.assert_allclose(probabilities(said, pixels((10, 200, 30))), powers / powers.sum(), atol=1e-6)
 
 
 def test_damaged_tflite_metadata_is_refused(models, tmp_path):
@@ -125,12 +125,14 @@ def test_a_label_file_that_cannot_be_read(tmp_path):
 def test_names_of_the_outputs(tmp_path):
     file = tmp_path / "labels.txt"
     file.write_text("x\ny\nz\n")
-    assert output_names("m", ["a", "b", "c"], 3, None) == (["a", "b", "c"], [])
-    assert output_names("m", ["a", "b", "c"], 3, file) == (["x", "y", "z"], [])
-    assert output_names("m", None, 3, None) == (None, [])
-    names, (note,) = output_names("m", None, 4, file)
+    assert output_names("m", FileMetadata(classes=["a", "b", "c"]), 3, None) == (["a", "b", "c"], [])
+    assert output_names("m", FileMetadata(classes=["a", "b", "c"]), 3, file) == (["x", "y", "z"], [])
+    assert output_names("m", FileMetadata(), 3, None) == (None, [])
+    names, (note,) = output_names("m", FileMetadata(), 4, file)
     assert names == ["background", "x", "y", "z"] and "3 labels for 4 outputs, so output 0" in note
-    names, (note,) = output_names("m", ["a"], 3, None)
+    names, (note,) = output_names("m", FileMetadata(classes=["a"]), 3, None)
     assert names is None and "its own labels are not used, 1 labels for 3 outputs" in note
     with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 2 outputs"):
-        output_names("m", None, 2, file)
+        output_names("m", FileMetadata(), 2, file)
+    with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 4 outputs"):
+        output_names("m", FileMetadata(own=True, classes=["a", "b", "c", "d"]), 4, file)

@@ -34,6 +34,23 @@ def test_a_terminal_gets_a_rich_table_that_reads_no_markup(make_record, make_pai
     assert max(map(len, shown.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_shows_every_models_name_and_every_number_whole(make_record, width):
+    records = [make_record("teacher", "mobilenetv2", "fp32", size_bytes=None, p50=None)]
+    records += [make_record("student", "mobilenet025", "int8_dynamic", size_bytes=1_180_000, p50=0.42)]
+    records += [make_record("external", "squeezenet", None, compression=None, p50=1310)]
+    screen = io.StringIO()
+    Console(file=screen, width=width, force_terminal=True, color_system=None).print(text_table(records, terminal=True))
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= width and "…" not in screen.getvalue()
+    head = next(place for place, line in enumerate(lines) if "Model" in line)
+    model = slice(lines[head].index("Model"), lines[head + 2].index("fp32"))
+    body = lines[head + 2 : next(place for place, line in enumerate(lines) if place > head and not line.strip())]
+    names = "".join(line[model].strip() for line in body)
+    assert names == "mobilenetv2mobilenet025 *squeezenet"
+    assert {"1,180", "0.42", "1,310"} <= set(screen.getvalue().split())
+
+
 def test_where_standard_output_is_no_terminal_it_is_text(make_record, capsys):
     assert isinstance(text_table([make_record()]), str)
 

@@ -77,6 +77,16 @@ def test_the_headline_leaves_out_what_is_not_known(make_record):
     assert words.headline([], []) == "No student has been measured yet: run kd2mobile benchmark."
 
 
+def test_the_headline_of_external_files_alone(make_record):
+    other = {"precision": None, "compression": None}
+    one = make_record("external", "theirs", top1=0.831, top5=0.965, size_bytes=312_000, p50=0.31, **other)
+    said = "theirs: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms a picture"
+    assert words.headline(words.tables([one]), []) == f"{said}."
+    two = make_record("external", "zeros", top1=0.01, top5=None, size_bytes=None, p50=None, **other)
+    assert words.headline(words.tables([two, one]), []) == f"{said}; zeros: 1.0 % top-1."
+    assert words.headline(words.tables([one, make_record(top1=0.5)]), []).startswith("mobilenet025 int8: 50.0 %")
+
+
 def test_the_headline_takes_the_pair_of_its_own_precision(make_record, make_pair):
     pairs = [make_pair(precision="fp32", difference=0.09), make_pair(precision="int8", difference=0.023)]
     assert "2.3 points" in words.headline(words.tables([make_record()]), pairs)

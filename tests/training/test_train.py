@@ -95,7 +95,7 @@ def test_the_saved_student_scores_what_the_results_say(unbroken):
     pixels = np.load(stores.pixels_folder / "val-00000.npy")[:, 0]
     z = np.asarray(model(pixels.astype(np.float32) / 127.5 - 1, training=False), np.float64)
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    logloss = -np.log(p[np.arange(len(z)), stores.val_labels]).mean()
+    logloss = -np.log(np.maximum(p[np.arange(len(z)), stores.val_labels], 1 / 512)).mean()
     assert results["val_top1"] == (z.argmax(axis=1) == stores.val_labels).mean() > 0.9
     assert results["val_logloss"] == pytest.approx(logloss, rel=1e-4)
 

@@ -1,0 +1,122 @@
+"""What the files of a run are worth: measured on its test pictures, kept in the run's folder, read back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kd2mobile.artifact import disk_errors, sha256_of, write_json
+from kd2mobile.progress import say
+from kd2mobile.runs import Run
+from kd2mobile.stages import Stages
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kd2mobile.measure.record import BenchmarkRecord
+    from kd2mobile.report.view import Paired
+
+RECORDS, COMPARISONS, PREDICTIONS = "benchmark.json", "comparisons.json", "predictions.npz"
+Files = dict[tuple[str, str], Path]
+"""The .tflite files of a run by role (student, baseline) and precision."""
+
+
+@dataclass(frozen=True)
+class Benchmarked:
+    """What was measured. folder: the run's, None for someone else's file; comparisons: paired tests on the test set."""
+
+    folder: Path | None
+    records: list["BenchmarkRecord"]
+    comparisons: list["Paired"]
+
+    def json(self) -> str:
+        """The records as a JSON list, one object a measured model."""
+        return msgspec.json.format(msgspec.json.encode(self.records), indent=1).decode()
+
+
+def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
+    """Measures the files on the run's test pictures, from file to class, and the teacher by its stored logits.
+
+    Writes benchmark.json (the records), comparisons.json (paired tests) and predictions.npz into the run's folder.
+    """
+    import numpy as np
+
+    from kd2mobile.data.split import read_split
+    from kd2mobile.measure.files import FileToMeasure, measure_files
+    from kd2mobile.measure.outputs import softmax
+    from kd2mobile.measure.record import record_of_probabilities
+    from kd2mobile.transfer.store import Transfer
+
+    samples = read_split(run.store.make(plan.split).folder).of("test")
+    labels = np.array([sample.label for sample in samples])
+    logits = Transfer(run.store.make(plan.transfer).folder).logits("test")
+    teacher = softmax(logits.take(np.arange(len(logits)), np.zeros(len(logits), int)))
+    made = run.store.reference(plan.teacher)
+    records = [
+        record_of_probabilities(
+            "teacher",
+            Path(run.recipe.teacher.name).stem,
+            teacher,
+            labels,
+            precision="fp32",
+            compression="none",
+            teacher_top1=teacher.argmax(axis=1),
+            size_bytes=(made / "teacher.keras").stat().st_size if made else None,
+            sha256=sha256_of(made / "teacher.keras") if made else None,
+        )
+    ]
+    measured = measure_files(
+        [FileToMeasure(path=file, role=role) for (role, _), file in files.items()],
+        [plan.root / sample.path for sample in samples],
+        labels,
+        threads=run.recipe.benchmark.threads,
+        latency_runs=run.recipe.benchmark.latency_runs,
+        teacher_top1=teacher.argmax(axis=1),
+    )
+    answers = {f"{role}-{p}": m.probabilities for (role, p), m in zip(files, measured, strict=True)}
+    done = Benchmarked(run.folder, records + [m.record for m in measured], _compared(answers, labels))
+    with disk_errors(run.folder):
+        half = run.folder / f".{PREDICTIONS}"
+        np.savez_compressed(half, teacher=teacher, **answers)
+        half.replace(run.folder / PREDICTIONS)
+        write_json(run.folder / COMPARISONS, msgspec.to_builtins(done.comparisons))
+        write_json(run.folder / RECORDS, msgspec.to_builtins(done.records))
+    return done
+
+
+def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["Paired"]:
+    from kd2mobile.measure.accuracy import mcnemar
+    from kd2mobile.report.view import Paired
+
+    right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in answers.items()}
+    precisions = [name.removeprefix("baseline-") for name in right if name.startswith("baseline-")]
+    pairs = [(right[f"student-{p}"], right[f"baseline-{p}"], p) for p in precisions]
+    return [
+        Paired(
+            label=f"student, {precision}",
+            a="with the teacher",
+            b="on labels alone",
+            difference=float(a.mean() - b.mean()),
+            n=len(labels),
+            precision=precision,
+            **mcnemar(a, b)._asdict(),
+        )
+        for a, b, precision in pairs
+    ]
+
+
+def read_measurement(run: Run, files: Files) -> Benchmarked | None:
+    """What an earlier benchmark of exactly these files left in the run, or None."""
+    from kd2mobile.measure.record import BenchmarkRecord
+    from kd2mobile.report.view import Paired
+
+    if not all((run.folder / name).is_file() for name in (RECORDS, COMPARISONS, PREDICTIONS)):
+        return None
+    records = msgspec.json.decode((run.folder / RECORDS).read_bytes(), type=list[BenchmarkRecord])
+    if {sha256_of(file) for file in files.values()} != {r.sha256 for r in records if r.role != "teacher"}:
+        say("benchmark stale     the run's files changed since they were measured")
+        return None
+    say(f"benchmark current   {(run.folder / RECORDS).as_posix()}")
+    comparisons = msgspec.json.decode((run.folder / COMPARISONS).read_bytes(), type=list[Paired])
+    return Benchmarked(run.folder, records, comparisons)

@@ -1,0 +1,203 @@
+"""The steps of a recipe: what changes a fingerprint, what does not, and what is refused before anything is made."""
+
+import json
+
+import pytest
+
+from kd2mobile.artifact import Store
+from kd2mobile.errors import DataError, RecipeError, TeacherError, UnknownNameError, WeightsError
+from kd2mobile.recipe import compose
+from kd2mobile.stages import check_student_weights, stages
+
+SMALL = {"student.name": "small_cnn", "student.weights": "none", "student.input_px": 16}
+
+
+@pytest.fixture
+def plan(digit_folder, tmp_path, monkeypatch):
+    """A maker of the steps of a recipe over two digits; dots are underscores twice: teacher__epochs=1."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(**settings):
+        named = {name.replace("__", "."): value for name, value in settings.items()}
+        return stages(compose(settings={"data.source": str(digit_folder), **SMALL, **named}), Store(tmp_path / "store"))
+
+    return make
+
+
+def differs(plan, step, given, **change):
+    """Whether the step's fingerprint is another one after the change."""
+    return getattr(plan(**given), step).fingerprint != getattr(plan(**given | change), step).fingerprint
+
+
+def files(folder):
+    for name in ("mine.keras", "body.h5", "other.h5"):
+        (folder / name).write_text(name)
+
+
+NOTHING = {"teacher__weights": "none"}
+HEAD = {"teacher__weights": "body.h5"}
+UNFROZEN = {"teacher__weights": "imagenet", "teacher__fine_tune_epochs": 1}
+FILE = {"teacher__name": "mine.keras"}
+FILE_UNFROZEN = FILE | {"teacher__fine_tune_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "change", "matters"),
+    [
+        (NOTHING, {"epochs": 9}, True),
+        (NOTHING, {"learning_rate": 0.5}, True),
+        (NOTHING, {"fine_tune_epochs": 2}, False),
+        (NOTHING, {"fine_tune_learning_rate": 0.5}, False),
+        (NOTHING, {"input_px": 299}, False),
+        (NOTHING, {"input_px": 300}, True),
+        (NOTHING, {"seed": 1}, True),
+        (HEAD, {"weights": "other.h5"}, True),
+        (HEAD, {"epochs": 9}, False),
+        (HEAD, {"learning_rate": 0.5}, False),
+        (HEAD, {"fine_tune_learning_rate": 0.5}, False),
+        (HEAD, {"fine_tune_epochs": 2}, True),
+        (UNFROZEN, {"fine_tune_learning_rate": 0.5}, True),
+        (UNFROZEN, {"epochs": 9}, False),
+        (FILE, {"weights": "none"}, False),
+        (FILE, {"epochs": 9}, False),
+        (FILE, {"learning_rate": 0.5}, False),
+        (FILE, {"fine_tune_learning_rate": 0.5}, False),
+        (FILE, {"fine_tune_epochs": 2}, True),
+        (FILE, {"input_px": 32}, True),
+        (FILE_UNFROZEN, {"fine_tune_learning_rate": 0.5}, True),
+    ],
+)
+def test_the_teacher_depends_on_what_can_change_it_alone(plan, tmp_path, given, change, matters):
+    files(tmp_path)
+    change = {f"teacher__{name}": value for name, value in change.items()}
+    assert differs(plan, "teacher", given, **change) is matters
+    assert differs(plan, "student", given, **change) is matters, "it goes on to what is made with it"
+
+
+def test_a_file_counts_by_its_content_and_so_does_its_description(plan, tmp_path):
+    files(tmp_path)
+    first = plan(**FILE).teacher.fingerprint
+    (tmp_path / "mine.keras").rename(tmp_path / "moved.keras")
+    assert plan(teacher__name="moved.keras").teacher.fingerprint == first
+    (tmp_path / "teacher.json").write_text(json.dumps({"preprocess": "tf"}))
+    described = plan(teacher__name="moved.keras").teacher.fingerprint
+    (tmp_path / "moved.keras").write_text("something else")
+    assert len({first, described, plan(teacher__name="moved.keras").teacher.fingerprint}) == 3
+
+
+def test_a_file_called_like_a_word_is_not_that_word(plan, tmp_path):
+    before = plan(teacher__weights="none").teacher.fingerprint
+    for name in ("none", "xception"):
+        (tmp_path / name).write_text("a file")
+    assert plan(teacher__weights="none").teacher.fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("loss", "change", "matters"),
+    [
+        ("kd", {"temperature": 2.0}, True),
+        ("kd", {"hard_label_weight": 0.1}, True),
+        ("kd-split", {"temperature": 2.0}, True),
+        ("logits", {"temperature": 2.0}, False),
+        ("logits", {"hard_label_weight": 0.1}, True),
+        ("labels", {"temperature": 2.0}, False),
+        ("labels", {"hard_label_weight": 0.1}, False),
+        ("labels", {"epochs": 2}, True),
+        ("kd", {"baseline": True}, False),
+    ],
+)
+def test_the_student_depends_on_what_its_loss_looks_at(plan, loss, change, matters):
+    change = {f"distill__{name}": value for name, value in change.items()}
+    assert differs(plan, "student", {"distill__loss": loss}, **change) is matters
+
+
+def test_on_labels_alone_the_student_is_the_baseline(plan):
+    asked, taught = plan(distill__loss="labels", distill__baseline=True), plan(distill__baseline=True)
+    assert asked.student.fingerprint == asked.baseline.fingerprint == taught.baseline.fingerprint
+    assert "transfer" not in asked.student.inputs and list(asked.students) == ["student", "baseline"]
+    assert not differs(plan, "student", {"distill__loss": "labels"}, teacher__name="mobilenet")
+    assert not differs(plan, "baseline", {}, distill__temperature=2.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "said"),
+    [
+        ({"student__input_px": 7}, RecipeError, "student.input_px: must be at least 8 for small_cnn, got 7. Use"),
+        ({"student__name": "small"}, UnknownNameError, "Did you mean 'small_cnn'?"),
+        ({"student__weights": "imagenet"}, WeightsError, "small_cnn, ImageNet weights: must be `none` or a file"),
+        (
+            {"student__name": "squeezenet", "student__input_px": 64, "student__weights": "imagenet"},
+            WeightsError,
+            "_notop.h5",
+        ),
+        ({"student__weights": "."}, WeightsError, "student.weights, .: must be a weights file, `imagenet` or `none`"),
+        ({"student__weights": "nothing"}, WeightsError, "got no such file. Check the path, or use `--student-weights"),
+        ({"teacher__weights": "gone.h5"}, WeightsError, "teacher.weights, gone.h5: must be a weights file"),
+        ({"teacher__weights": "."}, WeightsError, "got a folder. Check the path, or use `--teacher-weights none`"),
+        (
+            {"teacher__input_px": 64},
+            TeacherError,
+            "teacher.input_px: must be at least 71 for Xception, got 64. Use 299",
+        ),
+        (
+            {"teacher__name": "."},
+            TeacherError,
+            "got a folder. Save the model with Keras 3 as `model.save('teacher.keras",
+        ),
+        (
+            {"teacher__name": "my.h5"},
+            TeacherError,
+            "must be a name of `kd2mobile list teachers` or a .keras file, got a .h5",
+        ),
+        ({"teacher__name": "my.keras"}, TeacherError, "my.keras: must be a .keras file, got no such file"),
+        ({"teacher__name": "Xcepton"}, UnknownNameError, "known names, got 'Xcepton'. Did you mean 'xception'?"),
+        ({"distill__loss": "kdd"}, UnknownNameError, "Did you mean 'kd'?"),
+        ({"data__source": "my photos"}, DataError, "my photos: must be a folder of photos, got no such folder. Check"),
+        ({"data__source": "digit"}, DataError, "got no such folder. Did you mean 'digits'? Check the path, or see"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(plan, tmp_path, settings, kind, said):
+    with pytest.raises(kind) as caught:
+        plan(**settings)
+    assert said in str(caught.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_weights_beside_a_teacher_file_are_refused(plan, tmp_path):
+    files(tmp_path)
+    with pytest.raises(TeacherError, match=r"teacher.weights: must be left out: mine.keras brings its own"):
+        plan(**FILE, teacher__weights="body.h5")
+
+
+def test_a_folder_called_digits_is_not_taken_for_the_embedded_data(plan, tmp_path, capsys):
+    (tmp_path / "digits").mkdir()
+    assert plan(data__source="digits").root.is_relative_to(tmp_path / "store")
+    assert "data digits: the embedded pictures are used; the folder is `--data ./digits`" in capsys.readouterr().err
+
+
+def test_a_students_weights_are_tried_before_the_teacher(tmp_path):
+    from kd2mobile.students import build_student
+
+    file = tmp_path / "body.weights.h5"
+    build_student("small_cnn", 16, 3, "none", seed=0).save_weights(file)
+    check_student_weights(compose(settings=SMALL | {"student.weights": str(file)}))
+    check_student_weights(compose(settings=SMALL))
+    with pytest.raises(WeightsError, match=r"layer conv1: must fit squeezenet"):
+        check_student_weights(
+            compose(settings={"student.name": "squeezenet", "student.input_px": 32, "student.weights": str(file)})
+        )
+
+
+def test_a_students_download_that_fails_is_said_before_the_teacher(monkeypatch):
+    import keras
+
+    real = keras.applications.MobileNet
+
+    def offline(*args, weights, **options):
+        if weights == "imagenet":
+            raise Exception("URL fetch failure: no network")
+        return real(*args, weights=weights, **options)
+
+    monkeypatch.setattr(keras.applications, "MobileNet", offline)
+    with pytest.raises(WeightsError, match=r"mobilenet025, ImageNet weights: must be downloaded by Keras"):
+        check_student_weights(compose(settings={"student.weights": "imagenet"}))
