@@ -28,7 +28,7 @@ def text_table(records: list, paired: list = (), terminal: bool | None = None) -
     best = [row.best for row in found]
     lines = [[one_line(t) for t in (r.role, r.model, r.precision, *(c.text for c in r.cells))] for r in found]
     _fit(heads, lines)
-    mark = f"* the smallest student within {100 * words.CLOSE_ENOUGH:g} points of the most accurate one"
+    mark = f"* the fastest student within {100 * words.CLOSE_ENOUGH:g} points of the most accurate one"
     said = [words.headline(plain, pairs), *(words.verdict(pair) for pair in pairs)]
     after = [mark] * any(best) + [one_line(text) for text in said]
     if sys.stdout.isatty() if terminal is None else terminal:

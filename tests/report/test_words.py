@@ -42,7 +42,7 @@ def test_the_interval_is_wilsons():
     assert words.interval(1.0, 20)[1] == 1.0
 
 
-def test_the_best_student_is_the_smallest_within_half_a_point(make_record):
+def test_the_best_student_is_the_fastest_then_the_smallest_within_half_a_point(make_record):
     close = make_record(precision="int8", top1=0.8261, size_bytes=300)
     far = make_record(precision="int8_dynamic", top1=0.8249, size_bytes=100)
     top = make_record(precision="fp32", top1=0.83, size_bytes=900)
@@ -50,6 +50,8 @@ def test_the_best_student_is_the_smallest_within_half_a_point(make_record):
     records = words.tables([baseline, top, far, close])
     assert words.best_student(records)["top1"] == 0.8261
     assert words.best_student(words.tables([baseline])) is None
+    fast = make_record(precision="fp16", top1=0.8262, size_bytes=600, p50=0.01)
+    assert words.best_student(words.tables([top, close, fast]))["precision"] == "fp16"
 
 
 def test_a_student_of_unknown_size_is_best_only_alone(make_record):
