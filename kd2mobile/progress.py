@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 PLAIN_LINE_EVERY_S = 15.0
 _plain = False
@@ -22,12 +23,12 @@ def say(line: str) -> None:
 
 @contextmanager
 def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left; plain lines now and then where there is no terminal.
+    """A bar with rate and time left; plain lines now and then where there is no terminal, or no Rich as in the core.
 
     label: what is being done; total: how many units there are; unit: their name in the plural.
     Yields a function that takes how many more are done.
     """
-    if _plain or not sys.stderr.isatty():
+    if _plain or not sys.stderr.isatty() or not find_spec("rich"):
         yield from _lines(label, total, unit)
         return
     from rich.console import Console

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ def text_table(records: list, paired: list = (), terminal: bool | None = None) -
     mark = f"* the fastest student within {100 * words.CLOSE_ENOUGH:g} points of the most accurate one"
     said = [words.headline(plain, pairs), *(words.verdict(pair) for pair in pairs)]
     after = [mark] * any(best) + [one_line(text) for text in said]
-    if sys.stdout.isatty() if terminal is None else terminal:
+    if terminal if terminal is not None else sys.stdout.isatty() and bool(find_spec("rich")):
         return _rich(heads, lines, best, after)
     return _plain(heads, lines, best, after)
 
