@@ -13,7 +13,6 @@ import numpy as np
 from kd2mobile.errors import WeightsError
 from kd2mobile.teachers.zoo import Architecture, check_px
 
-IMAGENET_CLASSES = 1000
 _EFFICIENTNET_VARIANCE = np.array([0.229, 0.224, 0.225], np.float32)
 
 
