@@ -13,7 +13,7 @@ from kd2mobile import __version__, pipeline, progress
 from kd2mobile.artifact import DISK_FAULTS, disk_error
 from kd2mobile.errors import Kd2MobileError, RecipeError, one_line
 from kd2mobile.measurement import RECORDS, Benchmarked
-from kd2mobile.recipe import FLAGS, assignment, fields
+from kd2mobile.recipe import FLAGS, assignment, check_settings, fields
 
 PATH = click.Path(path_type=Path)
 
@@ -117,9 +117,11 @@ def _run_options(function: Callable) -> Callable:
 
 def _settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
     values = dict(assignment(text) for text in assignments)
+    check_settings(values, "--set")
     for flag, value in flags.items():
         if value is not None:
             values[FLAGS[flag]] = _precisions(value) if flag == "precision" else value
+            check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
     return values
 
 

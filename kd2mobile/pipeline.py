@@ -16,7 +16,7 @@ from kd2mobile.backend import load_keras
 from kd2mobile.errors import UnknownNameError
 from kd2mobile.measurement import Benchmarked, Files, measure, read_measurement
 from kd2mobile.progress import say
-from kd2mobile.recipe import FLAGS, Recipe, compose, fields
+from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
 from kd2mobile.stages import Stages, check_student_weights, stages
 
@@ -188,7 +188,11 @@ def _all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dic
     unknown = [flag for flag in flags if flag not in FLAGS]
     if unknown:
         raise UnknownNameError("keyword", unknown[0], list(FLAGS), see="kd2mobile list fields")
-    return (settings or {}) | {FLAGS[flag]: _plain(value) for flag, value in flags.items()}
+    check_settings(settings or {}, SETTINGS)
+    values = {FLAGS[flag]: _plain(value) for flag, value in flags.items()}
+    for flag in flags:
+        check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"keyword {flag}")
+    return (settings or {}) | values
 
 
 def _plain(value: Any) -> Any:

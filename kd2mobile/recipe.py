@@ -116,6 +116,9 @@ class Recipe(Table):
     benchmark: Benchmark = Benchmark()
 
 
+SETTINGS = "settings"
+"""What a message calls the place of values that came by no file."""
+
 TABLES: dict[str, type[Table]] = {table.name: table.type for table in msgspec.structs.fields(Recipe)}
 
 FLAGS = {
@@ -161,16 +164,16 @@ def fields() -> dict[str, Field]:
     }
 
 
-def compose(file: Path | None = None, settings: dict[str, Any] | None = None, where: str = "flags") -> Recipe:
+def compose(file: Path | None = None, settings: dict[str, Any] | None = None) -> Recipe:
     """The recipe of the built-in layer, the file and the settings, in this order.
 
-    file: a TOML file; settings: values by dotted name; where: what a message calls the place of the settings.
+    file: a TOML file; settings: values by dotted name (`check_settings` tells where a wrong one came from).
     The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
     teacher, which is trained from nothing, is left out where teacher.name is a .keras file.
     Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
     """
     layers = [(read_tables(file), str(file))] if file else []
-    layers.append((_nested(settings or {}, where), where))
+    layers.append((_nested(settings or {}, SETTINGS), SETTINGS))
     for tables, place in layers:
         _check(tables, place)
     merged = _merged(tables for tables, _ in layers)
@@ -178,8 +181,17 @@ def compose(file: Path | None = None, settings: dict[str, Any] | None = None, wh
         demo = built_in("digits")
         if is_keras_file(merged.get("teacher", {}).get("name", "")):
             del demo["teacher"]
+        _check_none_over(demo, merged)
         merged = _merged([demo, merged])
     return msgspec.convert(merged, Recipe)
+
+
+def check_settings(settings: dict[str, Any], where: str) -> None:
+    """Refuses values by dotted name that no recipe takes. where: where they came from, `--set`, for the message.
+
+    Raises RecipeError or UnknownNameError.
+    """
+    _check(_nested(settings, where), where)
 
 
 def is_keras_file(teacher: str) -> bool:
@@ -260,6 +272,16 @@ def _nested(settings: dict[str, Any], where: str) -> dict[str, Any]:
             raise UnknownNameError(f"{where}, field", name, list(fields()), see="kd2mobile list fields")
         tables.setdefault(table, {})[field] = value
     return tables
+
+
+def _check_none_over(built_in_tables: dict[str, dict[str, Any]], tables: dict[str, dict[str, Any]]) -> None:
+    """Refuses None where the built-in recipe has a value: a run would be read back with that value."""
+    for table, values in tables.items():
+        for field, value in values.items():
+            default = built_in_tables.get(table, {}).get(field)
+            if value is None and default is not None:
+                must = f"must be a value: the built-in recipe has {default!r}, and no recipe file can say None"
+                raise RecipeError(f"{SETTINGS}, {table}.{field}", must, value, "Give a value, or leave it out.")
 
 
 def _check(tables: dict[str, Any], where: str) -> None:

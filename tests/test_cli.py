@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from kd2mobile import pipeline
 from kd2mobile.cli import main, main_status
+from kd2mobile.errors import Kd2MobileError
 from kd2mobile.recipe import FLAGS
 
 HEAVY = ("numpy", "PIL", "keras", "tensorflow", "jax", "rich", "sklearn", "matplotlib", "ai_edge_litert")
@@ -63,8 +64,11 @@ def test_the_flags_that_the_issue_names_are_there():
         (["distil"], "kd2mobile: No such command 'distil'. (Did you mean"),
         (["distill", "--temprature", "3"], "No such option '--temprature'. Did you mean '--temperature'?"),
         (["distill", "--temperature", "x"], "Invalid value for '--temperature': 'x' is not a valid float."),
-        (["distill", "--temperature", "-1"], "flags, distill.temperature: must be float > 0.0, got -1.0."),
-        (["distill", "--set", "distill.heat=1"], "field of distill: must be one of loss, temperature"),
+        (["distill", "--temperature", "-1"], "--temperature, distill.temperature: must be float > 0.0, got -1.0."),
+        (["distill", "--set", "distill.temperature=-1"], "--set, distill.temperature: must be float > 0.0, got -1."),
+        (["export", "--set", "export.precisions=[]"], "--set, export.precisions: must be array of length >= 1, got"),
+        (["distill", "--set", "heat=1"], "--set, field: must be one of"),
+        (["distill", "--set", "distill.heat=1"], "--set, field of distill: must be one of loss, temperature"),
         (["distill", "--set", "heat"], "--set: must be FIELD=VALUE, got 'heat'."),
         (["distill", "--recipe", "gone.toml"], "gone.toml: must be a readable recipe, got No such file"),
         (["distill", "--student", "mobilnet025"], "Did you mean 'mobilenet025'? See `kd2mobile list students`."),
@@ -100,6 +104,23 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(arguments, said, capsys
     assert out == ""
     last = err.splitlines()[-1]
     assert said in last and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"settings": {"distill.temperature": -1}}, "settings, distill.temperature: must be float > 0.0, got -1."),
+        ({"temperature": -1}, "keyword temperature, distill.temperature: must be float > 0.0, got -1."),
+        ({"temperatur": 1}, "keyword: must be one of the"),
+        ({"precision": ["int9"]}, "keyword precision, export.precisions: must be one of fp32, fp16, int8_dynamic"),
+    ],
+)
+def test_the_python_api_names_where_a_wrong_value_came_from(given, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Kd2MobileError) as caught:
+        pipeline.benchmark(**given)
+    assert str(caught.value).startswith(said)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_arguments_it_shows_its_help(capsys):

@@ -37,7 +37,7 @@ def test_a_written_recipe_is_read_back_the_same(tmp_path):
     [
         (
             {"distill.temperature": -1.0},
-            "flags, distill.temperature: must be float > 0.0, got -1.0. "
+            "settings, distill.temperature: must be float > 0.0, got -1.0. "
             "Softens the teacher's logits; 1.0 leaves them. The default is 4.0.",
         ),
         ({"distill.temperatur": 1}, "Did you mean 'temperature'?"),
@@ -46,15 +46,15 @@ def test_a_written_recipe_is_read_back_the_same(tmp_path):
         ({"distill.Temperature": 1}, "Did you mean 'temperature'?"),
         (
             {"distill.temperature": float("inf")},
-            "flags, distill.temperature: must be a finite number, got inf. Softens",
+            "settings, distill.temperature: must be a finite number, got inf. Softens",
         ),
-        ({"distill.learning_rate": float("nan")}, "flags, distill.learning_rate: must be a finite number, got nan."),
-        ({"data.val": float("nan")}, "flags, data.val: must be a finite number, got nan."),
+        ({"distill.learning_rate": float("nan")}, "settings, distill.learning_rate: must be a finite number, got nan."),
+        ({"data.val": float("nan")}, "settings, data.val: must be a finite number, got nan."),
         ({"export.precisions": ["int9"]}, "must be one of fp32, fp16, int8_dynamic, int8, got ['int9']"),
         ({"data.resize": "squash"}, "must be one of crop, stretch, pad, got 'squash'"),
-        ({"teacher.input_px": "big"}, "flags, teacher.input_px: must be int | null, got 'big'"),
-        ({"distill.epochs": 0}, "flags, distill.epochs: must be int >= 1, got 0"),
-        ({"distill.baseline": 3}, "flags, distill.baseline: must be bool, got 3"),
+        ({"teacher.input_px": "big"}, "settings, teacher.input_px: must be int | null, got 'big'"),
+        ({"distill.epochs": 0}, "settings, distill.epochs: must be int >= 1, got 0"),
+        ({"distill.baseline": 3}, "settings, distill.baseline: must be bool, got 3"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_value_and_what_to_do(settings, message):
@@ -98,6 +98,19 @@ def test_a_teacher_from_a_file_has_nothing_of_the_demos(tmp_path):
     assert compose(file, {"teacher.name": "mobilenet"}).teacher.input_px == 71
     write_recipe(compose(file), tmp_path / "written.toml")
     assert compose(tmp_path / "written.toml") == compose(file)
+
+
+def test_none_cannot_take_back_what_the_built_in_recipe_says(tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        compose(settings={"teacher.input_px": None})
+    assert str(caught.value) == (
+        "settings, teacher.input_px: must be a value: the built-in recipe has 71, and no recipe file can say None. "
+        "Give a value, or leave it out."
+    )
+    for settings in ({"data.source": "photos"}, {"teacher.name": "x.keras"}):
+        composed = compose(settings=settings | {"teacher.input_px": None})
+        write_recipe(composed, tmp_path / "written.toml")
+        assert composed.teacher.input_px is None and compose(tmp_path / "written.toml") == composed
 
 
 def test_a_weights_field_is_a_word_or_a_file(tmp_path):
