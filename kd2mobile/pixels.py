@@ -20,7 +20,6 @@ from PIL import ExifTags, Image, ImageOps
 from kd2mobile.errors import PictureError, one_line
 
 Resize = Literal["crop", "stretch", "pad"]
-RESIZES: tuple[Resize, ...] = ("crop", "stretch", "pad")
 CROP_FRACTION = 0.875
 LARGEST_PICTURE = 178_956_970
 """Pixels of the largest picture that is decoded: twice Pillow's own warning limit, where Pillow sees a bomb."""

@@ -180,7 +180,7 @@ def _views(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) ->
     from kd2mobile.data.split import read_split
     from kd2mobile.data.views import draw_views
 
-    return draw_views(folder, root, read_split(inputs["split"]), recipe.views, recipe.data.resize)
+    return draw_views(folder, read_split(inputs["split"]), recipe.views, recipe.data.resize)
 
 
 def _teacher(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:

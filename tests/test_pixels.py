@@ -4,6 +4,7 @@ import struct
 import threading
 import warnings
 import zlib
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kd2mobile.errors import PictureError
-from kd2mobile.pixels import RESIZES, Box, load, open_picture, random_box, render, to_student_input, whole_box
+from kd2mobile.pixels import Box, Resize, load, open_picture, random_box, render, to_student_input, whole_box
 
 ORIENTATION = 0x0112
+RESIZES = get_args(Resize)
 SIDES = st.integers(1, 5000)
 
 

@@ -25,12 +25,12 @@ nothing), mixup_partner (index of another sample of the split, -1 for none) and 
 """
 
 
-def draw_views(folder: Path, root: Path, split: Split, views: recipe.Views, resize: pixels.Resize) -> dict[str, int]:
+def draw_views(folder: Path, split: Split, views: recipe.Views, resize: pixels.Resize) -> dict[str, int]:
     """Writes train.npy [n, views.count], val.npy and test.npy [n, 1] of VIEW_DTYPE, in the order of Split.of.
 
     Training pictures get random boxes; val and test the one view that is judged (pixels.whole_box). A picture's
     views depend on the seed, its content and the view's number alone, not on its neighbours or its name. No picture
-    is opened, so `root` is not used. Returns the number of views of each split.
+    is opened. Returns the number of views of each split.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

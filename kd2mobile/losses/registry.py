@@ -20,13 +20,6 @@ Loss: TypeAlias = Callable[..., Tensor]
 LOSSES: Registry[Loss] = Registry("losses")
 
 
-def split_targets(one_hot: Tensor, teacher_logits: Tensor) -> Tensor:
-    """`[one_hot | teacher_logits]`, float32 [batch, 2 * classes], from two [batch, classes] of any number type."""
-    from keras import ops
-
-    return ops.concatenate([ops.cast(one_hot, "float32"), ops.cast(teacher_logits, "float32")], axis=-1)
-
-
 def split_predictions(z: Tensor, temperature: float) -> Tensor:
     """`[z | z / temperature]`, [batch, 2 * classes], from the student's logits, [batch, classes]."""
     from keras import ops

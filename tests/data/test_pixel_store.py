@@ -23,7 +23,7 @@ def made(photos, picture, tmp_path):
         picture(root / "cat" / f"big {i}.png", 50 + i, (30 + i, 20))
     split_pictures(tmp_path / "split", root, scan(root), Data())
     split = read_split(tmp_path / "split")
-    draw_views(tmp_path / "views", root, split, Views(count=3), "pad")
+    draw_views(tmp_path / "views", split, Views(count=3), "pad")
     return root, split, tmp_path / "views"
 
 
@@ -49,7 +49,7 @@ def test_every_view_is_rendered(made, tmp_path):
 def test_digits(digits, tmp_path):
     split_pictures(tmp_path / "split", digits, scan(digits), Data())
     split = read_split(tmp_path / "split")
-    draw_views(tmp_path / "views", digits, split, Views(count=1), "stretch")
+    draw_views(tmp_path / "views", split, Views(count=1), "stretch")
     results = render_pixels(tmp_path / "pixels", digits, split, tmp_path / "views", 32)
     assert results == {"train_views": 1259, "val_views": 179}
     assert open_shards(tmp_path / "pixels", "train").shape == (1259, 1, 32, 32, 3)

@@ -1,5 +1,7 @@
 """The views: seeded by a picture's content alone, judged views whole."""
 
+from typing import get_args
+
 import msgspec
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import VIEW_DTYPE, draw_views, read_views
 from kd2mobile.errors import ArtifactError
-from kd2mobile.pixels import RESIZES, whole_box
+from kd2mobile.pixels import Resize, whole_box
 from kd2mobile.recipe import Views
 
 
@@ -21,12 +23,12 @@ SPLIT = Split(["cat", "dog"], TRAIN + JUDGED)
 
 
 def drawn(tmp_path, split=SPLIT, resize="crop", **views):
-    draw_views(tmp_path, tmp_path, split, Views(**views), resize)
+    draw_views(tmp_path, split, Views(**views), resize)
     return read_views(tmp_path, "train")
 
 
 def test_shapes_and_results(tmp_path):
-    results = draw_views(tmp_path, tmp_path, SPLIT, Views(count=3), "stretch")
+    results = draw_views(tmp_path, SPLIT, Views(count=3), "stretch")
     assert results == {"train": 900, "val": 2, "test": 1}
     train = read_views(tmp_path, "train")
     assert train.dtype == VIEW_DTYPE and train.shape == (300, 3)
@@ -36,7 +38,7 @@ def test_shapes_and_results(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["test.npy", "train.npy", "val.npy"]
 
 
-@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("resize", get_args(Resize))
 def test_judged_views_are_whole(tmp_path, resize):
     drawn(tmp_path, resize=resize)
     for name, sizes in {"val": [(300, 200), (50, 80)], "test": [(70, 70)]}.items():

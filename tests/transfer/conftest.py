@@ -28,7 +28,7 @@ def make_input(folder):
     """(root, split, views folder)"""
     root = folder / "pictures"
     split = make_pictures(root)
-    draw_views(folder / "views", root, split, recipe.Views(count=VIEWS), "stretch")
+    draw_views(folder / "views", split, recipe.Views(count=VIEWS), "stretch")
     return root, split, folder / "views"
 
 
