@@ -29,6 +29,13 @@ class Checkpoint:
     history: list[dict[str, Any]]
 
 
+def values_of(variables: list[Any]) -> list[np.ndarray]:
+    """The values of Keras variables as arrays of their own, which further training does not change."""
+    import keras
+
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
 def checkpoint_path(folder: Path, epochs: int) -> Path:
     """`checkpoint-00007.npz`, the state after 7 epochs."""
     return folder / f"checkpoint-{epochs:05d}.npz"

@@ -8,15 +8,16 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-AHEAD = 4
-"""Items in work or waiting, for each thread: what memory they may take."""
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None, ahead: int = 4
+) -> Iterator[Result]:
     """work(item) of every item, in order, by `threads` threads (one a core when left out).
 
-    Unlike Executor.map it takes items only a little ahead of what is asked for, and an error or Ctrl-C waits for
-    what is in work, not for all that is left.
+    ahead: items in work or waiting, for each thread, so that memory stays flat: 1 where a result is a whole batch.
+    Unlike Executor.map it takes items no further ahead of what is asked for, and an error or Ctrl-C waits for what
+    is in work, not for all that is left.
 
     >>> list(in_threads(abs, [-1, -2, -3]))
     [1, 2, 3]
@@ -27,7 +28,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: i
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > AHEAD * threads:
+            if len(waiting) > ahead * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

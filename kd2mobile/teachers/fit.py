@@ -8,11 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from kd2mobile import recipe
+from kd2mobile.batch_norm import shorten_memory
+from kd2mobile.checkpoint import Checkpoint, read_checkpoint, values_of, write_checkpoint
+from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import TrainingError
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.preprocess import preprocess
-from kd2mobile.teachers.reading import Pictures, ahead
+from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import Teacher
 
 SMALLEST_AREA = 0.7
@@ -22,39 +25,20 @@ FASTEST_FORGETTING = 0.9
 """The lowest momentum of a BatchNormalization's statistics."""
 
 
-def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Every BatchNormalization of the model, those of models inside it too."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += batch_norms(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            found.append(layer)
-    return found
-
-
 def remember_less(model: keras.Model, steps: int) -> None:
     """Lowers the momentum of every BatchNormalization so that its statistics keep up with a short training.
 
     Keras's 0.99 or 0.999 needs hundreds of steps to forget its initial statistics, and a network that trained for
     fewer answers nonsense when it infers. The window becomes a twentieth of the steps, but no shorter than ten.
     """
-    momentum = max(FASTEST_FORGETTING, 1 - 20 / steps)
-    for layer in batch_norms(model):
-        layer.momentum = min(layer.momentum, momentum)
+    shorten_memory(model, max(FASTEST_FORGETTING, 1 - 20 / steps))
 
 
 def fit(
     folder: Path,
     teacher: Teacher,
     pictures: Pictures,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    label: str,
-    rate_field: str,
+    asked: recipe.Teacher,
     start: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Trains the teacher's model on the training pictures; leaves it with the weights that judged best.
@@ -62,13 +46,16 @@ def fit(
     Adam, its rate warmed up over the first epoch (a quarter of the steps if there are fewer than four epochs), then
     cosine to zero. Every epoch follows from (seed, epoch) alone. The state after each epoch goes to
     a checkpoint in the folder, from where a killed call goes on. The best epoch has the lowest logloss on validation.
-    rate_field: the recipe's field of the learning rate, for the message; start: how good the model is before (see
-    `judgement`), where it may turn out the best: it is then epoch 0.
+    asked: its epochs, batch_size, learning_rate and seed. start: how good a model is that knows the classes already
+    (see `judgement`): it counts as epoch 0, may turn out the best, and is trained for fine_tune_epochs at
+    fine_tune_learning_rate instead.
     Returns one entry an epoch: epoch, loss, val {n, top1, logloss}, seconds. Raises TrainingError if the loss is NaN.
     """
+    label, rate = ("teacher, unfrozen", "fine_tune_learning_rate") if start else ("teacher", "learning_rate")
+    epochs, learning_rate = asked.fine_tune_epochs if start else asked.epochs, getattr(asked, rate)
     train = pictures.of("train")
     model = teacher.model
-    batch_size = min(batch_size, len(train))
+    batch_size = min(asked.batch_size, len(train))
     steps = -(-len(train) // batch_size)
     model.compile(
         keras.optimizers.Adam(_schedule(learning_rate, steps, epochs)),
@@ -79,14 +66,14 @@ def fit(
     state = [*model.variables, *model.optimizer.variables]
     history, best = _resume(folder, state)
     if start and not history:
-        history, best = [{"epoch": 0, "loss": None, "val": start, "seconds": 0.0}], _values(model.variables)
+        history, best = [{"epoch": 0, "loss": None, "val": start, "seconds": 0.0}], values_of(model.variables)
     for epoch in range(history[-1]["epoch"] + 1 if history else 1, epochs + 1):
         begun = time.monotonic()
-        order = np.random.default_rng([seed, epoch]).permutation(len(train))
+        order = np.random.default_rng([asked.seed, epoch]).permutation(len(train))
         order = np.concatenate([order, order[: steps * batch_size - len(order)]])
         losses = np.empty(steps)
         with bar(f"{label}, epoch {epoch}/{epochs}", len(train), "pictures") as advance:
-            batches = _batches(teacher, pictures, order.reshape(steps, batch_size), seed, epoch)
+            batches = _batches(teacher, pictures, order.reshape(steps, batch_size), asked.seed, epoch)
             for step, (shown, labels) in enumerate(batches):
                 model.reset_metrics()
                 losses[step] = float(np.asarray(model.train_on_batch(shown, labels, return_dict=True)["loss"]))
@@ -95,7 +82,7 @@ def fit(
                         f"{label}, epoch {epoch}, step {step + 1} of {steps}",
                         f"the loss must stay finite at a peak learning rate of {learning_rate:g}",
                         losses[step],
-                        f"Lower it, for example `--set {rate_field}={learning_rate / 10:g}`.",
+                        f"Lower it, for example `--set teacher.{rate}={learning_rate / 10:g}`.",
                     )
                 advance(min(batch_size, len(train) - step * batch_size))
         _, judged = teacher.judge(pictures, f"{label}, epoch {epoch}/{epochs}, validation")
@@ -103,9 +90,9 @@ def fit(
         history[-1]["seconds"] = round(time.monotonic() - begun, 1)
         say(f"{label}, epoch {epoch}/{epochs}: loss {losses.mean():.3f}, validation top-1 {judged['top1']:.3f}")
         if judged["logloss"] <= min(entry["val"]["logloss"] for entry in history):
-            best = _values(model.variables)
+            best = values_of(model.variables)
         if epoch < epochs:
-            write_checkpoint(folder, Checkpoint(_values(state), best, history))
+            write_checkpoint(folder, Checkpoint(values_of(state), best, history))
     for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
     return history
@@ -128,11 +115,7 @@ def _batches(
         shown = pictures.augmented(samples, teacher.input_px, SMALLEST_AREA, seeds)
         return preprocess(shown, teacher.preprocess), np.array([sample.label for sample in samples])
 
-    return ahead(read, order)
-
-
-def _values(variables: list[Any]) -> list[np.ndarray]:
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    return in_threads(read, order, ahead=1)
 
 
 def _resume(folder: Path, state: list[Any]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:

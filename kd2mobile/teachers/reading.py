@@ -1,38 +1,12 @@
-"""Pictures from their files to batches, read by threads ahead of the network."""
+"""Pictures from their files to batches."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from kd2mobile import pixels
 from kd2mobile.data.split import Sample, Split, SplitName
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-
-THREADS = os.cpu_count() or 1
-
-
-def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """`map(make, items)`, in order, computed by threads; at most THREADS + 1 results wait, so memory stays flat."""
-    waiting: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(make, item))
-                if len(waiting) > THREADS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def in_batches(count: int, batch_size: int, start: int = 0) -> list[range]:

@@ -9,13 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import Sample
 from kd2mobile.errors import TeacherError
 from kd2mobile.measure.accuracy import logloss
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import bar
 from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
-from kd2mobile.teachers.reading import Pictures, ahead, in_batches
+from kd2mobile.teachers.reading import Pictures, in_batches
 
 MODEL, DESCRIPTION = "teacher.keras", "teacher.json"
 
@@ -46,7 +47,7 @@ class Teacher:
         def read(numbers: range) -> np.ndarray:
             return pictures.judged([samples[i] for i in numbers], self.input_px)
 
-        return map(self.outputs, ahead(read, in_batches(len(samples), self.batch_size)))
+        return map(self.outputs, in_threads(read, in_batches(len(samples), self.batch_size), ahead=1))
 
     def judge(self, pictures: Pictures, label: str) -> tuple[np.ndarray, dict[str, Any]]:
         """The logits of the validation pictures, float32 [n, classes], checked, and how good they are: see `judgement`.

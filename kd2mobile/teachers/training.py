@@ -7,6 +7,7 @@ import keras
 
 from kd2mobile import recipe
 from kd2mobile.artifact import write_json
+from kd2mobile.batch_norm import batch_norms
 from kd2mobile.checkpoint import remove_checkpoints
 from kd2mobile.data.split import Split
 from kd2mobile.pixels import Resize
@@ -14,7 +15,7 @@ from kd2mobile.progress import say
 from kd2mobile.recipe import is_keras_file
 from kd2mobile.teachers.body import build_body
 from kd2mobile.teachers.file import check_order, classes_fit, features_of, read_teacher_file
-from kd2mobile.teachers.fit import batch_norms, fit, remember_less
+from kd2mobile.teachers.fit import fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, read_description
@@ -92,17 +93,7 @@ def _from_nothing(folder: Path, teacher: Teacher, asked: recipe.Teacher, picture
     logits = keras.layers.Dense(len(pictures.split.classes), name="logits")(teacher.model.outputs[0])
     teacher.model = keras.Model(teacher.model.inputs, logits)
     remember_less(teacher.model, asked.epochs * -(-len(pictures.of("train")) // asked.batch_size))
-    return fit(
-        folder,
-        teacher,
-        pictures,
-        epochs=asked.epochs,
-        batch_size=asked.batch_size,
-        learning_rate=asked.learning_rate,
-        seed=asked.seed,
-        label="teacher",
-        rate_field="teacher.learning_rate",
-    )
+    return fit(folder, teacher, pictures, asked)
 
 
 def _give_head(folder: Path, body: Teacher, pictures: Pictures) -> dict[str, Any]:
@@ -120,18 +111,7 @@ def _unfrozen(
     teacher.model.trainable = True
     for layer in batch_norms(teacher.model):
         layer.trainable = False
-    return fit(
-        folder,
-        teacher,
-        pictures,
-        epochs=asked.fine_tune_epochs,
-        batch_size=asked.batch_size,
-        learning_rate=asked.fine_tune_learning_rate,
-        seed=asked.seed,
-        label="teacher, unfrozen",
-        rate_field="teacher.fine_tune_learning_rate",
-        start=start,
-    )
+    return fit(folder, teacher, pictures, asked, start)
 
 
 def _write_model(folder: Path, model: keras.Model) -> None:

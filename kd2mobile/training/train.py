@@ -13,11 +13,13 @@ from keras.optimizers.schedules import CosineDecay
 
 from kd2mobile import progress, recipe
 from kd2mobile.artifact import disk_errors
+from kd2mobile.batch_norm import shorten_memory
 from kd2mobile.checkpoint import (
     Checkpoint,
     checkpoint_path,
     read_checkpoint,
     remove_checkpoints,
+    values_of,
     write_checkpoint,
 )
 from kd2mobile.errors import TrainingError
@@ -124,9 +126,9 @@ class _Training:
         }
         self.history.append(line)
         if _best(self.history) is line:
-            self.best = _values(self.model.weights)
+            self.best = values_of(self.model.weights)
         with disk_errors(self.folder):
-            write_checkpoint(self.folder, Checkpoint(_values(self._variables()), self.best, self.history))
+            write_checkpoint(self.folder, Checkpoint(values_of(self._variables()), self.best, self.history))
             _write_history(self.folder, self.history)
         return f"epoch {epoch}/{self.distill.epochs}  loss {loss:.3f}  val top-1 {top1:.3f}  val logloss {logloss:.3f}"
 
@@ -217,9 +219,7 @@ def _shorten_batch_statistics(model: keras.Model, steps: int) -> None:
     has variances of 1e-3 and 27 such layers in a row, so on a small data set (40 steps an epoch) it answered at chance
     on validation for more than 12 epochs while its training loss fell.
     """
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = min(layer.momentum, max(0.5, 1 - 4 / steps))
+    shorten_memory(model, max(0.5, 1 - 4 / steps))
 
 
 def _schedule(distill: recipe.Distill, steps: int) -> CosineDecay:
@@ -235,10 +235,6 @@ def _schedule(distill: recipe.Distill, steps: int) -> CosineDecay:
 
 def _rate(schedule: CosineDecay, step: int) -> float:
     return float(keras.ops.convert_to_numpy(schedule(step)))
-
-
-def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
-    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from kd2mobile import pixels
+from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.shards import SHARD, shard_path, write_shards
 from kd2mobile.data.split import SPLIT_NAMES, Sample, Split, SplitName
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import TeacherError
 from kd2mobile.progress import say
-from kd2mobile.teachers.reading import ahead, in_batches
+from kd2mobile.teachers.reading import in_batches
 from kd2mobile.teachers.teacher import Teacher, check_logits, judgement, open_teacher
 from kd2mobile.transfer.store import Transfer
 
@@ -93,7 +94,7 @@ class _Pass:
     def logits(self, rows: range) -> Iterator[np.ndarray]:
         """float32 [pictures, views, classes] for the samples of those numbers, some pictures at a time."""
         batches = in_batches(rows.stop, self.pictures_a_batch, rows.start)
-        for numbers, seen in zip(batches, ahead(self._read, batches), strict=True):
+        for numbers, seen in zip(batches, in_threads(self._read, batches, ahead=1), strict=True):
             answer = self.teacher.outputs(seen)
             paths = [self.samples[i].path for i in numbers for _ in range(self.views.shape[1])]
             check_logits(answer, paths, self.teacher.where)

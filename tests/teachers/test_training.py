@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from kd2mobile.batch_norm import batch_norms
 from kd2mobile.errors import TeacherError, TrainingError, UnknownNameError, WeightsError
 from kd2mobile.teachers import fit as fitting
 from kd2mobile.teachers import head
@@ -94,13 +95,13 @@ def test_statistics_keep_up_with_a_short_training():
     for steps, momentum in ((40, 0.9), (160, 0.9), (400, 0.95), (100_000, 0.99)):
         model = tiny((PX, PX, 3))
         fitting.remember_less(model, steps)
-        assert fitting.batch_norms(model)[0].momentum == pytest.approx(momentum)
+        assert batch_norms(model)[0].momentum == pytest.approx(momentum)
 
 
 def test_batch_norms_of_inner_models_are_found():
     inner = tiny((PX, PX, 3))
     outer = keras.Sequential([keras.Input((PX, PX, 3)), inner])
-    assert fitting.batch_norms(outer) == fitting.batch_norms(inner) != []
+    assert batch_norms(outer) == batch_norms(inner) != []
 
 
 def test_with_weights_it_gets_a_head_and_its_body_stays(make, body_weights):
