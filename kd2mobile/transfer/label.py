@@ -30,6 +30,7 @@ def label(
 
     Each picture under root is decoded once and rendered through each of its views at the teacher's input_px. The time
     and the disk that this takes are estimated and printed before; a killed call goes on after its last shard.
+    In memory are one shard and, to judge them, the logits of all validation pictures.
     Returns samples and views by split, classes, bytes, seconds and views_per_s of this call, and val {n, top1,
     logloss}; the test pictures' labels are not looked at. Raises TeacherError if the teacher's classes are not the
     split's or its answers are no finite logits, PictureError for a picture that cannot be decoded.
