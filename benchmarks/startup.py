@@ -1,33 +1,73 @@
 """Start-up of the command line against a bare interpreter, interleaved in one run:    python benchmarks/startup.py
 
-Prints the medians and their ratio; `kd2mobile --help` should stay within 25 starts of a bare interpreter.
+`kd2mobile --help` should stay within 25 starts of a bare interpreter. Writes one record to benchmarks/results/: the
+medians of the time and of the processor's time alone, which other work stretches less, their ratios to the bare
+interpreter's, and the system's load before. Linux and macOS.
 """
 
-import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+from kd2mobile.artifact import made_with, write_json
+from kd2mobile.measure.device import device_words
+
+HERE = Path(__file__).parent
 COMMANDS = {
-    "bare": [sys.executable, "-c", "pass"],
-    "help": [sys.executable, "-m", "kd2mobile", "--help"],
-    "distill help": [sys.executable, "-m", "kd2mobile", "distill", "--help"],
-    "list teachers": [sys.executable, "-m", "kd2mobile", "list", "teachers"],
+    "python -c pass": ["-c", "pass"],
+    "kd2mobile --help": ["-m", "kd2mobile", "--help"],
+    "kd2mobile distill --help": ["-m", "kd2mobile", "distill", "--help"],
+    "kd2mobile list teachers": ["-m", "kd2mobile", "list", "teachers"],
 }
+BARE = "python -c pass"
 ROUNDS = 21
+KINDS = ("elapsed", "processor")
 
 
 def main() -> None:
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    load = os.getloadavg()[0]
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     for _ in range(ROUNDS):
-        for name, command in COMMANDS.items():
-            start = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = {name: round(median / medians["bare"], 1) for name, median in medians.items()}
-    print(json.dumps({"median_ms": {n: round(1000 * m, 1) for n, m in medians.items()}, "ratio": ratios}, indent=1))
+        for name, arguments in COMMANDS.items():
+            begun = time.perf_counter(), processor_s()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            times[name].append((time.perf_counter() - begun[0], processor_s() - begun[1]))
+    medians = {
+        name: [statistics.median(column) for column in zip(*pairs, strict=True)] for name, pairs in times.items()
+    }
+    record = {
+        "suite": "startup",
+        "command": "python benchmarks/startup.py",
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_with": made_with(),
+        "device": device_words(),
+        "rounds": ROUNDS,
+        "load_before": round(load, 2),
+        "started": [
+            {"name": name}
+            | {
+                kind: {"median_ms": round(1000 * median, 1), "ratio": round(median / bare, 1)}
+                for kind, median, bare in zip(KINDS, medians[name], medians[BARE], strict=True)
+            }
+            for name in COMMANDS
+        ],
+    }
+    out = HERE / "results" / f"startup-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
+    write_json(out, record)
+    for line in record["started"]:
+        kinds = (f"{kind} {line[kind]['median_ms']:7.1f} ms {line[kind]['ratio']:5.1f}" for kind in KINDS)
+        print(f"{line['name']:<26}", *kinds)
+    print(f"Written: {out}. Next: python benchmarks/table.py")
+
+
+def processor_s() -> float:
+    """What the finished child processes have taken of the processor so far, user and system, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

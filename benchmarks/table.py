@@ -52,6 +52,20 @@ def tuning(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def startup(record: dict) -> str:
+    """The table of benchmarks/startup.py."""
+    lines = [f"## Start-up ({made(record)})\n", f"`{record['command']}`\n"]
+    busy = " Other work ran beside, against RULES.md: these numbers wait for a quiet host." * (
+        record["load_before"] > 0.5
+    )
+    lines += [f"Medians of {record['rounds']} rounds in turn, system load {record['load_before']} before.{busy}", ""]
+    lines += ["| command | ms | bare starts | processor ms | bare starts |", "|---|---:|---:|---:|---:|"]
+    for line in record["started"]:
+        cells = (f"{line[kind]['median_ms']:.1f} | {line[kind]['ratio']:.1f}" for kind in ("elapsed", "processor"))
+        lines += [f"| `{line['name']}` | {' | '.join(cells)} |"]
+    return "\n".join(lines) + "\n"
+
+
 def row(measured: dict) -> str:
     latency = measured["latency_ms"] or {}
     cells = [
@@ -79,11 +93,12 @@ def points(difference: float, interval: list[float]) -> str:
 
 
 def made(record: dict) -> str:
-    device = next((m["device"] for run in record.get("runs", []) for m in run["records"] if m["device"]), "")
+    measured = [measured for run in record.get("runs", []) for measured in run["records"]]
+    device = next((m["device"] for m in [record, *measured] if m.get("device")), "")
     return ", ".join(filter(None, [f"results/{record['file']}", record["finished"][:10], device]))
 
 
-SECTIONS = {"caltech101": caltech101, "tuning": tuning}
+SECTIONS = {"caltech101": caltech101, "tuning": tuning, "startup": startup}
 
 if __name__ == "__main__":
     main()
