@@ -57,6 +57,7 @@ def main() -> None:
     """Distil big image classifiers into tiny ones and prove them on the phone.
 
     \b
+    kd2mobile check --data photos/          what is in the folder
     kd2mobile distill --data photos/        photos -> teacher -> transfer set -> student
     kd2mobile export --tflite               student -> .tflite, quantized and checked
     kd2mobile benchmark                     accuracy, top-5 and latency of the files
@@ -115,6 +116,14 @@ def _run_options(function: Callable) -> Callable:
     return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
 
 
+def _json_option(text: str) -> Callable:
+    """--json [FILE]: standard output where no file is named."""
+    text = f"{text} On standard output if no file is named."
+    return click.option(
+        "--json", "json_file", type=PATH, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
+    )
+
+
 def _settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
     values = dict(assignment(text) for text in assignments)
     check_settings(values, "--set")
@@ -167,6 +176,36 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
 
 
 @main.command()
+@_recipe_options("data")
+@_flag_option("input_px")
+@click.option("--sheet", type=PATH, metavar="FILE.png", help="Draw a contact sheet: a row of pictures a class.")
+@_json_option("Write what was found as JSON, all of it.")
+def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
+    """Look at a folder of photos before anything is trained.
+
+    Classes and counts by split, files that cannot be read, copies and near duplicates within and across the splits and
+    classes, sizes and imbalance. Exits with 0 if the pictures can be used, with 2 if not.
+    """
+    progress.configure(quiet)
+    _refuse_a_missing_folder("--json", json_file)
+    _refuse_a_missing_folder("--sheet", sheet)
+    if sheet and sheet.suffix.lower() != ".png":
+        raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
+    settings = _settings(flags, assignments)
+    checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=settings)
+    if json_file and str(json_file) == "-":
+        print(checked.json())
+        return
+    if json_file:
+        json_file.write_text(checked.json(), "utf-8")
+    from kd2mobile.report.check_text import check_text
+
+    print(check_text(checked))
+    if written := [str(file) for file in (json_file, sheet) if file]:
+        print(f"Written: {', '.join(written)}.")
+
+
+@main.command()
 @_recipe_options("data", "views", "teacher")
 def label(recipe, assignments, store, quiet, **flags) -> None:
     """The teacher's pass alone: make the transfer set of its logits."""
@@ -212,8 +251,7 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
         raise click.UsageError(
             f"{' and '.join(unused) or '--run'} must be given {'without' if model else 'with'} --model."
         )
-    if json_file and not json_file.parent.is_dir():
-        raise RecipeError("--json", "must be a file in a folder that is there", json_file, "Make its folder first.")
+    _refuse_a_missing_folder("--json", json_file)
     done = pipeline.benchmark(
         run, model=model, data=data, **reading, store=store, settings=_settings(flags, assignments)
     )
@@ -272,6 +310,11 @@ def list_names(kind, as_json) -> None:
     width = max(map(len, names))
     for name, summary in names.items():
         print(f"{name:<{width}}  {summary}")
+
+
+def _refuse_a_missing_folder(flag: str, file: Path | None) -> None:
+    if file and not file.parent.is_dir():
+        raise RecipeError(flag, "must be a file in a folder that is there", file, "Make its folder first.")
 
 
 def _show(measured: Benchmarked) -> None:

@@ -18,9 +18,10 @@ from kd2mobile.measurement import Benchmarked, Files, measure, read_measurement
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
-from kd2mobile.stages import Stages, check_student_weights, stages
+from kd2mobile.stages import Stages, check_student_weights, split_step, stages, thumbnails_step
 
 if TYPE_CHECKING:
+    from kd2mobile.data.check import Checked
     from kd2mobile.measure.predict import Prediction
 
 STORE = Path(".kd2mobile")
@@ -84,6 +85,37 @@ def distill(
     composed, artifacts = _composed(recipe, settings, flags), Store(store)
     plan = stages(composed, artifacts)
     return _distill(start_run(composed, run, store), plan, transfer_set)
+
+
+def check(
+    recipe: Path | None = None,
+    *,
+    store: Path = STORE,
+    sheet: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    **flags: Any,
+) -> "Checked":
+    """Looks at the pictures as `distill` would split them, before anything is trained; needs no framework.
+
+    sheet: a PNG to draw them on, a row a class. The split that is made here is found by `distill`. settings, flags: of
+    the [data] table, and student.input_px. Raises DataError for pictures that cannot be used, as `distill` would.
+    """
+    from kd2mobile.data.check import check_split
+    from kd2mobile.data.near_duplicates import read_thumbnails
+    from kd2mobile.data.split import read_split
+
+    composed, artifacts = _composed(recipe, settings, flags), Store(store)
+    root, step = split_step(composed, artifacts)
+    made = artifacts.make(step)
+    split = read_split(made.folder)
+    thumbnails = read_thumbnails(artifacts.make(thumbnails_step(root, step)).folder)
+    checked = check_split(root, split, thumbnails, made.results["ignored_files"], composed.student.input_px)
+    if sheet:
+        from kd2mobile.report.contact_sheet import draw_contact_sheet
+
+        with disk_errors(sheet):
+            draw_contact_sheet(Path(sheet), root, split, checked)
+    return checked
 
 
 def label(

@@ -54,13 +54,10 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     teacher or a student that cannot be: TeacherError, RecipeError, WeightsError.
     """
     _check(recipe)
-    root, content = _pictures(recipe, store)
+    root, split = split_step(recipe, store)
     seen = msgspec.to_builtins(recipe)
-    data = seen["data"]
     student_config = seen["student"] | {"weights": _weights("student.weights", recipe.student.weights)}
     teacher_config = teacher_settings(recipe.teacher) | {"resize": recipe.data.resize}
-    split_config = {"content": content, "val": data["val"], "test": data["test"], "seed": data["seed"]}
-    split = Step("split", 1, split_config, {}, partial(_split, recipe, root, store))
     views_config = seen["views"] | {"resize": recipe.data.resize}
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
     teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
@@ -78,6 +75,19 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     if recipe.distill.loss == "labels":
         student = baseline
     return Stages(recipe, root, split, views, teacher, transfer, pixels, student, baseline)
+
+
+def split_step(recipe: Recipe, store: Store) -> tuple[Path, Step]:
+    """The folder of the recipe's pictures, and the step that splits them. Raises DataError."""
+    root, content = _pictures(recipe, store)
+    data = msgspec.to_builtins(recipe.data)
+    config = {"content": content, "val": data["val"], "test": data["test"], "seed": data["seed"]}
+    return root, Step("split", 1, config, {}, partial(_split, recipe, root, store))
+
+
+def thumbnails_step(root: Path, split: Step) -> Step:
+    """The small pictures by which near duplicates are found; the chain itself does not use them."""
+    return Step("thumbnails", 1, {}, {"split": split}, partial(_thumbnails, root))
 
 
 def check_student_weights(recipe: Recipe) -> None:
@@ -174,6 +184,13 @@ def _split(recipe: Recipe, root: Path, store: Store, folder: Path, inputs: dict[
     from kd2mobile.data.splitting import split_pictures
 
     return split_pictures(folder, root, scan(root, store.root / "hashes.json"), recipe.data)
+
+
+def _thumbnails(root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.near_duplicates import render_thumbnails
+    from kd2mobile.data.split import read_split
+
+    return render_thumbnails(folder, root, read_split(inputs["split"]))
 
 
 def _views(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:

@@ -64,6 +64,13 @@ def test_the_core_benchmarks_and_predicts(core, tiny_tflite, digit_folder, tmp_p
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
 
 
+def test_the_core_looks_at_pictures(core, digit_folder, tmp_path):
+    command = [core, "-m", "kd2mobile", "check", "--data", digit_folder, "--sheet", "sheet.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "20 pictures of 2 classes" in done.stdout and (tmp_path / "sheet.png").is_file()
+
+
 def test_the_core_says_what_training_needs(core, tmp_path):
     done = subprocess.run([core, "-m", "kd2mobile", "distill"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2

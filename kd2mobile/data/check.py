@@ -1,0 +1,114 @@
+"""What a person should know of a data set before anything is trained on it."""
+
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import numpy as np
+
+from kd2mobile.data.near_duplicates import NearGroup, near_duplicates
+from kd2mobile.data.split import Leak, SetAside, Split
+
+
+class ClassCounts(msgspec.Struct, frozen=True):
+    """The pictures of one class by split."""
+
+    name: str
+    train: int
+    val: int
+    test: int
+
+    @property
+    def all(self) -> int:
+        return self.train + self.val + self.test
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """How large the pictures are, upright. smallest, largest: width and height of one, by area; median: of each side.
+
+    narrowest, widest: the extremes of width / height. input_px: the student's; below_input: pictures with a side that
+    is shorter and must be enlarged.
+    """
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    narrowest: float
+    widest: float
+    input_px: int
+    below_input: int
+
+
+class Imbalance(msgspec.Struct, frozen=True):
+    """The training pictures of the largest and the smallest class, and how many times more the first has."""
+
+    largest: ClassCounts
+    smallest: ClassCounts
+    ratio: float
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What was found. paths are relative to root.
+
+    ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why.
+    duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
+    contradictions: those in several classes. near_duplicates: files that differ and look the same, likewise by group.
+    """
+
+    root: str
+    classes: list[ClassCounts]
+    set_aside: list[SetAside]
+    ignored_files: int
+    duplicates: list[list[str]]
+    leaks: list[Leak]
+    contradictions: list[list[str]]
+    near_duplicates: list[NearGroup]
+    sizes: Sizes
+    imbalance: Imbalance
+
+    def json(self) -> str:
+        """All of it as one JSON object."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+
+def check_split(root: Path, split: Split, thumbnails: np.ndarray, ignored_files: int, input_px: int) -> Checked:
+    """What there is to say about the pictures of a split.
+
+    thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails; ignored_files: of the split's record;
+    input_px: the side of the student's input.
+    """
+    counted = Counter((sample.label, sample.split) for sample in split.samples)
+    classes = [
+        ClassCounts(name, *(counted[label, part] for part in ("train", "val", "test")))
+        for label, name in enumerate(split.classes)
+    ]
+    by_train = sorted(classes, key=lambda one: one.train)
+    smallest, largest = by_train[0], by_train[-1]
+    return Checked(
+        root=str(root),
+        classes=classes,
+        set_aside=split.set_aside,
+        ignored_files=ignored_files,
+        duplicates=split.duplicates,
+        leaks=split.leaks,
+        contradictions=split.contradictions,
+        near_duplicates=near_duplicates(thumbnails, split),
+        sizes=_sizes(split, input_px),
+        imbalance=Imbalance(largest, smallest, round(largest.train / max(1, smallest.train), 2)),
+    )
+
+
+def _sizes(split: Split, input_px: int) -> Sizes:
+    sides = [(sample.width, sample.height) for sample in split.samples]
+    by_area = sorted(sides, key=lambda side: (side[0] * side[1], side))
+    ratios = [width / height for width, height in sides]
+    return Sizes(
+        smallest=by_area[0],
+        median=(round(median(width for width, _ in sides)), round(median(height for _, height in sides))),
+        largest=by_area[-1],
+        narrowest=round(min(ratios), 3),
+        widest=round(max(ratios), 3),
+        input_px=input_px,
+        below_input=sum(min(side) < input_px for side in sides),
+    )

@@ -1,0 +1,142 @@
+"""What `kd2mobile check` prints: a table of the classes, then one paragraph for each thing to know."""
+
+from statistics import median
+
+from kd2mobile.data.check import Checked, ClassCounts
+from kd2mobile.data.split import SPLIT_NAMES
+from kd2mobile.errors import one_line
+
+MOST_CLASSES = 30
+"""Classes listed; of more than these the largest and the smallest, half each."""
+MOST_LISTED = 5
+"""Files or groups named in a paragraph."""
+PATHS_OF_A_GROUP = 4
+UNEVEN = 3.0
+"""Times as many pictures from which the class weights are brought up."""
+
+
+def check_text(checked: Checked) -> str:
+    """The findings as plain text without a newline at its end. Long lists are cut, and say so."""
+    paragraphs = [_headline(checked), _splits(checked.classes), _classes(checked.classes)]
+    paragraphs += [_set_aside(checked), *_copies(checked), *_near(checked), _sizes(checked), _imbalance(checked)]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def cut_classes(classes: list[ClassCounts], most: int) -> tuple[list[ClassCounts], str]:
+    """The classes to show, in their order, and what to say of the others: nothing if all are there."""
+    if len(classes) <= most:
+        return classes, ""
+    by_size = sorted(classes, key=lambda one: one.all)
+    few = {one.name for one in by_size[: most // 2] + by_size[most // 2 - most :]}
+    said = f"The {most - most // 2} largest and the {most // 2} smallest of {len(classes):,} classes"
+    return [one for one in classes if one.name in few], said
+
+
+def _headline(checked: Checked) -> str:
+    pictures = sum(one.all for one in checked.classes)
+    aside = count_of(len(checked.set_aside), "file", "set aside")
+    ignored = count_of(checked.ignored_files, "other file", "passed over")
+    return f"{one_line(checked.root)}: {pictures:,} pictures of {len(checked.classes):,} classes; {aside}; {ignored}."
+
+
+def _splits(classes: list[ClassCounts]) -> str:
+    rows = [("split", "pictures", "smallest", "median", "largest class")]
+    for name in SPLIT_NAMES:
+        counts = [getattr(one, name) for one in classes]
+        rows.append((name, f"{sum(counts):,}", f"{min(counts):,}", f"{median(counts):,g}", f"{max(counts):,}"))
+    return _aligned(rows)
+
+
+def _classes(classes: list[ClassCounts]) -> str:
+    shown, said = cut_classes(classes, MOST_CLASSES)
+    rows = [("class", *SPLIT_NAMES, "all")]
+    rows += [(one_line(one.name), *(f"{n:,}" for n in (one.train, one.val, one.test, one.all))) for one in shown]
+    return _aligned(rows) + (f"\n{said}; --json has all of them." if said else "")
+
+
+def _set_aside(checked: Checked) -> str:
+    lines = [f"{aside.path}: {aside.reason}" for aside in checked.set_aside]
+    return _listed(f"Set aside: {count_of(len(lines), 'file', 'cannot be used')}.", lines) if lines else ""
+
+
+def _copies(checked: Checked) -> list[str]:
+    extra = sum(len(paths) - 1 for paths in checked.duplicates)
+    said = []
+    if extra:
+        lines = [_group(paths) for paths in checked.duplicates]
+        said.append(_listed(f"Copies: {count_of(extra, 'file', 'byte for byte the same as another')}.", lines))
+    if checked.leaks:
+        lines = [f"{' and '.join(leak.splits)}: {_group(leak.paths)}" for leak in checked.leaks]
+        head = f"Copies in several splits: {len(checked.leaks):,}. The scores will be better than they should be."
+        said.append(_listed(head, lines))
+    if checked.contradictions:
+        lines = [_group(paths) for paths in checked.contradictions]
+        said.append(_listed(f"Copies in several classes: {len(checked.contradictions):,}. One label is wrong.", lines))
+    return said or ["Copies: none."]
+
+
+def _near(checked: Checked) -> list[str]:
+    groups = checked.near_duplicates
+    if not groups:
+        return ["Near duplicates: none."]
+    pictures = sum(len(group.paths) for group in groups)
+    across = [group for group in groups if len(group.splits) > 1]
+    unlike = [group for group in groups if len(group.classes) > 1]
+    head = f"Near duplicates: {pictures:,} pictures in {count_of(len(groups), 'group', 'that look the same')}."
+    said = [_listed(head, [_group(group.paths) for group in groups])]
+    if across:
+        lines = [f"{' and '.join(group.splits)}: {_group(group.paths)}" for group in across]
+        head = f"Near duplicates in several splits: {count_of(len(across), 'group')}. The scores gain by them."
+        said.append(_listed(head, lines))
+    if unlike:
+        lines = [_group(group.paths) for group in unlike]
+        said.append(_listed(f"Near duplicates in several classes: {count_of(len(unlike), 'group')}.", lines))
+    return said
+
+
+def _sizes(checked: Checked) -> str:
+    sizes = checked.sizes
+    smallest, middle, largest = (f"{width:,} x {height:,}" for width, height in _three(checked))
+    below = f"{count_of(sizes.below_input, 'picture')} with a side below the student's {sizes.input_px} px"
+    return (
+        f"Sizes: {smallest} to {largest} px, median {middle}; width / height {sizes.narrowest:g} to {sizes.widest:g}; "
+        f"{below}."
+    )
+
+
+def _three(checked: Checked) -> tuple[tuple[int, int], ...]:
+    return checked.sizes.smallest, checked.sizes.median, checked.sizes.largest
+
+
+def _imbalance(checked: Checked) -> str:
+    found = checked.imbalance
+    largest, smallest = found.largest, found.smallest
+    said = (
+        f"Imbalance: {found.ratio:g} to 1 in train, {one_line(largest.name)} {largest.train:,} and "
+        f"{one_line(smallest.name)} {smallest.train:,}."
+    )
+    return said + (" Consider `--class-weights`." if found.ratio >= UNEVEN else "")
+
+
+def _listed(head: str, lines: list[str]) -> str:
+    more = [f"  and {len(lines) - MOST_LISTED:,} more; --json has all of them"] if len(lines) > MOST_LISTED else []
+    return "\n".join([head, *(f"  {one_line(line)}" for line in lines[:MOST_LISTED]), *more])
+
+
+def _group(paths: list[str]) -> str:
+    more = f" and {len(paths) - PATHS_OF_A_GROUP:,} more" if len(paths) > PATHS_OF_A_GROUP else ""
+    return ", ".join(paths[:PATHS_OF_A_GROUP]) + more
+
+
+def count_of(number: int, noun: str, what: str = "") -> str:
+    """`1 file set aside`, `2 files set aside`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'} {what}".rstrip()
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(text.rjust(width) if place else text.ljust(width) for place, (text, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,97 @@
+"""What is found in a data set whose faults were put there."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from kd2mobile import pipeline
+from kd2mobile.data.split import read_split
+from kd2mobile.errors import DataError
+
+
+def soft(path, seed, size=(40, 30), **how):
+    """A picture of soft spots, one for each seed."""
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spots = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
+    Image.fromarray(spots).resize(size, Image.Resampling.BICUBIC).save(path, **how)
+    return path
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """train/ and test/ of two classes: a broken file, copies, a contradiction and a near duplicate."""
+    root = tmp_path / "photos"
+    for seed in range(12):
+        soft(root / "train" / "cat" / f"{seed:02d}.png", seed)
+    for seed in range(4):
+        soft(root / "train" / "dog" / f"{seed}.png", 100 + seed, (90, 30))
+    soft(root / "test" / "cat" / "big.png", 200, (300, 200))
+    soft(root / "test" / "dog" / "tiny.png", 201, (10, 20))
+    shutil.copy(root / "train" / "cat" / "00.png", root / "test" / "cat" / "leak.png")
+    shutil.copy(root / "train" / "cat" / "01.png", root / "train" / "dog" / "contradiction.png")
+    soft(root / "test" / "dog" / "again.jpg", 100, (72, 24), quality=90)
+    (root / "train" / "cat" / "broken.jpg").write_bytes(b"no picture")
+    (root / "train" / "cat" / "notes.txt").write_text("passed over")
+    return root
+
+
+@pytest.fixture
+def checked(faulty, tmp_path):
+    return pipeline.check(data=str(faulty), store=tmp_path / "store", input_px=32)
+
+
+def test_counts_by_class_and_split(checked, faulty, tmp_path):
+    cat, dog = checked.classes
+    assert (cat.name, cat.train + cat.val, cat.test, cat.all) == ("cat", 12, 2, 14)
+    assert (dog.name, dog.train + dog.val, dog.test, dog.all) == ("dog", 5, 2, 7)
+    (split,) = (tmp_path / "store" / "split").glob("[!.]*/")
+    drawn = read_split(split)
+    assert [cat.val, dog.val] == [sum(s.label == label for s in drawn.of("val")) for label in (0, 1)]
+
+
+def test_what_was_put_there_is_found(checked):
+    (aside,) = checked.set_aside
+    assert aside.path == "train/cat/broken.jpg" and "UnidentifiedImageError" in aside.reason
+    assert checked.ignored_files == 1
+    leak, contradiction = ["test/cat/leak.png", "train/cat/00.png"], ["train/cat/01.png", "train/dog/contradiction.png"]
+    assert checked.duplicates == [leak, contradiction]
+    assert [(found.paths, found.splits) for found in checked.leaks] == [(leak, ["train", "test"])]
+    assert checked.contradictions == [contradiction]
+    (near,) = checked.near_duplicates
+    assert near.paths == ["test/dog/again.jpg", "train/dog/0.png"] and near.classes == ["dog"]
+
+
+def test_sizes_and_imbalance(checked):
+    sizes = checked.sizes
+    assert (sizes.smallest, sizes.median, sizes.largest) == ((10, 20), (40, 30), (300, 200))
+    assert (sizes.narrowest, sizes.widest) == (0.5, 3.0)
+    assert sizes.input_px == 32 and sizes.below_input == 20, "all but the one of 300 x 200"
+    cat, dog = checked.classes
+    assert checked.imbalance.largest == cat and checked.imbalance.smallest == dog
+    assert checked.imbalance.ratio == round(cat.train / dog.train, 2)
+
+
+def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
+    capfd.readouterr()
+    assert pipeline.check(data=str(faulty), store=tmp_path / "store", input_px=32) == checked
+    said = capfd.readouterr().err
+    assert "split    current" in said and "thumbnails current" in said and "making" not in said
+
+
+def test_distill_finds_the_split_that_was_looked_at(checked, faulty, tmp_path):
+    from kd2mobile.artifact import Store
+    from kd2mobile.recipe import compose
+    from kd2mobile.stages import stages
+
+    small = {"teacher.weights": "none", "student.weights": "none", "data.source": str(faulty)}
+    store = Store(tmp_path / "store")
+    assert store.find(stages(compose(settings=small), store).split)
+
+
+def test_a_folder_that_distill_refuses_is_refused_with_the_same_words(tmp_path):
+    soft(tmp_path / "photos" / "cat" / "1.png", 1)
+    with pytest.raises(DataError, match="photos: must hold at least 2 class folders, got one, 'cat'. Add a folder"):
+        pipeline.check(data=str(tmp_path / "photos"), store=tmp_path / "store")
