@@ -19,12 +19,18 @@ def load_keras() -> None:
         raise MissingExtraError("training", "keras", "train")
     if not (find_spec("tensorflow") or find_spec("jax")):
         raise MissingExtraError("training", "tensorflow or jax", "train")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow" if find_spec("tensorflow") else "jax")
+    os.environ.setdefault("KERAS_BACKEND", backend_name())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for kind in ("INTRA", "INTER"):
         os.environ.setdefault(f"TF_NUM_{kind}OP_THREADS", str(os.cpu_count() or 1))
     with _chatter_kept_back():
         import keras  # noqa: F401
+
+
+def backend_name() -> str | None:
+    """The backend that Keras would use: KERAS_BACKEND, else TensorFlow before JAX; None where there is neither."""
+    installed = (name for name in ("tensorflow", "jax") if find_spec(name))
+    return os.environ.get("KERAS_BACKEND") or next(installed, None)
 
 
 @contextmanager

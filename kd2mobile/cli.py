@@ -11,7 +11,7 @@ import click
 
 from kd2mobile import __version__, pipeline, progress
 from kd2mobile.artifact import DISK_FAULTS, disk_error
-from kd2mobile.errors import Kd2MobileError, RecipeError, one_line
+from kd2mobile.errors import InstallationError, Kd2MobileError, RecipeError, one_line
 from kd2mobile.measurement import RECORDS, Benchmarked
 from kd2mobile.recipe import FLAGS, assignment, check_settings, fields
 
@@ -296,6 +296,37 @@ def predict(model, images, top, labels, mean, std, as_json) -> None:
         print(one_line(str(answer.image)))
         for name, probability in answer.classes:
             print(f"  {probability:6.1%}  {one_line(name)}")
+
+
+@main.command()
+@_json_option("Write what was found as JSON.")
+@_store_options
+def doctor(store, quiet, json_file) -> None:
+    """See what this machine has, and what installs the rest.
+
+    Exits with 0 if distill, export, benchmark and report can run here, with 2 if not.
+    """
+    from kd2mobile.doctor import MAIN_CHAIN, diagnose, lines
+
+    progress.configure(quiet)
+    _refuse_a_missing_folder("--json", json_file)
+    found = diagnose(store or pipeline.STORE)
+    if json_file and str(json_file) == "-":
+        print(found.json())
+    else:
+        if json_file:
+            json_file.write_text(found.json(), "utf-8")
+        print("\n".join(map(one_line, lines(found))))
+    if not found.main_chain:
+        bad = [finding for finding in found.findings if finding.status in ("missing", "broken")]
+        raise InstallationError(
+            "doctor",
+            f"must find what {MAIN_CHAIN} need",
+            ", ".join(f"{finding.name} {finding.status}" for finding in bad),
+            f"First: {bad[0].fix}",
+        )
+    if str(json_file) != "-":
+        print(f"{MAIN_CHAIN} can run here.")
 
 
 @main.command("list")

@@ -68,6 +68,10 @@ class ModelFileError(Kd2MobileError):
     """A .tflite that cannot be measured."""
 
 
+class InstallationError(Kd2MobileError):
+    """A machine on which the main chain cannot run."""
+
+
 class MissingExtraError(Kd2MobileError):
     """A part of the installation that this command needs and that is not there."""
 

@@ -1,6 +1,7 @@
 """The device side: a wheel with one top-level name, in an environment with the core's dependencies alone."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,17 @@ def test_the_core_looks_at_pictures(core, digit_folder, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "20 pictures of 2 classes" in done.stdout and (tmp_path / "sheet.png").is_file()
+
+
+def test_the_doctor_runs_in_the_core_and_says_what_is_missing(core, tmp_path):
+    command = [core, "-m", "kd2mobile", "doctor", "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("doctor: must find what distill,")
+    found = json.loads(done.stdout)
+    statuses = {finding["name"]: finding["status"] for finding in found["findings"]}
+    assert statuses["numpy"] == "ok" and statuses["tensorflow"] == statuses["keras"] == "missing"
+    assert found["backend"] is None and found["main_chain"] is False
 
 
 def test_the_core_says_what_training_needs(core, tmp_path):
