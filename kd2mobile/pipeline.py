@@ -109,7 +109,8 @@ def check(
     made = artifacts.make(step)
     split = read_split(made.folder)
     thumbnails = read_thumbnails(artifacts.make(thumbnails_step(root, step)).folder)
-    checked = check_split(root, split, thumbnails, made.results["ignored_files"], composed.student.input_px)
+    ignored, input_px = made.results["ignored_files"], composed.student.input_px
+    checked = check_split(composed.data.source, split, thumbnails, ignored, input_px)
     if sheet:
         from kd2mobile.report.contact_sheet import draw_contact_sheet
 

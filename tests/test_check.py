@@ -29,7 +29,7 @@ def test_text_json_and_sheet(photos, capsys):
     assert "split    making" in err
     found = json.loads(Path("found.json").read_text("utf-8"))
     assert list(found) == list(kd2mobile.check(data="photos").__struct_fields__)
-    assert [one["name"] for one in found["classes"]] == ["0", "1"]
+    assert found["source"] == "photos" and [one["name"] for one in found["classes"]] == ["0", "1"]
     with Image.open("sheet.png") as sheet:
         assert sheet.format == "PNG"
 

@@ -1,7 +1,6 @@
 """What a person should know of a data set before anything is trained on it."""
 
 from collections import Counter
-from pathlib import Path
 from statistics import median
 
 import msgspec
@@ -9,6 +8,7 @@ import numpy as np
 
 from kd2mobile.data.near_duplicates import NearGroup, near_duplicates
 from kd2mobile.data.split import Leak, SetAside, Split
+from kd2mobile.errors import one_line
 
 
 class ClassCounts(msgspec.Struct, frozen=True):
@@ -49,14 +49,14 @@ class Imbalance(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What was found. paths are relative to root.
+    """What was found. source: the data, as the recipe names it; paths are those of the samples, relative to it.
 
     ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why.
     duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
     contradictions: those in several classes. near_duplicates: files that differ and look the same, likewise by group.
     """
 
-    root: str
+    source: str
     classes: list[ClassCounts]
     set_aside: list[SetAside]
     ignored_files: int
@@ -72,11 +72,11 @@ class Checked(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
 
 
-def check_split(root: Path, split: Split, thumbnails: np.ndarray, ignored_files: int, input_px: int) -> Checked:
+def check_split(source: str, split: Split, thumbnails: np.ndarray, ignored_files: int, input_px: int) -> Checked:
     """What there is to say about the pictures of a split.
 
-    thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails; ignored_files: of the split's record;
-    input_px: the side of the student's input.
+    source: how to call the data; thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails;
+    ignored_files: of the split's record; input_px: the side of the student's input.
     """
     counted = Counter((sample.label, sample.split) for sample in split.samples)
     classes = [
@@ -86,7 +86,7 @@ def check_split(root: Path, split: Split, thumbnails: np.ndarray, ignored_files:
     by_train = sorted(classes, key=lambda one: one.train)
     smallest, largest = by_train[0], by_train[-1]
     return Checked(
-        root=str(root),
+        source=one_line(source),
         classes=classes,
         set_aside=split.set_aside,
         ignored_files=ignored_files,

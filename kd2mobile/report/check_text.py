@@ -1,6 +1,7 @@
 """What `kd2mobile check` prints: a table of the classes, then one paragraph for each thing to know."""
 
 from statistics import median
+from unicodedata import combining, east_asian_width
 
 from kd2mobile.data.check import Checked, ClassCounts
 from kd2mobile.data.split import SPLIT_NAMES
@@ -11,6 +12,7 @@ MOST_CLASSES = 30
 MOST_LISTED = 5
 """Files or groups named in a paragraph."""
 PATHS_OF_A_GROUP = 4
+LONGEST_NAME = 48
 UNEVEN = 3.0
 """Times as many pictures from which the class weights are brought up."""
 
@@ -36,7 +38,7 @@ def _headline(checked: Checked) -> str:
     pictures = sum(one.all for one in checked.classes)
     aside = count_of(len(checked.set_aside), "file", "set aside")
     ignored = count_of(checked.ignored_files, "other file", "passed over")
-    return f"{one_line(checked.root)}: {pictures:,} pictures of {len(checked.classes):,} classes; {aside}; {ignored}."
+    return f"{checked.source}: {pictures:,} pictures of {len(checked.classes):,} classes; {aside}; {ignored}."
 
 
 def _splits(classes: list[ClassCounts]) -> str:
@@ -50,7 +52,7 @@ def _splits(classes: list[ClassCounts]) -> str:
 def _classes(classes: list[ClassCounts]) -> str:
     shown, said = cut_classes(classes, MOST_CLASSES)
     rows = [("class", *SPLIT_NAMES, "all")]
-    rows += [(one_line(one.name), *(f"{n:,}" for n in (one.train, one.val, one.test, one.all))) for one in shown]
+    rows += [(_cut(one.name), *(f"{n:,}" for n in (one.train, one.val, one.test, one.all))) for one in shown]
     return _aligned(rows) + (f"\n{said}; --json has all of them." if said else "")
 
 
@@ -134,9 +136,20 @@ def count_of(number: int, noun: str, what: str = "") -> str:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(text.rjust(width) if place else text.ljust(width) for place, (text, width) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
+    """The first column to the left, numbers to the right, by the width that a terminal gives each character."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        gaps = [" " * (width - _width(text)) for text, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0] + gaps[0], *(gap + text for gap, text in zip(gaps[1:], row[1:], strict=True))]))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: two for a wide character, none for one that joins the one before."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _cut(name: str) -> str:
+    name = one_line(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

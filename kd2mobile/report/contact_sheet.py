@@ -47,8 +47,8 @@ def draw_contact_sheet(file: Path, root: Path, split: Split, checked: Checked) -
     """Writes the sheet: every class (of more than 120 the largest and smallest), near duplicates, copies, files aside.
 
     The pictures of a class are drawn by their content, training pictures first; small ones are shown enlarged with
-    their pixels as squares. Characters that no font at hand has are written as escapes; letters are set one after the
-    other, left to right. Raises PictureError if a picture can no longer be decoded.
+    their pixels as squares. Characters that no font at hand has are written as escapes; scripts that join
+    their letters or run right to left need a Pillow with Raqm. Raises PictureError if a picture cannot be decoded.
     """
     sections = _sections(split, checked)
     samples = {sample.path: sample for section in sections for row in section.rows for sample in row.samples}
@@ -131,7 +131,7 @@ def _draw(checked: Checked, sections: list[_Section], thumbnails: dict[str, Imag
     sheet = Image.new("RGB", (width, head_px + sum(heights) + LINE_PX), PAPER)
     pen, left, top = ImageDraw.Draw(sheet), MARGIN_PX, head_px
     pictures = sum(one.all for one in checked.classes)
-    said = f"{pictures:,} pictures, {len(checked.classes):,} classes: {checked.root}"
+    said = f"{pictures:,} pictures, {len(checked.classes):,} classes: {checked.source}"
     _write(pen, (left, LINE_PX), said, 18, INK, width - 2 * MARGIN_PX)
     for section, height in zip(sections, heights, strict=True):
         _write(pen, (left, top + LINE_PX), section.heading, 15, INK, width - 2 * MARGIN_PX)

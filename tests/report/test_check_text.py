@@ -24,7 +24,7 @@ def found():
             "sizes": Sizes((8, 8), (20, 10), (1000, 30), 0.5, 33.333, 128, 2),
             "imbalance": Imbalance(classes[-1], classes[0], (count + 2) / 3),
         }
-        return Checked("photos", classes, **plain | fields)
+        return Checked("photos", **{"classes": classes} | plain | fields)
 
     return make
 
@@ -71,6 +71,14 @@ def test_long_lists_are_cut_and_say_so(found):
     assert "  a/00.png, a/01.png, a/02.png, a/03.png and 2 more\n" in said
     assert "  and 2 more; --json has all of them\n" in said
     assert said.endswith("Consider `--class-weights`.")
+
+
+def test_columns_stand_below_each_other_in_any_script(found):
+    classes = [ClassCounts("cat", 5, 1, 1), ClassCounts("狗", 5, 1, 1), ClassCounts("n" * 300, 5, 1, 1)]
+    said = check_text(found(classes=classes))
+    assert f"\ncat{' ' * 45}      5    1     1    7\n" in said, "three columns and 45 are the longest name's 48"
+    assert f"\n狗{' ' * 46}      5    1     1    7\n" in said, "a wide character takes two"
+    assert f"\n{'n' * 47}…      5    1     1    7\n" in said
 
 
 def test_a_newline_in_a_name_does_not_break_a_line(found):

@@ -21,7 +21,7 @@ def data_set(root, names, **found):
         samples.append(Sample(f"{label}.png", label, "train", f"{label:064x}", 20, 20))
     split = Split(list(names), samples, **found)
     thumbnails = np.stack([np.full((16, 16, 3), 25 * label, np.uint8) for label in range(len(names))])
-    return split, check_split(root, split, thumbnails, 0, 32)
+    return split, check_split("photos", split, thumbnails, 0, 32)
 
 
 @pytest.fixture
