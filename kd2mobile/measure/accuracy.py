@@ -29,6 +29,16 @@ class PairedTest(NamedTuple):
     p_value: float
 
 
+class CalibrationBin(NamedTuple):
+    """The pictures whose highest probability is in (low, high]. n: how many; confidence, accuracy: their means."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
 def score(
     probabilities: np.ndarray,
     labels: np.ndarray,
@@ -102,10 +112,35 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     >>> round(expected_calibration_error(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])), 4)
     0.45
     """
+    _, confidences, rights = _binned(probabilities, labels, bins)
+    return float(np.abs(rights - confidences).sum() / len(labels))
+
+
+def calibration_bins(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS
+) -> list[CalibrationBin]:
+    """The bins that `expected_calibration_error` counts, by rising confidence; those without a picture are left out.
+
+    probabilities: float [n, classes]; labels: int [n]. The n-weighted mean of |confidence - accuracy| is the ECE.
+
+    >>> [(b.n, round(b.confidence, 2), b.accuracy) for b in calibration_bins(np.array([[0.9, 0.1]]), np.array([1]), 2)]
+    [(1, 0.9, 0.0)]
+    """
+    counts, confidences, rights = _binned(probabilities, labels, bins)
+    return [
+        CalibrationBin(m / bins, (m + 1) / bins, int(n), float(confidences[m] / n), float(rights[m] / n))
+        for m, n in enumerate(counts)
+        if n
+    ]
+
+
+def _binned(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each equal-width bin of confidence: its pictures, the sum of their confidences, the sum of their hits."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(places, weights=hits(probabilities, labels, 1) - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    right = hits(probabilities, labels, 1)
+    sums = [np.bincount(places, weights=values, minlength=bins) for values in (confidence, right)]
+    return np.bincount(places, minlength=bins), *sums
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
