@@ -8,7 +8,7 @@ import msgspec
 
 from kd2mobile.artifact import disk_errors, sha256_of, write_json
 from kd2mobile.progress import say
-from kd2mobile.runs import Run
+from kd2mobile.runs import PREDICTIONS, Run
 from kd2mobile.stages import Stages
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
     from kd2mobile.report.view import Paired
 
-RECORDS, COMPARISONS, PREDICTIONS = "benchmark.json", "comparisons.json", "predictions.npz"
+RECORDS, COMPARISONS = "benchmark.json", "comparisons.json"
 Files = dict[tuple[str, str], Path]
 """The .tflite files of a run by role (student, baseline) and precision."""
 

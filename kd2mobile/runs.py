@@ -16,6 +16,8 @@ from kd2mobile.recipe import PRECISIONS, Recipe, compose, write_recipe
 
 RUNS = Path("runs")
 RUN_RECORD = "run.json"
+PREDICTIONS = "predictions.npz"
+"""What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<precision>`."""
 LATER_TABLES = ("export", "benchmark")
 DEFAULTS_FROM = (
     "data.resize and distill.hard_label_weight measured best on validation (benchmarks/tuning.py and TABLE.md); "

@@ -91,6 +91,9 @@ def test_photos_to_report(run):
     }
     page = (run / "report.html").read_text()
     assert "small_cnn" in page and "broken.png" in page, "what was set aside is on the page"
+    for part in ("mistakes", "calibration", "classes", "quantized"):
+        assert f'<section id="{part}"' in page
+    assert "int8 beside fp32" in page and "Test pictures by true class (rows) and named class (columns)" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 

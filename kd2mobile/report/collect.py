@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ import numpy as np
 
 from kd2mobile.artifact import RECORD, read_artifact
 from kd2mobile.data.split import SPLIT_NAMES, Split, read_split
+from kd2mobile.report import findings
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
-from kd2mobile.report.view import Paired, Picture, ReportData, Stage
+from kd2mobile.report.view import Answer, Example, Paired, Picture, ReportData, Stage
 from kd2mobile.report.words import best_student, tables
-from kd2mobile.runs import Run
+from kd2mobile.runs import PREDICTIONS, Run
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
@@ -30,12 +32,14 @@ def collect(run: Run, root: Path, records: "list[BenchmarkRecord]", comparisons:
     made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
     split = read_split(folders["split"])
     recommended = best_student(tables(records))["precision"]
-    with np.load(run.folder / "predictions.npz") as predictions:
-        pictures = _pictures(split, root, predictions["teacher"], predictions[f"student-{recommended}"])
+    with np.load(run.folder / PREDICTIONS) as stored:
+        unused = [name for name in stored.files if name.startswith("baseline-") and name != f"baseline-{recommended}"]
+        answers = {name: stored[name] for name in stored.files if name not in unused}
+    pictures = _pictures(split, root, answers["teacher"], answers[f"student-{recommended}"])
     names = {"student": "with the teacher", "baseline": "on labels alone"}
     exports = {role: record for role, record in made.items() if record["stage"] == "tflite"}
     return ReportData(
-        title=f"{run.recipe.student.name} taught by {Path(run.recipe.teacher.name).name}",
+        title=title_of(run),
         run=run.folder.name,
         recipe=msgspec.to_builtins(run.recipe),
         records=records,
@@ -44,14 +48,23 @@ def collect(run: Run, root: Path, records: "list[BenchmarkRecord]", comparisons:
         pictures=pictures,
         pictures_chosen=HOW_CHOSEN,
         classes=split.classes,
-        splits={name: len(split.of(name)) for name in SPLIT_NAMES},
+        splits=split_sizes(split),
         set_aside=[(aside.path, aside.reason) for aside in split.set_aside],
+        duplicates=split.duplicates,
+        leaks=[leak.paths for leak in split.leaks],
+        contradictions=split.contradictions,
+        **_findings(run, split, root, answers, recommended),
         stages=[_stage(role, record) for role, record in made.items()],
         exports=[record["results"] | {"role": role.partition("-")[0]} for role, record in exports.items()],
         versions=_versions(run.record["made_with"]),
         commands=_commands(run.folder.as_posix()),
         notes=[*_notes(split), *(f"The {role} artifact is not in the store any more." for role in gone)],
     )
+
+
+def title_of(run: Run) -> str:
+    """What a run is about, in a few words."""
+    return f"{run.recipe.student.name} taught by {Path(run.recipe.teacher.name).name}"
 
 
 def _pictures(split: Split, root: Path, teacher: np.ndarray, student: np.ndarray) -> list[Picture]:
@@ -67,6 +80,45 @@ def _pictures(split: Split, root: Path, teacher: np.ndarray, student: np.ndarray
         )
         for i in choose_pictures(labels, teacher, student)
     ]
+
+
+def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray], recommended: str) -> dict[str, Any]:
+    """The parts of the page that look at each picture; answers: of the test pictures, as in predictions.npz."""
+    samples = split.of("test")
+    labels = np.array([sample.label for sample in samples])
+    files = {role: _files(answers, role) for role in ("student", "baseline")}
+    student, baseline = files["student"][recommended], files["baseline"].get(recommended)
+    judged = {"teacher": answers["teacher"], "student": student, "baseline": baseline}
+    name = run.recipe.student.name
+    names = {"teacher": Path(run.recipe.teacher.name).name} | dict.fromkeys(files, f"{name} {recommended}")
+
+    def exemplify(i: int, said: list[Answer]) -> Example:
+        sample = samples[i]
+        return Example(path=sample.path, image=root / sample.path, true_class=split.classes[sample.label], answers=said)
+
+    return {
+        "confusion": findings.confusion(
+            names["student"], labels, student, answers["teacher"], split.classes, exemplify
+        ),
+        "calibrations": [
+            findings.calibration(role, names[role], probabilities, labels)
+            for role, probabilities in judged.items()
+            if probabilities is not None
+        ],
+        "class_scores": [] if baseline is None else findings.class_scores(labels, student, baseline, split.classes),
+        "disagreements": findings.disagreements(files["student"], labels, split.classes, exemplify),
+    }
+
+
+def _files(answers: dict[str, np.ndarray], role: str) -> dict[str, np.ndarray]:
+    """The answers of a role's files by precision."""
+    return {name.removeprefix(f"{role}-"): answers[name] for name in answers if name.startswith(f"{role}-")}
+
+
+def split_sizes(split: Split) -> dict[str, int]:
+    """Pictures in train, val and test, and then in whatever other split there is."""
+    counts = Counter(sample.split for sample in split.samples)
+    return {name: counts[name] for name in dict.fromkeys((*SPLIT_NAMES, *counts))}
 
 
 def _named(probabilities: np.ndarray, classes: list[str]) -> list[tuple[str, float]]:
@@ -100,4 +152,6 @@ def _notes(split: Split) -> list[str]:
         notes.append(f"{len(split.duplicates)} groups of identical pictures; those that are drawn stay in one split.")
     if split.leaks:
         notes.append(f"{len(split.leaks)} pictures are in more than one split, as they were given.")
+    if split.contradictions:
+        notes.append(f"{len(split.contradictions)} pictures are in more than one class.")
     return notes

@@ -1,4 +1,4 @@
-"""The dozen test pictures: which are shown, and as what."""
+"""The test pictures on the page: which are shown, and as what."""
 
 import base64
 import io
@@ -18,6 +18,7 @@ HOW_CHOSEN = (
     "where it and the teacher name different classes. Errors are therefore far more frequent here than in the test set."
 )
 THUMBNAIL_PX = 208
+EXAMPLE_PX = 112
 CLASSES_SHOWN = 3
 VERDICTS = {
     (True, True): "both right",
@@ -64,14 +65,24 @@ class Guess:
 
 
 @dataclass(frozen=True)
+class Thumbnail:
+    """A picture inside the page. data_uri is None, and fault says why, if it cannot be read.
+
+    small: it is stored whole, so small that its pixels are shown as squares.
+    """
+
+    data_uri: str | None
+    fault: str = ""
+    small: bool = False
+
+
+@dataclass(frozen=True)
 class Card:
-    """One picture as the page shows it. data_uri is None, and fault says why, if the picture cannot be read."""
+    """One picture as the page shows it."""
 
     path: str
     true_class: str
-    data_uri: str | None
-    fault: str
-    small: bool
+    thumbnail: Thumbnail
     verdict: str
     guesses: list[Guess]
 
@@ -82,27 +93,25 @@ def card(picture: Picture) -> Card:
     names = {*_likeliest(teacher, CLASSES_SHOWN), *_likeliest(student, CLASSES_SHOWN), picture.true_class}
     ranked = sorted(names, key=lambda n: (-(teacher.get(n, 0) + student.get(n, 0)), n))
     guesses = [Guess(n, n == picture.true_class, teacher.get(n), student.get(n)) for n in ranked]
-    data_uri, fault, small = None, "", False
-    try:
-        data_uri, small = _thumbnail(picture.image)
-    except PictureError as error:
-        fault = str(error)
     verdict = VERDICTS[tuple(_likeliest(said, 1) == [picture.true_class] for said in (teacher, student))]
-    return Card(picture.path, picture.true_class, data_uri, fault, small, verdict, guesses)
+    return Card(picture.path, picture.true_class, thumbnail(picture.image, THUMBNAIL_PX), verdict, guesses)
 
 
 def _likeliest(said: dict[str, float], how_many: int) -> list[str]:
     return sorted(said, key=lambda n: (-said[n], n))[:how_many]
 
 
-def _thumbnail(image: Any) -> tuple[str, bool]:
-    """A data: URI, and whether the picture is so small that its pixels are shown as squares."""
-    picture = open_picture(image) if isinstance(image, str | Path) else image.convert("RGB")
-    small = max(picture.size) <= THUMBNAIL_PX // 3
+def thumbnail(image: Any, px: int) -> Thumbnail:
+    """The picture within px x px. image: a PIL image, or the path of a file."""
+    try:
+        picture = open_picture(image) if isinstance(image, str | Path) else image.convert("RGB")
+    except PictureError as error:
+        return Thumbnail(None, fault=str(error))
+    small = max(picture.size) <= px // 3
     if not small:
         picture = picture.copy()
-        picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+        picture.thumbnail((px, px), Image.Resampling.LANCZOS)
     into = io.BytesIO()
     kind = "png" if small else "jpeg"
     picture.save(into, kind, **({"optimize": True} if small else {"quality": 82}))
-    return f"data:image/{kind};base64,{base64.b64encode(into.getvalue()).decode()}", small
+    return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(into.getvalue()).decode()}", small=small)

@@ -1,4 +1,4 @@
-"""The plots of the page: what accuracy costs, and how the students learned."""
+"""The plots of the page: what accuracy costs, how the students learned, how far confidence is from accuracy."""
 
 import math
 from collections.abc import Callable
@@ -11,9 +11,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from kd2mobile.errors import one_line
 from kd2mobile.report import words
 from kd2mobile.report.svg import COLOURS, drawing, inline
+from kd2mobile.report.view import Calibration
 
 ACCURACY_PX = (400, 310)
 CURVE_PX = (360, 280)
+CALIBRATION_PX = (320, 300)
 MARKERS = {"student": "o", "baseline": "s", "teacher": "D", "external": "^"}
 LINES = (("student", "-"), ("baseline", (0, (5, 2))), ("external", (0, (1, 1.5))), ("teacher", (0, (6, 2, 1, 2))))
 LABEL_PX = 10
@@ -48,42 +50,74 @@ COSTS = (
 )
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How a record is drawn. colour: a name of COLOURS; label: beside its point, None for none; name: when spoken."""
+
+    colour: str
+    shape: str
+    hollow: bool
+    label: str | None
+    name: str
+
+
 def accuracy_plots(records: list[dict[str, Any]]) -> list[str]:
     """One SVG for each cost that at least one record has: top-1 against median latency, and against file size.
 
     records: plain dicts, as from `words.tables`. A teacher without that cost is a dashed line; the thin bars are 95 %
     Wilson intervals of the test pictures.
     """
-    judged = [r for r in records if r["top1"] is not None]
-    return [_accuracy(judged, cost) for cost in COSTS if any(cost.of(r) for r in judged)]
+    return _accuracy_plots(list(zip(records, _marks(records), strict=True)))
 
 
-def _accuracy(records: list[dict[str, Any]], cost: Cost) -> str:
-    placed = [r for r in records if cost.of(r)]
-    lines = [r for r in records if not cost.of(r) and r["role"] == "teacher"]
+def _accuracy_plots(drawn: list[tuple[dict[str, Any], Mark]]) -> list[str]:
+    judged = [(r, mark) for r, mark in drawn if r["top1"] is not None]
+    return [_accuracy(judged, cost) for cost in COSTS if any(cost.of(r) for r, _ in judged)]
+
+
+def _marks(records: list[dict[str, Any]]) -> list[Mark]:
+    """How the records of one run are drawn. Beside the points of its own student the precision is name enough.
+
+    A file of the baseline has its student's name if that is there, and needs none.
+    """
+    students = [words.name(r) for r in records if r["role"] == "student"]
+    alone = len({r["model"] for r in records if r["role"] in ("student", "baseline")}) == 1
+    marks = []
+    for r in records:
+        own = alone and r["role"] in ("student", "baseline") and r["precision"]
+        label = words.precision(r) if own else words.name(r)
+        colour = r["role"] if r["role"] in MARKERS else "external"
+        needless = r["role"] == "baseline" and words.name(r) in students
+        name = f"{r['role']} {words.name(r)}"
+        marks.append(Mark(colour, MARKERS[colour], r["role"] == "baseline", None if needless else label, name))
+    return marks
+
+
+def _accuracy(drawn: list[tuple[dict[str, Any], Mark]], cost: Cost) -> str:
+    placed = [(r, mark) for r, mark in drawn if cost.of(r)]
+    lines = [(r, mark) for r, mark in drawn if not cost.of(r) and r["role"] == "teacher"]
     with drawing(*ACCURACY_PX) as figure:
         axes = figure.add_subplot()
         axes.set_title(cost.title)
         axes.set_xlabel(cost.axis)
         axes.set_ylabel("top-1, %")
-        for r in placed:
-            x, y, colour = cost.of(r), 100 * r["top1"], COLOURS.get(r["role"], COLOURS["external"])
+        for r, mark in placed:
+            x, y, colour = cost.of(r), 100 * r["top1"], COLOURS[mark.colour]
             if r.get("n"):
                 low, high = words.interval(r["top1"], r["n"])
                 axes.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.45, solid_capstyle="butt")
-            fill = COLOURS["paper"] if r["role"] == "baseline" else colour
-            marker = MARKERS.get(r["role"], "^")
-            axes.plot([x], [y], marker, markersize=7, color=colour, markerfacecolor=fill, markeredgewidth=1.6)
-        for r in lines:
+            fill = COLOURS["paper"] if mark.hollow else colour
+            axes.plot([x], [y], mark.shape, markersize=7, color=colour, markerfacecolor=fill, markeredgewidth=1.6)
+        for r, _ in lines:
             axes.axhline(100 * r["top1"], color=COLOURS["teacher"], linestyle=(0, (5, 3)), linewidth=1.3)
-        _log_if_wide(axes, [cost.of(r) for r in placed], cost.form)
+        _log_if_wide(axes, [cost.of(r) for r, _ in placed], cost.form)
         low, high = axes.get_ylim()
         axes.set_ylim(low, min(high + 0.06 * (high - low), 101.5))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         figure.draw_without_rendering()
         _label(axes, placed, lines, cost)
-        told = [f"{r['role']} {words.name(r)}: {words.percent(r['top1'])} %" for r in [*placed, *lines]]
-        spoken = [f"{t} at {cost.form(cost.of(r))}" for t, r in zip(told, placed, strict=False)]
+        told = [f"{mark.name}: {words.percent(r['top1'])} %" for r, mark in [*placed, *lines]]
+        spoken = [f"{t} at {cost.form(cost.of(r))}" for t, (r, _) in zip(told, placed, strict=False)]
         spoken += [f"{t}, a dashed line" for t in told[len(placed) :]]
         described = f"Top-1 in percent over {cost.axis}. " + "; ".join(spoken) + "."
         return inline(figure, f"plot-{cost.name}", cost.title, one_line(described))
@@ -104,23 +138,16 @@ def _log_if_wide(axes: Axes, values: list[float], form: Callable[[float], str]) 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
 
 
-def _label(axes: Axes, placed: list[dict], lines: list[dict], cost: Cost) -> None:
-    """A name beside each point, on the side where it covers the least of what is there already.
+def _label(axes: Axes, placed: list[tuple[dict, Mark]], lines: list[tuple[dict, Mark]], cost: Cost) -> None:
+    """Its label beside each point, on the side where it covers the least of what is there already.
 
-    A file of the baseline has its student's name if that is there, and needs none; nor has a point a name where there
-    is no room for one: the table and the description name all.
+    A point has none where there is no room for one: the table and the description name all.
     """
     frame = axes.get_window_extent()
-    students = [words.name(r) for r in placed if r["role"] == "student"]
-    own = (
-        ("student", "baseline")
-        if len({r["model"] for r in placed if r["role"] in ("student", "baseline")}) == 1
-        else ()
-    )
-    at = [axes.transData.transform((cost.of(r), 100 * r["top1"])) for r in placed]
+    at = [axes.transData.transform((cost.of(r), 100 * r["top1"])) for r, _ in placed]
     scale = axes.figure.dpi / 72
     taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in at]
-    for r in lines:
+    for r, _ in lines:
         text = _short(f"{r['role']} {words.name(r)}, {words.percent(r['top1'])} %", 44)
         axes.annotate(
             text, (0.0, 100 * r["top1"]), xycoords=("axes fraction", "data"), xytext=(4, 4), textcoords="offset points",
@@ -128,10 +155,10 @@ def _label(axes: Axes, placed: list[dict], lines: list[dict], cost: Cost) -> Non
         )  # fmt: skip
         y = axes.transData.transform((1, 100 * r["top1"]))[1]
         taken.append((frame.x0, y - 2 * scale, frame.x0 + len(text) * 0.6 * LABEL_PX * scale, y + 14 * scale))
-    for r, (x, y) in zip(placed, at, strict=True):
-        if r["role"] == "baseline" and words.name(r) in students:
+    for (r, mark), (x, y) in zip(placed, at, strict=True):
+        if mark.label is None:
             continue
-        text = _short(words.precision(r) if r["role"] in own and r["precision"] else words.name(r), 24)
+        text = _short(mark.label, 24)
         width, height = len(text) * 0.62 * LABEL_PX * scale, LABEL_PX * 1.1 * scale
         gap, best = 8 * scale, None
         for dx, dy, align in ((1, 0, "left"), (-1, 0, "right"), (0, 1, "center"), (0, -1, "center"),
@@ -235,3 +262,36 @@ def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str
         axes.yaxis.set_major_locator(MaxNLocator(6))
         described = f"{title} over epochs. " + "; ".join(spoken) + "."
         return inline(figure, f"curve-{field.replace('_', '-')}", title, one_line(described))
+
+
+def calibration_plot(shown: Calibration) -> str:
+    """The reliability diagram of one model: accuracy over confidence, a point a bin, its area as its pictures are many.
+
+    The thin lines to the diagonal are the gaps whose mean, weighted by pictures, is the calibration error.
+    """
+    title = f"{shown.role}, ECE {words.percent(shown.ece)} %"
+    most = max(one.n for one in shown.bins)
+    with drawing(*CALIBRATION_PX) as figure:
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        axes.set_xlabel("confidence, %")
+        axes.set_ylabel("accuracy, %")
+        axes.plot([0, 100], [0, 100], color=COLOURS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
+        colour = COLOURS.get(shown.role, COLOURS["external"])
+        for one in shown.bins:
+            x, y = 100 * one.confidence, 100 * one.accuracy
+            axes.plot([x, x], [x, y], color=colour, linewidth=1.3, alpha=0.6)
+            size = max(3.0, 15 * math.sqrt(one.n / most))
+            fill = COLOURS["paper"] if shown.role == "baseline" else colour
+            marker = MARKERS.get(shown.role, "^")
+            axes.plot([x], [y], marker, markersize=size, color=colour, markerfacecolor=fill, markeredgewidth=1.4)
+        axes.set_xlim(-4, 104)
+        axes.set_ylim(-4, 104)
+        axes.set_xticks([0, 25, 50, 75, 100])
+        axes.set_yticks([0, 25, 50, 75, 100])
+        sure = sum(one.confidence > one.accuracy for one in shown.bins)
+        described = (
+            f"Accuracy over confidence of the {shown.role} {shown.name}: too sure in {sure} of {len(shown.bins)} bins. "
+            "The table below has the numbers."
+        )
+        return inline(figure, f"calibration-{shown.role}", title, one_line(described))

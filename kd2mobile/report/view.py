@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from kd2mobile.measure.accuracy import CalibrationBin
     from kd2mobile.measure.record import BenchmarkRecord
 
 
@@ -41,6 +42,87 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     student: list[tuple[str, float]]
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What one model says of a picture. who: its name in a word or two; probability: of the class that it names."""
+
+    who: str
+    said: str
+    probability: float
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """One test picture, small, as an example of a mistake. path, image: as in Picture."""
+
+    path: str
+    image: Any
+    true_class: str
+    answers: list[Answer]
+
+
+class ConfusedPair(msgspec.Struct, frozen=True, kw_only=True):
+    """Test pictures of one class that are taken for another. count: of the n that the true class has.
+
+    teacher_too: how many of these the teacher takes for the same class; other_way: how many of the other class are
+    taken for this one.
+    """
+
+    true_class: str
+    said_class: str
+    count: int
+    n: int
+    teacher_too: int
+    other_way: int
+    examples: list[Example]
+
+
+class Confusion(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one model errs. pairs: the most frequent ones of the `pairs_in_all` (true class, named class).
+
+    matrix: pictures by true class (rows) and named class, in the order of the classes; None where it is too large to
+    be read. errors: of n pictures.
+    """
+
+    model: str
+    n: int
+    errors: int
+    pairs_in_all: int
+    pairs: list[ConfusedPair]
+    matrix: list[list[int]] | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's confidence against its accuracy. bins: as `measure.accuracy.calibration_bins` counts them."""
+
+    role: str
+    name: str
+    ece: float
+    bins: "list[CalibrationBin]"
+
+
+class ClassScore(msgspec.Struct, frozen=True):
+    """How many of a class's n test pictures are right with the teacher, and on labels alone."""
+
+    name: str
+    n: int
+    student: int
+    baseline: int
+
+
+class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
+    """Test pictures that two files of one student put in different classes. count: of n.
+
+    reference: the float file's precision; precision: the other's. only_reference, only_other: right in that one alone.
+    """
+
+    reference: str
+    precision: str
+    n: int
+    count: int
+    only_reference: int
+    only_other: int
+    examples: list[Example]
+
+
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of the run. seconds: what making it took, in this run or in the one that made it; None if unknown."""
 
@@ -58,6 +140,9 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     histories: training curves by name, the student's first, then the baseline's; a row is an epoch and has `epoch` and
     any of `val_top1` (fraction), `val_logloss`, `loss`.
     splits: pictures in each split. set_aside: (path, reason) of pictures that could not be used.
+    duplicates, leaks, contradictions: groups of paths of identical pictures: all of them, those in several splits, and
+    those in several classes.
+    confusion: of the recommended student. class_scores: of its precision, in the order of the classes.
     exports: one dict a .tflite: precision, size_bytes, sha256, parity (a dict of numbers and words), perhaps role.
     commands: the shell lines that make the run again. notes: sentences that the reader should know.
     """
@@ -73,6 +158,13 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     classes: list[str] = []
     splits: dict[str, int] = {}
     set_aside: list[tuple[str, str]] = []
+    duplicates: list[list[str]] = []
+    leaks: list[list[str]] = []
+    contradictions: list[list[str]] = []
+    confusion: Confusion | None = None
+    calibrations: list[Calibration] = []
+    class_scores: list[ClassScore] = []
+    disagreements: list[Disagreement] = []
     stages: list[Stage] = []
     exports: list[dict[str, Any]] = []
     versions: dict[str, str] = {}

@@ -51,6 +51,12 @@ def points(difference: float) -> str:
     return f"{100 * abs(difference):.1f}"
 
 
+def signed(value: float, digits: int = 0) -> str:
+    """A difference with its sign: 2 is "+2", -0.5 with one digit is "-0.5"; what rounds to nothing is "0"."""
+    text = f"{value:+,.{digits}f}"
+    return text[1:] if float(text.replace(",", "")) == 0 else text
+
+
 def p_words(p_value: float) -> str:
     """A p-value that never rounds to the other side of 0.05: "p = 0.004", "p < 0.001", "p = 0.0496"."""
     if p_value < 0.001:
@@ -77,15 +83,20 @@ def tables(records: list) -> list[dict[str, Any]]:
     """The records as plain dicts, sorted: teacher, student, baseline, external; each from fp32 to int8."""
 
     def place(record: dict[str, Any]) -> tuple:
-        role, precision = record["role"], record["precision"]
+        role = record["role"]
         return (
             ROLES.index(role) if role in ROLES else len(ROLES),
             str(record["model"]),
             str(record.get("compression")),
-            PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS),
+            precision_order(record["precision"])[0],
         )
 
     return sorted((msgspec.to_builtins(record) for record in records), key=place)
+
+
+def precision_order(precision: str | None) -> tuple[int, str]:
+    """The place of a precision among others, as a key to sort by: fp32 first, unknown ones last, by name."""
+    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS), str(precision)
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -162,6 +173,20 @@ def verdict(pair: Any) -> str:
     if pair.difference < 0:
         return text + "That is significant at 0.05, and against the teacher: here it did harm."
     return text + "That is significant at 0.05 for these pictures; it is one seed, and another may differ."
+
+
+def class_sums(scores: list) -> str:
+    """How many classes gain and lose by the teacher, and how little one alone says. scores: ClassScores, not none."""
+    moves = [score.student - score.baseline for score in scores]
+    gain, lose = (sum(move * sign > 0 for move in moves) for sign in (1, -1))
+    sizes = sorted(score.n for score in scores)
+    middle = sizes[len(sizes) // 2]
+    return (
+        f"Of {count(len(scores))} classes with test pictures, {count(gain)} gain by the teacher, {count(lose)} lose "
+        f"and {count(len(scores) - gain - lose)} stay the same. Single classes are noise: one of 10 pictures moves by "
+        f"10 points with every picture, and half of these classes have {count(middle)} pictures or fewer. Only the "
+        "whole, tested above, says whether the teacher helps."
+    )
 
 
 def why_unknown(record: dict[str, Any], field: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from kd2mobile.measure.record import BenchmarkRecord
-from kd2mobile.report.view import Paired, Picture, ReportData, Stage
+from kd2mobile.report import findings
+from kd2mobile.report.view import Example, Paired, Picture, ReportData, Stage
 
 CLASSES = ["accordion", "airplanes", "anchor", "ant", "barrel", "bass", "a class with quite a long name"]
 FILES = (
@@ -95,6 +96,47 @@ def picture(seed, classes=CLASSES, **changes):
     return Picture(**fields | changes)
 
 
+def answers(classes, n=300, seed=0):
+    """Labels [n], and made-up probabilities [n, classes] of a teacher, a baseline and two files of a student."""
+    rng = np.random.default_rng(seed)
+    width = len(classes)
+    labels = rng.integers(0, width, n)
+    wrong = (labels + rng.integers(1, min(width, 4), n)) % width
+    taught, alone, float_file = (np.where(rng.random(n) < skill, labels, wrong) for skill in (0.95, 0.7, 0.8))
+    int8_file = np.where(rng.random(n) < 0.05, wrong, float_file)
+
+    def probabilities(said):
+        sure = rng.uniform(0.3, 0.99, n)[:, None]
+        return np.where(np.eye(width)[said] == 1, sure, (1 - sure) / max(width - 1, 1) / 2)
+
+    return labels, *map(probabilities, (taught, alone, float_file, int8_file))
+
+
+def exemplify_from(labels, classes, image=None):
+    """A function as `findings` want it: made-up examples, drawn on the spot or all with that image."""
+
+    def exemplify(i, said):
+        drawn = image or Image.new("RGB", (20, 15), (i % 256, 99, 30))
+        return Example(
+            path=f"{classes[labels[i]]}/{i:04}.jpg", image=drawn, true_class=classes[labels[i]], answers=said
+        )
+
+    return exemplify
+
+
+def looks(classes, image=None, **size):
+    """The parts of a ReportData that look at each picture, found in made-up answers."""
+    labels, teacher, baseline, fp32, int8 = answers(classes, **size)
+    exemplify = exemplify_from(labels, classes, image)
+    judged = {"teacher": teacher, "student": int8, "baseline": baseline}
+    return {
+        "confusion": findings.confusion("mobilenet025 int8", labels, int8, teacher, classes, exemplify),
+        "calibrations": [findings.calibration(r, f"{r}'s name", p, labels) for r, p in judged.items()],
+        "class_scores": findings.class_scores(labels, int8, baseline, classes),
+        "disagreements": findings.disagreements({"fp32": fp32, "int8": int8}, labels, classes, exemplify),
+    }
+
+
 def stages():
     made = (
         ("split", 3.2, "5,590 pictures split by seed"),
@@ -127,6 +169,10 @@ def report(**changes):
         "classes": CLASSES,
         "splits": {"train": 3030, "val": 868, "test": 1692},
         "set_aside": [("ant/broken.jpg", "truncated")],
+        "duplicates": [["ant/1.jpg", "ant/2.jpg"], ["bass/1.jpg", "barrel/1.jpg"]],
+        "leaks": [["ant/1.jpg", "ant/2.jpg"]],
+        "contradictions": [["bass/1.jpg", "barrel/1.jpg"]],
+        **looks(CLASSES),
         "stages": stages(),
         "exports": [
             {"precision": p, "size_bytes": size, "sha256": "cd" * 32, "parity": parity} for p, size, _, _ in FILES
@@ -138,22 +184,28 @@ def report(**changes):
     return ReportData(**fields | changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record():
     return record
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_pair():
     return pair
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_picture():
     return picture
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_looks():
+    """A function from class names to what is found in made-up answers: confusion, calibrations and so on."""
+    return looks
+
+
+@pytest.fixture(scope="session")
 def make_report():
     """A function from changed fields to a whole made-up ReportData."""
     return report

@@ -1,9 +1,15 @@
-"""The page in headless Chromium: it draws, in light and dark, and the console has nothing to say."""
+"""The page in headless Chromium over its debugging pipe: seen, heard, clicked, typed at and printed."""
 
+import base64
+import io
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,42 +30,157 @@ FLAGS = [
     "--disable-extensions",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
-    "--enable-logging=stderr",
 ]
-DARK, LIGHT = 0, 1
+KEYS = {"Tab": 9, "Enter": 13, " ": 32}
+_ONTO_3_AND_4 = """
+import os, sys
+a, b = (os.dup(os.dup(os.dup(int(fd)))) for fd in sys.argv[1:3])
+os.dup2(a, 3); os.dup2(b, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+class Browser:
+    """One page in a browser. Console messages and faults of scripts are kept in `said`."""
+
+    def __init__(self, to, back):
+        self._to, self._back, self._buffer, self._id, self._session = to, back, b"", 0, None
+        self.said = []
+        self._session = self._attach()
+        self.send("Runtime.enable")
+        self.send("Page.enable")
+        self.send("Log.enable")
+
+    def _attach(self):
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        return self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    def send(self, method, **parameters):
+        """The result of one command; a fault of the protocol fails the test."""
+        self._id += 1
+        message = {"id": self._id, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._read()
+            if answer.get("id") == self._id:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self._note(answer)
+
+    def _read(self):
+        while b"\0" not in self._buffer:
+            more = os.read(self._back, 1 << 20)
+            assert more, "the browser ended"
+            self._buffer += more
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+    def _note(self, event):
+        if event.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+            self.said.append(event["params"])
+
+    def open(self, page, width=1280, height=1600):
+        """Loads the file in a window of width x height CSS pixels and waits for it."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.said.clear()
+        self.send("Page.navigate", url=page.as_uri())
+        while (event := self._read()).get("method") != "Page.loadEventFired":
+            self._note(event)
+
+    def value(self, expression):
+        """What the expression is on the page, as JSON would have it."""
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key):
+        """One key, down and up, as a keyboard sends it."""
+        text = {"text": {"Enter": "\r"}.get(key, key)} if key != "Tab" else {}
+        code = {"key": key, "windowsVirtualKeyCode": KEYS[key]}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **code, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **code)
+
+    def click(self, expression):
+        """The left button in the middle of the element."""
+        self.value(f"({expression}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        x, y, width, height = self.value(f"Object.values(({expression}).getBoundingClientRect().toJSON()).slice(0, 4)")
+        where = {"x": x + width / 2, "y": y + height / 2, "button": "left", "clickCount": 1}
+        self.send("Input.dispatchMouseEvent", type="mousePressed", **where)
+        self.send("Input.dispatchMouseEvent", type="mouseReleased", **where)
+
+    def heard(self):
+        """(role, name) of everything that assistive technology is told, in order."""
+        nodes = self.send("Accessibility.getFullAXTree")["nodes"]
+        told = [node for node in nodes if not node.get("ignored")]
+        return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in told]
+
+    def shot(self, scheme="light"):
+        """Pixels [height, width, 3] of what the window shows."""
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.send("Emulation.setEmulatedMedia", media="", features=media)
+        png = base64.b64decode(self.send("Page.captureScreenshot")["data"])
+        with Image.open(io.BytesIO(png)) as drawn:
+            return np.asarray(drawn.convert("RGB")).astype(int)
+
+    def pdf(self):
+        """The page printed, as the bytes of a PDF."""
+        return base64.b64decode(self.send("Page.printToPDF")["data"])
+
+
+@contextmanager
+def browser(folder):
+    """A Browser whose profile lies in the folder; it ends with the block."""
+    to_read, to_write = os.pipe()
+    back_read, back_write = os.pipe()
+    flags = [*FLAGS, "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", _ONTO_3_AND_4, str(to_read), str(back_write), CHROMIUM, *flags],
+        pass_fds=(to_read, back_write),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        os.close(to_read)
+        os.close(back_write)
+        try:
+            yield Browser(to_write, back_read)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            os.close(to_write)
+            os.close(back_read)
+
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium installed; `apt-get install chromium`")
+MODELS = "document.querySelector('#models table')"
+TOP1 = "[...document.querySelectorAll('#models tbody tr')].map(row => row.cells[3].textContent)"
 
 
-def screenshot(page, folder, width=1280, height=1600, scheme=LIGHT):
-    """Pixels [height, width, 3] of the page, and the console's lines."""
-    shot = folder / "shot.png"
-    shot.unlink(missing_ok=True)
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--screenshot={shot}"]
-    command += [f"--window-size={width},{height}", f"--blink-settings=preferredColorScheme={scheme}", page.as_uri()]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    ) as browser:
-        try:
-            _, log = browser.communicate(timeout=90)
-        finally:
-            if browser.poll() is None:
-                os.killpg(browser.pid, signal.SIGKILL)
-    with Image.open(shot) as drawn:
-        return np.asarray(drawn.convert("RGB")).astype(int), [ln for ln in log.decode().splitlines() if "CONSOLE" in ln]
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def file(make_report, tmp_path_factory):
+    written = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(written, make_report())
+    return written
 
 
 @pytest.fixture
-def page(make_report, tmp_path):
-    write_report(tmp_path / "report.html", make_report())
-    return tmp_path / "report.html"
+def page(chromium, file):
+    """The browser with the made-up page open."""
+    chromium.open(file)
+    return chromium
 
 
 @needs_chromium
-def test_light_and_dark_both_draw_without_a_word_on_the_console(page, tmp_path):
-    light, said = screenshot(page, tmp_path)
-    dark, said_too = screenshot(page, tmp_path, scheme=DARK)
-    assert said == said_too == []
+def test_light_and_dark_both_draw_without_a_word_on_the_console(page):
+    light, dark = page.shot(), page.shot("dark")
+    assert page.said == []
     assert light.shape == dark.shape == (1600, 1280, 3)
     assert (light[5, 5] == 255).all() and dark[5, 5].max() < 40
     for drawn in (light, dark):
@@ -70,24 +191,108 @@ def test_light_and_dark_both_draw_without_a_word_on_the_console(page, tmp_path):
 
 
 @needs_chromium
-def test_a_phone_sees_no_sideways_scrolling(page, tmp_path):
-    """In a frame of 360 px, nothing of the page is drawn beyond its margin: tables scroll in their own box."""
-    frame = tmp_path / "phone.html"
-    frame.write_text(
-        '<!DOCTYPE html><body style="margin:0;background:#fff">'
-        '<iframe src="report.html" style="width:360px;height:7000px;border:0"></iframe>'
-    )
-    drawn, _ = screenshot(frame, tmp_path, 500, 7000)
-    assert (drawn[:, 350:] == 255).all()
-    assert (drawn[:, :350] != 255).any()
+def test_a_phone_sees_no_sideways_scrolling(chromium, file):
+    chromium.open(file, 360, 800)
+    assert chromium.value("document.documentElement.scrollWidth") == 360, "tables scroll in their own box"
+    assert chromium.value("document.documentElement.scrollHeight") > 5000
+    wide = "[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, pre, svg, .vh'))"
+    assert chromium.value(f"Math.max(...{wide}.map(e => e.getBoundingClientRect().right))") <= 360
 
 
 @needs_chromium
-def test_the_policy_stops_what_escaping_would_have_missed(page, tmp_path):
-    """A picture and a script are put into the page by force: neither is fetched or run."""
-    html = page.read_text()
-    forced = '<script>document.body.remove()</script><img src="other.png" alt="">'
-    page.write_text(html.replace("<main>", "<main>" + forced))
-    drawn, said = screenshot(page, tmp_path)
-    assert (np.abs(drawn - 255).sum(2) > 120).mean() > 0.01
-    assert any("Content Security Policy" in line for line in said)
+def test_the_policy_stops_what_escaping_would_have_missed(chromium, file, tmp_path):
+    """A picture and scripts are put into the page by force: none is fetched or run, and ours still runs."""
+    forced = (
+        '<script>document.title = "forced"</script><img src="other.png" alt="" onerror="document.title = \'forced\'">'
+    )
+    (tmp_path / "forced.html").write_text(file.read_text().replace("<main>", "<main>" + forced))
+    chromium.open(tmp_path / "forced.html")
+    assert chromium.value("document.title") != "forced" and chromium.value(
+        f"{MODELS}.querySelectorAll('button').length"
+    )
+    assert sum("Content Security Policy" in json.dumps(said) for said in chromium.said) >= 2
+
+
+@needs_chromium
+def test_a_click_on_a_heading_sorts_up_then_down_then_as_it_was(page):
+    cells = TOP1.replace("cells[3]", "cells[9]")
+    heading = f"{MODELS}.tHead.rows[0].cells[9]"
+    before, found = page.value(cells), []
+    for _ in range(3):
+        page.click(f"{heading}.querySelector('button')")
+        found.append((page.value(f"{heading}.ariaSort"), page.value(cells)))
+    assert before == ["–", "0.42", "0.43", "0.71", "0.23", "0.42", "0.43", "0.71", "0.23"]
+    up = ["0.23", "0.23", "0.42", "0.42", "0.43", "0.43", "0.71", "0.71"]
+    assert found == [("ascending", [*up, "–"]), ("descending", [*up[::-1], "–"]), ("none", before)]
+
+
+@needs_chromium
+def test_numbers_sort_as_numbers_and_what_is_not_known_stays_last(page):
+    size = f"{MODELS}.tHead.rows[0].cells[8]"
+    cells = TOP1.replace("cells[3]", "cells[8]")
+    page.click(f"{size}.querySelector('button')")
+    assert page.value(cells) == ["352", "352", "391", "391", "612", "612", "1,180", "1,180", "–"]
+    page.click(f"{size}.querySelector('button')")
+    assert page.value(cells) == ["1,180", "1,180", "612", "612", "391", "391", "352", "352", "–"]
+    page.click(f"{MODELS}.tHead.rows[0].cells[0].querySelector('button')")
+    assert page.value(f"{size}.ariaSort") == "none", "only one column is sorted"
+    assert page.value("document.querySelector('#models tbody tr').cells[0].textContent.trim()") == "baseline"
+
+
+@needs_chromium
+@pytest.mark.parametrize("key", ["Enter", " "])
+def test_the_keyboard_reaches_and_sorts_every_column(page, key):
+    page.press("Tab")
+    assert page.value("document.activeElement.className") == "skip"
+    assert page.value("document.activeElement.getBoundingClientRect().top") >= 0, (
+        "the skip link shows when it has focus"
+    )
+    page.press("Enter")
+    page.press("Tab")
+    assert page.value("document.activeElement.className") == "scroll", "the skip link led past the navigation"
+    for place in range(3):
+        page.press("Tab")
+        assert page.value(f"document.activeElement.closest('th') === {MODELS}.tHead.rows[0].cells[{place}]")
+        assert page.value("getComputedStyle(document.activeElement).outlineStyle") == "solid", "focus is seen"
+        page.press(key)
+        assert page.value("document.activeElement.closest('th').ariaSort") == "ascending", "focus stays where it was"
+
+
+@needs_chromium
+def test_a_screen_reader_hears_the_parts_and_what_the_plots_say(page):
+    heard = page.heard()
+    roles = [role for role, _ in heard]
+    for landmark in ("banner", "navigation", "main", "contentinfo"):
+        assert roles.count(landmark) == 1, landmark
+    assert ("navigation", "On this page") in heard and heard.count(("heading", "What it takes for what")) == 1
+    for role in ("table", "image", "region", "button", "columnheader", "link", "heading"):
+        assert all(name.strip() for kind, name in heard if kind == role), f"a {role} has no name"
+    table = "Accuracy and cost of each measured model (the buttons in the column headings sort)"
+    assert ("table", table) in heard and ("button", "Top-1 %") in heard
+    assert any(name.startswith("student, ECE") and "too sure in" in name for role, name in heard if role == "image")
+    assert ("image", "right") in heard and ("image", "recommended") in heard
+    assert not any("▲" in name or "→" in name for role, name in heard if role in ("columnheader", "heading"))
+
+
+@needs_chromium
+def test_without_its_script_the_page_reads_the_same(chromium, file, tmp_path):
+    bare = re.sub("<script>.*?</script>", "", file.read_text(), flags=re.DOTALL)
+    (tmp_path / "bare.html").write_text(bare)
+    chromium.open(tmp_path / "bare.html")
+    heard = chromium.heard()
+    assert chromium.value(TOP1)[0] == "90.7" and not [1 for role, _ in heard if role == "button"]
+    assert ("columnheader", "Top-1 %") in heard and chromium.said == []
+
+
+@needs_chromium
+def test_on_paper_everything_is_unfolded_and_nothing_is_dark(page):
+    page.send("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.value("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    assert page.value("getComputedStyle(document.querySelector('#models tbody tr')).breakInside") == "avoid"
+    folded = "document.querySelectorAll('details:not([open])').length"
+    page.value(f"window.counted = -1; addEventListener('beforeprint', () => {{ counted = {folded} }})")
+    assert page.value("document.querySelectorAll('details[open]').length") == 0
+    printed = page.pdf()
+    assert printed.startswith(b"%PDF") and page.value("counted") == 0, "what is folded is opened first"
+    assert page.value("document.querySelectorAll('details[open]').length") == 0, "and folded again"

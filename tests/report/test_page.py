@@ -1,8 +1,11 @@
 """The page as bytes: whole, closed to the network, deterministic, and deaf to what its data tries to say."""
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 
 from kd2mobile.errors import ArtifactError
@@ -56,25 +59,32 @@ def html(make_report, pages):
     return pages["html"]
 
 
-def test_the_page_names_no_address_and_runs_no_script(html):
+def test_the_page_names_no_address_and_runs_one_script(html):
     text = re.sub(r"data:image/(png|jpeg);base64,[\w+/=]+", "", html)
     assert "data:" not in text.replace("img-src data:", "")
     assert not re.search(r"https?:|//\w|ftp:|@import|url\((?!#)", text)
     page = Page(html)
-    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    assert page.all("script") == [{}] and not page.all("link") and not page.all("iframe")
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
     (policy,) = (meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    (script,) = re.findall("<script>(.*)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def test_the_page_is_well_formed_and_says_what_it_shows(html):
     page = Page(html)
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("h1")) == len(page.all("main")) == len(page.all("title")) - len(page.all("desc")) == 1
-    assert all(image["alt"] for image in page.all("img")) and len(page.all("img")) == 12
+    assert all(image["alt"] for image in page.all("img")) and len(page.all("img")) > 12
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and all(below - above <= 1 for above, below in zip(levels, levels[1:], strict=False))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all("scope" in cell for cell in page.all("th"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -86,12 +96,13 @@ def test_the_page_is_well_formed_and_says_what_it_shows(html):
 
 def test_every_plot_speaks_to_a_screen_reader(html):
     plots = re.findall(r'<svg[^>]*role="img".*?</svg>', html, re.DOTALL)
-    assert len(plots) == 5
+    assert len(plots) == 8
     for plot in plots:
         assert re.match(r'<svg[^>]*><title id="([\w-]+)-title">[^<]+</title><desc id="\1-desc">[^<]+</desc>', plot)
-        assert "#a1b2c" not in plot and "var(--student)" in plot and "font-family" not in plot and "<style" not in plot
+        assert "#a1b2" not in plot and "var(--muted)" in plot and "font-family" not in plot and "<style" not in plot
     assert "student mobilenet025 int8: 82.7 % at 0.23" in plots[0]
     assert "teacher mobilenetv2 fp32: 90.7 %, a dashed line" in plots[0]
+    assert "Accuracy over confidence of the student student's name: too sure in" in plots[6]
     assert "with the teacher: kept 83.79 at epoch 30, last 83.79 at epoch 30" in plots[2]
 
 
@@ -101,8 +112,11 @@ def test_the_same_data_makes_the_same_bytes(make_report, html, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_everything_from_outside_is_escaped(make_report, make_record, make_pair, make_picture):
+def test_everything_from_outside_is_escaped(make_report, make_record, make_pair, make_picture, make_looks):
     names = [f"{HOSTILE} {i}" for i in range(4)]
+    found = make_looks(names, n=40)
+    judged = [msgspec.structs.replace(one, name=HOSTILE) for one in found["calibrations"]]
+    files = [msgspec.structs.replace(one, reference=HOSTILE, precision=HOSTILE) for one in found["disagreements"]]
     data = make_report(
         title=HOSTILE,
         run=HOSTILE,
@@ -119,6 +133,13 @@ def test_everything_from_outside_is_escaped(make_report, make_record, make_pair,
         classes=names,
         splits={HOSTILE: 1},
         set_aside=[(HOSTILE, HOSTILE)],
+        duplicates=[[HOSTILE, HOSTILE]],
+        leaks=[[HOSTILE, HOSTILE]],
+        contradictions=[[HOSTILE, HOSTILE]],
+        confusion=msgspec.structs.replace(found["confusion"], model=HOSTILE),
+        calibrations=judged,
+        class_scores=found["class_scores"],
+        disagreements=files,
         stages=[],
         exports=[{"precision": HOSTILE, "size_bytes": 1, "sha256": HOSTILE, "parity": {HOSTILE: HOSTILE}}],
         versions={HOSTILE: HOSTILE},
@@ -128,10 +149,11 @@ def test_everything_from_outside_is_escaped(make_report, make_record, make_pair,
     html = render(data)
     page = Page(html)
     assert "<img src=x" not in html and "49" not in "".join(page.words).split(HOSTILE[:4])[0]
-    assert len(page.all("img")) == 1 and len(page.all("title")) == 1 + len(page.all("desc"))
+    examples = sum(len(one.examples) for one in [*found["confusion"].pairs, *files])
+    assert examples > 9 and len(page.all("img")) == 1 + examples and len(page.all("title")) == 1 + len(page.all("desc"))
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
-    assert html.count("$x$") >= 25
-    assert "".join(page.words).count(HOSTILE) >= 20
+    assert html.count("$x$") >= 100
+    assert "".join(page.words).count(HOSTILE) >= 80
 
 
 def test_a_dollar_sign_in_a_plot_is_no_mathematics(make_report, make_record):
@@ -167,9 +189,46 @@ def test_nulls_are_dashes_that_say_why(make_report, make_record):
 
 def test_an_empty_run_is_still_a_page(make_report):
     nothing = dict(records=[], paired=[], histories={}, pictures=[], classes=[], splits={}, set_aside=[], stages=[])
-    html = render(make_report(**nothing, exports=[], versions={}, commands=[], notes=[], recipe={}))
-    Page(html)
+    unseen = dict(confusion=None, calibrations=[], class_scores=[], disagreements=[])
+    html = render(make_report(**nothing, **unseen, exports=[], versions={}, commands=[], notes=[], recipe={}))
+    page = Page(html)
+    assert [a["id"] for a in page.all("section")] == ["models", "made"]
+    assert [a["href"] for a in page.all("a")] == ["#models", "#models", "#made"]
     assert "No student has been measured yet" in html and "Run <code>kd2mobile benchmark</code>" in html
+
+
+def test_the_answers_are_shown_in_words_and_numbers(make_report, html):
+    data, text = make_report(), re.sub(r"\s+", " ", " ".join(Page(html).words))
+    confusion, file = data.confusion, data.disagreements[0]
+    assert f"errs on {confusion.errors} of 300 test pictures, in {confusion.pairs_in_all} pairs of classes" in text
+    assert "These are the 12 most frequent. Each has at most 3 pictures" in text
+    pair = confusion.pairs[0]
+    assert f"{pair.true_class} → taken for {pair.said_class} {pair.count} of {pair.n} test pictures" in text
+    assert f"Of 300 test pictures, {file.count} ({file.count / 3:.1f} %) get another class" in text
+    assert "Single classes are noise: one of 10 pictures moves by 10 points" in text
+    assert "3,030 in train, 868 in val, 1,692 in test" in text and "2 groups of identical pictures" in text
+    assert "1 in more than one split" in text and "1 in more than one class" in text
+    first = data.class_scores[0]
+    more = first.student - first.baseline
+    assert f"{first.name} {more:+} {100 * more / first.n:+.1f} {first.n} {first.student} {first.baseline}" in text
+
+
+def test_long_lists_are_cut_and_say_so(make_report):
+    groups = [[f"a/{i}-{j}.jpg" for j in range(8)] for i in range(51)]
+    many = [(f"broken/{i}.jpg", "truncated") for i in range(201)]
+    html = render(make_report(set_aside=many, duplicates=groups, leaks=[], contradictions=[], pictures=[]))
+    assert "201 set aside" in html and "broken/199.jpg" in html and "broken/200.jpg" not in html
+    assert "The first 200; the run's split.json has all." in html
+    assert "51 groups of identical pictures" in html and "a/49-5.jpg" in html and "and 2 more" in html
+    assert "a/50-0.jpg" not in html and "a/0-6.jpg" not in html and "more than one split" not in html
+
+
+def test_a_matrix_only_where_it_can_be_read(make_report, make_looks):
+    assert 'class="matrix"' in render(make_report(pictures=[]))
+    names = [f"class {i}" for i in range(26)]
+    found = make_looks(names, n=200)
+    assert found["confusion"].matrix is None
+    assert 'class="matrix"' not in render(make_report(pictures=[], classes=names, **found))
 
 
 def test_histories_with_gaps_and_one_epoch(make_report):

@@ -75,15 +75,15 @@ def test_the_verdict(make_picture, teacher, student, verdict):
 
 def test_thumbnails_are_small_and_tiny_pictures_stay_exact(make_picture, tmp_path):
     large = card(make_picture(1, image=Image.new("RGB", (1000, 500), "red")))
-    stored = base64.b64decode(large.data_uri.partition(",")[2])
-    assert Image.open(io.BytesIO(stored)).size == (208, 104) and not large.small
+    stored = base64.b64decode(large.thumbnail.data_uri.partition(",")[2])
+    assert Image.open(io.BytesIO(stored)).size == (208, 104) and not large.thumbnail.small
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "tiny.png")
     tiny = card(make_picture(1, image=tmp_path / "tiny.png"))
-    shown = Image.open(io.BytesIO(base64.b64decode(tiny.data_uri.partition(",")[2])))
-    assert tiny.small and (np.asarray(shown) == pixels).all()
+    shown = Image.open(io.BytesIO(base64.b64decode(tiny.thumbnail.data_uri.partition(",")[2])))
+    assert tiny.thumbnail.small and (np.asarray(shown) == pixels).all()
 
 
 def test_a_picture_that_is_gone_says_so(make_picture, tmp_path):
     shown = card(make_picture(1, image=tmp_path / "gone.jpg"))
-    assert shown.data_uri is None and "gone.jpg" in shown.fault
+    assert shown.thumbnail.data_uri is None and "gone.jpg" in shown.thumbnail.fault
