@@ -269,13 +269,25 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
 
 
 @main.command()
-@_run_options
-def report(run, store, quiet) -> None:
-    """Write the HTML page of a run and print its table."""
+@click.option("--out", type=PATH, metavar="FILE.html", help="With several runs: the page that compares them.")
+@_store_options
+@click.option(
+    "--run",
+    "runs",
+    type=PATH,
+    metavar="DIR",
+    multiple=True,
+    help="The run's folder; the newest by default. Again: compare.",
+)
+def report(runs, store, quiet, out) -> None:
+    """Write the HTML page of a run and print its table; with several --run, a page that compares them too."""
     progress.configure(quiet)
-    done = pipeline.report(run, store=store)
-    _show(done.measured)
-    print(f"Written: {done.page}. Open it in a browser.")
+    done = pipeline.report(runs or None, store=store, out=out)
+    for one in done.runs if isinstance(done, pipeline.Compared) else [done]:
+        _show(one.measured)
+        print(f"Written: {one.page}. Open it in a browser.")
+    if isinstance(done, pipeline.Compared):
+        print(f"Written: {done.page}. It compares the {len(done.runs)} runs.")
 
 
 @main.command()

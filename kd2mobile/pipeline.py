@@ -4,6 +4,7 @@ photos -> split -> views -> teacher -> transfer set -> student -> .tflite -> mea
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 
 from kd2mobile.artifact import Commit, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
-from kd2mobile.errors import UnknownNameError
+from kd2mobile.errors import RecipeError, UnknownNameError
 from kd2mobile.measurement import Benchmarked, Files, measure, read_measurement
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
@@ -64,6 +65,14 @@ class Reported:
 
     page: Path
     measured: Benchmarked
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The page of several runs beside each other, and what was reported of each."""
+
+    page: Path
+    runs: list[Reported]
 
 
 def distill(
@@ -186,18 +195,53 @@ def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: 
     return classify(Path(model), [Path(image) for image in images], top=top, **reading)
 
 
-def report(run: Path | None = None, *, store: Path | None = None) -> Reported:
-    """Writes the page of a run, after measuring it if that was not done with the files that it now has."""
+def report(
+    run: Path | Sequence[Path] | None = None, *, store: Path | None = None, out: Path | None = None
+) -> Reported | Compared:
+    """Writes the page of a run, after measuring it if that was not done with the files that it now has.
+
+    run: its folder, by default the newest. With several runs each gets its page, and another shows them beside each
+    other: out, by default comparison.html in the first run's folder. Returns Reported, or Compared for several.
+    """
+    several = [] if run is None or isinstance(run, str | Path) else [Path(folder) for folder in run]
+    if len(several) < 2:
+        if out is not None:
+            must = "must be given with several runs: it is where their comparison goes"
+            raise RecipeError("--out", must, "one run", "Give --run twice or more, or leave --out away.")
+        opened, plan = _open_or_start(several[0] if several else run, store, {})
+        return _report(opened, plan)
+    return _compare(several, store, Path(out) if out else several[0] / "comparison.html")
+
+
+def _report(opened: Run, plan: Stages) -> Reported:
     from kd2mobile.report.collect import collect
     from kd2mobile.report.page import write_report
 
-    opened, plan = _open_or_start(run, store, {})
     opened = _with_all_exported(opened)
     files = _export(opened, plan).files
     measured = read_measurement(opened, files) or measure(opened, plan, files)
     page = opened.folder / "report.html"
     write_report(page, collect(opened, plan.root, measured.records, measured.comparisons))
     return Reported(page, measured)
+
+
+def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
+    from kd2mobile.report.comparison import collect_comparison, write_comparison
+
+    twice = [
+        folder for place, folder in enumerate(folders) if folder.resolve() in [f.resolve() for f in folders[:place]]
+    ]
+    if twice:
+        raise RecipeError("--run", "must name each run once", f"{twice[0]} twice", "Leave one of them away.")
+    opened = [_open_or_start(folder, store, {}) for folder in folders]
+    if not out.parent.is_dir() or out.is_dir():
+        raise RecipeError("--out", "must be a file in a folder that is there", out, "Make its folder first.")
+    if out.resolve() in [(run.folder / "report.html").resolve() for run, _ in opened]:
+        raise RecipeError("--out", "must be another file than a run's own page", out, "Choose another name.")
+    reports = [_report(run, plan) for run, plan in opened]
+    runs = [(run, done.measured.records, done.page) for (run, _), done in zip(opened, reports, strict=True)]
+    write_comparison(out, collect_comparison(runs, out))
+    return Compared(out, reports)
 
 
 def names(kind: str) -> dict[str, str]:

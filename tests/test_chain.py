@@ -128,6 +128,37 @@ def test_a_second_report_makes_nothing_again(run, capsys):
     assert said.out.splitlines()[-1].startswith(f"Written: {run}/report.html.")
 
 
+def test_two_runs_beside_each_other(run, recipe, capsys):
+    assert main_status(["distill", "--recipe", str(recipe), "--seed", "1", "--epochs", "1", "--run", "runs/two"]) == 0
+    done = pipeline.report(run=[run, "runs/two"])
+    assert done.page == run / "comparison.html" and [one.page.name for one in done.runs] == ["report.html"] * 2
+    page = done.page.read_text()
+    assert "A less B" in page and "distill.epochs" in page and "Not comparable" not in page
+    assert 'href="../two/report.html"' in page and 'href="report.html"' in page
+    capsys.readouterr()
+    assert main_status(["report", "--run", str(run), "--run", "runs/two", "--out", "both.html"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "Written: both.html. It compares the 2 runs."
+    assert "making" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run", "RUN", "--out", "x.html"], "--out: must be given with several runs"),
+        (["--run", "RUN", "--run", "runs/../RUN"], "--run: must name each run once, got"),
+        (["--run", "RUN", "--run", "runs/none"], "runs/none: must hold a run, got none. Make one with"),
+        (["--run", "RUN", "--run", "runs/two", "--out", "none/x.html"], "--out: must be a file in a folder that is"),
+        (["--run", "RUN", "--run", "runs/two", "--out", "RUN/report.html"], "--out: must be another file than a run's"),
+    ],
+)
+def test_runs_that_cannot_be_compared(run, arguments, message, capsys):
+    name = run.relative_to(run.parents[1]).as_posix()
+    given = [text.replace("runs/../RUN", f"runs/../{name}").replace("RUN", name) for text in arguments]
+    assert main_status(["report", *given]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_predict_names_classes(run, place, capsys):
     picture = place / "photos" / "0" / sorted(p.name for p in (place / "photos" / "0").iterdir())[0]
     assert main_status(["predict", str(run / "export" / "small_cnn-int8.tflite"), str(picture), "--json"]) == 0

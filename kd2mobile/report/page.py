@@ -60,6 +60,7 @@ def render(view: ReportData) -> str:
         columns=columns.COLUMNS,
         records=records,
         rows=rows,
+        keyed_rows=[("", row) for row in rows],
         settings=settings,
         teacher_settings=_teachers(rows, settings),
         whys=_whys(rows),

@@ -19,6 +19,7 @@ CALIBRATION_PX = (320, 300)
 MARKERS = {"student": "o", "baseline": "s", "teacher": "D", "external": "^"}
 LINES = (("student", "-"), ("baseline", (0, (5, 2))), ("external", (0, (1, 1.5))), ("teacher", (0, (6, 2, 1, 2))))
 LABEL_PX = 10
+RUN_SHAPES = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,29 @@ def accuracy_plots(records: list[dict[str, Any]]) -> list[str]:
     Wilson intervals of the test pictures.
     """
     return _accuracy_plots(list(zip(records, _marks(records), strict=True)))
+
+
+def comparison_plots(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The plots of `accuracy_plots` with the files of several runs. runs: a run's letter to its records.
+
+    A run has a colour and a shape, of which there are six. The file that it recommends has its name beside it, and
+    baselines are hollow.
+    """
+    drawn, teachers = [], set()
+    for place, (key, records) in enumerate(runs.items()):
+        look, best = place % len(RUN_SHAPES), words.best_student(records)
+        for r in records:
+            if r["role"] == "teacher" and (r["model"], r["top1"]) in teachers:
+                continue
+            teachers |= {(r["model"], r["top1"])} if r["role"] == "teacher" else set()
+            hollow = r["role"] == "baseline"
+            label = f"{key} {words.precision(r)}" if r is best else None
+            if r["role"] == "teacher":
+                drawn.append((r, Mark("teacher", MARKERS["teacher"], False, words.name(r), f"teacher {words.name(r)}")))
+            else:
+                name = f"{key}, {r['role']} {words.name(r)}"
+                drawn.append((r, Mark(f"run-{look + 1}", RUN_SHAPES[look], hollow, label, name)))
+    return _accuracy_plots(drawn)
 
 
 def _accuracy_plots(drawn: list[tuple[dict[str, Any], Mark]]) -> list[str]:

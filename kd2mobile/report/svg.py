@@ -20,6 +20,12 @@ COLOURS = {
     "muted": "#a1b2c6",
     "grid": "#a1b2c7",
     "paper": "#a1b2c8",
+    "run-1": "#a1b2d1",
+    "run-2": "#a1b2d2",
+    "run-3": "#a1b2d3",
+    "run-4": "#a1b2d4",
+    "run-5": "#a1b2d5",
+    "run-6": "#a1b2d6",
 }
 """Stand-ins that nobody sees: each becomes `var(--name)`, which the page's CSS sets for light and dark."""
 

@@ -19,6 +19,7 @@ PARITY_HEADINGS = {
 
 SECTIONS = {
     "models": "Models",
+    "paired": "Same pictures",
     "cost": "Cost",
     "learning": "Learning",
     "mistakes": "Mistakes",
@@ -29,6 +30,7 @@ SECTIONS = {
     "quantized": "Quantized files",
     "data": "Data",
     "made": "How it was made",
+    "recipes": "Recipes",
 }
 """The parts of a page that its top links to, where the page has them."""
 
@@ -66,6 +68,7 @@ def fill(template: str, **values: Any) -> str:
         "count": words.count,
         "percent": words.percent,
         "signed": words.signed,
+        "p_words": words.p_words,
     }
     script = _packaged("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

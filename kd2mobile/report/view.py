@@ -170,3 +170,30 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     commands: list[str] = []
     notes: list[str] = []
+
+
+class ComparedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several runs beside each other. key: the letter that names it; page: a link to its own page, or None.
+
+    run: its folder's name; recipe, records: as in ReportData.
+    """
+
+    key: str
+    run: str
+    title: str
+    page: str | None
+    recipe: dict[str, dict[str, Any]]
+    records: "list[BenchmarkRecord]"
+
+
+class ComparisonData(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything on the page of several runs. differing: (field, the value in each run) where the recipes differ.
+
+    paired: files of one run against those of another on the same test pictures; a and b are the runs' letters.
+    incomparable: sentences that name the runs whose test pictures are not the same, and in what.
+    """
+
+    runs: list[ComparedRun]
+    differing: list[tuple[str, list[Any]]]
+    paired: list[Paired]
+    incomparable: list[str]

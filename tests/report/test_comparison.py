@@ -1,0 +1,129 @@
+"""Several runs on one page: made-up runs in folders, without a network that was ever trained."""
+
+import json
+import re
+
+import msgspec
+import numpy as np
+import pytest
+
+from kd2mobile.artifact import Store
+from kd2mobile.data.split import Sample, Split
+from kd2mobile.errors import ArtifactError
+from kd2mobile.recipe import compose
+from kd2mobile.report.comparison import collect_comparison, render_comparison, write_comparison
+from kd2mobile.report.plots import comparison_plots
+from kd2mobile.report.words import tables
+from kd2mobile.runs import Run
+
+HOSTILE = '<img src=x onerror=alert(1)> "quote" $x$ </title></style></svg>'
+LABELS = [0, 0, 1, 1, 0, 1]
+FILES = ("fp32", "int8")
+
+
+@pytest.fixture
+def make_run(tmp_path, make_record):
+    """A function that writes a run's folder. right: which of the test pictures each file of the student gets right."""
+
+    def make(name, right, *, classes=("cat", "dog"), order=range(6), hashes="abcdef", settings=None):
+        folder = tmp_path / name
+        (folder / "split").mkdir(parents=True)
+        samples = [Sample(f"{place}-{i}.jpg", LABELS[i], "test", hashes[i], 8, 8) for place, i in enumerate(order)] + [
+            Sample("t.jpg", 0, "train", "t", 8, 8)
+        ]
+        split = Split(classes=list(classes), samples=samples)
+        (folder / "split" / "split.json").write_bytes(msgspec.json.encode(split))
+        record = {"created": "", "store": "../store", "exported": [], "artifacts": {"split": "split"}}
+        (folder / "run.json").write_text(json.dumps(record))
+        labels = np.array([LABELS[i] for i in order])
+        said = {p: np.where([right[p][i] for i in order], labels, 1 - labels) for p in right}
+        answers = {f"student-{p}": np.eye(2)[named] * 0.9 + 0.05 for p, named in said.items()}
+        np.savez(folder / "predictions.npz", teacher=np.eye(2)[labels], **answers)
+        run = Run(
+            folder, compose(settings={"student.name": "mobilenet025"} | (settings or {})), Store(tmp_path / "store")
+        )
+        records = [make_record(precision=p, top1=float(np.mean(right[p])), n=6) for p in right]
+        return run, records, folder / "report.html"
+
+    return make
+
+
+def test_students_are_paired_picture_by_picture_in_whatever_order_they_lie(make_run, tmp_path):
+    one = make_run("one", {"fp32": [1, 1, 1, 1, 0, 1], "int8": [1, 1, 1, 0, 0, 0]})
+    other = make_run("other", {"fp32": [1, 0, 1, 1, 1, 0], "int8": [1, 1, 1, 0, 0, 0]}, order=[5, 3, 1, 0, 2, 4])
+    found = collect_comparison([one, other], tmp_path / "both.html")
+    assert found.incomparable == []
+    assert [(p.a, p.b, p.precision, p.only_a, p.only_b, p.n) for p in found.paired] == [
+        ("A", "B", "fp32", 2, 1, 6),
+        ("A", "B", "int8", 0, 0, 6),
+    ]
+    assert found.paired[0].difference == pytest.approx(1 / 6) and found.paired[0].p_value == 1.0
+    assert [run.page for run in found.runs] == ["one/report.html", "other/report.html"]
+
+
+def test_only_files_of_one_precision_are_paired(make_run, tmp_path):
+    runs = [make_run("one", {"fp32": [1] * 6}), make_run("other", {"int8": [1] * 6})]
+    found = collect_comparison(runs, tmp_path / "both.html")
+    assert found.paired == [] and found.incomparable == []
+
+
+def test_other_test_pictures_are_not_comparable_and_said_so(make_run, tmp_path):
+    right = {"int8": [1, 1, 1, 1, 0, 1]}
+    runs = [make_run("one", right), make_run("two", right, hashes="abcdxy"), make_run("three", right)]
+    found = collect_comparison(runs, tmp_path / "all.html")
+    assert [(p.a, p.b) for p in found.paired] == [("A", "C")]
+    assert [sentence[:9] for sentence in found.incomparable] == ["A and B: ", "B and C: "]
+    assert "4 are in both, 2 in the first alone, 2 in the second alone" in found.incomparable[0]
+    assert render_comparison(found).count("<strong>Not comparable.</strong>") == 2
+
+
+def test_other_class_names_are_not_comparable(make_run, tmp_path):
+    right = {"int8": [1] * 6}
+    runs = [make_run("one", right), make_run("two", right, classes=("kitten", "puppy"))]
+    (sentence,) = collect_comparison(runs, tmp_path / "all.html").incomparable
+    assert "the same test pictures have other class names" in sentence
+
+
+def test_where_the_recipes_differ(make_run, tmp_path):
+    right = {"int8": [1] * 6}
+    runs = [make_run("one", right), make_run("two", right, settings={"distill.temperature": 2.0})]
+    found = collect_comparison(runs, tmp_path / "all.html")
+    assert found.differing == [("distill.temperature", [runs[0][0].recipe.distill.temperature, 2.0])]
+    same = collect_comparison([runs[0], make_run("three", right)], tmp_path / "all.html")
+    assert same.differing == [] and "the runs follow the same recipe" in render_comparison(same)
+
+
+def test_everything_from_outside_is_escaped(make_run, make_record, tmp_path):
+    one = make_run("javascript:x", {"int8": [1] * 6}, classes=(HOSTILE, "b"))
+    other = make_run("two", {"int8": [1] * 6}, hashes="abcdxy", settings={"teacher.name": "a.keras"})
+    found = collect_comparison([one, other], tmp_path / "all.html")
+    assert found.runs[0].page == "javascript%3Ax/report.html"
+    records = [make_record(model=HOSTILE, device=HOSTILE), make_record("teacher", HOSTILE, p50=None, size_bytes=None)]
+    runs = [msgspec.structs.replace(run, run=HOSTILE, records=records) for run in found.runs]
+    data = msgspec.structs.replace(found, runs=runs, differing=[(HOSTILE, [HOSTILE, None])], incomparable=[HOSTILE])
+    html = render_comparison(data)
+    assert "<img" not in html and html.count("&lt;img src=x") >= 15
+    assert re.findall("<title>.*?</title>", html) == ["<title>2 runs beside each other · kd2mobile report</title>"]
+
+
+def test_the_plot_names_what_each_run_recommends(make_record):
+    runs = {
+        "A": tables([make_record(p50=0.4), make_record(precision="fp32", p50=0.9), make_record("baseline", p50=0.5)]),
+        "B": tables([make_record(top1=0.9, p50=2.0), make_record("teacher", "big", top1=0.95, p50=None)]),
+    }
+    latency, _ = comparison_plots(runs)
+    assert set(re.findall(r">([AB] [\w ]+)</text>", latency)) == {"A int8", "B int8"}
+    assert "A, baseline mobilenet025 int8: 83.0 % at 0.50" in latency and "B, student mobilenet025 int8" in latency
+    assert "var(--run-1)" in latency and "var(--run-2)" in latency
+
+
+def test_many_runs_share_six_looks(make_record):
+    runs = {f"run {i}": tables([make_record(top1=0.5 + i / 50, p50=0.2 + i / 9)]) for i in range(8)}
+    latency, _ = comparison_plots(runs)
+    assert "var(--run-6)" in latency and "var(--run-7)" not in latency and "#a1b2" not in latency
+
+
+def test_a_place_that_cannot_be_written(make_run, tmp_path):
+    found = collect_comparison([make_run("one", {"int8": [1] * 6})], tmp_path / "all.html")
+    with pytest.raises(ArtifactError, match=r"all\.html: must be writable, got No such file"):
+        write_comparison(tmp_path / "missing" / "all.html", found)
