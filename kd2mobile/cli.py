@@ -154,7 +154,7 @@ class ChannelValues(click.ParamType):
 
 
 @main.command()
-@_recipe_options("data", "views", "teacher", "student", "distill")
+@_recipe_options("data", "views", "teacher", "label", "student", "distill")
 @click.option("--run", type=PATH, metavar="DIR", help="The run's folder; runs/<time>-<student> by default.")
 @click.option("--transfer-set", type=PATH, metavar="DIR", help="A transfer set made elsewhere, instead of the teacher.")
 def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> None:
@@ -206,7 +206,7 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
 
 
 @main.command()
-@_recipe_options("data", "views", "teacher")
+@_recipe_options("data", "views", "teacher", "label")
 def label(recipe, assignments, store, quiet, **flags) -> None:
     """The teacher's pass alone: make the transfer set of its logits."""
     progress.configure(quiet)

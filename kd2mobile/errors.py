@@ -72,6 +72,10 @@ class InstallationError(Kd2MobileError):
     """A machine on which the main chain cannot run."""
 
 
+class WorkerError(Kd2MobileError):
+    """A worker process that died at its work."""
+
+
 class MissingExtraError(Kd2MobileError):
     """A part of the installation that this command needs and that is not there."""
 

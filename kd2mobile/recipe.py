@@ -63,6 +63,19 @@ class Teacher(Table):
     learning_rate: Annotated[float, says("Peak learning rate of training from nothing.", gt=0)] = 1e-3
     fine_tune_learning_rate: Annotated[float, says("Peak learning rate with the body unfrozen.", gt=0)] = 1e-5
     seed: Annotated[int, says("Initial weights and order of the pictures.", ge=0)] = 0
+    dtype: Annotated[
+        Literal["float32", "mixed_bfloat16"],
+        says("What the teacher's pass computes in, a dtype policy of Keras; its effect on the logits is measured."),
+    ] = "float32"
+
+
+class Label(Table):
+    """How the teacher's pass runs. Changes nothing that is made."""
+
+    batch_size: Annotated[int, says("Views a batch of the teacher's pass; 0 finds a fast one by trying.", ge=0)] = 0
+    workers: Annotated[
+        int, says("Processes that decode pictures for the teacher's pass; 0 is threads of this one.", ge=0)
+    ] = 0
 
 
 class Student(Table):
@@ -110,6 +123,7 @@ class Recipe(Table):
     data: Data = Data()
     views: Views = Views()
     teacher: Teacher = Teacher()
+    label: Label = Label()
     student: Student = Student()
     distill: Distill = Distill()
     export: Export = Export()
@@ -129,6 +143,9 @@ FLAGS = {
     "teacher_weights": "teacher.weights",
     "teacher_input_px": "teacher.input_px",
     "fine_tune_epochs": "teacher.fine_tune_epochs",
+    "teacher_dtype": "teacher.dtype",
+    "label_batch_size": "label.batch_size",
+    "workers": "label.workers",
     "student": "student.name",
     "student_weights": "student.weights",
     "input_px": "student.input_px",

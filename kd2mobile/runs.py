@@ -19,6 +19,8 @@ RUN_RECORD = "run.json"
 PREDICTIONS = "predictions.npz"
 """What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<precision>`."""
 LATER_TABLES = ("export", "benchmark")
+WITHOUT_EFFECT = ("label",)
+"""The tables that change nothing that is made."""
 DEFAULTS_FROM = (
     "data.resize and distill.hard_label_weight measured best on validation (benchmarks/tuning.py and TABLE.md); "
     "the others are usual values that were not varied",
@@ -58,7 +60,8 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
     """A run for the recipe: the folder's own if it holds that recipe, else a new one.
 
     folder: `runs/<time>-<student>` when left out. The tables [export] and [benchmark] may differ: they belong to later
-    verbs. Raises RecipeError if the folder holds the run of another recipe.
+    verbs; so may [label], which changes nothing that is made. Raises RecipeError if the folder holds the run of
+    another recipe.
     """
     folder = Path(folder) if folder else _unused(f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(recipe.student.name).stem}")
     if (folder / RUN_RECORD).is_file():
@@ -132,7 +135,8 @@ def _relative(place: Path, folder: Path) -> str:
 
 
 def _before_export(recipe: Recipe) -> dict[str, Any]:
-    return {name: table for name, table in msgspec.to_builtins(recipe).items() if name not in LATER_TABLES}
+    skipped = LATER_TABLES + WITHOUT_EFFECT
+    return {name: table for name, table in msgspec.to_builtins(recipe).items() if name not in skipped}
 
 
 def _unused(name: str) -> Path:

@@ -63,7 +63,9 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
     transfer_inputs = {"teacher": teacher, "split": split, "views": views}
     spared = "its logits are stored: the teacher is not run again"
-    transfer = Step("transfer", 1, {}, transfer_inputs, partial(_transfer, recipe, root), spared)
+    transfer = Step(
+        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), spared
+    )
     pixels_config = {"input_px": recipe.student.input_px}
     pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
     learned = {"split": split, "pixels": pixels, "transfer": transfer}
@@ -116,9 +118,15 @@ def teacher_settings(teacher: Teacher) -> dict[str, Any]:
             unused = {"fine_tune_epochs", "fine_tune_learning_rate"}
         settings["weights"] = _weights("teacher.weights", teacher.weights)
         settings["input_px"] = teacher.input_px or TEACHERS[teacher.name].px
+    unused.add("dtype")
     if not teacher.fine_tune_epochs:
         unused.add("fine_tune_learning_rate")
     return {name: value for name, value in settings.items() if name not in unused}
+
+
+def transfer_settings(teacher: Teacher) -> dict[str, Any]:
+    """What of the recipe's teacher can change its logits and not the teacher itself."""
+    return {} if teacher.dtype == "float32" else {"dtype": teacher.dtype}
 
 
 def distill_settings(distill: Distill) -> dict[str, Any]:
@@ -211,8 +219,16 @@ def _transfer(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path])
     from kd2mobile.data.split import read_split
     from kd2mobile.transfer.label import label
 
-    split = read_split(inputs["split"])
-    return label(folder, inputs["teacher"], root, split, inputs["views"], recipe.teacher.batch_size)
+    return label(
+        folder,
+        inputs["teacher"],
+        root,
+        read_split(inputs["split"]),
+        inputs["views"],
+        recipe.label.batch_size,
+        workers=recipe.label.workers,
+        dtype=recipe.teacher.dtype,
+    )
 
 
 def _pixels(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def test_a_folder_is_used_again_for_the_same_recipe_alone(tmp_path):
     start_run(compose(), tmp_path / "here", tmp_path / "store")
     assert start_run(compose(), tmp_path / "here", tmp_path / "store").folder == tmp_path / "here"
     start_run(compose(settings={"export.precisions": ["int8"]}), tmp_path / "here", tmp_path / "store")
+    start_run(compose(settings={"label.workers": 3}), tmp_path / "here", tmp_path / "store")
     with pytest.raises(RecipeError, match=r"here: must hold a run of this recipe, got distill.seed: 1 here, 0 there"):
         start_run(compose(settings={"distill.seed": 1}), tmp_path / "here", tmp_path / "store")
 

@@ -74,6 +74,19 @@ def test_the_teacher_depends_on_what_can_change_it_alone(plan, tmp_path, given, 
     assert differs(plan, "student", given, **change) is matters, "it goes on to what is made with it"
 
 
+@pytest.mark.parametrize(
+    ("change", "step", "matters"),
+    [
+        ({"teacher__dtype": "mixed_bfloat16"}, "teacher", False),
+        ({"teacher__dtype": "mixed_bfloat16"}, "transfer", True),
+        ({"teacher__dtype": "float32"}, "transfer", False),
+        ({"label__batch_size": 7, "label__workers": 3}, "student", False),
+    ],
+)
+def test_how_the_pass_runs_matters_where_it_can_change_logits(plan, change, step, matters):
+    assert differs(plan, step, NOTHING, **change) is matters
+
+
 def test_a_file_counts_by_its_content_and_so_does_its_description(plan, tmp_path):
     files(tmp_path)
     first = plan(**FILE).teacher.fingerprint

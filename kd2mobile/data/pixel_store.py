@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.rendering import fill_views
 from kd2mobile.data.shards import write_shards
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import DataError
-from kd2mobile.pixels import open_picture, render
+from kd2mobile.pixels import open_picture
 
 
 def render_pixels(folder: Path, root: Path, split: Split, views_folder: Path, input_px: int) -> dict[str, int]:
@@ -48,5 +49,4 @@ def _render_views(target: np.ndarray, root: Path, sample: Sample, views: np.ndar
             f"{picture.width} x {picture.height}",
             "It changed meanwhile: run the same command again.",
         )
-    for pixels, view in zip(target, views, strict=True):
-        pixels[:] = render(picture, view["box"].tolist(), target.shape[1], bool(view["flip"]))
+    fill_views(target, picture, views)

@@ -1,42 +1,59 @@
 """The stage `transfer`: the teacher answers every view once, and its raw logits are kept."""
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
-from kd2mobile import pixels
+from kd2mobile.artifact import sha256_of
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.rendering import Render, renderer
 from kd2mobile.data.shards import SHARD, shard_path, write_shards
 from kd2mobile.data.split import SPLIT_NAMES, Sample, Split, SplitName
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import TeacherError
-from kd2mobile.progress import say
+from kd2mobile.progress import bar, say
 from kd2mobile.teachers.reading import in_batches
-from kd2mobile.teachers.teacher import Teacher, check_logits, judgement, open_teacher
+from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, judgement, open_teacher
+from kd2mobile.transfer.batches import UNTRIED, answer, regrouped, try_batch_sizes
+from kd2mobile.transfer.dtype import PICTURES, effect_of_dtype, set_dtype
 from kd2mobile.transfer.store import Transfer
 
 _TIMED_BATCHES, _TIMED_S = 20, 2.0
 
 
 def label(
-    folder: Path, teacher_folder: Path, root: Path, split: Split, views_folder: Path, batch_size: int
+    folder: Path,
+    teacher_folder: Path,
+    root: Path,
+    split: Split,
+    views_folder: Path,
+    batch_size: int = 0,
+    *,
+    workers: int = 0,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Writes train, val and test shards of float16 [samples, views, classes]: see `transfer.store.Transfer`.
 
     Each picture under root is decoded once and rendered through each of its views at the teacher's input_px. The time
     and the disk that this takes are estimated and printed before; a killed call goes on after its last shard.
     In memory are one shard and, to judge them, the logits of all validation pictures.
-    Returns samples and views by split, classes, bytes, seconds and views_per_s of this call, and val {n, top1,
-    logloss}; the test pictures' labels are not looked at. Raises TeacherError if the teacher's classes are not the
-    split's or its answers are no finite logits, PictureError for a picture that cannot be decoded.
+    batch_size: views a batch; 0 finds one by trying (`transfer.batches`). workers: processes that decode, 0 for
+    threads. dtype: what the teacher computes in (`transfer.dtype`); its effect on the logits is measured first.
+    Returns samples and views by split, classes, bytes, seconds and views_per_s of this call, how it ran (batch_size,
+    batch_sizes_tried with their views/s, workers, backend, devices, dtype, dtype_effect), teacher (its parameters,
+    and size_bytes and sha256 of its file), and val {n, top1, logloss}; the test pictures' labels are not looked at.
+    Raises TeacherError if the teacher's classes are not the split's, its answers are no finite logits or the dtype
+    changes them too much, PictureError for a picture that cannot be decoded, WorkerError if a worker dies.
     """
     folder, root = Path(folder), Path(root)
-    teacher, described = open_teacher(Path(teacher_folder), batch_size)
+    teacher, described = open_teacher(Path(teacher_folder))
     if described.get("classes") != split.classes:
         raise TeacherError(
             teacher_folder,
@@ -44,20 +61,32 @@ def label(
             f"{len(described.get('classes') or [])} classes, from {(described.get('classes') or [None])[0]!r} on",
             "Make the teacher for these pictures.",
         )
-    passes = {
-        name: _Pass(teacher, root, split.of(name), read_views(views_folder, name), batch_size) for name in SPLIT_NAMES
-    }
-    teacher.batch_size = max(todo.views_a_batch for todo in passes.values())
-    _say_what_it_takes(folder, described, passes)
-    start = time.monotonic()
-    for name in ("val", "train", "test"):  # validation first: it is quick, and wrong logits show there
-        todo = passes[name]
-        count, views = todo.views.shape
-        write_shards(folder, name, count, todo.shard, f"teacher's pass, {name}", "views", views)
-    seconds = time.monotonic() - start
+    with renderer(workers) as render:
+        threads = workers or os.cpu_count() or 1
+        passes = {
+            name: _Pass(teacher, root, split.of(name), read_views(views_folder, name), render, threads)
+            for name in SPLIT_NAMES
+        }
+        effect = None
+        if dtype != "float32":
+            effect = _change_dtype(teacher, dtype, Path(teacher_folder), passes["val"])
+        missing = _missing_views(folder, passes)
+        tried: dict[int, float | None] = {}
+        if batch_size:
+            teacher.batch_size = batch_size
+        elif missing:
+            tried = try_batch_sizes(teacher, missing)
+        _say_what_it_takes(missing, described, passes)
+        start = time.monotonic()
+        for name in ("val", "train", "test"):  # validation first: it is quick, and wrong logits show there
+            todo = passes[name]
+            count, views = todo.views.shape
+            write_shards(folder, name, count, todo.shard, f"teacher's pass, {name}", "views", views)
+        seconds = time.monotonic() - start
     answered = sum(todo.answered for todo in passes.values())
     logits = Transfer(folder).logits("val")
     val = logits.take(np.arange(len(logits)), np.zeros(len(logits), np.int64))
+    file = Path(teacher_folder) / MODEL
     return {
         "samples": {name: len(todo.samples) for name, todo in passes.items()},
         "views": {name: todo.views.size for name, todo in passes.items()},
@@ -65,61 +94,89 @@ def label(
         "bytes": sum(path.stat().st_size for path in folder.glob("*.npy")),
         "seconds": round(seconds, 1),
         "views_per_s": round(answered / seconds, 1) if answered else None,
+        "batch_size": teacher.batch_size,
+        "batch_sizes_tried": {str(size): rate for size, rate in tried.items()},
+        "workers": workers,
+        "backend": keras.config.backend(),
+        "devices": keras.distribution.list_devices(),
+        "dtype": dtype,
+        "dtype_effect": effect,
+        "teacher": {
+            "parameters": teacher.model.count_params(),
+            "size_bytes": file.stat().st_size,
+            "sha256": sha256_of(file),
+        },
         "val": judgement(val, np.array([sample.label for sample in split.of("val")])),
     }
 
 
 @dataclass
 class _Pass:
-    """One split to be labelled. answered: views that the teacher answered in this call."""
+    """One split to be labelled. threads: how many call render; answered: views that the teacher answered so far."""
 
     teacher: Teacher
     root: Path
     samples: list[Sample]
     views: np.ndarray
-    batch_size: int
+    render: Render
+    threads: int
     answered: int = 0
-
-    @property
-    def pictures_a_batch(self) -> int:
-        return max(1, self.batch_size // self.views.shape[1])
-
-    @property
-    def views_a_batch(self) -> int:
-        return self.pictures_a_batch * self.views.shape[1]
 
     def shard(self, rows: range) -> np.ndarray:
         """float16 [len(rows), views, classes]"""
-        return np.concatenate([logits.astype(np.float16) for logits in self.logits(rows)])
+        logits = np.concatenate([logits.astype(np.float16) for logits in self.logits(rows)])
+        return logits.reshape(len(rows), self.views.shape[1], -1)
 
     def logits(self, rows: range) -> Iterator[np.ndarray]:
-        """float32 [pictures, views, classes] for the samples of those numbers, some pictures at a time."""
-        batches = in_batches(rows.stop, self.pictures_a_batch, rows.start)
-        for numbers, seen in zip(batches, in_threads(self._read, batches, ahead=1), strict=True):
-            answer = self.teacher.outputs(seen)
-            paths = [self.samples[i].path for i in numbers for _ in range(self.views.shape[1])]
-            check_logits(answer, paths, self.teacher.where)
-            self.answered += len(answer)
-            yield answer.reshape(len(numbers), self.views.shape[1], -1)
+        """float32 [views, classes] for all views of the samples of those numbers, in order, a batch at a time."""
+        views = self.views.shape[1]
+        done = rows.start * views
+        pictures_a_thread = max(1, self.teacher.batch_size // views // self.threads)
+        parts = in_batches(rows.stop, pictures_a_thread, rows.start)
+        with closing(in_threads(self.seen, parts, self.threads)) as rendered:
+            for seen in regrouped(rendered, self.teacher):
+                logits = answer(self.teacher, seen)
+                paths = [self.samples[i // views].path for i in range(done, done + len(seen))]
+                check_logits(logits, paths, self.teacher.where)
+                done += len(seen)
+                self.answered += len(seen)
+                yield logits
 
-    def _read(self, numbers: range) -> np.ndarray:
-        seen = []
-        for i in numbers:
-            picture = pixels.open_picture(self.root / self.samples[i].path)
-            for view in self.views[i]:
-                seen.append(
-                    pixels.render(picture, pixels.Box(*view["box"].tolist()), self.teacher.input_px, bool(view["flip"]))
-                )
-        return np.stack(seen)
+    def seen(self, numbers: Sequence[int]) -> np.ndarray:
+        """All views of the samples of those numbers: uint8 [views, px, px, 3]."""
+        paths = [self.root / self.samples[i].path for i in numbers]
+        px = self.teacher.input_px
+        return self.render(paths, self.views[list(numbers)], px).reshape(-1, px, px, 3)
 
 
-def _say_what_it_takes(folder: Path, described: dict[str, Any], passes: dict[SplitName, _Pass]) -> None:
-    missing = sum(
+def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> dict[str, Any]:
+    """Makes the teacher compute in dtype. Returns what that does to its logits, see effect_of_dtype."""
+    numbers = np.linspace(0, len(val.samples) - 1, min(PICTURES, len(val.samples))).astype(int)
+    parts = [numbers[first : first + UNTRIED].tolist() for first in range(0, len(numbers), UNTRIED)]
+    answers: list[list[np.ndarray]] = [[], []]
+    with bar(f"{dtype} beside float32", 2 * len(numbers), "pictures") as advance:
+        for logits in answers:
+            for seen in in_threads(val.seen, parts, val.threads):
+                logits.append(answer(teacher, seen))
+                advance(len(seen))
+            if logits is answers[0]:
+                teacher.model = open_teacher(folder)[0].model
+                set_dtype(teacher.model, dtype)
+    exact, reduced = map(np.concatenate, answers)
+    check_logits(exact, [val.samples[i].path for i in numbers], teacher.where)
+    return effect_of_dtype(exact, reduced, dtype, teacher.where)
+
+
+def _missing_views(folder: Path, passes: dict[SplitName, _Pass]) -> int:
+    return sum(
         todo.views[start : start + SHARD].size
         for name, todo in passes.items()
         for number, start in enumerate(range(0, len(todo.samples), SHARD))
         if not shard_path(folder, name, number).exists()
     )
+
+
+def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[SplitName, _Pass]) -> None:
     if not missing:
         return
     size = missing * len(described["classes"]) * np.dtype(np.float16).itemsize
@@ -133,7 +190,8 @@ def _say_what_it_takes(folder: Path, described: dict[str, Any], passes: dict[Spl
 
 def _views_per_s(train: _Pass) -> float | None:
     """How fast the first batches go, decoding included; None if there is only one, which compiles the network."""
-    with closing(train.logits(range(min(len(train.samples), _TIMED_BATCHES * train.pictures_a_batch)))) as batches:
+    pictures = max(1, _TIMED_BATCHES * train.teacher.batch_size // train.views.shape[1])
+    with closing(train.logits(range(min(len(train.samples), pictures)))) as batches:
         next(batches)
         start, first = time.monotonic(), train.answered
         for _ in batches:

@@ -1,5 +1,7 @@
 """The teacher's pass: what is stored, how it goes on, what it refuses and what it says before it starts."""
 
+import hashlib
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from kd2mobile.data import shards
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, PictureError, TeacherError
 from kd2mobile.teachers.teacher import Teacher, check_logits
+from kd2mobile.transfer import batches
 from kd2mobile.transfer import label as labelling
 from kd2mobile.transfer.label import label
 from kd2mobile.transfer.store import Transfer
@@ -41,6 +44,33 @@ def test_raw_logits_of_every_view_are_stored_in_order(run, pictures, teacher, tm
     assert results["classes"] == 3 and results["val"]["n"] == 15 and set(results["val"]) == {"n", "top1", "logloss"}
     assert results["bytes"] == sum(p.stat().st_size for p in (tmp_path / "transfer").iterdir())
     assert "top1" not in str(results["samples"]) and set(results) & {"test", "train"} == set()
+
+
+def test_workers_store_the_same_bytes_as_threads(run, pictures, teacher, tmp_path):
+    root, split, views = pictures
+    assert run()["workers"] == 0
+    assert label(tmp_path / "by workers", teacher, root, split, views, 8, workers=2)["workers"] == 2
+    for path in (tmp_path / "transfer").iterdir():
+        assert (tmp_path / "by workers" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_how_it_ran_is_recorded(run, teacher):
+    results = run(7)
+    assert (results["batch_size"], results["batch_sizes_tried"]) == (7, {})
+    assert (results["backend"], results["devices"]) == ("tensorflow", ["cpu:0"])
+    file = (teacher / "teacher.keras").read_bytes()
+    sha256 = hashlib.sha256(file).hexdigest()
+    assert results["teacher"] == {"parameters": 8 * 8 * 3 * 3 + 3, "size_bytes": len(file), "sha256": sha256}
+
+
+def test_the_batch_size_is_tried_and_recorded(run, monkeypatch, capsys):
+    monkeypatch.setattr(batches, "SMALLEST", 1)
+    monkeypatch.setattr(batches, "_TIMED_S", 0.0)
+    results = run(0)
+    tried = results["batch_sizes_tried"]
+    assert list(tried)[:2] == ["1", "2"] and all(rate > 0 for rate in tried.values())
+    assert str(results["batch_size"]) in tried and set(tried) <= {"1", "2"}, "114 views: 3 would be too few batches"
+    assert f": {results['batch_size']} it is" in capsys.readouterr().err
 
 
 def test_each_picture_is_decoded_once(run, monkeypatch):

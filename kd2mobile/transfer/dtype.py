@@ -1,0 +1,57 @@
+"""The teacher's pass in another precision than it was trained in, and what that does to its logits."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from kd2mobile.errors import TeacherError
+from kd2mobile.progress import say
+
+LEAST_AGREEMENT = 0.98
+"""Part of the validation pictures that must keep their top class; one picture may always lose it."""
+PICTURES = 256
+"""Validation pictures that are looked at, spread over all of them."""
+
+
+def set_dtype(model: keras.Model, dtype: str) -> None:
+    """Lets every layer compute under that dtype policy, in place; the weights stay float32. Before the model is run.
+
+    The last layer with weights, and what follows it, stays in float32, so that the logits are float32 and are not
+    rounded to bfloat16's 8 bits. Source: Micikevicius et al. 2018, Mixed Precision Training, section 3.
+    """
+    layers = [layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model)]
+    last = max((i for i, layer in enumerate(layers) if layer.weights), default=len(layers))
+    for layer in layers[:last]:
+        layer.dtype_policy = dtype
+
+
+def effect_of_dtype(exact: np.ndarray, reduced: np.ndarray, dtype: str, where: str) -> dict[str, Any]:
+    """How far logits are from those of float32, said and returned. exact, reduced: float32 [pictures, classes].
+
+    Returns pictures, mean_difference and largest_difference (absolute, of single logits), largest_logit and
+    top1_agreement in 0..1. Raises TeacherError where fewer than LEAST_AGREEMENT keep their top class: the transfer
+    set would be that of another teacher, made by hours of work, and float32 costs no more than time.
+    """
+    difference = np.abs(reduced.astype(np.float64) - exact)
+    same = exact.argmax(axis=1) == reduced.argmax(axis=1)
+    effect = {
+        "pictures": len(exact),
+        "mean_difference": float(difference.mean()),
+        "largest_difference": float(difference.max()),
+        "largest_logit": float(np.abs(exact).max()),
+        "top1_agreement": float(same.mean()),
+    }
+    spoken = (
+        f"{same.mean():.1%} of {len(same)} validation pictures keep their top class; logits differ by "
+        f"{difference.mean():.2g} on average, {difference.max():.2g} at most, of up to {effect['largest_logit']:.3g}"
+    )
+    if not np.isfinite(reduced).all() or (~same).sum() > max(1, (1 - LEAST_AGREEMENT) * len(same)):
+        raise TeacherError(
+            f"{where}, teacher.dtype {dtype}",
+            f"must leave {LEAST_AGREEMENT:.0%} of the top classes as float32 has them",
+            spoken,
+            "Use `--teacher-dtype float32`.",
+        )
+    say(f"{dtype} beside float32: {spoken}")
+    return effect

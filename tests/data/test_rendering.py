@@ -1,0 +1,122 @@
+"""Pictures through their views: the same pixels by threads and by worker processes, and how workers end."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kd2mobile import pixels
+from kd2mobile.data import rendering
+from kd2mobile.data.rendering import render_views, renderer
+from kd2mobile.data.views import VIEW_DTYPE
+from kd2mobile.errors import PictureError, WorkerError
+
+
+@pytest.fixture
+def two(picture, tmp_path):
+    """Two pictures, and two views of each: the whole one, and its right half mirrored."""
+    views = np.zeros((2, 2), VIEW_DTYPE)
+    views["box"] = [[0, 0, 1, 1], [0.5, 0, 1, 1]]
+    views["flip"][:, 1] = 1
+    return [picture(tmp_path / f"{i}.png", i) for i in range(2)], views
+
+
+def test_each_view_is_the_box_of_its_picture(two):
+    paths, views = two
+    seen = render_views(paths, views, 4)
+    assert seen.shape == (2, 2, 4, 4, 3) and seen.dtype == np.uint8
+    for path, (whole, half) in zip(paths, seen, strict=True):
+        picture = pixels.open_picture(path)
+        np.testing.assert_array_equal(whole, np.asarray(picture.resize((4, 4), 2)))
+        right = picture.resize((4, 4), 2, box=(picture.width / 2, 0, picture.width, picture.height))
+        np.testing.assert_array_equal(half, np.asarray(right)[:, ::-1])
+
+
+def test_workers_render_the_same_bits_and_end_with_the_block(two):
+    with renderer(0) as render:
+        assert render is render_views
+    with renderer(2) as render:
+        pool = render.__self__
+        for _ in range(2):
+            np.testing.assert_array_equal(render(*two, 5), render_views(*two, 5))
+    assert [process.returncode for process in pool._processes] == [0, 0]
+
+
+def test_a_damaged_picture_is_named_and_the_worker_goes_on(two):
+    paths, views = two
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(b"nonsense")
+    with renderer(1) as render:
+        with pytest.raises(PictureError, match=r"1.png: must be a whole picture, got UnidentifiedImageError"):
+            render(paths, views, 4)
+        paths[1].write_bytes(whole)
+        assert render(paths, views, 4).shape == (2, 2, 4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("dying", "cause"),
+    [
+        ("import sys; sys.stdin.buffer.read(1); sys.exit(3)", "exit code 3"),
+        ("import os, sys; sys.stdin.buffer.read(1); os.kill(os.getpid(), 9)", "signal 9"),
+        ("import sys; sys.stdin.buffer.read(1); sys.stdout.write('x'); sys.exit(4)", "exit code 4"),
+        ("import sys; sys.exit(5)", "exit code 5"),
+    ],
+)
+def test_a_dying_worker_is_said_with_what_it_was_at(two, monkeypatch, dying, cause):
+    if sys.platform == "win32" and "signal" in cause:
+        pytest.skip("no signals")
+    monkeypatch.setattr(rendering, "_COMMAND", [sys.executable, "-c", dying])
+    with renderer(2) as render, pytest.raises(WorkerError) as caught:
+        render(*two, 4)
+    said = str(caught.value)
+    assert said.startswith(f"label.workers, one of 2: must live until the pass is done, got {cause} at {two[0][0]} or")
+    assert said.endswith("or `--workers 0`. What is finished is kept: the same command goes on.")
+
+
+def test_a_worker_loads_no_framework():
+    code = (
+        "import sys, kd2mobile.data.rendering;"
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+CTRL_C = """
+import os, signal, sys
+import numpy as np
+from kd2mobile.data.rendering import renderer
+from kd2mobile.data.views import VIEW_DTYPE
+views = np.zeros((1, 1), VIEW_DTYPE)
+views["box"] = 0, 0, 1, 1
+with renderer(2) as render:
+    render([sys.argv[1]], views, 4)
+    try:
+        os.killpg(0, signal.SIGINT)
+        while True:
+            pass
+    except KeyboardInterrupt:
+        print(render([sys.argv[1]], views, 4).shape)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+print([process.returncode for process in render.__self__._processes])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
+@pytest.mark.parametrize("end", ["well", "killed"])
+def test_ctrl_c_reaches_the_parent_alone_and_no_worker_outlives_it(two, end):
+    run = subprocess.run(  # waits for the end of everything that holds the pipes: the workers too
+        [sys.executable, "-c", CTRL_C, two[0][0], end],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+    )
+    assert run.stderr == ""
+    if end == "well":
+        assert run.stdout == "(1, 1, 4, 4, 3)\n[0, 0]\n" and run.returncode == 0
+    else:
+        assert run.returncode == -signal.SIGKILL
