@@ -66,6 +66,30 @@ def startup(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def labelling(record: dict) -> str:
+    """The tables of benchmarks/labelling.py."""
+    lines = [f"## The teacher's pass ({made(record)}, {record['device']}, {', '.join(record['devices'])})\n"]
+    lines += [f"`{record['command']}`\n"]
+    lines += [f"{record['teacher']} at {record['px']} px on {record['backend']}; views/s, median of {record['rounds']}"]
+    lines[-1] += " rounds side by side (least to most).\n"
+    if record["load_average_before"] and record["load_average_before"] > 0.5:
+        load = f"{record['load_average_before']:.1f}"
+        lines += [f"Other work ran on the host (load average {load} before): compare within this table alone.\n"]
+    lines += ["| network alone | batch size | views/s |", "|---|---:|---:|"]
+    lines += [f"| {n['dtype']} | {n['batch_size']} | {spread(n['views_per_s'])} |" for n in record["network"]]
+    lines += ["", "| decoding alone | how many | views/s |", "|---|---:|---:|"]
+    lines += [f"| {d['by']} | {d['count']} | {spread(d['views_per_s'])} |" for d in record["decoding"]]
+    lines += ["", "| the pass, float32 | batch size | views/s |", "|---|---:|---:|"]
+    for whole in record["pass"]:
+        by = f"{whole['workers']} workers decode" if whole["workers"] else "threads decode"
+        lines += [f"| {by} | {whole['batch_size']} | {whole['views_per_s']:,.0f} |"]
+    return "\n".join(lines) + "\n"
+
+
+def spread(rate: dict) -> str:
+    return f"{rate['median']:,.0f} ({rate['least']:,.0f} to {rate['most']:,.0f})"
+
+
 def row(measured: dict) -> str:
     latency = measured["latency_ms"] or {}
     cells = [
@@ -98,7 +122,7 @@ def made(record: dict) -> str:
     return ", ".join(filter(None, [f"results/{record['file']}", record["finished"][:10], device]))
 
 
-SECTIONS = {"caltech101": caltech101, "tuning": tuning, "startup": startup}
+SECTIONS = {"caltech101": caltech101, "tuning": tuning, "startup": startup, "labelling": labelling}
 
 if __name__ == "__main__":
     main()
