@@ -38,6 +38,7 @@ class Benchmarked:
 def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     """Measures the files on the run's test pictures, from file to class, and the teacher by its stored logits.
 
+    The size of the teacher's file is the one that the transfer set's record has: the file may be on another machine.
     Writes benchmark.json (the records), comparisons.json (paired tests) and predictions.npz into the run's folder.
     """
     import numpy as np
@@ -50,9 +51,10 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
 
     samples = read_split(run.store.make(plan.split).folder).of("test")
     labels = np.array([sample.label for sample in samples])
-    logits = Transfer(run.store.make(plan.transfer).folder).logits("test")
+    transfer = run.store.make(plan.transfer)
+    logits = Transfer(transfer.folder).logits("test")
     teacher = softmax(logits.take(np.arange(len(logits)), np.zeros(len(logits), int)))
-    made = run.store.reference(plan.teacher)
+    file = transfer.results.get("teacher", {})
     records = [
         record_of_probabilities(
             "teacher",
@@ -62,8 +64,8 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
             precision="fp32",
             compression="none",
             teacher_top1=teacher.argmax(axis=1),
-            size_bytes=(made / "teacher.keras").stat().st_size if made else None,
-            sha256=sha256_of(made / "teacher.keras") if made else None,
+            size_bytes=file.get("size_bytes"),
+            sha256=file.get("sha256"),
         )
     ]
     measured = measure_files(

@@ -238,7 +238,9 @@ def test_a_transfer_set_copied_from_elsewhere_needs_no_teacher(run, recipe, plac
     assert done.student.is_file()
     assert main_status(["report", "--run", "runs/laptop"]) == 0, "later verbs find the set, and the run its store"
     assert not (place / "laptop" / "teacher").exists()
-    assert json.loads((place / "runs" / "laptop" / "benchmark.json").read_text())[0]["size_bytes"] is None
+    teacher = next((pipeline.STORE / "teacher").glob("[!.]*")) / "teacher.keras"
+    row = json.loads((place / "runs" / "laptop" / "benchmark.json").read_text())[0]
+    assert (row["role"], row["size_bytes"]) == ("teacher", teacher.stat().st_size), "as the set's record says"
 
 
 def test_a_failing_stage_leaves_the_others_and_the_next_start_goes_on(recipe, place, monkeypatch, capsys):
