@@ -64,7 +64,7 @@ class Step:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change when anything that can change the result does."""
-        return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()[:16]
+        return fingerprint_of(self.spec)
 
 
 @dataclass(frozen=True)
@@ -257,6 +257,24 @@ def read_artifact(folder: Path) -> Artifact:
         return Artifact(folder, record)
     except (OSError, ValueError, AttributeError) as fault:
         raise ArtifactError(folder / RECORD, "must be a readable record", fault, f"Remove {folder}.") from fault
+
+
+def open_artifact(folder: Path, again: str) -> Artifact:
+    """The artifact in a finished folder, its files checked. again: what makes it, for the message.
+
+    Raises ArtifactError if it is not there or damaged.
+    """
+    if not (folder / RECORD).is_file():
+        raise ArtifactError(folder, "must be in the store", "no such artifact", again)
+    artifact = read_artifact(folder)
+    if damaged := _damaged_files(artifact):
+        raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", again)
+    return artifact
+
+
+def fingerprint_of(spec: dict[str, Any]) -> str:
+    """The fingerprint of a step with that spec, as a record holds it."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(tree: Any, other: Any, prefix: str = "") -> list[str]:

@@ -138,6 +138,18 @@ def _precisions(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(precision.strip() for precision in text.split(",")))
 
 
+class Numbers(click.ParamType):
+    """Numbers with commas between."""
+
+    name = "X,X,..."
+
+    def convert(self, value, param, ctx):
+        try:
+            return [float(number) for number in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers with commas between.", param, ctx)
+
+
 class ChannelValues(click.ParamType):
     """One number, or three for red, green and blue: `127.5` or `123.7,116.3,103.5`."""
 
@@ -227,6 +239,24 @@ def export(tflite, run, store, quiet, assignments, **flags) -> None:
     progress.configure(quiet)
     done = pipeline.export(run, store=store, settings=_settings(flags, assignments))
     _done(done.folder, "kd2mobile benchmark", run)
+
+
+@main.command()
+@click.argument("image", type=PATH, metavar="IMAGE")
+@click.option("--top", type=int, metavar="N", default=5, show_default=True, help="The teacher's classes shown.")
+@click.option("--temperatures", type=Numbers(), help="Such as 1,2,4,8; by default 1 and the run's.")
+@click.option("--view", type=int, metavar="N", help="A stored view of a training picture, from 0, not the whole.")
+@click.option("--png", type=PATH, metavar="FILE", help="The picture drawn; RUN/show-IMAGE.png by default.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@_run_options
+def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
+    """The dark knowledge of one picture: the teacher's softened answer beside the student's.
+
+    IMAGE is any picture file, or the id of a sample of the run: its path in the data, class/name.png.
+    """
+    progress.configure(quiet)
+    shown = pipeline.show(image, run=run, temperatures=temperatures, top=top, view=view, png=png, store=store)
+    print(shown.json() if as_json else f"{shown.text()}\n\nWritten: {shown.png}.")
 
 
 @main.command()

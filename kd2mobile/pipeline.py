@@ -24,6 +24,7 @@ from kd2mobile.stages import Stages, check_student_weights, split_step, stages, 
 if TYPE_CHECKING:
     from kd2mobile.data.check import Checked
     from kd2mobile.measure.predict import Prediction
+    from kd2mobile.report.bars import DarkKnowledge
 
 STORE = Path(".kd2mobile")
 
@@ -193,6 +194,30 @@ def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: 
 
     images = [images] if isinstance(images, str | Path) else images
     return classify(Path(model), [Path(image) for image in images], top=top, **reading)
+
+
+def show(
+    image: str | Path,
+    *,
+    run: Path | None = None,
+    temperatures: list[float] | None = None,
+    top: int = 5,
+    view: int | None = None,
+    png: Path | None = None,
+    store: Path | None = None,
+) -> "DarkKnowledge":
+    """The dark knowledge of one picture: the teacher's top classes, softened, beside the student's; drawn as a PNG.
+
+    image: a picture file, or the id of a sample of the run, `class/name.png`. run: its folder, by default the newest.
+    temperatures: 1 and the run's by default; 1 is always among them. top: classes of the teacher; the student's
+    likeliest and the true one come after them if they are others. view: which stored view of a training picture,
+    from 0, instead of the whole. png: the file drawn, by default `<run>/show-<picture>.png`. store: another one than
+    the run's own. Raises Kd2MobileError.
+    """
+    from kd2mobile.dark_knowledge import dark_knowledge
+
+    opened = open_run(run, store)
+    return dark_knowledge(opened, image, temperatures=temperatures, top=top, view=view, png=png)
 
 
 def report(

@@ -187,7 +187,7 @@ def test_the_python_api_has_the_verbs_and_refuses_unknown_keywords(tmp_path, mon
     from kd2mobile.errors import UnknownNameError
 
     monkeypatch.chdir(tmp_path)
-    for verb in ("distill", "label", "export", "benchmark", "predict"):
+    for verb in ("distill", "label", "export", "benchmark", "predict", "show"):
         assert getattr(kd2mobile, verb) is getattr(pipeline, verb)
     with pytest.raises(UnknownNameError, match="Did you mean 'temperature'"):
         kd2mobile.distill(temperatur=3)
