@@ -1,6 +1,7 @@
 # make demo   set up, then photos to report on the embedded digits     (8 minutes at most on 2 cores)
 # make test   set up, then the tests                                   (20 minutes at most on 2 cores)
 # make setup  the installation alone, into .venv; does nothing when current
+# make docs   write docs/reference from the code and the notebook's output anew
 # make lock   resolve the dependencies again (needs uv)
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +10,7 @@ STAMP  := $(VENV)/.installed
 UV_COMPILE = uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
              --no-emit-index-url --no-annotate --no-header --quiet pyproject.toml
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test lint docs lock clean
 
 setup: $(STAMP)
 
@@ -33,6 +34,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python docs/reference/make.py
 
 lock:
 	$(UV_COMPILE) -o requirements/core.lock

@@ -250,7 +250,7 @@ def export(tflite, run, store, quiet, assignments, **flags) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @_run_options
 def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
-    """The dark knowledge of one picture: the teacher's softened answer beside the student's.
+    """The dark knowledge of one picture: the teacher's top classes beside the student's.
 
     IMAGE is any picture file, or the id of a sample of the run: its path in the data, class/name.png.
     """

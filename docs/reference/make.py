@@ -1,0 +1,130 @@
+"""Writes the reference from the code: recipe.md from the recipe's types, cli.md from the command line.
+
+`make docs`, or `python docs/reference/make.py` in an environment where kd2mobile is installed.
+"""
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from textwrap import fill
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import click
+import msgspec
+from msgspec.inspect import type_info
+
+from kd2mobile.cli import main
+from kd2mobile.recipe import FLAGS, TABLES, fields
+
+HERE = Path(__file__).parent
+WIDTH = 100
+NOTE = "<!-- Made by `make docs` from {source}. Change it there. -->\n\n"
+BOUNDS = {
+    "gt": "above {}",
+    "ge": "{} or more",
+    "lt": "below {}",
+    "le": "{} or less",
+    "multiple_of": "a multiple of {}",
+    "pattern": "matches `{}`",
+    "min_length": "{} at least",
+    "max_length": "{} at most",
+}
+ABOUT_RECIPES = """
+A recipe is a TOML file of the tables below: `kd2mobile distill --recipe FILE.toml`. Every field has a default;
+`--set table.field=VALUE` writes any of them, and some have a flag. The later of these wins: the built-in recipe, the
+file, `--set`, the flags. In Python a flag is a keyword with underscores: `kd2mobile.distill(hard_label_weight=0.3)`;
+`settings={"distill.patience": 5}` takes any field.
+""".strip()
+ABOUT_VERBS = """
+Results go to standard output, progress and messages to standard error. The exit status is 0 when all went well, 2 for
+an error (one line on standard error that says what to do), 130 after Ctrl-C, and 1 for a bug.
+""".strip()
+TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+def pages() -> dict[str, str]:
+    """The text of each page by its file's name."""
+    return {"recipe.md": recipe_page(), "cli.md": cli_page()}
+
+
+def recipe_page() -> str:
+    """Every table and field of a recipe, and the recipes that come with kd2mobile."""
+    parts = [
+        NOTE.format(source="kd2mobile/recipe.py"),
+        f"# The recipe\n\n{fill(ABOUT_RECIPES, 120)}\n",
+    ]
+    for name, table in TABLES.items():
+        parts.append(f"\n## [{name}]\n\n{_first_paragraph(table.__doc__)}\n\n")
+        parts.append("| field | type | bounds | default | what it is | flag |\n|---|---|---|---|---|---|\n")
+        parts += [_field_line(f"{name}.{field.encode_name}", field.type) for field in type_info(table).fields]
+    parts.append("\n## Built-in recipes\n\nWhat comes with kd2mobile; a field that is left out has its default.\n")
+    for name, text in built_in_recipes():
+        parts.append(f"\n### {name}\n\n```toml\n{text.strip()}\n```\n")
+    return "".join(parts)
+
+
+def built_in_recipes() -> list[tuple[str, str]]:
+    """(name, TOML) of each recipe in the package."""
+    folder = resources.files("kd2mobile") / "recipes"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    return [(file.name.removesuffix(".toml"), file.read_text("utf-8")) for file in files]
+
+
+def cli_page() -> str:
+    """The help of every verb."""
+    parts = [
+        NOTE.format(source="kd2mobile/cli.py"),
+        f"# The command line\n\n{fill(ABOUT_VERBS, 120)}\n",
+    ]
+    parts += [f"\n## {verb.command_path}\n\n```text\n{verb.get_help().rstrip()}\n```\n" for verb in verbs(main)]
+    return "".join(parts)
+
+
+def verbs(
+    command: click.Command, name: str = "kd2mobile", above: click.Context | None = None
+) -> Iterator[click.Context]:
+    """The command and all below it, as contexts of a terminal of WIDTH columns."""
+    context = click.Context(command, above, name, **({"terminal_width": WIDTH} | command.context_settings))
+    yield context
+    for below, verb in getattr(command, "commands", {}).items():
+        yield from verbs(verb, below, context)
+
+
+def _field_line(name: str, kind: Any) -> str:
+    field = fields()[name]
+    flag = next((f"`--{flag.replace('_', '-')}`" for flag, of in FLAGS.items() if of == name), "")
+    default = "" if field.default is None else f"`{msgspec.json.encode(field.default).decode()}`"
+    cells = [f"`{name.partition('.')[2]}`", _type(field.kind), _bounds(kind), default, field.description, flag]
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
+
+
+def _type(kind: Any) -> str:
+    origin, parts = get_origin(kind), [part for part in get_args(kind) if part not in (type(None), ...)]
+    if origin is Annotated:
+        return _type(parts[0])
+    if origin is Literal:
+        return " or ".join(f"`{msgspec.json.encode(value).decode()}`" for value in parts)
+    if origin in (list, tuple):
+        return f"list of {_type(parts[0])}"
+    if origin is dict:
+        return f"table of {_type(parts[1])}"
+    return " or ".join(map(_type, parts)) if parts else TYPES[kind]
+
+
+def _bounds(kind: Any) -> str:
+    if type(kind).__name__ == "Metadata":
+        return _bounds(kind.type)
+    if type(kind).__name__ == "UnionType":
+        return "; ".join(filter(None, map(_bounds, kind.types)))
+    found = ((words, getattr(kind, bound, None)) for bound, words in BOUNDS.items())
+    return ", ".join(words.format(value) for words, value in found if value is not None)
+
+
+def _first_paragraph(text: str) -> str:
+    return " ".join(text.strip().partition("\n\n")[0].split())
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (HERE / name).write_text(text, "utf-8", newline="\n")
+        print(f"Written: {Path('docs/reference') / name}.")
