@@ -20,7 +20,7 @@ from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
-from kd2mobile.report.bars import LIVE, STORED, Answer, DarkKnowledge, draw
+from kd2mobile.report.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.runs import Run
 from kd2mobile.stages import UNUSED_BY_LOSS, stages
 from kd2mobile.transfer.store import Transfer
@@ -238,7 +238,7 @@ def _rows(
     temperatures: list[float],
     top: int,
     true: str | None,
-) -> tuple[list[Answer], Answer | None]:
+) -> tuple[list[ClassAnswers], ClassAnswers | None]:
     """The classes shown, the teacher's likeliest first, and what is left for the others together."""
     by_teacher = np.stack([softmax(teacher / temperature) for temperature in temperatures])
     by_student = np.stack([softmax(student / temperature) for temperature in temperatures])
@@ -247,8 +247,10 @@ def _rows(
     shown = [*order[:top], *(place for place in order[top:] if place in added)]
     rest = [place for place in order if place not in shown]
 
-    def answer(name: str, places: list[int]) -> Answer:
-        return Answer(name, by_teacher[:, places].sum(axis=1).tolist(), by_student[:, places].sum(axis=1).tolist())
+    def answer(name: str, places: list[int]) -> ClassAnswers:
+        return ClassAnswers(
+            name, by_teacher[:, places].sum(axis=1).tolist(), by_student[:, places].sum(axis=1).tolist()
+        )
 
     others = answer(f"{len(rest)} other{'s' * (len(rest) > 1)}", rest) if rest else None
     return [answer(classes[place], [place]) for place in shown], others

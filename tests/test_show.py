@@ -281,6 +281,15 @@ def test_a_damaged_or_missing_artifact_is_said(run, place):
         kd2mobile.show("mine.png", run=half)
 
 
+def test_a_loss_without_a_temperature_is_said(run, place, capsys):
+    shutil.copytree(place / "run", place / "logits")
+    recipe = place / "logits" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('loss = "kd"', 'loss = "logits"'))
+    shown = kd2mobile.show(samples(place, "test")[0].path, run=place / "logits")
+    assert shown.temperatures == [1.0, TEMPERATURE]
+    assert "temperature 3: the recipe's; the loss logits does not look at it" in capsys.readouterr().err
+
+
 def make_half_run(place):
     """A run whose distill was stopped before anything was referred to."""
     shutil.rmtree(place / "half", ignore_errors=True)

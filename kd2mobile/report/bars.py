@@ -19,7 +19,7 @@ COLOURS = ("#0a62c4", "#b04a00", "#1f7a4d", "#7a3fc4", "#a8780a", "#c2337a", "#1
 OTHERS_COLOUR = "#a4afbb"
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ClassAnswers(msgspec.Struct, frozen=True):
     """One class. teacher, student: its probability at each of the temperatures, 0..1."""
 
     name: str
@@ -46,8 +46,8 @@ class DarkKnowledge(msgspec.Struct, frozen=True, kw_only=True):
     teacher_from: str
     student: str
     temperatures: list[float]
-    classes: list[Answer]
-    others: Answer | None
+    classes: list[ClassAnswers]
+    others: ClassAnswers | None
     png: str
 
     def json(self) -> str:
@@ -83,7 +83,7 @@ class DarkKnowledge(msgspec.Struct, frozen=True, kw_only=True):
         source = "" if self.teacher_from == LIVE else " (its stored logits)"
         return f"{kind}{view}{true}; teacher {one_line(self.teacher)}{source}, student {self.student}"
 
-    def _true(self, row: Answer) -> bool:
+    def _true(self, row: ClassAnswers) -> bool:
         return row.name == self.true_class
 
 
