@@ -1,7 +1,8 @@
 # make demo   set up, then photos to report on the embedded digits     (8 minutes at most on 2 cores)
 # make test   set up, then the tests                                   (20 minutes at most on 2 cores)
 # make setup  the installation alone, into .venv; does nothing when current
-# make docs   write docs/reference from the code and the notebook's output anew
+# make docs   write docs/reference from the code
+# make notebook  run docs/demo.ipynb and keep its output               (2 minutes on 2 cores)
 # make lock   resolve the dependencies again (needs uv)
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +11,7 @@ STAMP  := $(VENV)/.installed
 UV_COMPILE = uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
              --no-emit-index-url --no-annotate --no-header --quiet pyproject.toml
 
-.PHONY: setup demo test lint docs lock clean
+.PHONY: setup demo test lint docs notebook lock clean
 
 setup: $(STAMP)
 
@@ -37,6 +38,11 @@ lint: setup
 
 docs: setup
 	$(BIN)/python docs/reference/make.py
+
+notebook: setup
+	rm -rf build/notebook
+	mkdir -p build/notebook
+	cd build/notebook && ../../$(BIN)/python ../../docs/run_notebook.py ../../docs/demo.ipynb ../../docs/demo.ipynb
 
 lock:
 	$(UV_COMPILE) -o requirements/core.lock
