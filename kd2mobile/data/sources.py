@@ -1,12 +1,20 @@
-"""The data that kd2mobile brings along, by name: each is written once as a folder of photos like any other."""
+"""The data that has a name: each is written once as a folder of photos like any other."""
 
+import os
+import pickle
+import re
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from kd2mobile.errors import MissingExtraError
+from kd2mobile.backend import load_keras
+from kd2mobile.data.written import numbered, write_pictures
+from kd2mobile.errors import DataError, MissingExtraError
 from kd2mobile.registry import Registry
 
 SOURCES: Registry[Callable[[Path], None]] = Registry("data")
@@ -19,8 +27,7 @@ SOURCES: Registry[Callable[[Path], None]] = Registry("data")
 def digits(folder: Path) -> None:
     """scikit-learn's digits as `<digit>/<index>.png`, the values 0 to 16 spread over 0 to 255.
 
-    The files are not compressed: their bytes, and with them the split, are the same whatever zlib Pillow was built
-    with. Raises MissingExtraError without scikit-learn.
+    Raises MissingExtraError without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
@@ -28,11 +35,77 @@ def digits(folder: Path) -> None:
         raise MissingExtraError("data digits", "scikit-learn", "train") from fault
     stored = load_digits()
     pictures = (stored.images * (255 / 16)).round().astype(np.uint8)
-    for index, (picture, digit) in enumerate(zip(pictures, stored.target, strict=True)):
-        path = Path(folder) / str(digit) / f"{index:04d}.png"
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=0)
-        temporary.replace(path)
+    write_pictures(Path(folder), pictures, stored.target, numbered(10))
+
+
+FASHION = (
+    *("T-shirt or top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_NAMES = "cifar-100-python-target/cifar-100-python/meta"
+"""Under Keras's datasets folder, once the archive is unpacked: where the names of the hundred classes are."""
+KEPT_AS = {
+    "mnist": ["mnist.npz"],
+    "fashion_mnist": [
+        *(f"fashion-mnist/{part}-idx3-ubyte.gz" for part in ("train-images", "t10k-images")),
+        *(f"fashion-mnist/{part}-idx1-ubyte.gz" for part in ("train-labels", "t10k-labels")),
+    ],
+    "cifar10": ["cifar-10-batches-py-target_archive"],
+    "cifar100": ["cifar-100-python-target_archive"],
+}
+"""The files that Keras looks for under its datasets folder before it downloads; an archive is the .tar.gz, so named."""
+
+
+def keras_dataset(name: str, folder: Path) -> None:
+    """`train/<class>/<index>.png` and `test/...` of one of keras.datasets, which Keras downloads or finds on its disk.
+
+    Where Keras gives no names, the classes are numbers. Raises DataError if it can be had neither way, with the file
+    to fetch and the place to put it; MissingExtraError without Keras.
+    """
+    load_keras()
+    import keras
+
+    datasets = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    try:
+        with redirect_stdout(sys.stderr):  # Keras draws its bar on standard output, which is left to results
+            splits = getattr(keras.datasets, name).load_data()
+        names = _class_names(name, datasets)
+    except Exception as fault:  # urllib's errors, Keras's own plain Exception around them, what a damaged file raises
+        got = f"{type(fault).__name__}: {fault}".rstrip(".")
+        raise DataError(f"data {name}", "must be downloadable", got, _fetch(name, datasets, fault)) from fault
+    for split, (pictures, labels) in zip(("train", "test"), splits, strict=True):
+        labels = labels.reshape(-1)
+        write_pictures(Path(folder) / split, pictures, labels, names or numbered(int(splits[0][1].max()) + 1))
+
+
+def _fetch(name: str, datasets: Path, fault: Exception) -> str:
+    address = re.search(r"https?://\S+", str(fault))
+    places = " and ".join(str(datasets / file) for file in KEPT_AS[name])
+    what = address[0].rstrip(":") if address else f"what keras.datasets.{name} downloads"
+    four = " and the three beside it" if len(KEPT_AS[name]) > 1 else ""
+    return f"Fetch {what}{four} on another machine, put it here as {places} and run the same command again."
+
+
+def _class_names(name: str, datasets: Path) -> list[str] | None:
+    if name in ("fashion_mnist", "cifar10"):
+        return list(FASHION if name == "fashion_mnist" else CIFAR10)
+    if name == "cifar100" and (datasets / CIFAR100_NAMES).is_file():
+        with open(datasets / CIFAR100_NAMES, "rb") as stored:
+            return [name.decode() for name in _Plain(stored, encoding="bytes").load()[b"fine_label_names"]]
+    return None
+
+
+class _Plain(pickle.Unpickler):
+    """Reads lists, dicts and text alone: a pickle that names any class or function is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} in a file of names")
+
+
+for _name, _summary in {
+    "mnist": "70,000 handwritten digits, 28 x 28 grey, downloaded by Keras (LeCun, Cortes)",
+    "fashion_mnist": "70,000 pieces of clothing, 28 x 28 grey, downloaded by Keras (Zalando)",
+    "cifar10": "60,000 photos of 10 classes, 32 x 32, downloaded by Keras (Krizhevsky)",
+    "cifar100": "60,000 photos of 100 classes, 32 x 32, downloaded by Keras (Krizhevsky)",
+}.items():
+    SOURCES.register(_name, _summary)(partial(keras_dataset, _name))

@@ -1,6 +1,9 @@
 """The embedded data: right pictures under the right names, and the same bytes everywhere."""
 
+import gzip
+import pickle
 import sys
+import urllib.error
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from PIL import Image
 
 from kd2mobile.data.scan import scan
 from kd2mobile.data.sources import SOURCES
-from kd2mobile.errors import MissingExtraError
+from kd2mobile.errors import DataError, MissingExtraError
 
 
 def test_digits_are_scikit_learns(digits):
@@ -41,3 +44,108 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingExtraError, match=r'scikit-learn.*pip install "kd2mobile\[train\]"'):
         SOURCES["digits"](tmp_path)
+
+
+def fake_keras(monkeypatch, name, classes, shape):
+    """keras.datasets.<name> answers with eight pictures of each class to train on, and two to test."""
+    import keras
+
+    rng = np.random.default_rng(2)
+
+    def load_data():
+        def part(count):
+            labels = np.repeat(np.arange(classes, dtype=np.uint8), count)
+            return rng.integers(0, 256, (len(labels), *shape), np.uint8), labels.reshape(-1, *[1] * (len(shape) == 3))
+
+        return part(8), part(2)
+
+    monkeypatch.setattr(getattr(keras.datasets, name), "load_data", load_data)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "shape", "named"),
+    [
+        ("mnist", 10, (28, 28), "7"),
+        ("fashion_mnist", 10, (28, 28), "T-shirt or top"),
+        ("cifar10", 10, (32, 32, 3), "airplane"),
+        ("cifar100", 100, (32, 32, 3), "07"),
+    ],
+)
+def test_keras_datasets_become_folders(monkeypatch, tmp_path, name, classes, shape, named):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    fake_keras(monkeypatch, name, classes, shape)
+    SOURCES[name](tmp_path / "pictures")
+    found = scan(tmp_path / "pictures")
+    assert found.given == ["train", "test"] and len(found.classes) == classes and named in found.classes
+    assert len(found.pictures) == classes * 10 and not found.ignored
+    with Image.open(next((tmp_path / "pictures" / "test" / named).iterdir())) as picture:
+        assert picture.size == shape[1::-1] and picture.mode == ("RGB" if len(shape) == 3 else "L")
+
+
+def text(name):
+    """Python 2's pickle of a str: the opcode, the length, the bytes."""
+    return b"U" + bytes([len(name)]) + name
+
+
+def test_cifar100_is_named_by_the_file_of_names_beside_it(monkeypatch, tmp_path):
+    names = [f"thing {i}".encode() for i in range(99, -1, -1)]
+    meta = tmp_path / "keras" / "datasets" / "cifar-100-python-target" / "cifar-100-python" / "meta"
+    meta.parent.mkdir(parents=True)
+    meta.write_bytes(b"\x80\x02}" + text(b"fine_label_names") + b"](" + b"".join(map(text, names)) + b"es.")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    fake_keras(monkeypatch, "cifar100", 100, (32, 32, 3))
+    SOURCES["cifar100"](tmp_path / "pictures")
+    assert (tmp_path / "pictures" / "test" / "thing 99" / "000.png").is_file(), "the first label has the first name"
+    meta.write_bytes(pickle.dumps({"fine_label_names": print}, protocol=2))
+    with pytest.raises(DataError, match="got UnpicklingError: __builtin__.print in a file of names"):
+        SOURCES["cifar100"](tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("mnist", ["mnist.npz"]),
+        ("fashion_mnist", ["fashion-mnist/train-images-idx3-ubyte.gz", "fashion-mnist/t10k-labels-idx1-ubyte.gz"]),
+        ("cifar10", ["cifar-10-batches-py-target_archive"]),
+        ("cifar100", ["cifar-100-python-target_archive"]),
+    ],
+)
+def test_without_a_network_the_file_and_its_place_are_named(monkeypatch, tmp_path, name, places):
+    """Keras's own code up to the download, so that the file it fetches and where it looks are its own."""
+    import keras
+
+    home = tmp_path / "keras"
+    (home / "datasets").mkdir(parents=True)
+    looked = []
+
+    def offline(address, target, *_):
+        looked.append(target)
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(home))
+    monkeypatch.setattr(keras.src.utils.file_utils, "urlretrieve", offline)
+    with pytest.raises(DataError) as error:
+        SOURCES[name](tmp_path / "pictures")
+    said = str(error.value)
+    assert said.startswith(f"data {name}: must be downloadable, got Exception: URL fetch failure on https://")
+    assert "no network. Fetch https://" in said and " on another machine, put it here as " in said
+    assert all(str(home / "datasets" / place) in said for place in places) and looked[0] in said
+
+
+def test_a_file_put_there_is_read_by_keras_itself(monkeypatch, tmp_path):
+    """fashion_mnist's files are not checked by hash, so small ones stand for them."""
+    import keras
+
+    home = tmp_path / "keras"
+    folder = home / "datasets" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for part, count in (("train", 20), ("t10k", 10)):
+        labels, pixels = np.arange(count, dtype=np.uint8) % 10, np.zeros((count, 28, 28), np.uint8)
+        pixels[:] = labels[:, None, None]
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0" * 8 + labels.tobytes()))
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0" * 16 + pixels.tobytes()))
+    monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(home))
+    SOURCES["fashion_mnist"](tmp_path / "pictures")
+    with Image.open(tmp_path / "pictures" / "train" / "Ankle boot" / "19.png") as picture:
+        assert picture.getpixel((3, 3)) == 9

@@ -1,0 +1,42 @@
+"""Arrays of pictures written as a folder of class folders."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kd2mobile import progress
+from kd2mobile.data.in_threads import in_threads
+
+
+def numbered(classes: int) -> list[str]:
+    """Names of classes that have none: as wide as the last, so that they sort as they count.
+
+    >>> numbered(11)[:2], numbered(11)[-1]
+    (['00', '01'], '10')
+    """
+    width = len(str(classes - 1))
+    return [f"{label:0{width}d}" for label in range(classes)]
+
+
+def write_pictures(folder: Path, pictures: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
+    """Writes `<class>/<index>.png` for each picture. A picture that is there already is kept.
+
+    pictures: uint8 [n, height, width] or [n, height, width, 3]; labels: int [n], indices into names.
+    The files are not compressed: their bytes, and with them the split, are the same whatever zlib Pillow was built
+    with.
+    """
+    width = len(str(len(pictures) - 1))
+    for label in np.unique(labels):
+        (folder / names[label]).mkdir(parents=True, exist_ok=True)
+
+    def write(index: int) -> None:
+        path = folder / names[labels[index]] / f"{index:0{width}d}.png"
+        if not path.exists():
+            temporary = path.with_name(f".{path.name}.tmp")
+            Image.fromarray(pictures[index]).save(temporary, format="PNG", compress_level=0)
+            temporary.replace(path)
+
+    with progress.bar(f"writing {folder.name}", len(pictures), "pictures") as advance:
+        for _ in in_threads(write, range(len(pictures))):
+            advance(1)
