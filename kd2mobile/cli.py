@@ -168,7 +168,13 @@ class ChannelValues(click.ParamType):
 @main.command()
 @_recipe_options("data", "views", "teacher", "label", "student", "distill")
 @click.option("--run", type=PATH, metavar="DIR", help="The run's folder; runs/<time>-<student> by default.")
-@click.option("--transfer-set", type=PATH, metavar="DIR", help="A transfer set made elsewhere, instead of the teacher.")
+@click.option(
+    "--transfer-set",
+    type=PATH,
+    multiple=True,
+    metavar="DIR",
+    help="A transfer set made elsewhere, instead of the teacher. With --unlabelled there are two: give both.",
+)
 def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> None:
     """Train a student with a teacher on a folder of photos.
 
@@ -180,7 +186,7 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
         recipe,
         run=run,
         store=store or pipeline.STORE,
-        transfer_set=transfer_set,
+        transfer_set=list(transfer_set),
         settings=_settings(flags, assignments),
     )
     print("Validation top-1:", ", ".join(f"{role} {top1:.1%}" for role, top1 in done.val_top1.items()))
@@ -224,6 +230,8 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
     progress.configure(quiet)
     done = pipeline.label(recipe, store=store or pipeline.STORE, settings=_settings(flags, assignments))
     print(f"Validation top-1: teacher {done.val_top1:.1%}")
+    if done.unlabelled:
+        print(f"Of the unlabelled pictures: {done.unlabelled}")
     given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
     again = [word for flag, value in given if value is not None for word in (f"--{flag.replace('_', '-')}", str(value))]
     _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kd2mobile.artifact import Commit, Step, Store, disk_errors, read_artifact
+from kd2mobile.artifact import RECORD, Commit, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.errors import RecipeError, UnknownNameError
 from kd2mobile.measurement import Benchmarked, Files, measure, read_measurement
@@ -31,11 +31,15 @@ STORE = Path(".kd2mobile")
 
 @dataclass(frozen=True)
 class Labelled:
-    """A transfer set. folder: its artifact; val_top1: the teacher's accuracy on the validation pictures, 0..1."""
+    """A transfer set. folder: its artifact; val_top1: the teacher's accuracy on the validation pictures, 0..1.
+
+    unlabelled: the artifact of the unlabelled pictures, if the recipe has any.
+    """
 
     folder: Path
     teacher: Path
     val_top1: float
+    unlabelled: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def distill(
     *,
     run: Path | None = None,
     store: Path = STORE,
-    transfer_set: Path | None = None,
+    transfer_set: Path | list[Path] | None = None,
     settings: dict[str, Any] | None = None,
     **flags: Any,
 ) -> Distilled:
@@ -89,7 +93,8 @@ def distill(
 
     recipe: a TOML file; settings: fields by dotted name over it; flags: the fields that have a keyword of their own
     (`recipe.FLAGS`): `distill(data="photos", temperature=4)`. run: the folder of results; store: of artifacts;
-    transfer_set: one made elsewhere, refused if it is not that of the recipe. Raises Kd2MobileError.
+    transfer_set: one made elsewhere, or two where the recipe has unlabelled pictures; refused if it is not that of the
+    recipe. Raises Kd2MobileError.
     """
     load_keras()
     composed, artifacts = _composed(recipe, settings, flags), Store(store)
@@ -115,17 +120,17 @@ def check(
     from kd2mobile.data.split import read_split
 
     composed, artifacts = _composed(recipe, settings, flags), Store(store)
-    root, step = split_step(composed, artifacts)
+    found, step = split_step(composed, artifacts)
     made = artifacts.make(step)
     split = read_split(made.folder)
-    thumbnails = read_thumbnails(artifacts.make(thumbnails_step(root, step)).folder)
+    thumbnails = read_thumbnails(artifacts.make(thumbnails_step(found.root, step)).folder)
     ignored, input_px = made.results["ignored_files"], composed.student.input_px
     checked = check_split(composed.data.source, split, thumbnails, ignored, input_px)
     if sheet:
         from kd2mobile.report.contact_sheet import draw_contact_sheet
 
         with disk_errors(sheet):
-            draw_contact_sheet(Path(sheet), root, split, checked)
+            draw_contact_sheet(Path(sheet), found.root, split, checked)
     return checked
 
 
@@ -141,7 +146,8 @@ def label(
     artifacts = Store(store)
     plan = stages(_composed(recipe, settings, flags), artifacts)
     transfer = artifacts.make(plan.transfer)
-    return Labelled(transfer.folder, artifacts.folder(plan.teacher), transfer.results["val"]["top1"])
+    unlabelled = artifacts.make(plan.unlabelled.transfer).folder if plan.unlabelled else None
+    return Labelled(transfer.folder, artifacts.folder(plan.teacher), transfer.results["val"]["top1"], unlabelled)
 
 
 def export(
@@ -319,21 +325,32 @@ def _with_all_exported(run: Run) -> Run:
     return replace(run, recipe=msgspec.structs.replace(run.recipe, export=table))
 
 
-def _distill(run: Run, plan: Stages, transfer_set: Path | None = None) -> Distilled:
+def _distill(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:
     load_keras()
-    if transfer_set:
-        run.store.adopt(plan.transfer, transfer_set)
+    for folder in transfer_set if isinstance(transfer_set, list) else [transfer_set] if transfer_set else []:
+        run.store.adopt(_transfer_meant(plan, Path(folder)), folder)
     if not run.store.reference(plan.student):
         check_student_weights(run.recipe)
     transfer = run.store.make(plan.transfer)
     students = {role: run.store.make(step) for role, step in plan.students.items()}
     before = {"split": plan.split, "views": plan.views, "teacher": plan.teacher, "pixels": plan.pixels}
+    if plan.unlabelled:
+        steps = {field: getattr(plan.unlabelled, field) for field in ("split", "views", "transfer", "pixels")}
+        before |= {f"unlabelled-{field}": step for field, step in steps.items()}
     found = {role: folder for role, step in before.items() if (folder := run.store.reference(step))}
     run.refer(found | {"transfer": transfer.folder} | {role: made.folder for role, made in students.items()})
     files = {role: made.folder / "student.keras" for role, made in students.items()}
     val_top1 = {role: made.results["val_top1"] for role, made in students.items()}
     val_top1 = {"teacher": transfer.results["val"]["top1"]} | val_top1
     return Distilled(run.folder, files["student"], files.get("baseline"), val_top1)
+
+
+def _transfer_meant(plan: Stages, folder: Path) -> Step:
+    """The step that a transfer set made elsewhere is of: that of the unlabelled pictures if it says so."""
+    unlabelled = plan.unlabelled.transfer if plan.unlabelled else None
+    if unlabelled and (folder / RECORD).is_file() and read_artifact(folder).fingerprint == unlabelled.fingerprint:
+        return unlabelled
+    return plan.transfer
 
 
 def _export(run: Run, plan: Stages) -> Exported:

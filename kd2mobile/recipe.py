@@ -31,7 +31,14 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Data(Table):
     """Where the pictures come from and how they are split and seen."""
 
-    source: Annotated[str, says("A folder of photos, or a name of `kd2mobile list data`.")] = "digits"
+    source: Annotated[
+        str, says("A folder of photos or of idx files, a CSV or TSV of path,label, or a name of `kd2mobile list data`.")
+    ] = "digits"
+    val_source: Annotated[str | None, says("Where the validation pictures lie, if not in the source.")] = None
+    test_source: Annotated[str | None, says("Where the test pictures lie, if not in the source.")] = None
+    unlabelled: Annotated[
+        str | None, says("A folder of pictures without labels, which the teacher alone labels for the student.")
+    ] = None
     val: Annotated[float, says("Part of each class kept for validation if there is no val folder.", gt=0, lt=0.5)] = 0.1
     test: Annotated[float, says("Part of each class kept for the test if there is no test folder.", gt=0, lt=0.5)] = 0.2
     seed: Annotated[int, says("Which pictures go where.", ge=0)] = 0
@@ -92,11 +99,16 @@ class Distill(Table):
     loss: Annotated[str, says("A name of `kd2mobile list losses`.")] = "kd"
     temperature: Annotated[float, says("Softens the teacher's logits; 1.0 leaves them.", gt=0)] = 4.0
     hard_label_weight: Annotated[float, says("Weight of the labels; the soft targets get the rest.", ge=0, le=1)] = 0.5
-    epochs: Annotated[int, says("Epochs at most; each shows every training picture in one of its views.", ge=1)] = 30
+    epochs: Annotated[
+        int, says("Epochs at most; each shows every training and unlabelled picture in one view.", ge=1)
+    ] = 30
     batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
     learning_rate: Annotated[float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0)] = 1e-3
     warmup_epochs: Annotated[int, says("Epochs of linear warm-up.", ge=0)] = 1
     patience: Annotated[int, says("Epochs without a better validation top-1 before training stops.", ge=1)] = 10
+    class_weights: Annotated[
+        bool, says("Whether an example weighs the more the rarer its class is: examples / (classes * of its class).")
+    ] = False
     baseline: Annotated[bool, says("Also train the same student on the labels alone, with the same budget.")] = False
     seed: Annotated[int, says("Initial weights of the student and order of the pictures.", ge=0)] = 0
 
@@ -137,6 +149,9 @@ TABLES: dict[str, type[Table]] = {table.name: table.type for table in msgspec.st
 
 FLAGS = {
     "data": "data.source",
+    "val_data": "data.val_source",
+    "test_data": "data.test_source",
+    "unlabelled": "data.unlabelled",
     "resize": "data.resize",
     "views": "views.count",
     "teacher": "teacher.name",
@@ -154,6 +169,7 @@ FLAGS = {
     "hard_label_weight": "distill.hard_label_weight",
     "epochs": "distill.epochs",
     "batch_size": "distill.batch_size",
+    "class_weights": "distill.class_weights",
     "baseline": "distill.baseline",
     "seed": "distill.seed",
     "precision": "export.precisions",

@@ -6,27 +6,32 @@ Nothing is made here but the pictures of an embedded source; a step is data, and
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kd2mobile.artifact import Step, Store, sha256_of
-from kd2mobile.errors import DataError, did_you_mean
+from kd2mobile.errors import DataError, RecipeError, did_you_mean
 from kd2mobile.progress import say
 from kd2mobile.recipe import Distill, Precision, Recipe, Teacher, is_keras_file, weights_file
+
+if TYPE_CHECKING:
+    from kd2mobile.data.find import Found
+    from kd2mobile.data.places import Root
 
 LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
 """What the baseline's recipe says in the place of the teacher's part."""
 UNUSED_BY_LOSS = {"logits": ("temperature",), "labels": ("temperature", "hard_label_weight")}
 """The fields of a recipe that a loss does not look at."""
+SPARED = "its logits are stored: the teacher is not run again"
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The steps of one recipe, over the pictures under `root`."""
+    """The steps of one recipe, over the pictures under `root`. unlabelled: the steps over those without labels."""
 
     recipe: Recipe
-    root: Path
+    root: "Root"
     split: Step
     views: Step
     teacher: Step
@@ -34,6 +39,7 @@ class Stages:
     pixels: Step
     student: Step
     baseline: Step
+    unlabelled: "Unlabelled | None" = None
 
     @property
     def students(self) -> dict[str, Step]:
@@ -47,6 +53,21 @@ class Stages:
         return Step("tflite", 1, config, {"student": self.students[role], "split": self.split}, _built_together)
 
 
+@dataclass(frozen=True)
+class Unlabelled:
+    """The steps over the unlabelled pictures, apart from the others: a picture more makes nothing labelled again."""
+
+    split: Step
+    views: Step
+    transfer: Step
+    pixels: Step
+
+    @property
+    def learned(self) -> dict[str, Step]:
+        """What the student reads of them."""
+        return {"unlabelled_pixels": self.pixels, "unlabelled_transfer": self.transfer}
+
+
 def stages(recipe: Recipe, store: Store) -> Stages:
     """The steps of the recipe. Looks at the pictures (a file that has not changed is not read again).
 
@@ -54,7 +75,8 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     teacher or a student that cannot be: TeacherError, RecipeError, WeightsError.
     """
     _check(recipe)
-    root, split = split_step(recipe, store)
+    found, split = split_step(recipe, store)
+    root = found.root
     seen = msgspec.to_builtins(recipe)
     student_config = seen["student"] | {"weights": _weights("student.weights", recipe.student.weights)}
     teacher_config = teacher_settings(recipe.teacher) | {"resize": recipe.data.resize}
@@ -62,32 +84,57 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
     teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
     transfer_inputs = {"teacher": teacher, "split": split, "views": views}
-    spared = "its logits are stored: the teacher is not run again"
     transfer = Step(
-        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), spared
+        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), SPARED
     )
     pixels_config = {"input_px": recipe.student.input_px}
     pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
     learned = {"split": split, "pixels": pixels, "transfer": transfer}
+    unlabelled = None
+    if found.unlabelled and recipe.distill.loss == "labels":
+        say("data.unlabelled: not used, for the loss `labels` has no teacher")
+    elif found.unlabelled:
+        unlabelled = _unlabelled(recipe, found, split, teacher, views_config, pixels_config)
+        learned |= unlabelled.learned
     student_step_config = {"student": student_config, "distill": distill_settings(recipe.distill)}
     student = Step("student", 1, student_step_config, learned, partial(_student, recipe))
-    unlabelled, on_labels = {"split": split, "pixels": pixels}, _baseline(recipe)
+    without_teacher, on_labels = {"split": split, "pixels": pixels}, _baseline(recipe)
     baseline_config = {"student": student_config, "distill": distill_settings(on_labels.distill)}
-    baseline = Step("student", 1, baseline_config, unlabelled, partial(_student, on_labels))
+    baseline = Step("student", 1, baseline_config, without_teacher, partial(_student, on_labels))
     if recipe.distill.loss == "labels":
         student = baseline
-    return Stages(recipe, root, split, views, teacher, transfer, pixels, student, baseline)
+    return Stages(recipe, root, split, views, teacher, transfer, pixels, student, baseline, unlabelled)
 
 
-def split_step(recipe: Recipe, store: Store) -> tuple[Path, Step]:
-    """The folder of the recipe's pictures, and the step that splits them. Raises DataError."""
-    root, content = _pictures(recipe, store)
-    data = msgspec.to_builtins(recipe.data)
-    config = {"content": content, "val": data["val"], "test": data["test"], "seed": data["seed"]}
-    return root, Step("split", 1, config, {}, partial(_split, recipe, root, store))
+def _unlabelled(
+    recipe: Recipe,
+    found: "Found",
+    labelled: Step,
+    teacher: Step,
+    views_config: dict[str, Any],
+    pixels_config: dict[str, Any],
+) -> Unlabelled:
+    root = found.unlabelled_root
+    config = {"unlabelled": found.unlabelled.content}
+    split = Step("split", 1, config, {"split": labelled}, partial(_split_unlabelled, found))
+    views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
+    transfer_inputs = {"teacher": teacher, "split": split, "views": views}
+    transfer = Step(
+        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), SPARED
+    )
+    pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
+    return Unlabelled(split, views, transfer, pixels)
 
 
-def thumbnails_step(root: Path, split: Step) -> Step:
+def split_step(recipe: Recipe, store: Store) -> "tuple[Found, Step]":
+    """The recipe's pictures, and the step that splits them. Raises DataError."""
+    found = _pictures(recipe, store)
+    data = recipe.data
+    config = {"content": found.scan.content, "val": data.val, "test": data.test, "seed": data.seed}
+    return found, Step("split", 1, config, {}, partial(_split, recipe, found))
+
+
+def thumbnails_step(root: "Root", split: Step) -> Step:
     """The small pictures by which near duplicates are found; the chain itself does not use them."""
     return Step("thumbnails", 1, {}, {"split": split}, partial(_thumbnails, root))
 
@@ -132,26 +179,45 @@ def transfer_settings(teacher: Teacher) -> dict[str, Any]:
 def distill_settings(distill: Distill) -> dict[str, Any]:
     """What of the recipe's distillation can change the student."""
     unused = {"baseline", *UNUSED_BY_LOSS.get(distill.loss, ())}
+    if not distill.class_weights:
+        unused.add("class_weights")
     return {name: value for name, value in msgspec.to_builtins(distill).items() if name not in unused}
 
 
-def _pictures(recipe: Recipe, store: Store) -> tuple[Path, str]:
-    from kd2mobile.data.scan import scan
-    from kd2mobile.data.sources import SOURCES
+def _pictures(recipe: Recipe, store: Store) -> "Found":
+    """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
+    from kd2mobile.data.find import find_pictures
 
-    source = recipe.data.source
+    data = recipe.data
+    sources = {"train": data.source, "val": data.val_source, "test": data.test_source}
+    placed = {split: _place(source, store) for split, source in sources.items() if source is not None}
+    unlabelled = Path(data.unlabelled) if data.unlabelled is not None else None
+    return find_pictures(placed, unlabelled, store.root / "hashes.json")
+
+
+def _place(source: str, store: Store) -> Path:
+    """The folder or the table that a source means."""
+    from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
+    from kd2mobile.data.sources import SOURCES
+    from kd2mobile.data.table import TABLE_SUFFIXES
+
+    path = Path(source)
     if source in SOURCES:
-        if Path(source).is_dir():
-            say(f"data {source}: the embedded pictures are used; the folder is `--data ./{source}`")
-        step = Step("source", 1, {"name": source}, {}, lambda folder, _: SOURCES[source](folder / "pictures") or {})
-        root = (store.find(step) or store.make(step)).folder / "pictures"
+        if path.is_dir():
+            say(f"data {source}: the pictures of that name are used; the folder is `--data ./{source}`")
+        config, write = {"name": source}, SOURCES[source]
+    elif is_idx_folder(path):
+        config, write = {"idx": idx_content(path)}, partial(write_idx_pictures, path)
+    elif path.exists():
+        return path
     else:
-        root = Path(source)
-        if not root.exists():
-            hint = did_you_mean(source, SOURCES, cutoff=0.7)
-            next_step = f"{hint}Check the path, or see `kd2mobile list data`."
-            raise DataError(source, "must be a folder of photos", "no such folder", next_step)
-    return root, scan(root, store.root / "hashes.json").content
+        hint = did_you_mean(source, SOURCES, cutoff=0.7)
+        next_step = f"{hint}Check the path, or see `kd2mobile list data`."
+        is_table = path.suffix.lower() in TABLE_SUFFIXES
+        what, got = ("a CSV or TSV of path,label", "file") if is_table else ("a folder of photos", "folder")
+        raise DataError(source, f"must be {what}", f"no such {got}", next_step)
+    step = Step("source", 1, config, {}, lambda folder, _: write(folder / "pictures") or {})
+    return (store.find(step) or store.make(step)).folder / "pictures"
 
 
 def _check(recipe: Recipe) -> None:
@@ -161,6 +227,10 @@ def _check(recipe: Recipe) -> None:
     from kd2mobile.teachers.zoo import check_teacher
 
     LOSSES[recipe.distill.loss]
+    distill = recipe.distill
+    if recipe.data.unlabelled is not None and distill.loss in ("kd", "logits") and distill.hard_label_weight == 1:
+        why = "At 1 only labels teach, and these pictures have none: lower it, or leave data.unlabelled out."
+        raise RecipeError("distill.hard_label_weight", "must be below 1 with data.unlabelled", 1.0, why)
     check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
     weights_file("student.weights", recipe.student.weights)
     check_teacher(recipe.teacher)
@@ -187,35 +257,41 @@ def _baseline(recipe: Recipe) -> Recipe:
     return msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, **LABELS_ONLY))
 
 
-def _split(recipe: Recipe, root: Path, store: Store, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
-    from kd2mobile.data.scan import scan
+def _split(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.splitting import split_pictures
 
-    return split_pictures(folder, root, scan(root, store.root / "hashes.json"), recipe.data)
+    return split_pictures(folder, found.root, found.scan, recipe.data)
 
 
-def _thumbnails(root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _thumbnails(root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.near_duplicates import render_thumbnails
     from kd2mobile.data.split import read_split
 
     return render_thumbnails(folder, root, read_split(inputs["split"]))
 
 
-def _views(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _split_unlabelled(found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.split import read_split
+    from kd2mobile.data.splitting import split_unlabelled
+
+    return split_unlabelled(folder, found.unlabelled_root, found.unlabelled, read_split(inputs["split"]))
+
+
+def _views(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
     from kd2mobile.data.views import draw_views
 
     return draw_views(folder, read_split(inputs["split"]), recipe.views, recipe.data.resize)
 
 
-def _teacher(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _teacher(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
     from kd2mobile.teachers.training import make_teacher
 
     return make_teacher(folder, recipe.teacher, root, read_split(inputs["split"]), recipe.data.resize)
 
 
-def _transfer(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _transfer(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
     from kd2mobile.transfer.label import label
 
@@ -231,7 +307,7 @@ def _transfer(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path])
     )
 
 
-def _pixels(recipe: Recipe, root: Path, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _pixels(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.pixel_store import render_pixels
     from kd2mobile.data.split import read_split
 
@@ -255,6 +331,7 @@ def _student(recipe: Recipe, folder: Path, inputs: dict[str, Path]) -> dict[str,
         labels["val"],
         inputs["pixels"],
         inputs.get("transfer"),
+        (inputs["unlabelled_pixels"], inputs["unlabelled_transfer"]) if "unlabelled_pixels" in inputs else None,
     )
 
 

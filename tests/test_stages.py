@@ -1,6 +1,8 @@
 """The steps of a recipe: what changes a fingerprint, what does not, and what is refused before anything is made."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +119,9 @@ def test_a_file_called_like_a_word_is_not_that_word(plan, tmp_path):
         ("labels", {"hard_label_weight": 0.1}, False),
         ("labels", {"epochs": 2}, True),
         ("kd", {"baseline": True}, False),
+        ("kd", {"class_weights": True}, True),
+        ("labels", {"class_weights": True}, True),
+        ("kd", {"class_weights": False}, False),
     ],
 )
 def test_the_student_depends_on_what_its_loss_looks_at(plan, loss, change, matters):
@@ -182,10 +187,38 @@ def test_weights_beside_a_teacher_file_are_refused(plan, tmp_path):
         plan(**FILE, teacher__weights="body.h5")
 
 
+def test_unlabelled_pictures_change_the_student_alone(plan, digit_folder, tmp_path, capsys):
+    shutil.copytree(digit_folder / "0", tmp_path / "loose")
+    plain, beside = plan(), plan(data__unlabelled="loose")
+    for step in ("split", "views", "teacher", "transfer", "pixels", "baseline"):
+        assert getattr(beside, step).fingerprint == getattr(plain, step).fingerprint, step
+    assert beside.student.fingerprint != plain.student.fingerprint and plain.unlabelled is None
+    next((tmp_path / "loose").iterdir()).unlink()
+    assert plan(data__unlabelled="loose").student.fingerprint != beside.student.fingerprint
+    capsys.readouterr()
+    on_labels = plan(data__unlabelled="loose", distill__loss="labels")
+    assert on_labels.student.fingerprint == plain.baseline.fingerprint and on_labels.unlabelled is None
+    assert "data.unlabelled: not used, for the loss `labels` has no teacher" in capsys.readouterr().err
+    with pytest.raises(
+        RecipeError, match="distill.hard_label_weight: must be below 1 with data.unlabelled, got 1.0. At"
+    ):
+        plan(data__unlabelled="loose", distill__hard_label_weight=1.0)
+
+
+def test_folders_apart_have_the_fingerprints_of_one_folder(plan, digit_folder, tmp_path):
+    shutil.copytree(digit_folder, tmp_path / "whole" / "train")
+    shutil.copytree(digit_folder, tmp_path / "whole" / "test")
+    shutil.copytree(digit_folder, tmp_path / "elsewhere")
+    whole = plan(data__source="whole")
+    apart = plan(data__source="whole/train", data__test_source="elsewhere")
+    assert apart.split.fingerprint == whole.split.fingerprint and apart.student.fingerprint == whole.student.fingerprint
+    assert (apart.root / "test/0/0000.png") == Path("elsewhere/0/0000.png")
+
+
 def test_a_folder_called_digits_is_not_taken_for_the_embedded_data(plan, tmp_path, capsys):
     (tmp_path / "digits").mkdir()
     assert plan(data__source="digits").root.is_relative_to(tmp_path / "store")
-    assert "data digits: the embedded pictures are used; the folder is `--data ./digits`" in capsys.readouterr().err
+    assert "data digits: the pictures of that name are used; the folder is `--data ./digits`" in capsys.readouterr().err
 
 
 def test_a_students_weights_are_tried_before_the_teacher(tmp_path):

@@ -3,32 +3,31 @@
 import hashlib
 import math
 from collections import Counter, defaultdict
-from pathlib import Path
+from collections.abc import Callable
+from typing import TypeAlias
 
 from kd2mobile import recipe
 from kd2mobile.data.scan import Picture
-from kd2mobile.data.split import SetAside, SplitName
+from kd2mobile.data.split import SplitName
 from kd2mobile.errors import DataError
+
+Explain: TypeAlias = Callable[[str, SplitName | None], tuple[str, str]]
+"""Where a message says that a class of a split lies, and what it says of its files that were set aside."""
 
 
 def draw_splits(
-    root: Path,
-    pictures: list[Picture],
-    classes: list[str],
-    missing: list[SplitName],
-    data: recipe.Data,
-    set_aside: list[SetAside],
+    pictures: list[Picture], classes: list[str], missing: list[SplitName], data: recipe.Data, explain: Explain
 ) -> list[SplitName]:
     """The split of each picture, in their order: the given one, else `train`, `val` or `test`.
 
-    missing: the splits that the folders do not give. val and test come out of train, class by class: data.val and
-    data.test of what the class has there, rounded, at least one picture each and at least one left to train.
+    missing: the splits that are not given. val and test come out of train, class by class: data.val and data.test of
+    what the class has there, rounded, at least one picture each and at least one left to train.
 
     Files with the same content share a place. The pictures are taken in the order of SHA-256(seed, content), so that
     neither names nor the disk's order matter and a picture more moves few others. A content that lies in several
     classes, or also in a given val or test, stays in train. Copies can make a class's counts differ from the
     fractions; without copies they are within one picture of them.
-    Raises DataError for a class with too few different pictures; set_aside explains where they went.
+    Raises DataError for a class with too few different pictures.
     """
     wanted = [name for name in ("test", "val") if name in missing]
     pool = [p for p in pictures if p.given in (None, "train")]
@@ -45,7 +44,8 @@ def draw_splits(
         free = [sha for sha in copies if len(classes_of[sha]) == 1 and sha not in judged]
         pinned = len(free) < len(copies)
         if len(free) + pinned < len(wanted) + 1 or len(free) < len(wanted):
-            _refuse(Path(root), name, len(members), len(copies), bool(members and members[0].given), wanted, set_aside)
+            where, aside = explain(name, members[0].given if members else None)
+            _refuse(where, aside, len(members), len(copies), wanted)
         free.sort(key=lambda sha: hashlib.sha256(f"{data.seed} {sha}".encode()).digest())
         targets = _targets(len(members), wanted, data)
         place |= _draw_class(free, copies, targets, left_to_train=0 if pinned else 1)
@@ -79,27 +79,12 @@ def _draw_class(
     return place
 
 
-def _refuse(
-    root: Path,
-    name: str,
-    pictures: int,
-    different: int,
-    under_train: bool,
-    wanted: list[SplitName],
-    set_aside: list[SetAside],
-) -> None:
-    below = f"train/{name}/" if under_train else f"{name}/"
+def _refuse(where: str, aside: str, pictures: int, different: int, wanted: list[SplitName]) -> None:
     copies = f"{different} different among {pictures}" if different < pictures else str(pictures)
     shares = " and ".join(["train", *reversed(wanted)]) if len(wanted) == 1 else "train, val and test"
     raise DataError(
-        root / below,
+        where,
         f"must hold at least {len(wanted) + 1} different pictures that can be decoded, one each for {shares}",
-        f"{copies}{first_set_aside(below, set_aside)}",
-        "Add pictures to the class or remove its folder.",
+        f"{copies}{aside}",
+        "Add pictures to the class or remove it.",
     )
-
-
-def first_set_aside(below: str, set_aside: list[SetAside]) -> str:
-    """` (2 set aside, first cat/a.jpg: OSError: ...)` for the files below a folder, or nothing."""
-    gone = [f"{aside.path}: {aside.reason}" for aside in set_aside if aside.path.startswith(below)]
-    return f" ({len(gone)} set aside, first {gone[0]})" if gone else ""

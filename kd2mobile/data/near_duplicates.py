@@ -12,6 +12,7 @@ import numpy as np
 
 from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.places import Root
 from kd2mobile.data.shards import open_shards, write_shards
 from kd2mobile.data.split import SPLIT_NAMES, Sample, Split, SplitName
 from kd2mobile.pixels import Box, open_picture, render
@@ -51,7 +52,7 @@ def distinct(split: Split) -> list[Sample]:
     return list({sample.sha256: sample for sample in reversed(split.samples)}.values())[::-1]
 
 
-def render_thumbnails(folder: Path, root: Path, split: Split) -> dict[str, Any]:
+def render_thumbnails(folder: Path, root: Root, split: Split) -> dict[str, Any]:
     """Writes thumbnails-*.npy: uint8 [contents, 1, 16, 16, 3], the whole picture stretched, as `distinct` orders.
 
     What a killed call finished is kept. Returns the number of contents. Raises PictureError if a picture can no

@@ -5,24 +5,27 @@ from pathlib import Path
 import numpy as np
 
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.places import Root
 from kd2mobile.data.rendering import fill_views
 from kd2mobile.data.shards import write_shards
-from kd2mobile.data.split import Sample, Split
+from kd2mobile.data.split import UNLABELLED, Sample, Split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import DataError
 from kd2mobile.pixels import open_picture
 
 
-def render_pixels(folder: Path, root: Path, split: Split, views_folder: Path, input_px: int) -> dict[str, int]:
+def render_pixels(folder: Path, root: Root, split: Split, views_folder: Path, input_px: int) -> dict[str, int]:
     """Writes train-*.npy and val-*.npy: uint8 [samples, views, input_px, input_px, 3] in shards, as Split.of orders.
+
+    Of a split of unlabelled pictures, unlabelled-*.npy.
 
     Each picture is decoded once for all its views, on every core; one shard is in memory at a time. What a killed
     call finished is kept. The test pictures are left out: they are judged from their files.
     Returns the number of rendered views. Raises DataError if a picture is not the one that was split, PictureError
     if it can no longer be decoded, ArtifactError if the disk is full.
     """
-    root, rendered = Path(root), {}
-    for name in ("train", "val"):
+    rendered = {}
+    for name in split.named("train", "val", UNLABELLED):
         samples, views = split.of(name), read_views(views_folder, name)
 
         def make(rows: range, samples: list[Sample] = samples, views: np.ndarray = views) -> np.ndarray:
@@ -40,7 +43,7 @@ def render_pixels(folder: Path, root: Path, split: Split, views_folder: Path, in
     return rendered
 
 
-def _render_views(target: np.ndarray, root: Path, sample: Sample, views: np.ndarray) -> None:
+def _render_views(target: np.ndarray, root: Root, sample: Sample, views: np.ndarray) -> None:
     picture = open_picture(root / sample.path)
     if picture.size != (sample.width, sample.height):
         raise DataError(

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -37,6 +37,7 @@ class Scan(msgspec.Struct, frozen=True):
     given: the splits that the folders give; empty for plain class folders.
     content: SHA-256 over every picture's path and hash; it changes when a picture does, comes, goes or moves.
     ignored: files that are hidden or no pictures by their suffix.
+    tables: by split, the file that lists its pictures and their labels, where class folders do not; see `place_of`.
     """
 
     root: str
@@ -46,13 +47,22 @@ class Scan(msgspec.Struct, frozen=True):
     set_aside: list[SetAside]
     ignored: int
     content: str
+    tables: dict[SplitName, str] = {}
+
+    def place_of(self, root: Path, class_name: str, split: SplitName | None) -> str:
+        """What a message calls the place of a class's pictures: their folder, or the table and the label."""
+        if table := self.tables.get(split or "train"):
+            return f"{table}, label {class_name!r}" + (f" of {split}" if split in self.given else "")
+        return str(root / "/".join(filter(None, (split, class_name))))
 
 
 Known = dict[str, tuple[int, int, str]]
 """What the cache holds of one root: path -> size, mtime_ns, sha256."""
 
 
-class _File(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True):
+    """A picture file before it is hashed: what a Picture has, its size and time of change."""
+
     path: str
     class_name: str
     given: SplitName | None
@@ -65,7 +75,7 @@ class _Walk:
 
     def __init__(self, root: Path):
         self.root = root
-        self.files: list[_File] = []
+        self.files: list[File] = []
         self.set_aside: list[SetAside] = []
         self.ignored = 0
 
@@ -86,7 +96,7 @@ class _Walk:
                 continue
             path = "/".join((*parts, entry.name))
             if not _is_utf8(entry.name):
-                self.set_aside.append(SetAside(_shown(path), "its name is not UTF-8: rename it"))
+                self.set_aside.append(SetAside(shown(path), "its name is not UTF-8: rename it"))
             elif entry.is_dir():
                 self._folder(Path(entry.path), (*parts, entry.name), class_name, given, (*above, real))
             else:
@@ -95,19 +105,19 @@ class _Walk:
     def _file(self, entry: os.DirEntry, path: str, class_name: str, given: SplitName | None) -> None:
         suffix = Path(entry.name).suffix.lower()
         if suffix in UNREAD_SUFFIXES:
-            self.set_aside.append(SetAside(path, f"{suffix} files are not decoded: save it as .jpg or .png"))
+            self.set_aside.append(SetAside(path, not_decoded(suffix)))
         elif suffix not in SUFFIXES:
             self.ignored += 1
         else:
             try:
                 status = entry.stat()
             except OSError as fault:
-                self.set_aside.append(SetAside(path, _reason(fault)))
+                self.set_aside.append(SetAside(path, reason(fault)))
                 return
             if not stat.S_ISREG(status.st_mode):
                 self.set_aside.append(SetAside(path, "it is no regular file"))
                 return
-            self.files.append(_File(path, class_name, given, status.st_size, status.st_mtime_ns))
+            self.files.append(File(path, class_name, given, status.st_size, status.st_mtime_ns))
 
 
 def scan(root: Path, cache: Path | None = None) -> Scan:
@@ -129,22 +139,53 @@ def scan(root: Path, cache: Path | None = None) -> Scan:
     for entry in _entries(root):
         hidden = entry.name.startswith(".")
         if not hidden and not entry.is_dir() and Path(entry.name).suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
-            walk.set_aside.append(SetAside(_shown(entry.name), "it lies outside the class folders"))
+            walk.set_aside.append(SetAside(shown(entry.name), "it lies outside the class folders"))
         elif hidden or not entry.is_dir():
             walk.ignored += 1
-    pictures = _hashed(walk, cache)
-    content = hashlib.sha256()
-    for picture in pictures:
-        content.update(msgspec.json.encode((picture.path, picture.sha256)))
+    pictures = hashed(root, walk.files, walk.set_aside, cache)
     return Scan(
-        root=_shown(str(root)),
+        root=shown(str(root)),
         classes=sorted({class_name for _, class_name, _ in folders}),
         given=[name for name in SPLIT_NAMES if any(given == name for given, _, _ in folders)],
         pictures=pictures,
         set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
         ignored=walk.ignored,
-        content=content.hexdigest(),
+        content=content_of([(picture.path, picture.sha256) for picture in pictures]),
     )
+
+
+def scan_unlabelled(root: Path, cache: Path | None = None) -> Scan:
+    """Finds and hashes the picture files of a folder and of those in it, which are no classes. cache: as in `scan`.
+
+    Raises DataError if it is no folder or holds no picture.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        got = "a file" if root.exists() else "nothing there"
+        raise DataError(root, "must be a folder of unlabelled pictures", got, "Check the path.")
+    walk = _Walk(root)
+    walk.folder((), "", None)
+    pictures = hashed(root, walk.files, walk.set_aside, cache)
+    if not pictures:
+        first = f" ({len(walk.set_aside)} set aside, first {walk.set_aside[0].path})" if walk.set_aside else ""
+        raise DataError(root, "must hold pictures", f"none{first}", "Give the folder that they lie in.")
+    return Scan(
+        root=shown(str(root)),
+        classes=[],
+        given=[],
+        pictures=pictures,
+        set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
+        ignored=walk.ignored,
+        content=content_of([(picture.path, picture.sha256) for picture in pictures]),
+    )
+
+
+def content_of(rows: list[tuple[str, ...]]) -> str:
+    """One SHA-256 over what is known of each picture, in their order."""
+    content = hashlib.sha256()
+    for row in rows:
+        content.update(msgspec.json.encode(row))
+    return content.hexdigest()
 
 
 def _class_folders(root: Path) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
@@ -166,7 +207,7 @@ def _class_folders(root: Path) -> list[tuple[SplitName | None, str, tuple[str, .
         return _split_folders(root, names)
     if len(names) < 2:
         more = f"Add a folder of pictures of something else beside {names[0]!r}: a classifier tells classes apart."
-        raise DataError(root, "must hold at least 2 class folders", f"one, {_shown(names[0])!r}", more)
+        raise DataError(root, "must hold at least 2 class folders", f"one, {shown(names[0])!r}", more)
     _refuse_odd_names(root, names)
     return [(None, name, (name,)) for name in sorted(names)]
 
@@ -174,26 +215,35 @@ def _class_folders(root: Path) -> list[tuple[SplitName | None, str, tuple[str, .
 def _split_folders(root: Path, names: list[str]) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
     if strangers := sorted(set(names) - set(SPLIT_NAMES)):
         where = "Move it away, or give the folder that holds the class folders."
-        raise DataError(root, "must hold only test and val beside train", f"{_shown(strangers[0])!r}", where)
+        raise DataError(root, "must hold only test and val beside train", f"{shown(strangers[0])!r}", where)
     by_split = {split: _folder_names(root / split) for split in SPLIT_NAMES if split in names}
     train = by_split["train"]
     if len(train) < 2:
         more = "Add folders of pictures of something else: a classifier tells classes apart."
-        raise DataError(root / "train", "must hold at least 2 class folders", f"one, {_shown(train[0])!r}", more)
+        raise DataError(root / "train", "must hold at least 2 class folders", f"one, {shown(train[0])!r}", more)
     for split, classes in by_split.items():
         _refuse_odd_names(root / split, classes)
-        missing, extra = sorted(set(train) - set(classes)), sorted(set(classes) - set(train))
-        if missing or extra:
-            differs = [f"no {_listed(missing)}"] * bool(missing) + [f"{_listed(extra)} besides"] * bool(extra)
+        if differs := differing(classes, train):
             same = "Rename, add or remove folders until both have the same."
-            raise DataError(root / split, "must hold the same class folders as train", " and ".join(differs), same)
+            raise DataError(root / split, "must hold the same class folders as train", differs, same)
     return [(split, name, (split, name)) for split, classes in by_split.items() for name in sorted(classes)]
+
+
+def differing(classes: Iterable[str], train: Iterable[str]) -> str:
+    """What the classes of a split lack and have besides those of train; empty if they are the same.
+
+    >>> differing(["cat", "Dog"], ["cat", "dog"])
+    "no 'dog' and 'Dog' besides"
+    """
+    missing, extra = sorted(set(train) - set(classes)), sorted(set(classes) - set(train))
+    differs = [f"no {listed(missing)}"] * bool(missing) + [f"{listed(extra)} besides"] * bool(extra)
+    return " and ".join(differs)
 
 
 def _refuse_odd_names(folder: Path, names: list[str]) -> None:
     for name in names:
         if not _is_utf8(name):
-            raise DataError(folder, "must hold class folders with UTF-8 names", repr(_shown(name)), "Rename it.")
+            raise DataError(folder, "must hold class folders with UTF-8 names", repr(shown(name)), "Rename it.")
 
 
 def _refuse_empty_class(root: Path, parts: tuple[str, ...], walk: _Walk) -> None:
@@ -204,36 +254,38 @@ def _refuse_empty_class(root: Path, parts: tuple[str, ...], walk: _Walk) -> None
     raise DataError(root.joinpath(*parts), "must hold pictures, as every class folder", got, what_to_do)
 
 
-def _hashed(walk: _Walk, cache: Path | None) -> list[Picture]:
-    """The pictures by path; a file that cannot be read is set aside."""
-    files = sorted(walk.files, key=lambda file: file.path)
-    root = hashlib.sha256(os.fsencode(walk.root.resolve())).hexdigest()
+def hashed(
+    root: Path, files: list[File], set_aside: list[SetAside], cache: Path | None, source: Path | None = None
+) -> list[Picture]:
+    """The pictures by path; a file that cannot be read is added to set_aside. source: whose hashes; root by default."""
+    files = sorted(files, key=lambda file: file.path)
+    key = hashlib.sha256(os.fsencode((source or root).resolve())).hexdigest()
     cached = _read_cache(cache)
-    known = cached.get(root, {})
+    known = cached.get(key, {})
     remembered = {f.path: known[f.path][2] for f in files if known.get(f.path, ())[:2] == (f.size, f.mtime_ns)}
     unread = [f for f in files if f.path not in remembered]
     hashes: dict[str, str] = dict(remembered)
 
-    def sha256(file: _File) -> tuple[_File, str, str]:
+    def sha256(file: File) -> tuple[File, str, str]:
         try:
-            with open(walk.root / file.path, "rb") as stream:
+            with open(root / file.path, "rb") as stream:
                 return file, hashlib.file_digest(stream, "sha256").hexdigest(), ""
         except OSError as fault:
-            return file, "", _reason(fault)
+            return file, "", reason(fault)
 
     try:
         if unread:
             with progress.bar("hashing", len(unread), "files") as advance:
                 for file, digest, fault in in_threads(sha256, unread, HASHING_THREADS):
                     if fault:
-                        walk.set_aside.append(SetAside(file.path, fault))
+                        set_aside.append(SetAside(file.path, fault))
                     else:
                         hashes[file.path] = digest
                     advance(1)
     finally:
         if cache and (unread or len(known) != len(files)):
             found = {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in files if f.path in hashes}
-            _write_cache(Path(cache), cached | {root: found})
+            _write_cache(Path(cache), cached | {key: found})
     return [Picture(f.path, f.class_name, f.given, hashes[f.path]) for f in files if f.path in hashes]
 
 
@@ -251,7 +303,7 @@ def _write_cache(cache: Path, content: dict[str, Known]) -> None:
         temporary.write_bytes(msgspec.json.encode(content))
         temporary.replace(cache)
     except OSError as fault:  # it only saves time
-        progress.say(f"{cache}: not written ({_reason(fault)}); the next scan reads every picture again")
+        progress.say(f"{cache}: not written ({reason(fault)}); the next scan reads every picture again")
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry]:
@@ -261,7 +313,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry]:
             return iter(sorted(entries, key=lambda entry: entry.name))
     except OSError as fault:
         raise DataError(
-            _shown(str(folder)), "must be a folder that can be read", _reason(fault), "Change its permissions."
+            shown(str(folder)), "must be a folder that can be read", reason(fault), "Change its permissions."
         ) from fault
 
 
@@ -277,15 +329,22 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _shown(name: str) -> str:
+def not_decoded(suffix: str) -> str:
+    """Why a picture of UNREAD_SUFFIXES is set aside."""
+    return f"{suffix} files are not decoded: save it as .jpg or .png"
+
+
+def shown(name: str) -> str:
     """The name with the bytes that are not UTF-8 escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first three names, quoted, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(repr(_shown(name)) for name in names[:3]) + more
+    return ", ".join(repr(shown(name)) for name in names[:3]) + more
 
 
-def _reason(fault: OSError) -> str:
+def reason(fault: OSError) -> str:
+    """Why a file is set aside."""
     return f"{type(fault).__name__}: {fault.strerror}"

@@ -7,14 +7,17 @@ import msgspec
 
 from kd2mobile.errors import ArtifactError
 
-SplitName = Literal["train", "val", "test"]
+SplitName = Literal["train", "val", "test", "unlabelled"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
+"""The splits of labelled pictures."""
+UNLABELLED: SplitName = "unlabelled"
+"""Pictures that the student learns from by the teacher's word alone."""
 
 
 class Sample(msgspec.Struct, frozen=True):
     """One picture. path: relative to the pictures' root, with slashes; it is the sample's id.
 
-    label: index of the class in Split.classes; width, height: pixels of the upright picture.
+    label: index of the class in Split.classes, -1 if unlabelled; width, height: pixels of the upright picture.
     """
 
     path: str
@@ -57,6 +60,10 @@ class Split(msgspec.Struct, frozen=True):
     def of(self, name: SplitName) -> list[Sample]:
         """The samples of one split, in stored order."""
         return [sample for sample in self.samples if sample.split == name]
+
+    def named(self, *names: SplitName) -> list[SplitName]:
+        """Those of the names that have samples."""
+        return [name for name in names if self.of(name)]
 
 
 def read_split(folder: Path) -> Split:

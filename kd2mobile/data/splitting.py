@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from kd2mobile import progress, recipe
-from kd2mobile.data.draw import draw_splits, first_set_aside
+from kd2mobile.data.draw import Explain, draw_splits
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.places import Root
 from kd2mobile.data.scan import Picture, Scan
-from kd2mobile.data.split import SPLIT_NAMES, Leak, Sample, SetAside, Split, SplitName
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Leak, Sample, SetAside, Split, SplitName
 from kd2mobile.errors import DataError, PictureError
 from kd2mobile.pixels import open_picture
 
@@ -28,7 +29,7 @@ class _Checked(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def split_pictures(folder: Path, root: Path, scan: Scan, data: recipe.Data) -> dict[str, Any]:
+def split_pictures(folder: Path, root: Root, scan: Scan, data: recipe.Data) -> dict[str, Any]:
     """Decodes every picture once, draws the splits that the folders do not give and writes split.json.
 
     A picture that cannot be decoded is set aside. Drawn splits take data.val and data.test of each class (at least
@@ -38,14 +39,15 @@ def split_pictures(folder: Path, root: Path, scan: Scan, data: recipe.Data) -> d
     Returns the counts for the record. Raises DataError if a class has too few pictures for each split to get one.
     """
     folder = Path(folder)
-    checked = _decode_all(folder, Path(root), scan.pictures)
+    checked = _decode_all(folder, root, scan.pictures)
     broken = [SetAside(p.path, checked[p.sha256].reason) for p in scan.pictures if checked[p.sha256].reason]
     whole = [p for p in scan.pictures if not checked[p.sha256].reason]
     set_aside = sorted(scan.set_aside + broken, key=lambda aside: aside.path)
+    explain = _explained(root, scan, set_aside)
     for split in scan.given:
-        _refuse_empty(root, split, scan, whole, set_aside)
+        _refuse_empty(split, scan.classes, whole, explain)
     missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
-    places = draw_splits(Path(root), whole, scan.classes, missing, data, set_aside)
+    places = draw_splits(whole, scan.classes, missing, data, explain)
     labels = {name: label for label, name in enumerate(scan.classes)}
     samples = [
         Sample(p.path, labels[p.class_name], place, p.sha256, checked[p.sha256].width, checked[p.sha256].height)
@@ -67,7 +69,46 @@ def split_pictures(folder: Path, root: Path, scan: Scan, data: recipe.Data) -> d
     }
 
 
-def _decode_all(folder: Path, root: Path, pictures: list[Picture]) -> dict[str, _Checked]:
+def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> dict[str, Any]:
+    """Decodes every unlabelled picture once and writes split.json: all of them of the split `unlabelled`, label -1.
+
+    labelled: the split of the pictures with labels. A picture that is one of those is set aside: in train it is learned
+    from already, and in val or test it would be a leak, which is said and counted.
+    Returns the counts for the record. Raises DataError if none is left.
+    """
+    folder = Path(folder)
+    checked = _decode_all(folder, root, scan.pictures)
+    known = {sample.sha256: sample for sample in labelled.samples}
+    samples, set_aside, leaks = [], list(scan.set_aside), []
+    for p in scan.pictures:
+        found, same = checked[p.sha256], known.get(p.sha256)
+        if found.reason:
+            set_aside.append(SetAside(p.path, found.reason))
+        elif same:
+            set_aside.append(SetAside(p.path, f"the same picture as {same.path}, which has a label ({same.split})"))
+            leaks += [Leak([p.path, same.path], [UNLABELLED, same.split])] if same.split != "train" else []
+        else:
+            samples.append(Sample(p.path, -1, UNLABELLED, p.sha256, found.width, found.height))
+    set_aside.sort(key=lambda aside: aside.path)
+    if not samples:
+        first = f"{len(set_aside)} set aside, first {set_aside[0].path}: {set_aside[0].reason}"
+        must = "must hold a picture that can be decoded and has no label"
+        raise DataError(scan.root, must, f"none ({first})", "Add pictures, or leave data.unlabelled out.")
+    duplicates, _, _ = _same_pictures(samples)
+    split = Split(labelled.classes, samples, set_aside, duplicates, leaks)
+    _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
+    (folder / CHECKED).unlink(missing_ok=True)
+    _report(split)
+    return {
+        UNLABELLED: len(samples),
+        "set_aside": len(set_aside),
+        "ignored_files": scan.ignored,
+        "duplicates": len(duplicates),
+        "leaks": len(leaks),
+    }
+
+
+def _decode_all(folder: Path, root: Root, pictures: list[Picture]) -> dict[str, _Checked]:
     """What decoding gives for each content, from the files that a killed call has not looked at yet."""
     folder.mkdir(parents=True, exist_ok=True)
     checked = {entry.sha256: entry for entry in _read_checked(folder / CHECKED)}
@@ -102,15 +143,31 @@ def _read_checked(path: Path) -> Iterator[_Checked]:
         yield msgspec.json.decode(line, type=_Checked)
 
 
-def _refuse_empty(root: Path, split: SplitName, scan: Scan, whole: list[Picture], set_aside: list[SetAside]) -> None:
-    """A split that the folders give needs a picture of each class."""
+def _explained(root: Root, scan: Scan, set_aside: list[SetAside]) -> Explain:
+    class_of = {(p.path, p.class_name, p.given) for p in scan.pictures}
+
+    def explain(class_name: str, split: SplitName | None) -> tuple[str, str]:
+        below = "".join(f"{part}/" for part in (split, class_name) if part)
+        in_table = (split or "train") in scan.tables
+        gone = [
+            f"{aside.path}: {aside.reason}"
+            for aside in set_aside
+            if ((aside.path, class_name, split) in class_of if in_table else aside.path.startswith(below))
+        ]
+        aside = f" ({len(gone)} set aside, first {gone[0]})" if gone else ""
+        return scan.place_of(root, class_name, split), aside
+
+    return explain
+
+
+def _refuse_empty(split: SplitName, classes: list[str], whole: list[Picture], explain: Explain) -> None:
+    """A split that is given needs a picture of each class."""
     counts = Counter(p.class_name for p in whole if p.given == split)
-    for name in scan.classes:
+    for name in classes:
         if not counts[name]:
-            below = f"{split}/{name}/"
-            got = f"none{first_set_aside(below, set_aside)}"
+            where, aside = explain(name, split)
             add = "Add whole pictures of the class there."
-            raise DataError(Path(root) / split / name, "must hold at least 1 picture that can be decoded", got, add)
+            raise DataError(where, "must hold at least 1 picture that can be decoded", f"none{aside}", add)
 
 
 def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], list[list[str]]]:
@@ -140,7 +197,13 @@ def _report(split: Split) -> None:
     if split.duplicates:
         extra = sum(len(paths) - 1 for paths in split.duplicates)
         progress.say(f"split: {extra} pictures are copies of others, first of {split.duplicates[0][0]!r}")
-    if split.leaks:
+    if split.leaks and UNLABELLED in split.leaks[0].splits:
+        own, other = split.leaks[0].paths
+        progress.say(
+            f"split: {len(split.leaks)} unlabelled pictures are val or test pictures, first {own!r}, "
+            f"the same as {other!r}: they are not used"
+        )
+    elif split.leaks:
         first = split.leaks[0]
         where = " and ".join(first.splits)
         progress.say(

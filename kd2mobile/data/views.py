@@ -6,7 +6,7 @@ import numpy as np
 
 from kd2mobile import pixels, progress, recipe
 from kd2mobile.data.shards import write_array
-from kd2mobile.data.split import Sample, Split
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
 from kd2mobile.errors import ArtifactError
 
 VIEW_DTYPE = np.dtype(
@@ -28,6 +28,7 @@ nothing), mixup_partner (index of another sample of the split, -1 for none) and 
 def draw_views(folder: Path, split: Split, views: recipe.Views, resize: pixels.Resize) -> dict[str, int]:
     """Writes train.npy [n, views.count], val.npy and test.npy [n, 1] of VIEW_DTYPE, in the order of Split.of.
 
+    Of a split of unlabelled pictures, unlabelled.npy [n, views.count]: they are seen as training pictures are.
     Training pictures get random boxes; val and test the one view that is judged (pixels.whole_box). A picture's
     views depend on the seed, its content and the view's number alone, not on its neighbours or its name. No picture
     is opened. Returns the number of views of each split.
@@ -35,22 +36,22 @@ def draw_views(folder: Path, split: Split, views: recipe.Views, resize: pixels.R
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    for name in ("train", "val", "test"):
-        samples = split.of(name)
-        table = np.zeros((len(samples), views.count if name == "train" else 1), VIEW_DTYPE)
+    for name in split.named(*SPLIT_NAMES, UNLABELLED):
+        samples, learned = split.of(name), name in ("train", UNLABELLED)
+        table = np.zeros((len(samples), views.count if learned else 1), VIEW_DTYPE)
         table["jitter"] = 1, 1, 1, 0
         table["mixup_partner"] = -1
         table["mixup_weight"] = 1
-        if name == "train":
-            _draw_train(table, samples, views, resize)
-        elif samples:
+        if learned:
+            _draw_learned(table, samples, views, resize)
+        else:
             table["box"][:, 0] = [pixels.whole_box(sample.width, sample.height, resize) for sample in samples]
         write_array(folder / f"{name}.npy", table)
         drawn[name] = table.size
     return drawn
 
 
-def _draw_train(table: np.ndarray, samples: list[Sample], views: recipe.Views, resize: pixels.Resize) -> None:
+def _draw_learned(table: np.ndarray, samples: list[Sample], views: recipe.Views, resize: pixels.Resize) -> None:
     with progress.bar("drawing views", len(samples), "pictures") as advance:
         for i, sample in enumerate(samples):
             drawn = [_random_view(sample, views, resize, k) for k in range(views.count)]

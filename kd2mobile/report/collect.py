@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from kd2mobile.artifact import RECORD, read_artifact
+from kd2mobile.data.places import Root
 from kd2mobile.data.split import SPLIT_NAMES, Split, read_split
 from kd2mobile.report import findings
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
 
 
-def collect(run: Run, root: Path, records: "list[BenchmarkRecord]", comparisons: list[Paired]) -> ReportData:
+def collect(run: Run, root: Root, records: "list[BenchmarkRecord]", comparisons: list[Paired]) -> ReportData:
     """Everything on the page of a run that was measured.
 
-    root: the folder of the pictures. records, comparisons: what `benchmark` measured. The test pictures and their
+    root: where the pictures are. records, comparisons: what `benchmark` measured. The test pictures and their
     probabilities come from the run's predictions.npz, everything else from the records of its artifacts.
     """
     folders = {role: run.folder / folder for role, folder in run.record["artifacts"].items()}
@@ -58,7 +59,11 @@ def collect(run: Run, root: Path, records: "list[BenchmarkRecord]", comparisons:
         exports=[record["results"] | {"role": role.partition("-")[0]} for role, record in exports.items()],
         versions=_versions(run.record["made_with"]),
         commands=_commands(run.folder.as_posix()),
-        notes=[*_notes(split), *(f"The {role} artifact is not in the store any more." for role in gone)],
+        notes=[
+            *_notes(split),
+            *_about_unlabelled(made),
+            *(f"The {role} artifact is not in the store any more." for role in gone),
+        ],
     )
 
 
@@ -67,7 +72,7 @@ def title_of(run: Run) -> str:
     return f"{run.recipe.student.name} taught by {Path(run.recipe.teacher.name).name}"
 
 
-def _pictures(split: Split, root: Path, teacher: np.ndarray, student: np.ndarray) -> list[Picture]:
+def _pictures(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray) -> list[Picture]:
     samples = split.of("test")
     labels = np.array([sample.label for sample in samples])
     return [
@@ -144,6 +149,14 @@ def _commands(folder: str) -> list[str]:
     run = shlex.quote(folder)
     later = [f"kd2mobile {verb} --run {run}" for verb in ("export --tflite", "benchmark", "report")]
     return [f"kd2mobile distill --recipe {shlex.quote(folder + '/recipe.toml')} --run {run}", *later]
+
+
+def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
+    if "unlabelled-split" not in made:
+        return []
+    found = made["unlabelled-split"]["results"]
+    note = f"{found['unlabelled']} pictures without labels were learned from by the teacher's word alone, "
+    return [note + f"beside the training pictures; {found['set_aside']} files among them were set aside."]
 
 
 def _notes(split: Split) -> list[str]:

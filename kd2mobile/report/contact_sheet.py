@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kd2mobile import progress
 from kd2mobile.data.check import Checked
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.places import Root
 from kd2mobile.data.split import SPLIT_NAMES, Sample, Split
 from kd2mobile.errors import PictureError, one_line
 from kd2mobile.pixels import open_picture
@@ -43,7 +44,7 @@ class _Section:
     text: list[str]
 
 
-def draw_contact_sheet(file: Path, root: Path, split: Split, checked: Checked) -> None:
+def draw_contact_sheet(file: Path, root: Root, split: Split, checked: Checked) -> None:
     """Writes the sheet: every class (of more than 120 the largest and smallest), near duplicates, copies, files aside.
 
     The pictures of a class are drawn by their content, training pictures first; small ones are shown enlarged with

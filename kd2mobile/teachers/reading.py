@@ -1,11 +1,11 @@
 """Pictures from their files to batches."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from kd2mobile import pixels
+from kd2mobile.data.places import Root
 from kd2mobile.data.split import Sample, Split, SplitName
 
 
@@ -22,7 +22,7 @@ def in_batches(count: int, batch_size: int, start: int = 0) -> list[range]:
 class Pictures:
     """The user's pictures. root: of the files; split: which is which; resize: how a whole one is seen when judged."""
 
-    root: Path
+    root: Root
     split: Split
     resize: pixels.Resize
 

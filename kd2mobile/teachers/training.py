@@ -9,6 +9,7 @@ from kd2mobile import recipe
 from kd2mobile.artifact import write_json
 from kd2mobile.batch_norm import batch_norms
 from kd2mobile.checkpoint import remove_checkpoints
+from kd2mobile.data.places import Root
 from kd2mobile.data.split import Split
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
@@ -22,7 +23,7 @@ from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, read_descrip
 from kd2mobile.teachers.zoo import TEACHERS, check_teacher
 
 
-def make_teacher(folder: Path, asked: recipe.Teacher, root: Path, split: Split, resize: Resize) -> dict[str, Any]:
+def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, resize: Resize) -> dict[str, Any]:
     """Writes teacher.keras (logits out) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
 
     asked.weights "none" trains the whole network from nothing on the training pictures. With weights, the body stays
@@ -38,7 +39,7 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Path, split: Split, 
     if (folder / DESCRIPTION).is_file() and (folder / MODEL).is_file():
         return read_description(folder / DESCRIPTION)
     check_teacher(asked)
-    pictures = Pictures(Path(root), split, resize)
+    pictures = Pictures(root, split, resize)
     keras.utils.set_random_seed(asked.seed)
     learn = _from_file if is_keras_file(asked.name) else _from_zoo
     teacher, how = learn(folder, asked, pictures)

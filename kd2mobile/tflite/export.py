@@ -15,6 +15,7 @@ from typing import IO
 import msgspec
 
 from kd2mobile import errors
+from kd2mobile.data.places import Root, absolute
 from kd2mobile.errors import ExportError, Kd2MobileError, MissingExtraError
 from kd2mobile.progress import bar
 from kd2mobile.tflite.job import Job
@@ -31,7 +32,7 @@ def export_student(
     resize: str,
     model_name: str,
     student_fingerprint: str,
-    pictures: Path,
+    pictures: Root,
     calibration: Sequence[str],
     validation: Sequence[str],
     done: Callable[[dict], None] = lambda result: None,
@@ -41,7 +42,7 @@ def export_student(
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes].
     folders: which precisions (fp32, fp16, int8_dynamic, int8) and the folder of each; made if missing.
     classes: names in the order of the logits. resize: how a picture becomes pixels, stored in the file.
-    pictures: the folder that the ids (relative paths) in calibration and validation are in. calibration: training
+    pictures: where the ids (relative paths) in calibration and validation are. calibration: training
     pictures for all but fp32, see choose_calibration. validation: those on which each file must agree with the student.
     done: called with a result as soon as its file is written; useful because a later refusal raises.
 
@@ -64,7 +65,7 @@ def export_student(
         resize=resize,
         model_name=model_name,
         student_fingerprint=student_fingerprint,
-        pictures=os.path.abspath(pictures),
+        pictures=absolute(pictures),
         calibration=list(calibration),
         validation=list(validation),
     )

@@ -1,10 +1,14 @@
 """What the converting process is asked to do."""
 
+from pathlib import Path
+
 import msgspec
+
+from kd2mobile.data.places import Places, Root
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One student to several precisions. Paths are absolute, as text; pictures are ids relative to `pictures`."""
+    """One student to several precisions. Paths are absolute, as text; pictures are ids under `pictures`."""
 
     student: str
     folders: dict[str, str]
@@ -13,9 +17,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     resize: str
     model_name: str
     student_fingerprint: str
-    pictures: str
+    pictures: str | Places
     calibration: list[str]
     validation: list[str]
+
+    @property
+    def root(self) -> Root:
+        """What the ids are taken from."""
+        return Path(self.pictures) if isinstance(self.pictures, str) else self.pictures
 
     def file_name(self, precision: str) -> str:
         """`mobilenet025-int8.tflite`"""

@@ -124,7 +124,7 @@ def _batches(job: Job, px: int) -> Iterator[np.ndarray]:
 
 
 def _load(job: Job, picture: str, px: int) -> np.ndarray:
-    return pixels.load(Path(job.pictures, picture), px, job.resize)
+    return pixels.load(job.root / picture, px, job.resize)
 
 
 def _write(path: Path, model: bytes) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kd2mobile.data.shards import Shards, open_shards
+from kd2mobile.data.split import UNLABELLED
 from kd2mobile.errors import TrainingError
 
 _ORDER, _VIEWS = 0, 1
@@ -26,11 +27,25 @@ def view_choice(count: int, views: int, seed: int, epoch: int) -> np.ndarray:
     return shuffled.argsort(axis=1)[:, place]
 
 
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The weight of an example of each class, n / (classes * n_of_the_class): float32 [classes].
+
+    labels: int [n]. Every class has the same sum then, and the mean over the n examples is 1.
+
+    >>> class_weights(np.array([0, 0, 0, 1]), 2).round(4).tolist()
+    [0.6667, 2.0]
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
+
+
 class Feed:
     """The training pictures with their targets, gathered from memory-mapped shards.
 
     labels: int [n]. pixels_folder: the pixel store, uint8 [n, K, px, px, 3]. transfer_folder: the teacher's logits,
     float16 [n, K, classes], or None for labels alone; the soft half of the targets is then zero.
+    unlabelled: pixel store and logits of m more pictures, which come mixed among the others, their one-hot half zero.
+    weighted: whether each example comes with its class's weight, see `class_weights`; an unlabelled one with 1.
     Every batch is full, so that nothing is traced twice and no batch statistic comes from a handful: the last one of
     an epoch is filled up with the epoch's first pictures, in their next view.
     Raises TrainingError if the stores do not hold these pictures, ArtifactError if a shard is missing or corrupt.
@@ -44,19 +59,34 @@ class Feed:
         transfer_folder: Path | None,
         batch_size: int,
         seed: int,
+        unlabelled: tuple[Path, Path] | None = None,
+        weighted: bool = False,
     ):
         self.labels = np.asarray(labels, np.int64)
         self.classes, self.seed = classes, seed
-        self.pixels = _opened(pixels_folder, "train", len(self.labels), ())
+        self.weights = class_weights(self.labels, classes) if weighted else None
+        self.pixels: Shards | _Joined = _opened(pixels_folder, "train", len(self.labels), ())
         self.views = self.pixels.shape[1]
-        self.logits: Shards | None = None
+        self.logits: Shards | _Joined | None = None
         if transfer_folder is not None:
             self.logits = _opened(transfer_folder, "train", len(self.labels), (self.views, classes))
+        if unlabelled is not None:
+            self._join(*unlabelled)
         self.batch_size = min(batch_size, len(self.labels))
         self.steps = -(-len(self.labels) // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches of (uint8 [batch, px, px, 3], float32 [batch, 2 * classes] targets [one_hot | teacher_logits])."""
+    def _join(self, pixels_folder: Path, transfer_folder: Path) -> None:
+        count = len(open_shards(pixels_folder, UNLABELLED))
+        pixels = _opened(pixels_folder, UNLABELLED, count, self.pixels.shape[1:])
+        logits = _opened(transfer_folder, UNLABELLED, count, (self.views, self.classes))
+        self.pixels, self.logits = _Joined(self.pixels, pixels), _Joined(self.logits, logits)
+        self.labels = np.concatenate([self.labels, np.full(count, -1)])
+
+    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
+        """Batches of (uint8 [batch, px, px, 3], float32 [batch, 2 * classes] targets [one_hot | teacher_logits]).
+
+        If weighted, with a third array: the examples' weights, float32 [batch].
+        """
         order = picture_order(len(self.labels), self.seed, epoch)
         view = view_choice(len(self.labels), self.views, self.seed, epoch)[order]
         missing = self.steps * self.batch_size - len(order)
@@ -64,14 +94,36 @@ class Feed:
         view = np.concatenate([view, (view[:missing] + 1) % self.views])
         for start in range(0, len(order), self.batch_size):
             here = slice(start, start + self.batch_size)
-            yield self.pixels.take(order[here], view[here]), self._targets(order[here], view[here])
+            batch = self.pixels.take(order[here], view[here]), self._targets(order[here], view[here])
+            yield batch if self.weights is None else (*batch, self._example_weights(order[here]))
 
     def _targets(self, pictures: np.ndarray, views: np.ndarray) -> np.ndarray:
         targets = np.zeros((len(pictures), 2 * self.classes), np.float32)
-        targets[np.arange(len(pictures)), self.labels[pictures]] = 1
+        labels = self.labels[pictures]
+        labelled = np.flatnonzero(labels >= 0)
+        targets[labelled, labels[labelled]] = 1
         if self.logits is not None:
             targets[:, self.classes :] = self.logits.take(pictures, views)
         return targets
+
+    def _example_weights(self, pictures: np.ndarray) -> np.ndarray:
+        labels = self.labels[pictures]
+        return np.where(labels >= 0, self.weights[labels], np.float32(1))
+
+
+class _Joined:
+    """Two sets of shards as one, the second's samples after the first's."""
+
+    def __init__(self, first: Shards, second: Shards):
+        self.first, self.second = first, second
+
+    def take(self, i: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """View k[j] of sample i[j] for every j, in that order, as `Shards.take`."""
+        taken = np.empty((len(i), *self.first.shape[2:]), self.first.dtype)
+        second = i >= len(self.first)
+        taken[~second] = self.first.take(i[~second], k[~second])
+        taken[second] = self.second.take(i[second] - len(self.first), k[second])
+        return taken
 
 
 class Judged:

@@ -43,6 +43,7 @@ def train_student(
     val_labels: np.ndarray,
     pixels_folder: Path,
     transfer_folder: Path | None,
+    unlabelled: tuple[Path, Path] | None = None,
 ) -> dict[str, Any]:
     """Trains the student and writes `student.keras` (pixels in [-1, 1] to logits, best epoch) and `history.jsonl`.
 
@@ -50,12 +51,15 @@ def train_student(
     TensorFlow on CPU with a fixed number of threads ends with the same bytes as an unbroken one.
     train_labels, val_labels: int [n] and [m], in the order of the stores. pixels_folder: the pixel store.
     transfer_folder: the teacher's logits; None, which needs the loss `labels`, is the baseline: the same student with
-    the same budget. The loss `labels` never looks at the teacher.
+    the same epochs. The loss `labels` never looks at the teacher.
+    unlabelled: pixel store and logits of pictures without labels, which the teacher alone teaches.
 
     Each epoch shows every training picture once, in one of its views (see `feed`), to Adam under a cosine schedule
-    with linear warm-up. After it the student is judged on the validation pictures: the best epoch has the highest
-    top-1, among equals the lowest logloss of softmax(z), clipped as in `measure.accuracy`, at temperature 1 whatever
-    that of the loss. Training stops after `patience` epochs without a better one.
+    with linear warm-up. With m unlabelled pictures beside n labelled ones an epoch is (n + m) / n times as long as the
+    baseline's, which sees the labelled ones alone. distill.class_weights multiplies an example's whole loss.
+    After an epoch the student is judged on the validation pictures: the best epoch has the highest top-1, among equals
+    the lowest logloss of softmax(z), clipped as in `measure.accuracy`, at temperature 1 whatever that of the loss.
+    Training stops after `patience` epochs without a better one.
 
     Returns best_epoch (from 1), epochs_run, val_top1 and val_logloss (nats) of the best epoch, seconds (of all epochs,
     those of a killed call included), images_per_s (training alone), parameters (all weights of the student).
@@ -70,13 +74,24 @@ def train_student(
     if done is not None:
         return done
     taught = Path(transfer_folder) if transfer_folder is not None and distill.loss != "labels" else None
-    feed = Feed(train_labels, classes, Path(pixels_folder), taught, distill.batch_size, distill.seed)
+    feed = Feed(
+        train_labels,
+        classes,
+        Path(pixels_folder),
+        taught,
+        distill.batch_size,
+        distill.seed,
+        unlabelled if taught is not None else None,
+        distill.class_weights,
+    )
     judged = Judged(val_labels, Path(pixels_folder))
     model = build_student(student.name, student.input_px, classes, student.weights, distill.seed)
     _shorten_batch_statistics(model, feed.steps)
     who = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
     training = _Training(folder, distill, who, model, feed, judged)
     training.resume()
+    if (more := len(feed.labels) - len(train_labels)) and not training.history:
+        progress.say(f"{who}: an epoch shows {len(train_labels)} labelled and {more} unlabelled pictures")
     remaining = distill.epochs - len(training.history)
     with progress.bar(f"training {who}", remaining * len(feed.labels), "images") as advance:
         while len(training.history) < distill.epochs and not _out_of_patience(training.history, distill.patience):

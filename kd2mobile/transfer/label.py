@@ -13,9 +13,10 @@ import numpy as np
 
 from kd2mobile.artifact import sha256_of
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.places import Root
 from kd2mobile.data.rendering import Render, renderer
 from kd2mobile.data.shards import SHARD, shard_path, write_shards
-from kd2mobile.data.split import SPLIT_NAMES, Sample, Split, SplitName
+from kd2mobile.data.split import UNLABELLED, Sample, Split, SplitName
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import TeacherError
 from kd2mobile.progress import bar, say
@@ -31,7 +32,7 @@ _TIMED_BATCHES, _TIMED_S = 20, 2.0
 def label(
     folder: Path,
     teacher_folder: Path,
-    root: Path,
+    root: Root,
     split: Split,
     views_folder: Path,
     batch_size: int = 0,
@@ -40,6 +41,8 @@ def label(
     dtype: str = "float32",
 ) -> dict[str, Any]:
     """Writes train, val and test shards of float16 [samples, views, classes]: see `transfer.store.Transfer`.
+
+    Of a split of unlabelled pictures, unlabelled shards; what is said of val is then left out.
 
     Each picture under root is decoded once and rendered through each of its views at the teacher's input_px. The time
     and the disk that this takes are estimated and printed before; a killed call goes on after its last shard.
@@ -52,7 +55,7 @@ def label(
     Raises TeacherError if the teacher's classes are not the split's, its answers are no finite logits or the dtype
     changes them too much, PictureError for a picture that cannot be decoded, WorkerError if a worker dies.
     """
-    folder, root = Path(folder), Path(root)
+    folder = Path(folder)
     teacher, described = open_teacher(Path(teacher_folder))
     if described.get("classes") != split.classes:
         raise TeacherError(
@@ -65,11 +68,11 @@ def label(
         threads = workers or os.cpu_count() or 1
         passes = {
             name: _Pass(teacher, root, split.of(name), read_views(views_folder, name), render, threads)
-            for name in SPLIT_NAMES
+            for name in split.named("val", "train", "test", UNLABELLED)  # validation first: wrong logits show there
         }
         effect = None
         if dtype != "float32":
-            effect = _change_dtype(teacher, dtype, Path(teacher_folder), passes["val"])
+            effect = _change_dtype(teacher, dtype, Path(teacher_folder), next(iter(passes.values())))
         missing = _missing_views(folder, passes)
         tried: dict[int, float | None] = {}
         if batch_size:
@@ -78,16 +81,13 @@ def label(
             tried = try_batch_sizes(teacher, missing)
         _say_what_it_takes(missing, described, passes)
         start = time.monotonic()
-        for name in ("val", "train", "test"):  # validation first: it is quick, and wrong logits show there
-            todo = passes[name]
+        for name, todo in passes.items():
             count, views = todo.views.shape
             write_shards(folder, name, count, todo.shard, f"teacher's pass, {name}", "views", views)
         seconds = time.monotonic() - start
     answered = sum(todo.answered for todo in passes.values())
-    logits = Transfer(folder).logits("val")
-    val = logits.take(np.arange(len(logits)), np.zeros(len(logits), np.int64))
     file = Path(teacher_folder) / MODEL
-    return {
+    results = {
         "samples": {name: len(todo.samples) for name, todo in passes.items()},
         "views": {name: todo.views.size for name, todo in passes.items()},
         "classes": len(split.classes),
@@ -106,8 +106,12 @@ def label(
             "size_bytes": file.stat().st_size,
             "sha256": sha256_of(file),
         },
-        "val": judgement(val, np.array([sample.label for sample in split.of("val")])),
     }
+    if "val" in passes:
+        logits = Transfer(folder).logits("val")
+        val = logits.take(np.arange(len(logits)), np.zeros(len(logits), np.int64))
+        results["val"] = judgement(val, np.array([sample.label for sample in split.of("val")]))
+    return results
 
 
 @dataclass
@@ -115,7 +119,7 @@ class _Pass:
     """One split to be labelled. threads: how many call render; answered: views that the teacher answered so far."""
 
     teacher: Teacher
-    root: Path
+    root: Root
     samples: list[Sample]
     views: np.ndarray
     render: Render
@@ -180,7 +184,7 @@ def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[Spl
     if not missing:
         return
     size = missing * len(described["classes"]) * np.dtype(np.float16).itemsize
-    rate = _views_per_s(passes["train"])
+    rate = _views_per_s(max(passes.values(), key=lambda todo: todo.views.size))
     took = f", about {_spoken(missing / rate)}" if rate else ""
     say(
         f"teacher's pass: {missing:,} views by {described['name']} (validation top-1 {described['val']['top1']:.3f})"
@@ -188,16 +192,16 @@ def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[Spl
     )
 
 
-def _views_per_s(train: _Pass) -> float | None:
+def _views_per_s(largest: _Pass) -> float | None:
     """How fast the first batches go, decoding included; None if there is only one, which compiles the network."""
-    pictures = max(1, _TIMED_BATCHES * train.teacher.batch_size // train.views.shape[1])
-    with closing(train.logits(range(min(len(train.samples), pictures)))) as batches:
+    pictures = max(1, _TIMED_BATCHES * largest.teacher.batch_size // largest.views.shape[1])
+    with closing(largest.logits(range(min(len(largest.samples), pictures)))) as batches:
         next(batches)
-        start, first = time.monotonic(), train.answered
+        start, first = time.monotonic(), largest.answered
         for _ in batches:
             if time.monotonic() - start > _TIMED_S:
                 break
-    timed, train.answered = train.answered - first, 0
+    timed, largest.answered = largest.answered - first, 0
     return timed / (time.monotonic() - start) if timed else None
 
 

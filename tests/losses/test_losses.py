@@ -179,6 +179,29 @@ def test_the_baseline_ignores_the_teacher_the_temperature_and_the_weight():
     np.testing.assert_array_equal(with_teacher, loss("labels", one_hot, 0 * teacher, z, 1.0, 1.0))
 
 
+@pytest.mark.parametrize(("temperature", "weight"), SETTINGS)
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_picture_without_a_label_is_taught_by_the_teacher_alone(name, temperature, weight):
+    """Its one-hot row is zero: the soft part stays with the factor that it has beside labels, and nothing else does."""
+    one_hot, teacher, z = draw(seed=10)
+    unlabelled = np.zeros_like(one_hot)
+    soft = cross_entropy(probabilities(teacher, temperature), z, temperature)
+    centred = (z - z.mean(1, keepdims=True)) - (teacher - teacher.mean(1, keepdims=True))
+    wanted = {
+        "kd": (1 - weight) * temperature**2 * soft,
+        "kd-split": soft,
+        "logits": (1 - weight) * (centred**2).mean(1) / 2,
+        "labels": np.zeros(BATCH),
+    }[name]
+    np.testing.assert_allclose(loss(name, unlabelled, teacher, z, temperature, weight), wanted, rtol=1e-12, atol=1e-15)
+    hard = weight * cross_entropy(one_hot, z, 1.0) if name != "labels" else cross_entropy(one_hot, z, 1.0)
+    np.testing.assert_allclose(loss(name, one_hot, teacher, z, temperature, weight), hard + wanted, rtol=1e-12)
+    if name == "labels":
+        assert not gradient(name, unlabelled, teacher, z, temperature, weight).any()
+    huge = draw(seed=3, scale=3000, dtype=np.float32)
+    assert np.isfinite(loss(name, unlabelled.astype(np.float32), *huge[1:], np.float32(2), np.float32(0.5))).all()
+
+
 def test_the_predictions_halves():
     _, _, z = draw(seed=8)
     predictions = split_predictions(keras.ops.convert_to_tensor(z), 4.0)

@@ -21,6 +21,7 @@ class Stores:
     pixels_folder: Path
     transfer_folder: Path | None
     classes: int = CLASSES
+    unlabelled: tuple[Path, Path] | None = None
 
     def without_teacher(self) -> "Stores":
         return replace(self, transfer_folder=None)
@@ -38,6 +39,19 @@ def make_stores(folder: Path, train: int = 50, val: int = 14) -> Stores:
     (folder / "transfer").mkdir(exist_ok=True)
     write_array(folder / "transfer" / "train-00000.npy", logits.astype(np.float16))
     return Stores(labels["train"], labels["val"], folder / "pixels", folder / "transfer")
+
+
+def with_unlabelled(stores: Stores, count: int = 20) -> Stores:
+    """The stores with so many unlabelled pictures beside them, each of one brightness, from 200 on."""
+    folder = stores.pixels_folder.parent / "unlabelled"
+    (folder / "transfer").mkdir(parents=True)
+    (folder / "pixels").mkdir()
+    pixels = np.zeros((count, VIEWS, PX, PX, 3), np.uint8)
+    pixels += (200 + np.arange(count, dtype=np.uint8))[:, None, None, None, None]
+    write_array(folder / "pixels" / "unlabelled-00000.npy", pixels)
+    logits = np.random.default_rng(8).normal(0, 3, (count, VIEWS, CLASSES)).astype(np.float16)
+    write_array(folder / "transfer" / "unlabelled-00000.npy", logits)
+    return replace(stores, unlabelled=(folder / "pixels", folder / "transfer"))
 
 
 @pytest.fixture

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import ArtifactError, TrainingError
-from kd2mobile.training.feed import Feed, Judged, picture_order, view_choice
+from kd2mobile.training.feed import Feed, Judged, class_weights, picture_order, view_choice
+
+from .conftest import with_unlabelled
 
 
 def feed_of(stores, batch_size=16, seed=0, **changes):
     given = {"labels": stores.train_labels, "classes": stores.classes, "transfer_folder": stores.transfer_folder}
-    return Feed(**given | changes, pixels_folder=stores.pixels_folder, batch_size=batch_size, seed=seed)
+    return Feed(
+        **given | {"unlabelled": stores.unlabelled} | changes,
+        pixels_folder=stores.pixels_folder,
+        batch_size=batch_size,
+        seed=seed,
+    )
 
 
 def test_every_cycle_of_epochs_shows_every_view_of_every_picture():
@@ -52,6 +59,51 @@ def test_without_a_teacher_the_soft_half_is_zero(stores):
 def test_a_batch_is_never_larger_than_the_set(stores):
     feed = feed_of(stores, batch_size=200)
     assert [x.shape[0] for x, _ in feed.epoch(0)] == [50]
+
+
+def test_unlabelled_pictures_come_once_an_epoch_with_the_teachers_word_alone(stores):
+    feed = feed_of(with_unlabelled(stores))
+    pixels, targets = (np.concatenate(part) for part in zip(*feed.epoch(1), strict=True))
+    order, view = picture_order(70, 0, 1), view_choice(70, 2, 0, 1)
+    assert feed.steps == 5 and len(pixels) == 80
+    stored = np.load(feed.pixels.second._paths[0]), np.load(feed.logits.second._paths[0])
+    own = np.load(stores.pixels_folder / "train-00000.npy"), np.load(stores.transfer_folder / "train-00000.npy")
+    for place in range(70):
+        i, k = order[place], view[order[place]]
+        from_pixels, from_logits = own if i < 50 else stored
+        i_there = i if i < 50 else i - 50
+        assert (pixels[place] == from_pixels[i_there, k]).all() and (
+            targets[place, 3:] == from_logits[i_there, k]
+        ).all()
+        assert (targets[place, :3] == (np.eye(3)[stores.train_labels[i]] if i < 50 else 0)).all()
+    assert (order >= 50).sum() == 20 and (order[:32] >= 50).any(), "mixed among the others"
+
+
+def test_class_weights_by_hand():
+    # 6 examples of 3 classes: 6 / (3 * 3), 6 / (3 * 2), 6 / (3 * 1)
+    weights = class_weights(np.array([0, 0, 0, 1, 1, 2]), 3)
+    np.testing.assert_allclose(weights, [2 / 3, 1, 2], rtol=1e-6)
+    assert weights.dtype == np.float32
+
+
+def test_weights_come_with_the_examples_and_unlabelled_ones_weigh_1(stores):
+    labels = np.where(np.arange(50) < 30, 0, stores.train_labels)
+    batches = list(feed_of(with_unlabelled(stores), labels=labels, weighted=True).epoch(0))
+    given = np.concatenate([y[:, :3] for _, y, _ in batches])
+    weights = np.concatenate([w for _, _, w in batches])
+    counts = np.bincount(labels, minlength=3)
+    wanted = np.where(given.any(axis=1), 50 / (3 * counts[given.argmax(axis=1)]), 1)
+    assert weights.dtype == np.float32 and len(set(weights.tolist())) == len({*counts.tolist()}) + 1
+    np.testing.assert_allclose(weights, wanted, rtol=1e-6)
+    assert all(len(batch) == 2 for batch in feed_of(stores).epoch(0)), "no weights unless they are asked for"
+
+
+def test_unlabelled_stores_that_do_not_fit_are_refused(stores):
+    pixels, transfer = with_unlabelled(stores).unlabelled
+    logits = np.load(transfer / "unlabelled-00000.npy")
+    np.save(transfer / "unlabelled-00000.npy", logits[:19])
+    with pytest.raises(TrainingError, match=r"must be \[20, 2, 3\] for \[pictures, views, classes\], got \[19, 2, 3\]"):
+        feed_of(stores, unlabelled=(pixels, transfer))
 
 
 def test_validation_pictures_come_in_order_in_batches_of_one_size(stores):

@@ -19,7 +19,7 @@ from kd2mobile.errors import ArtifactError, TrainingError
 from kd2mobile.training import train
 from kd2mobile.training.feed import picture_order, view_choice
 
-from .conftest import PX, STUDENT, distill, make_stores
+from .conftest import PX, STUDENT, distill, make_stores, with_unlabelled
 
 HISTORY_FIELDS = ["epoch", "loss", "learning_rate", "val_top1", "val_logloss", "seconds", "images_per_s"]
 
@@ -194,6 +194,72 @@ def test_the_baseline_never_looks_at_the_teacher(stores, tmp_path):
 def test_a_teacher_changes_the_student(unbroken, tmp_path):
     run(tmp_path / "baseline", unbroken[1].without_teacher(), loss="labels")
     assert weights(tmp_path / "baseline") != weights(unbroken[0])
+
+
+def test_unlabelled_pictures_change_the_student_and_a_broken_training_ends_with_the_same_bytes(
+    unbroken, tmp_path, monkeypatch, capsys
+):
+    stores = with_unlabelled(make_stores(tmp_path / "stores"))
+    run(tmp_path / "whole", stores, epochs=2)
+    said = capsys.readouterr().err
+    assert "small_cnn with the teacher: an epoch shows 50 labelled and 20 unlabelled pictures" in said
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, images=70 + 20)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "broken", stores, epochs=2)
+    run(tmp_path / "broken", stores, epochs=2)
+    assert "going on after epoch 1/2" in capsys.readouterr().err
+    assert same_training(tmp_path / "broken", tmp_path / "whole")
+    run(tmp_path / "without", unbroken[1], epochs=2)
+    assert weights(tmp_path / "without") != weights(tmp_path / "whole")
+
+
+def test_the_baseline_never_sees_unlabelled_pictures(stores, tmp_path):
+    run(tmp_path / "beside", with_unlabelled(stores).without_teacher(), loss="labels", epochs=1)
+    run(tmp_path / "without", stores.without_teacher(), loss="labels", epochs=1)
+    assert same_training(tmp_path / "beside", tmp_path / "without")
+
+
+@pytest.mark.parametrize("loss", ["kd", "labels"])
+def test_class_weights_weigh_loss_and_gradient(loss):
+    """A student of one Dense layer takes one step of plain gradient descent; the same by hand in float64."""
+    rng = np.random.default_rng(11)
+    pixels = rng.integers(0, 256, (6, 2, 2, 3)).astype(np.uint8)
+    labels, logits = np.array([0, 0, 0, 1, 1, -1]), rng.normal(0, 3, (6, 3))
+    weights, start = np.array([2 / 3, 2 / 3, 2 / 3, 1, 1, 1]), rng.normal(0, 0.1, (12, 3))
+    one_hot = np.eye(4)[labels][:, :3]
+    model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(3, use_bias=False)])
+    model.layers[-1].kernel.assign(start)
+    asked = distill(loss=loss, temperature=2.0, hard_label_weight=0.25)
+    trainer = train._trainer(model, asked, 1.0)
+    trainer.compile(keras.optimizers.SGD(1.0), loss=trainer.loss, jit_compile=False)
+    targets = np.concatenate([one_hot, logits], axis=1).astype(np.float32)
+    value = trainer.train_on_batch(pixels, targets, weights.astype(np.float32), return_dict=True)["loss"]
+
+    x = pixels.reshape(6, 12) / 127.5 - 1.0
+    z = x @ start
+
+    def softmax(values):
+        return np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+
+    labelled = one_hot.sum(axis=1)
+    hard, hard_slope = -(one_hot * np.log(softmax(z))).sum(axis=1), labelled[:, None] * softmax(z) - one_hot
+    soft = -(softmax(logits / 2) * np.log(softmax(z / 2))).sum(axis=1)
+    soft_slope = (softmax(z / 2) - softmax(logits / 2)) / 2
+    losses, slopes = (hard, hard_slope) if loss == "labels" else (hard / 4 + 3 * soft, hard_slope / 4 + 3 * soft_slope)
+    assert float(value) == pytest.approx((weights * losses).sum() / 6, rel=1e-5)
+    step = x.T @ (weights[:, None] * slopes) / 6
+    np.testing.assert_allclose(np.asarray(model.layers[-1].kernel), start - step, atol=1e-5)
+
+
+def test_class_weights_change_student_and_baseline(unbroken, tmp_path):
+    stores, lopsided = unbroken[1], np.where(np.arange(50) < 40, 0, unbroken[1].train_labels)
+    for name, fields in {"kd": {}, "labels": {"loss": "labels"}}.items():
+        for weighted in (False, True):
+            given = vars(stores) | {"train_labels": lopsided}
+            asked = distill(epochs=1, class_weights=weighted, **fields)
+            train.train_student(tmp_path / f"{name} {weighted}", asked, STUDENT, **given)
+        assert weights(tmp_path / f"{name} True") != weights(tmp_path / f"{name} False")
 
 
 def test_a_loss_that_needs_a_teacher_is_refused_without_one(stores, tmp_path):

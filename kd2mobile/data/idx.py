@@ -1,0 +1,104 @@
+"""Folders of idx files, MNIST's form: two files of training pictures and labels, and two of test ones."""
+
+import gzip
+import re
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kd2mobile.artifact import sha256_of
+from kd2mobile.data.written import numbered, write_pictures
+from kd2mobile.errors import DataError
+
+NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")
+SPLITS = {"train": "train", "t10k": "test", "test": "test"}
+NEEDED = "Give the folder of the four files: train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-... of each."
+
+
+class _Pair(NamedTuple):
+    images: Path
+    labels: Path
+
+
+def is_idx_folder(folder: Path) -> bool:
+    """Whether a file named like one of MNIST's lies directly in the folder."""
+    return folder.is_dir() and any(NAME.fullmatch(path.name) for path in folder.iterdir())
+
+
+def idx_content(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each of the files, by split and kind. Raises DataError if one is missing."""
+    pairs = _pairs(folder)
+    return {
+        f"{split} {kind}": sha256_of(file) for split, pair in pairs.items() for kind, file in pair._asdict().items()
+    }
+
+
+def write_idx_pictures(source: Path, folder: Path) -> None:
+    """Writes `train/<label>/<index>.png` and, if the source has test files, `test/...`, as they are stored.
+
+    The classes are the labels, as numbers; any number of them, any size of picture.
+    Raises DataError for a file that is missing, no idx file, cut short, or of another count than its partner.
+    """
+    read = {split: _read_pair(pair) for split, pair in _pairs(source).items()}
+    names = numbered(max(int(labels.max()) for _, labels in read.values()) + 1)
+    for split, (pictures, labels) in read.items():
+        write_pictures(folder / split, pictures, labels, names)
+
+
+def _pairs(folder: Path) -> dict[str, _Pair]:
+    """The files of train and, if there are any, of test. Of a file that lies there packed and unpacked, the latter."""
+    found: dict[tuple[str, str, str], Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".gz", path.name)):
+        if match := NAME.fullmatch(path.name):
+            found.setdefault((match["set"], SPLITS[match["part"]], match["kind"]), path)
+    sets = sorted({name for name, _, _ in found})
+    if len(sets) > 1:
+        got = ", ".join(repr(name) for name in sets[:3])
+        raise DataError(folder, "must hold the idx files of one set", got, "Move each set to a folder of its own.")
+    pairs = {}
+    for split in ("train", "test"):
+        files = {kind: found.get((sets[0], split, kind)) for kind in ("images", "labels")}
+        missing = [kind for kind, file in files.items() if file is None]
+        if missing and (split == "train" or len(missing) == 1):
+            there = [file.name for file in files.values() if file]
+            must = f"must hold the {' and '.join(missing)} of {split} as idx files"
+            got = f"{there[0]} alone" if there else "files of test alone"
+            raise DataError(folder, must, got, NEEDED)
+        if not missing:
+            pairs[split] = _Pair(**files)
+    return pairs
+
+
+def _read_pair(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [n, height, width] and uint8 [n]."""
+    pictures, labels = _read(pair.images, 3), _read(pair.labels, 1)
+    if len(pictures) != len(labels):
+        must = f"must have a label for each of the {len(pictures)} pictures of {pair.images.name}"
+        raise DataError(pair.labels, must, len(labels), "The two are not of one set: fetch them again.")
+    if len(set(labels.tolist())) < 2:
+        more = "A classifier tells classes apart: give labels of two classes or more."
+        raise DataError(pair.labels, "must hold at least 2 different labels", len(set(labels.tolist())), more)
+    return pictures, labels
+
+
+def _read(file: Path, axes: int) -> np.ndarray:
+    """The array in an idx file of unsigned bytes: its magic number says the type (8) and the axes, then their sizes."""
+    again = "Fetch it again."
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
+            stored = stream.read()
+    except (OSError, EOFError, zlib.error) as fault:
+        raise DataError(file, "must be a whole file", f"{type(fault).__name__}: {fault}", again) from fault
+    magic = bytes([0, 0, 8, axes])
+    if stored[:4] != magic:
+        must = f"must start with the magic number of an idx{axes} file of bytes, {magic.hex(' ')}"
+        raise DataError(file, must, stored[:4].hex(" ") or "an empty file", again)
+    sizes = np.frombuffer(stored[4 : 4 + 4 * axes], ">u4") if len(stored) >= 4 + 4 * axes else None
+    if sizes is None or len(stored) - 4 - 4 * axes != int(np.prod(sizes, dtype=object)):
+        shown = "its sizes" if sizes is None else f"{' x '.join(map(str, sizes))} bytes after its sizes"
+        raise DataError(
+            file, f"must hold {shown}", f"{len(stored) - 4 - (0 if sizes is None else 4 * axes)} bytes", again
+        )
+    return np.frombuffer(stored, np.uint8, offset=4 + 4 * axes).reshape(sizes.tolist())

@@ -1,0 +1,192 @@
+"""Pictures listed in a CSV or TSV file, path,label and perhaps split, as the same Scan that a folder gives."""
+
+import csv
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd2mobile.data.scan import UNREAD_SUFFIXES, File, Scan, content_of, differing, hashed, listed, not_decoded, shown
+from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
+from kd2mobile.errors import DataError
+from kd2mobile.pixels import SUFFIXES
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+DELIMITERS = ",\t;"
+COLUMNS = ("path", "label", "split")
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    path: str
+    label: str
+    split: SplitName | None
+
+
+def scan_table(table: Path, cache: Path | None = None) -> Scan:
+    """Finds and hashes the pictures that a table lists. Nothing is decoded.
+
+    table: CSV in UTF-8, with or without its mark, quoted as Python's csv reads it; between the fields a comma, a tab
+    or a semicolon. Its first line names the columns `path` and `label`, and perhaps `split` (train, val or test), in
+    any order; other columns are passed over. Paths are relative to the table's folder and, so written, the ids.
+    cache: as in `scan.scan`.
+    Raises DataError, with the line, for text that is not UTF-8 or no table, a missing column, an empty or repeated
+    path, an empty label, another split; for files that are not there, with their number; for fewer than two labels and
+    for splits that differ in labels.
+    """
+    table = Path(table)
+    folder = table.parent
+    rows = list(_rows(table))
+    _refuse_few_labels(table, rows)
+    files, set_aside = _files(table, folder, rows)
+    pictures = hashed(folder, files, set_aside, cache, source=table)
+    given = [name for name in SPLIT_NAMES if any(row.split == name for row in rows)]
+    return Scan(
+        root=shown(str(folder)),
+        classes=sorted({row.label for row in rows}),
+        given=given,
+        pictures=pictures,
+        set_aside=sorted(set_aside, key=lambda aside: aside.path),
+        ignored=0,
+        content=content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in pictures]),
+        tables=dict.fromkeys(SPLIT_NAMES, shown(str(table))),
+    )
+
+
+def _rows(table: Path) -> Iterator[_Row]:
+    text = _text(table)
+    header, delimiter = _header(table, text)
+    seen: dict[str, int] = {}
+    for line, fields in _records(table, text, delimiter):
+        if line == 1 or not any(field.strip() for field in fields):
+            continue
+        where = f"{table}, line {line}"
+        if len(fields) != len(header):
+            quote = f"Put a field that holds {delimiter!r} between double quotes."
+            raise DataError(where, f"must have {len(header)} fields, as the first line", len(fields), quote)
+        named = dict(zip(header, fields, strict=True))
+        if not named["path"]:
+            raise DataError(where, "must name a picture", "an empty path", "Write its path or remove the line.")
+        if not named["label"].strip():
+            raise DataError(where, "must have a label", "an empty one", "Write the class or remove the line.")
+        path = Path(os.path.relpath(table.parent / named["path"], table.parent)).as_posix()
+        if path in seen:
+            once = "Keep one of the two lines: a picture has one label."
+            raise DataError(where, "must name each picture once", f"{path!r} as on line {seen[path]}", once)
+        seen[path] = line
+        yield _Row(line, path, named["label"].strip(), _split(where, named.get("split")))
+
+
+def _text(table: Path) -> str:
+    """Raises DataError, with the line, for another encoding."""
+    try:
+        stored = table.read_bytes()
+    except OSError as fault:
+        raise DataError(table, "must be a file that can be read", fault.strerror, "Change its permissions.") from fault
+    utf8 = "Save it again with the encoding UTF-8."
+    if stored.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in stored:
+        raise DataError(f"{table}, line 1", "must be text in UTF-8", "UTF-16 or no text", utf8)
+    try:
+        return stored.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = stored.count(b"\n", 0, fault.start) + 1
+        byte = stored[fault.start]
+        likely = f"the byte 0x{byte:02x} (in Latin-1 it would be {bytes([byte]).decode('latin-1')!r})"
+        raise DataError(f"{table}, line {line}", "must be text in UTF-8", likely, utf8) from fault
+
+
+def _header(table: Path, text: str) -> tuple[list[str], str]:
+    """The names of the columns and what stands between them."""
+    ways = []
+    for delimiter in DELIMITERS:
+        names = next((fields for _, fields in _records(table, text, delimiter)), [])
+        ways.append(([name.strip().lower() for name in names], delimiter))
+    names, delimiter = max(ways, key=lambda way: len({"path", "label"} & set(way[0])))
+    where, first = f"{table}, line 1", text.partition("\n")[0]
+    if missing := [name for name in ("path", "label") if name not in names]:
+        write = "Write `path,label` there, or `path,label,split`, with the rows below."
+        got = f"no {listed(missing)} in {first.strip()!r}" if first.strip() else "an empty line"
+        raise DataError(where, "must name the columns path and label", got, write)
+    if twice := [name for name in COLUMNS if names.count(name) > 1]:
+        raise DataError(where, "must name each column once", f"{twice[0]!r} twice", "Rename one of the two.")
+    return names, delimiter
+
+
+def _records(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each record with the number of its first line."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    while True:
+        try:
+            fields = next(lines)
+        except StopIteration:
+            return
+        except csv.Error as fault:
+            mend = "Mend its quotes: a double quote inside a field is written twice."
+            raise DataError(f"{table}, line {line}", "must be CSV", fault, mend) from fault
+        yield line, fields
+        line = lines.line_num + 1
+
+
+def _split(where: str, value: str | None) -> SplitName | None:
+    if value is None:
+        return None
+    name = value.strip().lower()
+    if name not in SPLIT_NAMES:
+        fill = "Fill in the column in every line, or leave it out: the splits are drawn then."
+        raise DataError(where, f"must have a split of {', '.join(SPLIT_NAMES)}", repr(value), fill)
+    return name
+
+
+def _refuse_few_labels(table: Path, rows: list[_Row]) -> None:
+    if not rows:
+        raise DataError(table, "must list pictures", "no line below the first", "Add a line for each picture.")
+    by_split = {split: {row.label for row in rows if row.split == split} for split in (None, *SPLIT_NAMES)}
+    by_split = {split: labels for split, labels in by_split.items() if labels}
+    if None not in by_split and "train" not in by_split:
+        got = " and ".join(map(str, by_split))
+        raise DataError(table, "must have pictures of the split train", got, "Name some of them train.")
+    train = by_split.get("train") or by_split[None]
+    if len(train) < 2:
+        more = "Add pictures of something else: a classifier tells classes apart."
+        raise DataError(table, "must have at least 2 labels to train on", f"one, {next(iter(train))!r}", more)
+    for split, labels in by_split.items():
+        if differs := differing(labels, train):
+            must = f"must have the same labels in {split} as in train"
+            raise DataError(table, must, differs, "Add or change lines until both have the same.")
+
+
+def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], list[SetAside]]:
+    """The files that the rows name. What is no picture by its suffix is set aside."""
+    files: list[File] = []
+    set_aside: list[SetAside] = []
+    gone: list[_Row] = []
+    for row in rows:
+        suffix = Path(row.path).suffix.lower()
+        try:
+            status = (folder / row.path).stat()
+        except OSError:
+            status = None
+        if status is None or not stat.S_ISREG(status.st_mode):
+            gone.append(row)
+        elif suffix not in SUFFIXES:
+            known = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not a picture"
+            set_aside.append(SetAside(row.path, known))
+        else:
+            files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns))
+    if gone:
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        slash = " Write / between folders." if "\\" in gone[0].path else ""
+        here = f"Paths are relative to {folder}, where the table lies.{slash}"
+        must = "must name files that are there"
+        raise DataError(f"{table}, line {gone[0].line}", must, f"{gone[0].path!r}, no such file{more}", here)
+    kept = {(file.class_name, file.given) for file in files}
+    for row in rows:
+        if (row.label, row.split) not in kept:
+            where = f"{table}, line {row.line}"
+            got = f"none ({len(set_aside)} set aside, first {set_aside[0].path}: {set_aside[0].reason})"
+            raise DataError(where, f"must have pictures of the label {row.label!r}", got, "Add pictures of the class.")
+    return files, set_aside

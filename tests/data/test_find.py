@@ -1,0 +1,181 @@
+"""Pictures that lie in several places: the ids of one folder, whatever the places are called."""
+
+import shutil
+
+import pytest
+
+from kd2mobile.data.find import find_pictures
+from kd2mobile.data.places import Places
+from kd2mobile.data.scan import scan
+from kd2mobile.data.split import Leak, read_split
+from kd2mobile.data.splitting import split_pictures, split_unlabelled
+from kd2mobile.errors import DataError
+from kd2mobile.recipe import Data
+
+
+@pytest.fixture
+def whole(photos):
+    """One folder with train/, val/ and test/ in it, two classes."""
+    photos("train", cat=9, dog=8)
+    photos("val", cat=2, dog=2)
+    return photos("test", cat=3, dog=3)
+
+
+@pytest.fixture
+def apart(whole, tmp_path):
+    """The same pictures in three folders that have nothing to do with each other."""
+    places = {"train": tmp_path / "a" / "mine", "val": tmp_path / "b", "test": tmp_path / "c" / "of a friend"}
+    for split, place in places.items():
+        shutil.copytree(whole / split, place)
+    return places
+
+
+def test_folders_apart_are_as_one(whole, apart):
+    found, one = find_pictures(apart), scan(whole)
+    assert isinstance(found.root, Places)
+    assert (found.scan.pictures, found.scan.given, found.scan.content) == (one.pictures, one.given, one.content)
+    assert all((found.root / p.path).read_bytes() == (whole / p.path).read_bytes() for p in one.pictures)
+
+
+def test_the_train_folder_may_give_the_val_pictures(whole, apart, tmp_path):
+    (whole / "test").rename(tmp_path / "aside")
+    found = find_pictures({"train": whole, "test": apart["test"]})
+    assert found.scan.given == ["train", "val", "test"] and len(found.scan.pictures) == 27
+    assert all((found.root / p.path).is_file() for p in found.scan.pictures)
+
+
+def test_val_comes_out_of_train_where_only_test_lies_elsewhere(apart, tmp_path):
+    found = find_pictures({"train": apart["train"], "test": apart["test"]})
+    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert (results["train"], results["val"], results["test"]) == (15, 2, 6)
+    assert {s.path.split("/")[0] for s in read_split(tmp_path / "split").of("val")} == {"train"}
+
+
+def test_a_table_for_the_one_and_a_folder_for_the_other(apart, tmp_path):
+    def rows(split):
+        return [f"{p.relative_to(tmp_path).as_posix()},{p.parent.name}" for p in sorted(apart[split].rglob("*.png"))]
+
+    (tmp_path / "train.csv").write_text("\n".join(["path,label", *rows("train")]))
+    (tmp_path / "both.csv").write_text(
+        "\n".join(["path,label,split", *(f"{r},{s}" for s in ("train", "val") for r in rows(s))])
+    )
+    contents = set()
+    for train in ("train.csv", "both.csv"):
+        found = find_pictures({"train": tmp_path / train, "test": apart["test"]})
+        assert all((found.root / p.path).is_file() for p in found.scan.pictures)
+        assert found.scan.pictures[-1].path.startswith(("train/a/mine/dog", "val/b/dog"))
+        assert found.scan.place_of(found.root, "cat", "train").startswith(f"{tmp_path / train}, label 'cat'")
+        assert found.scan.place_of(found.root, "cat", "test") == str(apart["test"] / "cat")
+        contents.add(found.scan.content)
+    assert len(contents) == 2
+    found = find_pictures({"train": apart["train"], "test": tmp_path / "train.csv"})
+    assert found.scan.given == ["train", "test"] and all((found.root / p.path).is_file() for p in found.scan.pictures)
+
+
+def test_a_broken_class_is_named_where_it_really_lies(apart, tmp_path):
+    for picture in (apart["test"] / "dog").iterdir():
+        picture.write_bytes(b"no picture")
+    found = find_pictures(apart)
+    with pytest.raises(DataError) as error:
+        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert str(error.value).startswith(
+        f"{apart['test'] / 'dog'}: must hold at least 1 picture that can be decoded, got "
+    )
+    assert "(3 set aside, first test/dog/0.png: Unidentified" in str(error.value)
+
+
+def test_what_does_not_go_together(whole, apart):
+    def refusal(**sources):
+        with pytest.raises(DataError) as error:
+            find_pictures(sources)
+        return str(error.value)
+
+    said = refusal(train=whole, test=apart["test"])
+    assert said.startswith(f"{whole}: must not hold test pictures as well, got some, and those in {apart['test']}.")
+    said = refusal(train=apart["train"], test=whole)
+    assert said.startswith(f"{whole}: must hold the test pictures alone, without splits, got train and val and test.")
+    (apart["test"] / "dog").rename(apart["test"] / "Dog")
+    said = refusal(train=apart["train"], test=apart["test"])
+    assert f"must hold the same classes as {apart['train']}, got no 'dog' and 'Dog' besides." in said
+    assert refusal(train=apart["train"], val=whole / "nowhere").startswith(f"{whole / 'nowhere'}: must be a folder")
+
+
+@pytest.fixture
+def loose(tmp_path, picture):
+    """Five pictures without labels, some of them deep."""
+    for number, place in enumerate(("a.png", "2019/b.png", "2019/may/c.png", "2019/may/d.png", "e.png")):
+        picture(tmp_path / "loose" / place, (9, number))
+    return tmp_path / "loose"
+
+
+def split_loose(photos, loose, tmp_path):
+    found = find_pictures({"train": photos(cat=10, dog=10)}, loose)
+    split_pictures(tmp_path / "labelled", found.root, found.scan, Data())
+    labelled = read_split(tmp_path / "labelled")
+    folder = tmp_path / "unlabelled"
+    return split_unlabelled(folder, found.unlabelled_root, found.unlabelled, labelled), read_split(folder), labelled
+
+
+def test_unlabelled_pictures_at_any_depth(photos, loose, tmp_path):
+    (loose / "notes.txt").write_text("x")
+    (loose / "broken.png").write_text("x")
+    results, made, labelled = split_loose(photos, loose, tmp_path)
+    assert [s.path for s in made.samples] == [
+        "unlabelled/2019/b.png",
+        "unlabelled/2019/may/c.png",
+        "unlabelled/2019/may/d.png",
+        "unlabelled/a.png",
+        "unlabelled/e.png",
+    ]
+    assert {(s.label, s.split) for s in made.samples} == {(-1, "unlabelled")} and made.classes == labelled.classes
+    assert [a.path for a in made.set_aside] == ["unlabelled/broken.png"]
+    assert results == {"unlabelled": 5, "set_aside": 1, "ignored_files": 1, "duplicates": 0, "leaks": 0}
+    assert made.named("train", "val", "unlabelled") == ["unlabelled"] and labelled.named("unlabelled") == []
+
+
+def test_labelled_pictures_among_them_are_set_aside_and_a_leak_is_said(photos, loose, tmp_path, capsys):
+    _, _, labelled = split_loose(photos, loose, tmp_path)
+    for split in ("train", "test"):
+        shutil.copy(tmp_path / "photos" / labelled.of(split)[0].path, loose / f"{split}.png")
+    (tmp_path / "unlabelled" / "split.json").unlink()
+    results, made, _ = split_loose(photos, loose, tmp_path)
+    test, train = labelled.of("test")[0].path, labelled.of("train")[0].path
+    assert [(a.path, a.reason) for a in made.set_aside] == [
+        ("unlabelled/test.png", f"the same picture as {test}, which has a label (test)"),
+        ("unlabelled/train.png", f"the same picture as {train}, which has a label (train)"),
+    ]
+    assert made.leaks == [Leak(["unlabelled/test.png", test], ["unlabelled", "test"])]
+    assert (results["unlabelled"], results["leaks"]) == (5, 1)
+    said = capsys.readouterr().err
+    assert f"1 unlabelled pictures are val or test pictures, first 'unlabelled/test.png', the same as {test!r}" in said
+
+
+def test_unlabelled_pictures_do_not_change_the_labelled_ones(photos, loose):
+    plain, beside = find_pictures({"train": photos(cat=9, dog=9)}), find_pictures({"train": photos()}, loose)
+    assert beside[:2] == plain[:2] and plain.unlabelled is None
+    before = beside.unlabelled.content
+    (loose / "e.png").rename(loose / "f.png")
+    assert find_pictures({"train": photos()}, loose).unlabelled.content != before
+
+
+def test_unlabelled_folders_that_cannot_be(photos, tmp_path, picture, loose):
+    root = photos(cat=9, dog=9)
+    picture(root / "loose" / "a.png", 1)
+
+    def refusal(unlabelled):
+        with pytest.raises(DataError) as error:
+            split_loose(photos, unlabelled, tmp_path)
+        return str(error.value)
+
+    said = refusal(root / "loose")
+    assert said.startswith(
+        f"{root / 'loose'}: must lie outside the folders of labelled pictures, got a folder in {root}."
+    )
+    shutil.rmtree(root / "loose")
+    assert "nowhere: must be a folder of unlabelled pictures, got nothing there." in refusal(tmp_path / "nowhere")
+    assert "a.png: must be a folder of unlabelled pictures, got a file." in refusal(loose / "a.png")
+    (tmp_path / "empty").mkdir()
+    assert "empty: must hold pictures, got none. Give the folder that they lie in." in refusal(tmp_path / "empty")
+    shutil.copytree(root / "cat", tmp_path / "same")
+    said = refusal(tmp_path / "same")
+    assert "same: must hold a picture that can be decoded and has no label, got none (10 set aside, first " in said

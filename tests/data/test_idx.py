@@ -1,0 +1,134 @@
+"""idx files: tiny ones written here byte by byte, as folders of pictures; and damaged ones."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd2mobile.artifact import Store
+from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
+from kd2mobile.data.scan import scan
+from kd2mobile.errors import DataError
+from kd2mobile.recipe import compose
+from kd2mobile.stages import stages
+
+COUNTS = {"train": 24, "t10k": 6}
+
+
+def idx(values):
+    """The bytes of an idx file, as the format has it: 0, 0, the type (8: bytes), the axes, big-endian sizes, values."""
+    return b"\0\0\x08" + bytes([values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+
+
+def numbers(part, size=(5, 4), classes=3):
+    """pictures uint8 [n, height, width], labels uint8 [n]."""
+    rng = np.random.default_rng(len(part))
+    return rng.integers(0, 256, (COUNTS[part], *size), np.uint8), np.arange(COUNTS[part], dtype=np.uint8) % classes
+
+
+def write(folder, suffix="", dash="-", parts=COUNTS, prefix="", **how):
+    folder.mkdir(exist_ok=True)
+    for part in parts:
+        for kind, values in zip(("images", "labels"), numbers(part, **how), strict=True):
+            content = gzip.compress(idx(values)) if suffix else idx(values)
+            (folder / f"{prefix}{part}-{kind}{dash}idx{values.ndim}-ubyte{suffix}").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(("suffix", "dash"), [("", "-"), (".gz", "-"), ("", ".")])
+def test_pictures_and_labels_come_out_as_they_are_stored(tmp_path, suffix, dash):
+    source = write(tmp_path / "idx", suffix, dash)
+    assert is_idx_folder(source) and not is_idx_folder(tmp_path)
+    write_idx_pictures(source, tmp_path / "pictures")
+    for part, split in (("train", "train"), ("t10k", "test")):
+        pictures, labels = numbers(part)
+        width = len(str(len(labels) - 1))
+        for index in range(len(labels)):
+            with Image.open(tmp_path / "pictures" / split / str(labels[index]) / f"{index:0{width}d}.png") as picture:
+                np.testing.assert_array_equal(np.asarray(picture), pictures[index])
+    found = scan(tmp_path / "pictures")
+    assert found.given == ["train", "test"] and len(found.pictures) == 30 and not found.ignored
+
+
+def test_packed_or_not_the_split_is_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = {"student.name": "small_cnn", "student.weights": "none", "student.input_px": 16}
+    plain, packed = write(tmp_path / "plain"), write(tmp_path / "packed", ".gz")
+    store = Store(tmp_path / "store")
+    plans = [stages(compose(settings=small | {"data.source": str(source)}), store) for source in (plain, packed)]
+    assert plans[0].split.fingerprint == plans[1].split.fingerprint
+    assert all(plan.root.is_relative_to(tmp_path / "store" / "source") for plan in plans)
+    capsys.readouterr()
+    stages(compose(settings=small | {"data.source": str(plain)}), Store(tmp_path / "store"))
+    assert "making" not in capsys.readouterr().err, "the pictures are written once"
+    (plain / "train-labels-idx1-ubyte").write_bytes(idx((numbers("train")[1] + 1) % 3))
+    changed = stages(compose(settings=small | {"data.source": str(plain)}), store)
+    assert changed.split.fingerprint != plans[0].split.fingerprint, "the files' content counts"
+
+
+def test_of_a_file_packed_and_unpacked_one_is_read(tmp_path):
+    write(write(tmp_path / "idx"), ".gz")
+    assert len(idx_content(tmp_path / "idx")) == 4
+
+
+def test_many_classes_sort_as_they_count_and_train_alone_will_do(tmp_path):
+    source = write(tmp_path / "idx", parts=["train"], classes=12, prefix="emnist-letters-")
+    write_idx_pictures(source, tmp_path / "pictures")
+    found = scan(tmp_path / "pictures")
+    assert found.classes == [f"{label:02d}" for label in range(12)] and found.given == ["train"]
+
+
+def refusal(source, folder):
+    with pytest.raises(DataError) as error:
+        write_idx_pictures(source, folder)
+    assert not list(folder.rglob("*.png")), "nothing is written before all is read"
+    return str(error.value)
+
+
+def test_what_is_refused(tmp_path):
+    source, out = tmp_path / "idx", tmp_path / "pictures"
+    images, labels = source / "t10k-images-idx3-ubyte", source / "t10k-labels-idx1-ubyte"
+
+    def damaged(file, change):
+        write(source)
+        file.write_bytes(change(file.read_bytes()))
+        return refusal(source, out)
+
+    said = damaged(images, lambda stored: stored[:-7])
+    assert said == f"{images}: must hold 6 x 5 x 4 bytes after its sizes, got 113 bytes. Fetch it again."
+    assert "must hold its sizes, got 3 bytes" in damaged(images, lambda stored: stored[:7])
+    assert "must hold 6 bytes after its sizes, got 7 bytes" in damaged(labels, lambda stored: stored + b"\0")
+    magic = "must start with the magic number of an idx3 file of bytes, 00 00 08 03, got "
+    assert magic + "00 00 08 01." in damaged(images, lambda stored: labels.read_bytes())
+    assert magic + "an empty file." in damaged(images, lambda stored: b"")
+    fewer = idx(numbers("t10k")[1][:5])
+    said = damaged(labels, lambda stored: fewer)
+    assert said.startswith(f"{labels}: must have a label for each of the 6 pictures of {images.name}, got 5. ")
+    said = damaged(labels, lambda stored: idx(np.zeros(6, np.uint8)))
+    assert "must hold at least 2 different labels, got 1." in said
+
+
+def test_a_packed_file_cut_short(tmp_path):
+    source = write(tmp_path / "idx", ".gz")
+    file = source / "train-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-20])
+    assert f"{file}: must be a whole file, got EOFError: " in refusal(source, tmp_path / "pictures")
+    file.write_bytes(b"<html>not found</html>")
+    assert f"{file}: must be a whole file, got BadGzipFile: " in refusal(source, tmp_path / "pictures")
+
+
+def test_a_missing_partner(tmp_path):
+    source, out = write(tmp_path / "idx"), tmp_path / "pictures"
+    (source / "t10k-labels-idx1-ubyte").unlink()
+    said = f"{source}: must hold the labels of test as idx files, got t10k-images-idx3-ubyte alone. Give the folder of"
+    assert said in refusal(source, out)
+    for kind in ("images-idx3", "labels-idx1"):
+        (source / f"train-{kind}-ubyte").unlink()
+    assert "must hold the images and labels of train as idx files, got files of test alone." in refusal(source, out)
+
+
+def test_two_sets_in_one_folder(tmp_path):
+    source = write(write(tmp_path / "idx"), prefix="emnist-digits-")
+    assert "must hold the idx files of one set, got '', 'emnist-digits-'." in refusal(source, tmp_path / "pictures")

@@ -1,0 +1,203 @@
+"""A CSV of path,label: the same pictures as a folder, and what is refused with which words."""
+
+import csv
+import shutil
+
+import pytest
+
+from kd2mobile.data.find import find_pictures
+from kd2mobile.data.scan import scan
+from kd2mobile.data.split import read_split
+from kd2mobile.data.splitting import split_pictures
+from kd2mobile.data.table import scan_table
+from kd2mobile.errors import DataError
+from kd2mobile.recipe import Data
+
+
+@pytest.fixture
+def table(photos):
+    """table(text) writes photos.csv beside class folders of ten cats and ten dogs; without text, of all of them."""
+    root = photos(cat=10, dog=10)
+
+    def write(text=None, name="photos.csv", encoding="utf-8"):
+        if text is None:
+            text = "path,label\n" + "".join(f"{c}/{i}.png,{c}\n" for c in ("cat", "dog") for i in range(10))
+        (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+        return root / name
+
+    return write
+
+
+def refusal(path):
+    with pytest.raises(DataError) as error:
+        scan_table(path)
+    message = str(error.value)
+    assert message.startswith(str(path)) and ": must " in message and message.endswith(".") and "\n" not in message
+    return message.removeprefix(str(path))
+
+
+def test_it_finds_what_the_folder_holds(table):
+    path = table()
+    listed, folder = scan_table(path), scan(path.parent)
+    assert (listed.classes, listed.given, listed.pictures) == (folder.classes, folder.given, folder.pictures)
+    assert listed.root == folder.root and not listed.set_aside
+
+
+def test_the_same_split_comes_of_it(table, tmp_path):
+    path = table()
+    for name, found in (("listed", find_pictures({"train": path})), ("folder", find_pictures({"train": path.parent}))):
+        assert found.root == path.parent
+        split_pictures(tmp_path / name, found.root, found.scan, Data())
+    assert read_split(tmp_path / "listed") == read_split(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_columns_in_any_order_between_any_of_three_marks(table, encoding, delimiter):
+    rows = [["Label ", "note", "path"], ["cat", "a", "cat/0.png"], [], ["dög", "b", "dog/0.png"]]
+    path = table("\r\n".join(delimiter.join(row) for row in rows), "photos.tsv", encoding)
+    assert [(p.path, p.class_name, p.given) for p in scan_table(path).pictures] == [
+        ("cat/0.png", "cat", None),
+        ("dog/0.png", "dög", None),
+    ]
+
+
+def test_quotes_commas_and_lines_inside_fields(table):
+    path = table()
+    names = ["a, b.png", 'c "d".png', "e\nf.png"]
+    for number, name in enumerate(names):
+        shutil.copy(path.parent / "cat" / f"{number}.png", path.parent / name)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerows([("path", "label"), *((name, 'two\nlines, "x"') for name in names), ("dog/0.png", "dog")])
+    found = scan_table(path)
+    assert {p.path for p in found.pictures} == {*names, "dog/0.png"}
+    assert found.classes == ["dog", 'two\nlines, "x"']
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("gone.png,dog\n")
+    assert refusal(path).startswith(", line 10: must name files that are there"), "lines are counted as an editor does"
+
+
+def test_splits_are_taken_and_what_is_missing_is_drawn(table, tmp_path):
+    rows = [f"{c}/{i}.png,{c},{'test' if i < 2 else 'Train'}" for c in ("cat", "dog") for i in range(10)]
+    found = find_pictures({"train": table("path,label,split\n" + "\n".join(rows))})
+    assert found.scan.given == ["train", "test"]
+    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert (results["train"], results["val"], results["test"]) == (14, 2, 4)
+
+
+def test_paths_that_lead_elsewhere_are_ids_that_do_not_name_the_machine(table, tmp_path, picture):
+    outside = picture(tmp_path / "elsewhere" / "x.png", 5)
+    path = table(f"path,label\n{outside},cat\n./dog/../dog/0.png,dog\n")
+    found = find_pictures({"train": path})
+    assert [p.path for p in found.scan.pictures] == ["../elsewhere/x.png", "dog/0.png"]
+    assert all((found.root / p.path).is_file() for p in found.scan.pictures)
+
+
+def test_the_content_changes_with_labels_and_splits_and_not_with_the_order(table):
+    rows = ["cat/0.png,cat,train", "cat/1.png,cat,test", "dog/0.png,dog,train", "dog/1.png,dog,test"]
+
+    def content(rows):
+        return scan_table(table("path,label,split\n" + "\n".join(rows))).content
+
+    first = content(rows)
+    assert content(rows[::-1]) == first
+    relabelled = [*rows[1:3], "cat/0.png,dog,train", "dog/1.png,cat,train", "cat/2.png,dog,test"]
+    moved = ["cat/0.png,cat,test", "cat/1.png,cat,train", *rows[2:]]
+    assert len({first, content(relabelled), content(moved)}) == 3
+
+
+def test_a_second_scan_opens_no_picture(table, tmp_path, monkeypatch):
+    from kd2mobile.data import scan as scan_module
+
+    path = table()
+    first = scan_table(path, tmp_path / "cache.json")
+    scan(path.parent, tmp_path / "cache.json")
+    monkeypatch.setattr(scan_module, "open", None, raising=False)
+    assert scan_table(path, tmp_path / "cache.json") == first
+
+
+def test_other_files_are_set_aside(table):
+    path = table("path,label\ncat/0.png,cat\ndog/0.png,dog\nletter.txt,dog\nphone.heic,cat\n")
+    for name in ("letter.txt", "phone.heic"):
+        (path.parent / name).write_text("x")
+    assert [(a.path, a.reason) for a in scan_table(path).set_aside] == [
+        ("letter.txt", ".txt suffix: not a picture"),
+        ("phone.heic", ".heic files are not decoded: save it as .jpg or .png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ", line 1: must name the columns path and label, got an empty line. Write `path,label` there"),
+        (
+            "path,class\ncat/0.png,cat\n",
+            ", line 1: must name the columns path and label, got no 'label' in 'path,class'.",
+        ),
+        ("cat/0.png,cat\n", "got no 'path', 'label' in 'cat/0.png,cat'."),
+        ("path,label,path\n", ", line 1: must name each column once, got 'path' twice."),
+        ("path,label\n", ": must list pictures, got no line below the first."),
+        ("path,label\ncat/0.png,cat\n", ": must have at least 2 labels to train on, got one, 'cat'. Add pictures of"),
+        ("path,label\ncat/0.png,cat\ndog/0.png,\n", ", line 3: must have a label, got an empty one."),
+        ("path,label\n,cat\n", ", line 2: must name a picture, got an empty path."),
+        (
+            "path,label\na, b.png,cat\n",
+            ", line 2: must have 2 fields, as the first line, got 3. Put a field that holds ','",
+        ),
+        (
+            "path,label\ncat/0.png,cat\ncat/no.png,cat\ndog/no.png,dog\n",
+            ", line 3: must name files that are there, got 'cat/no.png', no such file and 1 more. Paths are relative",
+        ),
+        ("path,label\ncat\\0.png,cat\ndog/0.png,dog\n", "where the table lies. Write / between folders."),
+        ("path,label\ncat,cat\ndog/0.png,dog\n", ", line 2: must name files that are there, got 'cat', no such file"),
+        (
+            "path,label\ncat/0.png,cat\ndog/0.png,dog\n./cat/0.png,dog\n",
+            ", line 4: must name each picture once, got 'cat/0.png' as on line 2.",
+        ),
+        (
+            'path,label\ncat/0.png,"cat\ndog/0.png,dog\n',
+            ", line 2: must be CSV, got unexpected end of data. Mend its quotes",
+        ),
+        (
+            "path,label,split\ncat/0.png,cat,dev\n",
+            ", line 2: must have a split of train, val, test, got 'dev'.",
+        ),
+        ("path,label,split\ncat/0.png,cat,\n", "got ''. Fill in the column in every line, or leave it out"),
+        (
+            "path,label,split\ncat/0.png,cat,test\ndog/0.png,dog,test\n",
+            ": must have pictures of the split train, got test. Name some of them train.",
+        ),
+        (
+            "path,label,split\ncat/0.png,cat,train\ndog/0.png,dog,train\ncat/1.png,Cat,test\n",
+            ": must have the same labels in test as in train, got no 'cat', 'dog' and 'Cat' besides.",
+        ),
+        (
+            "path,label\nb\xe4r.png,cat\n".encode("latin-1"),
+            ", line 2: must be text in UTF-8, got the byte 0xe4 (in Latin-1",
+        ),
+        ("path,label\n".encode("utf-16"), ", line 1: must be text in UTF-8, got UTF-16 or no text. Save it again with"),
+        ("path,label\n".encode("utf-16-le"), ", line 1: must be text in UTF-8, got UTF-16 or no text."),
+    ],
+)
+def test_what_is_refused(table, text, said):
+    assert said in refusal(table(text))
+
+
+def test_a_class_of_nothing_but_other_files(table):
+    path = table("path,label\ncat/0.png,cat\nx.heic,dog\n")
+    (path.parent / "x.heic").write_text("x")
+    assert ", line 3: must have pictures of the label 'dog', got none (1 set aside, first x.heic: .heic" in refusal(
+        path
+    )
+
+
+def test_a_class_whose_pictures_are_broken_is_named_by_its_label(table, tmp_path):
+    path = table()
+    for i in range(9):
+        (path.parent / "dog" / f"{i}.png").write_bytes(b"no picture")
+    found = find_pictures({"train": path})
+    with pytest.raises(DataError) as error:
+        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert str(error.value).startswith(f"{path}, label 'dog': must hold at least 3 different pictures")
+    assert "got 1 (9 set aside, first dog/0.png: UnidentifiedImageError" in str(error.value)
