@@ -19,7 +19,14 @@ from kd2mobile.measurement import Benchmarked, Files, measure, read_measurement
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
-from kd2mobile.stages import Stages, check_student_weights, split_step, stages, thumbnails_step
+from kd2mobile.stages import (
+    Stages,
+    check_student_weights,
+    split_step,
+    stages,
+    thumbnails_step,
+    unlabelled_split_step,
+)
 
 if TYPE_CHECKING:
     from kd2mobile.data.check import Checked
@@ -125,7 +132,9 @@ def check(
     split = read_split(made.folder)
     thumbnails = read_thumbnails(artifacts.make(thumbnails_step(found.root, step)).folder)
     ignored, input_px = made.results["ignored_files"], composed.student.input_px
-    checked = check_split(composed.data.source, split, thumbnails, ignored, input_px)
+    unlabelled = artifacts.make(unlabelled_split_step(found, step)).folder if found.unlabelled else None
+    more = read_split(unlabelled) if unlabelled else None
+    checked = check_split(composed.data.source, split, thumbnails, ignored, input_px, more)
     if sheet:
         from kd2mobile.report.contact_sheet import draw_contact_sheet
 

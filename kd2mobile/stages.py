@@ -115,8 +115,7 @@ def _unlabelled(
     pixels_config: dict[str, Any],
 ) -> Unlabelled:
     root = found.unlabelled_root
-    config = {"unlabelled": found.unlabelled.content}
-    split = Step("split", 1, config, {"split": labelled}, partial(_split_unlabelled, found))
+    split = unlabelled_split_step(found, labelled)
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
     transfer_inputs = {"teacher": teacher, "split": split, "views": views}
     transfer = Step(
@@ -132,6 +131,12 @@ def split_step(recipe: Recipe, store: Store) -> "tuple[Found, Step]":
     data = recipe.data
     config = {"content": found.scan.content, "val": data.val, "test": data.test, "seed": data.seed}
     return found, Step("split", 1, config, {}, partial(_split, recipe, found))
+
+
+def unlabelled_split_step(found: "Found", labelled: Step) -> Step:
+    """The step that checks the unlabelled pictures beside the labelled split. found: with an unlabelled folder."""
+    config = {"unlabelled": found.unlabelled.content}
+    return Step("split", 1, config, {"split": labelled}, partial(_split_unlabelled, found))
 
 
 def thumbnails_step(root: "Root", split: Step) -> Step:

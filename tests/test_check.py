@@ -34,6 +34,17 @@ def test_text_json_and_sheet(photos, capsys):
         assert sheet.format == "PNG"
 
 
+def test_unlabelled_pictures_are_counted_beside_the_classes(photos, capsys):
+    tested = next(path for path in (photos / "0").iterdir())
+    (photos.parent / "loose").mkdir()
+    shutil.copy(tested, photos.parent / "loose" / "copy.png")
+    Image.new("RGB", (9, 9), "teal").save(photos.parent / "loose" / "new.png")
+    assert main_status(["check", "--data", "photos", "--unlabelled", "loose"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("photos: 20 pictures of 2 classes and 1 without a label; 1 file set aside;")
+    assert "unlabelled/copy.png: " in out
+
+
 @pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
 def test_json_on_standard_output_is_nothing_else(flag, photos, capsys):
     assert main_status(["check", *flag, "--data", "photos", "--input-px", "9", "--set", "data.test=0.3"]) == 0
@@ -66,7 +77,7 @@ assert main_status(["check", "--data", "photos"]) == 0
             "--sheet: must be a file in a folder that is there, got no/s",
         ),
         (["--data", "photos", "--json", "no/found.json"], "--json: must be a file in a folder that is there, got no/f"),
-        (["--data", "photos", "--set", "data.val=2"], "flags, data.val: must be float < 0.5, got 2."),
+        (["--data", "photos", "--set", "data.val=2"], "--set, data.val: must be float < 0.5, got 2."),
         (["--teacher", "xception"], "kd2mobile check: No such option '--teacher'."),
     ],
 )

@@ -51,6 +51,7 @@ class Imbalance(msgspec.Struct, frozen=True):
 class Checked(msgspec.Struct, frozen=True):
     """What was found. source: the data, as the recipe names it; paths are those of the samples, relative to it.
 
+    unlabelled: pictures without a label, in none of the splits; None without such a folder.
     ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why.
     duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
     contradictions: those in several classes. near_duplicates: files that differ and look the same, likewise by group.
@@ -58,6 +59,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     source: str
     classes: list[ClassCounts]
+    unlabelled: int | None
     set_aside: list[SetAside]
     ignored_files: int
     duplicates: list[list[str]]
@@ -72,11 +74,19 @@ class Checked(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
 
 
-def check_split(source: str, split: Split, thumbnails: np.ndarray, ignored_files: int, input_px: int) -> Checked:
+def check_split(
+    source: str,
+    split: Split,
+    thumbnails: np.ndarray,
+    ignored_files: int,
+    input_px: int,
+    unlabelled: Split | None = None,
+) -> Checked:
     """What there is to say about the pictures of a split.
 
     source: how to call the data; thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails;
-    ignored_files: of the split's record; input_px: the side of the student's input.
+    ignored_files: of the split's record; input_px: the side of the student's input; unlabelled: the split of the
+    unlabelled pictures, if there are any: one that is also in the split above is set aside there.
     """
     counted = Counter((sample.label, sample.split) for sample in split.samples)
     classes = [
@@ -88,7 +98,8 @@ def check_split(source: str, split: Split, thumbnails: np.ndarray, ignored_files
     return Checked(
         source=one_line(source),
         classes=classes,
-        set_aside=split.set_aside,
+        unlabelled=len(unlabelled.samples) if unlabelled else None,
+        set_aside=split.set_aside + (unlabelled.set_aside if unlabelled else []),
         ignored_files=ignored_files,
         duplicates=split.duplicates,
         leaks=split.leaks,

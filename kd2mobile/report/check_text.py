@@ -38,7 +38,8 @@ def _headline(checked: Checked) -> str:
     pictures = sum(one.all for one in checked.classes)
     aside = count_of(len(checked.set_aside), "file", "set aside")
     ignored = count_of(checked.ignored_files, "other file", "passed over")
-    return f"{checked.source}: {pictures:,} pictures of {len(checked.classes):,} classes; {aside}; {ignored}."
+    without = "" if checked.unlabelled is None else f" and {checked.unlabelled:,} without a label"
+    return f"{checked.source}: {pictures:,} pictures of {len(checked.classes):,} classes{without}; {aside}; {ignored}."
 
 
 def _splits(classes: list[ClassCounts]) -> str:

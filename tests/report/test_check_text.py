@@ -15,6 +15,7 @@ def found():
     def make(count=3, **fields):
         classes = [ClassCounts(f"c{i:03d}", i + 3, 1, 2) for i in range(count)]
         plain = {
+            "unlabelled": None,
             "set_aside": [],
             "ignored_files": 0,
             "duplicates": [],
