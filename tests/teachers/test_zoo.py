@@ -54,6 +54,16 @@ def test_keras_refuses_pictures_below_the_smallest_size(name):
         IN_KERAS[TEACHERS[name].keras_name](input_shape=(px, px, 3), include_top=False, weights=None)
 
 
+@pytest.mark.parametrize("name", list(TEACHERS))
+def test_every_one_is_built_at_its_smallest_size(name):
+    px = TEACHERS[name].smallest_px
+    build = IN_KERAS[TEACHERS[name].keras_name]
+    with keras.StatelessScope():  # its variables are described, not filled: the big ones have gigabytes
+        network = build(input_shape=(px, px, 3), include_top=False, pooling="avg", weights=None)
+    assert network.input_shape == (None, px, px, 3) and len(network.output_shape) == 2
+    assert "classifier_activation" in inspect.signature(build).parameters, "its head can be had without the softmax"
+
+
 @pytest.mark.parametrize("name", [n for n in TEACHERS if not n.startswith("mobilenetv3")])
 @pytest.mark.filterwarnings("ignore:.*input_shape.*:UserWarning")
 def test_the_size_is_the_one_that_keras_wants_for_its_weights(name):
