@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import click
 
@@ -71,6 +71,8 @@ def main() -> None:
 def _flag_option(flag: str) -> Callable:
     field = fields()[FLAGS[flag]]
     kinds = [kind for kind in get_args(field.kind) if kind is not type(None)] if get_args(field.kind) else [field.kind]
+    if get_origin(kinds[0]) is Literal:
+        kinds = list(get_args(kinds[0]))
     name = f"--{flag.replace('_', '-')}"
     if flag == "precision":
         return click.option(name, metavar="LIST", help=f"{field.description} All four by default, comma-separated.")

@@ -17,6 +17,8 @@ from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
 
 Precision = Literal["fp32", "fp16", "int8_dynamic", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
+WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
+"""The [views] of a teacher that is given as logits: they are of whole pictures."""
 
 
 def says(text: str, **bounds: Any) -> Meta:
@@ -59,10 +61,22 @@ class Views(Table):
 class Teacher(Table):
     """The big model and how it comes to know the user's classes."""
 
-    name: Annotated[str, says("A name of `kd2mobile list teachers`, or a .keras file.")] = "xception"
+    name: Annotated[
+        str, says("A name of `kd2mobile list teachers`, a .keras or .h5 file, or the logits themselves as .npz.")
+    ] = "xception"
     weights: Annotated[str, says("`imagenet` (downloaded by Keras), `none`, or a weights file.")] = "imagenet"
     input_px: Annotated[
         Annotated[int, Meta(ge=1)] | None, says("Side of the teacher's input in pixels; its own size if left out.")
+    ] = None
+    preprocess: Annotated[
+        Literal["tf", "torch", "caffe", "none"] | None,
+        says("What the pixels of a file are: tf is [-1, 1], none is 0..255; only if the file does not say."),
+    ] = None
+    classes: Annotated[
+        str | None, says("The classes of a file, one name a line in the order of its outputs; if it does not say.")
+    ] = None
+    output: Annotated[
+        Literal["logits", "probabilities"] | None, says("What a file answers with; only if it does not say.")
     ] = None
     epochs: Annotated[int, says("Epochs of training where there are no weights to start from.", ge=1)] = 4
     fine_tune_epochs: Annotated[int, says("Epochs with the body unfrozen, after the new head.", ge=0)] = 0
@@ -157,6 +171,9 @@ FLAGS = {
     "teacher": "teacher.name",
     "teacher_weights": "teacher.weights",
     "teacher_input_px": "teacher.input_px",
+    "teacher_preprocess": "teacher.preprocess",
+    "teacher_classes": "teacher.classes",
+    "teacher_output": "teacher.output",
     "fine_tune_epochs": "teacher.fine_tune_epochs",
     "teacher_dtype": "teacher.dtype",
     "label_batch_size": "label.batch_size",
@@ -202,7 +219,8 @@ def compose(file: Path | None = None, settings: dict[str, Any] | None = None) ->
 
     file: a TOML file; settings: values by dotted name (`check_settings` tells where a wrong one came from).
     The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
-    teacher, which is trained from nothing, is left out where teacher.name is a .keras file.
+    teacher, which is trained from nothing, is left out where teacher.name is a file. With a teacher of logits the views
+    are WHOLE_VIEW, and others are refused.
     Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
     """
     layers = [(read_tables(file), str(file))] if file else []
@@ -210,12 +228,17 @@ def compose(file: Path | None = None, settings: dict[str, Any] | None = None) ->
     for tables, place in layers:
         _check(tables, place)
     merged = _merged(tables for tables, _ in layers)
+    teacher = merged.get("teacher", {}).get("name", "")
     if merged.get("data", {}).get("source", "digits") == "digits":
         demo = built_in("digits")
-        if is_keras_file(merged.get("teacher", {}).get("name", "")):
+        if is_keras_file(teacher) or is_logits_file(teacher):
             del demo["teacher"]
         _check_none_over(demo, merged)
         merged = _merged([demo, merged])
+    if is_logits_file(teacher):
+        for tables, place in layers:
+            _refuse_other_views(tables.get("views", {}), place, teacher)
+        merged = _merged([merged, {"views": WHOLE_VIEW}])
     return msgspec.convert(merged, Recipe)
 
 
@@ -228,8 +251,13 @@ def check_settings(settings: dict[str, Any], where: str) -> None:
 
 
 def is_keras_file(teacher: str) -> bool:
-    """Whether that teacher.name stands for a file, there or not, and not for a name of `kd2mobile list teachers`."""
-    return teacher.endswith(".keras")
+    """Whether that teacher.name stands for a file with a Keras model, there or not."""
+    return teacher.endswith((".keras", ".h5", ".hdf5"))
+
+
+def is_logits_file(teacher: str) -> bool:
+    """Whether that teacher.name stands for a file with the logits themselves, there or not."""
+    return teacher.endswith(".npz")
 
 
 def weights_file(field: str, weights: str) -> Path | None:
@@ -315,6 +343,17 @@ def _check_none_over(built_in_tables: dict[str, dict[str, Any]], tables: dict[st
             if value is None and default is not None:
                 must = f"must be a value: the built-in recipe has {default!r}, and no recipe file can say None"
                 raise RecipeError(f"{SETTINGS}, {table}.{field}", must, value, "Give a value, or leave it out.")
+
+
+def _refuse_other_views(views: dict[str, Any], where: str, teacher: str) -> None:
+    for field, only in WHOLE_VIEW.items():
+        if views.get(field, only) != only:
+            raise RecipeError(
+                f"{where}, views.{field}",
+                f"must be {str(only).lower()} with the teacher {teacher}, whose logits are of whole pictures, one each",
+                views[field],
+                "Leave it out, or give the model itself as the teacher: it labels as many views as you like.",
+            )
 
 
 def _check(tables: dict[str, Any], where: str) -> None:

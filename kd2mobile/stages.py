@@ -13,7 +13,7 @@ import msgspec
 from kd2mobile.artifact import Step, Store, sha256_of
 from kd2mobile.errors import DataError, RecipeError, did_you_mean
 from kd2mobile.progress import say
-from kd2mobile.recipe import Distill, Precision, Recipe, Teacher, is_keras_file, weights_file
+from kd2mobile.recipe import Distill, Precision, Recipe, Teacher, is_keras_file, is_logits_file, weights_file
 
 if TYPE_CHECKING:
     from kd2mobile.data.find import Found
@@ -79,8 +79,8 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     root = found.root
     seen = msgspec.to_builtins(recipe)
     student_config = seen["student"] | {"weights": _weights("student.weights", recipe.student.weights)}
-    teacher_config = teacher_settings(recipe.teacher) | {"resize": recipe.data.resize}
-    views_config = seen["views"] | {"resize": recipe.data.resize}
+    teacher_config = teacher_settings(recipe.teacher, found.scan.classes) | {"resize": recipe.data.resize}
+    views_config = ({"whole": True} if _whole_views(recipe) else seen["views"]) | {"resize": recipe.data.resize}
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
     teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
     transfer_inputs = {"teacher": teacher, "split": split, "views": views}
@@ -156,9 +156,22 @@ def check_student_weights(recipe: Recipe) -> None:
         build_student(student.name, student.input_px, 2, student.weights, recipe.distill.seed)
 
 
-def teacher_settings(teacher: Teacher) -> dict[str, Any]:
-    """What of the recipe's teacher can change its result; files stand as their content."""
+def teacher_settings(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
+    """What of the recipe's teacher can change its result; files stand as their content. classes: the user's.
+
+    What only a file may need, and ImageNet's own head, stand there where they are used alone.
+    """
+    from kd2mobile.teachers.imagenet import imagenet_numbers
+
+    if is_logits_file(teacher.name):
+        return {"name": _content(Path(teacher.name))}
     settings = msgspec.to_builtins(teacher)
+    only_if_used = ("preprocess", "classes", "output")
+    settings = {name: value for name, value in settings.items() if value is not None or name not in only_if_used}
+    if teacher.classes is not None:
+        settings["classes"] = _content(Path(teacher.classes))
+    if (is_keras_file(teacher.name) or teacher.weights != "none") and imagenet_numbers(classes) is not None:
+        settings["imagenet_classes"] = True
     if is_keras_file(teacher.name):
         unused = {"weights", "epochs", "learning_rate"}
         settings |= {"name": _content(Path(teacher.name)), **_description(Path(teacher.name))}
@@ -187,6 +200,11 @@ def distill_settings(distill: Distill) -> dict[str, Any]:
     if not distill.class_weights:
         unused.add("class_weights")
     return {name: value for name, value in msgspec.to_builtins(distill).items() if name not in unused}
+
+
+def _whole_views(recipe: Recipe) -> bool:
+    """Whether each training picture is seen whole, once: all that logits which were made elsewhere are for."""
+    return is_logits_file(recipe.teacher.name)
 
 
 def _pictures(recipe: Recipe, store: Store) -> "Found":
@@ -286,25 +304,35 @@ def _views(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) 
     from kd2mobile.data.split import read_split
     from kd2mobile.data.views import draw_views
 
-    return draw_views(folder, read_split(inputs["split"]), recipe.views, recipe.data.resize)
+    views = None if _whole_views(recipe) else recipe.views
+    if views is None:
+        say(f"views: each picture is seen whole, once: {Path(recipe.teacher.name).name} holds one answer a picture")
+    return draw_views(folder, read_split(inputs["split"]), views, recipe.data.resize)
 
 
 def _teacher(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
+    from kd2mobile.teachers.logits import make_logits_teacher
     from kd2mobile.teachers.training import make_teacher
 
+    if is_logits_file(recipe.teacher.name):
+        return make_logits_teacher(folder, Path(recipe.teacher.name), read_split(inputs["split"]))
     return make_teacher(folder, recipe.teacher, root, read_split(inputs["split"]), recipe.data.resize)
 
 
 def _transfer(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
+    from kd2mobile.transfer.given import store_given_logits
     from kd2mobile.transfer.label import label
 
+    split = read_split(inputs["split"])
+    if is_logits_file(recipe.teacher.name):
+        return store_given_logits(folder, inputs["teacher"], split)
     return label(
         folder,
         inputs["teacher"],
         root,
-        read_split(inputs["split"]),
+        split,
         inputs["views"],
         recipe.label.batch_size,
         workers=recipe.label.workers,

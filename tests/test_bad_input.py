@@ -157,6 +157,48 @@ def test_nan_in_the_teachers_logits(photos, capsys):
     assert "must get finite logits, got NaN or infinity" in label(capsys, "--teacher", "nan.keras")
 
 
+def save_teacher(*layers) -> None:
+    """mine.keras: 16 px in, these layers."""
+    import keras
+
+    keras.Sequential([keras.Input((16, 16, 3)), *layers]).save("mine.keras")
+
+
+def test_a_teacher_with_custom_code(photos, capsys):
+    from keras.layers import Dense, Flatten, Lambda
+
+    save_teacher(Lambda(lambda x: x / 255), Flatten(), Dense(2))
+    said = label(capsys, "--teacher", "mine.keras")
+    assert (
+        "mine.keras: must be a model of Keras's own layers; custom code is not run, got a Lambda layer, which" in said
+    )
+
+
+def test_a_teacher_of_the_wrong_task(photos, capsys):
+    from keras.layers import Conv2D, Dense, Flatten, Rescaling
+
+    save_teacher(Rescaling(1 / 255), Conv2D(2, 3))
+    assert "must answer with one number a class, got outputs [(None, 14, 14, 2)]: a map, as of a segmentation" in label(
+        capsys, "--teacher", "mine.keras"
+    )
+    save_teacher(Rescaling(1 / 255), Flatten(), Dense(1))
+    assert "got outputs [(None, 1)]: one number alone, as of a regression or of yes and no" in label(
+        capsys, "--teacher", "mine.keras"
+    )
+
+
+def test_a_preprocessing_that_cannot_be_guessed_is_asked_for(photos, capsys):
+    from keras.layers import Dense, Flatten
+
+    save_teacher(Flatten(), Dense(2))
+    said = label(capsys, "--teacher", "mine.keras")
+    assert "mine.keras: must say what its pixels should be, got neither" in said
+    assert "Give --teacher-preprocess, or write" in said and "one of tf, torch, caffe, none" in said
+    Path("teacher.json").write_text('{"preprocess": "tf"}')
+    said = label(capsys, "--teacher", "mine.keras", "--teacher-preprocess", "caffe")
+    assert "teacher.preprocess: must be what teacher.json says, or left out, got caffe here, tf there." in said
+
+
 def test_a_teacher_with_other_classes_in_its_description(photos, capsys):
     (photos.parent / "t").mkdir()
     keras_teacher(photos.parent / "t" / "teacher.keras", 2, 0.0)

@@ -52,6 +52,7 @@ def test_the_flags_that_the_issue_names_are_there():
     distill = {name for parameter in main.commands["distill"].params for name in parameter.opts}
     promised = (
         "--data --teacher --teacher-weights --teacher-input-px --student --student-weights --input-px --resize "
+        "--teacher-preprocess --teacher-classes --teacher-output "
         "--views --epochs --batch-size --temperature --hard-label-weight --loss --baseline --seed --run --recipe --set"
     )
     assert set(promised.split()) <= distill
@@ -81,8 +82,15 @@ def test_the_flags_that_the_issue_names_are_there():
             "digit: must be a folder of photos, got no such folder. Did you mean 'digits'?",
         ),
         (["distill", "--teacher-weights", "gone.h5"], "gone.h5: must be a weights file, `imagenet` or `none`"),
-        (["distill", "--teacher", "gone.keras"], "gone.keras: must be a .keras file, got no such file."),
-        (["distill", "--teacher", "mine.h5"], "got a .h5 file. Save the model with Keras 3 as `model.save('teacher.k"),
+        (["distill", "--teacher", "gone.keras"], "gone.keras: must be a .keras or .h5 file, got no such file."),
+        (["distill", "--teacher", "gone.npz"], "gone.npz: must be an .npz file, got no such file."),
+        (["distill", "--teacher", "mine.pt"], "got a .pt file. Save the model with Keras as `model.save('teacher.k"),
+        (
+            ["distill", "--teacher", "x.npz", "--views", "4"],
+            "views.count: must be 1 with the teacher x.npz, whose logi",
+        ),
+        (["distill", "--teacher-preprocess", "z"], "'z' is not one of 'tf', 'torch', 'caffe', 'none'."),
+        (["distill", "--teacher-output", "logits"], "teacher.output: must be left out: xception is known to Keras"),
         (["distill", "--teacher", "Xcepton"], "got 'Xcepton'. Did you mean 'xception'? See"),
         (["label", "--teacher-dtype", "float16"], "'float16' is not one of 'float32', 'mixed_bfloat16'."),
         (["label", "--workers", "-1"], "flags, label.workers: must be int >= 0, got -1. Processes that decode"),

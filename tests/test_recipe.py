@@ -53,6 +53,10 @@ def test_a_written_recipe_is_read_back_the_same(tmp_path):
         ({"export.precisions": ["int9"]}, "must be one of fp32, fp16, int8_dynamic, int8, got ['int9']"),
         ({"data.resize": "squash"}, "must be one of crop, stretch, pad, got 'squash'"),
         ({"teacher.input_px": "big"}, "settings, teacher.input_px: must be int | null, got 'big'"),
+        (
+            {"teacher.preprocess": "zscore"},
+            "settings, teacher.preprocess: must be one of tf, torch, caffe, none, got 'z",
+        ),
         ({"distill.epochs": 0}, "settings, distill.epochs: must be int >= 1, got 0"),
         ({"distill.baseline": 3}, "settings, distill.baseline: must be bool, got 3"),
     ],
@@ -111,6 +115,27 @@ def test_none_cannot_take_back_what_the_built_in_recipe_says(tmp_path):
         composed = compose(settings=settings | {"teacher.input_px": None})
         write_recipe(composed, tmp_path / "written.toml")
         assert composed.teacher.input_px is None and compose(tmp_path / "written.toml") == composed
+
+
+def test_a_teacher_of_logits_means_whole_pictures(tmp_path):
+    for settings in ({}, {"data.source": "photos"}, {"views.count": 1, "views.flip": False, "views.smallest_area": 1}):
+        composed = compose(settings={"teacher.name": "logits.npz", **settings})
+        assert (composed.views.count, composed.views.smallest_area, composed.views.flip) == (1, 1.0, False)
+        assert (composed.teacher.weights, composed.teacher.input_px) == ("imagenet", None), "nothing of the demo's"
+        write_recipe(composed, tmp_path / "r.toml")
+        assert compose(tmp_path / "r.toml") == composed
+
+
+@pytest.mark.parametrize(("field", "value", "only"), [("count", 4, "1"), ("flip", True, "false")])
+def test_other_views_of_a_teacher_of_logits_are_refused(tmp_path, field, value, only):
+    message = f", views.{field}: must be {only} with the teacher logits.npz, whose logits are of whole pictures, one ea"
+    with pytest.raises(RecipeError) as caught:
+        compose(settings={"teacher.name": "logits.npz", f"views.{field}": value})
+    assert str(caught.value).startswith(f"settings{message}") and f"got {value}. Leave it out" in str(caught.value)
+    file = tmp_path / "r.toml"
+    file.write_text(f"[views]\n{field} = {str(value).lower()}\n[teacher]\nname = 'logits.npz'\n")
+    with pytest.raises(RecipeError, match=f"r.toml{message}"):
+        compose(file)
 
 
 def test_a_weights_field_is_a_word_or_a_file(tmp_path):

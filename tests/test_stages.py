@@ -32,7 +32,7 @@ def differs(plan, step, given, **change):
 
 
 def files(folder):
-    for name in ("mine.keras", "body.h5", "other.h5"):
+    for name in ("mine.keras", "body.h5", "other.h5", "names.txt", "more.txt", "logits.npz"):
         (folder / name).write_text(name)
 
 
@@ -40,6 +40,7 @@ NOTHING = {"teacher__weights": "none"}
 HEAD = {"teacher__weights": "body.h5"}
 UNFROZEN = {"teacher__weights": "imagenet", "teacher__fine_tune_epochs": 1}
 FILE = {"teacher__name": "mine.keras"}
+LOGITS = {"teacher__name": "logits.npz"}
 FILE_UNFROZEN = FILE | {"teacher__fine_tune_epochs": 1}
 
 
@@ -66,6 +67,12 @@ FILE_UNFROZEN = FILE | {"teacher__fine_tune_epochs": 1}
         (FILE, {"fine_tune_learning_rate": 0.5}, False),
         (FILE, {"fine_tune_epochs": 2}, True),
         (FILE, {"input_px": 32}, True),
+        (FILE, {"preprocess": "tf"}, True),
+        (FILE, {"output": "logits"}, True),
+        (FILE, {"classes": "names.txt"}, True),
+        (FILE | {"teacher__classes": "names.txt"}, {"classes": "more.txt"}, True),
+        (LOGITS, {"batch_size": 7}, False),
+        (LOGITS, {"seed": 7}, False),
         (FILE_UNFROZEN, {"fine_tune_learning_rate": 0.5}, True),
     ],
 )
@@ -98,6 +105,52 @@ def test_a_file_counts_by_its_content_and_so_does_its_description(plan, tmp_path
     described = plan(teacher__name="moved.keras").teacher.fingerprint
     (tmp_path / "moved.keras").write_text("something else")
     assert len({first, described, plan(teacher__name="moved.keras").teacher.fingerprint}) == 3
+
+
+def test_what_a_file_alone_may_need_counts_only_where_it_is_given(plan, tmp_path):
+    files(tmp_path)
+    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan().teacher.config.keys()
+    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan(**FILE).teacher.config.keys()
+    named = plan(**FILE, teacher__classes="names.txt").teacher.fingerprint
+    (tmp_path / "names.txt").rename(tmp_path / "moved.txt")
+    assert plan(**FILE, teacher__classes="moved.txt").teacher.fingerprint == named, "a file counts by its content"
+
+
+def test_logits_count_by_their_content_and_are_of_whole_pictures(plan, tmp_path):
+    files(tmp_path)
+    first, learned = plan(**LOGITS), plan(**FILE)
+    assert first.views.config == {"whole": True, "resize": "stretch"} != learned.views.config
+    (tmp_path / "logits.npz").write_text("other numbers")
+    second = plan(**LOGITS)
+    assert second.teacher.fingerprint != first.teacher.fingerprint
+    assert second.views.fingerprint == first.views.fingerprint
+
+
+def test_classes_of_imagenet_are_in_the_fingerprint_of_a_network_that_may_have_them(plan, digit_folder, tmp_path):
+    photos = tmp_path / "photos"
+    for digit, name in (("0", "tench"), ("1", "n02123045")):
+        shutil.copytree(digit_folder / digit, photos / name)
+    files(tmp_path)
+    assert plan(data__source=str(photos)).teacher.config["imagenet_classes"] is True
+    assert "imagenet_classes" not in plan(data__source=str(photos), **NOTHING).teacher.config
+
+
+@pytest.mark.parametrize("field", ["weights", "input_px", "fine_tune_epochs", "preprocess", "classes", "output"])
+def test_fields_of_a_network_beside_logits_are_refused(plan, tmp_path, field):
+    files(tmp_path)
+    value = {"input_px": 64, "fine_tune_epochs": 1, "preprocess": "tf", "output": "logits"}.get(field, "body.h5")
+    with pytest.raises(TeacherError, match=f"teacher.{field}: must be left out: logits.npz holds the logits themselv"):
+        plan(**LOGITS, **{f"teacher__{field}": value})
+
+
+def test_a_saved_model_is_refused_with_the_line_that_converts_it(plan, tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "saved_model.pb").touch()
+    with pytest.raises(
+        TeacherError, match="teacher.name, two: must be .*, got a SavedModel folder. If Keras 2"
+    ) as said:
+        plan(teacher__name="two")
+    assert "import tf_keras; tf_keras.models.load_model('two').save('teacher.h5')" in str(said.value)
 
 
 def test_a_file_called_like_a_word_is_not_that_word(plan, tmp_path):
@@ -160,14 +213,23 @@ def test_on_labels_alone_the_student_is_the_baseline(plan):
         (
             {"teacher__name": "."},
             TeacherError,
-            "got a folder. Save the model with Keras 3 as `model.save('teacher.keras",
+            "got a folder. Save the model with Keras as `model.save('teacher.keras",
         ),
         (
-            {"teacher__name": "my.h5"},
+            {"teacher__name": "my.onnx"},
             TeacherError,
-            "must be a name of `kd2mobile list teachers` or a .keras file, got a .h5",
+            "a .keras or .h5 file, or logits as .npz, got a .onnx file. Save the model with Keras as `model.save(",
         ),
-        ({"teacher__name": "my.keras"}, TeacherError, "my.keras: must be a .keras file, got no such file"),
+        ({"teacher__name": "my.h5"}, TeacherError, "my.h5: must be a .keras or .h5 file, got no such file. Check the"),
+        ({"teacher__name": "my.npz"}, TeacherError, "my.npz: must be an .npz file, got no such file. Check the path"),
+        (
+            {"teacher__preprocess": "tf"},
+            TeacherError,
+            "teacher.preprocess: must be left out: xception is known to Keras, pixels and classes, got tf. Leave it",
+        ),
+        ({"teacher__classes": "c.txt"}, TeacherError, "teacher.classes: must be left out: xception is known to Keras"),
+        ({"teacher__output": "logits"}, TeacherError, "teacher.output: must be left out: xception is known to Keras"),
+        ({"teacher__name": "my.keras"}, TeacherError, "my.keras: must be a .keras or .h5 file, got no such file"),
         ({"teacher__name": "Xcepton"}, UnknownNameError, "known names, got 'Xcepton'. Did you mean 'xception'?"),
         ({"distill__loss": "kdd"}, UnknownNameError, "Did you mean 'kd'?"),
         ({"data__source": "my photos"}, DataError, "my photos: must be a folder of photos, got no such folder. Check"),

@@ -25,10 +25,11 @@ nothing), mixup_partner (index of another sample of the split, -1 for none) and 
 """
 
 
-def draw_views(folder: Path, split: Split, views: recipe.Views, resize: pixels.Resize) -> dict[str, int]:
+def draw_views(folder: Path, split: Split, views: recipe.Views | None, resize: pixels.Resize) -> dict[str, int]:
     """Writes train.npy [n, views.count], val.npy and test.npy [n, 1] of VIEW_DTYPE, in the order of Split.of.
 
     Of a split of unlabelled pictures, unlabelled.npy [n, views.count]: they are seen as training pictures are.
+    views: None for one view of each of them, the one that is judged, as of val and test.
     Training pictures get random boxes; val and test the one view that is judged (pixels.whole_box). A picture's
     views depend on the seed, its content and the view's number alone, not on its neighbours or its name. No picture
     is opened. Returns the number of views of each split.
@@ -37,14 +38,14 @@ def draw_views(folder: Path, split: Split, views: recipe.Views, resize: pixels.R
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for name in split.named(*SPLIT_NAMES, UNLABELLED):
-        samples, learned = split.of(name), name in ("train", UNLABELLED)
-        table = np.zeros((len(samples), views.count if learned else 1), VIEW_DTYPE)
+        samples, learned = split.of(name), views if name in ("train", UNLABELLED) else None
+        table = np.zeros((len(samples), learned.count if learned else 1), VIEW_DTYPE)
         table["jitter"] = 1, 1, 1, 0
         table["mixup_partner"] = -1
         table["mixup_weight"] = 1
         if learned:
-            _draw_learned(table, samples, views, resize)
-        else:
+            _draw_learned(table, samples, learned, resize)
+        elif samples:
             table["box"][:, 0] = [pixels.whole_box(sample.width, sample.height, resize) for sample in samples]
         write_array(folder / f"{name}.npy", table)
         drawn[name] = table.size

@@ -1,4 +1,4 @@
-"""The body of a network of the zoo: everything up to the averaged features, filled with its weights."""
+"""A network of the zoo, filled with its weights: its body up to the averaged features, or whole, with its head."""
 
 import re
 import sys
@@ -31,23 +31,54 @@ def build_body(architecture: Architecture, px: int, weights: str) -> keras.Model
     else:
         body = _build(architecture, px)
         _fill(body, architecture, Path(weights))
-    if not all(np.isfinite(array).all() for array in body.get_weights()):
-        raise WeightsError(weights, "must be finite numbers", "NaN or infinity", "Give another weights file.")
+    _check_finite(body, weights)
     return body
+
+
+def build_whole(architecture: Architecture, px: int, weights: str) -> keras.Model | None:
+    """The network with its own head: float32 [batch, px, px, 3], preprocessed, to ImageNet's logits [batch, 1000].
+
+    weights: as in build_body, but not "none". Returns None if the file has no head, or one that fits other sizes alone
+    (VGG's). Raises TeacherError if px is too small; WeightsError if the download fails or a number is not finite.
+    """
+    check_px(architecture, px)
+    if weights == "imagenet":
+        stored = _download(architecture, architecture.px, top=True)
+    else:
+        try:
+            stored = _whole_from_file(architecture, Path(weights))
+        except Exception:  # a file without a head, or none at all: build_body says which
+            return None
+    _check_finite(stored, weights)
+    if px == architecture.px:
+        return stored
+    whole = _build(architecture, px, top=True)
+    if [array.shape for array in whole.get_weights()] != [array.shape for array in stored.get_weights()]:
+        return None
+    whole.set_weights(stored.get_weights())
+    _mend_efficientnet(whole, architecture)
+    return whole
+
+
+def _check_finite(model: keras.Model, weights: str) -> None:
+    if not all(np.isfinite(array).all() for array in model.get_weights()):
+        raise WeightsError(weights, "must be finite numbers", "NaN or infinity", "Give another weights file.")
 
 
 def _build(architecture: Architecture, px: int, top: bool = False, weights: str | None = None) -> keras.Model:
     make = getattr(keras.applications, architecture.keras_name)
-    kind: dict[str, Any] = {"include_top": True} if top else {"include_top": False, "pooling": "avg"}
+    kind: dict[str, Any] = {"include_top": False, "pooling": "avg"}
+    if top:
+        kind = {"include_top": True, "classifier_activation": None}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input_shape.*")  # weights of 224 px serve for any size
         return make(input_shape=(px, px, 3), weights=weights, **kind)
 
 
-def _download(architecture: Architecture, px: int) -> keras.Model:
+def _download(architecture: Architecture, px: int, top: bool = False) -> keras.Model:
     try:
         with redirect_stdout(sys.stderr):  # Keras draws its bar on standard output, which is left to results
-            return _build(architecture, px, weights="imagenet")
+            return _build(architecture, px, top, weights="imagenet")
     except Exception as fault:  # urllib's errors, and Keras's own plain Exception around them
         address = re.search(r"https?://\S+\.h5", str(fault))
         file = address[0].rpartition("/")[2] if address else "its weights file"
@@ -80,11 +111,17 @@ def _fill(body: keras.Model, architecture: Architecture, path: Path) -> None:
 
 
 def _fill_from_whole(body: keras.Model, architecture: Architecture, path: Path) -> None:
-    whole = _build(architecture, architecture.px, top=True)
-    whole.load_weights(path)
+    whole = _whole_from_file(architecture, path)
     stored = [layer for layer in whole.layers if layer.weights]
     for wanted, layer in zip([layer for layer in body.layers if layer.weights], stored, strict=False):
         wanted.set_weights(layer.get_weights())
+
+
+def _whole_from_file(architecture: Architecture, path: Path) -> keras.Model:
+    whole = _build(architecture, architecture.px, top=True)
+    whole.load_weights(path)
+    _mend_efficientnet(whole, architecture)
+    return whole
 
 
 def _mend_efficientnet(body: keras.Model, architecture: Architecture) -> None:

@@ -1,4 +1,4 @@
-"""A teacher that the user brings as a .keras file: what it is, what it wants, whether its classes are the user's."""
+"""A teacher that the user brings as a model file: what it is, what it wants, whether its classes are the user's."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +9,22 @@ import numpy as np
 
 from kd2mobile.errors import TeacherError
 from kd2mobile.progress import say
+from kd2mobile.recipe import Teacher as Asked
+from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_order
+from kd2mobile.teachers.keras_file import load_keras_file
+from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.teacher import DESCRIPTION, MODES, read_description
+
+SMALLEST_PROBABILITY = 1e-7
+"""Probabilities are raised to it before the logarithm, which would be minus infinity at 0; so it is -16.1 at least."""
 
 
 @dataclass
 class TeacherFile:
-    """A model from a file, its final softmax taken off.
+    """A model from a file, made to answer with logits.
 
-    outputs: how many numbers it answers with; described: what a teacher.json beside it says, {} without one;
-    changes: what was done to the model, in words.
+    outputs: how many numbers it answers with; classes: their names, if the file's owner said them, and classes_from:
+    where; changes: what was done to the model, in words.
     """
 
     path: Path
@@ -25,39 +32,40 @@ class TeacherFile:
     input_px: int
     preprocess: str
     outputs: int
-    described: dict[str, Any]
+    classes: list[str] | None
+    classes_from: Path | None
     changes: list[str] = field(default_factory=list)
 
 
-def read_teacher_file(path: Path, input_px: int | None) -> TeacherFile:
-    """The model in a .keras file, loaded with safe_mode on, ready to give logits.
+def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
+    """The model in a .keras or .h5 file, loaded without running any code of it, ready to give logits.
 
-    input_px: what the recipe says, if anything. A teacher.json beside the file may say `preprocess`, `classes` (in
-    the order of the outputs) and `input_px`; without it the model must bring its own preprocessing.
+    A teacher.json beside the file may say `preprocess`, `classes` (in the order of the outputs), `output` and
+    `input_px`; asked.preprocess, .classes (a file, one name a line) and .output say the same in its place. Without
+    either the model must bring its own preprocessing. A final softmax is taken off; other probabilities become
+    log(max(p, 1e-7)).
     Raises TeacherError if the file cannot be loaded, takes anything but one square RGB picture, answers with anything
-    but one number a class, ends in another activation than softmax, or does not say what its pixels should be.
+    but one number a class, ends in another activation than softmax, does not say what its pixels should be, or says
+    something else than the recipe.
     """
     if not path.is_file():
-        raise TeacherError(path, "must be a .keras file", "no such file", "Check the path.")
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as fault:  # zipfile, h5py and every layer's own from_config
-        reason = f"{type(fault).__name__}: {str(fault).strip().partition(chr(10))[0][:200]}"
-        raise TeacherError(
-            path,
-            "must be a .keras model of standard layers that loads in safe mode",
-            reason,
-            "Save it with Keras 3 as `model.save('teacher.keras')`, without Lambda or custom layers.",
-        ) from fault
+        raise TeacherError(path, "must be a .keras or .h5 file", "no such file", "Check the path.")
+    model = load_keras_file(path)
     beside = path.with_name(DESCRIPTION)
     described = read_description(beside) if beside.is_file() else {}
-    px = _input_px(path, model, input_px or described.get("input_px"))
+    said = _said(asked, beside, described)
+    px = _input_px(path, model, asked.input_px or described.get("input_px"))
+    _check_task(path, model)
     changes: list[str] = []
-    model = _without_softmax(path, model, changes)
+    model = _without_softmax(path, model, said["output"], changes)
+    mode = said["preprocess"] or _own_preprocessing(path, model)
+    if said["output"] == "probabilities" and not changes:
+        model = _log_probabilities(path, model, px, mode, changes)
     for change in changes:
         say(f"{path.name}: {change}")
-    mode = described.get("preprocess") or _own_preprocessing(path, model)
-    return TeacherFile(path, model, px, mode, int(model.output_shape[-1]), described, changes)
+    classes_from = (Path(asked.classes) if asked.classes else beside) if said["classes"] else None
+    outputs = int(model.output_shape[-1])
+    return TeacherFile(path, model, px, mode, outputs, said["classes"], classes_from, changes)
 
 
 def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
@@ -65,13 +73,11 @@ def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
 
     Raises TeacherError if they are the same classes in another order.
     """
-    known = file.described.get("classes")
+    known = file.classes
     if known is None:
         return file.outputs == len(classes)
     if len(known) != file.outputs:
-        raise TeacherError(
-            file.path.with_name(DESCRIPTION), f"must name {file.outputs} classes", len(known), "Name one an output."
-        )
+        raise TeacherError(file.classes_from, f"must name {file.outputs} classes", len(known), "Name one an output.")
     if known != classes and sorted(known) == sorted(classes):
         first = next(i for i, pair in enumerate(zip(known, classes, strict=True)) if pair[0] != pair[1])
         raise TeacherError(
@@ -83,19 +89,36 @@ def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
     return known == classes
 
 
-def check_order(path: Path, logits: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
+def imagenet_outputs(file: TeacherFile, classes: list[str]) -> list[int] | None:
+    """Which of the file's 1,000 outputs are the user's classes; None if it has others, or they are not ImageNet's."""
+    if file.outputs != OUTPUTS or (file.classes is not None and not in_imagenets_order(file.classes)):
+        return None
+    return imagenet_numbers(classes)
+
+
+def select_outputs(model: keras.Model, numbers: list[int]) -> keras.Model:
+    """The model with those of its outputs [batch, outputs], in that order."""
+    return keras.Model(model.inputs, keras.ops.take(model.outputs[0], numbers, axis=-1))
+
+
+ANOTHER_ORDER = (
+    f"Its classes are probably in another order than the sorted folders: write `classes` into a {DESCRIPTION} beside "
+    "it, and `preprocess` if its pixels are wrong."
+)
+
+
+def check_order(
+    path: Path, logits: np.ndarray, labels: np.ndarray, classes: list[str], order: str = ANOTHER_ORDER
+) -> None:
     """Refuses a teacher that knows the classes by other numbers; for files that do not name their classes.
 
-    logits: float [n, classes]; labels: int [n]. Raises TeacherError if its top-1 is not above chance (three standard
-    errors), or if some classes are mostly taken for one another in a ring: a for b, b for a.
+    logits: float [n, classes]; labels: int [n]; order: what to do about it. Raises TeacherError if its top-1 is not
+    above chance (three standard errors), or if some classes are mostly taken for one another in a ring: a for b, b for
+    a.
     """
     said = logits.argmax(axis=1)
     top1, chance = (said == labels).mean(), 1 / len(classes)
-    order = (
-        f"Its classes are probably in another order than the sorted folders: write `classes` into a {DESCRIPTION} "
-        "beside it, and `preprocess` if its pixels are wrong."
-    )
-    if top1 <= chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
+    if top1 < 1 and top1 <= chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
         raise TeacherError(path, f"must know the classes better than chance ({chance:.3f})", f"top-1 {top1:.3f}", order)
     moved = {}
     for label in np.unique(labels):
@@ -126,12 +149,9 @@ def features_of(file: TeacherFile) -> keras.Model:
 
 def _input_px(path: Path, model: keras.Model, asked: int | None) -> int:
     shapes = [tuple(tensor.shape) for tensor in model.inputs or []]
-    outputs = [tuple(tensor.shape) for tensor in model.outputs or []]
-    square = "Give a model with one input [batch, px, px, 3] and one output [batch, classes]."
+    square = "Give a model with one input [batch, px, px, 3]."
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3 or shapes[0][1] != shapes[0][2]:
         raise TeacherError(path, "must take one square RGB picture", f"inputs {shapes}", square)
-    if len(outputs) != 1 or len(outputs[0]) != 2 or outputs[0][1] is None:
-        raise TeacherError(path, "must answer with one number a class", f"outputs {outputs}", square)
     own = shapes[0][1]
     if own is None and asked is None:
         raise TeacherError(path, "takes pictures of any size", None, "Choose one with --teacher-input-px.")
@@ -140,13 +160,56 @@ def _input_px(path: Path, model: keras.Model, asked: int | None) -> int:
     return int(own or asked)
 
 
-def _without_softmax(path: Path, model: keras.Model, changes: list[str]) -> keras.Model:
+def _check_task(path: Path, model: keras.Model) -> None:
+    outputs = [tuple(tensor.shape) for tensor in model.outputs or []]
+    if len(outputs) == 1 and len(outputs[0]) == 2 and (outputs[0][1] or 0) > 1:
+        return
+    if len(outputs) != 1:
+        task = "several answers"
+    elif outputs[0][1:] == (1,):
+        task = "one number alone, as of a regression or of yes and no"
+    elif len(outputs[0]) == 4:
+        task = "a map, as of a segmentation or of features"
+    else:
+        task = "another shape"
+    step = "Give a classifier with one output [batch, classes], one number for each of two or more classes."
+    raise TeacherError(path, "must answer with one number a class", f"outputs {outputs}: {task}", step)
+
+
+def _said(asked: Asked, beside: Path, described: dict[str, Any]) -> dict[str, Any]:
+    """preprocess, classes and output, by the recipe or by the description beside the file, None where neither says."""
+    by_recipe = {"preprocess": asked.preprocess, "classes": _names(asked.classes), "output": asked.output}
+    for name, value in by_recipe.items():
+        there = described.get(name)
+        if value is not None and there is not None and value != there:
+            shown = f"{getattr(asked, name)} here, {there if isinstance(there, str) else 'others'} there"
+            must = f"must be what {beside} says, or left out"
+            raise TeacherError(f"teacher.{name}", must, shown, f"Leave --teacher-{name} out, or mend the file.")
+    return {name: value if value is not None else described.get(name) for name, value in by_recipe.items()}
+
+
+def _names(file: str | None) -> list[str] | None:
+    """The class names in a text file, one a line; empty lines at its end do not count."""
+    if file is None:
+        return None
+    try:
+        return Path(file).read_text("utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        step = "Write one class name a line."
+        raise TeacherError(f"teacher.classes, {file}", "must be a text file in UTF-8", fault, step) from fault
+
+
+def _without_softmax(path: Path, model: keras.Model, output: str | None, changes: list[str]) -> keras.Model:
     last = model.layers[-1]
+    activation = getattr(_innermost(last), "activation", None)
+    ends = "a softmax" if isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax else None
+    ends = "a log-softmax" if activation is keras.activations.log_softmax else ends
+    if (ends, output) in (("a softmax", "logits"), ("a log-softmax", "probabilities")):
+        raise TeacherError("teacher.output", f"must be what {path} gives: it ends in {ends}", output, "Leave it out.")
     if isinstance(last, keras.layers.Softmax):
         changes.append(f"its last layer, the softmax {last.name!r}, was taken off")
         return keras.Model(model.inputs, last.input)
     inner = _innermost(last)
-    activation = getattr(inner, "activation", None)
     if activation is keras.activations.softmax:
         inner.activation = keras.activations.linear
         changes.append(f"the softmax of its last layer {inner.name!r} was taken off")
@@ -158,6 +221,18 @@ def _without_softmax(path: Path, model: keras.Model, changes: list[str]) -> kera
             f"{path}, layer {inner.name}", "must give logits", f"the activation {name}", "Save the model without it."
         )
     return model
+
+
+def _log_probabilities(path: Path, model: keras.Model, px: int, mode: str, changes: list[str]) -> keras.Model:
+    noise = np.random.default_rng(0).integers(0, 256, (2, px, px, 3), np.uint8)
+    answer = np.asarray(model.predict_on_batch(preprocess(noise, mode)))
+    if answer.min() < 0 or not np.allclose(answer.sum(axis=1), 1, atol=1e-3):
+        sums = f"sums of {', '.join(f'{total:.3g}' for total in answer.sum(axis=1))}, the least {answer.min():.3g}"
+        must = "must be probabilities that sum to 1, as teacher.output says"
+        raise TeacherError(path, must, sums, "Give `--teacher-output logits` if that is what they are.")
+    changes.append(f"its probabilities became logits: the logarithm of p, which is at least {SMALLEST_PROBABILITY:g}")
+    clipped = keras.ops.maximum(model.outputs[0], SMALLEST_PROBABILITY)
+    return keras.Model(model.inputs, keras.ops.log(clipped))
 
 
 def _innermost(layer: Any) -> Any:
@@ -174,8 +249,8 @@ def _own_preprocessing(path: Path, model: keras.Model) -> str:
         path,
         "must say what its pixels should be",
         "neither a Rescaling or Normalization layer at its start nor a teacher.json beside it",
-        f'Write {path.with_name(DESCRIPTION)} as {{"preprocess": "tf"}}: one of {", ".join(MODES)} '
-        "(tf is [-1, 1], none is 0..255).",
+        f'Give --teacher-preprocess, or write {path.with_name(DESCRIPTION)} as {{"preprocess": "tf"}}: one of '
+        f"{', '.join(MODES)} (tf is [-1, 1], torch and caffe are ImageNet's means, none is 0..255).",
     )
 
 

@@ -19,6 +19,8 @@ from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
 from kd2mobile.teachers.reading import Pictures, in_batches
 
 MODEL, DESCRIPTION = "teacher.keras", "teacher.json"
+OUTPUTS = ("logits", "probabilities")
+"""What a network may answer with, as a description says it; what is stored is always logits."""
 
 
 @dataclass
@@ -80,14 +82,23 @@ def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str,
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """teacher.json: input_px, preprocess, classes and more. Raises TeacherError if it cannot be read or is not that."""
+    """A teacher.json: preprocess, output, classes, input_px and more, each where it is said.
+
+    Raises TeacherError if it cannot be read or one of them cannot be.
+    """
     try:
         described = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as fault:
         raise TeacherError(path, "must be readable JSON", fault, "Mend it or make the teacher again.") from fault
-    if not isinstance(described, dict) or described.get("preprocess") not in MODES:
-        found = described.get("preprocess") if isinstance(described, dict) else type(described).__name__
-        raise TeacherError(path, f"must say preprocess: one of {', '.join(MODES)}", repr(found), "Write it there.")
+    if not isinstance(described, dict):
+        raise TeacherError(path, "must be a JSON object", type(described).__name__, "Write it as {...}.")
+    for name, choices in (("preprocess", MODES), ("output", OUTPUTS)):
+        if name in described and described[name] not in choices:
+            must = f"must say {name}: one of {', '.join(choices)}"
+            raise TeacherError(path, must, repr(described[name]), "Write it there.")
+    classes = described.get("classes", [])
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise TeacherError(path, "must say classes: a list of names", repr(classes)[:80], "Write it there.")
     return described
 
 
@@ -133,5 +144,5 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
             where,
             "must answer with logits",
             "probabilities (each picture's outputs are in [0, 1] and sum to 1)",
-            "Save the model without its final softmax.",
+            "Save the model without its final softmax, or say `--teacher-output probabilities` of a model file.",
         )

@@ -1,4 +1,4 @@
-"""The stage `teacher`: a network of the zoo or a .keras file comes to know the user's classes."""
+"""The stage `teacher`: a network of the zoo or of a file comes to know the user's classes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,24 @@ from kd2mobile.data.split import Split
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
 from kd2mobile.recipe import is_keras_file
-from kd2mobile.teachers.body import build_body
-from kd2mobile.teachers.file import check_order, classes_fit, features_of, read_teacher_file
+from kd2mobile.teachers.body import build_body, build_whole
+from kd2mobile.teachers.file import (
+    ANOTHER_ORDER,
+    check_order,
+    classes_fit,
+    features_of,
+    imagenet_outputs,
+    read_teacher_file,
+    select_outputs,
+)
 from kd2mobile.teachers.fit import fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
+from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_classes, imagenet_numbers, unclear_names
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, read_description
 from kd2mobile.teachers.zoo import TEACHERS, check_teacher
+
+NOT_IMAGENETS = "The folders have the names of ImageNet classes; if they mean others, rename them to get a new head."
 
 
 def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, resize: Resize) -> dict[str, Any]:
@@ -29,7 +40,8 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, 
     asked.weights "none" trains the whole network from nothing on the training pictures. With weights, the body stays
     as it is and a new head is fitted to its features; asked.fine_tune_epochs then unfreezes the body, every
     BatchNormalization kept frozen. A .keras file is taken as it is if its classes are the user's, with a new head if
-    not. A killed call goes on from the features and epochs that stand in the folder.
+    not. Where the user's classes are ImageNet's, by id or by name, those of a network's 1,000 outputs are used as they
+    are. A killed call goes on from the features and epochs that stand in the folder.
 
     root: of the pictures; resize: how a whole picture is seen when it is judged.
     Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed.
@@ -44,8 +56,9 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, 
     learn = _from_file if is_keras_file(asked.name) else _from_zoo
     teacher, how = learn(folder, asked, pictures)
     logits, val = teacher.judge(pictures, "teacher on validation")
-    if how["way"] == "file":
-        check_order(Path(asked.name), logits, pictures.labels("val"), split.classes)
+    if how["way"] in ("file", "imagenet"):
+        order = ANOTHER_ORDER if how["way"] == "file" else NOT_IMAGENETS
+        check_order(Path(asked.name), logits, pictures.labels("val"), split.classes, order)
     if asked.fine_tune_epochs and how["way"] != "nothing":
         how["fine_tuning"] = _unfrozen(folder, teacher, asked, pictures, val)
         val = min((entry["val"] for entry in how["fine_tuning"]), key=lambda v: v["logloss"])
@@ -53,7 +66,7 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, 
     _write_model(folder, teacher.model)
     described = {
         "name": teacher.where,
-        "weights": Path(asked.weights).name if not asked.name.endswith(".keras") else None,
+        "weights": Path(asked.weights).name if not is_keras_file(asked.name) else None,
         "input_px": teacher.input_px,
         "preprocess": teacher.preprocess,
         "classes": split.classes,
@@ -71,6 +84,14 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, 
 def _from_zoo(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
     architecture = TEACHERS[asked.name]
     px = asked.input_px or architecture.px
+    numbers = imagenet_numbers(pictures.split.classes) if asked.weights != "none" else None
+    if numbers is not None:
+        if whole := build_whole(architecture, px, asked.weights):
+            teacher = Teacher(whole, px, architecture.preprocess, asked.name, asked.batch_size)
+            return teacher, _imagenets_own(teacher, numbers)
+        say(f"{asked.name}: your classes are ImageNet's, but its weights bring no head for {px} px; it gets a new one")
+    elif asked.weights != "none":
+        _say_unclear(asked.name, pictures.split.classes)
     body = build_body(architecture, px, asked.weights)
     teacher = Teacher(body, px, architecture.preprocess, asked.name, asked.batch_size)
     if asked.weights == "none":
@@ -79,15 +100,32 @@ def _from_zoo(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[
 
 
 def _from_file(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
-    file = read_teacher_file(Path(asked.name), asked.input_px)
+    file = read_teacher_file(Path(asked.name), asked)
     teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, asked.batch_size)
     classes = pictures.split.classes
+    numbers = imagenet_outputs(file, classes)
+    if numbers is not None:
+        return teacher, {"changes": file.changes, **_imagenets_own(teacher, numbers)}
     if classes_fit(file, classes):
         return teacher, {"way": "file", "changes": file.changes}
+    if file.outputs == OUTPUTS:
+        _say_unclear(file.path.name, classes)
     say(f"{file.path.name}: its {file.outputs} outputs are not your {len(classes)} classes; it gets a new head")
     teacher.model = features_of(file)
     head = _give_head(folder, teacher, pictures)
     return teacher, {"way": "head", "changes": [*file.changes, "its head was replaced"], "head": head}
+
+
+def _imagenets_own(teacher: Teacher, numbers: list[int]) -> dict[str, Any]:
+    """Leaves the teacher those of ImageNet's outputs, in place; returns how."""
+    teacher.model = select_outputs(teacher.model, numbers)
+    say(f"{teacher.where}: your {len(numbers):,} classes are ImageNet's; its own head is used, no new one is fitted")
+    return {"way": "imagenet", "imagenet_ids": [imagenet_classes()[i][0] for i in numbers]}
+
+
+def _say_unclear(name: str, classes: list[str]) -> None:
+    for unclear, ids in unclear_names(classes).items():
+        say(f"{name}: {unclear!r} is ImageNet's {' and '.join(ids)}; call the folder by its id to use ImageNet's head")
 
 
 def _from_nothing(folder: Path, teacher: Teacher, asked: recipe.Teacher, pictures: Pictures) -> list[dict[str, Any]]:

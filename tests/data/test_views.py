@@ -48,6 +48,15 @@ def test_judged_views_are_whole(tmp_path, resize):
         assert not views["flip"].any()
 
 
+@pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
+def test_without_drawn_views_training_pictures_are_seen_whole_too(tmp_path, resize):
+    assert draw_views(tmp_path, SPLIT, None, resize) == {"train": 300, "val": 2, "test": 1}
+    views = read_views(tmp_path, "train")
+    expected = np.tile(whole_box(300, 200, resize), (300, 1))
+    np.testing.assert_allclose(views["box"][:, 0], expected, atol=1e-7)
+    assert views.shape == (300, 1) and not views["flip"].any()
+
+
 def test_all_views_differ_and_half_are_mirrored(tmp_path):
     train = drawn(tmp_path, count=4)
     assert len(np.unique(train["box"].reshape(-1, 4), axis=0)) == 1200

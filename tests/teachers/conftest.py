@@ -32,7 +32,7 @@ def make_pictures(root: Path, classes: list[str] = CLASSES) -> Split:
     return Split(classes, samples)
 
 
-def tiny(input_shape, weights=None, include_top=True, pooling=None, classes=1000):
+def tiny(input_shape, weights=None, include_top=True, pooling=None, classes=1000, classifier_activation="softmax"):
     """What keras.applications has, but tiny: Conv, BatchNormalization, Dropout."""
     layers = keras.layers
     inputs = keras.Input(input_shape)
@@ -40,7 +40,7 @@ def tiny(input_shape, weights=None, include_top=True, pooling=None, classes=1000
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.99)(x))
     x = layers.Dropout(0.1)(layers.GlobalAveragePooling2D()(x))
     if include_top:
-        x = layers.Dense(classes, activation="softmax")(x)
+        x = layers.Dense(classes, activation=classifier_activation)(x)
     model = keras.Model(inputs, x)
     if weights == "imagenet":
         raise Exception("URL fetch failure on https://example.org/models/tiny_notop.h5: None -- no network")

@@ -56,6 +56,10 @@ def make(pictures, tmp_path):
     return run
 
 
+def read(path, **fields):
+    return read_teacher_file(path, asked(name=str(path), **fields))
+
+
 def raw(model):
     return model.predict_on_batch(np.full((1, PX, PX, 3), 99.0)).ravel()
 
@@ -67,7 +71,7 @@ def raw(model):
 )
 def test_a_final_softmax_is_taken_off_and_said(save, capsys, tail):
     model = knower(*tail)
-    file = read_teacher_file(save(model), None)
+    file = read(save(model))
     assert len(file.changes) == 1 and "softmax" in file.changes[0] and "'end'" in file.changes[0]
     assert f"mine.keras: {file.changes[0]}" in capsys.readouterr().err
     logits, probabilities = raw(file.model), raw(model)
@@ -78,7 +82,7 @@ def test_a_final_softmax_is_taken_off_and_said(save, capsys, tail):
 
 def test_the_softmax_of_a_model_inside_is_taken_off(save):
     inner = keras.Sequential([keras.Input((PX, PX, 3)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(3, "softmax")])
-    file = read_teacher_file(save(keras.Sequential([keras.Input((PX, PX, 3)), inner])), None)
+    file = read(save(keras.Sequential([keras.Input((PX, PX, 3)), inner])))
     assert "softmax" in file.changes[0] and abs(raw(file.model).sum() - 1) > 1e-3
 
 
@@ -146,7 +150,7 @@ def test_probabilities_offered_as_logits_are_refused(save, make):
 @pytest.mark.parametrize("layer", [L.Activation("sigmoid"), L.Dense(3, activation="sigmoid")])
 def test_another_final_activation_is_refused(save, layer):
     with pytest.raises(TeacherError, match="must give logits, got the activation sigmoid"):
-        read_teacher_file(save(knower(layer)), None)
+        read(save(knower(layer)))
 
 
 def test_pixels_are_never_guessed(save, make):
@@ -161,7 +165,7 @@ def test_a_description_that_is_wrong_is_refused(save, tmp_path, text):
     path = save(knower())
     (tmp_path / "teacher.json").write_text(text)
     with pytest.raises(TeacherError, match="teacher.json: must "):
-        read_teacher_file(path, None)
+        read(path)
 
 
 def test_a_description_with_another_number_of_classes_is_refused(save, make):
@@ -170,36 +174,131 @@ def test_a_description_with_another_number_of_classes_is_refused(save, make):
 
 
 def test_files_that_do_not_load_are_refused(tmp_path, save):
-    with pytest.raises(TeacherError, match="gone.keras: must be a .keras file, got no such file"):
-        read_teacher_file(tmp_path / "gone.keras", None)
+    with pytest.raises(TeacherError, match="gone.keras: must be a .keras or .h5 file, got no such file"):
+        read(tmp_path / "gone.keras")
     (tmp_path / "text.keras").write_text("hello")
-    with pytest.raises(TeacherError, match="text.keras: must be a .keras model of standard layers"):
-        read_teacher_file(tmp_path / "text.keras", None)
-    with pytest.raises(TeacherError, match="loads in safe mode, .* without Lambda"):
-        read_teacher_file(save(knower(L.Lambda(lambda x: x * 2))), None)
+    with pytest.raises(TeacherError, match="text.keras: must be a Keras model of standard layers"):
+        read(tmp_path / "text.keras")
+    with pytest.raises(TeacherError, match="mine.keras: .* custom code is not run, got a Lambda layer, which carries"):
+        read(save(knower(L.Lambda(lambda x: x * 2))))
 
 
 def test_other_inputs_and_outputs_are_refused(save):
     for shape in ((PX, PX, 1), (PX, 8, 3), (7,)):
         inputs = keras.Input(shape)
         with pytest.raises(TeacherError, match="must take one square RGB picture"):
-            read_teacher_file(save(keras.Model(inputs, L.Dense(2)(L.Flatten()(inputs)))), None)
+            read(save(keras.Model(inputs, L.Dense(2)(L.Flatten()(inputs)))))
     inputs = keras.Input((PX, PX, 3))
     with pytest.raises(TeacherError, match="must answer with one number a class"):
-        read_teacher_file(save(keras.Model(inputs, L.Conv2D(2, 3)(inputs))), None)
+        read(save(keras.Model(inputs, L.Conv2D(2, 3)(inputs))))
 
 
 def test_its_size_is_its_own_unless_it_takes_any(save):
     with pytest.raises(
         TeacherError, match="teacher.input_px: must be 16, the input of .*mine.keras, got 32. Leave it out"
     ):
-        read_teacher_file(save(knower()), 32)
+        read(save(knower()), input_px=32)
     path = save(knower(px=None))
     with pytest.raises(TeacherError, match="takes pictures of any size. Choose one with --teacher-input-px"):
-        read_teacher_file(path, None)
-    assert read_teacher_file(path, 24).input_px == 24
+        read(path)
+    assert read(path, input_px=24).input_px == 24
 
 
 def test_weights_beside_a_file_are_refused(save, make):
     with pytest.raises(TeacherError, match="teacher.weights: must be left out: .*mine.keras brings its own"):
         make(save(knower()), weights="other.h5")
+
+
+def test_what_the_file_does_not_say_the_flags_say(save, make, tmp_path):
+    (tmp_path / "names.txt").write_text("blue\ngreen\nred\n", "utf-8-sig")
+    _, results = make(save(knower(rescaling=False)), preprocess="tf", classes=str(tmp_path / "names.txt"))
+    assert (results["way"], results["preprocess"], results["val"]["top1"]) == ("file", "tf", 1.0)
+
+
+def test_the_names_in_a_file_of_classes_are_held_against_the_folders(save, make, tmp_path):
+    path = tmp_path / "names.txt"
+    for text, said in (
+        ("green\nblue\nred\n", "mine.keras, output 0: must be the class 'blue'"),
+        ("blue\ngreen\n", "names.txt: must name 3 classes, got 2. Name one an output."),
+    ):
+        path.write_text(text)
+        with pytest.raises(TeacherError, match=said):
+            make(save(knower()), classes=str(path))
+    path.write_bytes(b"caf\xe9\n")
+    with pytest.raises(TeacherError, match="names.txt: must be a text file in UTF-8"):
+        make(save(knower()), classes=str(path))
+    with pytest.raises(TeacherError, match="teacher.classes, gone.txt: must be a text file .* got no such file"):
+        make(save(knower()), classes="gone.txt")
+
+
+@pytest.mark.parametrize(
+    ("beside", "flags", "said"),
+    [
+        (
+            {"preprocess": "tf"},
+            {"preprocess": "none"},
+            "teacher.preprocess: must be what .*teacher.json says",
+        ),
+        (
+            {"output": "logits"},
+            {"output": "probabilities"},
+            "got probabilities here, logits there. Leave",
+        ),
+        (
+            {"classes": ["a", "b", "c"]},
+            {"classes": "names.txt"},
+            "got .*names.txt here, others there. Leave",
+        ),
+    ],
+)
+def test_a_flag_against_the_description_is_refused(save, tmp_path, beside, flags, said):
+    (tmp_path / "names.txt").write_text("x\ny\nz\n")
+    flags = {name: str(tmp_path / value) if name == "classes" else value for name, value in flags.items()}
+    with pytest.raises(TeacherError, match=said):
+        read(save(knower(), beside), **flags)
+
+
+def test_a_flag_that_says_the_same_as_the_description_is_taken(save):
+    assert read(save(knower(), {"preprocess": "tf", "output": "logits"}), preprocess="tf").preprocess == "tf"
+
+
+def test_probabilities_become_their_logarithm_where_they_are_said_to_be(save, make, capsys):
+    model = knower(L.Softmax(), L.Reshape((3,)))
+    folder, results = make(save(model), output="probabilities")
+    assert results["val"]["top1"] == 1.0 and "the logarithm of p, which is at least 1e-07" in results["changes"][0]
+    logits, probabilities = raw(open_teacher(folder, 8)[0].model), raw(model)
+    np.testing.assert_allclose(logits, np.log(np.maximum(probabilities, 1e-7)), atol=1e-5)
+    sure = keras.Model(model.inputs, L.Reshape((3,))(L.Softmax()(L.Rescaling(1e4)(model.layers[-3].output))))
+    assert raw(read(save(sure), output="probabilities").model).min() >= np.log(1e-7) - 1e-5
+
+
+def test_a_softmax_is_taken_off_even_where_probabilities_are_said(save):
+    file = read(save(knower(L.Softmax())), output="probabilities")
+    assert len(file.changes) == 1 and "taken off" in file.changes[0]
+
+
+def test_an_output_that_is_not_what_is_said_is_refused(save, make):
+    with pytest.raises(TeacherError, match="teacher.output: must be what .* gives: it ends in a softmax, got logits."):
+        read(save(knower(L.Softmax())), output="logits")
+    with pytest.raises(TeacherError, match="ends in a log-softmax, got probabilities. Leave it out"):
+        read(save(knower(L.Activation("log_softmax"))), output="probabilities")
+    with pytest.raises(TeacherError, match="must be probabilities that sum to 1, as teacher.output says, got sums of"):
+        read(save(knower()), output="probabilities")
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ([L.GlobalAveragePooling2D(), L.Dense(1)], "one number alone, as of a regression or of yes and no"),
+        ([L.Conv2D(2, 3)], "a map, as of a segmentation or of features"),
+        ([L.Reshape((-1, 3)), L.Dense(4)], "another shape"),
+    ],
+)
+def test_a_teacher_of_another_task_is_refused(save, head, said):
+    model = keras.Sequential([keras.Input((PX, PX, 3)), L.Rescaling(1 / 255), *head])
+    with pytest.raises(TeacherError, match=f"must answer with one number a class, .*{said}. Give a classifier"):
+        read(save(model))
+    inputs = keras.Input((PX, PX, 3))
+    twins = [L.Dense(2)(L.Flatten()(inputs)) for _ in range(2)]
+    with pytest.raises(TeacherError, match="must answer with one number a class, .*: several answers"):
+        read(save(keras.Model(inputs, twins)))

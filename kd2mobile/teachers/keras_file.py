@@ -1,0 +1,140 @@
+"""A Keras model from a file that someone else wrote: .keras, or Keras 2's .h5. No code from the file ever runs."""
+
+import copy
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from kd2mobile.errors import TeacherError
+
+PACKAGES = ("keras", "builtins", "keras_hub", "keras_cv", "keras_nlp")
+"""Where Keras itself looks for the classes that a file names."""
+CARRIES_CODE = {
+    "Lambda": "a Lambda layer, which carries Python code",
+    "__lambda__": "a lambda, which carries Python code",
+    "TFOpLambda": "a TFOpLambda: Keras 2's name for a call of TensorFlow between two layers",
+    "SlicingOpLambda": "a SlicingOpLambda: Keras 2's name for a slice between two layers",
+}
+UNUSED_IN_KERAS_2 = {
+    "DepthwiseConv2D": ("groups",),
+    "SeparableConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
+}
+"""What Keras 2 wrote of these layers from their base class, though they have only one group and no such kernel."""
+OTHER_WAYS = "Build it from standard layers, or give its logits: see docs/how-to/own-teacher.md."
+BUILT_IN_FUNCTIONS = ("activations", "initializers", "constraints", "regularizers", "losses", "metrics")
+
+
+def load_keras_file(path: Path) -> keras.Model:
+    """The model, uncompiled, loaded in safe mode. The configuration is read and judged before Keras sees the file.
+
+    What Keras 2 wrote into .h5 files and Keras 3 refuses, though it changes nothing, is mended: see `_mended`.
+    Raises TeacherError if the file is damaged, holds weights alone, or names a layer or function that Keras has not.
+    """
+    config = _config(path)
+    if custom := _custom_code(config):
+        raise TeacherError(path, "must be a model of Keras's own layers; custom code is not run", custom, OTHER_WAYS)
+    try:
+        if path.suffix != ".keras" and (mended := _mended(config)) != config:
+            return _load_mended(path, mended)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as fault:  # zipfile, h5py and every layer's own from_config
+        raise _unloadable(path, fault) from fault
+
+
+def _config(path: Path) -> Any:
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as file:
+                return json.loads(file.read("config.json"))
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+    except Exception as fault:
+        raise _unloadable(path, fault) from fault
+    if config is None:
+        step = "Save the whole model with `model.save(...)`; weights of a known network go with --teacher-weights."
+        raise TeacherError(path, "must be a whole model", "a file of weights alone", step)
+    return json.loads(config)
+
+
+def _custom_code(config: Any) -> str | None:
+    """The first thing in a model's configuration that is not Keras's own, in words."""
+    for node in _nodes(config):
+        name, module = node["class_name"], node.get("module", "keras")
+        if name in CARRIES_CODE:
+            return CARRIES_CODE[name]
+        if module is None or module.partition(".")[0] not in PACKAGES:
+            return f"the class {node.get('registered_name') or name!r} of its author"
+        if module == "builtins" and name == "function" and not _is_built_in(node.get("config")):
+            return f"the function {node.get('config')!r} of its author"
+    return None
+
+
+def _nodes(config: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(config, dict):
+        if isinstance(config.get("class_name"), str):
+            yield config
+        for value in config.values():
+            yield from _nodes(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _nodes(value)
+
+
+def _is_built_in(name: Any) -> bool:
+    return any(hasattr(getattr(keras, module), str(name)) for module in BUILT_IN_FUNCTIONS)
+
+
+def _mended(config: Any) -> Any:
+    """The configuration without what Keras 3 refuses of Keras 2's.
+
+    That is UNUSED_IN_KERAS_2; the list around BatchNormalization's one axis; and slashes in layers' names, which become
+    underscores.
+    """
+    config = copy.deepcopy(config)
+    slashed = set()
+    for node in _nodes(config):
+        settings = node.get("config")
+        if not isinstance(settings, dict):
+            continue
+        for name in UNUSED_IN_KERAS_2.get(node["class_name"], ()):
+            settings.pop(name, None)
+        if node["class_name"] == "BatchNormalization" and isinstance(settings.get("axis"), list):
+            (settings["axis"],) = settings["axis"]
+        if "/" in str(settings.get("name")):
+            slashed.add(settings["name"])
+    return _renamed(config, slashed) if slashed else config
+
+
+def _renamed(config: Any, names: set[str]) -> Any:
+    if isinstance(config, dict):
+        return {key: _renamed(value, names) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_renamed(value, names) for value in config]
+    return config.replace("/", "_") if isinstance(config, str) and config in names else config
+
+
+def _load_mended(path: Path, config: Any) -> keras.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        mended = Path(folder) / "mended.h5"
+        shutil.copyfile(path, mended)
+        with h5py.File(mended, "r+") as file:
+            file.attrs["model_config"] = json.dumps(config)
+        return keras.saving.load_model(mended, compile=False, safe_mode=True)
+
+
+def _unloadable(path: Path, fault: Exception) -> TeacherError:
+    reason = f"{type(fault).__name__}: {str(fault).strip().partition(chr(10))[0][:200]}"
+    return TeacherError(
+        path,
+        "must be a Keras model of standard layers that loads in safe mode",
+        reason,
+        "Save it with Keras 3 as `model.save('teacher.keras')`, without Lambda or custom layers, "
+        "or give its logits: see docs/how-to/own-teacher.md.",
+    )

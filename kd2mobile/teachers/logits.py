@@ -1,0 +1,156 @@
+"""A teacher that is given as its logits: an .npz file, written by any framework, in the place of a network."""
+
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, is_zipfile
+
+import numpy as np
+
+from kd2mobile.artifact import write_json
+from kd2mobile.data.split import Sample, Split
+from kd2mobile.errors import TeacherError
+from kd2mobile.progress import bar, say
+from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, judgement
+
+LOGITS = "logits.npz"
+KEYS = ("sample_ids", "class_names", "logits")
+HOW_TO = "docs/how-to/own-teacher.md has the lines that write one."
+CHECKED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class GivenLogits:
+    """What an .npz file answers for the pictures of a split, in the order of its classes.
+
+    values: float [rows, classes of the file]; rows: by the picture's id; columns: that of each class of the split.
+    unused: rows for which there is no picture.
+    """
+
+    where: str
+    values: np.ndarray
+    rows: dict[str, int]
+    columns: list[int]
+    unused: int
+
+    def of(self, samples: list[Sample]) -> np.ndarray:
+        """float32 [samples, classes]."""
+        rows = [self.rows[sample.path] for sample in samples]
+        return self.values[rows][:, self.columns].astype(np.float32)
+
+
+def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any]:
+    """Writes logits.npz, the file itself, and teacher.json (name, way, classes, rows, unused_rows, val).
+
+    Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed. Raises TeacherError if
+    the file is not for these pictures and classes, or holds what are no logits.
+    """
+    folder = Path(folder)
+    given = read_logits(path, split)
+    if given.unused:
+        say(f"{path.name}: {given.unused:,} of its {len(given.values):,} rows are of no labelled picture here")
+    with bar("checking the logits", len(split.samples), "pictures") as advance:
+        for start in range(0, len(split.samples), CHECKED_AT_ONCE):
+            samples = split.samples[start : start + CHECKED_AT_ONCE]
+            check_logits(given.of(samples), [sample.path for sample in samples], given.where)
+            advance(len(samples))
+    judged = split.of("val")
+    val = judgement(given.of(judged), np.array([sample.label for sample in judged]))
+    say(f"teacher {path.name}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
+    shutil.copyfile(path, folder / LOGITS)
+    described = {
+        "name": path.name,
+        "way": "logits",
+        "classes": split.classes,
+        "rows": len(given.values),
+        "unused_rows": given.unused,
+        "dtype": str(given.values.dtype),
+        "val": val,
+    }
+    write_json(folder / DESCRIPTION, described)
+    return described
+
+
+def read_logits(path: Path, split: Split) -> GivenLogits:
+    """The logits of an .npz file with sample_ids (str [n]), class_names (str [classes]), logits (float [n, classes]).
+
+    Sample ids are the pictures' paths below their folder, with slashes. Columns may stand in any order: they are
+    found by their names. Raises TeacherError unless every picture and every class is there once, and no other class.
+    """
+    sample_ids, class_names, values = _arrays(path)
+    rows = {name: i for i, name in enumerate(sample_ids)}
+    _refuse_twice(path, "sample_ids", sample_ids)
+    _refuse_twice(path, "class_names", class_names)
+    missing = [name for name in split.classes if name not in class_names]
+    extra = [name for name in class_names if name not in split.classes]
+    if missing or extra:
+        found = [f"no {_few(missing)}"] * bool(missing) + [f"{_few(extra)} besides"] * bool(extra)
+        must = f"must name the {len(split.classes)} classes of the pictures"
+        raise TeacherError(f"{path}, class_names", must, " and ".join(found), "Name the columns as the folders are.")
+    absent = [sample.path for sample in split.samples if sample.path not in rows]
+    if absent:
+        raise TeacherError(
+            f"{path}, sample_ids",
+            f"must hold every one of the {len(split.samples):,} pictures",
+            f"no row for {len(absent):,} of them, the first {absent[0]!r}; its own first id is {_few(sample_ids[:1])}",
+            "An id is the picture's path below the folder of --data, with slashes.",
+        )
+    columns = [class_names.index(name) for name in split.classes]
+    return GivenLogits(str(path), values, rows, columns, len(rows) - len(split.samples))
+
+
+def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    must = f"must be a whole .npz file of the arrays {', '.join(KEYS)}"
+    if not is_zipfile(path):
+        raise TeacherError(path, must, "no .npz file or a part of one", HOW_TO)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = ", ".join(file.files) or "nothing"
+            if not set(KEYS) <= set(file.files):
+                raise TeacherError(path, must, found, HOW_TO)
+            arrays = {key: _array(path, file, key) for key in KEYS}
+    except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as fault:
+        raise TeacherError(path, must, fault, HOW_TO) from fault
+    names = {}
+    for key in KEYS[:2]:
+        array = arrays[key]
+        if array.dtype.kind != "U" or array.ndim != 1:
+            must = "must be a list of texts, one dimension of NumPy's str"
+            raise TeacherError(f"{path}, {key}", must, _kind(array), "Write it with `np.array(names, dtype=str)`.")
+        names[key] = array.tolist()
+    logits, shape = arrays["logits"], (len(names["sample_ids"]), len(names["class_names"]))
+    if logits.dtype.kind != "f":
+        raise TeacherError(f"{path}, logits", "must be float16, float32 or float64", _kind(logits), HOW_TO)
+    if logits.shape != shape:
+        must = f"must be [{shape[0]}, {shape[1]}], one row for each of sample_ids, one column for each of class_names"
+        raise TeacherError(f"{path}, logits", must, list(logits.shape), HOW_TO)
+    return names["sample_ids"], names["class_names"], logits
+
+
+def _array(path: Path, file: Any, key: str) -> np.ndarray:
+    try:
+        return file[key]
+    except ValueError as fault:
+        if "pickle" not in str(fault) and "Object arrays" not in str(fault):
+            raise
+        step = "Write texts with `np.array(names, dtype=str)` and numbers with `np.array(rows, dtype=np.float32)`."
+        raise TeacherError(f"{path}, {key}", "must be a plain array", "pickled Python objects", step) from fault
+
+
+def _refuse_twice(path: Path, key: str, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
+        more = f"{twice!r} more than once ({len(names) - len(set(names)):,} rows too many)"
+        raise TeacherError(f"{path}, {key}", "must name each one once", more, "Keep one of each.")
+
+
+def _kind(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:3])) or "none"
+    return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown

@@ -1,0 +1,46 @@
+"""The stage `transfer` for a teacher that was given as its logits: the same shards, and no network runs."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd2mobile.data.shards import write_shards
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Split
+from kd2mobile.teachers.logits import LOGITS, read_logits
+from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, read_description
+
+
+def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict[str, Any]:
+    """Writes the shards of a transfer set, float16 [samples, 1, classes], from the logits of a teacher's artifact.
+
+    teacher_folder: what `make_logits_teacher` filled. Returns what `transfer.label.label` does, without a rate.
+    Raises TeacherError if the logits are not for these pictures.
+    """
+    folder, teacher_folder = Path(folder), Path(teacher_folder)
+    given = read_logits(teacher_folder / LOGITS, split)
+    counts = {}
+    start = time.monotonic()
+    for name in split.named(*SPLIT_NAMES, UNLABELLED):
+        samples = split.of(name)
+
+        def shard(rows: range, samples=samples) -> np.ndarray:
+            here = samples[rows.start : rows.stop]
+            logits = given.of(here)
+            check_logits(logits, [sample.path for sample in here], given.where)
+            return logits[:, None].astype(np.float16)
+
+        write_shards(folder, name, len(samples), shard, f"teacher's logits, {name}", "pictures")
+        counts[name] = len(samples)
+    results = {
+        "samples": counts,
+        "views": counts,
+        "classes": len(split.classes),
+        "bytes": sum(path.stat().st_size for path in folder.glob("*.npy")),
+        "seconds": round(time.monotonic() - start, 1),
+        "views_per_s": None,
+    }
+    if "val" in counts:
+        results["val"] = read_description(teacher_folder / DESCRIPTION)["val"]
+    return results

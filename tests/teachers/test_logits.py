@@ -1,0 +1,168 @@
+"""A teacher that is its logits: what is stored of the file, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kd2mobile.data import shards
+from kd2mobile.errors import TeacherError
+from kd2mobile.teachers.logits import make_logits_teacher
+from kd2mobile.transfer.given import store_given_logits
+from kd2mobile.transfer.store import Transfer
+from tests.teachers.conftest import CLASSES
+
+
+@pytest.fixture
+def answers(pictures):
+    """The arrays of a good file: five for the true class, noise for the others, rows and columns in another order."""
+    _, split = pictures
+    rng = np.random.default_rng(5)
+    samples = [split.samples[i] for i in rng.permutation(len(split.samples))]
+    names = ["red", "blue", "green"]
+    values = rng.normal(0, 1, (len(samples), 3))
+    for row, sample in enumerate(samples):
+        values[row, names.index(CLASSES[sample.label])] += 9
+    return {
+        "sample_ids": np.array([sample.path for sample in samples]),
+        "class_names": np.array(names),
+        "logits": values.astype(np.float32),
+    }
+
+
+@pytest.fixture
+def make(pictures, answers, tmp_path):
+    """make(logits=..., ...) runs both stages on a file with these arrays changed; None leaves one out."""
+    _, split = pictures
+
+    def run(**changes):
+        path = tmp_path / "logits.npz"
+        np.savez(path, **{key: value for key, value in (answers | changes).items() if value is not None})
+        for folder in ("teacher", "transfer"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        taught = make_logits_teacher(tmp_path / "teacher", path, split)
+        path.unlink()  # what is stored stands alone
+        return taught, store_given_logits(tmp_path / "transfer", tmp_path / "teacher", split)
+
+    return run
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_rows_and_columns_are_found_by_their_names(make, pictures, answers, tmp_path, monkeypatch, capsys, dtype):
+    monkeypatch.setattr(shards, "SHARD", 7)
+    values = answers["logits"].astype(dtype)
+    taught, stored = make(logits=values)
+    split, ids = pictures[1], list(answers["sample_ids"])
+    for name, count in (("train", 30), ("val", 15), ("test", 9)):
+        logits = Transfer(tmp_path / "transfer").logits(name)
+        assert logits.shape == (count, 1, 3) and logits.dtype == np.float16
+        for i, sample in enumerate(split.of(name)):
+            red, blue, green = values[ids.index(sample.path)]
+            assert np.array_equal(logits[i, 0], np.array([blue, green, red]).astype(np.float16))
+    assert stored["views"] == stored["samples"] == {"train": 30, "val": 15, "test": 9}
+    assert stored["val"] == taught["val"] == {"n": 15, "top1": 1.0, "logloss": pytest.approx(0, abs=0.1)}
+    assert (taught["way"], taught["name"], taught["classes"]) == ("logits", "logits.npz", CLASSES)
+    assert "teacher logits.npz: validation top-1 1.000" in capsys.readouterr().err
+    assert json.loads((tmp_path / "teacher" / "teacher.json").read_text()) == taught
+    assert sorted(path.name for path in (tmp_path / "teacher").iterdir()) == ["logits.npz", "teacher.json"]
+
+
+def test_rows_of_other_pictures_are_passed_over_and_said(make, answers, capsys):
+    ids, values = np.append(answers["sample_ids"], "else/1.png"), np.vstack([answers["logits"], [np.nan] * 3])
+    assert make(sample_ids=ids, logits=values)[0]["unused_rows"] == 1
+    assert "logits.npz: 1 of its 55 rows are of no labelled picture here" in capsys.readouterr().err
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def at(values, row, value):
+    return np.where(np.arange(len(values))[:, None] == row, value, values)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda a: {"class_names": None},
+            "must be a whole .npz file of the arrays sample_ids, class_names, logits, got sa",
+        ),
+        (
+            lambda a: {"sample_ids": a["sample_ids"][2:], "logits": a["logits"][2:]},
+            "sample_ids: must hold every one of the 54 pictures, got no row for 2 of them, the first '",
+        ),
+        (
+            lambda a: {"sample_ids": np.char.add("photos/", a["sample_ids"])},
+            "no row for 54 of them, the first 'blue/train 0.png'; its own first id is 'photos/",
+        ),
+        (
+            lambda a: {"sample_ids": np.append(a["sample_ids"][:-1], a["sample_ids"][0])},
+            "more than once (1 rows too many). Keep one of each.",
+        ),
+        (
+            lambda a: {"class_names": np.array(["red", "red", "green"])},
+            "class_names: must name each one once, got 'red'",
+        ),
+        (
+            lambda a: {"class_names": np.array(["red", "cyan", "green"])},
+            "class_names: must name the 3 classes of the pictures, got no 'blue' and 'cyan' besides. Name the columns",
+        ),
+        (
+            lambda a: {"class_names": a["class_names"][:2], "logits": a["logits"][:, :2]},
+            "class_names: must name the 3 classes of the pictures, got no 'green'. Name",
+        ),
+        (
+            lambda a: {"logits": at(a["logits"], 0, np.nan)},
+            "must get finite logits, got NaN or infinity (1 of 54 pictures)",
+        ),
+        (lambda a: {"logits": at(a["logits"], 3, -np.inf)}, "must get finite logits, got NaN or infinity (1 of 54"),
+        (lambda a: {"logits": at(a["logits"], 3, 1e6)}, "must get logits within float16's range of 65,504, got 1e+06"),
+        (lambda a: {"logits": softmax(a["logits"])}, "logits.npz: must answer with logits, got probabilities"),
+        (
+            lambda a: {"logits": a["logits"].astype(int)},
+            "logits: must be float16, float32 or float64, got int64 [54, 3]",
+        ),
+        (
+            lambda a: {"logits": a["logits"][:, :, None]},
+            "logits: must be [54, 3], one row for each of sample_ids, one co",
+        ),
+        (lambda a: {"logits": a["logits"][:9]}, "one column for each of class_names, got [9, 3]"),
+        (
+            lambda a: {"sample_ids": a["sample_ids"].astype(object)},
+            "sample_ids: must be a plain array, got pickled Pyth",
+        ),
+        (lambda a: {"logits": a["logits"].astype(object)}, "logits: must be a plain array, got pickled Python objects"),
+        (
+            lambda a: {"sample_ids": a["sample_ids"].astype("S")},
+            "sample_ids: must be a list of texts, one dimension of N",
+        ),
+        (
+            lambda a: {"class_names": a["class_names"][None]},
+            "class_names: must be a list of texts, one dimension of Num",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused(make, answers, tmp_path, change, said):
+    with pytest.raises(TeacherError) as caught:
+        make(**change(answers))
+    assert said in str(caught.value) and "logits.npz" in str(caught.value)
+    assert not (tmp_path / "teacher" / "teacher.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["text", "npy", "half", "bits"])
+def test_a_file_that_is_no_whole_npz_is_refused(pictures, answers, tmp_path, damage):
+    path = tmp_path / "logits.npz"
+    np.savez_compressed(path, **answers)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    if damage == "npy":
+        with path.open("wb") as file:
+            np.save(file, answers["logits"])
+    else:
+        noise = whole[:middle] + b"\xff" * 64 + whole[middle + 64 :]
+        path.write_bytes({"text": b"hello", "half": whole[:middle], "bits": noise}[damage])
+    with pytest.raises(
+        TeacherError, match="logits.npz: must be a whole .npz file of the arrays sample_ids, .* docs/how"
+    ):
+        make_logits_teacher(tmp_path, path, pictures[1])
