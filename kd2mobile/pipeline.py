@@ -293,8 +293,7 @@ def names(kind: str) -> dict[str, str]:
     from kd2mobile.students import STUDENTS
     from kd2mobile.teachers.zoo import TEACHERS
 
-    registry = {"data": SOURCES, "losses": LOSSES, "students": STUDENTS, "teachers": TEACHERS}[kind]
-    return {name: registry.summary(name) for name in registry}
+    return {"data": SOURCES, "losses": LOSSES, "students": STUDENTS, "teachers": TEACHERS}[kind].listing()
 
 
 def _composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[str, Any]) -> Recipe:

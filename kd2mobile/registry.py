@@ -18,12 +18,22 @@ class Registry(Generic[Entry]):
     ... def square(side): return 4 * side
     >>> shapes["square"](2), shapes.summary("square"), list(shapes)
     (8, 'four equal sides', ['square'])
+
+    A family stands for names that cannot all be listed, and makes the entry of each:
+
+    >>> @shapes.register_family("polygon-<corners>", "as many equal sides, such as polygon-5")
+    ... def polygon(name):
+    ...     kind, _, corners = name.partition("-")
+    ...     return (lambda side: int(corners) * side) if kind == "polygon" else None
+    >>> shapes["polygon-5"](2), list(shapes), list(shapes.listing())
+    (10, ['square'], ['square', 'polygon-<corners>'])
     """
 
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, Entry] = {}
         self._summaries: dict[str, str] = {}
+        self._families: dict[str, tuple[str, Callable[[str], Entry | None]]] = {}
 
     def register(self, name: str, summary: str) -> Callable[[Entry], Entry]:
         """A decorator that adds its function, or any value, under the name. Raises ValueError if it is taken."""
@@ -36,20 +46,42 @@ class Registry(Generic[Entry]):
 
         return add
 
+    def register_family(
+        self, form: str, summary: str
+    ) -> Callable[[Callable[[str], Entry | None]], Callable[[str], Entry | None]]:
+        """A decorator that adds a function from a name to its entry, or to None if the name is none of the family's.
+
+        form: how its names look, for `kd2mobile list`. The function may raise for a name that it would like otherwise.
+        """
+
+        def add(member: Callable[[str], Entry | None]) -> Callable[[str], Entry | None]:
+            self._families[form] = (summary, member)
+            return member
+
+        return add
+
     def __getitem__(self, name: str) -> Entry:
         """The entry of that name. Raises UnknownNameError with the nearest name."""
-        try:
+        if name in self._entries:
             return self._entries[name]
-        except KeyError:
-            raise UnknownNameError(self.kind, name, list(self), see=f"kd2mobile list {self.kind}") from None
+        for _, member in self._families.values():
+            entry = member(name)
+            if entry is not None:
+                return entry
+        raise UnknownNameError(self.kind, name, list(self.listing()), see=f"kd2mobile list {self.kind}")
 
     def __contains__(self, name: str) -> bool:
+        """Whether the name is registered as such; the names of a family that are not are found by `[]` alone."""
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def summary(self, name: str) -> str:
-        """One line about the entry, for `kd2mobile list`."""
+        """One line about a registered name, for `kd2mobile list`."""
         self[name]
         return self._summaries[name]
+
+    def listing(self) -> dict[str, str]:
+        """Every registered name and every family's form, with one line about each."""
+        return self._summaries | {form: summary for form, (summary, _) in self._families.items()}

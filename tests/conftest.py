@@ -7,10 +7,34 @@ import sys
 
 import pytest
 
+from kd2mobile.students import STUDENTS
+
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _one_of_each() -> list[str]:
+    first = {}
+    for name in STUDENTS:
+        build = STUDENTS[name].build
+        first.setdefault(getattr(build, "func", build), name)
+    return list(first.values())
+
+
+ONE_OF_EACH = _one_of_each()
+"""A student of each build function, the first that is registered: the others are the same graph, of other widths."""
+
+
+def fit_statistics(model, pixels):
+    """Gives every BatchNormalization the statistics that these pixels have there: without, a deep untrained net is as
+    good as constant."""
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.momentum = 0.0
+    model(pixels, training=True)
+
 
 TINY = """
 import sys

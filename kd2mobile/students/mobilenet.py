@@ -1,13 +1,8 @@
 """MobileNet v1 (Howard et al. 2017, arXiv:1704.04861), with the body as keras.applications writes it."""
 
-import os
-import sys
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
-from kd2mobile.errors import WeightsError
-from kd2mobile.students.weights import BodyWeights
+from kd2mobile.students.weights import BodyWeights, download_body
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 KERAS_WIDTHS = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
@@ -43,16 +38,8 @@ def download(model: Any, *, alpha: float) -> BodyWeights:
     published_px = input_px if input_px in PUBLISHED_PX else 224
     file = f"mobilenet_{KERAS_WIDTHS[alpha]}_{published_px}_tf_no_top.h5"
     shape = (published_px, published_px, 3)
-    try:
-        with redirect_stdout(sys.stderr):
-            body = keras.applications.MobileNet(shape, alpha=alpha, include_top=False, weights="imagenet")
-    except Exception as fault:  # no network, a full disk, a damaged file in the cache: whatever Keras raises
-        cached = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models", file).expanduser()
-        raise WeightsError(
-            f"{model.name}, ImageNet weights",
-            "must be downloaded by Keras",
-            f"{type(fault).__name__}: {fault}",
-            f"Get {file} on another machine and give it with `--student-weights FILE`, or train from nothing with "
-            "`--student-weights none`." + (f" Delete {cached}: it is damaged." if cached.exists() else ""),
-        ) from fault
-    return {layer.name: layer.get_weights() for layer in body.layers if layer.weights}
+    return download_body(
+        model.name,
+        file,
+        lambda: keras.applications.MobileNet(shape, alpha=alpha, include_top=False, weights="imagenet"),
+    )

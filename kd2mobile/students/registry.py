@@ -7,7 +7,7 @@ from typing import Any
 
 from kd2mobile.errors import RecipeError, WeightsError
 from kd2mobile.registry import Registry
-from kd2mobile.students import mobilenet, small_cnn, squeezenet
+from kd2mobile.students import mlp, mnist_cnn, mobilenet, mobilenetv2, mobilenetv3, small_cnn, squeezenet
 from kd2mobile.students.weights import BodyWeights, read_body
 
 
@@ -30,7 +30,7 @@ class Student:
     build: Callable[..., Any]
     body_end: str
     download: Callable[[Any], BodyWeights] | None = None
-    without_download: str = ""
+    without_download: str = "Train it from nothing with `--student-weights none`: nobody trained it on ImageNet."
     fold: Callable[[BodyWeights], None] | None = None
 
     def load_body(self, model: Any, weights: str) -> None:
@@ -51,7 +51,7 @@ class Student:
         if weights == "imagenet":
             stored, own = self.check_download(model.name)(model), False
         else:
-            stored, own = read_body(weights, wanted, model.name)
+            stored, own = read_body(weights, wanted, _whose(model, body))
         if self.fold and not own:
             self.fold(stored)
         for name, arrays in stored.items():
@@ -76,6 +76,23 @@ for _alpha in mobilenet.ALPHAS:
             download=partial(mobilenet.download, alpha=_alpha),
         )
     )
+for _alpha in mobilenetv2.ALPHAS:
+    STUDENTS.register(f"mobilenetv2_{round(100 * _alpha):03}", f"MobileNet v2, width {_alpha}")(
+        Student(
+            smallest_px=32,
+            build=partial(mobilenetv2.build, alpha=_alpha),
+            body_end="out_relu",
+            download=partial(mobilenetv2.download, alpha=_alpha),
+        )
+    )
+STUDENTS.register("mobilenetv3_small", "MobileNet v3-small")(
+    Student(
+        smallest_px=32,
+        build=mobilenetv3.build,
+        body_end="conv_1_swish",
+        download=mobilenetv3.download,
+    )
+)
 STUDENTS.register("squeezenet", "SqueezeNet v1.1; ImageNet weights only from a file (DeepCognition/keras-squeezenet)")(
     Student(
         smallest_px=31,
@@ -90,9 +107,34 @@ STUDENTS.register("small_cnn", "three blocks of convolution, for tiny pictures; 
         smallest_px=8,
         build=small_cnn.build,
         body_end="block3_pool",
-        without_download=small_cnn.WITHOUT_DOWNLOAD,
     )
 )
+STUDENTS.register("mnist_cnn", "the CNN of Keras's MNIST example, for small grey pictures; no ImageNet weights")(
+    Student(
+        smallest_px=6,
+        build=mnist_cnn.build,
+        body_end="dense_relu",
+    )
+)
+
+
+@STUDENTS.register_family(mlp.FORM, "dense layers of any width, such as mlp-800-400-200; no ImageNet weights")
+def _mlp(name: str) -> Student | None:
+    widths = mlp.widths_of(name)
+    if widths is None:
+        return None
+    return Student(
+        smallest_px=2,
+        build=partial(mlp.build, widths=widths),
+        body_end=f"dense{len(widths)}_relu",
+    )
+
+
+for _widths in ((800, 800), (1200, 1200), (500, 300), (128, 128)):
+    _layers = " and ".join(map(str, _widths))
+    STUDENTS.register(mlp.name_of(_widths), f"dense layers of {_layers}, for small grey pictures; no ImageNet weights")(
+        _mlp(mlp.name_of(_widths))
+    )
 
 
 def check_student(name: str, input_px: int, weights: str) -> Student:
@@ -135,3 +177,9 @@ def body_layers(model: Any, body_end: str) -> list[Any]:
     """The model's layers up to and with the one named `body_end`."""
     names = [layer.name for layer in model.layers]
     return model.layers[: names.index(body_end) + 1]
+
+
+def _whose(model: Any, body: list[Any]) -> str:
+    """The student for a message, with its input where the weights depend on that."""
+    flat = any(type(layer).__name__ == "Flatten" for layer in body)
+    return f"{model.name} of {model.input_shape[1]} px" if flat else model.name

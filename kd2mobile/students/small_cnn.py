@@ -3,7 +3,6 @@
 from typing import Any
 
 FILTERS = (32, 64, 128)
-WITHOUT_DOWNLOAD = "Train it from nothing with `--student-weights none`: nobody trained it on ImageNet."
 
 
 def build(keras: Any, input_px: int, classes: int, dropout: float = 0.2) -> Any:

@@ -1,9 +1,11 @@
 """Weights files of Keras, read by layer name: the `.weights.h5` and `.keras` of Keras 3 and the HDF5 of older ones."""
 
 import io
+import os
+import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +22,7 @@ def read_body(path: str, wanted: Shapes, student: str) -> tuple[BodyWeights, boo
 
     wanted: the shapes of each layer's arrays, by layer name. student: whose body it is, for the messages.
     Returns the arrays and whether the file comes from one of our students, whose input layer is "pixels".
-    A "/" in a stored layer name stands for "_", which Keras 3 wants there.
+    Layers are found by name, in whatever spelling Keras has used for it: see `_spelling`.
 
     Raises WeightsError if there is no such file, it is no Keras weights file, or a layer is missing, of another shape
     or not finite.
@@ -28,23 +30,44 @@ def read_body(path: str, wanted: Shapes, student: str) -> tuple[BodyWeights, boo
     import numpy as np
 
     with _open(path) as file:
-        stored = {name.replace("/", "_"): arrays for name, arrays in _layers(file)}
+        stored = {_spelling(name): arrays for name, arrays in _layers(file)}
         if not stored:
             raise WeightsError(path, "must hold layers that Keras saved", "none", "Give another file.")
         for name, shapes in wanted.items():
-            found = [array.shape for array in stored.get(name, [])]
+            found = [array.shape for array in stored.get(_spelling(name), [])]
             if found != shapes:
                 raise WeightsError(
                     f"{path}, layer {name}",
                     f"must fit {student}: {_spoken(shapes)}",
-                    _spoken(found) if name in stored else "no such layer",
-                    f"Give the weights of a {student} body (its width too), or `--student-weights none`.",
+                    _spoken(found) if _spelling(name) in stored else "no such layer",
+                    f"Give the weights of the body of a {student} (its width too), or `--student-weights none`.",
                 )
-        body = {name: [np.asarray(a, np.float32) for a in stored[name]] for name in wanted}
+        body = {name: [np.asarray(a, np.float32) for a in stored[_spelling(name)]] for name in wanted}
         for name, arrays in body.items():
             if not all(np.isfinite(array).all() for array in arrays):
                 raise WeightsError(f"{path}, layer {name}", "must be finite", "NaN or infinity", "Give another file.")
         return body, "pixels" in stored
+
+
+def download_body(student: str, file: str, make: Callable[[], Any]) -> BodyWeights:
+    """The arrays of the body that `make` builds, whose weights it has Keras download (or take from its cache).
+
+    student: whose body it is; file: how Keras calls the weights file; both for the message.
+    Raises WeightsError that names the file.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            body = make()
+    except Exception as fault:  # no network, a full disk, a damaged file in the cache: whatever Keras raises
+        cached = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models", file).expanduser()
+        raise WeightsError(
+            f"{student}, ImageNet weights",
+            "must be downloaded by Keras",
+            f"{type(fault).__name__}: {fault}",
+            f"Get {file} on another machine and give it with `--student-weights FILE`, or train from nothing with "
+            "`--student-weights none`." + (f" Delete {cached}: it is damaged." if cached.exists() else ""),
+        ) from fault
+    return {layer.name: layer.get_weights() for layer in body.layers if layer.weights}
 
 
 @contextmanager
@@ -82,6 +105,16 @@ def _layers(file: Any) -> Iterator[tuple[str, list[Any]]]:
     file.visititems(lambda path, item: groups.append(item) if path.endswith("/vars") and "name" in item.attrs else None)
     for group in groups:
         yield group.attrs["name"], [group[key] for key in sorted(group, key=int)]
+
+
+def _spelling(name: str) -> str:
+    """The name of a layer as it is compared: Keras 2 wrote `expanded_conv/project/BatchNorm`, Keras 3 writes
+    `expanded_conv_project_bn`, and `Conv_1` is `conv_1`.
+
+    >>> _spelling("expanded_conv_1/squeeze_excite/Conv"), _spelling("Conv/BatchNorm"), _spelling("bn_Conv1")
+    ('expanded_conv_1_squeeze_excite_conv', 'conv_bn', 'bn_conv1')
+    """
+    return name.replace("/", "_").lower().replace("batchnorm", "bn")
 
 
 def _text(name: bytes | str) -> str:

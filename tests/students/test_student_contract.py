@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile.errors import RecipeError, UnknownNameError
+from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
 from kd2mobile.students import STUDENTS, build_student
 from kd2mobile.students.registry import body_layers
 
@@ -42,7 +42,13 @@ def test_gives_logits_and_not_probabilities(built, pixels):
 
 def test_one_flat_graph_with_nothing_of_the_preprocessing(built):
     kinds = {type(layer).__name__ for layer in built.layers}
-    assert not kinds & {"Functional", "Sequential", "Lambda", "Rescaling", "Normalization", "Resizing", "Softmax"}
+    assert not kinds & {"Functional", "Sequential", "Lambda", "Normalization", "Resizing", "Softmax"}
+    first = [node.operation for node in built.get_layer("pixels")._outbound_nodes]
+    assert len(first) == 1 and not isinstance(first[0], keras.layers.Rescaling)
+
+
+def test_nothing_but_layers_so_that_other_tools_can_take_it_apart(built):
+    assert [op for op in built.operations if not isinstance(op, keras.Layer)] == []
 
 
 def test_every_layer_has_a_name_of_its_own_that_does_not_depend_on_what_was_built_before(built):
@@ -62,8 +68,8 @@ def test_names_do_not_depend_on_the_input_size(built):
 def test_body_ends_before_the_head(built):
     body = body_layers(built, STUDENTS[built.name].body_end)
     head = built.layers[len(body) :]
-    assert [layer.name for layer in head if layer.weights] in (["logits"], ["conv10"])
-    assert not any(CLASSES in weight.shape for layer in body for weight in layer.weights)
+    assert [layer.name for layer in head if layer.weights] in (["logits"], ["conv10"], ["conv_2", "logits"])
+    assert not any(weight.shape[-1] == CLASSES for layer in body for weight in layer.weights)
 
 
 def test_the_seed_decides_every_weight(built):
@@ -85,16 +91,36 @@ def test_saved_and_loaded_it_answers_the_same(built, pixels, tmp_path):
 def test_a_saved_student_fills_the_body_of_the_next(built, tmp_path):
     file = tmp_path / "student.keras"
     built.save(file)
-    next_one = build_student(built.name, 48, 7, str(file), seed=3)
+    px = built.input_shape[1] if flattens(built) else 48
+    next_one = build_student(built.name, px, 7, str(file), seed=3)
     for layer in body_layers(built, STUDENTS[built.name].body_end):
         for a, b in zip(layer.get_weights(), next_one.get_layer(layer.name).get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
+def flattens(model):
+    """Whether a dense layer of the body counts the pixels, which makes its weights fit one input size only."""
+    body = body_layers(model, STUDENTS[model.name].body_end)
+    return any(isinstance(layer, keras.layers.Flatten) for layer in body)
+
+
+def test_weights_of_another_input_size_fit_unless_the_body_is_flat(tmp_path):
+    file = tmp_path / "student.keras"
+    build_student("mlp-5-4", 6, CLASSES, "none", seed=0).save(file)
+    with pytest.raises(WeightsError) as caught:
+        build_student("mlp-5-4", 7, CLASSES, str(file), seed=0)
+    assert str(caught.value) == (
+        f"{file}, layer dense1: must fit mlp-5-4 of 7 px: 49x5 and 5, got 36x5 and 5. "
+        "Give the weights of the body of a mlp-5-4 of 7 px (its width too), or `--student-weights none`."
+    )
+
+
 @pytest.mark.parametrize("name", list(STUDENTS))
 def test_smallest_input(name):
     smallest = STUDENTS[name].smallest_px
-    assert build_student(name, smallest, CLASSES, "none", seed=0).output_shape == (None, CLASSES)
+    model = build_student(name, smallest, CLASSES, "none", seed=0)
+    assert model.name == name and model.output_shape == (None, CLASSES)
+    assert np.isfinite(model(np.zeros((1, smallest, smallest, 3)), training=False)).all()
     with pytest.raises(RecipeError, match=f"must be at least {smallest} for {name}, got {smallest - 1}. Use"):
         build_student(name, smallest - 1, CLASSES, "none", seed=0)
 
@@ -102,6 +128,27 @@ def test_smallest_input(name):
 def test_an_unknown_name_offers_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'mobilenet025'"):
         build_student("mobilenet25", 64, CLASSES, "none", seed=0)
+    with pytest.raises(UnknownNameError, match="Did you mean 'mlp-800-800'"):
+        build_student("mlp-800x800", 64, CLASSES, "none", seed=0)
+
+
+def test_a_dense_net_of_any_widths():
+    model = build_student("mlp-7-6-5", 8, CLASSES, "none", seed=0)
+    assert [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)] == [7, 6, 5, CLASSES]
+    with pytest.raises(RecipeError, match="students, mlp-9-8193: must have layers of at most 8192 units, got 8193. U"):
+        build_student("mlp-9-8193", 8, CLASSES, "none", seed=0)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("mlp-128-128", 118_282), ("mnist_cnn", 1_199_882)])
+def test_as_many_weights_as_in_the_published_mnist_experiments(name, weights):
+    assert build_student(name, 28, 10, "none", seed=0).count_params() == weights
+
+
+@pytest.mark.parametrize("name", ["mlp-3-2", "mnist_cnn"])
+def test_grey_is_the_mean_of_the_channels_of_each_pixel(name, pixels):
+    model = build_student(name, 12, CLASSES, "none", seed=0)
+    grey = keras.Model(model.input, model.get_layer("grey").output)(pixels(12))
+    np.testing.assert_allclose(grey, pixels(12).astype(np.float64).mean(axis=3, keepdims=True), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +158,10 @@ def test_an_unknown_name_offers_the_nearest():
         ("mobilenet050", 1_342_536, 1_331_592),
         ("mobilenet075", 2_601_976, 2_585_560),
         ("mobilenet100", 4_253_864, 4_231_976),
+        ("mobilenetv2_035", 1_691_208, 1_677_128),
+        ("mobilenetv2_050", 1_987_224, 1_968_680),
+        ("mobilenetv2_100", 3_538_984, 3_504_872),
+        ("mobilenetv3_small", 2_554_968, 2_542_856),
         ("squeezenet", 1_235_496, 1_235_496),
     ],
 )
@@ -127,7 +178,10 @@ def test_tf_keras_builds_the_same_and_takes_the_weights_by_name(built, pixels):
     twin = STUDENTS[built.name].build(tf_keras, px, CLASSES)
     named = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in built.layers}
     assert {layer.name: [tuple(w.shape) for w in layer.weights] for layer in twin.layers} == named
+    assert {layer.name: type(layer).__name__ for layer in twin.layers} == {
+        layer.name: type(layer).__name__ for layer in built.layers
+    }
     for layer in built.layers:
         twin.get_layer(layer.name).set_weights(layer.get_weights())
     x = pixels(px)
-    np.testing.assert_allclose(twin(x, training=False), built(x, training=False), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(twin(x, training=False), built(x, training=False), rtol=1e-5, atol=1e-5)

@@ -1,5 +1,6 @@
 """The body's weights: every layout that Keras has written, and what is said when a file does not fit."""
 
+import importlib
 import warnings
 
 import h5py
@@ -78,7 +79,7 @@ def test_a_file_of_another_width(published, tmp_path):
     published.save_weights(file)
     assert refusal("mobilenet050", file) == (
         f"{file}, layer conv1: must fit mobilenet050: 3x3x3x16, got 3x3x3x8. "
-        "Give the weights of a mobilenet050 body (its width too), or `--student-weights none`."
+        "Give the weights of the body of a mobilenet050 (its width too), or `--student-weights none`."
     )
 
 
@@ -122,26 +123,39 @@ def test_a_file_that_holds_no_weights(tmp_path, damage):
 @pytest.fixture
 def keras_download(monkeypatch):
     """Stands in for Keras's download: what `weights="imagenet"` was asked for, and a body that nobody trained."""
-    asked, real = [], keras.applications.MobileNet
+    asked = []
 
-    def mobilenet(input_shape, alpha, include_top, weights, input_tensor=None):
-        if weights == "imagenet":
-            asked.append((input_shape, alpha, include_top))
-            print("Downloading data")
-            if asked[0] == "fail":
-                raise Exception("URL fetch failure on https://example.invalid: None -- no network")
-        return real(input_shape, alpha, include_top=include_top, weights=None, input_tensor=input_tensor)
+    def stand_in(real):
+        def application(input_shape, weights, include_top, **options):
+            if weights == "imagenet":
+                asked.append((real.__name__, input_shape[0], options.get("alpha", 1.0), include_top))
+                print("Downloading data")
+                if asked[0] == "fail":
+                    raise Exception("URL fetch failure on https://example.invalid: None -- no network")
+            return real(input_shape, weights=None, include_top=include_top, **options)
 
-    monkeypatch.setattr(keras.applications, "MobileNet", mobilenet)
+        return application
+
+    for name in ("MobileNet", "MobileNetV2", "MobileNetV3Small"):
+        monkeypatch.setattr(keras.applications, name, stand_in(getattr(keras.applications, name)))
     return asked
 
 
-@pytest.mark.parametrize(("px", "published_px"), [(96, 224), (128, 128)])
-def test_imagenet_weights_of_the_nearest_published_size(keras_download, capsys, px, published_px):
+@pytest.mark.parametrize(
+    ("student", "px", "asked"),
+    [
+        ("mobilenet025", 96, ("MobileNet", 224, 0.25, False)),
+        ("mobilenet025", 128, ("MobileNet", 128, 0.25, False)),
+        ("mobilenetv2_035", 96, ("MobileNetV2", 96, 0.35, False)),
+        ("mobilenetv2_100", 64, ("MobileNetV2", 224, 1.0, False)),
+        ("mobilenetv3_small", 64, ("MobileNetV3Small", 224, 1.0, False)),
+    ],
+)
+def test_imagenet_weights_of_the_nearest_published_size(keras_download, capsys, student, px, asked):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        build_student("mobilenet025", px, CLASSES, "imagenet", seed=0)
-    assert keras_download == [((published_px, published_px, 3), 0.25, False)]
+        build_student(student, px, CLASSES, "imagenet", seed=0)
+    assert keras_download == [asked]
     out, err = capsys.readouterr()
     assert out == "" and "Downloading data" in err
 
@@ -160,11 +174,40 @@ def test_a_failed_download_names_the_file_to_give(keras_download, monkeypatch, t
     )
 
 
+@pytest.mark.parametrize(
+    ("student", "file"),
+    [
+        ("mobilenetv2_035", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"),
+        ("mobilenetv2_050", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.5_224_no_top.h5"),
+        ("mobilenetv3_small", "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"),
+    ],
+)
+def test_the_file_to_give_is_the_one_that_keras_would_download(monkeypatch, student, file):
+    wanted = []
+
+    def offline(name, *_, **__):
+        wanted.append(name)
+        raise Exception("URL fetch failure: no network")
+
+    monkeypatch.setattr(importlib.import_module("keras.src.utils.file_utils"), "get_file", offline)
+    assert f"Get {file} on another machine" in refusal(student, "imagenet")
+    assert wanted == [file]
+
+
 def test_squeezenet_has_no_download_and_says_which_file_fits():
     message = refusal("squeezenet", "imagenet")
     assert "`--student-weights FILE` with squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5" in message
     assert "DeepCognition/keras-squeezenet" in message
 
 
-def test_small_cnn_has_no_imagenet_weights():
-    assert "`--student-weights none`" in refusal("small_cnn", "imagenet")
+@pytest.mark.parametrize("student", ["small_cnn", "mnist_cnn", "mlp-800-800"])
+def test_a_student_that_nobody_trained_on_imagenet(student):
+    assert "Train it from nothing with `--student-weights none`" in refusal(student, "imagenet")
+
+
+def test_published_mobilenetv2_file_fills_the_body(shared_file, pixels):
+    file = shared_file("mobilenet_v2_1.0_224_notop.weights.h5")
+    student = build_student("mobilenetv2_100", PX, CLASSES, str(file), seed=0)
+    reference = keras.applications.MobileNetV2((PX, PX, 3), include_top=False, weights=str(file))
+    body = keras.Model(student.input, student.get_layer("out_relu").output)
+    np.testing.assert_array_equal(body(pixels(PX)), reference(pixels(PX)))
