@@ -105,6 +105,7 @@ class Student(Table):
     name: Annotated[str, says("A name of `kd2mobile list students`.")] = "mobilenet025"
     weights: Annotated[str, says("The body's: `imagenet` (downloaded by Keras), `none`, or a file.")] = "imagenet"
     input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1)] = 128
+    train_layers: Annotated[str, says("`all`, or `last:N`: only the last N layers with weights are trained.")] = "all"
 
 
 class Distill(Table):
@@ -181,6 +182,7 @@ FLAGS = {
     "student": "student.name",
     "student_weights": "student.weights",
     "input_px": "student.input_px",
+    "train_layers": "student.train_layers",
     "loss": "distill.loss",
     "temperature": "distill.temperature",
     "hard_label_weight": "distill.hard_label_weight",

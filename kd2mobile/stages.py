@@ -13,7 +13,7 @@ import msgspec
 from kd2mobile.artifact import Step, Store, sha256_of
 from kd2mobile.errors import DataError, RecipeError, did_you_mean
 from kd2mobile.progress import say
-from kd2mobile.recipe import Distill, Precision, Recipe, Teacher, is_keras_file, is_logits_file, weights_file
+from kd2mobile.recipe import Distill, Precision, Recipe, Student, Teacher, is_keras_file, is_logits_file, weights_file
 
 if TYPE_CHECKING:
     from kd2mobile.data.find import Found
@@ -78,7 +78,7 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     found, split = split_step(recipe, store)
     root = found.root
     seen = msgspec.to_builtins(recipe)
-    student_config = seen["student"] | {"weights": _weights("student.weights", recipe.student.weights)}
+    student_config = student_settings(recipe.student)
     teacher_config = teacher_settings(recipe.teacher, found.scan.classes) | {"resize": recipe.data.resize}
     views_config = ({"whole": True} if _whole_views(recipe) else seen["views"]) | {"resize": recipe.data.resize}
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
@@ -147,13 +147,22 @@ def thumbnails_step(root: "Root", split: Step) -> Step:
 def check_student_weights(recipe: Recipe) -> None:
     """Finds out, before the teacher's hours, whether the student's weights can be had and fit. Keras must be loaded.
 
-    ImageNet weights are downloaded here, once. Raises WeightsError.
+    ImageNet weights are downloaded here, once. Raises WeightsError; RecipeError for more layers than there are.
     """
-    from kd2mobile.students import build_student
+    from kd2mobile.students import build_student, freeze_all_but
 
     student = recipe.student
-    if student.weights != "none":
-        build_student(student.name, student.input_px, 2, student.weights, recipe.distill.seed)
+    if (student.weights, student.train_layers) != ("none", "all"):
+        model = build_student(student.name, student.input_px, 2, student.weights, recipe.distill.seed)
+        freeze_all_but(model, student.train_layers)
+
+
+def student_settings(student: Student) -> dict[str, Any]:
+    """What of the recipe's student can change its result; a weights file stands as its content."""
+    settings = msgspec.to_builtins(student) | {"weights": _weights("student.weights", student.weights)}
+    if student.train_layers == "all":
+        del settings["train_layers"]  # there before the field was: what was trained then is found
+    return settings
 
 
 def teacher_settings(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
@@ -246,7 +255,7 @@ def _place(source: str, store: Store) -> Path:
 def _check(recipe: Recipe) -> None:
     """Everything about the names, sizes and files of a recipe that can be said before anything is built."""
     from kd2mobile.losses import LOSSES
-    from kd2mobile.students import check_student
+    from kd2mobile.students import check_student, last_layers
     from kd2mobile.teachers.zoo import check_teacher
 
     LOSSES[recipe.distill.loss]
@@ -255,6 +264,7 @@ def _check(recipe: Recipe) -> None:
         why = "At 1 only labels teach, and these pictures have none: lower it, or leave data.unlabelled out."
         raise RecipeError("distill.hard_label_weight", "must be below 1 with data.unlabelled", 1.0, why)
     check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
+    last_layers(recipe.student.train_layers)
     weights_file("student.weights", recipe.student.weights)
     check_teacher(recipe.teacher)
     weights_file("teacher.weights", recipe.teacher.weights)

@@ -74,6 +74,7 @@ def test_the_flags_that_the_issue_names_are_there():
         (["distill", "--recipe", "gone.toml"], "gone.toml: must be a readable recipe, got No such file"),
         (["distill", "--student", "mobilnet025"], "Did you mean 'mobilenet025'? See `kd2mobile list students`."),
         (["distill", "--student", "mlp-800x800"], "Did you mean 'mlp-800-800'? See `kd2mobile list students`."),
+        (["distill", "--train-layers", "last:0"], "student.train_layers: must be `all` or `last:N` with N of at least"),
         (["distill", "--teacher", "xcepton"], "Did you mean 'xception'? See `kd2mobile list teachers`."),
         (["distill", "--loss", "kdd"], "losses: must be one of kd, kd-split, logits, labels, got 'kdd'."),
         (["distill", "--data", "no/where"], "no/where: must be a folder of photos, got no such folder. Check the path"),

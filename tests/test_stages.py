@@ -194,6 +194,12 @@ def test_on_labels_alone_the_student_is_the_baseline(plan):
     ("settings", "kind", "said"),
     [
         ({"student__input_px": 7}, RecipeError, "student.input_px: must be at least 8 for small_cnn, got 7. Use"),
+        (
+            {"student__train_layers": "last:0"},
+            RecipeError,
+            "student.train_layers: must be `all` or `last:N` with N of at",
+        ),
+        ({"student__name": "mlp-9000"}, RecipeError, "students, mlp-9000: must have layers of at most 8192 units, got"),
         ({"student__name": "small"}, UnknownNameError, "Did you mean 'small_cnn'?"),
         ({"student__weights": "imagenet"}, WeightsError, "small_cnn, ImageNet weights: must be `none` or a file"),
         (
@@ -281,6 +287,19 @@ def test_a_folder_called_digits_is_not_taken_for_the_embedded_data(plan, tmp_pat
     (tmp_path / "digits").mkdir()
     assert plan(data__source="digits").root.is_relative_to(tmp_path / "store")
     assert "data digits: the pictures of that name are used; the folder is `--data ./digits`" in capsys.readouterr().err
+
+
+def test_the_layers_that_are_trained_count_and_all_of_them_stand_as_before_the_field_was(plan):
+    assert differs(plan, "student", {}, student__train_layers="last:2")
+    assert differs(plan, "baseline", {}, student__train_layers="last:2")
+    assert not differs(plan, "transfer", {}, student__train_layers="last:2")
+    assert plan().student.config["student"] == {"name": "small_cnn", "weights": "none", "input_px": 16}
+
+
+def test_more_trained_layers_than_there_are_is_said_before_the_teacher():
+    check_student_weights(compose(settings=SMALL | {"student.train_layers": "last:7"}))
+    with pytest.raises(RecipeError, match=r"with N of at most 7, the layers with weights of small_cnn, got last:8"):
+        check_student_weights(compose(settings=SMALL | {"student.train_layers": "last:8"}))
 
 
 def test_a_students_weights_are_tried_before_the_teacher(tmp_path):

@@ -26,7 +26,7 @@ from kd2mobile.errors import TrainingError
 from kd2mobile.losses import make_loss, split_predictions
 from kd2mobile.measure import accuracy
 from kd2mobile.measure.outputs import softmax
-from kd2mobile.students import build_student
+from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.training.feed import Feed, Judged
 
 STUDENT_FILE = "student.keras"
@@ -51,7 +51,8 @@ def train_student(
     TensorFlow on CPU with a fixed number of threads ends with the same bytes as an unbroken one.
     train_labels, val_labels: int [n] and [m], in the order of the stores. pixels_folder: the pixel store.
     transfer_folder: the teacher's logits; None, which needs the loss `labels`, is the baseline: the same student with
-    the same epochs. The loss `labels` never looks at the teacher.
+    the same epochs. The loss `labels` never looks at the teacher. student.train_layers: see `freeze_all_but`; the saved
+    student has every layer trainable again.
     unlabelled: pixel store and logits of pictures without labels, which the teacher alone teaches.
 
     Each epoch shows every training picture once, in one of its views (see `feed`), to Adam under a cosine schedule
@@ -62,7 +63,8 @@ def train_student(
     Training stops after `patience` epochs without a better one.
 
     Returns best_epoch (from 1), epochs_run, val_top1 and val_logloss (nats) of the best epoch, seconds (of all epochs,
-    those of a killed call included), images_per_s (training alone), parameters (all weights of the student).
+    those of a killed call included), images_per_s (training alone), parameters (all weights of the student),
+    trainable_parameters (those that the training could change by gradient).
     Raises TrainingError if a loss is not finite, naming epoch and batch; RecipeError, WeightsError, UnknownNameError
     for a student that cannot be built; ArtifactError for a store that cannot be read.
     """
@@ -70,7 +72,7 @@ def train_student(
     folder.mkdir(parents=True, exist_ok=True)
     if transfer_folder is None and distill.loss != "labels":
         raise TrainingError("distill.loss", "must be labels without a teacher", distill.loss, "Give a transfer set.")
-    done = _finished(folder)
+    done = _finished(folder, student)
     if done is not None:
         return done
     taught = Path(transfer_folder) if transfer_folder is not None and distill.loss != "labels" else None
@@ -87,7 +89,11 @@ def train_student(
     judged = Judged(val_labels, Path(pixels_folder))
     model = build_student(student.name, student.input_px, classes, student.weights, distill.seed)
     _shorten_batch_statistics(model, feed.steps)
+    trained = freeze_all_but(model, student.train_layers)
     who = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
+    if student.train_layers != "all":
+        rest = "random, as student.weights is `none`: seldom wanted" if student.weights == "none" else "as it is"
+        progress.say(f"{who}: {len(trained)} layers are trained, from {trained[0]} on; the rest stays {rest}")
     training = _Training(folder, distill, who, model, feed, judged)
     training.resume()
     if (more := len(feed.labels) - len(train_labels)) and not training.history:
@@ -96,8 +102,9 @@ def train_student(
     with progress.bar(f"training {who}", remaining * len(feed.labels), "images") as advance:
         while len(training.history) < distill.epochs and not _out_of_patience(training.history, distill.patience):
             progress.say(training.run_epoch(advance))
+    results = _results(training.history, model)
     training.save()
-    return _results(training.history, model)
+    return results
 
 
 class _Training:
@@ -151,6 +158,8 @@ class _Training:
         """Writes the student of the best epoch, then removes the checkpoints."""
         for variable, value in zip(self.model.weights, self.best, strict=True):
             variable.assign(value)
+        for layer in self.model.layers:  # on the model itself Keras 3.15 reaches none of them
+            layer.trainable = True
         temporary = self.folder / f".{STUDENT_FILE}.tmp.keras"
         try:
             with disk_errors(self.folder):
@@ -267,13 +276,14 @@ def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     temporary.replace(folder / HISTORY_FILE)
 
 
-def _finished(folder: Path) -> dict[str, Any] | None:
+def _finished(folder: Path, trained: recipe.Student) -> dict[str, Any] | None:
     """The results of a training that was killed after its last file stood; None if there is more to do."""
     student, history = folder / STUDENT_FILE, folder / HISTORY_FILE
     if not (student.exists() and history.exists()):
         return None
     model = keras.saving.load_model(student, compile=False)
     remove_checkpoints(folder)
+    freeze_all_but(model, trained.train_layers)
     return _results([json.loads(line) for line in history.read_text("utf-8").splitlines()], model)
 
 
@@ -287,4 +297,5 @@ def _results(history: list[dict[str, Any]], model: keras.Model) -> dict[str, Any
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "images_per_s": round(len(history) / sum(1 / line["images_per_s"] for line in history), 1),
         "parameters": model.count_params(),
+        "trainable_parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
     }

@@ -84,6 +84,7 @@ def test_it_leaves_a_plain_student_its_history_and_nothing_else(unbroken):
         "seconds",
         "images_per_s",
         "parameters",
+        "trainable_parameters",
     ]
     assert results["epochs_run"] == 4 and results["parameters"] == model.count_params()
     json.dumps(results)
