@@ -3,9 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import click
 
@@ -13,9 +11,18 @@ from kd2mobile import __version__, pipeline, progress
 from kd2mobile.artifact import DISK_FAULTS, disk_error
 from kd2mobile.errors import InstallationError, Kd2MobileError, RecipeError, one_line
 from kd2mobile.measurement import RECORDS, Benchmarked
-from kd2mobile.recipe import FLAGS, assignment, check_settings, fields
-
-PATH = click.Path(path_type=Path)
+from kd2mobile.options import (
+    PATH,
+    ChannelValues,
+    Numbers,
+    flag_option,
+    json_option,
+    recipe_options,
+    run_options,
+    set_option,
+    settings,
+    store_options,
+)
 
 
 def run() -> None:
@@ -68,107 +75,8 @@ def main() -> None:
     """
 
 
-def _flag_option(flag: str) -> Callable:
-    field = fields()[FLAGS[flag]]
-    kinds = [kind for kind in get_args(field.kind) if kind is not type(None)] if get_args(field.kind) else [field.kind]
-    if get_origin(kinds[0]) is Literal:
-        kinds = list(get_args(kinds[0]))
-    name = f"--{flag.replace('_', '-')}"
-    if flag == "precision":
-        return click.option(name, metavar="LIST", help=f"{field.description} All four by default, comma-separated.")
-    if field.kind is bool:
-        return click.option(name, is_flag=True, default=None, help=field.description)
-    text = field.description if field.default is None else f"{field.description} [{field.default}]"
-    if all(isinstance(kind, str) for kind in kinds):
-        return click.option(name, type=click.Choice(kinds), help=text)
-    kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
-    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=text)
-
-
-def _recipe_options(*tables: str) -> Callable:
-    """The flags of these recipe tables, with --recipe, --set, --store and --quiet."""
-
-    def decorate(function: Callable) -> Callable:
-        function = _store_options(function)
-        function = _set_option(function)
-        function = click.option("--recipe", type=PATH, metavar="FILE.toml", help="A recipe; flags go over it.")(
-            function
-        )
-        for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
-            function = _flag_option(flag)(function)
-        return function
-
-    return decorate
-
-
-def _set_option(function: Callable) -> Callable:
-    text = "Any field of the verb's tables, such as distill.patience=5; see `kd2mobile list fields`."
-    return click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help=text)(function)
-
-
-def _store_options(function: Callable) -> Callable:
-    function = click.option("--quiet", is_flag=True, help="Plain lines instead of bars.")(function)
-    return click.option(
-        "--store", type=PATH, metavar="DIR", help="Where artifacts live: .kd2mobile, or the run's own."
-    )(function)
-
-
-def _run_options(function: Callable) -> Callable:
-    function = _store_options(function)
-    return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
-
-
-def _json_option(text: str) -> Callable:
-    """--json [FILE]: standard output where no file is named."""
-    text = f"{text} On standard output if no file is named."
-    return click.option(
-        "--json", "json_file", type=PATH, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
-    )
-
-
-def _settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
-    values = dict(assignment(text) for text in assignments)
-    check_settings(values, "--set")
-    for flag, value in flags.items():
-        if value is not None:
-            values[FLAGS[flag]] = _precisions(value) if flag == "precision" else value
-            check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
-    return values
-
-
-def _precisions(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(precision.strip() for precision in text.split(",")))
-
-
-class Numbers(click.ParamType):
-    """Numbers with commas between."""
-
-    name = "X,X,..."
-
-    def convert(self, value, param, ctx):
-        try:
-            return [float(number) for number in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is no list of numbers with commas between.", param, ctx)
-
-
-class ChannelValues(click.ParamType):
-    """One number, or three for red, green and blue: `127.5` or `123.7,116.3,103.5`."""
-
-    name = "X[,X,X]"
-
-    def convert(self, value, param, ctx):
-        try:
-            numbers = [float(number) for number in str(value).split(",")]
-        except ValueError:
-            numbers = []
-        if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is neither one number nor three with commas between.", param, ctx)
-        return numbers[0] if len(numbers) == 1 else numbers
-
-
 @main.command()
-@_recipe_options("data", "views", "teacher", "label", "student", "distill")
+@recipe_options("data", "views", "teacher", "label", "student", "distill")
 @click.option("--run", type=PATH, metavar="DIR", help="The run's folder; runs/<time>-<student> by default.")
 @click.option(
     "--transfer-set",
@@ -189,17 +97,17 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
         run=run,
         store=store or pipeline.STORE,
         transfer_set=list(transfer_set),
-        settings=_settings(flags, assignments),
+        settings=settings(flags, assignments),
     )
     print("Validation top-1:", ", ".join(f"{role} {top1:.1%}" for role, top1 in done.val_top1.items()))
     _done(done.folder, "kd2mobile export --tflite", run)
 
 
 @main.command()
-@_recipe_options("data")
-@_flag_option("input_px")
+@recipe_options("data")
+@flag_option("input_px")
 @click.option("--sheet", type=PATH, metavar="FILE.png", help="Draw a contact sheet: a row of pictures a class.")
-@_json_option("Write what was found as JSON, all of it.")
+@json_option("Write what was found as JSON, all of it.")
 def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     """Look at a folder of photos before anything is trained.
 
@@ -211,8 +119,8 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     _refuse_a_missing_folder("--sheet", sheet)
     if sheet and sheet.suffix.lower() != ".png":
         raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
-    settings = _settings(flags, assignments)
-    checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=settings)
+    given = settings(flags, assignments)
+    checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=given)
     if json_file and str(json_file) == "-":
         print(checked.json())
         return
@@ -226,11 +134,11 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
 
 
 @main.command()
-@_recipe_options("data", "views", "teacher", "label")
+@recipe_options("data", "views", "teacher", "label")
 def label(recipe, assignments, store, quiet, **flags) -> None:
     """The teacher's pass alone: make the transfer set of its logits."""
     progress.configure(quiet)
-    done = pipeline.label(recipe, store=store or pipeline.STORE, settings=_settings(flags, assignments))
+    done = pipeline.label(recipe, store=store or pipeline.STORE, settings=settings(flags, assignments))
     print(f"Validation top-1: teacher {done.val_top1:.1%}")
     if done.unlabelled:
         print(f"Of the unlabelled pictures: {done.unlabelled}")
@@ -241,13 +149,13 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 
 @main.command()
 @click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
-@_flag_option("precision")
-@_set_option
-@_run_options
+@flag_option("precision")
+@set_option
+@run_options
 def export(tflite, run, store, quiet, assignments, **flags) -> None:
     """Convert the students to .tflite files and check each against its student."""
     progress.configure(quiet)
-    done = pipeline.export(run, store=store, settings=_settings(flags, assignments))
+    done = pipeline.export(run, store=store, settings=settings(flags, assignments))
     _done(done.folder, "kd2mobile benchmark", run)
 
 
@@ -258,7 +166,7 @@ def export(tflite, run, store, quiet, assignments, **flags) -> None:
 @click.option("--view", type=int, metavar="N", help="A stored view of a training picture, from 0, not the whole.")
 @click.option("--png", type=PATH, metavar="FILE", help="The picture drawn; RUN/show-IMAGE.png by default.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-@_run_options
+@run_options
 def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
     """The dark knowledge of one picture: the teacher's top classes beside the student's.
 
@@ -270,7 +178,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 
 
 @main.command()
-@_flag_option("threads")
+@flag_option("threads")
 @click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file, whoever made it, on --data.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
 @click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line.")
@@ -278,8 +186,8 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
 @click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
 @click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the records as JSON; - is standard output.")
-@_set_option
-@_run_options
+@set_option
+@run_options
 def benchmark(model, data, labels, mean, std, resize, json_file, run, store, quiet, assignments, **flags) -> None:
     """Measure accuracy, top-5, calibration, size and latency on this host."""
     progress.configure(quiet)
@@ -293,7 +201,7 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
         )
     _refuse_a_missing_folder("--json", json_file)
     done = pipeline.benchmark(
-        run, model=model, data=data, **reading, store=store, settings=_settings(flags, assignments)
+        run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
     )
     if json_file and str(json_file) == "-":
         print(done.json())
@@ -310,7 +218,7 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
 
 @main.command()
 @click.option("--out", type=PATH, metavar="FILE.html", help="With several runs: the page that compares them.")
-@_store_options
+@store_options
 @click.option(
     "--run",
     "runs",
@@ -351,8 +259,8 @@ def predict(model, images, top, labels, mean, std, as_json) -> None:
 
 
 @main.command()
-@_json_option("Write what was found as JSON.")
-@_store_options
+@json_option("Write what was found as JSON.")
+@store_options
 def doctor(store, quiet, json_file) -> None:
     """See what this machine has, and what installs the rest.
 

@@ -5,7 +5,7 @@ photos -> split -> views -> teacher -> transfer set -> student -> .tflite -> mea
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ import msgspec
 from kd2mobile.artifact import RECORD, Commit, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.errors import RecipeError, UnknownNameError
-from kd2mobile.measurement import Benchmarked, Files, measure, read_measurement
+from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
+from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
 from kd2mobile.stages import (
     Stages,
@@ -34,57 +35,6 @@ if TYPE_CHECKING:
     from kd2mobile.report.bars import DarkKnowledge
 
 STORE = Path(".kd2mobile")
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A transfer set. folder: its artifact; val_top1: the teacher's accuracy on the validation pictures, 0..1.
-
-    unlabelled: the artifact of the unlabelled pictures, if the recipe has any.
-    """
-
-    folder: Path
-    teacher: Path
-    val_top1: float
-    unlabelled: Path | None = None
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """A run with its student. folder: the run's; student, baseline: .keras files.
-
-    val_top1: accuracy on the validation pictures, 0..1, of teacher, student and, if there is one, baseline.
-    """
-
-    folder: Path
-    student: Path
-    baseline: Path | None
-    val_top1: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """The .tflite files of a run. files: by role and precision; records: how each came to be, likewise."""
-
-    folder: Path
-    files: Files
-    records: dict[tuple[str, str], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Reported:
-    """The page of a run and what it shows."""
-
-    page: Path
-    measured: Benchmarked
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The page of several runs beside each other, and what was reported of each."""
-
-    page: Path
-    runs: list[Reported]
 
 
 def distill(

@@ -1,0 +1,110 @@
+"""The options that verbs share: the flags of the recipe's fields, `--set`, `--store`, `--run`, `--json`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from kd2mobile.recipe import FLAGS, assignment, check_settings, fields
+
+PATH = click.Path(path_type=Path)
+
+
+def flag_option(flag: str) -> Callable:
+    field = fields()[FLAGS[flag]]
+    kinds = [kind for kind in get_args(field.kind) if kind is not type(None)] if get_args(field.kind) else [field.kind]
+    if get_origin(kinds[0]) is Literal:
+        kinds = list(get_args(kinds[0]))
+    name = f"--{flag.replace('_', '-')}"
+    if flag == "precision":
+        return click.option(name, metavar="LIST", help=f"{field.description} All four by default, comma-separated.")
+    if field.kind is bool:
+        return click.option(name, is_flag=True, default=None, help=field.description)
+    text = field.description if field.default is None else f"{field.description} [{field.default}]"
+    if all(isinstance(kind, str) for kind in kinds):
+        return click.option(name, type=click.Choice(kinds), help=text)
+    kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
+    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=text)
+
+
+def recipe_options(*tables: str) -> Callable:
+    """The flags of these recipe tables, with --recipe, --set, --store and --quiet."""
+
+    def decorate(function: Callable) -> Callable:
+        function = store_options(function)
+        function = set_option(function)
+        function = click.option("--recipe", type=PATH, metavar="FILE.toml", help="A recipe; flags go over it.")(
+            function
+        )
+        for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
+            function = flag_option(flag)(function)
+        return function
+
+    return decorate
+
+
+def set_option(function: Callable) -> Callable:
+    text = "Any field of the verb's tables, such as distill.patience=5; see `kd2mobile list fields`."
+    return click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help=text)(function)
+
+
+def store_options(function: Callable) -> Callable:
+    function = click.option("--quiet", is_flag=True, help="Plain lines instead of bars.")(function)
+    return click.option(
+        "--store", type=PATH, metavar="DIR", help="Where artifacts live: .kd2mobile, or the run's own."
+    )(function)
+
+
+def run_options(function: Callable) -> Callable:
+    function = store_options(function)
+    return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
+
+
+def json_option(text: str) -> Callable:
+    """--json [FILE]: standard output where no file is named."""
+    text = f"{text} On standard output if no file is named."
+    return click.option(
+        "--json", "json_file", type=PATH, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
+    )
+
+
+def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
+    values = dict(assignment(text) for text in assignments)
+    check_settings(values, "--set")
+    for flag, value in flags.items():
+        if value is not None:
+            values[FLAGS[flag]] = _precisions(value) if flag == "precision" else value
+            check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
+    return values
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(precision.strip() for precision in text.split(",")))
+
+
+class Numbers(click.ParamType):
+    """Numbers with commas between."""
+
+    name = "X,X,..."
+
+    def convert(self, value, param, ctx):
+        try:
+            return [float(number) for number in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers with commas between.", param, ctx)
+
+
+class ChannelValues(click.ParamType):
+    """One number, or three for red, green and blue: `127.5` or `123.7,116.3,103.5`."""
+
+    name = "X[,X,X]"
+
+    def convert(self, value, param, ctx):
+        try:
+            numbers = [float(number) for number in str(value).split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            self.fail(f"{value!r} is neither one number nor three with commas between.", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers

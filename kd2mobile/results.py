@@ -1,0 +1,58 @@
+"""What the verbs of the Python API return."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd2mobile.measurement import Benchmarked, Files
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A transfer set. folder: its artifact; val_top1: the teacher's accuracy on the validation pictures, 0..1.
+
+    unlabelled: the artifact of the unlabelled pictures, if the recipe has any.
+    """
+
+    folder: Path
+    teacher: Path
+    val_top1: float
+    unlabelled: Path | None = None
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A run with its student. folder: the run's; student, baseline: .keras files.
+
+    val_top1: accuracy on the validation pictures, 0..1, of teacher, student and, if there is one, baseline.
+    """
+
+    folder: Path
+    student: Path
+    baseline: Path | None
+    val_top1: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The .tflite files of a run. files: by role and precision; records: how each came to be, likewise."""
+
+    folder: Path
+    files: Files
+    records: dict[tuple[str, str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The page of a run and what it shows."""
+
+    page: Path
+    measured: Benchmarked
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The page of several runs beside each other, and what was reported of each."""
+
+    page: Path
+    runs: list[Reported]
