@@ -18,11 +18,20 @@ from kd2mobile.stages import stages
 
 HERE = Path(__file__).parent
 LABELS = {"distill.baseline": True}
+SLOW, FAST = {"distill.learning_rate": 1e-3}, {"distill.learning_rate": 3e-3}
 TRIED = [
-    ("labels alone, stretch", 0, LABELS),
-    ("labels alone, crop", 0, LABELS | {"data.resize": "crop"}),
-    ("temperature 4, weight 0.5", 0, {}),
-    ("temperature 4, weight 0.1", 0, {"distill.hard_label_weight": 0.1}),
+    ("learning rate 1e-3", 0, SLOW),
+    ("learning rate 1e-3, temperature 2", 0, SLOW | {"distill.temperature": 2.0}),
+    ("learning rate 1e-3, temperature 8", 0, SLOW | {"distill.temperature": 8.0}),
+    ("learning rate 3e-4", 0, {"distill.learning_rate": 3e-4}),
+    ("learning rate 3e-3", 0, FAST),
+    ("learning rate 1e-2", 0, {"distill.learning_rate": 1e-2}),
+    ("learning rate 3e-3, hard-label weight 0.1", 0, FAST | {"distill.hard_label_weight": 0.1}),
+    ("learning rate 3e-3, smallest area 0.15", 0, FAST | {"views.smallest_area": 0.15}),
+    ("learning rate 3e-3, smallest area 0.7", 0, FAST | {"views.smallest_area": 0.7}),
+    ("learning rate 3e-3, batch size 64", 0, FAST | {"distill.batch_size": 64}),
+    ("learning rate 3e-3, labels alone", 0, FAST | LABELS),
+    ("learning rate 3e-3, labels alone, crop", 0, FAST | LABELS | {"data.resize": "crop"}),
 ]
 
 

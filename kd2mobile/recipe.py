@@ -118,7 +118,7 @@ class Distill(Table):
         int, says("Epochs at most; each shows every training and unlabelled picture in one view.", ge=1)
     ] = 30
     batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
-    learning_rate: Annotated[float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0)] = 1e-3
+    learning_rate: Annotated[float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0)] = 3e-3
     warmup_epochs: Annotated[int, says("Epochs of linear warm-up.", ge=0)] = 1
     patience: Annotated[int, says("Epochs without a better validation top-1 before training stops.", ge=1)] = 10
     class_weights: Annotated[
