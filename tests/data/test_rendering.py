@@ -91,6 +91,7 @@ from kd2mobile.data.rendering import renderer
 from kd2mobile.data.views import VIEW_DTYPE
 views = np.zeros((1, 1), VIEW_DTYPE)
 views["box"] = 0, 0, 1, 1
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 with renderer(2) as render:
     render([sys.argv[1]], views, 4)
     try:
