@@ -93,7 +93,10 @@ STUDENTS.register("mobilenetv3_small", "MobileNet v3-small")(
         download=mobilenetv3.download,
     )
 )
-STUDENTS.register("squeezenet", "SqueezeNet v1.1; ImageNet weights only from a file (DeepCognition/keras-squeezenet)")(
+STUDENTS.register(
+    "squeezenet",
+    "SqueezeNet v1.1, for learning rates near 3e-4; ImageNet weights only from a file (DeepCognition/keras-squeezenet)",
+)(
     Student(
         smallest_px=31,
         build=squeezenet.build,

@@ -32,8 +32,8 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
     labels: int [n]. Every class has the same sum then, and the mean over the n examples is 1.
 
-    >>> class_weights(np.array([0, 0, 0, 1]), 2).round(4).tolist()
-    [0.6667, 2.0]
+    >>> class_weights(np.array([0, 0, 0, 0, 1, 2]), 3).tolist()
+    [0.5, 2.0, 2.0]
     """
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
