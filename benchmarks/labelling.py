@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         split = draw_pictures(place / "pictures", options.pictures)
-        draw_views(place / "views", place / "pictures", split, recipe.Views(count=options.views), "stretch")
+        draw_views(place / "views", split, recipe.Views(count=options.views), "stretch")
         parts = {
             "network": network(place, options),
             "decoding": decoding(place, split, options),

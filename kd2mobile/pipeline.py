@@ -14,7 +14,7 @@ import msgspec
 
 from kd2mobile.artifact import RECORD, Commit, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
-from kd2mobile.errors import RecipeError, UnknownNameError
+from kd2mobile.errors import Kd2MobileError, RecipeError, UnknownNameError
 from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
@@ -56,7 +56,12 @@ def distill(
     load_keras()
     composed, artifacts = _composed(recipe, settings, flags), Store(store)
     plan = stages(composed, artifacts)
-    return _distill(start_run(composed, run, store), plan, transfer_set)
+    started = start_run(composed, run, store)
+    try:
+        return _distill(started, plan, transfer_set)
+    except Kd2MobileError:
+        started.forget()
+        raise
 
 
 def check(

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ class Run:
         """Notes that the run has files of that precision, so that it is measured with the others."""
         has = {*self.record["exported"], precision}
         self._note(exported=[p for p in PRECISIONS if p in has])
+
+    def forget(self) -> None:
+        """Removes a run that came to nothing: it has no artifact, and would be taken for the newest."""
+        if not self.record["artifacts"]:
+            for name in (RUN_RECORD, "recipe.toml"):
+                (self.folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies there
+                self.folder.rmdir()
 
     def _note(self, **fields: Any) -> None:
         with disk_errors(self.folder):

@@ -1,6 +1,8 @@
 """The documents say what the code does: the reference is made from it, and nothing that a user can name is left out."""
 
+import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,26 @@ def test_every_built_in_recipe_is_in_the_reference():
     assert recipes
     for recipe in recipes:
         assert f"\n### {recipe.stem}\n" in text and recipe.read_text("utf-8").strip() in text, recipe.stem
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every line of the documents' shell blocks that calls kd2mobile: the page, and the words after the name."""
+    found = []
+    for page in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["kd2mobile"]:
+                    found.append((page.name, words[1:]))
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda value: value if isinstance(value, str) else value[0])
+def test_a_command_in_the_documents_is_one_that_the_command_line_takes(page, words):
+    verb = main.commands[words[0]]
+    verb.make_context(words[0], words[1:])
+
+
+def test_the_tutorial_walks_the_whole_chain():
+    walked = [words[0] for page, words in commands() if page == "tutorial.md"]
+    assert walked == ["check", "distill", "export", "benchmark", "report", "predict", "show"]

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,15 @@ def test_no_run_is_said(tmp_path):
         open_run(None, tmp_path)
     with pytest.raises(ArtifactError, match=r"gone: must hold a run"):
         open_run(tmp_path / "gone", tmp_path)
+
+
+def test_a_run_that_came_to_nothing_is_not_the_newest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = start_run(compose(), Path("runs/good"), Path("store"))
+    good.refer({"student": Path("store/student/0123")})
+    good.forget()
+    refused = start_run(compose(), Path("runs/refused"), Path("store"))
+    (refused.folder / "notes.txt").touch()
+    refused.forget()
+    assert newest_run() == Path("runs/good") and (good.folder / "recipe.toml").is_file()
+    assert [path.name for path in refused.folder.iterdir()] == ["notes.txt"]

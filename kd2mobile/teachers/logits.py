@@ -73,13 +73,15 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
     return described
 
 
-def read_logits(path: Path, split: Split) -> GivenLogits:
+def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogits:
     """The logits of an .npz file with sample_ids (str [n]), class_names (str [classes]), logits (float [n, classes]).
 
+    name: what messages call the file, its path by default.
     Sample ids are the pictures' paths below their folder, with slashes. Columns may stand in any order: they are
     found by their names. Raises TeacherError unless every picture and every class is there once, and no other class.
     """
     sample_ids, class_names, values = _arrays(path)
+    path = Path(name or path)
     rows = {name: i for i, name in enumerate(sample_ids)}
     _refuse_twice(path, "sample_ids", sample_ids)
     _refuse_twice(path, "class_names", class_names)
@@ -95,7 +97,8 @@ def read_logits(path: Path, split: Split) -> GivenLogits:
             f"{path}, sample_ids",
             f"must hold every one of the {len(split.samples):,} pictures",
             f"no row for {len(absent):,} of them, the first {absent[0]!r}; its own first id is {_few(sample_ids[:1])}",
-            "An id is the picture's path below the folder of --data, with slashes.",
+            "An id is the picture's path below the folder of --data, with slashes; one without a label has "
+            "`unlabelled/` before its path.",
         )
     columns = [class_names.index(name) for name in split.classes]
     return GivenLogits(str(path), values, rows, columns, len(rows) - len(split.samples))

@@ -128,7 +128,7 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
         picture = pictures[int(broken.argmax())]
         more = f" ({int(broken.sum())} of {len(logits)} pictures)"
         raise TeacherError(
-            f"{where}, {picture}", "must get finite logits", f"NaN or infinity{more}", "Train the teacher again."
+            f"{where}, {picture}", "must get finite logits", f"NaN or infinity{more}", "Mend or train the teacher."
         )
     largest = np.abs(logits).max(axis=1)
     if largest.max() > np.finfo(np.float16).max:
@@ -144,5 +144,5 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
             where,
             "must answer with logits",
             "probabilities (each picture's outputs are in [0, 1] and sum to 1)",
-            "Save the model without its final softmax, or say `--teacher-output probabilities` of a model file.",
+            "Give the numbers before the softmax, or log(p); of a model file say `--teacher-output probabilities`.",
         )

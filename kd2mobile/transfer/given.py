@@ -19,7 +19,8 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
     Raises TeacherError if the logits are not for these pictures.
     """
     folder, teacher_folder = Path(folder), Path(teacher_folder)
-    given = read_logits(teacher_folder / LOGITS, split)
+    described = read_description(teacher_folder / DESCRIPTION)
+    given = read_logits(teacher_folder / LOGITS, split, described["name"])
     counts = {}
     start = time.monotonic()
     for name in split.named(*SPLIT_NAMES, UNLABELLED):
@@ -42,5 +43,5 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
         "views_per_s": None,
     }
     if "val" in counts:
-        results["val"] = read_description(teacher_folder / DESCRIPTION)["val"]
+        results["val"] = described["val"]
     return results
