@@ -205,10 +205,10 @@ def bar_lengths(shown, tmp_path, colour):
 
 
 def test_bars_are_as_long_as_their_probabilities(run, place, tmp_path):
-    """Of the teacher's first class, whose colour is (10, 98, 196): at T = 1, at T = 3, then the student's."""
+    """Of the teacher's first class, whose colour is (10, 98, 196): at T = 1, at T = 3, then the student's likewise."""
     shown = kd2mobile.show(samples(place, "test")[0].path, run=run, png=tmp_path / "bars.png")
     first = shown.classes[0]
-    wanted = [first.teacher[0], first.teacher[1], first.student[0]]
+    wanted = [*first.teacher, *first.student]
     assert min(wanted) > 0.02, "each has a bar to measure"
     lengths = bar_lengths(shown, tmp_path, (10, 98, 196))
     whole = lengths[0] / wanted[0]

@@ -105,7 +105,7 @@ def percent(probability: float) -> str:
 
 
 def draw(shown: DarkKnowledge, picture: Any) -> Any:
-    """A PIL picture: what was shown, then bars: the teacher at each temperature, then the student's answer (T = 1).
+    """A PIL picture: what was shown, then bars: the teacher at each temperature, then the student at each.
 
     picture: the PIL picture that was judged. 1,200 px wide, more where there are many temperatures; a line a class, the
     same classes in the same order and colours in each column; every bar's track is 100 %.
@@ -114,8 +114,7 @@ def draw(shown: DarkKnowledge, picture: Any) -> Any:
 
     rows = [*shown.classes, *([shown.others] if shown.others else [])]
     columns = [("teacher", t, [row.teacher[i] for row in rows]) for i, t in enumerate(shown.temperatures)]
-    answer = shown.temperatures.index(1.0)
-    columns.append(("student", 1.0, [row.student[answer] for row in rows]))
+    columns += [("student", t, [row.student[i] for row in rows]) for i, t in enumerate(shown.temperatures)]
     names = [one_line(row.name) for row in rows]
     longest = min(NAMES_PX, max(round(_readable(name, 17)[0].getlength(name)) + 1 for name in [*names, "true class"]))
     start = MARGIN + PICTURE_PX + GAP + longest + 16
@@ -136,7 +135,7 @@ def draw(shown: DarkKnowledge, picture: Any) -> Any:
             _write(pen, (start - 16, y + 25), "true class", 13, TRUE, longest, right=True)
     for number, (role, temperature, values) in enumerate(columns):
         x = start + panel * number
-        if role == "student":
+        if number == len(shown.temperatures):
             pen.line([(x - 10, HEAD_PX + 4), (x - 10, top + ROW_PX * len(rows))], RULE, 1)
         _write(pen, (x, HEAD_PX + 2), role, 18, ROLE_COLOURS[role], panel)
         _write(pen, (x, HEAD_PX + 26), f"T = {temperature:g}", 16, MUTED, panel)

@@ -5,16 +5,13 @@ import pytest
 
 from kd2mobile.students import STUDENTS, build_student
 
-from ..conftest import ONE_OF_EACH
-
 SHARED_WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 CLASSES = 5
 
 
-@pytest.fixture(scope="session", params=ONE_OF_EACH)
+@pytest.fixture(scope="session", params=list(STUDENTS))
 def built(request):
-    """Each registered student once, small, without weights; of those that differ in width alone the first. Not to be
-    changed by a test."""
+    """Each registered student once, small, without weights. Not to be changed by a test."""
     return build_student(request.param, max(32, STUDENTS[request.param].smallest_px), CLASSES, "none", seed=0)
 
 
