@@ -27,6 +27,9 @@ TRIED = [
     ("learning rate 3e-3", 0, FAST),
     ("learning rate 1e-2", 0, {"distill.learning_rate": 1e-2}),
     ("learning rate 3e-3, hard-label weight 0.1", 0, FAST | {"distill.hard_label_weight": 0.1}),
+    ("learning rate 3e-3, batch size 64", 0, FAST | {"distill.batch_size": 64}),
+    ("learning rate 3e-3, smallest area 0.15", 0, FAST | {"views.smallest_area": 0.15}),
+    ("learning rate 3e-3, smallest area 0.7", 0, FAST | {"views.smallest_area": 0.7}),
     ("labels alone, stretch", 0, LABELS),
     ("labels alone, crop", 0, LABELS | {"data.resize": "crop"}),
 ]

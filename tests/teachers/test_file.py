@@ -142,7 +142,7 @@ def test_a_head_that_cannot_be_replaced_is_refused(save, make):
 
 def test_probabilities_offered_as_logits_are_refused(save, make):
     with pytest.raises(
-        TeacherError, match="must answer with logits, got probabilities .* Save the model without its final"
+        TeacherError, match="must answer with logits, got probabilities .* Give the numbers before the softmax"
     ):
         make(save(knower(L.Softmax(), L.Reshape((3,)))))
 
