@@ -147,6 +147,7 @@ def _unfrozen(
     folder: Path, teacher: Teacher, asked: recipe.Teacher, pictures: Pictures, start: dict[str, Any]
 ) -> list[dict[str, Any]]:
     # training=False for the body would not do: fit overrides it, github.com/keras-team/keras/issues/20285
+    teacher.model.trainable = False  # first: setting True where it is True already reaches no frozen layer inside
     teacher.model.trainable = True
     for layer in batch_norms(teacher.model):
         layer.trainable = False

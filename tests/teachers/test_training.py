@@ -9,9 +9,9 @@ import pytest
 from kd2mobile.batch_norm import batch_norms
 from kd2mobile.errors import TeacherError, TrainingError, UnknownNameError, WeightsError
 from kd2mobile.teachers import fit as fitting
-from kd2mobile.teachers import head
+from kd2mobile.teachers import head, training
 from kd2mobile.teachers.reading import Pictures
-from kd2mobile.teachers.teacher import open_teacher
+from kd2mobile.teachers.teacher import Teacher, open_teacher
 from kd2mobile.teachers.training import make_teacher
 from tests.teachers.conftest import CLASSES, PX, asked, tiny
 
@@ -165,3 +165,12 @@ def test_a_network_of_keras_itself_gets_a_head(make, tmp_path):
     folder, results = make(name="mobilenetv2", input_px=32, weights=str(tmp_path / "body.weights.h5"))
     assert results["val"]["n"] == 15 and results["parameters"] == 2_257_984 + 1281 * 3
     assert keras.saving.load_model(folder / "teacher.keras").output_shape == (None, 3)
+
+
+def test_unfreezing_reaches_layers_that_were_saved_frozen(monkeypatch):
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    inner.layers[0].trainable = False
+    model = keras.Sequential([keras.Input((4,)), inner, keras.layers.Dense(2)])
+    monkeypatch.setattr(training, "fit", lambda *given: [])
+    training._unfrozen(None, Teacher(model, 8, "none", "mine"), None, None, {})
+    assert inner.layers[0].trainable and model.layers[-1].trainable and not inner.layers[1].trainable
