@@ -7,24 +7,10 @@ import sys
 
 import pytest
 
-from kd2mobile.students import STUDENTS
-
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def _one_of_each() -> list[str]:
-    first = {}
-    for name in STUDENTS:
-        build = STUDENTS[name].build
-        first.setdefault(getattr(build, "func", build), name)
-    return list(first.values())
-
-
-ONE_OF_EACH = _one_of_each()
-"""A student of each build function, the first that is registered: the others are the same graph, of other widths."""
 
 
 def fit_statistics(model, pixels):

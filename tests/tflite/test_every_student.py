@@ -16,7 +16,7 @@ from kd2mobile.tflite import worker
 from kd2mobile.tflite.contract import read_graph
 from kd2mobile.tflite.job import Job
 
-from ..conftest import ONE_OF_EACH, fit_statistics
+from ..conftest import fit_statistics
 
 CLASSES = ["zero", "one"]
 PRECISIONS = ("fp32", "int8")
@@ -45,7 +45,7 @@ def zeros_and_ones(digit_folder, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=ONE_OF_EACH)
+@pytest.fixture(scope="module", params=list(STUDENTS))
 def exported(request, zeros_and_ones, tmp_path_factory) -> Exported:
     """The files of one student, made as the converting process makes them, in this one: it holds TensorFlow already."""
     name = request.param
