@@ -112,7 +112,7 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     """Look at a folder of photos before anything is trained.
 
     Classes and counts by split, files that cannot be read, copies and near duplicates within and across the splits and
-    classes, sizes and imbalance. Exits with 0 if the pictures can be used, with 2 if not.
+    classes and among unlabelled pictures, sizes and imbalance. Exits with 0 if the pictures can be used, with 2 if not.
     """
     progress.configure(quiet)
     _refuse_a_missing_folder("--json", json_file)

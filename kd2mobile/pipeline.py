@@ -77,24 +77,30 @@ def check(
     sheet: a PNG to draw them on, a row a class. The split that is made here is found by `distill`. settings, flags: of
     the [data] table, and student.input_px. Raises DataError for pictures that cannot be used, as `distill` would.
     """
-    from kd2mobile.data.check import check_split
+    from kd2mobile.data.check import Looked, check_split
     from kd2mobile.data.near_duplicates import read_thumbnails
     from kd2mobile.data.split import read_split
 
     composed, artifacts = _composed(recipe, settings, flags), Store(store)
     found, step = split_step(composed, artifacts)
-    made = artifacts.make(step)
-    split = read_split(made.folder)
-    thumbnails = read_thumbnails(artifacts.make(thumbnails_step(found.root, step)).folder)
-    ignored, input_px = made.results["ignored_files"], composed.student.input_px
-    unlabelled = artifacts.make(unlabelled_split_step(found, step)).folder if found.unlabelled else None
-    more = read_split(unlabelled) if unlabelled else None
-    checked = check_split(composed.data.source, split, thumbnails, ignored, input_px, more)
+    places = [(found.root, found.scan, step)]
+    if found.unlabelled:
+        places.append((found.unlabelled_root, found.unlabelled, unlabelled_split_step(found, step)))
+    looked = [
+        Looked(
+            root,
+            read_split(artifacts.make(one).folder),
+            read_thumbnails(artifacts.make(thumbnails_step(root, one)).folder),
+            scan.ignored,
+        )
+        for root, scan, one in places
+    ]
+    checked = check_split(composed.data.source, composed.student.input_px, *looked)
     if sheet:
         from kd2mobile.report.contact_sheet import draw_contact_sheet
 
         with disk_errors(sheet):
-            draw_contact_sheet(Path(sheet), found.root, split, checked)
+            draw_contact_sheet(Path(sheet), checked, *looked)
     return checked
 
 

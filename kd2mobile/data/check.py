@@ -2,11 +2,13 @@
 
 from collections import Counter
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from kd2mobile.data.near_duplicates import NearGroup, near_duplicates
+from kd2mobile.data.places import Root
 from kd2mobile.data.split import Leak, SetAside, Split
 from kd2mobile.errors import one_line
 
@@ -52,9 +54,12 @@ class Checked(msgspec.Struct, frozen=True):
     """What was found. source: the data, as the recipe names it; paths are those of the samples, relative to it.
 
     unlabelled: pictures without a label, in none of the splits; None without such a folder.
-    ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why.
+    ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why; among them unlabelled
+    ones that are byte for byte a labelled one.
     duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
-    contradictions: those in several classes. near_duplicates: files that differ and look the same, likewise by group.
+    contradictions: those in several classes. near_duplicates: files that differ and look the same, likewise by group;
+    with an unlabelled picture that looks like one of val or test the scores gain.
+    sizes: of the labelled pictures; unlabelled_sizes: of those without a label.
     """
 
     source: str
@@ -67,6 +72,7 @@ class Checked(msgspec.Struct, frozen=True):
     contradictions: list[list[str]]
     near_duplicates: list[NearGroup]
     sizes: Sizes
+    unlabelled_sizes: Sizes | None
     imbalance: Imbalance
 
     def json(self) -> str:
@@ -74,20 +80,30 @@ class Checked(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
 
 
-def check_split(
-    source: str,
-    split: Split,
-    thumbnails: np.ndarray,
-    ignored_files: int,
-    input_px: int,
-    unlabelled: Split | None = None,
-) -> Checked:
+class Looked(NamedTuple):
+    """Pictures under a root, and what was made of them.
+
+    thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails; ignored_files: no pictures by their
+    name.
+    """
+
+    root: Root
+    split: Split
+    thumbnails: np.ndarray
+    ignored_files: int
+
+
+def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked | None = None) -> Checked:
     """What there is to say about the pictures of a split.
 
-    source: how to call the data; thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails;
-    ignored_files: of the split's record; input_px: the side of the student's input; unlabelled: the split of the
-    unlabelled pictures, if there are any: one that is also in the split above is set aside there.
+    source: how to call the data; input_px: the side of the student's input; unlabelled: the pictures without a label,
+    if there are any: one that is also among the labelled ones is set aside in their split.
     """
+    split, thumbnails, ignored_files = labelled.split, labelled.thumbnails, labelled.ignored_files
+    more = Split(split.classes, [])
+    if unlabelled:
+        more, ignored_files = unlabelled.split, ignored_files + unlabelled.ignored_files
+        thumbnails = np.concatenate([thumbnails, unlabelled.thumbnails])
     counted = Counter((sample.label, sample.split) for sample in split.samples)
     classes = [
         ClassCounts(name, *(counted[label, part] for part in ("train", "val", "test")))
@@ -98,14 +114,15 @@ def check_split(
     return Checked(
         source=one_line(source),
         classes=classes,
-        unlabelled=len(unlabelled.samples) if unlabelled else None,
-        set_aside=split.set_aside + (unlabelled.set_aside if unlabelled else []),
+        unlabelled=len(more.samples) if unlabelled else None,
+        set_aside=split.set_aside + more.set_aside,
         ignored_files=ignored_files,
-        duplicates=split.duplicates,
+        duplicates=split.duplicates + more.duplicates,
         leaks=split.leaks,
         contradictions=split.contradictions,
-        near_duplicates=near_duplicates(thumbnails, split),
+        near_duplicates=near_duplicates(thumbnails, Split(split.classes, split.samples + more.samples)),
         sizes=_sizes(split, input_px),
+        unlabelled_sizes=_sizes(more, input_px) if unlabelled else None,
         imbalance=Imbalance(largest, smallest, round(largest.train / max(1, smallest.train), 2)),
     )
 

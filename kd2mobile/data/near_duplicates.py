@@ -14,7 +14,7 @@ from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.places import Root
 from kd2mobile.data.shards import open_shards, write_shards
-from kd2mobile.data.split import SPLIT_NAMES, Sample, Split, SplitName
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split, SplitName
 from kd2mobile.pixels import Box, open_picture, render
 
 THUMBNAIL_PX = 16
@@ -37,14 +37,20 @@ _BITS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 class NearGroup(msgspec.Struct, frozen=True):
     """Pictures that look the same, each like at least one other of them.
 
-    paths: by path, every copy of them with them; splits, classes: where they lie; difference: the largest root mean
-    square difference of a pair that joined them, in steps of 255.
+    paths: by path, every copy of them with them, the unlabelled ones last; splits, classes: where they lie; the first
+    may be `unlabelled`; difference: the largest root mean square difference of a pair that joined them, in steps of
+    255.
     """
 
     paths: list[str]
     splits: list[SplitName]
     classes: list[str]
     difference: float
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a picture that is judged looks like one of another split, which may have been learned from."""
+        return len(self.splits) > 1 and bool({"val", "test"}.intersection(self.splits))
 
 
 def distinct(split: Split) -> list[Sample]:
@@ -137,9 +143,9 @@ def confirmed(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(thumbnails: np.ndarray, split: Split) -> list[NearGroup]:
-    """The groups of pictures that look the same, by path. Copies of one file alone make none.
+    """The groups of pictures that look the same, as the samples lie. Copies of one file alone make none.
 
-    thumbnails: uint8 [contents, px, px, 3], as render_thumbnails orders them.
+    thumbnails: uint8 [contents, px, px, 3], as `distinct` orders them.
     """
     samples = distinct(split)
     group = list(range(len(samples)))
@@ -169,8 +175,8 @@ def near_duplicates(thumbnails: np.ndarray, split: Split) -> list[NearGroup]:
     return [
         NearGroup(
             [sample.path for sample in alike],
-            [name for name in SPLIT_NAMES if any(sample.split == name for sample in alike)],
-            [split.classes[label] for label in sorted({sample.label for sample in alike})],
+            [name for name in (*SPLIT_NAMES, UNLABELLED) if any(sample.split == name for sample in alike)],
+            [split.classes[label] for label in sorted({sample.label for sample in alike}) if label >= 0],
             round(worst[first], 2),
         )
         for first, alike in members.items()

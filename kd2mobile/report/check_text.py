@@ -3,7 +3,7 @@
 from statistics import median
 from unicodedata import combining, east_asian_width
 
-from kd2mobile.data.check import Checked, ClassCounts
+from kd2mobile.data.check import Checked, ClassCounts, Sizes
 from kd2mobile.data.split import SPLIT_NAMES
 from kd2mobile.errors import one_line
 
@@ -20,7 +20,8 @@ UNEVEN = 3.0
 def check_text(checked: Checked) -> str:
     """The findings as plain text without a newline at its end. Long lists are cut, and say so."""
     paragraphs = [_headline(checked), _splits(checked.classes), _classes(checked.classes)]
-    paragraphs += [_set_aside(checked), *_copies(checked), *_near(checked), _sizes(checked), _imbalance(checked)]
+    paragraphs += [_set_aside(checked), *_copies(checked), *_near(checked), _sizes("Sizes", checked.sizes)]
+    paragraphs += [_sizes("Sizes without a label", checked.unlabelled_sizes), _imbalance(checked)]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
@@ -83,7 +84,7 @@ def _near(checked: Checked) -> list[str]:
     if not groups:
         return ["Near duplicates: none."]
     pictures = sum(len(group.paths) for group in groups)
-    across = [group for group in groups if len(group.splits) > 1]
+    across = [group for group in groups if group.leaks]
     unlike = [group for group in groups if len(group.classes) > 1]
     head = f"Near duplicates: {pictures:,} pictures in {count_of(len(groups), 'group', 'that look the same')}."
     said = [_listed(head, [_group(group.paths) for group in groups])]
@@ -97,18 +98,16 @@ def _near(checked: Checked) -> list[str]:
     return said
 
 
-def _sizes(checked: Checked) -> str:
-    sizes = checked.sizes
-    smallest, middle, largest = (f"{width:,} x {height:,}" for width, height in _three(checked))
+def _sizes(head: str, sizes: Sizes | None) -> str:
+    if sizes is None:
+        return ""
+    three = sizes.smallest, sizes.median, sizes.largest
+    smallest, middle, largest = (f"{width:,} x {height:,}" for width, height in three)
     below = f"{count_of(sizes.below_input, 'picture')} with a side below the student's {sizes.input_px} px"
     return (
-        f"Sizes: {smallest} to {largest} px, median {middle}; width / height {sizes.narrowest:g} to {sizes.widest:g}; "
+        f"{head}: {smallest} to {largest} px, median {middle}; width / height {sizes.narrowest:g} to {sizes.widest:g}; "
         f"{below}."
     )
-
-
-def _three(checked: Checked) -> tuple[tuple[int, int], ...]:
-    return checked.sizes.smallest, checked.sizes.median, checked.sizes.largest
 
 
 def _imbalance(checked: Checked) -> str:

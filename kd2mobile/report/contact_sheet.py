@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, ImageDraw, ImageFont
 
 from kd2mobile import progress
-from kd2mobile.data.check import Checked
+from kd2mobile.data.check import Checked, Looked
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.places import Root
-from kd2mobile.data.split import SPLIT_NAMES, Sample, Split
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
 from kd2mobile.errors import PictureError, one_line
 from kd2mobile.pixels import open_picture
 from kd2mobile.report.check_text import count_of, cut_classes
@@ -44,18 +43,24 @@ class _Section:
     text: list[str]
 
 
-def draw_contact_sheet(file: Path, root: Root, split: Split, checked: Checked) -> None:
+def draw_contact_sheet(file: Path, checked: Checked, labelled: Looked, unlabelled: Looked | None = None) -> None:
     """Writes the sheet: every class (of more than 120 the largest and smallest), near duplicates, copies, files aside.
 
-    The pictures of a class are drawn by their content, training pictures first; small ones are shown enlarged with
-    their pixels as squares. Characters that no font at hand has are written as escapes; scripts that join
-    their letters or run right to left need a Pillow with Raqm. Raises PictureError if a picture cannot be decoded.
+    labelled, unlabelled: what `checked` was made of; the unlabelled pictures have one row. Those of a row are drawn by
+    their content, training pictures first; small ones are shown enlarged with their pixels as squares. Characters that
+    no font at hand has are written as escapes; scripts that join their letters or run right to left need a Pillow with
+    Raqm. Raises PictureError if a picture cannot be decoded.
     """
-    sections = _sections(split, checked)
+    sections = _sections(checked, labelled.split, unlabelled.split.samples if unlabelled else [])
     samples = {sample.path: sample for section in sections for row in section.rows for sample in row.samples}
+
+    def thumbnail(sample: Sample) -> tuple[str, Image.Image]:
+        root = unlabelled.root if sample.split == UNLABELLED else labelled.root
+        return sample.path, _thumbnail(root / sample.path)
+
     with progress.bar("contact sheet", len(samples), "pictures") as advance:
         thumbnails = {}
-        for path, picture in in_threads(lambda path: (path, _thumbnail(root / path)), samples):
+        for path, picture in in_threads(thumbnail, samples.values()):
             thumbnails[path] = picture
             advance(1)
     sheet = _draw(checked, sections, thumbnails)
@@ -64,7 +69,7 @@ def draw_contact_sheet(file: Path, root: Root, split: Split, checked: Checked) -
     temporary.replace(file)
 
 
-def _sections(split: Split, checked: Checked) -> list[_Section]:
+def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[_Section]:
     shown, said = cut_classes(checked.classes, MOST_CLASSES)
     members: dict[int, list[Sample]] = {}
     for sample in split.samples:
@@ -74,8 +79,11 @@ def _sections(split: Split, checked: Checked) -> list[_Section]:
         drawn = sorted(members[split.classes.index(one.name)], key=_by_content)
         counts = f"{one.train:,} + {one.val:,} + {one.test:,}"
         rows.append(_Row([one.name, count_of(one.all, "picture"), counts], drawn[:PICTURES_A_ROW]))
-    by_path = {sample.path: sample for sample in split.samples}
-    near = sorted(checked.near_duplicates, key=lambda g: (len(g.classes) < 2, len(g.splits) < 2, -len(g.paths)))
+    if unlabelled:
+        drawn = sorted(unlabelled, key=_by_content)[:PICTURES_A_ROW]
+        rows.append(_Row(["without a label", count_of(len(unlabelled), "picture")], drawn))
+    by_path = {sample.path: sample for sample in (*split.samples, *unlabelled)}
+    near = sorted(checked.near_duplicates, key=lambda g: (len(g.classes) < 2, not g.leaks, -len(g.paths)))
     found = [
         _Section(f"{said or 'Classes'}: train + val + test", rows, []),
         _groups("In several classes, byte for byte the same", checked.contradictions, by_path, split),
@@ -94,9 +102,10 @@ def _groups(heading: str, groups: list[list[str]], by_path: dict[str, Sample], s
     rows = []
     for paths in groups[:MOST_GROUPS]:
         samples = [by_path[path] for path in paths]
-        classes = ", ".join(dict.fromkeys(split.classes[sample.label] for sample in samples))
-        splits = ", ".join(name for name in SPLIT_NAMES if any(sample.split == name for sample in samples))
-        lines = [classes, f"{len(paths):,} in {splits}", PurePosixPath(paths[0]).name]
+        classes = ", ".join(dict.fromkeys(split.classes[sample.label] for sample in samples if sample.label >= 0))
+        names = (*SPLIT_NAMES, UNLABELLED)
+        splits = ", ".join(name for name in names if any(sample.split == name for sample in samples))
+        lines = [classes or "without a label", f"{len(paths):,} in {splits}", PurePosixPath(paths[0]).name]
         rows.append(_Row(lines, samples[:PICTURES_A_ROW]))
     return _Section(f"{heading}: {_of(len(groups))}", rows, [])
 

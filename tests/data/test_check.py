@@ -74,6 +74,42 @@ def test_sizes_and_imbalance(checked):
     assert checked.imbalance.ratio == round(cat.train / dog.train, 2)
 
 
+@pytest.fixture
+def loose(faulty, tmp_path):
+    """Unlabelled: a test picture saved again, a train picture byte for byte, two like each other, a copy, a new one."""
+    root = tmp_path / "loose"
+    soft(root / "test again.jpg", 200, (150, 100), quality=90)
+    shutil.copy(faulty / "train" / "cat" / "02.png", root / "train.png")
+    soft(root / "burst1.png", 300)
+    soft(root / "burst2.jpg", 300, (80, 60), quality=90)
+    shutil.copy(root / "burst1.png", root / "burst1 copy.png")
+    soft(root / "new.png", 301, (600, 20))
+    (root / "notes.txt").write_text("passed over")
+    return root
+
+
+def test_near_duplicates_among_unlabelled_pictures_and_between_them_and_the_splits(checked, faulty, loose, tmp_path):
+    found = pipeline.check(data=str(faulty), unlabelled=str(loose), store=tmp_path / "store", input_px=32)
+    assert found.unlabelled == 5 and found.ignored_files == 2
+    assert [(group.paths, group.splits, group.classes, group.leaks) for group in found.near_duplicates] == [
+        (["test/cat/big.png", "unlabelled/test again.jpg"], ["test", "unlabelled"], ["cat"], True),
+        (["test/dog/again.jpg", "train/dog/0.png"], checked.near_duplicates[0].splits, ["dog"], True),
+        ([f"unlabelled/{n}" for n in ("burst1 copy.png", "burst1.png", "burst2.jpg")], ["unlabelled"], [], False),
+    ]
+    assert found.duplicates == [*checked.duplicates, ["unlabelled/burst1 copy.png", "unlabelled/burst1.png"]]
+    assert [aside.path for aside in found.set_aside] == ["train/cat/broken.jpg", "unlabelled/train.png"]
+    assert (found.sizes, found.leaks, found.classes) == (checked.sizes, checked.leaks, checked.classes)
+    assert checked.unlabelled_sizes is None
+
+
+def test_sizes_of_unlabelled_pictures(faulty, loose, tmp_path):
+    sizes = pipeline.check(
+        data=str(faulty), unlabelled=str(loose), store=tmp_path / "store", input_px=32
+    ).unlabelled_sizes
+    assert (sizes.smallest, sizes.median, sizes.largest) == ((40, 30), (80, 30), (150, 100))
+    assert (sizes.narrowest, sizes.widest, sizes.below_input) == (1.333, 30.0, 3)
+
+
 def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
     capfd.readouterr()
     assert pipeline.check(data=str(faulty), store=tmp_path / "store", input_px=32) == checked

@@ -23,6 +23,7 @@ def found():
             "contradictions": [],
             "near_duplicates": [],
             "sizes": Sizes((8, 8), (20, 10), (1000, 30), 0.5, 33.333, 128, 2),
+            "unlabelled_sizes": None,
             "imbalance": Imbalance(classes[-1], classes[0], (count + 2) / 3),
         }
         return Checked("photos", **{"classes": classes} | plain | fields)
@@ -61,6 +62,24 @@ def test_every_finding_is_said(found):
         "Near duplicates in several classes: 1 group.\n  a/2.png, b/3.png",
     ):
         assert f"\n\n{paragraph}" in said
+
+
+def test_what_lies_among_the_pictures_without_a_label_is_said(found):
+    said = check_text(
+        found(
+            unlabelled=3,
+            near_duplicates=[
+                NearGroup(["a/1.png", "unlabelled/1.png"], ["test", "unlabelled"], ["a"], 1.5),
+                NearGroup(["a/2.png", "unlabelled/2.png"], ["train", "unlabelled"], ["a"], 1.5),
+                NearGroup(["unlabelled/3.png", "unlabelled/4.png"], ["unlabelled"], [], 1.5),
+            ],
+            unlabelled_sizes=Sizes((9, 9), (9, 9), (9, 9), 1.0, 1.0, 128, 1),
+        )
+    )
+    assert "Near duplicates: 6 pictures in 3 groups that look the same." in said
+    across = "Near duplicates in several splits: 1 group. The scores gain by them."
+    assert f"{across}\n  test and unlabelled: a/1.png, unlabelled/1.png\n\n" in said
+    assert "Sizes without a label: 9 x 9 to 9 x 9 px, median 9 x 9; width / height 1 to 1; 1 picture with" in said
 
 
 def test_long_lists_are_cut_and_say_so(found):

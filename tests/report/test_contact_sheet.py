@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from kd2mobile.data.check import check_split
-from kd2mobile.data.split import Sample, SetAside, Split
+from kd2mobile.data.check import Looked, check_split
+from kd2mobile.data.near_duplicates import read_thumbnails, render_thumbnails
+from kd2mobile.data.places import Places
+from kd2mobile.data.split import UNLABELLED, Sample, SetAside, Split
 from kd2mobile.errors import PictureError
 from kd2mobile.report import contact_sheet
 from kd2mobile.report.contact_sheet import CELL_PX, GAP_PX, draw_contact_sheet
 
 
 def data_set(root, names, **found):
-    """A split of one picture of one colour for each class, each of another colour, and what is said of it."""
+    """One picture of one colour for each class, each of another colour, and what is said of them."""
     root.mkdir()
     samples = []
     for label, _ in enumerate(names):
@@ -21,7 +23,8 @@ def data_set(root, names, **found):
         samples.append(Sample(f"{label}.png", label, "train", f"{label:064x}", 20, 20))
     split = Split(list(names), samples, **found)
     thumbnails = np.stack([np.full((16, 16, 3), 25 * label, np.uint8) for label in range(len(names))])
-    return split, check_split("photos", split, thumbnails, 0, 32)
+    looked = Looked(root, split, thumbnails, 0)
+    return check_split("photos", 32, looked), looked
 
 
 @pytest.fixture
@@ -38,8 +41,8 @@ def written(monkeypatch):
 
 
 def test_a_row_of_pictures_a_class(tmp_path, written):
-    split, checked = data_set(tmp_path / "photos", ["cat", "dog"])
-    draw_contact_sheet(tmp_path / "sheet.png", tmp_path / "photos", split, checked)
+    checked, looked = data_set(tmp_path / "photos", ["cat", "dog"])
+    draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     with Image.open(tmp_path / "sheet.png") as opened:
         sheet = np.asarray(opened)
     for colour in ((0, 255, 40), (67, 224, 40)):
@@ -49,8 +52,8 @@ def test_a_row_of_pictures_a_class(tmp_path, written):
 
 def test_of_many_classes_the_largest_and_the_smallest_are_drawn(tmp_path, written, monkeypatch):
     monkeypatch.setattr(contact_sheet, "MOST_CLASSES", 4)
-    split, checked = data_set(tmp_path / "photos", [f"class{i}" for i in range(9)])
-    draw_contact_sheet(tmp_path / "sheet.png", tmp_path / "photos", split, checked)
+    checked, looked = data_set(tmp_path / "photos", [f"class{i}" for i in range(9)])
+    draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert "The 2 largest and the 2 smallest of 9 classes: train + val + test" in written
     assert sum(text.startswith("class") for text in written) == 4
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -59,16 +62,41 @@ def test_of_many_classes_the_largest_and_the_smallest_are_drawn(tmp_path, writte
 
 def test_files_aside_and_copies_have_their_place(tmp_path, written):
     aside = [SetAside(f"cat/{i:02d}.jpg", "OSError: broken") for i in range(20)]
-    split, checked = data_set(tmp_path / "photos", ["cat", "dog"], set_aside=aside, contradictions=[["0.png", "1.png"]])
-    draw_contact_sheet(tmp_path / "sheet.png", tmp_path / "photos", split, checked)
+    checked, looked = data_set(
+        tmp_path / "photos", ["cat", "dog"], set_aside=aside, contradictions=[["0.png", "1.png"]]
+    )
+    draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert "Set aside: the first 12 of 20" in written and "cat/11.jpg: OSError: broken" in written
     assert "In several classes, byte for byte the same: 1" in written and "cat, dog" in written
 
 
+def test_pictures_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path, written):
+    _, labelled = data_set(tmp_path / "photos", ["cat", "dog"])
+    (tmp_path / "loose").mkdir()
+    samples = []
+    for name, colour in {"near.png": (66, 225, 40), "new.png": (9, 9, 250)}.items():
+        Image.new("RGB", (30, 20), colour).save(tmp_path / "loose" / name)
+        samples.append(Sample(f"unlabelled/{name}", -1, UNLABELLED, name, 30, 20))
+    loose = Looked(Places({"unlabelled": str(tmp_path / "loose")}), Split(["cat", "dog"], samples), None, 0)
+    both = []
+    for one in (labelled, loose):
+        folder = tmp_path / f"thumbnails{len(both)}"
+        folder.mkdir()
+        render_thumbnails(folder, one.root, one.split)
+        both.append(one._replace(thumbnails=read_thumbnails(folder)))
+    checked = check_split("photos", 32, *both)
+    assert [group.paths for group in checked.near_duplicates] == [["1.png", "unlabelled/near.png"]]
+    draw_contact_sheet(tmp_path / "sheet.png", checked, *both)
+    assert {"without a label", "2 pictures", "2 in train, unlabelled"} <= set(written)
+    with Image.open(tmp_path / "sheet.png") as opened:
+        sheet = np.asarray(opened)
+    assert (sheet == (66, 225, 40)).all(-1).sum() == 2 * CELL_PX * round(CELL_PX * 20 / 30)
+
+
 def test_names_are_written_or_escaped_never_empty_boxes(tmp_path, written, monkeypatch):
     monkeypatch.setattr(contact_sheet, "fonts", lambda px: [ImageFont.load_default(px)])
-    split, checked = data_set(tmp_path / "photos", ["n" * 80, "plain", "x\ny", "狗"])
-    draw_contact_sheet(tmp_path / "sheet.png", tmp_path / "photos", split, checked)
+    checked, looked = data_set(tmp_path / "photos", ["n" * 80, "plain", "x\ny", "狗"])
+    draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert {"plain", "x\\ny", "\\u72d7"} <= set(written)
     assert any(text.startswith("nnn") and text.endswith("…") for text in written)
 
@@ -79,8 +107,8 @@ def test_a_font_knows_what_it_has_no_shape_for():
 
 
 def test_a_picture_that_changed_meanwhile(tmp_path):
-    split, checked = data_set(tmp_path / "photos", ["cat", "dog"])
+    checked, looked = data_set(tmp_path / "photos", ["cat", "dog"])
     (tmp_path / "photos" / "0.png").write_bytes(b"")
     with pytest.raises(PictureError, match="must be the picture that was checked.*It changed meanwhile"):
-        draw_contact_sheet(tmp_path / "sheet.png", tmp_path / "photos", split, checked)
+        draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert not (tmp_path / "sheet.png").exists()
