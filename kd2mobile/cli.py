@@ -143,7 +143,8 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
     if done.unlabelled:
         print(f"Of the unlabelled pictures: {done.unlabelled}")
     given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
-    again = [word for flag, value in given if value is not None for word in (f"--{flag.replace('_', '-')}", str(value))]
+    each = [(flag, one) for flag, value in given for one in (value if isinstance(value, tuple) else (value,))]
+    again = [word for flag, value in each if value is not None for word in (f"--{flag.replace('_', '-')}", str(value))]
     _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None)
 
 

@@ -25,7 +25,14 @@ def flag_option(flag: str) -> Callable:
     if all(isinstance(kind, str) for kind in kinds):
         return click.option(name, type=click.Choice(kinds), help=text)
     kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
-    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=text)
+    several = {"multiple": True, "callback": _one_or_several} if len(kinds) > 1 else {}
+    text += " Again for more." if several else ""
+    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=text, **several)
+
+
+def _one_or_several(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
+    """What a recipe would say: nothing, one value, or all of them."""
+    return values[0] if len(values) == 1 else values or None
 
 
 def recipe_options(*tables: str) -> Callable:

@@ -79,6 +79,7 @@ def check(
     """
     from kd2mobile.data.check import Looked, check_split
     from kd2mobile.data.near_duplicates import read_thumbnails
+    from kd2mobile.data.places import several
     from kd2mobile.data.split import read_split
 
     composed, artifacts = _composed(recipe, settings, flags), Store(store)
@@ -95,7 +96,8 @@ def check(
         )
         for root, scan, one in places
     ]
-    checked = check_split(composed.data.source, composed.student.input_px, *looked)
+    source = " and ".join(several(composed.data.source))
+    checked = check_split(source, composed.student.input_px, *looked)
     if sheet:
         from kd2mobile.report.contact_sheet import draw_contact_sheet
 
@@ -274,6 +276,8 @@ def _all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dic
 
 def _plain(value: Any) -> Any:
     """A Path means a file or folder, never a name: made absolute, as Path("./digits") loses its dot as text."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
     return str(value.absolute()) if isinstance(value, Path) else value
 
 

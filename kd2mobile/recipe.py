@@ -17,6 +17,7 @@ from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
 
 Precision = Literal["fp32", "fp16", "int8_dynamic", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
+OneOrMore = str | Annotated[tuple[str, ...], Meta(min_length=1)]
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
 """The [views] of a teacher that is given as logits: they are of whole pictures."""
 
@@ -34,12 +35,13 @@ class Data(Table):
     """Where the pictures come from and how they are split and seen."""
 
     source: Annotated[
-        str, says("A folder of photos or of idx files, a CSV or TSV of path,label, or a name of `kd2mobile list data`.")
+        OneOrMore,
+        says("A folder of photos or of idx files, a CSV or TSV of path,label, or a name of `kd2mobile list data`."),
     ] = "digits"
-    val_source: Annotated[str | None, says("Where the validation pictures lie, if not in the source.")] = None
-    test_source: Annotated[str | None, says("Where the test pictures lie, if not in the source.")] = None
+    val_source: Annotated[OneOrMore | None, says("Where the validation pictures lie, if not in the source.")] = None
+    test_source: Annotated[OneOrMore | None, says("Where the test pictures lie, if not in the source.")] = None
     unlabelled: Annotated[
-        str | None, says("A folder of pictures without labels, which the teacher alone labels for the student.")
+        OneOrMore | None, says("A folder of pictures without labels, which the teacher alone labels for the student.")
     ] = None
     val: Annotated[float, says("Part of each class kept for validation if there is no val folder.", gt=0, lt=0.5)] = 0.1
     test: Annotated[float, says("Part of each class kept for the test if there is no test folder.", gt=0, lt=0.5)] = 0.2
@@ -222,7 +224,7 @@ def compose(file: Path | None = None, settings: dict[str, Any] | None = None) ->
     file: a TOML file; settings: values by dotted name (`check_settings` tells where a wrong one came from).
     The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
     teacher, which is trained from nothing, is left out where teacher.name is a file. With a teacher of logits the views
-    are WHOLE_VIEW, and others are refused.
+    are WHOLE_VIEW, and others are refused. An array of one source is that source.
     Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
     """
     layers = [(read_tables(file), str(file))] if file else []
@@ -230,6 +232,9 @@ def compose(file: Path | None = None, settings: dict[str, Any] | None = None) ->
     for tables, place in layers:
         _check(tables, place)
     merged = _merged(tables for tables, _ in layers)
+    for field, value in merged.get("data", {}).items():
+        if isinstance(value, list | tuple) and len(value) == 1:
+            merged["data"][field] = value[0]
     teacher = merged.get("teacher", {}).get("name", "")
     if merged.get("data", {}).get("source", "digits") == "digits":
         demo = built_in("digits")

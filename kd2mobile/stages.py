@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kd2mobile.artifact import Step, Store, sha256_of
-from kd2mobile.errors import DataError, RecipeError, did_you_mean
+from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.progress import say
 from kd2mobile.recipe import Distill, Precision, Recipe, Student, Teacher, is_keras_file, is_logits_file, weights_file
 
@@ -219,37 +219,15 @@ def _whole_views(recipe: Recipe) -> bool:
 def _pictures(recipe: Recipe, store: Store) -> "Found":
     """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
     from kd2mobile.data.find import find_pictures
+    from kd2mobile.data.places import several
+    from kd2mobile.data.sources import placed_sources
 
     data = recipe.data
-    sources = {"train": data.source, "val": data.val_source, "test": data.test_source}
-    placed = {split: _place(source, store) for split, source in sources.items() if source is not None}
-    unlabelled = Path(data.unlabelled) if data.unlabelled is not None else None
+    fields = {"train": "source", "val": "val_source", "test": "test_source"}
+    given = {split: (f"data.{field}", getattr(data, field)) for split, field in fields.items()}
+    placed = {split: placed_sources(*named, store) for split, named in given.items() if named[1] is not None}
+    unlabelled = None if data.unlabelled is None else [Path(folder) for folder in several(data.unlabelled)]
     return find_pictures(placed, unlabelled, store.root / "hashes.json")
-
-
-def _place(source: str, store: Store) -> Path:
-    """The folder or the table that a source means."""
-    from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
-    from kd2mobile.data.sources import SOURCES
-    from kd2mobile.data.table import TABLE_SUFFIXES
-
-    path = Path(source)
-    if source in SOURCES:
-        if path.is_dir():
-            say(f"data {source}: the pictures of that name are used; the folder is `--data ./{source}`")
-        config, write = {"name": source}, SOURCES[source]
-    elif is_idx_folder(path):
-        config, write = {"idx": idx_content(path)}, partial(write_idx_pictures, path)
-    elif path.exists():
-        return path
-    else:
-        hint = did_you_mean(source, SOURCES, cutoff=0.7)
-        next_step = f"{hint}Check the path, or see `kd2mobile list data`."
-        is_table = path.suffix.lower() in TABLE_SUFFIXES
-        what, got = ("a CSV or TSV of path,label", "file") if is_table else ("a folder of photos", "folder")
-        raise DataError(source, f"must be {what}", f"no such {got}", next_step)
-    step = Step("source", 1, config, {}, lambda folder, _: write(folder / "pictures") or {})
-    return (store.find(step) or store.make(step)).folder / "pictures"
 
 
 def _check(recipe: Recipe) -> None:

@@ -69,7 +69,10 @@ assert main_status(["check", "--data", "photos"]) == 0
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data", "gone"], "gone: must be a folder of photos, got no such folder."),
+        (
+            ["--data", "gone"],
+            "gone: must be a folder of photos, a CSV or TSV of path,label, or the name of a data set, got",
+        ),
         (["--data", "photos/0"], "photos/0: must hold class folders, got 10 pictures directly inside"),
         (["--data", "photos", "--sheet", "sheet.jpg"], "--sheet: must be a .png file, got sheet.jpg."),
         (

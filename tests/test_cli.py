@@ -77,11 +77,17 @@ def test_the_flags_that_the_issue_names_are_there():
         (["distill", "--train-layers", "last:0"], "student.train_layers: must be `all` or `last:N` with N of at least"),
         (["distill", "--teacher", "xcepton"], "Did you mean 'xception'? See `kd2mobile list teachers`."),
         (["distill", "--loss", "kdd"], "losses: must be one of kd, kd-split, logits, labels, got 'kdd'."),
-        (["distill", "--data", "no/where"], "no/where: must be a folder of photos, got no such folder. Check the path"),
-        (["distill", "--data", "my photos"], "my photos: must be a folder of photos, got no such folder. Check the p"),
+        (
+            ["distill", "--data", "no/where"],
+            "no/where: must be a folder of photos, a CSV or TSV of path,label, or the name of a data",
+        ),
+        (
+            ["distill", "--data", "my photos"],
+            "data set, got no such folder or file. Check the path, or see `kd2mobile list data`.",
+        ),
         (
             ["distill", "--data", "digit"],
-            "digit: must be a folder of photos, got no such folder. Did you mean 'digits'?",
+            "data set, got no such folder or file. Did you mean 'digits'?",
         ),
         (["distill", "--teacher-weights", "gone.h5"], "gone.h5: must be a weights file, `imagenet` or `none`"),
         (["distill", "--teacher", "gone.keras"], "gone.keras: must be a .keras or .h5 file, got no such file."),

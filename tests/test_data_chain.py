@@ -113,7 +113,10 @@ def test_both_transfer_sets_copied_from_elsewhere_need_no_teacher(run, place, mo
         ),
         (["--data", "gone.csv"], "gone.csv: must be a CSV or TSV of path,label, got no such file. Check the path"),
         (["--data", "idx"], "must be a whole file"),
-        (["--data", "photos.csv", "--test-data", "gone"], "gone: must be a folder of photos, got no such folder."),
+        (
+            ["--data", "photos.csv", "--test-data", "gone"],
+            "gone: must be a folder of photos, a CSV or TSV of path,label, or the name of a data set, got",
+        ),
         (
             ["--data", "photos.csv", "--unlabelled", "gone"],
             "gone: must be a folder of unlabelled pictures, got nothing",

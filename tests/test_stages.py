@@ -238,8 +238,12 @@ def test_on_labels_alone_the_student_is_the_baseline(plan):
         ({"teacher__name": "my.keras"}, TeacherError, "my.keras: must be a .keras or .h5 file, got no such file"),
         ({"teacher__name": "Xcepton"}, UnknownNameError, "known names, got 'Xcepton'. Did you mean 'xception'?"),
         ({"distill__loss": "kdd"}, UnknownNameError, "Did you mean 'kd'?"),
-        ({"data__source": "my photos"}, DataError, "my photos: must be a folder of photos, got no such folder. Check"),
-        ({"data__source": "digit"}, DataError, "got no such folder. Did you mean 'digits'? Check the path, or see"),
+        ({"data__source": "my photos"}, DataError, "my photos: must be a folder of photos, a CSV or TSV of path"),
+        (
+            {"data__source": "digit"},
+            DataError,
+            "got no such folder or file. Did you mean 'digits'? Check the path, or see",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(plan, tmp_path, settings, kind, said):

@@ -1,22 +1,17 @@
 """The pictures that a recipe means, wherever they lie: one Scan, and the root that its ids are taken from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from kd2mobile.data.places import Places, Root
-from kd2mobile.data.scan import (
-    Picture,
-    Scan,
-    content_of,
-    differing,
-    scan,
-    scan_unlabelled,
-)
+from kd2mobile.data.places import Root, places_of, several
+from kd2mobile.data.scan import Part, Picture, Scan, content_of, differing, scan, scan_unlabelled
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, SetAside, SplitName
 from kd2mobile.data.table import TABLE_SUFFIXES, scan_table
 from kd2mobile.errors import DataError
+from kd2mobile.progress import say
 
 
 class Found(NamedTuple):
@@ -28,83 +23,179 @@ class Found(NamedTuple):
     unlabelled: Scan | None = None
 
 
-def find_pictures(sources: dict[SplitName, Path], unlabelled: Path | None = None, cache: Path | None = None) -> Found:
+def find_pictures(
+    sources: dict[SplitName, Path | Sequence[Path]],
+    unlabelled: Path | Sequence[Path] | None = None,
+    cache: Path | None = None,
+) -> Found:
     """Scans the sources, which are folders or tables. Nothing is decoded.
 
     sources: "train", which alone may give all splits, and "val" or "test" where they lie elsewhere; then the ids are
-    those of one folder with train/, val/ and test/ in it. unlabelled: a folder of pictures without classes, whose ids
-    start with `unlabelled/`. cache: as in `scan.scan`.
-    Raises DataError for a source that cannot be used, that gives a split twice, or that differs in its classes.
+    those of one folder with train/, val/ and test/ in it. Of several sources for one of them the classes are put
+    together, and the ids start with their numbers, `2/cat/1.jpg` or `train/2/cat/1.jpg`: no file stands for another.
+    unlabelled: folders of pictures without classes, whose ids start with `unlabelled/`. cache: as in `scan.scan`.
+    Raises DataError for a source that cannot be used, that gives a split twice, or that differs in its splits or
+    classes.
     """
-    scans = {split: _scan(source, cache) for split, source in sources.items()}
-    roots = {split: _folder_of(source) for split, source in sources.items()}
-    found = Found(roots["train"], scans["train"]) if len(scans) == 1 else _joined(sources, scans, roots)
-    if unlabelled is None:
-        return found
-    for source in sources.values():
-        if source.is_dir() and unlabelled.resolve().is_relative_to(source.resolve()):
-            must = "must lie outside the folders of labelled pictures"
-            raise DataError(unlabelled, must, f"a folder in {source}", "Move it: each folder there is a class.")
-    loose = scan_unlabelled(unlabelled, cache)
-    pictures = [msgspec.structs.replace(p, path=f"{UNLABELLED}/{p.path}") for p in loose.pictures]
-    aside = [SetAside(f"{UNLABELLED}/{aside.path}", aside.reason) for aside in loose.set_aside]
-    loose = msgspec.structs.replace(loose, pictures=pictures, set_aside=aside)
-    return found._replace(unlabelled_root=Places({UNLABELLED: str(unlabelled)}), unlabelled=loose)
+    listed = {split: several(given) for split, given in sources.items()}
+    for paths in listed.values():
+        _refuse_shared(paths)
+    scans = {split: [_scan(path, cache, len(paths)) for path in paths] for split, paths in listed.items()}
+    if list(map(len, scans.values())) == [1]:
+        found = Found(_folder_of(listed["train"][0]), scans["train"][0])
+    else:
+        _refuse_what_differs(listed, scans)
+        found = _joined(scans)
+    return found if unlabelled is None else _with_unlabelled(found, listed, several(unlabelled), cache)
 
 
-def _scan(source: Path, cache: Path | None) -> Scan:
+def _scan(source: Path, cache: Path | None, beside: int) -> Scan:
     is_table = source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
-    return scan_table(source, cache) if is_table else scan(source, cache)
+    return (scan_table if is_table else scan)(source, cache, fewest=2 if beside == 1 else 1)
 
 
 def _folder_of(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def _joined(sources: dict[SplitName, Path], scans: dict[SplitName, Scan], roots: dict[SplitName, Path]) -> Found:
-    """The scans as one, as if it were one folder with train/, val/ and test/."""
-    train, elsewhere = scans["train"], [split for split in sources if split != "train"]
-    for split in elsewhere:
+def _refuse_shared(paths: list[Path]) -> None:
+    """Refuses a source that is given twice, and a folder in another."""
+    for number, path in enumerate(paths):
+        for other in paths[:number] + paths[number + 1 :]:
+            if path.resolve() == other.resolve():
+                raise DataError(path, "must be given once", "twice", "Leave one of them out.")
+            if path.is_dir() and other.is_dir() and path.resolve().is_relative_to(other.resolve()):
+                must = "must lie outside the other folders that are given with it"
+                raise DataError(path, must, f"a folder in {other}", "Leave one of them out, or move it.")
+
+
+def _refuse_what_differs(sources: dict[SplitName, list[Path]], scans: dict[SplitName, list[Scan]]) -> None:
+    train = scans["train"][0]
+    for source, one in zip(sources["train"], scans["train"], strict=True):
+        if one.given != train.given:
+            must = f"must give the same splits as {sources['train'][0]}, {_splits(train)}"
+            both = "Give the test folders of all with --test-data, or none of them."
+            raise DataError(source, must, _splits(one), both)
+    classes = {split: sorted({name for one in ones for name in one.classes}) for split, ones in scans.items()}
+    if len(classes["train"]) < 2:
+        more = "Add pictures of something else: a classifier tells classes apart."
+        must = "must hold at least 2 classes together"
+        raise DataError(_together(sources["train"]), must, f"one, {classes['train'][0]!r}", more)
+    for split in (name for name in sources if name != "train"):
         if split in train.given:
             once = f"Leave out data.{split}_source, or give the train folder alone."
-            must, got = f"must not hold {split} pictures as well", f"some, and those in {sources[split]}"
-            raise DataError(sources["train"], must, got, once)
-        if scans[split].given:
-            must, got = f"must hold the {split} pictures alone, without splits", " and ".join(scans[split].given)
-            raise DataError(sources[split], must, got, "Give the folder of the one that is meant.")
-        if differs := differing(scans[split].classes, train.classes):
+            got = f"some, and those in {_together(sources[split])}"
+            raise DataError(_together(sources["train"]), f"must not hold {split} pictures as well", got, once)
+        for source, one in zip(sources[split], scans[split], strict=True):
+            if one.given:
+                must, got = f"must hold the {split} pictures alone, without splits", " and ".join(one.given)
+                raise DataError(source, must, got, "Give the folder of the one that is meant.")
+        if differs := differing(classes[split], classes["train"]):
+            must = f"must hold the same classes as {_together(sources['train'])}"
             same = "Rename, add or remove classes until both have the same."
-            raise DataError(sources[split], f"must hold the same classes as {sources['train']}", differs, same)
+            raise DataError(_together(sources[split]), must, differs, same)
+    _say_alike(sources["train"], scans["train"])
+
+
+def _splits(one: Scan) -> str:
+    return " and ".join(one.given) or "no splits"
+
+
+def _together(sources: list[Path]) -> str:
+    return " and ".join(map(str, sources))
+
+
+def _say_alike(sources: list[Path], scans: list[Scan]) -> None:
+    """Classes of two sources that differ in capitals alone stay two, which is seldom meant."""
+    first: dict[str, tuple[str, Path]] = {}
+    for source, one in zip(sources, scans, strict=True):
+        for name in one.classes:
+            known, where = first.setdefault(name.casefold(), (name, source))
+            if known != name and where != source:
+                say(f"data: {name!r} of {source} and {known!r} of {where} are two classes; rename one if they are not")
+
+
+def _joined(scans: dict[SplitName, list[Scan]]) -> Found:
+    """The scans as one, as if it were one folder, with train/, val/ and test/ if there is more than train."""
     pictures: list[Picture] = []
     set_aside: list[SetAside] = []
-    for split, one in scans.items():
-        plain = not one.given
-        pictures += [_under(p, p.given or split, plain or split in one.tables) for p in one.pictures]
-        set_aside += [SetAside(f"{split}/{a.path}" if plain else a.path, a.reason) for a in one.set_aside]
-    given = [split for split in SPLIT_NAMES if split in (*train.given, "train", *elsewhere)]
-    own = roots["train"]
-    in_train = {split: str(own if split in train.tables else own / split) for split in train.given}
-    folders = {split: str(root) for split, root in roots.items()} | in_train
+    parts: list[Part] = []
+    for key, ones in scans.items():
+        for number, one in enumerate(ones, start=1):
+            own = str(number) if len(ones) > 1 else ""
+            here = [_as_part(part, part.split or (key if len(scans) > 1 else None), own) for part in one.parts]
+            by_split = {before.split: (before, after) for before, after in zip(one.parts, here, strict=True)}
+            for picture in one.pictures:
+                before, after = by_split[picture.given]
+                path = _moved(picture.path, before, after)
+                pictures.append(msgspec.structs.replace(picture, path=path, given=after.split))
+            for aside in one.set_aside:
+                set_aside.append(SetAside(_moved_aside(aside.path, list(by_split.values()), own), aside.reason))
+            parts += here
     pictures.sort(key=lambda picture: picture.path)
-    tables = {split: one.tables[split] for split, one in scans.items() if split in one.tables}
-    tables = {split: train.tables[split] for split in train.given if split in train.tables} | tables
-    labels = [(p.class_name, p.given or "") if tables else () for p in pictures]
+    with_labels = any(part.table for part in parts)
+    rows = [(p.path, p.sha256, *((p.class_name, p.given or "") if with_labels else ())) for p in pictures]
     return Found(
-        Places(folders),
+        places_of({part.start: part.folder for part in parts}),
         Scan(
-            root=train.root,
-            classes=train.classes,
-            given=given,
+            root=scans["train"][0].root,
+            classes=sorted({name for one in scans["train"] for name in one.classes}),
+            given=[split for split in SPLIT_NAMES if any(part.split == split for part in parts)],
             pictures=pictures,
             set_aside=sorted(set_aside, key=lambda aside: aside.path),
-            ignored=sum(one.ignored for one in scans.values()),
-            content=content_of([(p.path, p.sha256, *label) for p, label in zip(pictures, labels, strict=True)]),
-            tables=tables,
+            ignored=sum(one.ignored for ones in scans.values() for one in ones),
+            content=content_of(rows),
+            parts=parts,
         ),
     )
 
 
-def _under(picture: Picture, split: SplitName, prefixed: bool) -> Picture:
-    """The picture as one of the split, its id under the split's name."""
-    path = f"{split}/{picture.path}" if prefixed else picture.path
-    return msgspec.structs.replace(picture, path=path, given=split)
+def _as_part(part: Part, split: SplitName | None, number: str) -> Part:
+    start = "/".join(filter(None, (split, number)))
+    return msgspec.structs.replace(part, split=split, start=start)
+
+
+def _moved(path: str, before: Part, after: Part) -> str:
+    """The id of a file of one source among those of all."""
+    return "/".join(filter(None, (after.start, path.removeprefix(f"{before.start}/") if before.start else path)))
+
+
+def _moved_aside(path: str, parts: list[tuple[Part, Part]], number: str) -> str:
+    """Likewise for a file that was set aside, whose split is not always known."""
+    for before, after in parts:
+        if len(parts) == 1 and not before.start or before.start and path.startswith(f"{before.start}/"):
+            return _moved(path, before, after)
+    return "/".join(filter(None, (number, path)))
+
+
+def _with_unlabelled(
+    found: Found, sources: dict[SplitName, list[Path]], folders: list[Path], cache: Path | None
+) -> Found:
+    _refuse_shared(folders)
+    starts: dict[str, str] = {}
+    pictures: list[Picture] = []
+    set_aside: list[SetAside] = []
+    scans = []
+    for number, folder in enumerate(folders, start=1):
+        for source in (source for paths in sources.values() for source in paths):
+            if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+                must = "must lie outside the folders of labelled pictures"
+                raise DataError(folder, must, f"a folder in {source}", "Move it: each folder there is a class.")
+        one, start = scan_unlabelled(folder, cache), f"{UNLABELLED}/{number}" if len(folders) > 1 else UNLABELLED
+        starts[start] = str(folder)
+        pictures += [msgspec.structs.replace(p, path=f"{start}/{p.path}") for p in one.pictures]
+        set_aside += [SetAside(f"{start}/{aside.path}", aside.reason) for aside in one.set_aside]
+        scans.append(one)
+    if both := {p.path for p in pictures}.intersection(p.path for p in found.scan.pictures):
+        must = f"must not have the ids of unlabelled pictures, {UNLABELLED}/..."
+        raise DataError(found.scan.root, must, repr(min(both)), "Rename that folder.")
+    pictures.sort(key=lambda picture: picture.path)
+    loose = msgspec.structs.replace(
+        scans[0],
+        root=" and ".join(one.root for one in scans),
+        pictures=pictures,
+        set_aside=sorted(set_aside, key=lambda aside: aside.path),
+        ignored=sum(one.ignored for one in scans),
+        content=scans[0].content if len(scans) == 1 else content_of([(p.path, p.sha256) for p in pictures]),
+    )
+    return found._replace(unlabelled_root=places_of(starts), unlabelled=loose)

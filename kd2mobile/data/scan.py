@@ -31,13 +31,36 @@ class Picture(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Part(msgspec.Struct, frozen=True):
+    """Where the pictures of one split lie, or all of them; of several sources each has its own.
+
+    split: None if the splits are not given; start: what the ids start with, without a slash, or nothing; folder: what
+    stands in its place; table: the file that lists the pictures and their labels, or nothing if class folders do.
+    """
+
+    split: SplitName | None
+    start: str
+    folder: str
+    classes: list[str]
+    table: str = ""
+
+    def place_of(self, class_name: str) -> str:
+        """What a message calls the place of a class's pictures: their folder, or the table and the label."""
+        if self.table:
+            return f"{self.table}, label {class_name!r}" + (f" of {self.split}" if self.split else "")
+        return str(Path(self.folder) / class_name)
+
+    def holds(self, path: str, class_name: str) -> bool:
+        """Whether a file of that id lies in the folder of the class."""
+        return not self.table and path.startswith("/".join(filter(None, (self.start, class_name))) + "/")
+
+
 class Scan(msgspec.Struct, frozen=True):
     """The picture files of a folder, by path, and what is not used of it.
 
     given: the splits that the folders give; empty for plain class folders.
     content: SHA-256 over every picture's path and hash; it changes when a picture does, comes, goes or moves.
     ignored: files that are hidden or no pictures by their suffix.
-    tables: by split, the file that lists its pictures and their labels, where class folders do not; see `place_of`.
     """
 
     root: str
@@ -47,13 +70,20 @@ class Scan(msgspec.Struct, frozen=True):
     set_aside: list[SetAside]
     ignored: int
     content: str
-    tables: dict[SplitName, str] = {}
+    parts: list[Part] = []
 
-    def place_of(self, root: Path, class_name: str, split: SplitName | None) -> str:
-        """What a message calls the place of a class's pictures: their folder, or the table and the label."""
-        if table := self.tables.get(split or "train"):
-            return f"{table}, label {class_name!r}" + (f" of {split}" if split in self.given else "")
-        return str(root / "/".join(filter(None, (split, class_name))))
+    def place_of(self, class_name: str, split: SplitName | None) -> str:
+        """What a message calls the place of a class's pictures, or the places."""
+        return " and ".join(part.place_of(class_name) for part in self._parts(class_name, split))
+
+    def set_aside_of(self, class_name: str, split: SplitName | None, set_aside: list[SetAside]) -> list[SetAside]:
+        """Those of the files set aside that were given as pictures of the class."""
+        parts = self._parts(class_name, split)
+        listed = {p.path for p in self.pictures if (p.class_name, p.given) == (class_name, split)}
+        return [a for a in set_aside if a.path in listed or any(part.holds(a.path, class_name) for part in parts)]
+
+    def _parts(self, class_name: str, split: SplitName | None) -> list[Part]:
+        return [part for part in self.parts if part.split == split and class_name in part.classes]
 
 
 Known = dict[str, tuple[int, int, str]]
@@ -120,16 +150,16 @@ class _Walk:
             self.files.append(File(path, class_name, given, status.st_size, status.st_mtime_ns))
 
 
-def scan(root: Path, cache: Path | None = None) -> Scan:
+def scan(root: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
     """Finds and hashes the picture files of a folder of class folders, or of train/ with test/, val/ or both of them.
 
     root: the folder; pictures lie in the class folders or deeper, links are followed.
     cache: a JSON file that remembers each file's hash by path, size and time of change, so that a second scan opens
-    no picture; it serves any number of roots and may be missing, stale or damaged.
-    Raises DataError if the folder is no such folder, has fewer than two classes, or its splits differ in classes.
+    no picture; it serves any number of roots and may be missing, stale or damaged. fewest: classes.
+    Raises DataError if the folder is no such folder, has fewer than those classes, or its splits differ in classes.
     """
     root = Path(root)
-    folders = _class_folders(root)
+    folders = _class_folders(root, fewest)
     walk = _Walk(root)
     for given, class_name, parts in folders:
         before = len(walk.files)
@@ -143,14 +173,17 @@ def scan(root: Path, cache: Path | None = None) -> Scan:
         elif hidden or not entry.is_dir():
             walk.ignored += 1
     pictures = hashed(root, walk.files, walk.set_aside, cache)
+    classes = sorted({class_name for _, class_name, _ in folders})
+    given = [name for name in SPLIT_NAMES if any(given == name for given, _, _ in folders)]
     return Scan(
         root=shown(str(root)),
-        classes=sorted({class_name for _, class_name, _ in folders}),
-        given=[name for name in SPLIT_NAMES if any(given == name for given, _, _ in folders)],
+        classes=classes,
+        given=given,
         pictures=pictures,
         set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
         ignored=walk.ignored,
         content=content_of([(picture.path, picture.sha256) for picture in pictures]),
+        parts=[Part(split, split or "", str(root / (split or "")), classes) for split in given or [None]],
     )
 
 
@@ -188,13 +221,13 @@ def content_of(rows: list[tuple[str, ...]]) -> str:
     return content.hexdigest()
 
 
-def _class_folders(root: Path) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
+def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
     """Split (or None), class name and folder of every class folder."""
     layout = "Give a folder with one folder of pictures a class, or with train/ and test/ of such."
     if not root.exists():
         raise DataError(root, "must be a folder of photos", "nothing there", "Check the path.")
     if not root.is_dir():
-        raise DataError(root, "must be a folder of photos", "a file", layout)
+        raise DataError(root, "must be a folder of photos", "a file", f"{layout} A table must end in .csv or .tsv.")
     entries = [entry for entry in _entries(root) if not entry.name.startswith(".")]
     names = [entry.name for entry in entries if entry.is_dir()]
     if not names:
@@ -204,21 +237,21 @@ def _class_folders(root: Path) -> list[tuple[SplitName | None, str, tuple[str, .
             raise DataError(root, "must hold class folders", f"{loose} pictures directly inside and no folder", one_up)
         raise DataError(root, "must hold class folders", "an empty folder" if not entries else "no folder", layout)
     if "train" in names and _folder_names(root / "train"):
-        return _split_folders(root, names)
-    if len(names) < 2:
+        return _split_folders(root, names, fewest)
+    if len(names) < fewest:
         more = f"Add a folder of pictures of something else beside {names[0]!r}: a classifier tells classes apart."
         raise DataError(root, "must hold at least 2 class folders", f"one, {shown(names[0])!r}", more)
     _refuse_odd_names(root, names)
     return [(None, name, (name,)) for name in sorted(names)]
 
 
-def _split_folders(root: Path, names: list[str]) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
+def _split_folders(root: Path, names: list[str], fewest: int) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
     if strangers := sorted(set(names) - set(SPLIT_NAMES)):
         where = "Move it away, or give the folder that holds the class folders."
         raise DataError(root, "must hold only test and val beside train", f"{shown(strangers[0])!r}", where)
     by_split = {split: _folder_names(root / split) for split in SPLIT_NAMES if split in names}
     train = by_split["train"]
-    if len(train) < 2:
+    if len(train) < fewest:
         more = "Add folders of pictures of something else: a classifier tells classes apart."
         raise DataError(root / "train", "must hold at least 2 class folders", f"one, {shown(train[0])!r}", more)
     for split, classes in by_split.items():

@@ -1,10 +1,10 @@
-"""The data that has a name: each is written once as a folder of photos like any other."""
+"""The sources that a recipe names. Data that has a name is written once as a folder of photos like any other."""
 
 import os
 import pickle
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from kd2mobile.artifact import Step, Store
 from kd2mobile.backend import load_keras
+from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
+from kd2mobile.data.places import several
+from kd2mobile.data.table import TABLE_SUFFIXES
 from kd2mobile.data.written import numbered, write_pictures
-from kd2mobile.errors import DataError, MissingExtraError
+from kd2mobile.errors import DataError, MissingExtraError, did_you_mean
+from kd2mobile.progress import say
 from kd2mobile.registry import Registry
 
 SOURCES: Registry[Callable[[Path], None]] = Registry("data")
@@ -109,3 +114,47 @@ for _name, _summary in {
     "cifar100": "60,000 photos of 100 classes, 32 x 32, downloaded by Keras (Krizhevsky)",
 }.items():
     SOURCES.register(_name, _summary)(partial(keras_dataset, _name))
+
+
+def placed_sources(field: str, named: str | Sequence[str], store: Store) -> list[Path]:
+    """The folders and tables that a field of the recipe names.
+
+    field: `data.source` or another, for the messages. The pictures of a name and of idx files are written into the
+    store first; they have splits and ids of their own, so such a source stands alone.
+    Raises DataError for a source that is not there, or that cannot stand beside others.
+    """
+    sources = several(named)
+    if len(sources) > 1:
+        for source in sources:
+            _refuse_beside_others(field, source)
+    return [_placed(source, store) for source in sources]
+
+
+def _refuse_beside_others(field: str, source: str) -> None:
+    must, alone = "must be a folder of photos or a CSV or TSV where several are given", "Give it alone"
+    if source in SOURCES:
+        folder = f", or `./{source}` for the folder of that name" if Path(source).is_dir() else ""
+        raise DataError(f"{field}, {source}", must, "a name of `kd2mobile list data`", f"{alone}{folder}.")
+    if is_idx_folder(Path(source)):
+        raise DataError(f"{field}, {source}", must, "a folder of idx files", f"{alone}.")
+
+
+def _placed(source: str, store: Store) -> Path:
+    path = Path(source)
+    if source in SOURCES:
+        if path.is_dir():
+            say(f"data {source}: the pictures of that name are used; the folder is `--data ./{source}`")
+        config, write = {"name": source}, SOURCES[source]
+    elif is_idx_folder(path):
+        config, write = {"idx": idx_content(path)}, partial(write_idx_pictures, path)
+    elif path.exists():
+        return path
+    else:
+        hint = did_you_mean(source, SOURCES, cutoff=0.7)
+        is_table = path.suffix.lower() in TABLE_SUFFIXES
+        what, got = "a CSV or TSV of path,label", "no such file"
+        if not is_table:
+            what, got = f"a folder of photos, {what}, or the name of a data set", "no such folder or file"
+        raise DataError(source, f"must be {what}", got, f"{hint}Check the path, or see `kd2mobile list data`.")
+    step = Step("source", 1, config, {}, lambda folder, _: write(folder / "pictures") or {})
+    return (store.find(step) or store.make(step)).folder / "pictures"

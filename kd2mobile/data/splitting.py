@@ -43,7 +43,7 @@ def split_pictures(folder: Path, root: Root, scan: Scan, data: recipe.Data) -> d
     broken = [SetAside(p.path, checked[p.sha256].reason) for p in scan.pictures if checked[p.sha256].reason]
     whole = [p for p in scan.pictures if not checked[p.sha256].reason]
     set_aside = sorted(scan.set_aside + broken, key=lambda aside: aside.path)
-    explain = _explained(root, scan, set_aside)
+    explain = _explained(scan, set_aside)
     for split in scan.given:
         _refuse_empty(split, scan.classes, whole, explain)
     missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
@@ -143,19 +143,11 @@ def _read_checked(path: Path) -> Iterator[_Checked]:
         yield msgspec.json.decode(line, type=_Checked)
 
 
-def _explained(root: Root, scan: Scan, set_aside: list[SetAside]) -> Explain:
-    class_of = {(p.path, p.class_name, p.given) for p in scan.pictures}
-
+def _explained(scan: Scan, set_aside: list[SetAside]) -> Explain:
     def explain(class_name: str, split: SplitName | None) -> tuple[str, str]:
-        below = "".join(f"{part}/" for part in (split, class_name) if part)
-        in_table = (split or "train") in scan.tables
-        gone = [
-            f"{aside.path}: {aside.reason}"
-            for aside in set_aside
-            if ((aside.path, class_name, split) in class_of if in_table else aside.path.startswith(below))
-        ]
-        aside = f" ({len(gone)} set aside, first {gone[0]})" if gone else ""
-        return scan.place_of(root, class_name, split), aside
+        gone = scan.set_aside_of(class_name, split, set_aside)
+        aside = f" ({len(gone)} set aside, first {gone[0].path}: {gone[0].reason})" if gone else ""
+        return scan.place_of(class_name, split), aside
 
     return explain
 

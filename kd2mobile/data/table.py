@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd2mobile.data.scan import UNREAD_SUFFIXES, File, Scan, content_of, differing, hashed, listed, not_decoded, shown
+from kd2mobile.data.scan import (
+    UNREAD_SUFFIXES,
+    File,
+    Part,
+    Scan,
+    content_of,
+    differing,
+    hashed,
+    listed,
+    not_decoded,
+    shown,
+)
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import DataError
 from kd2mobile.pixels import SUFFIXES
@@ -26,33 +37,34 @@ class _Row:
     split: SplitName | None
 
 
-def scan_table(table: Path, cache: Path | None = None) -> Scan:
+def scan_table(table: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
     """Finds and hashes the pictures that a table lists. Nothing is decoded.
 
     table: CSV in UTF-8, with or without its mark, quoted as Python's csv reads it; between the fields a comma, a tab
     or a semicolon. Its first line names the columns `path` and `label`, and perhaps `split` (train, val or test), in
     any order; other columns are passed over. Paths are relative to the table's folder and, so written, the ids.
-    cache: as in `scan.scan`.
+    cache: as in `scan.scan`; fewest: labels.
     Raises DataError, with the line, for text that is not UTF-8 or no table, a missing column, an empty or repeated
-    path, an empty label, another split; for files that are not there, with their number; for fewer than two labels and
-    for splits that differ in labels.
+    path, an empty label, another split; for files that are not there, with their number; for fewer than those labels
+    and for splits that differ in labels.
     """
     table = Path(table)
     folder = table.parent
     rows = list(_rows(table))
-    _refuse_few_labels(table, rows)
+    _refuse_few_labels(table, rows, fewest)
     files, set_aside = _files(table, folder, rows)
     pictures = hashed(folder, files, set_aside, cache, source=table)
     given = [name for name in SPLIT_NAMES if any(row.split == name for row in rows)]
+    classes = sorted({row.label for row in rows})
     return Scan(
         root=shown(str(folder)),
-        classes=sorted({row.label for row in rows}),
+        classes=classes,
         given=given,
         pictures=pictures,
         set_aside=sorted(set_aside, key=lambda aside: aside.path),
         ignored=0,
         content=content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in pictures]),
-        tables=dict.fromkeys(SPLIT_NAMES, shown(str(table))),
+        parts=[Part(split, "", str(folder), classes, shown(str(table))) for split in given or [None]],
     )
 
 
@@ -141,7 +153,7 @@ def _split(where: str, value: str | None) -> SplitName | None:
     return name
 
 
-def _refuse_few_labels(table: Path, rows: list[_Row]) -> None:
+def _refuse_few_labels(table: Path, rows: list[_Row], fewest: int) -> None:
     if not rows:
         raise DataError(table, "must list pictures", "no line below the first", "Add a line for each picture.")
     by_split = {split: {row.label for row in rows if row.split == split} for split in (None, *SPLIT_NAMES)}
@@ -150,7 +162,7 @@ def _refuse_few_labels(table: Path, rows: list[_Row]) -> None:
         got = " and ".join(map(str, by_split))
         raise DataError(table, "must have pictures of the split train", got, "Name some of them train.")
     train = by_split.get("train") or by_split[None]
-    if len(train) < 2:
+    if len(train) < fewest:
         more = "Add pictures of something else: a classifier tells classes apart."
         raise DataError(table, "must have at least 2 labels to train on", f"one, {next(iter(train))!r}", more)
     for split, labels in by_split.items():

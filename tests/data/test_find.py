@@ -64,8 +64,8 @@ def test_a_table_for_the_one_and_a_folder_for_the_other(apart, tmp_path):
         found = find_pictures({"train": tmp_path / train, "test": apart["test"]})
         assert all((found.root / p.path).is_file() for p in found.scan.pictures)
         assert found.scan.pictures[-1].path.startswith(("train/a/mine/dog", "val/b/dog"))
-        assert found.scan.place_of(found.root, "cat", "train").startswith(f"{tmp_path / train}, label 'cat'")
-        assert found.scan.place_of(found.root, "cat", "test") == str(apart["test"] / "cat")
+        assert found.scan.place_of("cat", "train").startswith(f"{tmp_path / train}, label 'cat'")
+        assert found.scan.place_of("cat", "test") == str(apart["test"] / "cat")
         contents.add(found.scan.content)
     assert len(contents) == 2
     found = find_pictures({"train": apart["train"], "test": tmp_path / "train.csv"})

@@ -1,0 +1,290 @@
+"""Several folders and tables for one split: nothing lost, nothing confused, and one folder as it always was."""
+
+import hashlib
+import os
+import shutil
+
+import msgspec
+import pytest
+
+from kd2mobile import pipeline
+from kd2mobile.artifact import Store
+from kd2mobile.cli import main_status
+from kd2mobile.data.find import find_pictures
+from kd2mobile.data.places import Places, absolute
+from kd2mobile.data.split import read_split
+from kd2mobile.data.splitting import split_pictures, split_unlabelled
+from kd2mobile.errors import DataError
+from kd2mobile.recipe import Data, compose, write_recipe
+from kd2mobile.results import Labelled
+from kd2mobile.stages import split_step, unlabelled_split_step
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, picture):
+    """place(folder, class=count, ...) makes pictures `class/0.png`, ..., other ones in each folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(folder, **counts):
+        for name, count in counts.items():
+            for number in range(count):
+                seed = int.from_bytes(hashlib.sha256(f"{folder}/{name}/{number}".encode()).digest()[:4])
+                picture(tmp_path / folder / name / f"{number}.png", seed)
+        return tmp_path / folder
+
+    return make
+
+
+def table(file, rows):
+    file.write_text("\n".join([",".join(("path", "label", "split")[: rows[0].count(",") + 1]), *rows]))
+    return file
+
+
+def contents(found):
+    """Each id with the SHA-256 of the file that it leads to, which must be the one that was scanned."""
+    led = {p.path: hashlib.sha256((found.root / p.path).read_bytes()).hexdigest() for p in found.scan.pictures}
+    assert led == {p.path: p.sha256 for p in found.scan.pictures} and len(led) == len(found.scan.pictures)
+    return led
+
+
+GOLDEN = {
+    "folder": "5f425a5ceffb9a9a",
+    "folder with splits": "81e68eb19afb7ceb",
+    "table": "47b08b76a998268d",
+    "table with splits": "884d110a78d9a1df",
+    "folders apart": "538e766a3e18864a",
+    "table and folders apart": "1c109b5efa915f63",
+    "folder with splits and one apart": "a01830259067cba5",
+    "table with splits and a folder apart": "3b8914f23525747f",
+    "unlabelled": "35f20de0991d149b",
+}
+"""Fingerprints of the stage `split` as the code gave them before it knew of several folders (commit 575e118)."""
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("folder", {"source": "photos"}),
+        ("folder", {"source": ["photos"]}),
+        ("folder with splits", {"source": "given"}),
+        ("table", {"source": "plain.csv"}),
+        ("table with splits", {"source": "split.csv"}),
+        ("folders apart", {"source": "photos", "test_source": "given/test"}),
+        ("table and folders apart", {"source": "plain.csv", "test_source": "given/test", "val_source": "photos"}),
+        ("folder with splits and one apart", {"source": "given", "val_source": "photos"}),
+        ("table with splits and a folder apart", {"source": "split.csv", "val_source": ["photos"]}),
+        ("unlabelled", {"source": "photos", "unlabelled": "loose"}),
+        ("unlabelled", {"source": ["photos"], "unlabelled": ["loose"]}),
+    ],
+)
+def test_one_folder_has_the_fingerprint_that_it_always_had(name, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = [f"photos/{label}/{i}.png,{label}" for label in ("cat", "dog") for i in range(3)]
+    halves = [(split, label, i) for split in ("train", "test") for label in ("cat", "dog") for i in range(2)]
+    split = [f"given/{split}/{label}/{split}{i}.png,{label},{split}" for split, label, i in halves]
+    for file in [row.partition(",")[0] for row in plain + split] + ["loose/a.png", "loose/deep/b.png"]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(file.rpartition("/")[2])
+    for file, rows in {"plain.csv": plain, "split.csv": split}.items():
+        (tmp_path / file).write_text("\n".join(["path,label,split" if rows is split else "path,label", *rows]))
+    composed = compose(settings={f"data.{field}": value for field, value in data.items()})
+    found, step = split_step(composed, Store(tmp_path / "store"))
+    step = unlabelled_split_step(found, step) if found.unlabelled else step
+    assert step.fingerprint == GOLDEN[name]
+
+
+def test_classes_of_the_same_name_are_put_together_and_no_file_stands_for_another(place, tmp_path):
+    folders = [place("a", cat=6, dog=5), place("of a friend", dog=4, bird=3), place("c", owl=3)]
+    found = find_pictures({"train": folders})
+    assert found.scan.classes == ["bird", "cat", "dog", "owl"] and found.scan.given == []
+    led = contents(found)
+    assert len(led) == len(set(led.values())) == 21, "a/dog/0.png and of a friend/dog/0.png are two pictures"
+    assert {"1/dog/0.png", "2/dog/0.png", "3/owl/2.png"} <= led.keys()
+    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert (results["train"] + results["val"] + results["test"], results["classes"]) == (21, 4)
+    assert sum(s.label == 2 for s in read_split(tmp_path / "split").samples) == 9
+
+
+def test_the_ids_and_the_draw_do_not_depend_on_where_the_folders_lie(place, tmp_path):
+    folders = [place("a", cat=6, dog=5), place("b", dog=4)]
+    found = find_pictures({"train": folders})
+    moved = [shutil.copytree(folder, tmp_path / "elsewhere" / f"x{n}") for n, folder in enumerate(folders)]
+    assert find_pictures({"train": moved}).scan.content == found.scan.content
+    (moved[1] / "dog" / "0.png").rename(moved[1] / "dog" / "9.png")
+    assert find_pictures({"train": moved}).scan.content != found.scan.content
+
+
+def test_folders_with_splits_and_tables_with_splits(place, tmp_path):
+    place("a/train", cat=4, dog=4), place("a/test", cat=2, dog=2)
+    place("b/train", owl=3), place("b/test", owl=1)
+    place("pictures", x=3)
+    rows = ["pictures/x/0.png,cat,train", "pictures/x/1.png,owl,train", "pictures/x/2.png,owl,test"]
+    listed = table(tmp_path / "c.csv", [*rows, "a/test/cat/0.png,cat,test"])
+    (tmp_path / "b" / "test" / "owl" / "broken.heic").write_text("x")
+    (tmp_path / "b" / "outside.png").write_text("x")
+    found = find_pictures({"train": [tmp_path / "a", tmp_path / "b", listed]})
+    assert found.scan.classes == ["cat", "dog", "owl"] and found.scan.given == ["train", "test"]
+    led = contents(found)
+    assert {"train/1/cat/0.png", "test/2/owl/0.png", "test/3/pictures/x/2.png"} <= led.keys() and len(led) == 20
+    assert [aside.path for aside in found.scan.set_aside] == ["2/outside.png", "test/2/owl/broken.heic"]
+    assert found.scan.place_of("owl", "test") == f"{tmp_path / 'b/test/owl'} and {listed}, label 'owl' of test"
+    split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    split = read_split(tmp_path / "split")
+    assert split.duplicates == [["test/1/cat/0.png", "test/3/a/test/cat/0.png"]] and split.leaks == []
+
+
+def test_several_for_the_test_and_a_table_beside_a_folder(place, tmp_path):
+    train, tests = place("a", cat=4, dog=4), [place("t1", cat=2), place("t2", dog=2, cat=1)]
+    place("b", cat=2)
+    listed = table(tmp_path / "b.tsv", ["b/cat/0.png,dog", "b/cat/1.png,dog"])
+    found = find_pictures({"train": [train, listed], "test": tests})
+    assert found.scan.given == ["train", "test"]
+    assert {"train/1/cat/0.png", "train/2/b/cat/1.png", "test/1/cat/0.png", "test/2/cat/0.png"} <= contents(
+        found
+    ).keys()
+    alone = find_pictures({"train": train, "test": tests})
+    assert {"train/cat/0.png", "test/2/dog/1.png"} <= contents(alone).keys()
+    labels = {p.path: p.class_name for p in found.scan.pictures}
+    assert labels["train/2/b/cat/1.png"] == "dog"
+
+
+def test_the_same_picture_in_two_folders_stays_in_one_split_or_is_a_leak(place, tmp_path):
+    a, b, c = place("a", cat=6, dog=6), place("b", cat=6, dog=6), place("c", cat=2, dog=2)
+    shutil.copy(a / "cat" / "0.png", b / "cat" / "0.png")
+    shutil.copy(a / "dog" / "1.png", c / "dog" / "1.png")
+    for seed in range(5):
+        found = find_pictures({"train": [a, b]})
+        split_pictures(tmp_path / f"{seed}", found.root, found.scan, Data(seed=seed))
+        split = read_split(tmp_path / f"{seed}")
+        assert split.duplicates == [["1/cat/0.png", "2/cat/0.png"]] and split.leaks == []
+    found = find_pictures({"train": [a, b], "test": c})
+    split_pictures(tmp_path / "leak", found.root, found.scan, Data())
+    (leak,) = read_split(tmp_path / "leak").leaks
+    assert leak.paths == ["test/dog/1.png", "train/1/dog/1.png"]
+
+
+def test_several_folders_of_unlabelled_pictures(place, tmp_path):
+    labelled, loose = place("a", cat=5, dog=5), [place("l1", deep=3), place("l2", deep=2)]
+    shutil.copy(labelled / "cat" / "0.png", loose[1] / "known.png")
+    found = find_pictures({"train": labelled}, loose)
+    assert found[:2] == find_pictures({"train": labelled})[:2]
+    ids = [p.path for p in found.unlabelled.pictures]
+    assert ids == [*(f"unlabelled/1/deep/{i}.png" for i in range(3)), "unlabelled/2/deep/0.png"] + [
+        "unlabelled/2/deep/1.png",
+        "unlabelled/2/known.png",
+    ]
+    split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    results = split_unlabelled(
+        tmp_path / "more", found.unlabelled_root, found.unlabelled, read_split(tmp_path / "split")
+    )
+    assert (results["unlabelled"], results["set_aside"]) == (5, 1)
+
+
+def test_a_broken_class_is_named_in_every_place_where_it_lies(place, tmp_path):
+    a, b = place("a", cat=5, dog=2), place("b", dog=1)
+    for broken in [*(a / "dog").iterdir(), *(b / "dog").iterdir()]:
+        broken.write_bytes(b"no picture")
+    found = find_pictures({"train": [a, b]})
+    with pytest.raises(DataError) as error:
+        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert str(error.value).startswith(f"{a / 'dog'} and {b / 'dog'}: must hold at least 3 different pictures")
+    assert "(3 set aside, first 1/dog/0.png: Unidentified" in str(error.value)
+
+
+def test_places_in_places_reach_another_process():
+    places = Places({"train": Places({"1": "a", "2": os.path.abspath("b")}), "test": "c"})
+    sent = msgspec.json.encode(absolute(places))
+    assert msgspec.json.decode(sent, type=str | Places) / "train/2/x.png" == absolute(places) / "train/2/x.png"
+    assert (absolute(places) / "train/1/x.png").is_absolute() and (absolute(places) / "test/x.png").is_absolute()
+
+
+def test_a_recipe_has_one_or_an_array(tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_text('[data]\nsource = ["a", "b"]\ntest_source = ["t"]\nunlabelled = "loose"\n')
+    data = compose(file).data
+    assert (data.source, data.test_source, data.unlabelled) == (("a", "b"), "t", "loose")
+    write_recipe(compose(file), tmp_path / "again.toml")
+    assert compose(tmp_path / "again.toml") == compose(file)
+    assert compose(settings={"data.source": ["digits"]}) == compose(), "the demo's recipe too"
+
+
+def test_flags_again_keywords_and_the_recipe_mean_the_same(place, tmp_path, capsys):
+    place("a", cat=6, dog=6), place("b", dog=3), place("l1", deep=1), place("l2", deep=1)
+    flags = ["--data", "a", "--data", "b", "--unlabelled", "l1", "--unlabelled", "l2"]
+    assert main_status(["check", *flags, "--json", "--store", "s"]) == 0
+    said = capsys.readouterr()
+    found = pipeline.check(data=[tmp_path / "a", tmp_path / "b"], unlabelled=["l1", "l2"], store=tmp_path / "s")
+    assert msgspec.json.decode(said.out)["source"] == "a and b"
+    assert msgspec.json.decode(found.json()) | {"source": "a and b"} == msgspec.json.decode(said.out)
+    (tmp_path / "recipe.toml").write_text('[data]\nsource = ["a", "b"]\nunlabelled = ["l1", "l2"]\n')
+    capsys.readouterr()
+    assert main_status(["check", "--recipe", "recipe.toml", "--store", "s"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("a and b: 15 pictures of 2 classes and 2 without a label;")
+    assert "making" not in said.err
+
+
+def test_label_names_every_folder_in_the_command_that_comes_next(monkeypatch, tmp_path, capsys):
+    labelled = Labelled(tmp_path, tmp_path, 0.5, None)
+    monkeypatch.setattr(pipeline, "label", lambda *args, **kwargs: labelled)
+    assert main_status(["label", "--data", "my a", "--data", "b", "--test-data", "c"]) == 0
+    assert "kd2mobile distill --data 'my a' --data b --test-data c\n" in capsys.readouterr().out
+
+
+def test_classes_that_differ_in_capitals_alone_are_said(place, capsys):
+    found = find_pictures({"train": [place("a", cat=3, dog=3), place("b", Dog=3)]})
+    assert found.scan.classes == ["Dog", "cat", "dog"]
+    assert "'Dog' of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--data", "a", "--data", "digits"],
+            "data.source, digits: must be a folder of photos or a CSV or TSV where several are given, got a name of "
+            "`kd2mobile list data`. Give it alone.",
+        ),
+        (
+            ["--data", "a", "--test-data", "a", "--test-data", "idx"],
+            "data.test_source, idx: must be a folder of photos or a CSV or TSV where several are given, got a "
+            "folder of idx files. Give it alone.",
+        ),
+        (["--data", "a", "--data", "./a"], "a: must be given once, got twice. Leave one of them out."),
+        (["--data", "a", "--data", "a/cat"], "a/cat: must lie outside the other folders that are given with it, got a"),
+        (["--data", "a", "--data", "given"], "given: must give the same splits as a, no splits, got train and test."),
+        (["--data", "one", "--data", "one2"], "one and one2: must hold at least 2 classes together, got one, 'cat'."),
+        (
+            ["--data", "a", "--data", "gone"],
+            "gone: must be a folder of photos, a CSV or TSV of path,label, or the name",
+        ),
+        (
+            ["--data", "a", "--test-data", "one", "--test-data", "one2"],
+            "one and one2: must hold the same classes as a, got no 'dog'. Rename, add or remove classes",
+        ),
+        (
+            ["--data", "a", "--data", "one", "--test-data", "given"],
+            "given: must hold the test pictures alone, without splits, got train and test.",
+        ),
+        (["--data", "a", "--unlabelled", "one", "--unlabelled", "one"], "one: must be given once, got twice."),
+        (
+            ["--data", "a", "--unlabelled", "one", "--unlabelled", "x.csv"],
+            "x.csv: must be a folder of unlabelled pictu",
+        ),
+        (["--set", "data.source=[]"], "--set, data.source: must be array of length >= 1, got []. A folder of photos"),
+        (["--set", "data.source=[1]"], "--set, data.source: must be str, got [1]. A folder of photos"),
+        (["--set", "data.val_source=1"], "--set, data.val_source: must be str | array | null, got 1. Where the"),
+        (
+            ["--data", "clash", "--unlabelled", "one"],
+            "clash: must not have the ids of unlabelled pictures, unlabelled/..., got 'unlabelled/cat/0.png'. Rename",
+        ),
+    ],
+)
+def test_what_cannot_be_put_together(place, tmp_path, arguments, said, capsys):
+    place("a", cat=4, dog=4), place("given/train", cat=3, dog=3), place("given/test", cat=1, dog=1)
+    place("one", cat=2), place("one2", cat=1), place("clash/unlabelled", cat=3), place("clash", dog=3)
+    (tmp_path / "idx").mkdir()
+    (tmp_path / "idx" / "train-images-idx3-ubyte").write_bytes(b"")
+    (tmp_path / "x.csv").write_text("path,label\n")
+    assert main_status(["check", *arguments]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
