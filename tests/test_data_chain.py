@@ -1,4 +1,4 @@
-"""What people bring, through the command line: a CSV, test pictures elsewhere, pictures without labels."""
+"""What people bring, through the command line: a CSV and a folder, test pictures elsewhere, pictures without labels."""
 
 import json
 import shutil
@@ -28,16 +28,16 @@ def keras_teacher(folder: Path, classes: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def place(digit_folder, tmp_path_factory):
-    """photos.csv (two digits, eight each), elsewhere/ (two each, to test on), loose/ (six of another digit)."""
+    """photos.csv (two digits, six each), more/ (two each), elsewhere/ (two each, to test on), loose/ (six others)."""
     place = tmp_path_factory.mktemp("brought")
     rows = ["path;label"]
     for digit in "01":
         pictures = sorted((digit_folder / digit).iterdir())
         for number, picture in enumerate(pictures):
-            folder = place / "pictures" if number < 8 else place / "elsewhere" / digit
+            folder = place / ("pictures" if number < 6 else f"more/{digit}" if number < 8 else f"elsewhere/{digit}")
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(picture, folder / picture.name)
-            rows += [f"pictures/{picture.name};{digit}"] if number < 8 else []
+            rows += [f"pictures/{picture.name};{digit}"] if number < 6 else []
     (place / "photos.csv").write_text("\n".join(rows))
     (place / "loose" / "deep").mkdir(parents=True)
     for picture in sorted((digit_folder.parent / "all" / "7").iterdir())[:6]:
@@ -51,7 +51,7 @@ def _in_place(place, monkeypatch):
     monkeypatch.chdir(place)
 
 
-LABELLED = ["--data", "photos.csv", "--test-data", "elsewhere", "--teacher", "teacher/teacher.keras"]
+LABELLED = ["--data", "photos.csv", "--data", "more", "--test-data", "elsewhere", "--teacher", "teacher/teacher.keras"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def run(place):
     return place / "runs" / "loose"
 
 
-def test_a_csv_test_pictures_elsewhere_and_loose_ones_from_distill_to_report(run, capsys):
+def test_a_csv_and_a_folder_test_pictures_elsewhere_and_loose_ones_from_distill_to_report(run, capsys):
     assert main_status(["export", "--precision", "fp32,int8", "--run", str(run)]) == 0
     assert main_status(["report", "--run", str(run)]) == 0
     page = (run / "report.html").read_text("utf-8")
@@ -86,7 +86,10 @@ def test_the_teacher_answers_the_new_pictures_alone(run, place):
     assert record["results"]["samples"] == {"unlabelled": 6} and "val" not in record["results"]
     split = json.loads((run / artifacts["unlabelled-split"] / "split.json").read_text("utf-8"))
     assert {s["path"].rpartition("/")[0] for s in split["samples"]} == {"unlabelled/deep"}
-    assert str(place) not in (run / artifacts["split"] / "split.json").read_text("utf-8"), "ids name no machine"
+    split = (run / artifacts["split"] / "split.json").read_text("utf-8")
+    assert str(place) not in split, "ids name no machine"
+    ids = {s["path"].rpartition("/")[0] for s in json.loads(split)["samples"]}
+    assert ids == {"train/1/pictures", "train/2/0", "train/2/1", "test/0", "test/1"}
 
 
 def test_both_transfer_sets_copied_from_elsewhere_need_no_teacher(run, place, monkeypatch, capsys):
@@ -94,7 +97,11 @@ def test_both_transfer_sets_copied_from_elsewhere_need_no_teacher(run, place, mo
 
     capsys.readouterr()
     labelled = kd2mobile.label(
-        data="photos.csv", test_data="elsewhere", teacher="teacher/teacher.keras", unlabelled="loose", views=1
+        data=["photos.csv", "more"],
+        test_data="elsewhere",
+        teacher="teacher/teacher.keras",
+        unlabelled="loose",
+        views=1,
     )
     monkeypatch.setattr(training, "make_teacher", lambda *args: pytest.fail("the teacher was made"))
     for name, folder in {"a": labelled.unlabelled, "b": labelled.folder}.items():
