@@ -9,6 +9,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PER_STUDENT = ("runs", "over_seeds")
+NEAR_COLUMNS = {
+    "pictures": "pictures",
+    "groups": "groups",
+    "pictures in them": "pictures_in_groups",
+    "in several splits": "groups_in_several_splits",
+    "in several classes": "groups_in_several_classes",
+    "pairs of close hashes": "pairs_within_most_bits",
+}
 COLUMNS = ("role", "model", "precision", "top-1 %", "top-5 %", "logloss", "KB", "p50 ms", "p90 ms")
 
 
@@ -107,6 +115,22 @@ def labelling(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def near_duplicates(record: dict) -> str:
+    """The tables of benchmarks/near_duplicates.py."""
+    lines = [f"## Near duplicates ({made(record)})\n", f"`{record['command']}`\n"]
+    lines += ["What `kd2mobile check` takes for the same picture, on data as it is:", ""]
+    lines += [f"| data | {' | '.join(NEAR_COLUMNS)} |", "|---|" + "---:|" * len(NEAR_COLUMNS)]
+    for data in record["data"]:
+        cells = (data.get(count) for count in NEAR_COLUMNS.values())
+        shown = ("–" if cell is None else f"{cell:,}" for cell in cells)
+        lines += [f"| {data['data']} | {' | '.join(shown)} |"]
+    copies = record["changed_copies"]
+    lines += ["", f"Of {copies['of']} photos of caltech101, each changed and compared with its original:", ""]
+    lines += ["| change | found |", "|---|---:|"]
+    lines += [f"| {name} | {found / copies['of']:.0%} |" for name, found in copies["found"].items()]
+    return "\n".join(lines) + "\n"
+
+
 def spread(rate: dict) -> str:
     return f"{rate['median']:,.0f} ({rate['least']:,.0f} to {rate['most']:,.0f})"
 
@@ -143,7 +167,13 @@ def made(record: dict) -> str:
     return ", ".join(filter(None, [f"results/{record['file']}", record["finished"][:10], device]))
 
 
-SECTIONS = {"caltech101": caltech101, "tuning": tuning, "startup": startup, "labelling": labelling}
+SECTIONS = {
+    "caltech101": caltech101,
+    "tuning": tuning,
+    "startup": startup,
+    "labelling": labelling,
+    "near_duplicates": near_duplicates,
+}
 
 if __name__ == "__main__":
     main()
