@@ -21,6 +21,7 @@ import msgspec
 from kd2mobile import __version__, progress
 from kd2mobile.backend import backend_name
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.errors import count_of
 from kd2mobile.measure.device import device_words
 
 Status = Literal["ok", "missing", "broken", "not needed"]
@@ -219,7 +220,9 @@ def _weights_cache() -> Finding:
         found = f"{folder}: none yet; Keras downloads ImageNet weights there, or give files with --teacher-weights"
         return Finding("weights", "not needed", found, "ImageNet weights")
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    return Finding("weights", "ok", f"{folder}: {len(files)} files, {megabytes:,.0f} MB", "ImageNet weights")
+    return Finding(
+        "weights", "ok", f"{folder}: {count_of(len(files), 'file')}, {megabytes:,.0f} MB", "ImageNet weights"
+    )
 
 
 def _disk(store: Path) -> Finding:

@@ -99,6 +99,16 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
     return f"Did you mean {by_lower_case[near[0]]!r}? " if near else ""
 
 
+def count_of(number: int, noun: str, what: str = "") -> str:
+    """A count in a message.
+
+    >>> count_of(1, "file", "set aside"), count_of(2000, "class")
+    ('1 file set aside', '2,000 classes')
+    """
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending} {what}".rstrip()
+
+
 def one_line(text: str) -> str:
     """The text with every unprintable character escaped, so that a file name cannot break a message in two.
 

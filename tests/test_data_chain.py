@@ -69,7 +69,7 @@ def test_a_csv_and_a_folder_test_pictures_elsewhere_and_loose_ones_from_distill_
     assert main_status(["export", "--precision", "fp32,int8", "--run", str(run)]) == 0
     assert main_status(["report", "--run", str(run)]) == 0
     page = (run / "report.html").read_text("utf-8")
-    assert "6 pictures without labels were learned from" in page
+    assert "the student learned from 6 pictures without a label; 0 files set aside." in page
     records = json.loads((run / "benchmark.json").read_text("utf-8"))
     assert {(r["role"], r["n"]) for r in records} == {("teacher", 4), ("student", 4)}
 

@@ -11,7 +11,7 @@ import msgspec
 from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
-from kd2mobile.errors import DataError
+from kd2mobile.errors import DataError, count_of
 from kd2mobile.pixels import SUFFIXES
 
 UNREAD_SUFFIXES = frozenset(
@@ -233,8 +233,9 @@ def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str,
     if not names:
         loose = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)
         if loose:
+            inside = count_of(loose, "picture", "directly inside")
             one_up = "Put the pictures of each class into a folder of its own; the folder's name is the class."
-            raise DataError(root, "must hold class folders", f"{loose} pictures directly inside and no folder", one_up)
+            raise DataError(root, "must hold class folders", f"{inside} and no folder", one_up)
         raise DataError(root, "must hold class folders", "an empty folder" if not entries else "no folder", layout)
     if "train" in names and _folder_names(root / "train"):
         return _split_folders(root, names, fewest)

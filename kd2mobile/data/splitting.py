@@ -13,7 +13,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.places import Root
 from kd2mobile.data.scan import Picture, Scan
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Leak, Sample, SetAside, Split, SplitName
-from kd2mobile.errors import DataError, PictureError
+from kd2mobile.errors import DataError, PictureError, count_of
 from kd2mobile.pixels import open_picture
 
 CHECKED = "checked.jsonl"
@@ -185,27 +185,30 @@ def _report(split: Split) -> None:
     """One line for each thing a person should know before the numbers."""
     if split.set_aside:
         first = split.set_aside[0]
-        progress.say(f"split: {len(split.set_aside)} files set aside, first {first.path!r}: {first.reason}")
+        aside = count_of(len(split.set_aside), "file", "set aside")
+        progress.say(f"split: {aside}, first {first.path!r}: {first.reason}")
     if split.duplicates:
         extra = sum(len(paths) - 1 for paths in split.duplicates)
-        progress.say(f"split: {extra} pictures are copies of others, first of {split.duplicates[0][0]!r}")
+        copies = count_of(extra, "picture", "the same as another")
+        progress.say(f"split: {copies}, first of {split.duplicates[0][0]!r}")
     if split.leaks and UNLABELLED in split.leaks[0].splits:
         own, other = split.leaks[0].paths
         progress.say(
-            f"split: {len(split.leaks)} unlabelled pictures are val or test pictures, first {own!r}, "
-            f"the same as {other!r}: they are not used"
+            f"split: {count_of(len(split.leaks), 'unlabelled picture')} also in val or test, first {own!r}, "
+            f"the same as {other!r}: not used"
         )
     elif split.leaks:
         first = split.leaks[0]
         where = " and ".join(first.splits)
         progress.say(
-            f"split: {len(split.leaks)} pictures lie in several splits, first {first.paths[0]!r} in {where}: "
+            f"split: {count_of(len(split.leaks), 'picture')} in several splits, first {first.paths[0]!r} in {where}: "
             "the scores are better than they should be"
         )
     if split.contradictions:
         paths = split.contradictions[0]
         progress.say(
-            f"split: {len(split.contradictions)} pictures lie in several classes, first {paths[0]!r}, {paths[1]!r}"
+            f"split: {count_of(len(split.contradictions), 'picture')} in several classes, first "
+            f"{paths[0]!r}, {paths[1]!r}"
         )
 
 

@@ -6,11 +6,12 @@ import re
 import subprocess
 from pathlib import Path
 
+from kd2mobile.errors import count_of
+
 
 def device_words() -> str:
     """`host: <processor>, <cores>, <system> <architecture>`."""
-    count = f"{cores()} core{'s' if cores() > 1 else ''}"
-    return f"host: {_processor()}, {count}, {platform.system()} {platform.machine()}"
+    return f"host: {_processor()}, {count_of(cores(), 'core')}, {platform.system()} {platform.machine()}"
 
 
 def cores() -> int:

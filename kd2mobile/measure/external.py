@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kd2mobile.errors import DataError, one_line
+from kd2mobile.errors import DataError, count_of, one_line
 from kd2mobile.measure.files import FileToMeasure, Measured, measure_files
 from kd2mobile.measure.metadata import output_names
 from kd2mobile.measure.record import BenchmarkRecord
@@ -88,7 +88,7 @@ def class_folders(data: Path) -> dict[str, list[Path]]:
         raise DataError(data, "must be a folder of class folders", fault.strerror, "Check --data.") from fault
     folders = {name: sorted(_files(data / name)) for name in entries if (data / name).is_dir()}
     if not folders:
-        got = f"{len(entries)} files and no folder" if entries else "an empty folder"
+        got = f"{count_of(len(entries), 'file')} and no folder" if entries else "an empty folder"
         raise DataError(data, "must be a folder of class folders", got, "Put the pictures of each class into a folder.")
     return folders
 
@@ -119,7 +119,9 @@ def match_folders(
     """
     named = _by_name(folders, labels or [])
     if len(named) == len(folders):
-        return Matching([named[name] for name in folders], True, f"{len(folders)} folders matched to outputs by name")
+        return Matching(
+            [named[name] for name in folders], True, f"{count_of(len(folders), 'folder')} matched to outputs by name"
+        )
     unmatched = [name for name in folders if name not in named]
     if {name.lower() for name in folders} <= SPLITS:
         raise DataError(where, "must be a folder of class folders", _few(folders), _help(folders))
@@ -130,7 +132,7 @@ def match_folders(
     in_order = {name: place + background for place, name in enumerate(folders)}
     if background not in (0, 1):
         reason = "no label in the file or in --labels" if not labels else f"no label for {_few(unmatched)}"
-        got = f"{len(folders)} folders for {outputs} outputs, and {reason}"
+        got = f"{count_of(len(folders), 'folder')} for {count_of(outputs, 'output')}, and {reason}"
         raise DataError(where, "must have a class folder for each output, or names that match", got, _help(folders))
     wrong = [name for name, output in named.items() if in_order[name] != output]
     if wrong:
@@ -164,8 +166,8 @@ def _about_set_aside(set_aside: list[tuple[Path, str]]) -> list[str]:
     if not set_aside:
         return []
     first, reason = set_aside[0]
-    count = f"{len(set_aside)} files are" if len(set_aside) > 1 else "1 file is"
-    return [f"{count} set aside, not decodable; the first is {one_line(str(first))}: {reason}"]
+    count = count_of(len(set_aside), "file", "set aside")
+    return [f"{count}, not decodable; the first is {one_line(str(first))}: {reason}"]
 
 
 def _help(folders: list[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from kd2mobile.errors import ModelFileError
+from kd2mobile.errors import ModelFileError, count_of
 from kd2mobile.measure.flatbuffer import root
 from kd2mobile.pixels import Resize
 
@@ -102,7 +102,7 @@ def output_names(
     names = read_labels(file) if file else said.classes
     if names is None or len(names) == outputs:
         return names, []
-    got = f"{len(names)} labels for {outputs} outputs"
+    got = f"{count_of(len(names), 'label')} for {count_of(outputs, 'output')}"
     if len(names) == outputs - 1 and not said.own:
         return ["background", *names], [f"{file or model}: {got}, so output 0 is taken for the background"]
     if file:

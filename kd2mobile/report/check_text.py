@@ -5,7 +5,7 @@ from unicodedata import combining, east_asian_width
 
 from kd2mobile.data.check import Checked, ClassCounts, Sizes
 from kd2mobile.data.split import SPLIT_NAMES
-from kd2mobile.errors import one_line
+from kd2mobile.errors import count_of, one_line
 
 MOST_CLASSES = 30
 """Classes listed; of more than these the largest and the smallest, half each."""
@@ -128,11 +128,6 @@ def _listed(head: str, lines: list[str]) -> str:
 def _group(paths: list[str]) -> str:
     more = f" and {len(paths) - PATHS_OF_A_GROUP:,} more" if len(paths) > PATHS_OF_A_GROUP else ""
     return ", ".join(paths[:PATHS_OF_A_GROUP]) + more
-
-
-def count_of(number: int, noun: str, what: str = "") -> str:
-    """`1 file set aside`, `2 files set aside`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'} {what}".rstrip()
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from kd2mobile.artifact import RECORD, read_artifact
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import SPLIT_NAMES, Split, read_split
+from kd2mobile.errors import count_of
 from kd2mobile.report import findings
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
 from kd2mobile.report.view import Answer, Example, Paired, Picture, ReportData, Stage
@@ -136,7 +137,7 @@ def _history(file: Path) -> list[dict[str, Any]]:
 
 def _stage(role: str, record: dict[str, Any]) -> Stage:
     size = sum(file["bytes"] for file in record["files"].values())
-    what = f"{len(record['files'])} file{'s' if len(record['files']) != 1 else ''}, {size / 1e6:,.1f} MB"
+    what = f"{count_of(len(record['files']), 'file')}, {size / 1e6:,.1f} MB"
     return Stage(stage=role, fingerprint=record["fingerprint"], seconds=record["seconds"], what=what)
 
 
@@ -155,16 +156,18 @@ def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
     if "unlabelled-split" not in made:
         return []
     found = made["unlabelled-split"]["results"]
-    note = f"{found['unlabelled']} pictures without labels were learned from by the teacher's word alone, "
-    return [note + f"beside the training pictures; {found['set_aside']} files among them were set aside."]
+    pictures, aside = count_of(found["unlabelled"], "picture"), count_of(found["set_aside"], "file", "set aside")
+    note = "By the teacher's word alone, beside the training pictures, the student learned from"
+    return [f"{note} {pictures} without a label; {aside}."]
 
 
 def _notes(split: Split) -> list[str]:
     notes = []
     if split.duplicates:
-        notes.append(f"{len(split.duplicates)} groups of identical pictures; those that are drawn stay in one split.")
+        groups = count_of(len(split.duplicates), "group", "of identical pictures")
+        notes.append(f"{groups}; those that are drawn stay in one split.")
     if split.leaks:
-        notes.append(f"{len(split.leaks)} pictures are in more than one split, as they were given.")
+        notes.append(f"{count_of(len(split.leaks), 'picture')} in more than one split, as given.")
     if split.contradictions:
-        notes.append(f"{len(split.contradictions)} pictures are in more than one class.")
+        notes.append(f"{count_of(len(split.contradictions), 'picture')} in more than one class.")
     return notes

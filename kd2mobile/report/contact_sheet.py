@@ -12,9 +12,9 @@ from kd2mobile import progress
 from kd2mobile.data.check import Checked, Looked
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
-from kd2mobile.errors import PictureError, one_line
+from kd2mobile.errors import PictureError, count_of, one_line
 from kd2mobile.pixels import open_picture
-from kd2mobile.report.check_text import count_of, cut_classes
+from kd2mobile.report.check_text import cut_classes
 
 MOST_CLASSES = 120
 MOST_GROUPS = 12

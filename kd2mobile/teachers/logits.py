@@ -11,7 +11,7 @@ import numpy as np
 
 from kd2mobile.artifact import write_json
 from kd2mobile.data.split import Sample, Split
-from kd2mobile.errors import TeacherError
+from kd2mobile.errors import TeacherError, count_of
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, judgement
 
@@ -50,7 +50,7 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
     folder = Path(folder)
     given = read_logits(path, split)
     if given.unused:
-        say(f"{path.name}: {given.unused:,} of its {len(given.values):,} rows are of no labelled picture here")
+        say(f"{path.name}: no labelled picture here for {given.unused:,} of its {len(given.values):,} rows")
     with bar("checking the logits", len(split.samples), "pictures") as advance:
         for start in range(0, len(split.samples), CHECKED_AT_ONCE):
             samples = split.samples[start : start + CHECKED_AT_ONCE]
@@ -146,7 +146,7 @@ def _refuse_twice(path: Path, key: str, names: list[str]) -> None:
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))
-        more = f"{twice!r} more than once ({len(names) - len(set(names)):,} rows too many)"
+        more = f"{twice!r} more than once ({count_of(len(names) - len(set(names)), 'row', 'too many')})"
         raise TeacherError(f"{path}, {key}", "must name each one once", more, "Keep one of each.")
 
 

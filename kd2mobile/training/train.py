@@ -22,7 +22,7 @@ from kd2mobile.checkpoint import (
     values_of,
     write_checkpoint,
 )
-from kd2mobile.errors import TrainingError
+from kd2mobile.errors import TrainingError, count_of
 from kd2mobile.losses import make_loss, split_predictions
 from kd2mobile.measure import accuracy
 from kd2mobile.measure.outputs import softmax
@@ -93,7 +93,7 @@ def train_student(
     who = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
     if student.train_layers != "all":
         rest = "random, as student.weights is `none`: seldom wanted" if student.weights == "none" else "as it is"
-        progress.say(f"{who}: {len(trained)} layers are trained, from {trained[0]} on; the rest stays {rest}")
+        progress.say(f"{who}: {count_of(len(trained), 'layer')} trained, from {trained[0]} on; the rest stays {rest}")
     training = _Training(folder, distill, who, model, feed, judged)
     training.resume()
     if (more := len(feed.labels) - len(train_labels)) and not training.history:

@@ -18,7 +18,7 @@ from kd2mobile.data.rendering import Render, renderer
 from kd2mobile.data.shards import SHARD, shard_path, write_shards
 from kd2mobile.data.split import UNLABELLED, Sample, Split, SplitName
 from kd2mobile.data.views import read_views
-from kd2mobile.errors import TeacherError
+from kd2mobile.errors import TeacherError, count_of
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.reading import in_batches
 from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, judgement, open_teacher
@@ -187,8 +187,8 @@ def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[Spl
     rate = _views_per_s(max(passes.values(), key=lambda todo: todo.views.size))
     took = f", about {_spoken(missing / rate)}" if rate else ""
     say(
-        f"teacher's pass: {missing:,} views by {described['name']} (validation top-1 {described['val']['top1']:.3f})"
-        f"{took}, {size / 1e6:,.1f} MB"
+        f"teacher's pass: {count_of(missing, 'view')} by {described['name']} "
+        f"(validation top-1 {described['val']['top1']:.3f}){took}, {size / 1e6:,.1f} MB"
     )
 
 

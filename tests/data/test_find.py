@@ -147,7 +147,7 @@ def test_labelled_pictures_among_them_are_set_aside_and_a_leak_is_said(photos, l
     assert made.leaks == [Leak(["unlabelled/test.png", test], ["unlabelled", "test"])]
     assert (results["unlabelled"], results["leaks"]) == (5, 1)
     said = capsys.readouterr().err
-    assert f"1 unlabelled pictures are val or test pictures, first 'unlabelled/test.png', the same as {test!r}" in said
+    assert f"split: 1 unlabelled picture also in val or test, first 'unlabelled/test.png', the same as {test!r}" in said
 
 
 def test_unlabelled_pictures_do_not_change_the_labelled_ones(photos, loose):

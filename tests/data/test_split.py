@@ -111,7 +111,7 @@ def test_copies_stay_together_and_are_reported(photos, capsys):
     assert [len(group) for group in made.duplicates] == [6] and not made.leaks
     assert len({s.split for s in made.samples if s.path in made.duplicates[0]}) == 1
     assert (results["duplicates"], results["leaks"], len(made.samples)) == (1, 0, 45)
-    assert "split: 5 pictures are copies of others" in capsys.readouterr().err
+    assert "split: 5 pictures the same as another, first of" in capsys.readouterr().err
 
 
 def test_a_picture_in_train_and_test_is_reported(photos, capsys):
@@ -120,7 +120,7 @@ def test_a_picture_in_train_and_test_is_reported(photos, capsys):
     shutil.copy(root / "train" / "cat" / "0.png", root / "test" / "cat" / "same.png")
     made, results = split(root)
     assert made.leaks == [Leak(["test/cat/same.png", "train/cat/0.png"], ["train", "test"])] and results["leaks"] == 1
-    assert "1 pictures lie in several splits, first 'test/cat/same.png' in train and test" in capsys.readouterr().err
+    assert "split: 1 picture in several splits, first 'test/cat/same.png' in train and test" in capsys.readouterr().err
     assert len(made.of("test")) == 5
 
 
@@ -130,7 +130,7 @@ def test_a_picture_in_two_classes_is_reported_and_trained_on(photos, capsys):
     made, results = split(root)
     assert made.contradictions == [["cat/0.png", "dog/also.png"]] and results["contradictions"] == 1
     assert {s.split for s in made.samples if s.path in made.contradictions[0]} == {"train"}
-    assert "1 pictures lie in several classes, first 'cat/0.png', 'dog/also.png'" in capsys.readouterr().err
+    assert "split: 1 picture in several classes, first 'cat/0.png', 'dog/also.png'" in capsys.readouterr().err
 
 
 def test_a_class_with_too_few_pictures(photos):

@@ -53,11 +53,11 @@ def test_one_output_more_is_a_background_at_0():
     assert "the outputs have no names" in matching.note and "output 0, taken for the background" in matching.note
 
 
-@pytest.mark.parametrize("outputs", [1, 2, 5, 1000])
-def test_other_counts_are_refused(outputs):
+@pytest.mark.parametrize(("outputs", "shown"), [(1, "1 output"), (2, "2 outputs"), (1000, "1,000 outputs")])
+def test_other_counts_are_refused(outputs, shown):
     with pytest.raises(DataError) as refused:
         match_folders(["a", "b", "c"], outputs, None, "data")
-    assert f"got 3 folders for {outputs} outputs, and no label in the file or in --labels" in str(refused.value)
+    assert f"got 3 folders for {shown}, and no label in the file or in --labels" in str(refused.value)
     assert str(refused.value).endswith("Give the outputs' names with --labels, one a line.")
 
 
@@ -172,7 +172,7 @@ def test_unreadable_pictures_are_set_aside_and_counted(models, photos, capsys):
     (photos / "green" / "gone.png").symlink_to(photos / "nowhere.png")
     measured = measure_on_folder(models / "uint8.tflite", photos)
     assert measured.record.n == 7 and len(measured.set_aside) == 3
-    assert "3 files are set aside, not decodable; the first is" in capsys.readouterr().err
+    assert "3 files set aside, not decodable; the first is" in capsys.readouterr().err
 
 
 def test_nothing_but_unreadable_pictures(models, tmp_path):
@@ -189,7 +189,7 @@ def test_folders_that_hold_no_classes(models, tmp_path):
     with pytest.raises(DataError, match="must be a folder of class folders, got an empty folder"):
         measure_external(models / "uint8.tflite", tmp_path)
     picture(tmp_path / "a.png", (0, 0, 0))
-    with pytest.raises(DataError, match="must be a folder of class folders, got 1 files and no folder"):
+    with pytest.raises(DataError, match="must be a folder of class folders, got 1 file and no folder"):
         measure_external(models / "uint8.tflite", tmp_path)
     for name in CLASSES:
         (tmp_path / name).mkdir()

@@ -131,7 +131,7 @@ def test_names_of_the_outputs(tmp_path):
     names, (note,) = output_names("m", FileMetadata(), 4, file)
     assert names == ["background", "x", "y", "z"] and "3 labels for 4 outputs, so output 0" in note
     names, (note,) = output_names("m", FileMetadata(classes=["a"]), 3, None)
-    assert names is None and "its own labels are not used, 1 labels for 3 outputs" in note
+    assert names is None and "its own labels are not used, 1 label for 3 outputs" in note
     with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 2 outputs"):
         output_names("m", FileMetadata(), 2, file)
     with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 4 outputs"):

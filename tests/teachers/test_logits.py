@@ -70,7 +70,7 @@ def test_rows_and_columns_are_found_by_their_names(make, pictures, answers, tmp_
 def test_rows_of_other_pictures_are_passed_over_and_said(make, answers, capsys):
     ids, values = np.append(answers["sample_ids"], "else/1.png"), np.vstack([answers["logits"], [np.nan] * 3])
     assert make(sample_ids=ids, logits=values)[0]["unused_rows"] == 1
-    assert "logits.npz: 1 of its 55 rows are of no labelled picture here" in capsys.readouterr().err
+    assert "logits.npz: no labelled picture here for 1 of its 55 rows" in capsys.readouterr().err
 
 
 def softmax(logits):
@@ -98,7 +98,7 @@ def at(values, row, value):
         ),
         (
             lambda a: {"sample_ids": np.append(a["sample_ids"][:-1], a["sample_ids"][0])},
-            "more than once (1 rows too many). Keep one of each.",
+            "more than once (1 row too many). Keep one of each.",
         ),
         (
             lambda a: {"class_names": np.array(["red", "red", "green"])},
