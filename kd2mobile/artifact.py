@@ -27,6 +27,7 @@ from typing import Any
 from kd2mobile import __version__
 from kd2mobile.errors import ArtifactError
 from kd2mobile.progress import bar, say
+from kd2mobile.spec import differences, why_missing
 
 RECORD = "record.json"
 PACKAGES = ("keras", "tensorflow", "jax", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
@@ -95,6 +96,7 @@ class Store:
         self.root = Path(root)
         self._found: dict[str, Artifact] = {}
         self._said: set[str] = set()
+        self._made: set[str] = set()
 
     def folder(self, step: Step) -> Path:
         """Where the step's artifact stands, or would."""
@@ -167,6 +169,7 @@ class Store:
             _commit(self._partial(step), self.folder(step), step, results, time.monotonic() - begun)
             self._found[step.fingerprint] = read_artifact(self.folder(step))
             self._said.add(step.fingerprint)
+            self._made.add(step.fingerprint)
             begun = time.monotonic()
 
         build(steps, folders, inputs, commit)
@@ -227,15 +230,10 @@ class Store:
         return self.root / step.stage / f".{step.fingerprint}.partial"
 
     def _why_missing(self, step: Step) -> str:
-        records = [
-            read_artifact(path.parent).record for path in sorted((self.root / step.stage).glob(f"[!.]*/{RECORD}"))
-        ]
-        changes = [differences(step.spec, record["spec"]) for record in records]
-        nearest = min(changes, key=len, default=None)
-        if not nearest:
-            return "none in the store"
-        more = f" and {len(nearest) - 3} more" if len(nearest) > 3 else ""
-        return f"none like it in the store; the nearest differs in {'; '.join(nearest[:3])}{more}"
+        """Beside what is missing stands the nearest that an earlier command made; what this one made is no news."""
+        folders = {path.parent for path in (self.root / step.stage).glob(f"[!.]*/{RECORD}")}
+        folders -= {self.root / step.stage / fingerprint for fingerprint in self._made}
+        return why_missing(step.spec, [read_artifact(folder).record["spec"] for folder in sorted(folders)])
 
     def _reopen(self, step: Step, damaged: list[str]) -> None:
         for name in damaged:
@@ -275,23 +273,6 @@ def open_artifact(folder: Path, again: str) -> Artifact:
 def fingerprint_of(spec: dict[str, Any]) -> str:
     """The fingerprint of a step with that spec, as a record holds it."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def differences(tree: Any, other: Any, prefix: str = "") -> list[str]:
-    """Where two JSON trees differ, by dotted name, values of the first and of the second.
-
-    >>> differences({"distill": {"temperature": 4.0}}, {"distill": {"temperature": 2.0}})
-    ['distill.temperature: 4.0 here, 2.0 there']
-    """
-    if isinstance(tree, dict) and isinstance(other, dict):
-        if {"config", "inputs"} <= tree.keys() & other.keys():
-            tree, other = _flattened(tree), _flattened(other)
-        names = [*tree, *(name for name in other if name not in tree)]
-        return [d for n in names for d in differences(tree.get(n), other.get(n), f"{prefix}.{n}" if prefix else n)]
-    for value, place in ((other, "here"), (tree, "there")):
-        if value is None and (isinstance(tree, dict) or isinstance(other, dict)):
-            return [f"{prefix}: {place} alone"]
-    return [] if tree == other else [f"{prefix}: {tree!r} here, {other!r} there"]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -386,10 +367,6 @@ def _damaged_files(artifact: Artifact) -> list[str]:
 
 def _is_damaged(path: Path, known: dict[str, Any]) -> bool:
     return not path.is_file() or path.stat().st_size != known["bytes"] or sha256_of(path) != known["sha256"]
-
-
-def _flattened(spec: dict[str, Any]) -> dict[str, Any]:
-    return {"version": spec["version"], **spec["config"], **spec["inputs"]}
 
 
 def _existing(path: Path) -> Path:

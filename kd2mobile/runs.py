@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.artifact import Store, differences, disk_errors, made_with, write_json
+from kd2mobile.artifact import Store, disk_errors, made_with, write_json
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.progress import say
 from kd2mobile.recipe import PRECISIONS, Recipe, compose, write_recipe
+from kd2mobile.spec import differences
 
 RUNS = Path("runs")
 RUN_RECORD = "run.json"

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from kd2mobile import artifact
-from kd2mobile.artifact import RECORD, Step, Store, differences, disk_errors
+from kd2mobile.artifact import RECORD, Step, Store, disk_errors
 from kd2mobile.errors import ArtifactError
+from kd2mobile.spec import differences, why_missing
 
 
 def step(temperature=2.0, text="made", inputs=None, build=None, log=None):
@@ -32,11 +33,49 @@ def test_made_once_then_found(tmp_path, capsys):
 
 
 def test_a_change_makes_a_new_one_and_says_what_differs(tmp_path, capsys):
-    store = Store(tmp_path)
-    first = store.make(step(2.0))
-    second = store.make(step(4.0))
+    first = Store(tmp_path).make(step(2.0))
+    assert "(none yet)" in capsys.readouterr().err
+    second = Store(tmp_path).make(step(4.0))
     assert first.folder != second.folder and first.folder.exists()
-    assert "temperature: 4.0 here, 2.0 there" in capsys.readouterr().err
+    assert "(none like it yet; the nearest differs in temperature: 4.0 here, 2.0 there)" in capsys.readouterr().err
+
+
+def test_what_the_same_command_made_before_is_no_news(tmp_path, capsys):
+    store = Store(tmp_path)
+    store.make(step(2.0))
+    store.make(step(4.0))
+    assert capsys.readouterr().err.count("(none yet)") == 2
+
+
+def split_of(content, seed=0, **more):
+    return {"split": Step("split", 1, {"content": content, "seed": seed} | more, {}, lambda folder, inputs: {})}
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        (split_of("bb"), "none yet"),
+        (split_of("aa", seed=1), "none like it yet; the nearest differs in split.seed: 0 here, 1 there"),
+        ({**split_of("aa"), "more": Step("split", 1, {"unlabelled": "cc"}, split_of("aa"), lambda *_: {})},
+         "none like it yet; the nearest differs in more: there alone"),
+        ({"split": Step("split", 1, {"unlabelled": "cc"}, split_of("aa"), lambda *_: {})}, "none yet"),
+    ],
+    ids=["other pictures", "another split", "unlabelled ones too", "the unlabelled ones alone"],
+)  # fmt: skip
+def test_the_nearest_is_of_the_same_pictures(there, why):
+    assert why_missing(step(inputs=split_of("aa")).spec, [step(inputs=there).spec]) == why
+
+
+def test_pictures_of_another_name_are_not_near():
+    named = {name: Step("source", 1, {"name": name}, {}, lambda *_: {}).spec for name in ("digits", "mnist")}
+    assert why_missing(named["mnist"], [named["digits"]]) == "none yet"
+
+
+def test_another_teacher_of_the_same_pictures_is_near():
+    teachers = [
+        Step("teacher", 1, {"name": name}, split_of("aa"), lambda *_: {}).spec for name in ("vgg16", "xception")
+    ]
+    assert why_missing(teachers[0], teachers[1:]).endswith("differs in name: 'vgg16' here, 'xception' there")
 
 
 def test_a_missing_input_is_made_only_when_needed(tmp_path):
