@@ -29,11 +29,12 @@ class RecipeError(Kd2MobileError):
 
 
 class UnknownNameError(Kd2MobileError):
-    """A name that no registry entry has; carries the nearest one."""
+    """A name that no registry entry has; carries the nearest one. form: of a family of names that was meant."""
 
-    def __init__(self, where: str, name: str, known: list[str], see: str = "kd2mobile list"):
+    def __init__(self, where: str, name: str, known: list[str], see: str = "kd2mobile list", form: str | None = None):
         listed = ", ".join(known) if len(known) <= MOST_NAMES_LISTED else f"the {len(known)} known names"
-        super().__init__(where, f"must be one of {listed}", repr(name), f"{did_you_mean(name, known)}See `{see}`.")
+        must = f"must be of the form {form}" if form else f"must be one of {listed}"
+        super().__init__(where, must, repr(name), f"{did_you_mean(name, known)}See `{see}`.")
 
 
 class DataError(Kd2MobileError):

@@ -1,6 +1,7 @@
 """Names a user can type, each with what it stands for. One registry a kind: data, teachers, students, losses."""
 
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from kd2mobile.errors import UnknownNameError
@@ -21,12 +22,12 @@ class Registry(Generic[Entry]):
 
     A family stands for names that cannot all be listed, and makes the entry of each:
 
-    >>> @shapes.register_family("polygon-<corners>", "as many equal sides, such as polygon-5")
+    >>> @shapes.register_family("polygon-CORNERS", "as many equal sides, such as polygon-5")
     ... def polygon(name):
     ...     kind, _, corners = name.partition("-")
     ...     return (lambda side: int(corners) * side) if kind == "polygon" else None
     >>> shapes["polygon-5"](2), list(shapes), list(shapes.listing())
-    (10, ['square'], ['square', 'polygon-<corners>'])
+    (10, ['square'], ['square', 'polygon-CORNERS'])
     """
 
     def __init__(self, kind: str):
@@ -51,7 +52,8 @@ class Registry(Generic[Entry]):
     ) -> Callable[[Callable[[str], Entry | None]], Callable[[str], Entry | None]]:
         """A decorator that adds a function from a name to its entry, or to None if the name is none of the family's.
 
-        form: how its names look, for `kd2mobile list`. The function may raise for a name that it would like otherwise.
+        form: how its names look, in small letters what stands and in capitals what varies, for `kd2mobile list` and for
+        a name that begins like it. The function may raise for a name that it would like otherwise.
         """
 
         def add(member: Callable[[str], Entry | None]) -> Callable[[str], Entry | None]:
@@ -61,14 +63,15 @@ class Registry(Generic[Entry]):
         return add
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry of that name. Raises UnknownNameError with the nearest name."""
+        """The entry of that name. Raises UnknownNameError with the nearest name, or with the form that was meant."""
         if name in self._entries:
             return self._entries[name]
         for _, member in self._families.values():
             entry = member(name)
             if entry is not None:
                 return entry
-        raise UnknownNameError(self.kind, name, list(self.listing()), see=f"kd2mobile list {self.kind}")
+        form = next((form for form in self._families if name.lower().startswith(_begin(form))), None)
+        raise UnknownNameError(self.kind, name, list(self.listing()), f"kd2mobile list {self.kind}", form)
 
     def __contains__(self, name: str) -> bool:
         """Whether the name is registered as such; the names of a family that are not are found by `[]` alone."""
@@ -85,3 +88,8 @@ class Registry(Generic[Entry]):
     def listing(self) -> dict[str, str]:
         """Every registered name and every family's form, with one line about each."""
         return self._summaries | {form: summary for form, (summary, _) in self._families.items()}
+
+
+def _begin(form: str) -> str:
+    """What stands before the first capital letter of a form, without the hyphen."""
+    return "".join(takewhile(lambda letter: not letter.isupper(), form)).rstrip("-")

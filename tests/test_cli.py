@@ -74,6 +74,7 @@ def test_the_flags_that_the_issue_names_are_there():
         (["distill", "--recipe", "gone.toml"], "gone.toml: must be a readable recipe, got No such file"),
         (["distill", "--student", "mobilnet025"], "Did you mean 'mobilenet025'? See `kd2mobile list students`."),
         (["distill", "--student", "mlp-800x800"], "Did you mean 'mlp-800-800'? See `kd2mobile list students`."),
+        (["distill", "--student", "mlp-128-x"], "students: must be of the form mlp-WIDTH[-WIDTH...], got 'mlp-128-x'."),
         (["distill", "--train-layers", "last:0"], "student.train_layers: must be `all` or `last:N` with N of at least"),
         (["distill", "--teacher", "xcepton"], "Did you mean 'xception'? See `kd2mobile list teachers`."),
         (["distill", "--loss", "kdd"], "losses: must be one of kd, kd-split, logits, labels, got 'kdd'."),
@@ -200,7 +201,7 @@ def test_lists_are_text_or_json(capsys):
     assert main_status(["list", "students"]) == 0
     listed = capsys.readouterr().out
     assert "mobilenet025" in listed
-    assert "mlp-<width>[-<width>...]  dense layers of any width, such as mlp-800-400-200; no" in listed
+    assert "mlp-WIDTH[-WIDTH...]  dense layers of any width, such as mlp-800-400-200; no" in listed
 
 
 def test_the_python_api_has_the_verbs_and_refuses_unknown_keywords(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 from kd2mobile.errors import RecipeError
 from kd2mobile.students.grey import grey
 
-FORM = "mlp-<width>[-<width>...]"
+FORM = "mlp-WIDTH[-WIDTH...]"
 WIDEST = 8192
 
 

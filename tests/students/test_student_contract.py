@@ -130,6 +130,9 @@ def test_an_unknown_name_offers_the_nearest():
         build_student("mobilenet25", 64, CLASSES, "none", seed=0)
     with pytest.raises(UnknownNameError, match="Did you mean 'mlp-800-800'"):
         build_student("mlp-800x800", 64, CLASSES, "none", seed=0)
+    for name in ("mlp-128-x", "MLP", "mlp_128_128", "mlp-0"):
+        with pytest.raises(UnknownNameError, match=rf"must be of the form mlp-WIDTH\[-WIDTH...\], got '{name}'"):
+            build_student(name, 64, CLASSES, "none", seed=0)
 
 
 def test_a_dense_net_of_any_widths():
