@@ -19,6 +19,8 @@ CALIBRATION_PX = (320, 300)
 MARKERS = {"student": "o", "baseline": "s", "teacher": "D", "external": "^"}
 LINES = (("student", "-"), ("baseline", (0, (5, 2))), ("external", (0, (1, 1.5))), ("teacher", (0, (6, 2, 1, 2))))
 LABEL_PX = 10
+HUNDRED_IS_A_STEP = (1, 2, 2.5, 5, 10)
+"""Between the ticks of top-1, as a power of ten: above 100 % there is none, however far the axis goes."""
 RUN_SHAPES = ("o", "s", "^", "D", "v", "P")
 
 
@@ -137,14 +139,24 @@ def _accuracy(drawn: list[tuple[dict[str, Any], Mark]], cost: Cost) -> str:
         _log_if_wide(axes, [cost.of(r) for r, _ in placed], cost.form)
         low, high = axes.get_ylim()
         axes.set_ylim(low, min(high + 0.06 * (high - low), 101.5))
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=HUNDRED_IS_A_STEP))
         figure.draw_without_rendering()
+        if lines:
+            _make_room_above(axes, max(100 * r["top1"] for r, _ in lines))
+            figure.draw_without_rendering()
         _label(axes, placed, lines, cost)
         told = [f"{mark.name}: {words.percent(r['top1'])} %" for r, mark in [*placed, *lines]]
         spoken = [f"{t} at {cost.form(cost.of(r))}" for t, (r, _) in zip(told, placed, strict=False)]
         spoken += [f"{t}, a dashed line" for t in told[len(placed) :]]
         described = f"Top-1 in percent over {cost.axis}. " + "; ".join(spoken) + "."
         return inline(figure, f"plot-{cost.name}", cost.title, one_line(described))
+
+
+def _make_room_above(axes: Axes, line: float) -> None:
+    """Raises the upper limit until a label above the line, at that height, stays below the title."""
+    low, high = axes.get_ylim()
+    needed = 1.7 * LABEL_PX * axes.figure.dpi / 72 / axes.get_window_extent().height
+    axes.set_ylim(low, max(high, (line - needed * low) / (1 - needed)))
 
 
 def _log_if_wide(axes: Axes, values: list[float], form: Callable[[float], str]) -> None:

@@ -200,6 +200,33 @@ def test_a_phone_sees_no_sideways_scrolling(chromium, file):
 
 
 @needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_is_shown_that_the_table_goes_on(chromium, file, scheme):
+    chromium.open(file, 360, 900)
+    line, box = "document.querySelector('#models .sideways')", "document.querySelector('#models .scroll')"
+    assert chromium.value(f"getComputedStyle({line}).display") == "block"
+    chromium.value(f"{box}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+    top, bottom, right = chromium.value(f"(b => [b.top, b.bottom, b.right])({box}.getBoundingClientRect())")
+
+    def shaded():
+        edge = chromium.shot(scheme)[round(top) + 2 : min(round(bottom), 900) - 2, round(right) - 3 : round(right)]
+        return (np.abs(edge - chromium.shot(scheme)[2, 2]).sum(2) > 40).mean()
+
+    before = shaded()
+    chromium.value(f"{box}.scrollLeft = {box}.scrollWidth")
+    assert before > 0.7 and shaded() < 0.4, "the shade stands while there is more, and goes at the end"
+    first = "document.querySelector('#models tbody th')"
+    assert chromium.value(f"{first}.getBoundingClientRect().left") < 20, "a row's name stays in sight"
+    assert chromium.value(f"{first}.innerText").split() == ["teacher", "fp32", "mobilenetv2"]
+
+
+@needs_chromium
+def test_where_the_whole_table_is_seen_nothing_says_to_scroll(page):
+    assert page.value("getComputedStyle(document.querySelector('#models .sideways')).display") == "none"
+    assert ("paragraph", "The table goes on to the right: scroll it sideways.") not in page.heard()
+
+
+@needs_chromium
 def test_the_policy_stops_what_escaping_would_have_missed(chromium, file, tmp_path):
     """A picture and scripts are put into the page by force: none is fetched or run, and ours still runs."""
     forced = (

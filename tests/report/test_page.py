@@ -10,7 +10,7 @@ import pytest
 
 from kd2mobile.errors import ArtifactError
 from kd2mobile.report.page import render, write_report
-from kd2mobile.report.plots import kept_epoch
+from kd2mobile.report.plots import accuracy_plots, kept_epoch
 
 VOID = {"meta", "img", "br", "hr", "input", "link", "wbr", "col", "source"}
 HOSTILE = "<img src=x onerror=alert(1)> \"quote\" 'tick' & $x$ $\\frac{1}$ {{ 7 * 7 }} </title></style></svg>"
@@ -267,3 +267,14 @@ def test_points_on_top_of_each_other_do_not_get_names_on_top_of_each_other(make_
     crowd = [make_record("external", f"model-{i}", top1=0.8 + i * 1e-5) for i in range(30)]
     labels = re.findall(r"<text[^>]*>(model-\d+ int8)</text>", render(make_report(records=crowd)))
     assert 2 <= len(labels) < 30
+
+
+@pytest.mark.parametrize("student", [0.02, 0.3, 0.9, 0.998, 1.0])
+def test_the_name_of_a_faultless_teacher_is_below_the_title(make_record, student):
+    records = [make_record("teacher", "mobilenetv2", "fp32", 1.0, None, None), make_record(top1=student)]
+    for plot in accuracy_plots([msgspec.to_builtins(record) for record in records]):
+        written = re.findall(r'<text style="([^"]*)" x="[^"]*" y="([\d.]+)"[^>]*>([^<]+)</text>', plot)
+        height = {text.partition(" ")[0]: float(y) for _, y, text in written}
+        assert height["teacher"] - height["Accuracy"] >= 11, "they stand on each other"
+        ticks = [float(text) for style, _, text in written if "text-anchor: end" in style and "mobile" not in text]
+        assert len(ticks) >= 3 and max(ticks) <= 100, "no accuracy is above 100 %"
