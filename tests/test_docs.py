@@ -1,16 +1,22 @@
 """The documents say what the code does: the reference is made from it, and nothing that a user can name is left out."""
 
+import ast
+import inspect
 import re
 import runpy
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from kd2mobile import pipeline
 from kd2mobile.cli import main
-from kd2mobile.recipe import FLAGS, fields
+from kd2mobile.errors import Kd2MobileError
+from kd2mobile.recipe import FLAGS, assignment, check_settings, fields
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 MAKE = runpy.run_path(str(REFERENCE / "make.py"))
 
@@ -58,11 +64,32 @@ def test_every_built_in_recipe_is_in_the_reference():
         assert f"\n### {recipe.stem}\n" in text and recipe.read_text("utf-8").strip() in text, recipe.stem
 
 
+def pages() -> list[Path]:
+    """What a person reads to use it. The change log may name what is gone."""
+    return [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted(DOCS.rglob("*.md")),
+        *sorted((ROOT / "benchmarks").glob("*.md")),
+    ]
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: language and text."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between single backquotes outside the fenced blocks of a page."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+
+
 def commands() -> list[tuple[str, list[str]]]:
     """Every line of the documents' shell blocks that calls kd2mobile: the page, and the words after the name."""
     found = []
-    for page in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
-        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+    for page in pages():
+        for block in [text for language, text in blocks(page) if language == "sh"]:
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["kd2mobile"]:
@@ -70,10 +97,89 @@ def commands() -> list[tuple[str, list[str]]]:
     return found
 
 
+def refused(words: list[str]) -> str | None:
+    """Why the command line does not take these words, or None if it does. Nothing is run."""
+    verb = main.commands.get(words[0])
+    if verb is None:
+        return f"no verb {words[0]}"
+    try:
+        given = verb.make_context(words[0], list(words[1:])).params
+        check_settings(dict(map(assignment, given.get("assignments", ()))), "--set")
+    except (click.UsageError, Kd2MobileError) as fault:
+        return str(fault)
+    for flag, kind in (("teacher", "teachers"), ("student", "students"), ("loss", "losses")):
+        name = given.get(flag)
+        if name and not Path(name).suffix and name not in pipeline.names(kind):
+            return f"no {name} among the {kind}"
+    return None
+
+
+def unknown_flags(text: str) -> list[str]:
+    """The flags in a span of the prose that its verb does not have, or no verb if the span does not begin with one."""
+    words = text.split()
+    verbs = (
+        [main.commands[words[1]]] if words[0] == "kd2mobile" and words[1] in main.commands else main.commands.values()
+    )
+    known = {flag for verb in verbs for option in verb.params for flag in option.opts} | {"--help"}
+    return [flag for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", text) if flag not in known]
+
+
 @pytest.mark.parametrize(("page", "words"), commands(), ids=lambda value: value if isinstance(value, str) else value[0])
 def test_a_command_in_the_documents_is_one_that_the_command_line_takes(page, words):
-    verb = main.commands[words[0]]
-    verb.make_context(words[0], words[1:])
+    assert refused(words) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("distil --data photos", "no verb distil"),
+        ("distill --temprature 3", "No such option '--temprature'"),
+        ("distill --temperature warm", "not a valid float"),
+        ("distill --set distill.heat=3", "must be one of"),
+        ("distill --student mobilenet25", "no mobilenet25 among the students"),
+        ("predict student.tflite", "Missing parameter: images"),
+        ("export --data photos", "No such option '--data'"),
+    ],
+)
+def test_a_command_that_is_not_would_be_noticed(line, why):
+    assert why in refused(line.split())
+
+
+def test_no_command_stands_where_it_is_not_read():
+    for page in pages():
+        for language, text in blocks(page):
+            if language != "sh" and page.parent != REFERENCE:
+                assert not re.search(r"^(\$ )?kd2mobile ", text, re.MULTILINE), (
+                    f"{page}: a command in a block of {language}"
+                )
+
+
+def test_what_the_prose_calls_a_verb_or_a_flag_is_one():
+    for page in pages():
+        for span in spans(page):
+            if span.startswith("kd2mobile "):
+                verb = span.split()[1]
+                assert verb in main.commands or verb.startswith("-"), f"{page}: {span}"
+            if span.startswith(("kd2mobile ", "--")):
+                assert not unknown_flags(span), f"{page}: {span}"
+    assert unknown_flags("kd2mobile export --baseline") == ["--baseline"]
+    assert unknown_flags("--unlabeled DIR --views 4") == ["--unlabeled"]
+
+
+def test_the_documents_call_the_python_interface_as_it_is():
+    called = 0
+    for page in pages():
+        codes = [text for language, text in blocks(page) if language == "python"]
+        codes += [span for span in spans(page) if re.fullmatch(r"kd2mobile\.\w+\(.*\)", span)]
+        for call in [node for code in codes for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]:
+            if not ast.unparse(call.func).startswith("kd2mobile."):
+                continue
+            verb = getattr(pipeline, ast.unparse(call.func).partition(".")[2])
+            known = {*inspect.signature(verb).parameters, *(FLAGS if verb is not pipeline.predict else ())}
+            unknown = {keyword.arg for keyword in call.keywords} - known
+            assert not unknown, f"{page}: {ast.unparse(call)}"
+            called += 1
+    assert called >= 4
 
 
 def test_the_tutorial_walks_the_whole_chain():
