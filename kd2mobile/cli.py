@@ -58,7 +58,14 @@ def main_status(arguments: list[str]) -> int:
         return 2
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class InOrder(click.Group):
+    """Its verbs are listed as they stand below, not by the alphabet."""
+
+    def list_commands(self, ctx):
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def main() -> None:
     """Distil big image classifiers into tiny ones and prove them on the phone.
@@ -136,7 +143,10 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
 @main.command()
 @recipe_options("data", "views", "teacher", "label")
 def label(recipe, assignments, store, quiet, **flags) -> None:
-    """The teacher's pass alone: make the transfer set of its logits."""
+    """The teacher's pass alone: make the transfer set of its logits.
+
+    `kd2mobile distill` with the same flags finds it; on another machine it takes the folder by --transfer-set.
+    """
     progress.configure(quiet)
     done = pipeline.label(recipe, store=store or pipeline.STORE, settings=settings(flags, assignments))
     print(f"Validation top-1: teacher {done.val_top1:.1%}")
@@ -154,7 +164,10 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 @set_option
 @run_options
 def export(tflite, run, store, quiet, assignments, **flags) -> None:
-    """Convert the students to .tflite files and check each against its student."""
+    """Convert the students to .tflite files and check each.
+
+    Each file answers validation pictures beside the student that it was made from, and is refused where it differs.
+    """
     progress.configure(quiet)
     done = pipeline.export(run, store=store, settings=settings(flags, assignments))
     _done(done.folder, "kd2mobile benchmark", run)
@@ -169,7 +182,9 @@ def export(tflite, run, store, quiet, assignments, **flags) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @run_options
 def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
-    """The dark knowledge of one picture: the teacher's top classes beside the student's.
+    """The dark knowledge of one picture, teacher beside student.
+
+    The top classes of both with their probabilities at several temperatures, as text and drawn as a PNG.
 
     IMAGE is any picture file, or the id of a sample of the run: its path in the data, class/name.png.
     """
@@ -190,7 +205,11 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @set_option
 @run_options
 def benchmark(model, data, labels, mean, std, resize, json_file, run, store, quiet, assignments, **flags) -> None:
-    """Measure accuracy, top-5, calibration, size and latency on this host."""
+    """Measure accuracy, size and latency of the files.
+
+    The files of a run, on its test pictures: top-1, top-5, logloss, calibration, latency and memory, on this host. Or
+    with --model any .tflite image classifier, whoever made it, on a folder.
+    """
     progress.configure(quiet)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
@@ -229,7 +248,10 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     help="The run's folder; the newest by default. Again: compare.",
 )
 def report(runs, store, quiet, out) -> None:
-    """Write the HTML page of a run and print its table; with several --run, a page that compares them too."""
+    """Write the HTML page of a run and print its table.
+
+    With several --run each gets its page, and another one compares them.
+    """
     progress.configure(quiet)
     done = pipeline.report(runs or None, store=store, out=out)
     for one in done.runs if isinstance(done, pipeline.Compared) else [done]:
