@@ -211,10 +211,14 @@ def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
 
 
 def _outputs(model: Any, eaten: np.ndarray) -> np.ndarray:
-    """float32 [classes]: what the Keras model says of one picture. `predict` would compile it, for one answer."""
+    """float32 [classes]: what the Keras model says of one picture. `predict` would compile it, for one answer.
+
+    A file may have its one input in a list, and Keras warns of a tensor there: the model is called by its tensors.
+    """
     import keras
 
-    return keras.ops.convert_to_numpy(model(eaten[None], training=False))[0].astype(np.float32)
+    called = keras.Model(model.inputs[0], model.outputs[0])
+    return keras.ops.convert_to_numpy(called(eaten[None], training=False))[0].astype(np.float32)
 
 
 def _pixels(seen: _Seen, px: int) -> np.ndarray:

@@ -28,7 +28,8 @@ TEMPERATURE = 3.0
 def write_teacher(folder, inputs):
     keras.utils.set_random_seed(1)
     layers = [keras.layers.Rescaling(0.02), keras.layers.Flatten(), keras.layers.Dense(3)]
-    keras.Sequential([keras.Input((TEACHER_PX, TEACHER_PX, 3)), *layers]).save(folder / "teacher.keras")
+    teacher = keras.Sequential([keras.Input((TEACHER_PX, TEACHER_PX, 3)), *layers])
+    keras.Model(teacher.inputs, teacher.outputs).save(folder / "teacher.keras")  # as the stage writes it: in lists
     described = {"name": "tiny", "input_px": TEACHER_PX, "preprocess": "none", "classes": CLASSES, "val": {"top1": 0.5}}
     (folder / "teacher.json").write_text(json.dumps(described))
     return {}
