@@ -264,7 +264,9 @@ def report(runs, store, quiet, out) -> None:
 @main.command()
 @click.argument("model", type=PATH, metavar="FILE.tflite")
 @click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes shown a picture.")
+@click.option(
+    "--top", type=click.IntRange(min=1), metavar="N", default=5, show_default=True, help="Classes shown a picture."
+)
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
 @click.option("--mean", type=ChannelValues(), help="A float input gets (pixel - mean) / std.")
 @click.option("--std", type=ChannelValues(), help="See --mean.")
