@@ -47,7 +47,7 @@ notebook: setup
 lock:
 	$(UV_COMPILE) -o requirements/core.lock
 	$(UV_COMPILE) --extra train -o requirements/train.lock
-	$(UV_COMPILE) --extra train --extra test -o requirements/dev.lock
+	$(UV_COMPILE) --extra train --extra compress --extra test -o requirements/dev.lock
 
 clean:
 	rm -rf $(VENV) dist build

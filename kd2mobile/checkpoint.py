@@ -13,6 +13,7 @@ import numpy as np
 
 from kd2mobile.progress import say
 
+HISTORY_FILE = "history.jsonl"
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before it in case the newest turns out damaged."""
 
@@ -85,6 +86,18 @@ def remove_checkpoints(folder: Path) -> None:
     """Removes what only an unfinished training needs."""
     for path in [*_checkpoints(folder), folder / ".checkpoint.tmp"]:
         path.unlink(missing_ok=True)
+
+
+def best_line(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch with the highest top-1 on validation, among equals the lowest logloss, among those the first."""
+    return max(history, key=lambda line: (line["val_top1"], -line["val_logloss"]))
+
+
+def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
+    """`history.jsonl`, a line of JSON an epoch, in place of the old file in one step."""
+    temporary = folder / f".{HISTORY_FILE}.tmp"
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in history), "utf-8")
+    temporary.replace(folder / HISTORY_FILE)
 
 
 def _read(path: Path, shapes: list[tuple[int, ...]]) -> Checkpoint:

@@ -161,6 +161,7 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 @main.command()
 @click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
 @flag_option("precision")
+@flag_option("compress")
 @set_option
 @run_options
 def export(tflite, run, store, quiet, assignments, **flags) -> None:

@@ -22,7 +22,8 @@ from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
 from kd2mobile.report.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.runs import Run
-from kd2mobile.stages import UNUSED_BY_LOSS, stages
+from kd2mobile.settings import UNUSED_BY_LOSS
+from kd2mobile.stages import stages
 from kd2mobile.transfer.store import Transfer
 
 MOST_TEMPERATURES, MOST_CLASSES = 8, 50

@@ -48,6 +48,7 @@ TRAIN = {
 EXTRAS = {
     "train": ("jinja2", "keras", "matplotlib", "rich", "scikit-learn", "tensorflow"),
     "jax": ("jax", "jinja2", "keras", "matplotlib", "rich", "scikit-learn"),
+    "compress": ("tensorflow-model-optimization", "tf-keras"),
     "test": ("editables", "hatchling", "hypothesis", "import-linter", "jax", "pytest", "ruff", "tf-keras"),
 }
 """The packages of each extra, as in pyproject.toml."""
@@ -206,7 +207,9 @@ def _gpu(seen: dict[str, list[str]]) -> Finding:
 
 def _extra(extra: str) -> Finding:
     gone = [name for name in EXTRAS[extra] if _version(name) == "of unknown version"]
-    purpose = {"train": MAIN_CHAIN, "jax": "training and labelling on JAX"}.get(extra, "working on kd2mobile itself")
+    purpose = {"train": MAIN_CHAIN, "jax": "training and labelling on JAX", "compress": "export --compress"}.get(
+        extra, "working on kd2mobile itself"
+    )
     if not gone:
         return Finding(f"[{extra}]", "ok", "all installed", purpose)
     fix = f'`python -m pip install "kd2mobile[{extra}]"`'

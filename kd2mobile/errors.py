@@ -61,6 +61,10 @@ class TrainingError(Kd2MobileError):
     """Training that cannot go on."""
 
 
+class CompressionError(Kd2MobileError):
+    """A student that cannot be compressed as asked."""
+
+
 class ExportError(Kd2MobileError):
     """A model that does not convert, or a file that does not answer as its student does."""
 

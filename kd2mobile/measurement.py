@@ -10,6 +10,7 @@ from kd2mobile.artifact import disk_errors, sha256_of, write_json
 from kd2mobile.progress import say
 from kd2mobile.runs import PREDICTIONS, Run
 from kd2mobile.stages import Stages
+from kd2mobile.variants import Variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from kd2mobile.report.view import Paired
 
 RECORDS, COMPARISONS = "benchmark.json", "comparisons.json"
-Files = dict[tuple[str, str], Path]
-"""The .tflite files of a run by role (student, baseline) and precision."""
+Files = dict[tuple[str, Variant], Path]
+"""The .tflite files of a run by role (student, baseline) and variant."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
         latency_runs=run.recipe.benchmark.latency_runs,
         teacher_top1=teacher.argmax(axis=1),
     )
-    answers = {f"{role}-{p}": m.probabilities for (role, p), m in zip(files, measured, strict=True)}
+    answers = {f"{role}-{v.name}": m.probabilities for (role, v), m in zip(files, measured, strict=True)}
     done = Benchmarked(run.folder, records + [m.record for m in measured], _compared(answers, labels))
     with disk_errors(run.folder):
         half = run.folder / f".{PREDICTIONS}"
@@ -92,8 +93,8 @@ def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["P
     from kd2mobile.report.view import Paired
 
     right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in answers.items()}
-    precisions = [name.removeprefix("baseline-") for name in right if name.startswith("baseline-")]
-    pairs = [(right[f"student-{p}"], right[f"baseline-{p}"], p) for p in precisions]
+    variants = [name.removeprefix("baseline-") for name in right if name.startswith("baseline-")]
+    pairs = [(right[f"student-{v}"], right[f"baseline-{v}"], v) for v in variants if f"student-{v}" in right]
     return [
         Paired(
             label=f"student, {precision}",

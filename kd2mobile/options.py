@@ -6,8 +6,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-from kd2mobile.recipe import FLAGS, assignment, check_settings, fields
+from kd2mobile.recipe import FLAGS, check_settings, fields
+from kd2mobile.recipe_file import assignment
 
+LISTS = {"precision": "All four by default", "compress": "One of none, qat, prune, cluster, pcqat, or several"}
+"""The flags that take several words, with what to say of them."""
 PATH = click.Path(path_type=Path)
 
 
@@ -17,8 +20,8 @@ def flag_option(flag: str) -> Callable:
     if get_origin(kinds[0]) is Literal:
         kinds = list(get_args(kinds[0]))
     name = f"--{flag.replace('_', '-')}"
-    if flag == "precision":
-        return click.option(name, metavar="LIST", help=f"{field.description} All four by default, comma-separated.")
+    if flag in LISTS:
+        return click.option(name, metavar="LIST", help=f"{field.description} {LISTS[flag]}, comma-separated.")
     if field.kind is bool:
         return click.option(name, is_flag=True, default=None, help=field.description)
     text = field.description if field.default is None else f"{field.description} [{field.default}]"
@@ -81,13 +84,13 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
     check_settings(values, "--set")
     for flag, value in flags.items():
         if value is not None:
-            values[FLAGS[flag]] = _precisions(value) if flag == "precision" else value
+            values[FLAGS[flag]] = _words(value) if flag in LISTS else value
             check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
     return values
 
 
-def _precisions(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(precision.strip() for precision in text.split(",")))
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",")))
 
 
 class Numbers(click.ParamType):

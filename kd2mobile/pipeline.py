@@ -5,15 +5,14 @@ photos -> split -> views -> teacher -> transfer set -> student -> .tflite -> mea
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from kd2mobile.artifact import RECORD, Commit, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
+from kd2mobile.compress.methods import GRAPH_FOLDER, check_compression
 from kd2mobile.errors import Kd2MobileError, RecipeError, UnknownNameError
 from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
@@ -28,6 +27,7 @@ from kd2mobile.stages import (
     thumbnails_step,
     unlabelled_split_step,
 )
+from kd2mobile.variants import Variant, variants_of
 
 if TYPE_CHECKING:
     from kd2mobile.data.check import Checked
@@ -128,11 +128,13 @@ def export(
     """Converts the students of a run to .tflite files, each checked beside its Keras student on validation pictures.
 
     run: its folder, by default the newest; where there is none, one is made as `distill` would without arguments.
-    store: another one than the run's own. settings, flags: of the [export] table, for this call.
+    store: another one than the run's own. settings, flags: of the [export] and [compress]
+    tables; the run keeps them.
     Raises ExportError if a file does not hold its contract or does not answer as its student does; the others stay.
     """
     opened, plan = _open_or_start(run, store, _all_settings(settings, flags))
-    return _export(opened, plan)
+    opened.keep_recipe()
+    return _export(opened, plan, variants_of(opened.recipe.export))
 
 
 def benchmark(
@@ -162,8 +164,7 @@ def benchmark(
         measured = {"threads": how.threads, "latency_runs": how.latency_runs}
         return Benchmarked(None, [measure_external(Path(model), Path(data), **reading, **measured)], [])
     opened, plan = _open_or_start(run, store, settings)
-    opened = _with_all_exported(opened)
-    return measure(opened, plan, _export(opened, plan).files)
+    return measure(opened, plan, _export(opened, plan, _exported_variants(opened)).files)
 
 
 def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: Any) -> list["Prediction"]:
@@ -220,8 +221,7 @@ def _report(opened: Run, plan: Stages) -> Reported:
     from kd2mobile.report.collect import collect
     from kd2mobile.report.page import write_report
 
-    opened = _with_all_exported(opened)
-    files = _export(opened, plan).files
+    files = _export(opened, plan, _exported_variants(opened)).files
     measured = read_measurement(opened, files) or measure(opened, plan, files)
     page = opened.folder / "report.html"
     write_report(page, collect(opened, plan.root, measured.records, measured.comparisons))
@@ -291,11 +291,9 @@ def _open_or_start(run: Path | None, store: Path | None, settings: dict[str, Any
     return opened, stages(opened.recipe, opened.store)
 
 
-def _with_all_exported(run: Run) -> Run:
-    """The run with every precision that was exported into it, whatever its recipe says."""
-    exported = tuple(run.record["exported"]) or run.recipe.export.precisions
-    table = msgspec.structs.replace(run.recipe.export, precisions=exported)
-    return replace(run, recipe=msgspec.structs.replace(run.recipe, export=table))
+def _exported_variants(run: Run) -> list[Variant]:
+    """Every variant that was exported into the run, else those of its recipe."""
+    return [Variant.named(name) for name in run.record["exported"]] or variants_of(run.recipe.export)
 
 
 def _distill(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:
@@ -326,34 +324,41 @@ def _transfer_meant(plan: Stages, folder: Path) -> Step:
     return plan.transfer
 
 
-def _export(run: Run, plan: Stages) -> Exported:
+def _export(run: Run, plan: Stages, variants: list[Variant]) -> Exported:
+    for variant in variants:
+        check_compression(run.recipe.student.name, variant.compression)
     _distill(run, plan)
     exported = Exported(run.folder / "export", {}, {})
     with disk_errors(exported.folder):
         exported.folder.mkdir(exist_ok=True)
-    for role in plan.students:
-        steps = {precision: plan.exported(role, precision) for precision in run.recipe.export.precisions}
+    compressions = dict.fromkeys(variant.compression for variant in variants)
+    for role, compression in product(plan.students, compressions):
+        if role == "baseline" and compression != "none":
+            continue  # a compression is hours of the student's; nobody ships the baseline
+        steps = {v: plan.exported(role, v) for v in variants if v.compression == compression}
         try:
             run.store.make_together(list(steps.values()), partial(_convert, plan, role))
         finally:
-            for precision, step in steps.items():
-                _hand_out(run, role, precision, step, exported)
+            for variant, step in steps.items():
+                _hand_out(run, role, variant, step, exported)
+        if compression != "none":
+            run.refer({f"{role}-{compression}": run.store.folder(plan.compressed(role, compression))})
     return exported
 
 
-def _hand_out(run: Run, role: str, precision: str, step: Step, exported: Exported) -> None:
+def _hand_out(run: Run, role: str, variant: Variant, step: Step, exported: Exported) -> None:
     """Copies a .tflite that is made into the run's folder."""
     folder = run.store.reference(step)
     if folder is None:
         return
-    name = f"{run.recipe.student.name}-{precision}.tflite"
+    name = f"{run.recipe.student.name}-{variant.name}.tflite"
     file = exported.folder / (name if role == "student" else f"{role}-{name}")
     with disk_errors(exported.folder):
         shutil.copyfile(folder / name, file)
-    exported.files[role, precision] = file
-    exported.records[role, precision] = read_artifact(folder).results
-    run.refer({f"{role}-{precision}": folder})
-    run.exported(precision)
+    exported.files[role, variant] = file
+    exported.records[role, variant] = read_artifact(folder).results
+    run.refer({f"{role}-{variant.name}": folder})
+    run.exported(variant)
 
 
 def _convert(
@@ -366,13 +371,16 @@ def _convert(
     recipe, split = plan.recipe, read_split(inputs["split"])
     calibration = choose_calibration(split.of("train"), recipe.export.calibration_pictures, recipe.data.seed)
     by_precision = {step.config["precision"]: step for step in steps}
+    compression = steps[0].config.get("compression", "none")
     export_student(
         inputs["student"] / "student.keras",
         dict(zip(by_precision, folders, strict=True)),
         classes=split.classes,
         resize=recipe.data.resize,
         model_name=recipe.student.name,
-        student_fingerprint=plan.students[role].fingerprint,
+        compression=compression,
+        fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
+        student_fingerprint=steps[0].inputs["student"].fingerprint,
         pictures=plan.root,
         calibration=[sample.path for sample in calibration],
         validation=[sample.path for sample in split.of("val")],

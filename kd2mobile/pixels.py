@@ -213,3 +213,11 @@ def load(path: str | Path, px: int, resize: Resize) -> np.ndarray:
 def to_student_input(pixels: np.ndarray) -> np.ndarray:
     """What every student eats: uint8 [..., 3] RGB to float32 in [-1, 1]."""
     return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_int8_input(pixels: np.ndarray) -> np.ndarray:
+    """The float32 values that an int8 student takes these uint8 pixels for, any shape: 128 is its zero, 2/255 its step.
+
+    Half a step beside [-1, 1], where fake quantization would round every pixel up or down as it comes.
+    """
+    return (pixels.astype(np.float32) - 128) * np.float32(2 / 255)

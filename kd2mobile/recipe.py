@@ -4,9 +4,7 @@ A recipe is layered: the built-in one for its data, then the file, then `--set`,
 """
 
 import math
-import tomllib
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,10 +12,13 @@ import msgspec
 from msgspec import Meta
 
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
+from kd2mobile.recipe_file import built_in, read_tables
 
 Precision = Literal["fp32", "fp16", "int8_dynamic", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
 OneOrMore = str | Annotated[tuple[str, ...], Meta(min_length=1)]
+Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
+COMPRESSIONS: tuple[Compression, ...] = ("none", "qat", "prune", "cluster", "pcqat")
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
 """The [views] of a teacher that is given as logits: they are of whole pictures."""
 
@@ -131,12 +132,28 @@ class Distill(Table):
 
 
 class Export(Table):
-    """Which .tflite files to make."""
+    """Which .tflite files to make: every precision of every compression."""
 
+    compressions: Annotated[
+        tuple[Compression, ...],
+        says("What the student goes through before; all but none are fine-tuned with the teacher.", min_length=1),
+    ] = ("none",)
     precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = PRECISIONS
     calibration_pictures: Annotated[
         int, says("Training pictures that calibrate all but fp32, class by class.", ge=1)
     ] = 400
+
+
+class Compress(Table):
+    """How a compressed student is made and fine-tuned."""
+
+    epochs: Annotated[int, says("Epochs of fine-tuning, for each method of a compression.", ge=1)] = 4
+    learning_rate: Annotated[float, says("Peak learning rate of Adam, then cosine to zero.", gt=0)] = 3e-4
+    sparsity: Annotated[float, says("Part of the weights of a layer that pruning makes zero.", gt=0, lt=1)] = 0.5
+    sparsity_pattern: Annotated[
+        Literal["any", "2:4"], says("Which weights: the smallest of a layer, or of every four in a row two.")
+    ] = "any"
+    clusters: Annotated[int, says("Values that the weights of a layer share after clustering.", ge=2)] = 32
 
 
 class Benchmark(Table):
@@ -155,6 +172,7 @@ class Recipe(Table):
     label: Label = Label()
     student: Student = Student()
     distill: Distill = Distill()
+    compress: Compress = Compress()
     export: Export = Export()
     benchmark: Benchmark = Benchmark()
 
@@ -194,6 +212,7 @@ FLAGS = {
     "baseline": "distill.baseline",
     "seed": "distill.seed",
     "precision": "export.precisions",
+    "compress": "export.compressions",
     "threads": "benchmark.threads",
 }
 """The fields that have a flag, `--teacher-weights`, and a keyword, `teacher_weights=`, of their own."""
@@ -282,42 +301,6 @@ def weights_file(field: str, weights: str) -> Path | None:
             f"Check the path, or use `{_flag_of(field)} none` to train from nothing.",
         )
     return Path(weights)
-
-
-def built_in(name: str) -> dict[str, Any]:
-    """The tables of the recipe of that name that comes with kd2mobile."""
-    return tomllib.loads((resources.files("kd2mobile") / "recipes" / f"{name}.toml").read_text("utf-8"))
-
-
-def read_tables(file: Path) -> dict[str, Any]:
-    """The tables of a TOML file, not yet checked against the schema. Raises RecipeError."""
-    try:
-        return tomllib.loads(Path(file).read_text("utf-8-sig"))  # Notepad's mark at the start is no part of it
-    except OSError as fault:
-        raise RecipeError(file, "must be a readable recipe", fault.strerror, "Check the path.") from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise RecipeError(file, "must be TOML in UTF-8", fault, "Mend that place.") from fault
-
-
-def write_recipe(recipe: Recipe, file: Path) -> None:
-    """The recipe as TOML, every field spelled out."""
-    tables = msgspec.to_builtins(recipe)
-    file.write_bytes(msgspec.toml.encode({n: {k: v for k, v in t.items() if v is not None} for n, t in tables.items()}))
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    """`distill.temperature=4` as its name and value; the value is read as TOML, else taken as text.
-
-    >>> assignment("distill.temperature=4"), assignment("data.source=photos")
-    (('distill.temperature', 4), ('data.source', 'photos'))
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise RecipeError("--set", "must be FIELD=VALUE", repr(text), "For example `--set distill.temperature=4`.")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()
 
 
 def _flag_of(field: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kd2mobile.measurement import Benchmarked, Files
+from kd2mobile.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Distilled:
 
 @dataclass(frozen=True)
 class Exported:
-    """The .tflite files of a run. files: by role and precision; records: how each came to be, likewise."""
+    """The .tflite files of a run. files: by role and variant; records: how each came to be, likewise."""
 
     folder: Path
     files: Files
-    records: dict[tuple[str, str], dict[str, Any]]
+    records: dict[tuple[str, Variant], dict[str, Any]]
 
 
 @dataclass(frozen=True)

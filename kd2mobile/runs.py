@@ -13,14 +13,16 @@ import msgspec
 from kd2mobile.artifact import Store, disk_errors, made_with, write_json
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.progress import say
-from kd2mobile.recipe import PRECISIONS, Recipe, compose, write_recipe
+from kd2mobile.recipe import Recipe, compose
+from kd2mobile.recipe_file import write_recipe
 from kd2mobile.spec import differences
+from kd2mobile.variants import Variant, in_order
 
 RUNS = Path("runs")
 RUN_RECORD = "run.json"
 PREDICTIONS = "predictions.npz"
-"""What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<precision>`."""
-LATER_TABLES = ("export", "benchmark")
+"""What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<variant>`."""
+LATER_TABLES = ("compress", "export", "benchmark")
 WITHOUT_EFFECT = ("label",)
 """The tables that change nothing that is made."""
 DEFAULTS_FROM = (
@@ -48,10 +50,14 @@ class Run:
         relative = {role: _relative(folder, self.folder) for role, folder in artifacts.items()}
         self._note(artifacts=self.record["artifacts"] | relative)
 
-    def exported(self, precision: str) -> None:
-        """Notes that the run has files of that precision, so that it is measured with the others."""
-        has = {*self.record["exported"], precision}
-        self._note(exported=[p for p in PRECISIONS if p in has])
+    def exported(self, variant: Variant) -> None:
+        """Notes that the run has files of that compression and precision, so that they are measured with the others."""
+        self._note(exported=in_order([*self.record["exported"], variant.name]))
+
+    def keep_recipe(self) -> None:
+        """Keeps the recipe with what this call has set in it, so that the next verb makes the same."""
+        with disk_errors(self.folder):
+            write_recipe(self.recipe, self.folder / "recipe.toml")
 
     def forget(self) -> None:
         """Removes a run that came to nothing: it has no artifact, and would be taken for the newest."""

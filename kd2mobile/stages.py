@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kd2mobile.artifact import Step, Store, sha256_of
+from kd2mobile.artifact import Step, Store
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.progress import say
-from kd2mobile.recipe import Distill, Precision, Recipe, Student, Teacher, is_keras_file, is_logits_file, weights_file
+from kd2mobile.recipe import (
+    Compression,
+    Recipe,
+    is_logits_file,
+    weights_file,
+)
+from kd2mobile.settings import distill_settings, student_settings, teacher_settings, transfer_settings
+from kd2mobile.variants import Variant
 
 if TYPE_CHECKING:
     from kd2mobile.data.find import Found
@@ -21,8 +28,6 @@ if TYPE_CHECKING:
 
 LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
 """What the baseline's recipe says in the place of the teacher's part."""
-UNUSED_BY_LOSS = {"logits": ("temperature",), "labels": ("temperature", "hard_label_weight")}
-"""The fields of a recipe that a loss does not look at."""
 SPARED = "its logits are stored: the teacher is not run again"
 
 
@@ -46,11 +51,32 @@ class Stages:
         """The students that the recipe asks for, by role: `student`, and `baseline` if it is wanted."""
         return {"student": self.student} | ({"baseline": self.baseline} if self.recipe.distill.baseline else {})
 
-    def exported(self, role: str, precision: Precision) -> Step:
-        """The .tflite of that student in that precision. Several are built together: pipeline.export."""
-        calibration = None if precision == "fp32" else self.recipe.export.calibration_pictures
-        config = {"precision": precision, "calibration_pictures": calibration, "resize": self.recipe.data.resize}
-        return Step("tflite", 1, config, {"student": self.students[role], "split": self.split}, _built_together)
+    def exported(self, role: str, variant: Variant) -> Step:
+        """The .tflite of that student in that variant. Several precisions are built together: pipeline.export."""
+        calibration = None if variant.precision == "fp32" else self.recipe.export.calibration_pictures
+        config = {
+            "precision": variant.precision,
+            "calibration_pictures": calibration,
+            "resize": self.recipe.data.resize,
+        }
+        if variant.compression != "none":
+            config["compression"] = variant.compression
+        inputs = {"student": self.compressed(role, variant.compression), "split": self.split}
+        return Step("tflite", 1, config, inputs, _built_together)
+
+    def compressed(self, role: str, compression: Compression) -> Step:
+        """The student after that compression: the last of its methods' steps, each on the student before it."""
+        from kd2mobile.compress.methods import CHAINS, check_compression, method_settings
+
+        check_compression(self.recipe.student.name, compression)
+        step = self.students[role]
+        learned = {name: given for name, given in step.inputs.items() if name != "student"}
+        for place, method in enumerate(CHAINS[compression]):
+            preserve = list(CHAINS[compression][:place])
+            config = {"method": method, "preserve": preserve, **method_settings(self.recipe.compress, method)}
+            build = partial(_compressed, self.recipe if role == "student" else _baseline(self.recipe), method, preserve)
+            step = Step("compressed", 1, config, {"student": step, **learned}, build)
+        return step
 
 
 @dataclass(frozen=True)
@@ -157,60 +183,6 @@ def check_student_weights(recipe: Recipe) -> None:
         freeze_all_but(model, student.train_layers)
 
 
-def student_settings(student: Student) -> dict[str, Any]:
-    """What of the recipe's student can change its result; a weights file stands as its content."""
-    settings = msgspec.to_builtins(student) | {"weights": _weights("student.weights", student.weights)}
-    if student.train_layers == "all":
-        del settings["train_layers"]  # there before the field was: what was trained then is found
-    return settings
-
-
-def teacher_settings(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
-    """What of the recipe's teacher can change its result; files stand as their content. classes: the user's.
-
-    What only a file may need, and ImageNet's own head, stand there where they are used alone.
-    """
-    from kd2mobile.teachers.imagenet import imagenet_numbers
-
-    if is_logits_file(teacher.name):
-        return {"name": _content(Path(teacher.name))}
-    settings = msgspec.to_builtins(teacher)
-    only_if_used = ("preprocess", "classes", "output")
-    settings = {name: value for name, value in settings.items() if value is not None or name not in only_if_used}
-    if teacher.classes is not None:
-        settings["classes"] = _content(Path(teacher.classes))
-    if (is_keras_file(teacher.name) or teacher.weights != "none") and imagenet_numbers(classes) is not None:
-        settings["imagenet_classes"] = True
-    if is_keras_file(teacher.name):
-        unused = {"weights", "epochs", "learning_rate"}
-        settings |= {"name": _content(Path(teacher.name)), **_description(Path(teacher.name))}
-    else:
-        from kd2mobile.teachers.zoo import TEACHERS
-
-        unused = {"epochs", "learning_rate"}
-        if teacher.weights == "none":
-            unused = {"fine_tune_epochs", "fine_tune_learning_rate"}
-        settings["weights"] = _weights("teacher.weights", teacher.weights)
-        settings["input_px"] = teacher.input_px or TEACHERS[teacher.name].px
-    unused.add("dtype")
-    if not teacher.fine_tune_epochs:
-        unused.add("fine_tune_learning_rate")
-    return {name: value for name, value in settings.items() if name not in unused}
-
-
-def transfer_settings(teacher: Teacher) -> dict[str, Any]:
-    """What of the recipe's teacher can change its logits and not the teacher itself."""
-    return {} if teacher.dtype == "float32" else {"dtype": teacher.dtype}
-
-
-def distill_settings(distill: Distill) -> dict[str, Any]:
-    """What of the recipe's distillation can change the student."""
-    unused = {"baseline", *UNUSED_BY_LOSS.get(distill.loss, ())}
-    if not distill.class_weights:
-        unused.add("class_weights")
-    return {name: value for name, value in msgspec.to_builtins(distill).items() if name not in unused}
-
-
 def _whole_views(recipe: Recipe) -> bool:
     """Whether each training picture is seen whole, once: all that logits which were made elsewhere are for."""
     return is_logits_file(recipe.teacher.name)
@@ -246,22 +218,6 @@ def _check(recipe: Recipe) -> None:
     weights_file("student.weights", recipe.student.weights)
     check_teacher(recipe.teacher)
     weights_file("teacher.weights", recipe.teacher.weights)
-
-
-def _weights(field: str, weights: str) -> str:
-    """What `weights` stands for in a fingerprint: itself, or the file's content."""
-    file = weights_file(field, weights)
-    return _content(file) if file else weights
-
-
-def _content(file: Path) -> str:
-    return f"sha256:{sha256_of(file)}"
-
-
-def _description(teacher: Path) -> dict[str, str]:
-    """The content of a teacher.json beside a .keras file, which says its classes and preprocessing."""
-    beside = teacher.with_name("teacher.json")
-    return {"described": _content(beside)} if beside.is_file() else {}
 
 
 def _baseline(recipe: Recipe) -> Recipe:
@@ -352,8 +308,38 @@ def _student(recipe: Recipe, folder: Path, inputs: dict[str, Path]) -> dict[str,
         labels["val"],
         inputs["pixels"],
         inputs.get("transfer"),
-        (inputs["unlabelled_pixels"], inputs["unlabelled_transfer"]) if "unlabelled_pixels" in inputs else None,
+        _unlabelled_learned(inputs),
     )
+
+
+def _compressed(
+    recipe: Recipe, method: str, preserve: list[str], folder: Path, inputs: dict[str, Path]
+) -> dict[str, Any]:
+    from kd2mobile.compress.compress import compress_student
+    from kd2mobile.data.split import read_split
+
+    split = read_split(inputs["split"])
+    labels = {name: [sample.label for sample in split.of(name)] for name in ("train", "val")}
+    return compress_student(
+        folder,
+        inputs["student"] / "student.keras",
+        recipe.student.name,
+        method,
+        preserve,
+        recipe.compress,
+        recipe.distill,
+        classes=len(split.classes),
+        train_labels=labels["train"],
+        val_labels=labels["val"],
+        pixels_folder=inputs["pixels"],
+        transfer_folder=inputs.get("transfer"),
+        unlabelled=_unlabelled_learned(inputs),
+    )
+
+
+def _unlabelled_learned(inputs: dict[str, Path]) -> tuple[Path, Path] | None:
+    """Pixel store and logits of the unlabelled pictures, if the student learns from any."""
+    return (inputs["unlabelled_pixels"], inputs["unlabelled_transfer"]) if "unlabelled_pixels" in inputs else None
 
 
 def _built_together(folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from kd2mobile.artifact import Store
 from kd2mobile.cli import main_status
 from kd2mobile.data.sources import SOURCES
 from kd2mobile.errors import ArtifactError, RecipeError
+from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
+from kd2mobile.runs import start_run
 from kd2mobile.stages import stages
 
 RECORD_FIELDS = {
@@ -190,6 +192,60 @@ def test_one_precision_does_not_become_the_only_one(run, recipe):
     assert main_status(["distill", "--recipe", str(recipe), "--epochs", "1", "--run", "runs/one"]) == 0
     measured = kd2mobile.benchmark("runs/one").records
     assert {r.precision for r in measured if r.role == "student"} == {"fp32", "int8"}
+
+
+@pytest.fixture(scope="module")
+def compressed(run, recipe, place):
+    """A run of its own with a pruned student, made by the command line."""
+    pytest.importorskip("tensorflow_model_optimization")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert main_status(["distill", "--recipe", str(recipe), "--run", "runs/squeezed"]) == 0
+        how = ["--precision", "fp32,int8", "--compress", "none,prune", "--set", "compress.epochs=2"]
+        assert main_status(["export", "--run", "runs/squeezed", *how]) == 0
+        kd2mobile.benchmark("runs/squeezed")
+        pipeline.report("runs/squeezed")
+    return place / "runs" / "squeezed"
+
+
+def test_a_compressed_student_goes_the_same_way(compressed):
+    names = {path.name for path in (compressed / "export").iterdir() if not path.name.startswith("baseline")}
+    assert names == {f"small_cnn-{way}{p}.tflite" for way in ("", "prune-") for p in ("fp32", "int8")}
+    records = json.loads((compressed / "benchmark.json").read_text())
+    ours = {(r["compression"], r["precision"]): r["sha256"] for r in records if r["role"] == "student"}
+    assert (
+        set(ours) == {(way, p) for way in ("none", "prune") for p in ("fp32", "int8")} and len(set(ours.values())) == 4
+    )
+    artifacts = json.loads((compressed / "run.json").read_text())["artifacts"]
+    made = json.loads((compressed / artifacts["student-prune"] / "record.json").read_text())
+    assert made["results"]["zeros"] >= 0.49 and made["spec"]["config"]["sparsity"] == 0.5
+    assert made["spec"]["inputs"]["transfer"]["stage"] == "transfer", "the teacher teaches on"
+    assert "int8, prune" in (compressed / "report.html").read_text()
+
+
+def test_what_was_set_for_export_is_kept_for_the_next_verb(compressed, capsys):
+    assert main_status(["benchmark", "--run", str(compressed), "--json", "-"]) == 0
+    said = capsys.readouterr()
+    assert "compress.epochs" not in said.err and "making" not in said.err
+
+
+def test_a_compression_that_is_known_to_fail_is_refused_before_anything_is_made(recipe, place, capsys):
+    start_run(compose(recipe, {"student.name": "mobilenetv2_035", "student.input_px": 32}), place / "runs/v2", STORE)
+    assert main_status(["export", "--run", "runs/v2", "--compress", "pcqat"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("export.compressions, pcqat: must be a compression that mobilenetv2_035 can take, got ")
+    assert "13 GB" in message
+
+
+def test_without_the_extra_its_installation_is_named(run, capsys, monkeypatch):
+    from kd2mobile import tensorflow_process
+
+    found = tensorflow_process.find_spec
+    monkeypatch.setattr(
+        tensorflow_process, "find_spec", lambda name: None if name == "tensorflow_model_optimization" else found(name)
+    )
+    assert main_status(["export", "--run", str(run), "--compress", "cluster", "--precision", "fp32"]) == 2
+    assert '"kd2mobile[compress]"' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_refused_command_leaves_no_run(run, recipe, place):

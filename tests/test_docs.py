@@ -13,7 +13,8 @@ import pytest
 from kd2mobile import pipeline
 from kd2mobile.cli import main
 from kd2mobile.errors import Kd2MobileError
-from kd2mobile.recipe import FLAGS, assignment, check_settings, fields
+from kd2mobile.recipe import FLAGS, check_settings, fields
+from kd2mobile.recipe_file import assignment
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -6,6 +6,7 @@ import pytest
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.recipe import compose
 from kd2mobile.runs import newest_run, open_run, start_run
+from kd2mobile.variants import Variant
 
 
 @pytest.fixture(autouse=True)
@@ -27,16 +28,18 @@ def test_later_tables_may_be_set_for_one_call_and_no_other(tmp_path):
     run = start_run(compose(), tmp_path / "here", tmp_path / "store")
     assert open_run(run.folder, settings={"export.precisions": ["int8"]}).recipe.export.precisions == ("int8",)
     assert open_run(run.folder).recipe == compose(), "the run's recipe stays as it was"
-    with pytest.raises(RecipeError, match=r"here: must be a field of export or benchmark in a run that exists"):
+    with pytest.raises(
+        RecipeError, match=r"here: must be a field of compress or export or benchmark in a run that exists"
+    ):
         open_run(run.folder, settings={"distill.temperature": 2})
 
 
 def test_a_run_remembers_its_store_and_its_files(tmp_path):
     run = start_run(compose(), tmp_path / "here", tmp_path / "elsewhere" / "store")
     assert open_run(run.folder).store.root == tmp_path / "elsewhere" / "store"
-    run.exported("int8")
-    run.exported("fp32")
-    assert run.record["exported"] == ["fp32", "int8"]
+    for name in ("qat-int8", "int8", "fp32", "int8"):
+        run.exported(Variant.named(name))
+    assert run.record["exported"] == ["fp32", "int8", "qat-int8"]
 
 
 def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):

@@ -16,7 +16,7 @@ from kd2mobile.errors import count_of
 from kd2mobile.report import findings
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
 from kd2mobile.report.view import Answer, Example, Paired, Picture, ReportData, Stage
-from kd2mobile.report.words import best_student, tables
+from kd2mobile.report.words import best_student, tables, variant_name
 from kd2mobile.runs import PREDICTIONS, Run
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def collect(run: Run, root: Root, records: "list[BenchmarkRecord]", comparisons:
     gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
     made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
     split = read_split(folders["split"])
-    recommended = best_student(tables(records))["precision"]
+    recommended = variant_name(best_student(tables(records)))
     with np.load(run.folder / PREDICTIONS) as stored:
         unused = [name for name in stored.files if name.startswith("baseline-") and name != f"baseline-{recommended}"]
         answers = {name: stored[name] for name in stored.files if name not in unused}
@@ -117,7 +117,7 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
 
 
 def _files(answers: dict[str, np.ndarray], role: str) -> dict[str, np.ndarray]:
-    """The answers of a role's files by precision."""
+    """The answers of a role's files by the name of their variant."""
     return {name.removeprefix(f"{role}-"): answers[name] for name in answers if name.startswith(f"{role}-")}
 
 

@@ -21,6 +21,7 @@ from kd2mobile.report.page import measured_on
 from kd2mobile.report.templates import fill, write_page
 from kd2mobile.report.view import ComparedRun, ComparisonData, Paired
 from kd2mobile.runs import PREDICTIONS, Run
+from kd2mobile.variants import in_order
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
@@ -44,8 +45,8 @@ def collect_comparison(runs: list[tuple[Run, "list[BenchmarkRecord]", Path]], ou
         if fault:
             incomparable.append(f"{a} and {b}: {fault}")
             continue
-        for precision in sorted(right[a].keys() & right[b].keys(), key=words.precision_order):
-            paired.append(_paired(a, b, precision, right[a][precision], right[b][precision]))
+        for variant in in_order(right[a].keys() & right[b].keys()):
+            paired.append(_paired(a, b, variant, right[a][variant], right[b][variant]))
     recipes = [msgspec.to_builtins(run.recipe) for run, *_ in runs]
     return ComparisonData(
         runs=[
@@ -137,26 +138,26 @@ def _tested(run: Run) -> Tested:
 
 
 def _right(run: Run, tested: Tested) -> dict[str, np.ndarray]:
-    """Whether each file of the student is right, by precision; bool [n] in the order of the sorted test pictures."""
+    """Whether each file of the student is right, by variant; bool [n] in the order of the sorted test pictures."""
     labels = np.array([sample.label for sample in _split(run).of("test")])
     order = sorted(range(len(tested)), key=tested.__getitem__)
     with np.load(run.folder / PREDICTIONS) as stored:
         files = {name.removeprefix("student-"): stored[name] for name in stored.files if name.startswith("student-")}
-    return {precision: (top1(probabilities) == labels)[order] for precision, probabilities in files.items()}
+    return {variant: (top1(probabilities) == labels)[order] for variant, probabilities in files.items()}
 
 
 def _split(run: Run) -> Split:
     return read_split(run.folder / run.record["artifacts"]["split"])
 
 
-def _paired(a: str, b: str, precision: str, right_a: np.ndarray, right_b: np.ndarray) -> Paired:
+def _paired(a: str, b: str, variant: str, right_a: np.ndarray, right_b: np.ndarray) -> Paired:
     return Paired(
-        label=f"{a} and {b}, {precision}",
+        label=f"{a} and {b}, {variant}",
         a=a,
         b=b,
         difference=float(right_a.mean() - right_b.mean()),
         n=len(right_a),
-        precision=precision,
+        precision=variant,
         **mcnemar(right_a, right_b)._asdict(),
     )
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from kd2mobile.measure.accuracy import calibration_bins, expected_calibration_error, top1
-from kd2mobile.report import words
 from kd2mobile.report.view import Answer, Calibration, ClassScore, ConfusedPair, Confusion, Disagreement, Example
+from kd2mobile.variants import in_order
 
 MOST_PAIRS = 12
 PICTURES_A_PAIR = 3
@@ -86,15 +86,15 @@ def disagreements(
 ) -> list[Disagreement]:
     """Where the quantized files of a student name another class than its float file.
 
-    files: precision to float [n, classes]; labels: int [n]. The float file is fp32, without one fp16; without either
-    there is nothing to compare with. Examples: first where one of the two is right.
+    files: name of the variant to float [n, classes]; labels: int [n]. The float file is fp32, without one fp16;
+    without either there is nothing to compare with. Examples: first where one of the two is right.
     """
     reference = next((precision for precision in FLOATS if precision in files), None)
     if reference is None:
         return []
     kept = top1(files[reference])
     found = []
-    for precision in sorted(files.keys() - {reference}, key=words.precision_order):
+    for precision in in_order(files.keys() - {reference}):
         said = top1(files[precision])
         differ = np.flatnonzero(said != kept)
         only_reference, only_other = kept[differ] == labels[differ], said[differ] == labels[differ]

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from kd2mobile.variants import Variant
+
 DASH = "–"
 ALPHA = 0.05
 """A p-value below it is called significant; none other is."""
@@ -97,6 +99,11 @@ def tables(records: list) -> list[dict[str, Any]]:
 def precision_order(precision: str | None) -> tuple[int, str]:
     """The place of a precision among others, as a key to sort by: fp32 first, unknown ones last, by name."""
     return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS), str(precision)
+
+
+def variant_name(record: dict[str, Any]) -> str:
+    """The name of the variant that a record of a file of ours is of, such as `qat-int8`."""
+    return Variant(record["compression"], record["precision"]).name
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd2mobile.errors import ExportError, one_line
-from kd2mobile.pixels import to_student_input
+from kd2mobile.pixels import to_int8_input, to_student_input
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
 from kd2mobile.tflite.correction import Exact, correct, measure
 
@@ -44,16 +44,25 @@ def probabilities_of(student: keras.Model) -> Callable[[np.ndarray], np.ndarray]
     return lambda pixels: run(tf.constant(to_student_input(pixels))).numpy()
 
 
+def probabilities_of_graph(folder: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A fake-quantized SavedModel as a function from uint8 [batch, px, px, 3] to probabilities [batch, classes]."""
+    run = tf.saved_model.load(folder).signatures["classify_batch"]
+    return lambda pixels: run(tf.constant(to_int8_input(pixels)))[OUTPUT].numpy()
+
+
 class Converter:
     """One student's way to every precision; what several precisions need on the way is made once, when first needed.
 
     calibration: training pictures, uint8 [px, px, 3]. They show int8 the ranges of its tensors, and fp16,
-    int8_dynamic and int8 the mean inputs of the layers for the bias correction.
+    int8_dynamic and int8 the mean inputs of the layers for the bias correction. fake_quantized: a SavedModel that was
+    trained to be int8, from which int8 is made without either.
     """
 
-    def __init__(self, student: keras.Model, px: int, calibration: Iterable[np.ndarray]):
+    def __init__(
+        self, student: keras.Model, px: int, calibration: Iterable[np.ndarray], fake_quantized: str | None = None
+    ):
         self._student, self._px = student, px
-        self._given = calibration
+        self._given, self._fake_quantized = calibration, fake_quantized
         self._float_models: dict[str, bytes] = {}
         self._measured: dict[str, list[Exact]] = {}
         self._folder = TemporaryDirectory(prefix="kd2mobile-")
@@ -71,6 +80,8 @@ class Converter:
         that takes [-1, 1], so that the pixel itself is the quantized input.
         Raises ExportError, naming the ops that LiteRT has no built-in for.
         """
+        if precision == "int8" and self._fake_quantized:
+            return self._from_fake_quantized(where), None
         if precision == "fp32":
             return self._float_model(where, "uint8"), None
         if not self._calibration:
@@ -87,6 +98,12 @@ class Converter:
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         exact = self._exact(where, "float32" if precision == "int8" else "uint8")
         return correct(_converted(converter, where), exact)
+
+    def _from_fake_quantized(self, where: str) -> bytes:
+        converter = tf.lite.TFLiteConverter.from_saved_model(self._fake_quantized, signature_keys=[SIGNATURE])
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+        return _converted(converter, where)
 
     @cached_property
     def _calibration(self) -> list[np.ndarray]:

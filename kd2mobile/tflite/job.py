@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile.data.places import Places, Root
+from kd2mobile.variants import Variant
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +18,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     resize: str
     model_name: str
     student_fingerprint: str
+    compression: str = "none"
+    fake_quantized: str | None = None
+    """The SavedModel that int8 is made from, in the place of the student."""
     pictures: str | Places
     calibration: list[str]
     validation: list[str]
@@ -27,5 +31,5 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.pictures) if isinstance(self.pictures, str) else self.pictures
 
     def file_name(self, precision: str) -> str:
-        """`mobilenet025-int8.tflite`"""
-        return f"{self.model_name}-{precision}.tflite"
+        """`mobilenet025-int8.tflite`, `mobilenet025-qat-int8.tflite`"""
+        return f"{self.model_name}-{Variant(self.compression, precision).name}.tflite"

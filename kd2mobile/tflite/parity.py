@@ -12,6 +12,8 @@ from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
 
 LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 0.90}
 """Fraction of pictures whose top-1 class must be the student's."""
+LOWEST_FAITHFUL = 0.99
+"""The same of an int8 file beside the fake-quantized graph that it was made from: they differ by rounding alone."""
 ALWAYS_ALLOWED = 2
 """Pictures that may differ however few there are."""
 
@@ -70,24 +72,26 @@ def compare(
     return found
 
 
-def check_parity(parity: Parity, precision: str, where: str) -> None:
+def check_parity(parity: Parity, precision: str, where: str, faithful: bool = False) -> None:
     """Raises ExportError where agreement is below the precision's limit and more than two pictures differ.
 
-    Also if nothing was compared, or either side answered NaN.
+    Also if nothing was compared, or either side answered NaN. faithful: whether the file should be the very graph that
+    it was compared with, quantization and all.
     """
     if not parity.n:
         raise ExportError(where, "must be compared with its student", "no validation pictures", "Give at least one.")
     if not np.isfinite(parity.largest_difference):
         next_step = "Look at the student's training history for the epoch where its weights left the finite numbers."
         raise ExportError(where, "must answer finite probabilities as its student does", "NaN", next_step)
-    lowest = LOWEST_AGREEMENT[precision]
+    lowest = LOWEST_FAITHFUL if faithful else LOWEST_AGREEMENT[precision]
     if parity.agreement < lowest and parity.n - parity.agreed > ALWAYS_ALLOWED:
         must = f"must agree with its student on the top-1 class of at least {lowest:.1%} of the validation pictures"
         largest = f"largest difference of a probability {parity.largest_difference:.3f}"
         got = f"{parity.agreement:.1%} of {parity.n} ({largest})"
-        raise ExportError(where, must, got, _NEXT_STEP[precision])
+        raise ExportError(where, must, got, _REPORT if faithful else _NEXT_STEP[precision])
 
 
+_REPORT = "The converter changed what was trained; please report it."
 _MORE_PICTURES = "Give more calibration pictures (export.calibration_pictures) or train the student longer"
 _NEXT_STEP = {
     "fp32": "The conversion is wrong or the student knows nothing yet; please report it if the student is trained.",

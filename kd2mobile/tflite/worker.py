@@ -1,52 +1,22 @@
-"""The process that converts: `python -m kd2mobile.tflite.worker`, a Job on standard input, messages on its output.
+"""The process that converts: `python -m kd2mobile.tflite.worker`, see tensorflow_process."""
 
-It has a process of its own because Keras takes one backend a process, and the student may have been trained on
-another than TensorFlow. Each message is a line of JSON with a `kind`: `stage` and `done` for a progress bar, `result`
-for a file that was written, `error` for a refusal, `disk` for a disk that is full. A bug ends it with a traceback on
-stderr and status 1.
-"""
-
-import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-import msgspec
 import numpy as np
+from keras import Model
 
 from kd2mobile import pixels
-from kd2mobile.artifact import DISK_FAULTS
-from kd2mobile.errors import ExportError, Kd2MobileError
+from kd2mobile.errors import ExportError
+from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.tflite import contract, convert, metadata, parity
 from kd2mobile.tflite.job import Job
 
 BATCH = 32
 """Pictures the student sees at once in the parity check."""
-
-Tell = Callable[..., None]
-
-
-def main() -> None:
-    """Does the job on standard input. Libraries that print do it on stderr; standard output is for messages."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def tell(kind: str, **content) -> None:
-        print(json.dumps({"kind": kind, **content}), file=channel, flush=True)
-
-    try:
-        work(msgspec.json.decode(sys.stdin.buffer.read(), type=Job), tell)
-    except Kd2MobileError as fault:
-        got = None if fault.got is None else str(fault.got)
-        told = {"where": fault.where, "must": fault.must, "got": got, "next_step": fault.next_step}
-        tell("error", error=type(fault).__name__, **told)
-    except OSError as fault:
-        if fault.errno not in DISK_FAULTS:
-            raise
-        tell("disk", errno=fault.errno, strerror=fault.strerror, filename=str(fault.filename))
 
 
 def work(job: Job, tell: Tell) -> None:
@@ -58,7 +28,7 @@ def work(job: Job, tell: Tell) -> None:
     converted, faults = {}, []
     tell("stage", label="export: converting", total=len(job.folders), unit="files")
     calibration = (_load(job, picture, px) for picture in job.calibration)
-    with convert.Converter(student, px, calibration) as converter:
+    with convert.Converter(student, px, calibration, job.fake_quantized) as converter:
         for precision in job.folders:
             try:
                 converted[precision] = _convert(job, precision, converter, px)
@@ -67,16 +37,11 @@ def work(job: Job, tell: Tell) -> None:
             tell("done", count=1)
     if not converted:
         raise faults[0]
-    tell("stage", label="export: comparing with the student", total=len(job.validation), unit="pictures")
-    found = parity.compare(
-        {precision: model for precision, (model, _) in converted.items()},
-        convert.probabilities_of(student),
-        _batches(job, px),
-        lambda pictures: tell("done", count=pictures),
-    )
+    found = _compared(job, student, px, {precision: model for precision, (model, _) in converted.items()}, tell)
     for precision, (model, result) in converted.items():
         try:
-            parity.check_parity(found[precision], precision, job.file_name(precision))
+            faithful = precision == "int8" and job.fake_quantized is not None
+            parity.check_parity(found[precision], precision, job.file_name(precision), faithful)
         except ExportError as fault:
             faults.append(fault)
             continue
@@ -86,6 +51,20 @@ def work(job: Job, tell: Tell) -> None:
         tell("result", result={**result, "parity": compared})
     if faults:
         raise faults[0]
+
+
+def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell: Tell) -> dict[str, parity.Parity]:
+    """Each file beside what it was made from."""
+    found = {}
+    quantized = {"int8": models["int8"]} if job.fake_quantized and "int8" in models else {}
+    others = {precision: model for precision, model in models.items() if precision not in quantized}
+    for some, reference in ((others, convert.probabilities_of(student)), (quantized, None)):
+        if some:
+            answers = reference or convert.probabilities_of_graph(job.fake_quantized)
+            label = "export: comparing with the " + ("student" if reference else "fake-quantized student")
+            tell("stage", label=label, total=len(job.validation), unit="pictures")
+            found |= parity.compare(some, answers, _batches(job, px), lambda pictures: tell("done", count=pictures))
+    return found
 
 
 def _convert(job: Job, precision: str, converter: convert.Converter, px: int) -> tuple[bytes, dict]:
@@ -102,9 +81,11 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
         model_name=job.model_name,
         precision=precision,
         student_fingerprint=job.student_fingerprint,
+        compression=job.compression,
     )
     return model, {
         "precision": precision,
+        "compression": job.compression,
         "file": name,
         "size_bytes": len(model),
         "sha256": sha256(model).hexdigest(),
@@ -134,4 +115,4 @@ def _write(path: Path, model: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(work, Job)

@@ -15,12 +15,15 @@ from kd2mobile import progress, recipe
 from kd2mobile.artifact import disk_errors
 from kd2mobile.batch_norm import shorten_memory
 from kd2mobile.checkpoint import (
+    HISTORY_FILE,
     Checkpoint,
+    best_line,
     checkpoint_path,
     read_checkpoint,
     remove_checkpoints,
     values_of,
     write_checkpoint,
+    write_history,
 )
 from kd2mobile.errors import TrainingError, count_of
 from kd2mobile.losses import make_loss, split_predictions
@@ -30,7 +33,6 @@ from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.training.feed import Feed, Judged
 
 STUDENT_FILE = "student.keras"
-HISTORY_FILE = "history.jsonl"
 JUDGE_BATCH = 64
 
 
@@ -127,7 +129,7 @@ class _Training:
                 variable.assign(value)
             self.best, self.history = checkpoint.best, checkpoint.history
             progress.say(f"{self.who}: going on after epoch {len(self.history)}/{self.distill.epochs}")
-        _write_history(self.folder, self.history)
+        write_history(self.folder, self.history)
 
     def run_epoch(self, advance) -> str:
         """Trains and judges one epoch and writes its checkpoint. Returns the line that says how it went."""
@@ -147,11 +149,11 @@ class _Training:
             "images_per_s": round(len(self.feed.labels) / (trained - start), 1),
         }
         self.history.append(line)
-        if _best(self.history) is line:
+        if best_line(self.history) is line:
             self.best = values_of(self.model.weights)
         with disk_errors(self.folder):
             write_checkpoint(self.folder, Checkpoint(values_of(self._variables()), self.best, self.history))
-            _write_history(self.folder, self.history)
+            write_history(self.folder, self.history)
         return f"epoch {epoch}/{self.distill.epochs}  loss {loss:.3f}  val top-1 {top1:.3f}  val logloss {logloss:.3f}"
 
     def save(self) -> None:
@@ -261,19 +263,8 @@ def _rate(schedule: CosineDecay, step: int) -> float:
     return float(keras.ops.convert_to_numpy(schedule(step)))
 
 
-def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The line with the highest top-1, among equals the lowest logloss, among those the first."""
-    return max(history, key=lambda line: (line["val_top1"], -line["val_logloss"]))
-
-
 def _out_of_patience(history: list[dict[str, Any]], patience: int) -> bool:
-    return bool(history) and len(history) - _best(history)["epoch"] >= patience
-
-
-def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    temporary = folder / f".{HISTORY_FILE}.tmp"
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in history), "utf-8")
-    temporary.replace(folder / HISTORY_FILE)
+    return bool(history) and len(history) - best_line(history)["epoch"] >= patience
 
 
 def _finished(folder: Path, trained: recipe.Student) -> dict[str, Any] | None:
@@ -288,7 +279,7 @@ def _finished(folder: Path, trained: recipe.Student) -> dict[str, Any] | None:
 
 
 def _results(history: list[dict[str, Any]], model: keras.Model) -> dict[str, Any]:
-    best = _best(history)
+    best = best_line(history)
     return {
         "best_epoch": best["epoch"],
         "epochs_run": len(history),

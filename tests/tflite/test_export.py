@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from kd2mobile import pixels
+from kd2mobile import pixels, tensorflow_process
 from kd2mobile.errors import ExportError, MissingExtraError, PictureError
 from kd2mobile.recipe import PRECISIONS
-from kd2mobile.tflite import convert, export, worker
+from kd2mobile.tflite import convert, worker
 from kd2mobile.tflite.export import export_student
 from kd2mobile.tflite.job import Job
 
@@ -162,7 +162,7 @@ def child(case, tmp_path, monkeypatch):
     """export_student with some other program in the place of the converting process."""
 
     def run(program: str):
-        monkeypatch.setattr(export, "_COMMAND", [sys.executable, "-c", program])
+        monkeypatch.setattr(tensorflow_process, "_command", lambda module: [sys.executable, "-c", program])
         return export_student(case.student, {"fp32": tmp_path}, **case.arguments())
 
     return run
@@ -180,7 +180,7 @@ def test_a_process_that_ends_before_it_reads_is_reported(child):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_process_is_reported(child):
-    with pytest.raises(ExportError, match=r"export: must not be killed while it converts, got SIGKILL .*memory"):
+    with pytest.raises(ExportError, match=r"export: must not be killed while it works, got SIGKILL .*memory"):
         child("import os; os.kill(os.getpid(), 9)")
 
 

@@ -1,0 +1,109 @@
+"""The process that compresses: `python -m kd2mobile.compress.worker`, see tensorflow_process."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from kd2mobile.checkpoint import best_line, remove_checkpoints
+from kd2mobile.compress.fine_tune import fine_tune, judge
+from kd2mobile.compress.job import Job
+from kd2mobile.compress.methods import GRAPH_FOLDER
+from kd2mobile.compress.twin import carry_back, check_twin, twin_of, weight_names
+from kd2mobile.compress.wrapping import WRAPPERS, count_clusters, count_zeros
+from kd2mobile.errors import CompressionError, one_line
+from kd2mobile.pixels import to_int8_input
+from kd2mobile.tensorflow_process import Tell, serve
+from kd2mobile.training.feed import Feed, Judged
+
+STUDENT_FILE = "student.keras"
+
+
+def work(job: Job, tell: Tell) -> None:
+    """Wraps the student's twin, fine-tunes it and writes what came out."""
+    keras.utils.set_random_seed(job.distill.seed)
+    tf_keras.backend.experimental.enable_tf_random_generator()  # else nothing could be saved of where dropout stands
+    student = keras.saving.load_model(job.student, compile=False, safe_mode=True)
+    feed = Feed(
+        np.array(job.train_labels),
+        job.classes,
+        Path(job.pixels),
+        None if job.transfer is None else Path(job.transfer),
+        job.distill.batch_size,
+        job.distill.seed,
+        None if job.unlabelled is None else tuple(map(Path, job.unlabelled)),
+        job.distill.class_weights,
+    )
+    judged = Judged(np.array(job.val_labels), Path(job.pixels))
+    twin = twin_of(student, job.name)
+    difference = check_twin(student, twin, to_int8_input(next(judged.batches(16))))
+    before = judge(twin, judged)
+    tell("say", line=f"compress {job.method}: before it, val top-1 {before[0]:.3f}  val logloss {before[1]:.3f}")
+    names = weight_names(twin)
+    wrapped = _wrapped(job, twin, feed.steps)
+    history = fine_tune(wrapped, job, feed, judged, tell)
+    best = best_line(history[wrapped.first_epoch - 1 :])
+    trained = wrapped.plain(wrapped.model)
+    carry_back(trained, names, student)
+    results = {
+        "best_epoch": best["epoch"],
+        "epochs_run": len(history),
+        "val_top1": best["val_top1"],
+        "val_logloss": best["val_logloss"],
+        "before": {"val_top1": before[0], "val_logloss": before[1]},
+        "seconds": round(sum(line["seconds"] for line in history), 3),
+        "twin_difference": difference,
+    }
+    methods = (*job.preserve, job.method)
+    if "prune" in methods:
+        results["zeros"] = count_zeros(student)
+    if "cluster" in methods:
+        results["clusters"] = count_clusters(student)
+    _save(Path(job.folder), student, trained if job.method == "qat" else None)
+    remove_checkpoints(Path(job.folder))
+    tell("result", result=results)
+
+
+def _wrapped(job: Job, twin: tf_keras.Model, steps: int) -> Any:
+    try:
+        return WRAPPERS[job.method](twin, job, steps)
+    except Exception as fault:  # tensorflow-model-optimization raises almost anything on a layer it does not know
+        reason = one_line(f"{type(fault).__name__}: {fault}")[:500]
+        must = "must be made of layers that tensorflow-model-optimization knows"
+        next_step = "Leave this compression out with --compress, or distil another student."
+        raise CompressionError(f"{job.name}, {job.method}", must, reason, next_step) from fault
+
+
+def _save(folder: Path, student: keras.Model, quantized: tf_keras.Model | None) -> None:
+    if quantized is not None:
+        save_graph(quantized, folder / GRAPH_FOLDER)
+    temporary = folder / f".{STUDENT_FILE}.tmp.keras"
+    student.save(temporary)
+    os.replace(temporary, folder / STUDENT_FILE)
+
+
+def save_graph(quantized: tf_keras.Model, folder: Path) -> None:
+    """The fake-quantized graph with two signatures: `classify`, of one picture, and `classify_batch`.
+
+    image: float32 [1 or batch, px, px, 3] in [-1, 1]; probabilities: float32 [1 or batch, classes].
+    """
+    _, px, _, channels = quantized.input_shape
+
+    def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.nn.softmax(quantized(image, training=False))}
+
+    module = tf.Module()
+    module.model = quantized
+    signatures = {
+        name: tf.function(classify, input_signature=[tf.TensorSpec([count, px, px, channels], tf.float32, "image")])
+        for name, count in (("classify", 1), ("classify_batch", None))
+    }
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+if __name__ == "__main__":
+    serve(work, Job)

@@ -1,0 +1,52 @@
+"""A recipe as TOML: read, written, and the one line of it that `--set` is."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kd2mobile.errors import RecipeError
+
+
+def built_in(name: str) -> dict[str, Any]:
+    """The tables of the recipe of that name that comes with kd2mobile."""
+    return tomllib.loads((resources.files("kd2mobile") / "recipes" / f"{name}.toml").read_text("utf-8"))
+
+
+def read_tables(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file, not yet checked against the schema. Raises RecipeError."""
+    try:
+        return tomllib.loads(Path(file).read_text("utf-8-sig"))  # Notepad's mark at the start is no part of it
+    except OSError as fault:
+        raise RecipeError(file, "must be a readable recipe", fault.strerror, "Check the path.") from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise RecipeError(file, "must be TOML in UTF-8", fault, "Mend that place.") from fault
+
+
+def write_recipe(recipe: msgspec.Struct, file: Path) -> None:
+    """The recipe as TOML, every field spelled out."""
+    tables = {name: _without_none(table) for name, table in msgspec.to_builtins(recipe).items()}
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_bytes(msgspec.toml.encode(tables))
+    temporary.replace(file)
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """`distill.temperature=4` as its name and value; the value is read as TOML, else taken as text.
+
+    >>> assignment("distill.temperature=4"), assignment("data.source=photos")
+    (('distill.temperature', 4), ('data.source', 'photos'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError("--set", "must be FIELD=VALUE", repr(text), "For example `--set distill.temperature=4`.")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in table.items() if value is not None}

@@ -1,0 +1,145 @@
+"""A process of its own on the TensorFlow backend, and what it says: both ends.
+
+Keras takes one backend a process, and the student may have been trained on another than TensorFlow. The job goes to
+the process's standard input as JSON; each message on its output is a line of JSON with a `kind`: `stage` and `done`
+for a progress bar, `say` for a line, `result` for something finished, `error` for a refusal, `disk` for a disk that is
+full. A bug ends it with a traceback on stderr and status 1.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from importlib.util import find_spec
+from typing import IO, Any, TypeVar
+
+import msgspec
+
+from kd2mobile import errors
+from kd2mobile.artifact import DISK_FAULTS
+from kd2mobile.errors import ExportError, Kd2MobileError, MissingExtraError
+from kd2mobile.progress import bar, say
+
+_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+
+Tell = Callable[..., None]
+Job = TypeVar("Job", bound=msgspec.Struct)
+
+
+def need_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
+    """Raises MissingExtraError for the first package that is not installed. what: wants it; extra: brings it."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(what, package, extra)
+
+
+def run_in_tensorflow(
+    module: str, job: msgspec.Struct, verb: str, done: Callable[[dict], None] = lambda result: None
+) -> list[dict]:
+    """Runs `python -m <module>` on the job, shows its progress and returns its results.
+
+    done: called with a result as soon as it is there; useful because a later refusal raises. verb: for the message of
+    a process that was killed. Raises what the process refused with, OSError for a full disk, RuntimeError with its
+    traceback for a bug in it.
+    """
+    results, refusal = [], None
+    with closing(_messages(_command(module), job, verb)) as messages, ExitStack() as bars:
+        advance = None
+        for message in messages:
+            match message["kind"]:
+                case "stage":
+                    bars.close()
+                    advance = bars.enter_context(bar(message["label"], message["total"], message["unit"]))
+                case "done":
+                    advance(message["count"])
+                case "say":
+                    say(message["line"])
+                case "result":
+                    results.append(message["result"])
+                    done(message["result"])
+                case "error":
+                    refusal = _as_raised(message)
+                case "disk":
+                    refusal = OSError(message["errno"], message["strerror"], message["filename"])
+    if refusal:
+        raise refusal
+    return results
+
+
+def serve(work: Callable[[Job, Tell], None], job_type: type[Job]) -> None:
+    """The process's own end: does the job on standard input. Libraries that print do it on stderr."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def tell(kind: str, **content: Any) -> None:
+        print(json.dumps({"kind": kind, **content}), file=channel, flush=True)
+
+    try:
+        work(msgspec.json.decode(sys.stdin.buffer.read(), type=job_type), tell)
+    except Kd2MobileError as fault:
+        got = None if fault.got is None else str(fault.got)
+        told = {"where": fault.where, "must": fault.must, "got": got, "next_step": fault.next_step}
+        tell("error", error=type(fault).__name__, **told)
+    except OSError as fault:
+        if fault.errno not in DISK_FAULTS:
+            raise
+        tell("disk", errno=fault.errno, strerror=fault.strerror, filename=str(fault.filename))
+
+
+def _command(module: str) -> list[str]:
+    return [sys.executable, "-P", "-m", module]
+
+
+def _messages(command: list[str], job: msgspec.Struct, verb: str) -> Iterator[dict]:
+    """What the process says, message by message, until it ends well. Kills it when not wanted any more."""
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
+        )
+        with process:
+            try:
+                _hand_over(job, process.stdin)
+                for line in process.stdout:
+                    yield json.loads(line)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            raise _ended_badly(process.returncode, log, verb)
+
+
+def _hand_over(job: msgspec.Struct, stdin: IO[bytes]) -> None:
+    try:
+        with stdin:
+            stdin.write(msgspec.json.encode(job))
+    except BrokenPipeError:
+        pass  # it ended before it read: its status and its log say why
+
+
+def _ended_badly(status: int, log: IO[bytes], verb: str) -> Exception:
+    log.seek(0)
+    said = log.read().decode("utf-8", "replace").strip()
+    if status > 0:
+        traceback = said[max(0, said.rfind("Traceback (most recent call last)")) :]
+        return RuntimeError(f"the {verb} process ended with status {status}:\n{traceback}")
+    name = signal.Signals(-status).name
+    last = said.splitlines()[-1] if said else "no message"
+    next_step = "If it was SIGKILL, memory ran out: close other programs and run the command again."
+    return ExportError(verb, "must not be killed while it works", f"{name} ({last})", next_step)
+
+
+def _as_raised(message: dict) -> Kd2MobileError:
+    """The error that the process met, as it was raised there."""
+    kind = getattr(errors, message["error"])
+    fault = kind.__new__(kind)
+    Kd2MobileError.__init__(fault, message["where"], message["must"], message["got"], message["next_step"])
+    return fault

@@ -1,0 +1,157 @@
+"""Each method on a small student: what it promises is counted on what came out."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kd2mobile.compress.methods import CHAINS, GRAPH_FOLDER
+from kd2mobile.errors import CompressionError, TrainingError
+from kd2mobile.pixels import to_int8_input
+from kd2mobile.recipe import COMPRESSIONS
+
+pytest.importorskip("tensorflow_model_optimization")
+
+
+def kernels(file: Path) -> list[np.ndarray]:
+    """Of the layers that compression is for, in order."""
+    model = keras.saving.load_model(file, compile=False)
+    return [np.asarray(layer.kernel) for layer in model.layers if type(layer).__name__ in ("Conv2D", "Dense")]
+
+
+def history(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def pruned(case, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prune")
+    return folder, case.run(folder, "prune", sparsity=0.6)
+
+
+def test_pruning_leaves_the_zeros_that_were_asked_for(pruned):
+    folder, result = pruned
+    sizes = [(int((kernel == 0).sum()), kernel.size) for kernel in kernels(folder / "student.keras")]
+    assert all(zeros / size == pytest.approx(0.6, abs=1 / size) for zeros, size in sizes)
+    assert result["zeros"] == pytest.approx(sum(zeros for zeros, _ in sizes) / sum(size for _, size in sizes))
+
+
+def test_only_an_epoch_that_has_all_its_zeros_is_chosen(pruned):
+    folder, result = pruned
+    lines = history(folder)
+    assert len(lines) == result["epochs_run"] == 4 and result["best_epoch"] >= 2
+    best = max(lines[1:], key=lambda line: (line["val_top1"], -line["val_logloss"]))
+    assert (best["epoch"], best["val_top1"]) == (result["best_epoch"], result["val_top1"])
+
+
+def test_two_of_every_four_weights_are_zero(case, tmp_path):
+    case.run(tmp_path, "prune", sparsity_pattern="2:4", epochs=2)
+    for kernel in kernels(tmp_path / "student.keras"):
+        by_output = np.moveaxis(kernel, -1, 0)  # as a .tflite stores it, the input channels last
+        whole = by_output[..., : by_output.shape[-1] // 4 * 4].reshape(-1, 4)
+        assert ((whole == 0).sum(axis=1) >= 2).all()
+
+
+def test_clustering_leaves_so_many_values_a_layer(case, tmp_path):
+    result = case.run(tmp_path, "cluster", clusters=6, epochs=1)
+    counts = [len(np.unique(kernel)) for kernel in kernels(tmp_path / "student.keras")]
+    assert max(counts) == result["clusters"] <= 6
+
+
+@pytest.fixture(scope="module")
+def quantized(case, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qat")
+    return folder, case.run(folder, "qat", epochs=2)
+
+
+def test_quantization_aware_training_pins_the_input_and_quantizes_every_layer(quantized):
+    folder, _ = quantized
+    graph = tf.saved_model.load(str(folder / GRAPH_FOLDER)).signatures["classify"]
+    definition = graph.graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    (entrance,) = [node for node in nodes if node.op == "FakeQuantWithMinMaxArgs"]
+    assert (entrance.attr["min"].f, entrance.attr["max"].f) == (-1.0, 1.0)
+    by_channel = [node for node in nodes if node.op == "FakeQuantWithMinMaxVarsPerChannel"]
+    assert len(by_channel) == len(kernels(folder / "student.keras")) - 1, "all but the last, which has one scale"
+
+
+def test_the_graph_answers_as_its_weights_do_but_for_rounding(case, quantized):
+    folder, _ = quantized
+    pixels = np.load(case.stores.pixels_folder / "val-00000.npy")[:, 0]
+    graph = tf.saved_model.load(str(folder / GRAPH_FOLDER))
+    batch = graph.signatures["classify_batch"](image=tf.constant(to_int8_input(pixels)))["probabilities"].numpy()
+    one = graph.signatures["classify"](image=tf.constant(to_int8_input(pixels[:1])))["probabilities"].numpy()
+    np.testing.assert_allclose(one, batch[:1], atol=1e-6)
+    plain = keras.saving.load_model(folder / "student.keras", compile=False)
+    expected = keras.ops.softmax(plain(to_int8_input(pixels), training=False)).numpy()
+    assert 0 < np.abs(batch - expected).max() < 0.2
+    assert (batch.argmax(1) == expected.argmax(1)).mean() > 0.9
+
+
+def test_all_three_in_turn_keep_what_came_before(case, pruned, tmp_path):
+    folder, _ = pruned
+    before, clustered = folder / "student.keras", tmp_path / "cluster" / "student.keras"
+    case.run(tmp_path / "cluster", "cluster", student=before, preserve=["prune"], clusters=6, epochs=1)
+    result = case.run(tmp_path / "qat", "qat", student=clustered, preserve=["prune", "cluster"], epochs=1)
+    after = kernels(tmp_path / "qat" / "student.keras")
+    for pruned_kernel, kernel in zip(kernels(before), after, strict=True):
+        assert (kernel[pruned_kernel == 0] == 0).all(), "every pruned weight stays zero"
+        by_output = np.moveaxis(kernel, -1, 0)
+        assert max(len(np.unique(weights)) for weights in by_output) <= 7, "six clusters an output, and zero"
+    assert result["zeros"] >= 0.59
+    assert result["clusters"] == max(len(np.unique(kernel)) for kernel in after)
+
+
+def test_a_stopped_process_goes_on_to_the_same_weights(case, tmp_path):
+    case.run(tmp_path / "unbroken", "prune")
+
+    class Stopped(Exception):
+        pass
+
+    def stop_in_third_epoch(kind, **content):
+        if kind == "done" and len(history(tmp_path / "stopped") if _begun(tmp_path / "stopped") else []) == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        case.run(tmp_path / "stopped", "prune", tell=stop_in_third_epoch)
+    said = []
+    case.run(tmp_path / "stopped", "prune", tell=lambda kind, **content: said.append(content.get("line")))
+    assert "compress prune: going on after epoch 2/4" in said
+    for one, other in zip(
+        kernels(tmp_path / "unbroken/student.keras"), kernels(tmp_path / "stopped/student.keras"), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / "history.jsonl").exists()
+
+
+def test_the_teacher_teaches(case, tmp_path):
+    case.run(tmp_path / "taught", "qat", epochs=1)
+    case.run(tmp_path / "labels", "qat", epochs=1, teacher=False)
+    taught, labels = (history(tmp_path / name)[0]["loss"] for name in ("taught", "labels"))
+    assert taught != labels
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_place(case, tmp_path):
+    with pytest.raises(TrainingError, match=r"compress qat, epoch 1, batch \d/6: must have a finite loss, got nan"):
+        case.run(tmp_path, "qat", learning_rate=1e30, epochs=2)
+
+
+def test_what_the_library_does_not_know_is_refused_with_its_reason(case, tmp_path, monkeypatch):
+    from kd2mobile.compress import worker
+
+    def refuse(model, job, steps):
+        raise RuntimeError("Layer rescaling:<class 'Rescaling'> is not supported.")
+
+    monkeypatch.setitem(worker.WRAPPERS, "qat", refuse)
+    with pytest.raises(CompressionError, match=r"small_cnn, qat: must be made of layers .*: Layer rescaling"):
+        case.run(tmp_path, "qat")
+
+
+def test_every_compression_has_a_chain():
+    assert tuple(CHAINS) == COMPRESSIONS
