@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kd2mobile.artifact import made_with, write_json
-from kd2mobile.measure.accuracy import mcnemar
+from kd2mobile.measure.accuracy import mcnemar, paired_interval
 from kd2mobile.runs import open_run
 
 HERE = Path(__file__).parent
@@ -32,7 +32,6 @@ SETTINGS = {
     "squeezenet": ["--epochs", "8", "--set", "distill.learning_rate=3e-4"],
 }
 RUNS = [("mobilenet025", 0), ("squeezenet", 0), ("mobilenet025", 1)]
-RESAMPLES = 10_000
 
 
 def main() -> None:
@@ -119,16 +118,9 @@ def compared(folder: Path, a: str, b: str) -> dict:
     first, second = right(folder, a), right(folder, b)
     return {
         "difference": float(first.mean() - second.mean()),
-        "interval_95": interval(first, second),
+        "interval_95": paired_interval(first, second),
         **mcnemar(first, second)._asdict(),
     }
-
-
-def interval(first: np.ndarray, second: np.ndarray) -> list[float]:
-    """The paired bootstrap over pictures, 95 %: of the mean of first less second, float [n] each."""
-    gain = first.astype(np.float64) - second.astype(np.float64)
-    draws = np.random.default_rng(0).integers(0, len(gain), (RESAMPLES, len(gain)))
-    return [float(v) for v in np.percentile(gain[draws].mean(axis=1), [2.5, 97.5])]
 
 
 def over_seeds(student: str, made: list[dict]) -> dict:
@@ -144,7 +136,7 @@ def over_seeds(student: str, made: list[dict]) -> dict:
             "student": float(taught.mean()),
             "baseline": float(alone.mean()),
             "difference": difference,
-            "interval_95": interval(taught, alone),
+            "interval_95": paired_interval(taught, alone),
         }
     return {"student": student, "seeds": seeds, "top1": by_precision}
 

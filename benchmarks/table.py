@@ -81,6 +81,27 @@ def tuning(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def quantization(record: dict) -> str:
+    """The table of benchmarks/quantization.py."""
+    lines = [f"## What int8 loses, on validation ({made(record)})\n", f"`{record['command']}`\n"]
+    lines += ["| student | seed | calibration pictures | weights' scales | agrees | top-1 % | less the student's |"]
+    lines += ["|---|---:|---:|---|---:|---:|---|"]
+    for run in record["runs"]:
+        for tried in run["tried"]:
+            setting = tried["setting"]
+            scales = "one a tensor" if setting.get("per_tensor") else "one a channel"
+            scales += f", {' '.join(setting['keep_float'])} in float" if setting.get("keep_float") else ""
+            head = f"| {run['student']} | {run['seed']} | {setting['pictures']} | {scales}"
+            if "refused" in tried:
+                lines += [f"{head} | refused: {tried['refused'].partition(', got ')[2].partition('. ')[0]} | | |"]
+                continue
+            lost = tried["against_student"]
+            low, high = (100 * bound for bound in lost["interval_95"])
+            cells = f"{tried['parity']['agreement']:.2%} | {100 * lost['top1']:.2f}"
+            lines += [f"{head} | {cells} | {100 * lost['difference']:+.2f} ({low:+.2f} to {high:+.2f}) |"]
+    return "\n".join(lines) + "\n"
+
+
 def startup(record: dict) -> str:
     """The table of benchmarks/startup.py."""
     lines = [f"## Start-up ({made(record)})\n", f"`{record['command']}`\n"]
@@ -162,13 +183,14 @@ def points(difference: float, interval: list[float]) -> str:
 
 
 def made(record: dict) -> str:
-    measured = [measured for run in record.get("runs", []) for measured in run["records"]]
+    measured = [measured for run in record.get("runs", []) for measured in run.get("records", [])]
     device = next((m["device"] for m in [record, *measured] if m.get("device")), "")
     return ", ".join(filter(None, [f"results/{record['file']}", record["finished"][:10], device]))
 
 
 SECTIONS = {
     "caltech101": caltech101,
+    "quantization": quantization,
     "tuning": tuning,
     "startup": startup,
     "labelling": labelling,

@@ -162,6 +162,8 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 @click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
 @flag_option("precision")
 @flag_option("compress")
+@flag_option("per_tensor")
+@flag_option("keep_float")
 @set_option
 @run_options
 def export(tflite, run, store, quiet, assignments, **flags) -> None:
@@ -171,6 +173,8 @@ def export(tflite, run, store, quiet, assignments, **flags) -> None:
     """
     progress.configure(quiet)
     done = pipeline.export(run, store=store, settings=settings(flags, assignments))
+    for line in done.worst_layers():
+        print(one_line(line))
     _done(done.folder, "kd2mobile benchmark", run)
 
 

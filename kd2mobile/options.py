@@ -22,6 +22,8 @@ def flag_option(flag: str) -> Callable:
     name = f"--{flag.replace('_', '-')}"
     if flag in LISTS:
         return click.option(name, metavar="LIST", help=f"{field.description} {LISTS[flag]}, comma-separated.")
+    if field.kind == tuple[str, ...]:
+        return click.option(name, multiple=True, metavar="NAME", help=f"{field.description} Again for another.")
     if field.kind is bool:
         return click.option(name, is_flag=True, default=None, help=field.description)
     text = field.description if field.default is None else f"{field.description} [{field.default}]"
@@ -83,7 +85,7 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
     values = dict(assignment(text) for text in assignments)
     check_settings(values, "--set")
     for flag, value in flags.items():
-        if value is not None:
+        if value not in (None, ()):
             values[FLAGS[flag]] = _words(value) if flag in LISTS else value
             check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
     return values

@@ -140,8 +140,13 @@ class Export(Table):
     ] = ("none",)
     precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = PRECISIONS
     calibration_pictures: Annotated[
-        int, says("Training pictures that calibrate all but fp32, class by class.", ge=1)
-    ] = 400
+        Annotated[int, Meta(ge=1)] | None,
+        says("Training pictures that calibrate all but fp32, class by class; 400, or one a class if that is more."),
+    ] = None
+    per_tensor: Annotated[
+        bool, says("Whether a weight tensor has one scale and not one a channel, for old accelerators; int8 files.")
+    ] = False
+    keep_float: Annotated[tuple[str, ...], says("Layers of the student that stay float in its int8 file.")] = ()
 
 
 class Compress(Table):
@@ -213,6 +218,8 @@ FLAGS = {
     "seed": "distill.seed",
     "precision": "export.precisions",
     "compress": "export.compressions",
+    "per_tensor": "export.per_tensor",
+    "keep_float": "export.keep_float",
     "threads": "benchmark.threads",
 }
 """The fields that have a flag, `--teacher-weights`, and a keyword, `teacher_weights=`, of their own."""

@@ -42,6 +42,18 @@ class Exported:
     files: Files
     records: dict[tuple[str, Variant], dict[str, Any]]
 
+    def worst_layers(self) -> list[str]:
+        """A line a quantized file, of the layers with the largest errors of their own, where its record has them."""
+        from kd2mobile.tflite.layer_errors import worst_layers
+
+        found = {self.files[key].name: worst_layers(self.records[key].get("layer_errors")) for key in self.files}
+        return [
+            f"{name}: largest quantization errors in "
+            + ", ".join(f"{layer['layer']} ({layer['own_error']:.1%})" for layer in layers)
+            for name, layers in found.items()
+            if layers
+        ]
+
 
 @dataclass(frozen=True)
 class Reported:

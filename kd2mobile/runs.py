@@ -13,7 +13,7 @@ import msgspec
 from kd2mobile.artifact import Store, disk_errors, made_with, write_json
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.progress import say
-from kd2mobile.recipe import Recipe, compose
+from kd2mobile.recipe import Compress, Export, Recipe, compose
 from kd2mobile.recipe_file import write_recipe
 from kd2mobile.spec import differences
 from kd2mobile.variants import Variant, in_order
@@ -50,14 +50,27 @@ class Run:
         relative = {role: _relative(folder, self.folder) for role, folder in artifacts.items()}
         self._note(artifacts=self.record["artifacts"] | relative)
 
-    def exported(self, variant: Variant) -> None:
-        """Notes that the run has files of that compression and precision, so that they are measured with the others."""
-        self._note(exported=in_order([*self.record["exported"], variant.name]))
+    def exported(self, variant: Variant, export: Export | None = None, compress: Compress | None = None) -> None:
+        """Notes that the run has files of that variant, so that they are measured with the others.
 
-    def keep_recipe(self) -> None:
-        """Keeps the recipe with what this call has set in it, so that the next verb makes the same."""
-        with disk_errors(self.folder):
-            write_recipe(self.recipe, self.folder / "recipe.toml")
+        export, compress: how they were made, for this call or by the recipe; `export_of` tells it later.
+        """
+        record = self.record
+        how = msgspec.to_builtins(export or self.recipe.export)
+        how = {name: value for name, value in how.items() if name not in ("precisions", "compressions")}
+        if variant.compression != "none":
+            how["compress"] = msgspec.to_builtins(compress or self.recipe.compress)
+        known = record.get("export", {}) | {variant.name: how}
+        self._note(exported=in_order([*record["exported"], variant.name]), export=known)
+
+    def export_of(self, variant: Variant) -> tuple[Export, Compress]:
+        """How the files of that variant were last made; by the recipe if they were not."""
+        known = dict(self.record.get("export", {}).get(variant.name, {}))
+        compress = msgspec.to_builtins(self.recipe.compress) | known.pop("compress", {})
+        return (
+            msgspec.convert(msgspec.to_builtins(self.recipe.export) | known, Export),
+            msgspec.convert(compress, Compress),
+        )
 
     def forget(self) -> None:
         """Removes a run that came to nothing: it has no artifact, and would be taken for the newest."""

@@ -14,17 +14,20 @@ from kd2mobile.artifact import Step, Store
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.progress import say
 from kd2mobile.recipe import (
+    Compress,
     Compression,
+    Export,
     Recipe,
     is_logits_file,
     weights_file,
 )
 from kd2mobile.settings import distill_settings, student_settings, teacher_settings, transfer_settings
-from kd2mobile.variants import Variant
+from kd2mobile.variants import Variant, variants_of
 
 if TYPE_CHECKING:
     from kd2mobile.data.find import Found
     from kd2mobile.data.places import Root
+    from kd2mobile.recipe import Export
 
 LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
 """What the baseline's recipe says in the place of the teacher's part."""
@@ -44,6 +47,7 @@ class Stages:
     pixels: Step
     student: Step
     baseline: Step
+    class_count: int
     unlabelled: "Unlabelled | None" = None
 
     @property
@@ -51,30 +55,33 @@ class Stages:
         """The students that the recipe asks for, by role: `student`, and `baseline` if it is wanted."""
         return {"student": self.student} | ({"baseline": self.baseline} if self.recipe.distill.baseline else {})
 
-    def exported(self, role: str, variant: Variant) -> Step:
-        """The .tflite of that student in that variant. Several precisions are built together: pipeline.export."""
-        calibration = None if variant.precision == "fp32" else self.recipe.export.calibration_pictures
-        config = {
-            "precision": variant.precision,
-            "calibration_pictures": calibration,
-            "resize": self.recipe.data.resize,
-        }
-        if variant.compression != "none":
-            config["compression"] = variant.compression
-        inputs = {"student": self.compressed(role, variant.compression), "split": self.split}
+    def exported(
+        self, role: str, variant: Variant, export: Export | None = None, compress: Compress | None = None
+    ) -> Step:
+        """The .tflite of that student in that variant. Several precisions are built together: pipeline.export.
+
+        export, compress: other tables than the recipe's own.
+        """
+        from kd2mobile.tflite.settings import file_settings
+
+        settings = file_settings(export or self.recipe.export, variant, self.class_count)
+        config = settings | {"resize": self.recipe.data.resize}
+        inputs = {"student": self.compressed(role, variant.compression, compress), "split": self.split}
         return Step("tflite", 1, config, inputs, _built_together)
 
-    def compressed(self, role: str, compression: Compression) -> Step:
+    def compressed(self, role: str, compression: Compression, compress: Compress | None = None) -> Step:
         """The student after that compression: the last of its methods' steps, each on the student before it."""
         from kd2mobile.compress.methods import CHAINS, check_compression, method_settings
 
         check_compression(self.recipe.student.name, compression)
+        recipe = self.recipe if role == "student" else _baseline(self.recipe)
+        recipe = msgspec.structs.replace(recipe, compress=compress or recipe.compress)
         step = self.students[role]
         learned = {name: given for name, given in step.inputs.items() if name != "student"}
         for place, method in enumerate(CHAINS[compression]):
             preserve = list(CHAINS[compression][:place])
-            config = {"method": method, "preserve": preserve, **method_settings(self.recipe.compress, method)}
-            build = partial(_compressed, self.recipe if role == "student" else _baseline(self.recipe), method, preserve)
+            config = {"method": method, "preserve": preserve, **method_settings(recipe.compress, method)}
+            build = partial(_compressed, recipe, method, preserve)
             step = Step("compressed", 1, config, {"student": step, **learned}, build)
         return step
 
@@ -129,7 +136,12 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     baseline = Step("student", 1, baseline_config, without_teacher, partial(_student, on_labels))
     if recipe.distill.loss == "labels":
         student = baseline
-    return Stages(recipe, root, split, views, teacher, transfer, pixels, student, baseline, unlabelled)
+    made = Stages(
+        recipe, root, split, views, teacher, transfer, pixels, student, baseline, len(found.scan.classes), unlabelled
+    )
+    for variant in variants_of(recipe.export):
+        made.exported("student", variant)  # refuses what no file can be made with, before anything is trained
+    return made
 
 
 def _unlabelled(

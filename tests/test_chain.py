@@ -7,7 +7,7 @@ import pytest
 
 import kd2mobile
 from kd2mobile import pipeline
-from kd2mobile.artifact import Store
+from kd2mobile.artifact import Store, sha256_of
 from kd2mobile.cli import main_status
 from kd2mobile.data.sources import SOURCES
 from kd2mobile.errors import ArtifactError, RecipeError
@@ -15,6 +15,7 @@ from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
 from kd2mobile.runs import start_run
 from kd2mobile.stages import stages
+from kd2mobile.variants import Variant
 
 RECORD_FIELDS = {
     "role", "model", "precision", "compression", "device", "runtime", "n", "top1", "top5", "logloss", "ece",
@@ -313,3 +314,32 @@ def test_a_failing_stage_leaves_the_others_and_the_next_start_goes_on(recipe, pl
     monkeypatch.chdir(place)
     assert main_status(arguments) == 0
     assert "split    current" in capsys.readouterr().err
+
+
+def test_what_no_file_can_be_made_with_is_refused(run, capsys):
+    assert main_status(["export", "--run", str(run), "--set", "export.calibration_pictures=2"]) == 2
+    message = "export.calibration_pictures: must be at least 3, one picture of each class, or the calibration misses a "
+    assert capsys.readouterr().err.splitlines()[-1].startswith(message + "class, got 2. Use ")
+    assert main_status(["export", "--run", str(run), "--precision", "int8", "--keep-float", "logit"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "must name layers" in said and "got 'logit'. Did you mean 'logits'? The layers with an op: " in said
+
+
+def test_export_names_the_layers_that_lose_most(run, capsys):
+    assert main_status(["export", "--run", str(run)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    heads = [f"{role}small_cnn-int8.tflite: largest quantization errors in " for role in ("", "baseline-")]
+    assert [line[: len(head)] for line, head in zip(said, heads, strict=False)] == heads and "%)" in said[0]
+    page = (run / "report.html").read_text()
+    assert '<section id="layers"' in page and "Top-1 less the student" in page
+
+
+def test_a_file_is_measured_as_it_was_last_exported(run):
+    kd2mobile.export(run, precision=("int8",), per_tensor=True)
+    assert [record.precision for record in kd2mobile.benchmark(run).records].count("int8") == 2
+    measured = {record["sha256"] for record in json.loads((run / "benchmark.json").read_text())}
+    per_tensor, default = (run / "export" / f"small_cnn-{name}.tflite" for name in ("int8-per_tensor", "int8"))
+    assert sha256_of(per_tensor) in measured and sha256_of(default) not in measured
+    made = kd2mobile.export(run, precision=("int8",)).records["student", Variant("none", "int8")]
+    assert not made["per_tensor"] and made["made_from"].keys() == {"recipe", "student", "split", "transfer"}
+    assert all(made["made_from"].values()) and made["against_student"]["n"] == 30

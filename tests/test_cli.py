@@ -56,7 +56,9 @@ def test_the_flags_that_the_issue_names_are_there():
         "--views --epochs --batch-size --temperature --hard-label-weight --loss --baseline --seed --run --recipe --set"
     )
     assert set(promised.split()) <= distill
-    assert set(FLAGS) - {"precision", "compress", "threads"} <= {name[2:].replace("-", "_") for name in distill}
+    assert set(FLAGS) - {"precision", "compress", "per_tensor", "keep_float", "threads"} <= {
+        name[2:].replace("-", "_") for name in distill
+    }
 
 
 @pytest.mark.parametrize(

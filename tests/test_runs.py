@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kd2mobile.errors import ArtifactError, RecipeError
@@ -40,6 +41,13 @@ def test_a_run_remembers_its_store_and_its_files(tmp_path):
     for name in ("qat-int8", "int8", "fp32", "int8"):
         run.exported(Variant.named(name))
     assert run.record["exported"] == ["fp32", "int8", "qat-int8"]
+    int8, fp16, qat = map(Variant.named, ("int8", "fp16", "qat-int8"))
+    assert run.export_of(int8) == run.export_of(fp16) == (run.recipe.export, run.recipe.compress)
+    run.exported(int8, msgspec.structs.replace(run.recipe.export, per_tensor=True, keep_float=("conv",)))
+    run.exported(qat, None, msgspec.structs.replace(run.recipe.compress, epochs=9))
+    again = open_run(run.folder)
+    assert (again.export_of(int8)[0].per_tensor, again.export_of(int8)[0].keep_float) == (True, ("conv",))
+    assert again.export_of(qat)[1].epochs == 9 and again.export_of(fp16)[0] == run.recipe.export
 
 
 def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):

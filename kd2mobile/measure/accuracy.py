@@ -9,6 +9,7 @@ import numpy as np
 LEAST_PROBABILITY = 1 / 512
 """Half a step of an int8 file's probabilities: what it can only answer as 0 counts as this, in every model."""
 CALIBRATION_BINS = 15
+RESAMPLES = 10_000
 
 
 class Scores(msgspec.Struct, frozen=True):
@@ -158,6 +159,23 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
     tosses = only_a + only_b
     tail = sum(math.comb(tosses, i) for i in range(min(only_a, only_b) + 1))
     return PairedTest(only_a, only_b, min(1.0, 2 * tail / 2**tosses))
+
+
+def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of first less second: the paired bootstrap over pictures, percentiles of 10,000.
+
+    first, second: float or bool [n], what each of two models gets for the same pictures, such as `hits`. Drawing n
+    pictures with replacement is drawing how often each distinct difference comes, which is what is done here. The same
+    arguments give the same interval. Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
+
+    >>> paired_interval(np.array([1.0, 1.0]), np.array([0.0, 0.0]))
+    (1.0, 1.0)
+    """
+    gains, counts = np.unique(np.asarray(first, np.float64) - np.asarray(second, np.float64), return_counts=True)
+    n = int(counts.sum())
+    draws = np.random.default_rng(0).multinomial(n, counts / n, RESAMPLES)
+    low, high = np.percentile(draws @ gains / n, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _share(values: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 from kd2mobile.errors import MissingExtraError, one_line
 from kd2mobile.progress import bar
@@ -13,6 +14,7 @@ MOST_FILES = 200
 MOST_GROUPS = 50
 MOST_PATHS = 6
 MOST_MOVED = 10
+MOST_LAYERS = 15
 
 
 def write_report(out: Path, view: ReportData) -> None:
@@ -78,6 +80,8 @@ def render(view: ReportData) -> str:
         most_moved=max((abs(score.student - score.baseline) for score in moved), default=0),
         class_sums=words.class_sums(view.class_scores) if view.class_scores else "",
         quantized=quantized,
+        lost=[words.lost(e.get("against_student")) for e in view.exports] if _known(view.exports) else [],
+        layer_errors=[_layer_errors(place, e, plots) for place, e in enumerate(view.exports) if _by_layer(e)],
         most_files=MOST_FILES,
         most_groups=MOST_GROUPS,
         most_paths=MOST_PATHS,
@@ -86,6 +90,31 @@ def render(view: ReportData) -> str:
         total_seconds=sum(seconds) if seconds else None,
         close_points=f"{100 * words.CLOSE_ENOUGH:g}",
     )
+
+
+def _known(exports: list[dict]) -> bool:
+    """Whether any file's record says what it loses: those made by earlier versions do not."""
+    return any(export.get("against_student") for export in exports)
+
+
+def _by_layer(export: dict) -> bool:
+    """Whether the file is the student's and its record says what each of its layers loses."""
+    return bool(export.get("layer_errors")) and export.get("role", "student") == "student"
+
+
+def _layer_errors(place: int, export: dict, plots: ModuleType) -> dict:
+    """What layers.html.j2 shows of one file: its plot, and the rows with the largest errors first."""
+    from markupsafe import Markup
+
+    layers, name = export["layer_errors"]["layers"], export["file"].removesuffix(".tflite")
+    order = sorted(layers, key=lambda layer: -1 if layer["own_error"] is None else layer["own_error"], reverse=True)
+    return {
+        "name": name,
+        "pictures": export["layer_errors"]["pictures"],
+        "count": len(layers),
+        "rows": order[:MOST_LAYERS],
+        "plot": Markup(plots.layer_plot(place, name, layers)),
+    }
 
 
 def most_moved(scores: list[ClassScore]) -> list[ClassScore]:

@@ -28,6 +28,7 @@ SECTIONS = {
     "pictures": "Pictures",
     "parity": "Exported files",
     "quantized": "Quantized files",
+    "layers": "Layers",
     "data": "Data",
     "made": "How it was made",
     "recipes": "Recipes",
@@ -67,6 +68,7 @@ def fill(template: str, **values: Any) -> str:
         "measure": _measure,
         "count": words.count,
         "percent": words.percent,
+        "decimals": words.decimals,
         "signed": words.signed,
         "p_words": words.p_words,
     }

@@ -182,6 +182,14 @@ def verdict(pair: Any) -> str:
     return text + "That is significant at 0.05 for these pictures; it is one seed, and another may differ."
 
 
+def lost(against_student: dict | None) -> str:
+    """What top-1 a file gains or loses against its student, in points with the interval: "-0.12 (-0.58 to +0.35)"."""
+    if not against_student:
+        return DASH
+    low, high = (signed(100 * end, 2) for end in against_student["interval_95"])
+    return f"{signed(100 * against_student['difference'], 2)} ({low} to {high})"
+
+
 def class_sums(scores: list) -> str:
     """How many classes gain and lose by the teacher, and how little one alone says. scores: ClassScores, not none."""
     moves = [score.student - score.baseline for score in scores]

@@ -4,12 +4,13 @@ The graph is read from the flatbuffer, before any delegate of an interpreter can
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ai_edge_litert import schema_py_generated as schema
 
 from kd2mobile.errors import ExportError
+from kd2mobile.tflite.names import NO_NAMES, LayerNames
 
 SIGNATURE, INPUT, OUTPUT = "classify", "image", "probabilities"
 PIXEL_SCALE = 2 / 255
@@ -24,12 +25,19 @@ _FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
 class Tensor(NamedTuple):
-    """dtype: `uint8`, `float32`, ...; scale and zero_point: None unless quantized as a whole tensor."""
+    """dtype: `uint8`, `float32`, ...; scale and zero_point: None unless quantized as a whole tensor.
+
+    name: as the converter left it, from the layers that it came from. scales: how many it has, 0 of a float.
+    constant: whether its numbers are in the file.
+    """
 
     dtype: str
     shape: list[int]
     scale: float | None
     zero_point: int | None
+    name: str = ""
+    scales: int = 0
+    constant: bool = False
 
 
 class Op(NamedTuple):
@@ -72,22 +80,34 @@ def read_graph(model: bytes, where: str) -> Graph:
     names = [_OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in stored.operatorCodes]
     ops = [Op(names[op.opcodeIndex], _indices(op.inputs), _indices(op.outputs)) for op in graph.operators]
     dynamic = any(-1 in _indices(tensor.shapeSignature, keep=True) for tensor in graph.tensors)
-    tensors = [_tensor(tensor) for tensor in graph.tensors]
+    filled = [buffer.data is not None and len(buffer.data) > 0 for buffer in stored.buffers]
+    tensors = [_tensor(tensor)._replace(constant=filled[tensor.buffer]) for tensor in graph.tensors]
     return Graph(tensors, ops, inputs[INPUT], outputs[OUTPUT], custom, dynamic)
 
 
 _REPORT = "The converter of this TensorFlow does something new; please report it."
 _FLEX = "Build the student from layers that LiteRT has built-in ops for."
-_FLOAT_OPS = "Build the student from layers that LiteRT quantizes, or leave int8 out with --precision."
+_FLOAT_OPS = (
+    "Build the student from layers that LiteRT quantizes, name what may stay float with --keep-float, or leave int8 "
+    "out with --precision."
+)
 
 
-def check_graph(graph: Graph, precision: str, input_px: int, class_count: int, where: str) -> None:
+def check_graph(
+    graph: Graph,
+    precision: str,
+    input_px: int,
+    class_count: int,
+    where: str,
+    names: LayerNames = NO_NAMES,
+    keep_float: Collection[str] = (),
+) -> None:
     """Raises ExportError unless the graph keeps the contract of its precision.
 
     All: built-in ops only, every size fixed, uint8 pixels [1, input_px, input_px, 3] to probabilities
     [1, class_count]. fp32, fp16, int8_dynamic: float32 probabilities. int8: the pixel is the quantized input (scale
-    2/255), one QUANTIZE (uint8 to int8) stands before the first layer, no op touches a float, the probabilities are
-    uint8 in steps of 1/256.
+    2/255), one QUANTIZE (uint8 to int8) stands before the first layer, no op touches a float but those of the layers in
+    keep_float and what converts to and from them, the probabilities are uint8 in steps of 1/256.
     """
     if graph.custom:
         raise ExportError(where, "must hold built-in LiteRT ops only", ", ".join(graph.custom), _FLEX)
@@ -99,14 +119,36 @@ def check_graph(graph: Graph, precision: str, input_px: int, class_count: int, w
     if got != expected:
         raise ExportError(where, f"must go from {_spoken(*expected)}", _spoken(*got), _REPORT)
     if precision == "int8":
-        _check_int8(graph, where)
+        _check_int8(graph, where, names, keep_float)
 
 
-def _check_int8(graph: Graph, where: str) -> None:
-    floats = [op for op in graph.ops if any(graph.tensors[i].dtype in _FLOATS for i in (*op.inputs, *op.outputs))]
-    float_ops = sorted({op.name for op in floats} | {op.name for op in graph.ops if op.name == "CAST"})
-    if float_ops:
-        raise ExportError(where, "must hold no float op", ", ".join(float_ops), _FLOAT_OPS)
+def float_ops(graph: Graph) -> list[Op]:
+    """The ops that read or make a float, in the order of the graph, and every CAST: there is none between integers."""
+
+    def floats(op: Op) -> bool:
+        return op.name == "CAST" or any(graph.tensors[i].dtype in _FLOATS for i in (*op.inputs, *op.outputs))
+
+    return [op for op in graph.ops if floats(op)]
+
+
+def _check_int8(graph: Graph, where: str, names: LayerNames, keep_float: Collection[str]) -> None:
+    def told(op: Op) -> str:
+        called = names.of(graph.tensors[op.outputs[0]].name) if op.outputs else ""
+        return f"{op.name} ({called})" if called else op.name
+
+    kept = [op for op in graph.ops if names.are_among((graph.tensors[i].name for i in op.outputs), keep_float)]
+    reads, makes = {i for op in kept for i in op.inputs}, {i for op in kept for i in op.outputs}
+    left = [
+        op
+        for op in float_ops(graph)
+        if op not in kept
+        and not (op.name == "DEQUANTIZE" and set(op.outputs) & reads)
+        and not (op.name == "QUANTIZE" and set(op.inputs) & makes)
+    ]
+    left = [op for op in left if op.name not in ("QUANTIZE", "DEQUANTIZE")] or left
+    if left:
+        must = "must hold no float op" + (" but what --keep-float names" if keep_float else "")
+        raise ExportError(where, must, ", ".join(dict.fromkeys(map(told, left))), _FLOAT_OPS)
     pixels, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
     if not _close(pixels.scale, PIXEL_SCALE) or pixels.zero_point not in PIXEL_ZERO_POINTS:
         must = f"must take pixels with scale {PIXEL_SCALE:.6f} and zero point 127 or 128"
@@ -116,14 +158,21 @@ def _check_int8(graph: Graph, where: str) -> None:
         raise ExportError(where, must, f"{probabilities.scale} from {probabilities.zero_point}", _REPORT)
     first = [op for op in graph.ops if graph.input in op.inputs]
     second = [op for op in graph.ops for one in first if set(one.outputs) & set(op.inputs)]
-    if [op.name for op in first] != ["QUANTIZE"] or any(op.name == "QUANTIZE" for op in second):
+    starts = ["QUANTIZE"], *([["DEQUANTIZE"]] if kept else [])
+    if [op.name for op in first] not in starts or any(op.name == "QUANTIZE" for op in second):
         got = " and ".join(op.name for op in (*first, *second))
         raise ExportError(where, "must start with a single QUANTIZE before the first layer", got, _FLOAT_OPS)
 
 
 def describe(tensor: Tensor, name: str) -> dict:
     """The tensor for a record: name, dtype, shape, scale, zero_point."""
-    return {"name": name, **tensor._asdict()}
+    return {
+        "name": name,
+        "dtype": tensor.dtype,
+        "shape": tensor.shape,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
 
 
 def _spoken(dtype: str, shape: list[int], to_dtype: str, to_shape: list[int]) -> str:
@@ -136,10 +185,11 @@ def _close(value: float | None, to: float) -> bool:
 
 def _tensor(stored: schema.TensorT) -> Tensor:
     shape, dtype = _indices(stored.shape, keep=True), _TYPE_NAMES[stored.type]
-    quantization = stored.quantization
-    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
-        return Tensor(dtype, shape, None, None)
-    return Tensor(dtype, shape, float(quantization.scale[0]), int(quantization.zeroPoint[0]))
+    quantization, name = stored.quantization, _text(stored.name or "")
+    scales = 0 if quantization is None or quantization.scale is None else len(quantization.scale)
+    if scales != 1:
+        return Tensor(dtype, shape, None, None, name, scales)
+    return Tensor(dtype, shape, float(quantization.scale[0]), int(quantization.zeroPoint[0]), name, scales)
 
 
 def _indices(stored: Sequence[int] | None, keep: bool = False) -> list[int]:

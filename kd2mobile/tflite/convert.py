@@ -1,6 +1,6 @@
 """A Keras student to the bytes of a .tflite. Nothing else in this package imports TensorFlow."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kd2mobile.errors import ExportError, one_line
+from kd2mobile.errors import ExportError, RecipeError, did_you_mean, one_line
 from kd2mobile.pixels import to_int8_input, to_student_input
-from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
+from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE, read_graph
 from kd2mobile.tflite.correction import Exact, correct, measure
+from kd2mobile.tflite.names import LayerNames
 
 CONVERTER = f"tensorflow {tf.__version__}"
 MEAN_PICTURES = 128
@@ -38,6 +39,17 @@ def load_student(path: Path, class_count: int) -> tuple[keras.Model, int]:
     return student, px
 
 
+def layer_names(student: keras.Model) -> LayerNames:
+    """The names of the student's layers, those inside a model within it included."""
+    layers, models = [], [student]
+    while models:
+        inner = models.pop().layers
+        models += [layer for layer in inner if isinstance(layer, keras.Model)]
+        layers += [layer for layer in inner if not isinstance(layer, keras.Model)]
+    weighted = (layer.name for layer in layers if hasattr(layer, "kernel"))
+    return LayerNames(frozenset(layer.name for layer in layers), frozenset(weighted))
+
+
 def probabilities_of(student: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """The student as a function from uint8 [batch, px, px, 3] to probabilities [batch, classes]."""
     run = tf.function(lambda pixels: _probabilities(student, pixels), reduce_retracing=True)
@@ -54,14 +66,23 @@ class Converter:
     """One student's way to every precision; what several precisions need on the way is made once, when first needed.
 
     calibration: training pictures, uint8 [px, px, 3]. They show int8 the ranges of its tensors, and fp16,
-    int8_dynamic and int8 the mean inputs of the layers for the bias correction. fake_quantized: a SavedModel that was
-    trained to be int8, from which int8 is made without either.
+    int8_dynamic and int8 the mean inputs of the layers for the bias correction. per_tensor: one scale a weight tensor
+    in int8_dynamic and int8, not one a channel. keep_float: layers that stay float in int8. fake_quantized: a
+    SavedModel that was trained to be int8, from which int8 is made without any of these.
     """
 
     def __init__(
-        self, student: keras.Model, px: int, calibration: Iterable[np.ndarray], fake_quantized: str | None = None
+        self,
+        student: keras.Model,
+        px: int,
+        calibration: Iterable[np.ndarray],
+        *,
+        per_tensor: bool = False,
+        keep_float: Sequence[str] = (),
+        fake_quantized: str | None = None,
     ):
-        self._student, self._px = student, px
+        self._student, self._px, self._per_tensor, self._keep_float = student, px, per_tensor, keep_float
+        self.names = layer_names(student)
         self._given, self._fake_quantized = calibration, fake_quantized
         self._float_models: dict[str, bytes] = {}
         self._measured: dict[str, list[Exact]] = {}
@@ -88,6 +109,7 @@ class Converter:
             raise ExportError(where, "must be calibrated", "no pictures", "Give training pictures to calibrate with.")
         converter = self._converter("float32" if precision == "int8" else "uint8")
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter._experimental_disable_per_channel = self._per_tensor
         if precision == "fp16":
             converter.target_spec.supported_types = [tf.float16]
         elif precision == "int8_dynamic":  # else tflite-runtime 2.14, the last for 32-bit Arm, refuses the file
@@ -97,6 +119,8 @@ class Converter:
             converter.representative_dataset = self._calibration_inputs
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         exact = self._exact(where, "float32" if precision == "int8" else "uint8")
+        if precision == "int8" and self._keep_float:
+            return correct(self._int8_in_part(converter, where), exact)
         return correct(_converted(converter, where), exact)
 
     def _from_fake_quantized(self, where: str) -> bytes:
@@ -104,6 +128,30 @@ class Converter:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
         return _converted(converter, where)
+
+    def float_model(self, where: str) -> bytes:
+        """The float32 model that int8 is quantized from: [1, px, px, 3] in [-1, 1] to probabilities."""
+        return self._float_model(where, "float32")
+
+    def _int8_in_part(self, converter: tf.lite.TFLiteConverter, where: str) -> bytes:
+        """Calibrated by the converter, then quantized by the function that it and its debugger call: it alone can leave
+        ops out (docs/decisions/0008-quantization.md)."""
+        from tensorflow.lite.python.convert import mlir_quantize
+
+        converter._experimental_calibrate_only = True
+        calibrated = _converted(converter, where)
+        graph = read_graph(calibrated, where)
+        made = [graph.tensors[index].name for op in graph.ops for index in op.outputs]
+        for layer in self._keep_float:
+            if not self.names.are_among(made, [layer]):
+                shown = list(dict.fromkeys(map(self.names.of, made)))
+                known = {name for tensor in made for name in self.names.called(tensor)}
+                next_step = f"{did_you_mean(layer, known)}The layers with an op: {', '.join(shown)}."
+                must = "must name layers of the student that become an op of the file"
+                raise RecipeError("export.keep_float", must, repr(layer), next_step)
+        kept = [tensor for tensor in made if self.names.are_among([tensor], self._keep_float)]
+        pixels = {"input_data_type": tf.uint8, "output_data_type": tf.uint8}
+        return mlir_quantize(calibrated, self._per_tensor, denylisted_nodes=kept, **pixels)
 
     @cached_property
     def _calibration(self) -> list[np.ndarray]:

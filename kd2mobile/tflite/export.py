@@ -22,22 +22,31 @@ def export_student(
     validation: Sequence[str],
     compression: str = "none",
     fake_quantized: Path | None = None,
+    validation_labels: Sequence[int] = (),
+    per_tensor: bool = False,
+    keep_float: Sequence[str] = (),
     done: Callable[[dict], None] = lambda result: None,
 ) -> list[dict]:
-    """Writes `<model_name>-<precision>.tflite` into each precision's folder and says how each came to be.
+    """Writes `<model_name>-<precision>.tflite` (settings.file_name) into each precision's folder and says how each came
+    to be.
 
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes].
     folders: which precisions (fp32, fp16, int8_dynamic, int8) and the folder of each; made if missing.
     classes: names in the order of the logits. resize: how a picture becomes pixels, stored in the file.
     pictures: where the ids (relative paths) in calibration and validation are. calibration: training
-    pictures for all but fp32, see choose_calibration. validation: those on which each file must agree with the student.
+    pictures for all but fp32, see choose_calibration. validation: those on which each file must agree with the student;
+    validation_labels: their classes, to say what each file loses. per_tensor: one scale a weight tensor, not one a
+    channel, in int8_dynamic and int8. keep_float: names of layers that stay float in int8.
     compression: what the student went through, for the file's name and description. fake_quantized: the SavedModel
     that int8 is made from, and must agree with, in the place of the student.
     done: called with a result as soon as its file is written; useful because a later refusal raises.
 
-    Returns one result a precision: precision, file, size_bytes, sha256, ops {name: count}, input and output {name,
-    dtype, shape, scale, zero_point}, calibration (ids; empty for fp32), bias_correction {layers, corrected} (None for
-    fp32), parity {n, agreement, largest_difference}, converter, seconds (of the conversion).
+    Returns one result a precision: precision, file, size_bytes, compressed_bytes (deflated, as in a ZIP), sha256, ops
+    {name: count}, op_types (provenance.op_types), per_tensor, keep_float, weight_scales {per_channel, per_tensor,
+    float}, input and output {name, dtype, shape, scale, zero_point}, calibration (ids; empty for fp32), bias_correction
+    {layers, corrected} (None for fp32), parity {n, agreement, largest_difference}, against_student (what top-1 it
+    loses: provenance.against_student; None without labels), layer_errors (of int8 alone: {pictures, layers}, a layer as
+    layer_errors.LayerError), converter, seconds (of the conversion).
     Raises ExportError for a student that does not convert, a file that breaks the contract or disagrees with the
     student; files that passed stay. PictureError for a picture that cannot be read, MissingExtraError without
     TensorFlow, OSError for a full disk, RuntimeError with the process's traceback for a bug in it.
@@ -57,5 +66,8 @@ def export_student(
         validation=list(validation),
         compression=compression,
         fake_quantized=None if fake_quantized is None else os.path.abspath(fake_quantized),
+        validation_labels=list(validation_labels),
+        per_tensor=per_tensor,
+        keep_float=list(keep_float),
     )
     return run_in_tensorflow("kd2mobile.tflite.worker", job, "export", done)

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile.data.places import Places, Root
+from kd2mobile.tflite.settings import file_name
 from kd2mobile.variants import Variant
 
 
@@ -24,12 +25,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     pictures: str | Places
     calibration: list[str]
     validation: list[str]
+    validation_labels: list[int] = []
+    """The class of each validation picture, to say what a file loses; or none."""
+    per_tensor: bool = False
+    """Whether the weights of int8 and int8_dynamic have one scale a tensor."""
+    keep_float: list[str] = []
+    """The layers that stay float in int8."""
+
+    def file_name(self, precision: str) -> str:
+        """`mobilenet025-int8.tflite`, `mobilenet025-qat-int8.tflite`"""
+        variant = Variant(self.compression, precision)
+        return file_name(self.model_name, variant, per_tensor=self.per_tensor, keep_float=self.keep_float)
 
     @property
     def root(self) -> Root:
         """What the ids are taken from."""
         return Path(self.pictures) if isinstance(self.pictures, str) else self.pictures
-
-    def file_name(self, precision: str) -> str:
-        """`mobilenet025-int8.tflite`, `mobilenet025-qat-int8.tflite`"""
-        return f"{self.model_name}-{Variant(self.compression, precision).name}.tflite"

@@ -1,13 +1,14 @@
 """The parity gate: a file must answer as its student does, on pictures, in plain LiteRT."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile.errors import ExportError
+from kd2mobile.measure.accuracy import hits
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
 
 LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 0.90}
@@ -19,23 +20,31 @@ ALWAYS_ALLOWED = 2
 
 
 class Parity(NamedTuple):
-    """n: pictures compared; agreed: those with the same top-1 class; largest_difference: of two probabilities."""
+    """n: pictures compared; agreed: those with the same top-1 class; largest_difference: of two probabilities.
+
+    student_hits, file_hits: what top-1 each gets for each picture (`hits`), where the labels are known.
+    """
 
     n: int = 0
     agreed: int = 0
     largest_difference: float = 0.0
+    student_hits: tuple[float, ...] = ()
+    file_hits: tuple[float, ...] = ()
 
     @property
     def agreement(self) -> float:
         """Fraction of the pictures, 0..1."""
         return self.agreed / self.n
 
-    def with_batch(self, expected: np.ndarray, answers: np.ndarray) -> "Parity":
-        """This and one more batch; expected, answers: probabilities [batch, classes]."""
+    def with_batch(self, expected: np.ndarray, answers: np.ndarray, labels: Sequence[int] = ()) -> "Parity":
+        """This and one more batch; expected, answers: probabilities [batch, classes]; labels: int [batch], or none."""
         agreed = int((expected.argmax(1) == answers.argmax(1)).sum())
         largest = float(np.abs(expected - answers).max())
         # np.maximum, unlike max(), lets a NaN through to the check
-        return Parity(self.n + len(expected), self.agreed + agreed, float(np.maximum(self.largest_difference, largest)))
+        largest = float(np.maximum(self.largest_difference, largest))
+        right = [tuple(hits(told, np.asarray(labels), 1)) if len(labels) else () for told in (expected, answers)]
+        both = self.student_hits + right[0], self.file_hits + right[1]
+        return Parity(self.n + len(expected), self.agreed + agreed, largest, *both)
 
 
 def open_classifier(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
@@ -56,27 +65,33 @@ def compare(
     student: Callable[[np.ndarray], np.ndarray],
     batches: Iterable[np.ndarray],
     done: Callable[[int], None] = lambda pictures: None,
+    labels: Sequence[int] = (),
 ) -> dict[str, Parity]:
     """Each model beside the student on the same pictures; the pictures are gone through once.
 
     student: uint8 [batch, px, px, 3] to probabilities [batch, classes]; batches: the pictures; done: told how many
-    more were compared.
+    more were compared; labels: of the pictures in their order, or none.
     """
     classifiers = {name: open_classifier(model) for name, model in models.items()}
     found = {name: Parity() for name in models}
+    begun = 0
     for pixels in batches:
-        expected = student(pixels)
+        expected, true = student(pixels), labels[begun : begun + len(pixels)]
+        begun += len(pixels)
         for name, classify in classifiers.items():
-            found[name] = found[name].with_batch(expected, np.stack([classify(picture) for picture in pixels]))
+            found[name] = found[name].with_batch(expected, np.stack([classify(picture) for picture in pixels]), true)
         done(len(pixels))
     return found
 
 
-def check_parity(parity: Parity, precision: str, where: str, faithful: bool = False) -> None:
+def check_parity(
+    parity: Parity, precision: str, where: str, faithful: bool = False, worst_layers: Sequence[str] = ()
+) -> None:
     """Raises ExportError where agreement is below the precision's limit and more than two pictures differ.
 
     Also if nothing was compared, or either side answered NaN. faithful: whether the file should be the very graph that
-    it was compared with, quantization and all.
+    it was compared with, quantization and all. worst_layers: those with the largest quantization error, for the
+    message.
     """
     if not parity.n:
         raise ExportError(where, "must be compared with its student", "no validation pictures", "Give at least one.")
@@ -88,7 +103,8 @@ def check_parity(parity: Parity, precision: str, where: str, faithful: bool = Fa
         must = f"must agree with its student on the top-1 class of at least {lowest:.1%} of the validation pictures"
         largest = f"largest difference of a probability {parity.largest_difference:.3f}"
         got = f"{parity.agreement:.1%} of {parity.n} ({largest})"
-        raise ExportError(where, must, got, _REPORT if faithful else _NEXT_STEP[precision])
+        worst = f" The layers with the largest errors: {', '.join(worst_layers)}." if worst_layers else ""
+        raise ExportError(where, must, got, (_REPORT if faithful else _NEXT_STEP[precision]) + worst)
 
 
 _REPORT = "The converter changed what was trained; please report it."
@@ -97,5 +113,5 @@ _NEXT_STEP = {
     "fp32": "The conversion is wrong or the student knows nothing yet; please report it if the student is trained.",
     "fp16": "Leave fp16 out with --precision, or look for activations beyond float16's range (65504).",
     "int8_dynamic": "Train the student longer, or leave int8_dynamic out with --precision.",
-    "int8": f"{_MORE_PICTURES}, or leave int8 out with --precision.",
+    "int8": f"{_MORE_PICTURES}, leave --per-tensor away, keep layers float with --keep-float, or leave int8 out.",
 }

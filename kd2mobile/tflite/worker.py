@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,13 +11,20 @@ import numpy as np
 from keras import Model
 
 from kd2mobile import pixels
-from kd2mobile.errors import ExportError
+from kd2mobile.errors import ExportError, RecipeError
 from kd2mobile.tensorflow_process import Tell, serve
-from kd2mobile.tflite import contract, convert, metadata, parity
+from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job
+from kd2mobile.tflite.layer_errors import layer_errors, worst_layers
+from kd2mobile.tflite.settings import PER_TENSOR
 
 BATCH = 32
 """Pictures the student sees at once in the parity check."""
+
+ERROR_PICTURES = 100
+"""Validation pictures on which the layers of a quantized file are compared with those of the float one."""
+LAYER_BY_LAYER = ("int8", "int16x8")
+"""The precisions whose tensors between the layers are quantized."""
 
 
 def work(job: Job, tell: Tell) -> None:
@@ -28,27 +36,31 @@ def work(job: Job, tell: Tell) -> None:
     converted, faults = {}, []
     tell("stage", label="export: converting", total=len(job.folders), unit="files")
     calibration = (_load(job, picture, px) for picture in job.calibration)
-    with convert.Converter(student, px, calibration, job.fake_quantized) as converter:
+    settings = {"per_tensor": job.per_tensor, "keep_float": job.keep_float, "fake_quantized": job.fake_quantized}
+    with convert.Converter(student, px, calibration, **settings) as converter:
         for precision in job.folders:
             try:
                 converted[precision] = _convert(job, precision, converter, px)
-            except ExportError as fault:
+            except (ExportError, RecipeError) as fault:
                 faults.append(fault)
             tell("done", count=1)
+        _add_layer_errors(job, px, converted, converter, tell)
     if not converted:
         raise faults[0]
     found = _compared(job, student, px, {precision: model for precision, (model, _) in converted.items()}, tell)
     for precision, (model, result) in converted.items():
         try:
+            worst = [one["layer"] for one in worst_layers(result.get("layer_errors"))]
             faithful = precision == "int8" and job.fake_quantized is not None
-            parity.check_parity(found[precision], precision, job.file_name(precision), faithful)
+            parity.check_parity(found[precision], precision, job.file_name(precision), faithful, worst)
         except ExportError as fault:
             faults.append(fault)
             continue
         _write(Path(job.folders[precision], job.file_name(precision)), model)
-        n, _, largest = found[precision]
-        compared = {"n": n, "agreement": found[precision].agreement, "largest_difference": largest}
-        tell("result", result={**result, "parity": compared})
+        same = found[precision]
+        compared = {"n": same.n, "agreement": same.agreement, "largest_difference": same.largest_difference}
+        lost = provenance.against_student(same)
+        tell("result", result={**result, "parity": compared, "against_student": lost})
     if faults:
         raise faults[0]
 
@@ -63,8 +75,13 @@ def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell:
             answers = reference or convert.probabilities_of_graph(job.fake_quantized)
             label = "export: comparing with the " + ("student" if reference else "fake-quantized student")
             tell("stage", label=label, total=len(job.validation), unit="pictures")
-            found |= parity.compare(some, answers, _batches(job, px), lambda pictures: tell("done", count=pictures))
+            done = partial(_tell_done, tell)
+            found |= parity.compare(some, answers, _batches(job, px), done, job.validation_labels)
     return found
+
+
+def _tell_done(tell: Tell, count: int) -> None:
+    tell("done", count=count)
 
 
 def _convert(job: Job, precision: str, converter: convert.Converter, px: int) -> tuple[bytes, dict]:
@@ -72,7 +89,10 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
     name = job.file_name(precision)
     bare, bias_correction = converter.convert(precision, name)
     graph = contract.read_graph(bare, name)
-    contract.check_graph(graph, precision, px, len(job.classes), name)
+    contract.check_graph(graph, precision, px, len(job.classes), name, converter.names, job.keep_float)
+    per_tensor = job.per_tensor and precision in PER_TENSOR
+    if per_tensor:
+        provenance.check_per_tensor(graph, name)
     model = metadata.attach(
         bare,
         classes=job.classes,
@@ -88,15 +108,40 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
         "compression": job.compression,
         "file": name,
         "size_bytes": len(model),
+        "compressed_bytes": provenance.compressed_bytes(model),
         "sha256": sha256(model).hexdigest(),
         "ops": graph.op_counts(),
+        "op_types": provenance.op_types(graph),
+        "per_tensor": per_tensor,
+        "keep_float": sorted(set(job.keep_float)) if precision == "int8" else [],
+        "weight_scales": provenance.weight_scales(graph),
         "input": contract.describe(graph.tensors[graph.input], contract.INPUT),
         "output": contract.describe(graph.tensors[graph.output], contract.OUTPUT),
-        "calibration": [] if precision == "fp32" else job.calibration,
+        "calibration": [] if precision == "fp32" or (precision == "int8" and job.fake_quantized) else job.calibration,
         "bias_correction": bias_correction,
         "converter": convert.CONVERTER,
         "seconds": round(time.monotonic() - start, 3),
     }
+
+
+def _add_layer_errors(job: Job, px: int, converted: dict, converter: convert.Converter, tell: Tell) -> None:
+    """Adds to the result of each file with quantized tensors what every layer loses, on validation pictures."""
+    quantized = [precision for precision in converted if precision in LAYER_BY_LAYER]
+    last = len(job.validation) - 1
+    chosen = [job.validation[round(i)] for i in np.linspace(0, last, min(ERROR_PICTURES, last + 1))]
+    if not quantized or not chosen:
+        return
+    tell("stage", label="export: what each layer loses", total=len(chosen) * len(quantized), unit="pictures")
+
+    def shown() -> Iterator[np.ndarray]:
+        for picture in chosen:
+            yield _load(job, picture, px)
+            tell("done", count=1)
+
+    for precision in quantized:
+        (model, result), name = converted[precision], job.file_name(precision)
+        errors = layer_errors(model, converter.float_model(name), shown(), converter.names, name)
+        result["layer_errors"] = {"pictures": len(chosen), "layers": [error._asdict() for error in errors]}
 
 
 def _batches(job: Job, px: int) -> Iterator[np.ndarray]:

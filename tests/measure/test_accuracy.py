@@ -123,3 +123,17 @@ def test_scores_that_only_rank_have_no_logloss():
 def test_teacher_agreement():
     scores = accuracy.score(np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0, 0]), np.array([0, 1]))
     assert (scores.top1, scores.top5, scores.teacher_agreement) == (0.5, 1.0, 1.0)
+
+
+def test_the_paired_interval_is_that_of_drawing_pictures():
+    """500 pictures, 40 only right in the one and 20 in the other: the normal interval, and drawing them one by one."""
+    first = np.array([1.0] * 40 + [0.0] * 20 + [1.0] * 440)
+    second = np.array([0.0] * 40 + [1.0] * 20 + [1.0] * 440)
+    low, high = accuracy.paired_interval(first, second)
+    half = 1.96 * math.sqrt((60 / 500 - 0.04**2) / 500)
+    assert (low, high) == pytest.approx((0.04 - half, 0.04 + half), abs=0.0025)
+    draws = np.random.default_rng(1).integers(0, 500, (4000, 500))
+    drawn = np.percentile((first - second)[draws].mean(axis=1), [2.5, 97.5])
+    assert (low, high) == pytest.approx(tuple(drawn), abs=0.004)
+    assert accuracy.paired_interval(first, second) == (low, high)
+    assert accuracy.paired_interval(first, first) == (0.0, 0.0)

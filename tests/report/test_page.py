@@ -278,3 +278,38 @@ def test_the_name_of_a_faultless_teacher_is_below_the_title(make_record, student
         assert height["teacher"] - height["Accuracy"] >= 11, "they stand on each other"
         ticks = [float(text) for style, _, text in written if "text-anchor: end" in style and "mobile" not in text]
         assert len(ticks) >= 3 and max(ticks) <= 100, "no accuracy is above 100 %"
+
+
+def exported(name: str, layers: list[tuple], **known) -> dict:
+    fields = ("layer", "op", "dtype", "error", "own_error", "sqnr_db", "steps")
+    rows = [dict(zip(fields, row, strict=True)) for row in layers]
+    made = {"precision": "int8", "file": f"{name}-int8.tflite", "size_bytes": 9_000, "sha256": "ab" * 32, "parity": {}}
+    return made | {"layer_errors": {"pictures": 100, "layers": rows}} | known
+
+
+def test_what_quantization_does_to_each_layer_the_worst_first(make_report):
+    layers = [
+        ("conv1", "CONV_2D", "int8", 0.012, 0.012, 38.4, 1.5),
+        (HOSTILE, "DEPTHWISE_CONV_2D", "int8", 0.183, 0.171, 14.75, 20.25),
+        ("flat", "CONV_2D", "int8", None, None, None, None),
+        ("logits", "FULLY_CONNECTED", "float32", 0.24, 0.013, 28.0, None),
+    ]
+    lost = {"difference": -0.0012, "interval_95": [-0.0058, 0.0035]}
+    files = [exported("tiny", layers, role="student", compressed_bytes=8_765, against_student=lost)]
+    files[0] |= {"per_tensor": True, "keep_float": ["conv1"]}
+    files += [exported("tiny", layers, role="baseline") | {"file": "baseline-tiny-int8.tflite"}]
+    html = render(make_report(exports=files))
+    page = Page(html)
+    section = html.partition('<section id="layers"')[2].partition("</section>")[0]
+    names = re.findall(r'<th scope="row">(.*?)</th>', section)
+    assert [name[:7] for name in names] == ["&lt;img", "logits", "conv1", "flat"]
+    assert "baseline-tiny" not in section and "<img" not in section and section.count("<svg") == 1
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", section)
+    assert cells[:6] == ["DEPTHWISE_CONV_2D", "int8", "17.10", "18.30", "14.8", "20.25"]
+    text = " ".join(page.words)
+    assert "int8, one scale a tensor, but for conv1" in text
+    assert "-0.12 (-0.58 to +0.35)" in text and "8,765" in text and "100 validation pictures" in text
+
+
+def test_files_of_earlier_versions_have_neither_layers_nor_losses(html):
+    assert 'id="layers"' not in html and "Top-1 less the student's" not in html and "Compressed" not in html

@@ -34,6 +34,7 @@ class Case(NamedTuple):
             "pictures": self.pictures,
             "calibration": self.ids[:9],
             "validation": self.ids[9:],
+            "validation_labels": [int(name[0]) for name in self.ids[9:]],
         }
         return known | changes
 

@@ -2,6 +2,7 @@ import pytest
 
 from kd2mobile.errors import ExportError
 from kd2mobile.tflite.contract import Graph, Op, Tensor, check_graph, read_graph
+from kd2mobile.tflite.names import LayerNames
 
 PIXELS = Tensor("uint8", [1, 8, 8, 3], 2 / 255, 127)
 INNER = Tensor("int8", [1, 8, 8, 3], 2 / 255, -1)
@@ -67,3 +68,48 @@ def test_another_signature_is_refused(case):
     renamed = case.file("fp32").read_bytes().replace(b"probabilities\0", b"probabilitiez\0")
     with pytest.raises(ExportError, match=r"from 'image' to 'probabilities', got \['image'\] to \['probabilitiez'\]"):
         read_graph(renamed, "a.tflite")
+
+
+NAMES = LayerNames(frozenset(["conv", "relu", "act"]), frozenset(["conv"]))
+KEPT = Graph(
+    [
+        PIXELS,
+        INNER,
+        FLOAT,
+        FLOAT._replace(name="net/relu_1/Relu;net/conv_1/convolution"),
+        INNER,
+        INNER._replace(name="net/act_1/Tanh"),
+        ANSWER,
+    ],
+    [
+        Op("QUANTIZE", [0], [1]),
+        Op("DEQUANTIZE", [1], [2]),
+        Op("CONV_2D", [2], [3]),
+        Op("QUANTIZE", [3], [4]),
+        Op("TANH", [4], [5]),
+        Op("QUANTIZE", [5], [6]),
+    ],
+    0,
+    6,
+    [],
+    False,
+)
+
+
+@pytest.mark.parametrize("layer", ["conv", "relu"])
+def test_what_is_kept_float_may_be_float_under_any_of_its_layers(layer):
+    check_graph(KEPT, "int8", 8, 3, "a.tflite", NAMES, [layer])
+
+
+def test_every_other_float_op_is_named_by_its_layer():
+    with pytest.raises(ExportError, match=r"a.tflite: must hold no float op, got CONV_2D \(conv\)\. .*--keep-float"):
+        check_graph(KEPT, "int8", 8, 3, "a.tflite", NAMES)
+    both = KEPT._replace(tensors=[*KEPT.tensors[:5], FLOAT._replace(name="net/act_1/Tanh"), ANSWER])
+    with pytest.raises(ExportError, match=r"no float op but what --keep-float names, got TANH \(act\)\. "):
+        check_graph(both, "int8", 8, 3, "a.tflite", NAMES, ["conv"])
+
+
+def test_a_float_detour_around_nothing_is_no_kept_layer():
+    detour = [*KEPT.ops[:2], Op("QUANTIZE", [2], [4]), *KEPT.ops[4:]]
+    with pytest.raises(ExportError, match="must hold no float op but .*, got DEQUANTIZE"):
+        check_graph(KEPT._replace(ops=detour), "int8", 8, 3, "a.tflite", NAMES, ["conv"])

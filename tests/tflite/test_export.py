@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -8,9 +9,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile import pixels, tensorflow_process
-from kd2mobile.errors import ExportError, MissingExtraError, PictureError
+from kd2mobile.errors import ExportError, MissingExtraError, PictureError, RecipeError
 from kd2mobile.recipe import PRECISIONS
 from kd2mobile.tflite import convert, worker
+from kd2mobile.tflite.contract import read_graph
 from kd2mobile.tflite.export import export_student
 from kd2mobile.tflite.job import Job
 
@@ -44,6 +46,10 @@ def test_the_result_is_of_the_file(case, precision):
     assert result["converter"].startswith("tensorflow 2.") and result["seconds"] > 0
     assert result["parity"]["n"] == 51 and result["parity"]["agreement"] >= 0.96
     assert result["parity"]["largest_difference"] < {"fp32": 1e-5, "fp16": 0.01}.get(precision, 0.15)
+    assert 0 < result["compressed_bytes"] < result["size_bytes"]
+    lost = result["against_student"]
+    assert lost["n"] == 51 and lost["difference"] == pytest.approx(lost["top1"] - lost["student_top1"])
+    assert lost["interval_95"][0] <= lost["difference"] <= lost["interval_95"][1] and lost["student_top1"] > 0.9
     assert result["calibration"] == ([] if precision == "fp32" else case.ids[:9])
     assert (result["bias_correction"] is None) == (precision == "fp32")
     assert json.loads(json.dumps(result)) == result
@@ -111,6 +117,34 @@ def test_a_float_op_left_in_int8_is_named_and_costs_fp32_nothing(case, tmp_path)
     assert [result["precision"] for result in raised.value.results] == ["fp32"]
     assert [path.name for path in folders["fp32"].iterdir()] == ["tiny-fp32.tflite"]
     assert not list(folders["int8"].iterdir())
+    named = re.search(r"SIN \(([^)]+)\)", str(raised.value))[1]
+    (kept,) = run_here(tmp_path / "sin.keras", {"int8": tmp_path}, case.arguments(keep_float=[named]))
+    assert [row["op"] for row in kept["op_types"] if row["output"] == "float32"] == ["DEQUANTIZE", "SIN"]
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator
+def test_a_layer_that_is_kept_float_is_the_only_one(case, tmp_path):
+    student, _ = convert.load_student(case.student, 3)
+    conv, depthwise, *_, dense = [layer.name for layer in student.layers if hasattr(layer, "kernel")]
+    (result,) = run_here(case.student, {"int8": tmp_path}, case.arguments(keep_float=[dense, conv]))
+    assert result["file"] == "tiny-int8-keep_float.tflite" and result["keep_float"] == sorted([dense, conv])
+    floats = [(row["op"], row["count"]) for row in result["op_types"] if row["weights"] == "float32"]
+    assert floats == [("CONV_2D", 1), ("FULLY_CONNECTED", 1)]
+    assert result["weight_scales"] == {"per_channel": 3, "per_tensor": 0, "float": 2}
+    assert result["parity"]["agreement"] >= 0.96 and result["input"]["scale"] == pytest.approx(2 / 255, rel=1e-6)
+    graph = read_graph((tmp_path / result["file"]).read_bytes(), "kept")
+    made = {op.name: graph.tensors[op.outputs[0]].name for op in graph.ops}
+    assert convert.layer_names(student).of(made["FULLY_CONNECTED"]) == dense
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")
+def test_a_layer_that_the_student_does_not_have_is_refused_with_those_it_has(case, tmp_path):
+    student, _ = convert.load_student(case.student, 3)
+    conv = next(layer.name for layer in student.layers if hasattr(layer, "kernel"))
+    message = rf"export.keep_float: must name layers .*, got '{conv}x'. Did you mean '{conv}'\? The layers .*: {conv}, "
+    with pytest.raises(RecipeError, match=message):
+        run_here(case.student, {"int8": tmp_path}, case.arguments(keep_float=[f"{conv}x"]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_disagrees_with_its_student_is_not_written(case, tmp_path, monkeypatch):
@@ -195,3 +229,19 @@ def test_without_tensorflow_the_extra_is_named(case, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtraError, match=r'export: needs the package tensorflow.*"kd2mobile\[train\]"'):
         export_student(case.student, {"fp32": tmp_path}, **case.arguments())
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator
+def test_one_scale_a_tensor(case, tmp_path):
+    """As the file has it, beside the default's scale a channel; what has no scales keeps its name and its bytes."""
+    folders = {precision: tmp_path for precision in ("fp16", "int8_dynamic", "int8")}
+    results = run_here(case.student, folders, case.arguments(per_tensor=True))
+    assert [result["file"] for result in results] == [
+        "tiny-fp16.tflite", "tiny-int8_dynamic-per_tensor.tflite", "tiny-int8-per_tensor.tflite",
+    ]  # fmt: skip
+    int8 = Interpreter(model_path=str(tmp_path / "tiny-int8-per_tensor.tflite")).get_tensor_details()
+    assert {len(tensor["quantization_parameters"]["scales"]) for tensor in int8} <= {0, 1}
+    assert results[2]["weight_scales"] == {"per_channel": 0, "per_tensor": 5, "float": 0} and results[2]["per_tensor"]
+    default = case.results["int8"]
+    assert default["weight_scales"] == {"per_channel": 5, "per_tensor": 0, "float": 0} and not default["per_tensor"]
+    assert results[0]["sha256"] == case.results["fp16"]["sha256"] and not results[0]["per_tensor"]

@@ -44,6 +44,11 @@ def test_the_gate(precision, n, differ, passes):
             check_parity(parity, precision, "a.tflite")
 
 
+def test_the_layers_to_look_at_are_named():
+    with pytest.raises(ExportError, match=r"--keep-float, or .* The layers with the largest errors: conv_3, logits\.$"):
+        check_parity(Parity(100, 50, 0.1), "int8", "a.tflite", worst_layers=["conv_3", "logits"])
+
+
 def test_nothing_compared_is_refused():
     with pytest.raises(ExportError, match="a.tflite: must be compared with its student, got no validation pictures"):
         check_parity(Parity(), "fp32", "a.tflite")
@@ -67,6 +72,10 @@ def test_a_file_agrees_with_itself_and_not_with_another_student(case):
     turned = lambda batch: itself(batch)[:, ::-1]  # noqa: E731
     same = compare({"fp32": model}, itself, [shown[:8], shown[8:]], counted.append)
     assert same["fp32"] == Parity(12, 12, 0.0) and counted == [8, 4]
+    labels = [0, 1, 2, 2] * 3
+    judged = compare({"fp32": model}, itself, [shown[:8], shown[8:]], labels=labels)["fp32"]
+    assert judged.file_hits == judged.student_hits == tuple((itself(shown).argmax(1) == labels).astype(float))
+    assert judged[:3] == same["fp32"][:3]
     other = compare({"fp32": model, "int8": case.file("int8").read_bytes()}, turned, [shown])
     for precision, parity in other.items():
         with pytest.raises(ExportError, match="got 33.3% of 12"):

@@ -1,0 +1,86 @@
+"""What int8 loses on caltech101, by how many pictures calibrate and by how the weights are scaled: on validation.
+
+    python benchmarks/quantization.py --data CALTECH101 --run runs/caltech101-mobilenet025-0 [--run ...]
+
+The runs are those of caltech101.py. The student with the teacher is converted anew for each setting into a temporary
+folder; nothing of the runs is changed. Top-1 is of the validation pictures, beside the Keras student's on the same.
+Writes one record to benchmarks/results/.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from kd2mobile.artifact import made_with, write_json
+from kd2mobile.data.split import read_split
+from kd2mobile.errors import ExportError
+from kd2mobile.runs import Run, open_run
+from kd2mobile.tflite.calibration import choose_calibration
+from kd2mobile.tflite.export import export_student
+from kd2mobile.tflite.layer_errors import worst_layers
+
+HERE = Path(__file__).parent
+TRIED = [{"pictures": count} for count in (50, 100, 400, 800)] + [{"pictures": 400, "per_tensor": True}]
+KEEP_FLOAT = {"mobilenet025": ["conv1", "conv_dw_1", "conv_dw_2", "conv_dw_3", "conv_dw_13"]}
+"""The layers with the largest errors of their own where a tensor has one scale: tried in float as well."""
+KEPT = ("precision", "size_bytes", "compressed_bytes", "weight_scales", "parity", "against_student", "converter")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, action="append", required=True)
+    options = parser.parse_args()
+    runs = [open_run(folder) for folder in options.run]
+    record = {
+        "suite": "quantization",
+        "command": "python benchmarks/quantization.py --data $CALTECH101"
+        + "".join(f" --run runs/{run.folder.name}" for run in runs),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_with": made_with(),
+        "runs": [tried(run, options.data) for run in runs],
+    }
+    out = HERE / "results" / f"quantization-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
+    write_json(out, record)
+    print(f"Written: {out}. Next: python benchmarks/table.py")
+
+
+def tried(run: Run, data: Path) -> dict:
+    """One student in int8 under each setting."""
+    name = run.recipe.student.name
+    kept = [TRIED[-1] | {"keep_float": KEEP_FLOAT[name]}] if name in KEEP_FLOAT else []
+    settings = [{"setting": setting, **converted(run, data, **setting)} for setting in TRIED + kept]
+    return {"student": name, "seed": run.recipe.distill.seed, "tried": settings}
+
+
+def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, keep_float: tuple = ()) -> dict:
+    """What the record of that file says, or why it was refused."""
+    folders = {role: run.folder / place for role, place in run.record["artifacts"].items()}
+    split = read_split(folders["split"])
+    val = split.of("val")
+    calibration = choose_calibration(split.of("train"), pictures, run.recipe.data.seed)
+    print(f"{run.folder.name}: {pictures} pictures{', per tensor' * per_tensor}", *keep_float, flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            (result,) = export_student(
+                folders["student"] / "student.keras",
+                {"int8": Path(place)},
+                classes=split.classes,
+                resize=run.recipe.data.resize,
+                model_name=run.recipe.student.name,
+                student_fingerprint=folders["student"].name,
+                pictures=data,
+                calibration=[sample.path for sample in calibration],
+                validation=[sample.path for sample in val],
+                validation_labels=[sample.label for sample in val],
+                per_tensor=per_tensor,
+                keep_float=keep_float,
+            )
+        except ExportError as fault:
+            return {"refused": str(fault)}
+    return {field: result[field] for field in KEPT} | {"worst_layers": worst_layers(result["layer_errors"])}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Which layers of a student a tensor of its .tflite comes from, read out of the converter's names.
+
+The converter names a tensor after the ops that it fused, each with the path of scopes that it was traced in:
+`net_1/relu_1/Relu6;net_1/bn_1/batchnorm/add_1;net_1/conv_1/convolution`. A scope is a layer's name with a number behind
+it, for Keras opens each one twice; TFMOT puts `quant_` before it.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+ANSWER = "probabilities"
+"""What the end of the graph is called: the softmax is no layer, and the converter has no name for it."""
+_NAMELESS = "StatefulPartitionedCall"
+_NUMBERED = re.compile(r"(.+)_\d+")
+
+
+class LayerNames(NamedTuple):
+    """The layers of a student; weighted: those of them with a kernel, which an op of several is called after."""
+
+    every: frozenset[str]
+    weighted: frozenset[str]
+
+    def within(self, tensor: str) -> list[str]:
+        """The layers that were fused into the op which makes that tensor, in the converter's order; none if unknown.
+
+        >>> names = LayerNames(frozenset(["conv", "conv_1", "relu"]), frozenset())
+        >>> names.within("net_1/relu_1/Relu6;net_1/conv_1_1/convolution")
+        ['relu', 'conv_1']
+        """
+        paths = (part.split("/")[1:] for part in tensor.split(";"))
+        found = (next(filter(None, map(self._layer, path)), None) for path in paths)
+        return list(dict.fromkeys(filter(None, found)))
+
+    def of(self, tensor: str) -> str:
+        """What the op that makes that tensor is called to a person: its layer, or the tensor's own name."""
+        layers = self.within(tensor)
+        if layers:
+            return next((layer for layer in layers if layer in self.weighted), layers[0])
+        return ANSWER if tensor.startswith(_NAMELESS) else tensor.partition(";")[0]
+
+    def called(self, tensor: str) -> set[str]:
+        """All that the op which makes that tensor may be called."""
+        return {*self.within(tensor), self.of(tensor)}
+
+    def are_among(self, tensors: Iterable[str], names: Iterable[str]) -> bool:
+        """Whether an op that makes these tensors is called by one of the names."""
+        return any(self.called(tensor) & set(names) for tensor in tensors)
+
+    def _layer(self, scope: str) -> str | None:
+        scope = scope.removeprefix("quant_")
+        numbered = _NUMBERED.fullmatch(scope)
+        if numbered and numbered[1] in self.every:
+            return numbered[1]
+        return scope if scope in self.every else None
+
+
+NO_NAMES = LayerNames(frozenset(), frozenset())

@@ -1,0 +1,87 @@
+"""What of a recipe's [export] table can change one file, and what that file is called."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from kd2mobile.artifact import Step, fingerprint_of
+from kd2mobile.errors import RecipeError
+from kd2mobile.recipe import Export, Recipe
+from kd2mobile.variants import Variant
+
+CALIBRATION_PICTURES = 400
+"""Where the recipe does not say; more where there are more classes, so that none is missed."""
+PER_TENSOR = ("int8_dynamic", "int8")
+"""The precisions whose weights have scales of their own."""
+
+
+def calibration_pictures(export: Export, classes: int) -> int:
+    """How many training pictures calibrate. Raises RecipeError for fewer than classes, of which some would be missed.
+
+    >>> calibration_pictures(Export(), 10), calibration_pictures(Export(), 1000)
+    (400, 1000)
+    """
+    asked = export.calibration_pictures
+    if asked is not None and asked < classes:
+        raise RecipeError(
+            "export.calibration_pictures",
+            f"must be at least {classes:,}, one picture of each class, or the calibration misses a class",
+            asked,
+            f"Use `--set export.calibration_pictures={classes}` or more, or leave it out.",
+        )
+    return asked or max(CALIBRATION_PICTURES, classes)
+
+
+def is_trained_int8(variant: Variant) -> bool:
+    """Whether the file is made from a fake-quantized graph: its scales are trained, nothing calibrates it."""
+    return variant.precision == "int8" and variant.compression in ("qat", "pcqat")
+
+
+def file_settings(export: Export, variant: Variant, classes: int) -> dict:
+    """What can change the file of that variant, for its step; what is at its default stands there only if it always
+    did. Raises RecipeError."""
+    precision, trained = variant.precision, is_trained_int8(variant)
+    uncalibrated = precision == "fp32" or trained
+    settings = {
+        "precision": precision,
+        "calibration_pictures": None if uncalibrated else calibration_pictures(export, classes),
+    }
+    if variant.compression != "none":
+        settings["compression"] = variant.compression
+    for field in ("per_tensor", "keep_float"):
+        if trained and getattr(export, field):
+            must = f"must be left out with {variant.name}, whose scales are trained for every layer"
+            raise RecipeError(f"export.{field}", must, getattr(export, field), "Leave it out, or --compress qat.")
+    if export.per_tensor and precision in PER_TENSOR:
+        settings["per_tensor"] = True
+    if export.keep_float and precision == "int8":
+        settings["keep_float"] = sorted(set(export.keep_float))
+    return settings
+
+
+def file_name(student: str, variant: Variant, *, per_tensor: bool = False, keep_float: Sequence[str] = ()) -> str:
+    """The file's name; what differs from the default and changes this file is a word in it.
+
+    >>> int8, fp32 = Variant("none", "int8"), Variant("prune", "fp32")
+    >>> file_name("mlp", int8, per_tensor=True, keep_float=["conv"]), file_name("mlp", fp32, per_tensor=True)
+    ('mlp-int8-per_tensor-keep_float.tflite', 'mlp-prune-fp32.tflite')
+    """
+    precision = variant.precision
+    changed = {"per_tensor": per_tensor and precision in PER_TENSOR, "keep_float": keep_float and precision == "int8"}
+    words = [word for word, said in changed.items() if said]
+    return "-".join((student, variant.name, *words)) + ".tflite"
+
+
+def fingerprints(recipe: Recipe, student: Step) -> dict[str, str | None]:
+    """What a file was made from: {recipe, student, split, transfer}; transfer is None for a student on labels alone.
+
+    recipe: of all its fields but those of the tables that change no student: [label], [compress], [export],
+    [benchmark].
+    """
+    tables = msgspec.to_builtins(recipe)
+    said = {name: table for name, table in tables.items() if name not in ("label", "compress", "export", "benchmark")}
+    inputs = {name: student.inputs[name].fingerprint if name in student.inputs else None for name in _LEARNED}
+    return {"recipe": fingerprint_of(said), "student": student.fingerprint} | inputs
+
+
+_LEARNED = ("split", "transfer")

@@ -1,0 +1,51 @@
+"""What of the [export] table can change a file; its defaults leave the fingerprints of earlier exports as they were."""
+
+import pytest
+
+from kd2mobile.errors import RecipeError
+from kd2mobile.recipe import Export
+from kd2mobile.tflite.settings import calibration_pictures, file_settings
+from kd2mobile.variants import Variant
+
+ALL = [Variant("none", precision) for precision in ("fp32", "fp16", "int8_dynamic", "int8")]
+
+
+def test_defaults_say_what_they_always_said():
+    assert [file_settings(Export(), variant, 10) for variant in ALL] == [
+        {"precision": precision, "calibration_pictures": None if precision == "fp32" else 400} for _, precision in ALL
+    ]
+
+
+def test_a_compression_stands_there_and_trained_scales_need_no_pictures():
+    found = [file_settings(Export(), Variant.named(name), 10) for name in ("qat-int8", "qat-fp16", "prune-int8")]
+    assert [(each["compression"], each["calibration_pictures"]) for each in found] == [
+        ("qat", None),
+        ("qat", 400),
+        ("prune", 400),
+    ]
+
+
+@pytest.mark.parametrize("given", [{"per_tensor": True}, {"keep_float": ("conv",)}])
+def test_what_trained_scales_cannot_be_is_refused(given):
+    field = next(iter(given))
+    with pytest.raises(RecipeError, match=rf"export.{field}: must be left out with qat-int8, whose scales are trained"):
+        file_settings(Export(**given), Variant("qat", "int8"), 10)
+    assert field not in file_settings(Export(**given), Variant("qat", "fp32"), 10)
+
+
+def test_a_scale_a_tensor_changes_what_has_scales():
+    per_tensor = [file_settings(Export(per_tensor=True), variant, 10).get("per_tensor") for variant in ALL]
+    assert per_tensor == [None, None, True, True]
+
+
+def test_kept_layers_change_int8_alone_whatever_their_order():
+    kept = [file_settings(Export(keep_float=("b", "a", "b")), variant, 10).get("keep_float") for variant in ALL]
+    assert kept == [None, None, None, ["a", "b"]]
+
+
+def test_a_calibration_that_misses_a_class_is_refused_with_the_number_that_does_not():
+    assert calibration_pictures(Export(calibration_pictures=12), 12) == 12
+    message = r"export.calibration_pictures: must be at least 12, .* misses a class, got 11. Use .*pictures=12"
+    with pytest.raises(RecipeError, match=message):
+        file_settings(Export(calibration_pictures=11), ALL[-1], 12)
+    assert file_settings(Export(calibration_pictures=11), ALL[0], 12)["calibration_pictures"] is None
