@@ -50,4 +50,4 @@ lock:
 	$(UV_COMPILE) --extra train --extra compress --extra test -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) .environments dist build

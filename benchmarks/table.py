@@ -149,6 +149,22 @@ def near_duplicates(record: dict) -> str:
     lines += ["", f"Of {copies['of']} photos of caltech101, each changed and compared with its original:", ""]
     lines += ["| change | found |", "|---|---:|"]
     lines += [f"| {name} | {found / copies['of']:.0%} |" for name, found in copies["found"].items()]
+    return "\n".join([*lines, ""])
+
+
+def clients(record: dict) -> str:
+    """The table of benchmarks/clients.py."""
+    lines = [f"## In other programs ({made(record)})\n", f"`{record['command']}`\n"]
+    seen = f"{record['n']:,} test photos as kd2mobile sees them (`{record['resize']}`)"
+    lines += [f"{record['student']}, {seen}; agrees: the share of them with the same likeliest class."]
+    lines[-1] += " Whole photos: the client stretches them itself.\n"
+    lines += ["| client | file | agrees % | top-1 % | kd2mobile's % | whole photos % |"]
+    lines += ["|---|---|" + "---:|" * 4]
+    for client in record["clients"]:
+        for file in client["files"]:
+            shares = [file.get(kind) for kind in ("agreement", "top1", "kd2mobile_top1", "photos_top1")]
+            cells = " | ".join("–" if share is None else f"{100 * share:.2f}" for share in shares)
+            lines += [f"| {client['versions']} | {file['precision']} | {cells} |"]
     return "\n".join(lines) + "\n"
 
 
@@ -191,6 +207,7 @@ def made(record: dict) -> str:
 SECTIONS = {
     "caltech101": caltech101,
     "quantization": quantization,
+    "clients": clients,
     "tuning": tuning,
     "startup": startup,
     "labelling": labelling,

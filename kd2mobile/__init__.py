@@ -1,11 +1,11 @@
 """kd2mobile: distil big image classifiers into tiny ones and prove them on the phone.
 
-`kd2mobile.distill(data="photos/", temperature=4)`, `.check`, `.label`, `.export`, `.benchmark`, `.predict` and `.show`
-are the verbs of the command line; each returns a typed result.
+`kd2mobile.distill(data="photos/", temperature=4)`, `.check`, `.label`, `.export`, `.benchmark`, `.predict`, `.inspect`
+and `.show` are the verbs of the command line; each returns a typed result.
 """
 
 __version__ = "0.1.0"
-__all__ = ["benchmark", "check", "distill", "export", "label", "predict", "show"]
+__all__ = ["benchmark", "check", "distill", "export", "inspect", "label", "predict", "show"]
 
 
 def __dir__():

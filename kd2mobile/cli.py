@@ -10,7 +10,7 @@ import click
 from kd2mobile import __version__, pipeline, progress
 from kd2mobile.artifact import DISK_FAULTS, disk_error
 from kd2mobile.errors import InstallationError, Kd2MobileError, RecipeError, one_line
-from kd2mobile.measurement import RECORDS, Benchmarked
+from kd2mobile.measurement import Benchmarked
 from kd2mobile.options import (
     PATH,
     ChannelValues,
@@ -23,6 +23,7 @@ from kd2mobile.options import (
     settings,
     store_options,
 )
+from kd2mobile.runs import RECORDS
 
 
 def run() -> None:
@@ -286,6 +287,27 @@ def predict(model, images, top, labels, mean, std, as_json) -> None:
         print(one_line(str(answer.image)))
         for name, probability in answer.classes:
             print(f"  {probability:6.1%}  {one_line(name)}")
+
+
+@main.command()
+@click.argument("model", type=PATH, metavar="FILE.tflite")
+@json_option("Write what was found as JSON, all of it.")
+def inspect(model, json_file) -> None:
+    """See what is in a .tflite file, whoever made it.
+
+    Its inputs, outputs and quantization, its ops and their types, floats left in an integer file, metadata, labels,
+    size raw and compressed, and the record of how it came to be where there is one. No runtime opens it.
+    """
+    _refuse_a_missing_folder("--json", json_file)
+    found = pipeline.inspect(model)
+    if json_file and str(json_file) == "-":
+        print(found.json())
+        return
+    if json_file:
+        json_file.write_text(found.json(), "utf-8")
+    from kd2mobile.report.inspect_text import inspect_text
+
+    print(inspect_text(found))
 
 
 @main.command()

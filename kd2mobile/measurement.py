@@ -8,7 +8,7 @@ import msgspec
 
 from kd2mobile.artifact import disk_errors, sha256_of, write_json
 from kd2mobile.progress import say
-from kd2mobile.runs import PREDICTIONS, Run
+from kd2mobile.runs import PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages
 from kd2mobile.variants import Variant
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
     from kd2mobile.report.view import Paired
 
-RECORDS, COMPARISONS = "benchmark.json", "comparisons.json"
+COMPARISONS = "comparisons.json"
 Files = dict[tuple[str, Variant], Path]
 """The .tflite files of a run by role (student, baseline) and variant."""
 

@@ -9,7 +9,7 @@ import click
 from kd2mobile.recipe import FLAGS, check_settings, fields
 from kd2mobile.recipe_file import assignment
 
-LISTS = {"precision": "All four by default", "compress": "One of none, qat, prune, cluster, pcqat, or several"}
+LISTS = {"precision": "All but int16x8 by default", "compress": "One of none, qat, prune, cluster, pcqat, or several"}
 """The flags that take several words, with what to say of them."""
 PATH = click.Path(path_type=Path)
 

@@ -3,19 +3,17 @@
 photos -> split -> views -> teacher -> transfer set -> student -> .tflite -> measured -> report
 """
 
-import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd2mobile.artifact import RECORD, Commit, Step, Store, disk_errors, read_artifact
+from kd2mobile.artifact import RECORD, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
-from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.errors import Kd2MobileError, RecipeError, UnknownNameError
+from kd2mobile.exporting import export_run, exported_variants
 from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
-from kd2mobile.recipe import FLAGS, SETTINGS, Compress, Export, Recipe, check_settings, compose, fields
+from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
 from kd2mobile.stages import (
@@ -30,6 +28,7 @@ from kd2mobile.variants import Variant, variants_of
 
 if TYPE_CHECKING:
     from kd2mobile.data.check import Checked
+    from kd2mobile.measure.inspection import Inspection
     from kd2mobile.measure.predict import Prediction
     from kd2mobile.report.bars import DarkKnowledge
 
@@ -162,7 +161,7 @@ def benchmark(
         measured = {"threads": how.threads, "latency_runs": how.latency_runs}
         return Benchmarked(None, [measure_external(Path(model), Path(data), **reading, **measured)], [])
     opened, plan = _open_or_start(run, store, settings)
-    return measure(opened, plan, _export(opened, plan, _exported_variants(opened), as_before=True).files)
+    return measure(opened, plan, _export(opened, plan, exported_variants(opened), as_before=True).files)
 
 
 def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: Any) -> list["Prediction"]:
@@ -171,6 +170,13 @@ def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: 
 
     images = [images] if isinstance(images, str | Path) else images
     return classify(Path(model), [Path(image) for image in images], top=top, **reading)
+
+
+def inspect(model: Path) -> "Inspection":
+    """What is in a .tflite file, whoever made it; no runtime opens it. Raises ModelFileError if it is none."""
+    from kd2mobile.measure.inspection import inspect_file
+
+    return inspect_file(Path(model))
 
 
 def show(
@@ -219,7 +225,7 @@ def _report(opened: Run, plan: Stages) -> Reported:
     from kd2mobile.report.collect import collect
     from kd2mobile.report.page import write_report
 
-    files = _export(opened, plan, _exported_variants(opened), as_before=True).files
+    files = _export(opened, plan, exported_variants(opened), as_before=True).files
     measured = read_measurement(opened, files) or measure(opened, plan, files)
     page = opened.folder / "report.html"
     write_report(page, collect(opened, plan.root, measured.records, measured.comparisons))
@@ -289,11 +295,6 @@ def _open_or_start(run: Path | None, store: Path | None, settings: dict[str, Any
     return opened, stages(opened.recipe, opened.store)
 
 
-def _exported_variants(run: Run) -> list[Variant]:
-    """Every variant that was exported into the run, else those of its recipe."""
-    return [Variant.named(name) for name in run.record["exported"]] or variants_of(run.recipe.export)
-
-
 def _distill(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:
     load_keras()
     for folder in transfer_set if isinstance(transfer_set, list) else [transfer_set] if transfer_set else []:
@@ -323,77 +324,5 @@ def _transfer_meant(plan: Stages, folder: Path) -> Step:
 
 
 def _export(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
-    """as_before: each variant as it was last exported, not as the recipe says now."""
-    how = {v: run.export_of(v) if as_before else (run.recipe.export, run.recipe.compress) for v in variants}
-    asked = [(role, v) for role in plan.students for v in variants if role == "student" or v.compression == "none"]
-    steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
     _distill(run, plan)
-    exported = Exported(run.folder / "export", {}, {})
-    with disk_errors(exported.folder):
-        exported.folder.mkdir(exist_ok=True)
-    for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
-        alike = [v for other, v in asked if (other, v.compression, how[v]) == (role, compression, tables)]
-        try:
-            run.store.make_together([steps[role, variant] for variant in alike], partial(_convert, plan, tables[0]))
-        finally:
-            for variant in alike:
-                _hand_out(run, role, variant, steps[role, variant], tables, exported)
-        if compression != "none":
-            run.refer({f"{role}-{compression}": run.store.folder(steps[role, alike[0]].inputs["student"])})
-    return exported
-
-
-def _hand_out(
-    run: Run, role: str, variant: Variant, step: Step, tables: tuple[Export, Compress], exported: Exported
-) -> None:
-    """Copies a .tflite that is made into the run's folder. tables: how it was made."""
-    folder = run.store.reference(step)
-    if folder is None:
-        return
-    name = read_artifact(folder).results["file"]
-    file = exported.folder / (name if role == "student" else f"{role}-{name}")
-    with disk_errors(exported.folder):
-        shutil.copyfile(folder / name, file)
-    exported.files[role, variant] = file
-    exported.records[role, variant] = read_artifact(folder).results
-    run.refer({f"{role}-{variant.name}": folder})
-    run.exported(variant, *tables)
-
-
-def _convert(
-    plan: Stages,
-    table: Export,
-    steps: list[Step],
-    folders: list[Path],
-    inputs: dict[str, Path],
-    commit: Commit,
-) -> None:
-    from kd2mobile.data.split import read_split
-    from kd2mobile.tflite.calibration import choose_calibration
-    from kd2mobile.tflite.export import export_student
-    from kd2mobile.tflite.settings import calibration_pictures, fingerprints
-
-    recipe, split = plan.recipe, read_split(inputs["split"])
-    count = calibration_pictures(table, len(split.classes))
-    calibration = choose_calibration(split.of("train"), count, recipe.data.seed)
-    student = steps[0].inputs["student"]
-    made_from = {"made_from": fingerprints(recipe, student)}
-    by_precision = {step.config["precision"]: step for step in steps}
-    compression = steps[0].config.get("compression", "none")
-    export_student(
-        inputs["student"] / "student.keras",
-        dict(zip(by_precision, folders, strict=True)),
-        classes=split.classes,
-        resize=recipe.data.resize,
-        model_name=recipe.student.name,
-        compression=compression,
-        fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
-        student_fingerprint=student.fingerprint,
-        pictures=plan.root,
-        calibration=[sample.path for sample in calibration],
-        validation=[sample.path for sample in split.of("val")],
-        validation_labels=[sample.label for sample in split.of("val")],
-        per_tensor=table.per_tensor,
-        keep_float=table.keep_float,
-        done=lambda result: commit(by_precision[result["precision"]], result | made_from),
-    )
+    return export_run(run, plan, variants, as_before)

@@ -14,11 +14,13 @@ from msgspec import Meta
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
 from kd2mobile.recipe_file import built_in, read_tables
 
-Precision = Literal["fp32", "fp16", "int8_dynamic", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
+Precision = Literal["fp32", "fp16", "int8_dynamic", "int8", "int16x8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
+"""All but int16x8: its kernels are the slow reference ones on most devices, and it takes floats."""
 OneOrMore = str | Annotated[tuple[str, ...], Meta(min_length=1)]
 Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
-COMPRESSIONS: tuple[Compression, ...] = ("none", "qat", "prune", "cluster", "pcqat")
+COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
 """The [views] of a teacher that is given as logits: they are of whole pictures."""
 
@@ -138,7 +140,7 @@ class Export(Table):
         tuple[Compression, ...],
         says("What the student goes through before; all but none are fine-tuned with the teacher.", min_length=1),
     ] = ("none",)
-    precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = PRECISIONS
+    precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = DEFAULT_PRECISIONS
     calibration_pictures: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         says("Training pictures that calibrate all but fp32, class by class; 400, or one a class if that is more."),
@@ -147,6 +149,11 @@ class Export(Table):
         bool, says("Whether a weight tensor has one scale and not one a channel, for old accelerators; int8 files.")
     ] = False
     keep_float: Annotated[tuple[str, ...], says("Layers of the student that stay float in its int8 file.")] = ()
+    version: Annotated[
+        str | None, says("The model's version in the file's metadata; the student's fingerprint if left out.")
+    ] = None
+    author: Annotated[str | None, says("Who made the model, for the file's metadata.")] = None
+    licence: Annotated[str | None, says("The model's licence, for the file's metadata, such as `Apache-2.0`.")] = None
 
 
 class Compress(Table):

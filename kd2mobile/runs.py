@@ -20,6 +20,8 @@ from kd2mobile.variants import Variant, in_order
 
 RUNS = Path("runs")
 RUN_RECORD = "run.json"
+RECORDS = "benchmark.json"
+"""What `benchmark` leaves in a run: the records of its files and its teacher."""
 PREDICTIONS = "predictions.npz"
 """What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<variant>`."""
 LATER_TABLES = ("compress", "export", "benchmark")

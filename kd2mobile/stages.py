@@ -67,7 +67,7 @@ class Stages:
         settings = file_settings(export or self.recipe.export, variant, self.class_count)
         config = settings | {"resize": self.recipe.data.resize}
         inputs = {"student": self.compressed(role, variant.compression, compress), "split": self.split}
-        return Step("tflite", 1, config, inputs, _built_together)
+        return Step("tflite", 2, config, inputs, _built_together)
 
     def compressed(self, role: str, compression: Compression, compress: Compress | None = None) -> Step:
         """The student after that compression: the last of its methods' steps, each on the student before it."""

@@ -1,9 +1,11 @@
 """Settings before anything is imported, and what several parts' tests share."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,21 @@ def fit_statistics(model, pixels):
         if type(layer).__name__ == "BatchNormalization":
             layer.momentum = 0.0
     model(pixels, training=True)
+
+
+@pytest.fixture(scope="session")
+def benchmark_script():
+    """A script of benchmarks/ as the names that it defines: benchmark_script("clients")["ask"]. It is not run."""
+    folder = str(Path(__file__).parent.parent / "benchmarks")
+
+    def names(script):
+        sys.path.insert(0, folder)  # as Python does for a script
+        try:
+            return runpy.run_path(f"{folder}/{script}.py")
+        finally:
+            sys.path.remove(folder)
+
+    return names
 
 
 TINY = """

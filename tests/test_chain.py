@@ -100,6 +100,21 @@ def test_photos_to_report(run):
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
+def test_int16x8_comes_when_asked_for_and_inspect_finds_its_records(run, place, capsys):
+    folder = place / "elsewhere" / "wide"
+    shutil.copytree(run, folder)
+    file = kd2mobile.export(folder, precision=["int16x8"]).files["student", "int16x8"]
+    measured = kd2mobile.benchmark(folder)
+    (wide,) = (r for r in measured.records if (r.role, r.precision) == ("student", "int16x8"))
+    assert wide.n == 30 and wide.top1 > 0.5 and wide.latency_ms.n >= 100
+    said = kd2mobile.inspect(file)
+    assert said.record.content["results"]["sha256"] == said.sha256 == wide.sha256
+    assert said.benchmark.content["top1"] == wide.top1 and said.arithmetic == "integer" and said.float_ops == []
+    assert said.tflite_metadata.version == said.kd2mobile.student_fingerprint
+    assert main_status(["inspect", str(file)]) == 0
+    assert "Input: image float32 [1, 16, 16, 3]" in capsys.readouterr().out
+
+
 def test_benchmark_json_has_the_promised_fields(run, capsys):
     assert main_status(["benchmark", "--json", "-", "--quiet"]) == 0
     records = json.loads(capsys.readouterr().out)

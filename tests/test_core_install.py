@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
@@ -26,15 +25,11 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def core(wheel, tmp_path_factory):
+def core(wheel, tmp_path_factory, benchmark_script):
     """The Python of an environment with the wheel and the core's locked dependencies."""
     place = tmp_path_factory.mktemp("core") / "venv"
-    venv.create(place, with_pip=True)
-    python = next(p for p in (place / "bin" / "python", place / "Scripts" / "python.exe") if p.exists())
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-compile"]
-    subprocess.run([*pip, "--require-hashes", "-r", ROOT / "requirements" / "core.lock"], check=True)
-    subprocess.run([*pip, "--no-deps", wheel], check=True)
-    return python
+    locked = ["--require-hashes", "-r", ROOT / "requirements" / "core.lock"]
+    return benchmark_script("environments")["environment"](place, locked, ["--no-deps", wheel])
 
 
 def test_the_wheel_has_one_top_level_name_and_its_data(wheel):
@@ -63,6 +58,13 @@ def test_the_core_benchmarks_and_predicts(core, tiny_tflite, digit_folder, tmp_p
     picture = next(digit_folder.rglob("*.png"))
     done = subprocess.run([*command, "predict", tiny_tflite, picture], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
+
+
+def test_the_core_inspects_a_file(core, tiny_tflite, tmp_path):
+    command = [core, "-m", "kd2mobile", "inspect", tiny_tflite]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Input: " in done.stdout and "uint8 [1, 8, 8, 3]" in done.stdout and "FULLY_CONNECTED" in done.stdout
 
 
 def test_the_core_looks_at_pictures(core, digit_folder, tmp_path):

@@ -332,3 +332,13 @@ def test_a_students_download_that_fails_is_said_before_the_teacher(monkeypatch):
     monkeypatch.setattr(keras.applications, "MobileNet", offline)
     with pytest.raises(WeightsError, match=r"mobilenet025, ImageNet weights: must be downloaded by Keras"):
         check_student_weights(compose(settings={"student.weights": "imagenet"}))
+
+
+@pytest.mark.parametrize("field", ["version", "author", "licence"])
+def test_what_a_file_says_of_itself_is_in_its_fingerprint_alone(plan, field):
+    bare, said = plan(), plan(**{f"export__{field}": "mine"})
+    assert set(bare.exported("student", "int8").config) == {"precision", "calibration_pictures", "resize"}
+    assert said.exported("student", "int8").fingerprint != bare.exported("student", "int8").fingerprint
+    assert said.student.fingerprint == bare.student.fingerprint
+    nothing = plan(**{f"export__{field}": ""})
+    assert nothing.exported("student", "int8").fingerprint == bare.exported("student", "int8").fingerprint

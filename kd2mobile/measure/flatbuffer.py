@@ -14,6 +14,10 @@ class Table(NamedTuple):
     data: bytes
     place: int
 
+    def has(self, field: int) -> bool:
+        """Whether the field is set."""
+        return bool(self._field(field))
+
     def number(self, field: int, kind: str) -> int:
         """A scalar field. kind: its struct code, "B" for ubyte, "I" for uint."""
         place = self._field(field)
@@ -31,10 +35,15 @@ class Table(NamedTuple):
         first, count = self._vector(field)
         return [Table(self.data, _target(self.data, first + 4 * i)) for i in range(count)]
 
-    def floats(self, field: int) -> list[float]:
-        """A field that is a vector of float32."""
+    def numbers(self, field: int, kind: str) -> list:
+        """A field that is a vector of scalars. kind: their struct code."""
         first, count = self._vector(field)
-        return [_read(self.data, first + 4 * i, "f") for i in range(count)]
+        size = struct.calcsize("<" + kind)
+        return [_read(self.data, first + size * i, kind) for i in range(count)]
+
+    def count(self, field: int) -> int:
+        """How many elements the vector in the field has."""
+        return self._vector(field)[1]
 
     def bytes(self, field: int) -> bytes:
         """A field that is a vector of bytes."""

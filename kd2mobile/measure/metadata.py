@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile.errors import ModelFileError, count_of
-from kd2mobile.measure.flatbuffer import root
+from kd2mobile.measure.flatbuffer import Table, root
+from kd2mobile.measure.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
 from kd2mobile.pixels import Resize
 
 FORMAT = 1
@@ -43,6 +44,26 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
     std: list[float] | None = None
 
 
+class TFLiteMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """TensorFlow Lite Metadata as far as kd2mobile looks at it; None is what it does not say.
+
+    license: spelled as its schema does. mean, std: of the input. label_file: of the output, the name in the ZIP.
+    """
+
+    name: str | None = None
+    description: str | None = None
+    version: str | None = None
+    author: str | None = None
+    license: str | None = None
+    min_parser_version: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    label_file: str | None = None
+
+
+_TEXTS = ("name", "description", "version", "author", "license", "min_parser_version")
+
+
 class _Description(msgspec.Struct):
     """kd2mobile.json, all its fields required."""
 
@@ -59,9 +80,10 @@ class _Description(msgspec.Struct):
 def read_metadata(path: Path) -> FileMetadata:
     """What the .tflite says about itself. Raises ModelFileError if that is damaged or of a later format."""
     members = _members(path)
+    inside = read_tflite_metadata(path) or TFLiteMetadata()
+    mean, std, label_file = inside.mean, inside.std, inside.label_file
     if DESCRIPTION_FILE in members:
-        return _own(path, _member(path, DESCRIPTION_FILE))
-    mean, std, label_file = _tflite_metadata(path)
+        return msgspec.structs.replace(_own(path, _member(path, DESCRIPTION_FILE)), mean=mean, std=std)
     if label_file not in members:
         texts = [name for name in members if name.lower().endswith(".txt")]
         label_file = LABELS_FILE if LABELS_FILE in texts else texts[0] if len(texts) == 1 else None
@@ -148,24 +170,33 @@ def _own(path: Path, text: bytes) -> FileMetadata:
     return FileMetadata(own=True, **fields)
 
 
-def _tflite_metadata(path: Path) -> tuple[list[float] | None, list[float] | None, str | None]:
-    """mean, std and the name of the label file, by TensorFlow Lite's metadata (metadata_schema.fbs, version 1)."""
+def read_tflite_metadata(path: Path) -> TFLiteMetadata | None:
+    """The TensorFlow Lite Metadata inside the model, None if it has none. Raises ModelFileError if that is damaged."""
     stored = _metadata_buffer(path)
     if stored is None:
-        return None, None, None
-    mean = std = label_file = None
+        return None
     try:
-        for graph in root(stored).tables(3)[:1]:
-            steps = [step for tensor in graph.tables(2)[:1] for step in tensor.tables(4)]
-            files = [file for tensor in graph.tables(3)[:1] for file in tensor.tables(6)]
-            for step in steps:
-                if step.number(0, "B") == 1:  # ProcessUnitOptions.NormalizationOptions
-                    mean, std = step.table(1).floats(0), step.table(1).floats(1)
-            labels = [file.text(0) for file in files if file.number(2, "b") == 2]  # TENSOR_AXIS_LABELS
-            label_file = labels[0] if labels else None
+        return _parsed(root(stored))
     except ValueError as fault:
         raise ModelFileError(path, "must carry whole TensorFlow Lite metadata or none", fault, _NEXT) from fault
-    return (mean, std, label_file) if mean and std else (None, None, label_file)
+
+
+def _parsed(model: Table) -> TFLiteMetadata:
+    """Of several graphs, inputs and outputs the first counts."""
+    said = {field: model.text(slot("ModelMetadata", field)) or None for field in _TEXTS}
+    graphs = model.tables(slot("ModelMetadata", "subgraph_metadata"))[:1]
+    inputs = [i for graph in graphs for i in graph.tables(slot("SubGraphMetadata", "input_tensor_metadata"))[:1]]
+    outputs = [o for graph in graphs for o in graph.tables(slot("SubGraphMetadata", "output_tensor_metadata"))[:1]]
+    mean = std = None
+    for unit in (unit for tensor in inputs for unit in tensor.tables(slot("TensorMetadata", "process_units"))):
+        if unit.number(slot("ProcessUnit", "options_type"), "B") == NORMALIZATION_OPTIONS:
+            options = unit.table(slot("ProcessUnit", "options"))
+            mean, std = (options.numbers(slot("NormalizationOptions", field), "f") for field in ("mean", "std"))
+    files = [file for tensor in outputs for file in tensor.tables(slot("TensorMetadata", "associated_files"))]
+    kind, name = slot("AssociatedFile", "type"), slot("AssociatedFile", "name")
+    labels = [file.text(name) for file in files if file.number(kind, "b") == TENSOR_AXIS_LABELS]
+    normalized = {"mean": mean, "std": std} if mean and std else {}
+    return TFLiteMetadata(**said, **normalized, label_file=labels[0] if labels else None)
 
 
 def _metadata_buffer(path: Path) -> bytes | None:
@@ -174,7 +205,7 @@ def _metadata_buffer(path: Path) -> bytes | None:
         model = root(Path(path).read_bytes())
         buffers = model.tables(4)
         for entry in model.tables(6):
-            if entry.text(0) == "TFLITE_METADATA":
+            if entry.text(0) == ENTRY:
                 return buffers[entry.number(1, "I")].bytes(0)
     except (ValueError, IndexError):
         return None  # no model at all: the runtime says so with its own reason

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from kd2mobile.recipe import PRECISIONS
 from kd2mobile.variants import Variant
 
 DASH = "–"
@@ -13,7 +14,6 @@ ALPHA = 0.05
 CLOSE_ENOUGH = 0.005
 """The recommended file may lose this much top-1 to the most accurate one, if it is smaller."""
 ROLES = ("teacher", "student", "baseline", "external")
-PRECISIONS = ("fp32", "fp16", "int8_dynamic", "int8", "int16x8")
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

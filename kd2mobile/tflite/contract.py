@@ -18,6 +18,8 @@ PIXEL_SCALE = 2 / 255
 PIXEL_ZERO_POINTS = (127, 128)
 """The 8-bit pixel that stands for 0.0. The true one is 127.5, so the whole input is off by half a step, 0.004."""
 PROBABILITY_SCALE = 1 / 256
+INT16_PIXEL_SCALE = 255 / 32767
+"""int16x8's scale of the pixels 0..255, whose zero point is 0: half of its range is never used."""
 
 _OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -91,6 +93,8 @@ _FLOAT_OPS = (
     "Build the student from layers that LiteRT quantizes, name what may stay float with --keep-float, or leave int8 "
     "out with --precision."
 )
+_DTYPES = {"int8": ("uint8", "uint8"), "int16x8": ("float32", "float32")}
+"""What a precision takes and answers, where it is not uint8 to float32."""
 
 
 def check_graph(
@@ -107,19 +111,24 @@ def check_graph(
     All: built-in ops only, every size fixed, uint8 pixels [1, input_px, input_px, 3] to probabilities
     [1, class_count]. fp32, fp16, int8_dynamic: float32 probabilities. int8: the pixel is the quantized input (scale
     2/255), one QUANTIZE (uint8 to int8) stands before the first layer, no op touches a float but those of the layers in
-    keep_float and what converts to and from them, the probabilities are uint8 in steps of 1/256.
+    keep_float and what converts to and from them, the probabilities are uint8 in steps of 1/256. int16x8: float32
+    pixels 0..255 to float32 probabilities, a QUANTIZE of the whole range first and a DEQUANTIZE last, no other op
+    touches a float.
     """
     if graph.custom:
         raise ExportError(where, "must hold built-in LiteRT ops only", ", ".join(graph.custom), _FLEX)
     if graph.dynamic:
         raise ExportError(where, "must have a fixed size for every tensor", "an open one", _FLEX)
     pixels, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
-    expected = ("uint8", [1, input_px, input_px, 3], "uint8" if precision == "int8" else "float32", [1, class_count])
+    takes, answers = _DTYPES.get(precision, ("uint8", "float32"))
+    expected = (takes, [1, input_px, input_px, 3], answers, [1, class_count])
     got = (pixels.dtype, pixels.shape, probabilities.dtype, probabilities.shape)
     if got != expected:
         raise ExportError(where, f"must go from {_spoken(*expected)}", _spoken(*got), _REPORT)
     if precision == "int8":
         _check_int8(graph, where, names, keep_float)
+    if precision == "int16x8":
+        _check_int16x8(graph, where)
 
 
 def float_ops(graph: Graph) -> list[Op]:
@@ -162,6 +171,19 @@ def _check_int8(graph: Graph, where: str, names: LayerNames, keep_float: Collect
     if [op.name for op in first] not in starts or any(op.name == "QUANTIZE" for op in second):
         got = " and ".join(op.name for op in (*first, *second))
         raise ExportError(where, "must start with a single QUANTIZE before the first layer", got, _FLOAT_OPS)
+
+
+def _check_int16x8(graph: Graph, where: str) -> None:
+    floats = [op for op in graph.ops if any(graph.tensors[i].dtype in _FLOATS for i in (*op.inputs, *op.outputs))]
+    ends = [("QUANTIZE", [graph.input]), ("DEQUANTIZE", [graph.output])]
+    got = [(op.name, op.inputs if op.name == "QUANTIZE" else op.outputs) for op in floats]
+    if got != ends:
+        must = "must hold no float op between the first QUANTIZE and the last DEQUANTIZE"
+        raise ExportError(where, must, ", ".join(op.name for op in floats), _FLOAT_OPS.replace("int8", "int16x8"))
+    pixels = graph.tensors[floats[0].outputs[0]]
+    if pixels.dtype != "int16" or not _close(pixels.scale, INT16_PIXEL_SCALE) or pixels.zero_point != 0:
+        must = f"must take the pixels 0..255 as int16 with scale {INT16_PIXEL_SCALE:.6f} and zero point 0"
+        raise ExportError(where, must, f"{pixels.dtype} with {pixels.scale} and {pixels.zero_point}", _REPORT)
 
 
 def describe(tensor: Tensor, name: str) -> dict:

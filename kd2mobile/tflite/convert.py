@@ -1,7 +1,8 @@
 """A Keras student to the bytes of a .tflite. Nothing else in this package imports TensorFlow."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,12 @@ from kd2mobile.tflite.names import LayerNames
 CONVERTER = f"tensorflow {tf.__version__}"
 MEAN_PICTURES = 128
 """Calibration pictures that the bias correction looks at; more change nothing."""
+TAKES = {"int8": "scaled", "int16x8": "pixels"}
+"""What the graph of a precision takes: `scaled`, float32 in [-1, 1]; `pixels`, float32 in 0..255; else `uint8`."""
+_INTEGER_OPS = {
+    "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+    "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+}
 
 
 def load_student(path: Path, class_count: int) -> tuple[keras.Model, int]:
@@ -65,10 +72,10 @@ def probabilities_of_graph(folder: str) -> Callable[[np.ndarray], np.ndarray]:
 class Converter:
     """One student's way to every precision; what several precisions need on the way is made once, when first needed.
 
-    calibration: training pictures, uint8 [px, px, 3]. They show int8 the ranges of its tensors, and fp16,
-    int8_dynamic and int8 the mean inputs of the layers for the bias correction. per_tensor: one scale a weight tensor
-    in int8_dynamic and int8, not one a channel. keep_float: layers that stay float in int8. fake_quantized: a
-    SavedModel that was trained to be int8, from which int8 is made without any of these.
+    calibration: training pictures, uint8 [px, px, 3]. They show int8 and int16x8 the ranges of their tensors, and all
+    but fp32 the mean inputs of the layers for the bias correction. per_tensor: one scale a weight tensor in
+    int8_dynamic and int8, not one a channel. keep_float: layers that stay float in int8. fake_quantized: a SavedModel
+    that was trained to be int8, from which int8 is made without any of these.
     """
 
     def __init__(
@@ -98,7 +105,8 @@ class Converter:
         """The model's bytes, not yet checked, and what the bias correction did: {layers, corrected}, None for fp32.
 
         fp32, fp16 and int8_dynamic take uint8 pixels and hold the preprocessing; int8 is quantized from the graph
-        that takes [-1, 1], so that the pixel itself is the quantized input.
+        that takes [-1, 1], so that the pixel itself is the quantized input. int16x8 takes the pixel as a float32 and
+        holds the preprocessing: the converter has no int16x8 for a graph that takes uint8.
         Raises ExportError, naming the ops that LiteRT has no built-in for.
         """
         if precision == "int8" and self._fake_quantized:
@@ -107,7 +115,8 @@ class Converter:
             return self._float_model(where, "uint8"), None
         if not self._calibration:
             raise ExportError(where, "must be calibrated", "no pictures", "Give training pictures to calibrate with.")
-        converter = self._converter("float32" if precision == "int8" else "uint8")
+        takes = TAKES.get(precision, "uint8")
+        converter = self._converter(takes)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter._experimental_disable_per_channel = self._per_tensor
         if precision == "fp16":
@@ -115,10 +124,11 @@ class Converter:
         elif precision == "int8_dynamic":  # else tflite-runtime 2.14, the last for 32-bit Arm, refuses the file
             converter._experimental_disable_per_channel_quantization_for_dense_layers = True
         else:
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = self._calibration_inputs
+            converter.target_spec.supported_ops = [_INTEGER_OPS[precision]]
+            converter.representative_dataset = partial(self._calibration_inputs, takes)
+        if precision == "int8":
             converter.inference_input_type = converter.inference_output_type = tf.uint8
-        exact = self._exact(where, "float32" if precision == "int8" else "uint8")
+        exact = self._exact(where, "scaled" if precision == "int8" else "uint8")
         if precision == "int8" and self._keep_float:
             return correct(self._int8_in_part(converter, where), exact)
         return correct(_converted(converter, where), exact)
@@ -131,7 +141,7 @@ class Converter:
 
     def float_model(self, where: str) -> bytes:
         """The float32 model that int8 is quantized from: [1, px, px, 3] in [-1, 1] to probabilities."""
-        return self._float_model(where, "float32")
+        return self._float_model(where, "scaled")
 
     def _int8_in_part(self, converter: tf.lite.TFLiteConverter, where: str) -> bytes:
         """Calibrated by the converter, then quantized by the function that it and its debugger call: it alone can leave
@@ -157,42 +167,42 @@ class Converter:
     def _calibration(self) -> list[np.ndarray]:
         return list(self._given)
 
-    def _calibration_inputs(self) -> Iterator[dict[str, np.ndarray]]:
+    def _calibration_inputs(self, takes: str) -> Iterator[dict[str, np.ndarray]]:
         """The pictures as the float graph takes them, before them the first with both ends of the pixels' range in it.
 
-        Two corner pixels, one black and one white, pin the input's range to [-1, 1] and so its scale to 2/255, and
-        leave the ranges further inside as they are; a black and a white picture would widen them.
+        Two corner pixels, one black and one white, pin the input's range to the whole [-1, 1] or 0..255 and so its
+        scale, and leave the ranges further inside as they are; a black and a white picture would widen them.
         """
         pinned = self._calibration[0].copy()
         pinned[0, 0], pinned[-1, -1] = 0, 255
         for picture in (pinned, *self._calibration):
-            yield {INPUT: to_student_input(picture)[None]}
+            yield {INPUT: (to_student_input(picture) if takes == "scaled" else picture.astype(np.float32))[None]}
 
-    def _float_model(self, where: str, dtype: str) -> bytes:
-        if dtype not in self._float_models:
-            self._float_models[dtype] = _converted(self._converter(dtype), where)
-        return self._float_models[dtype]
+    def _float_model(self, where: str, takes: str) -> bytes:
+        if takes not in self._float_models:
+            self._float_models[takes] = _converted(self._converter(takes), where)
+        return self._float_models[takes]
 
-    def _exact(self, where: str, dtype: str) -> list[Exact]:
+    def _exact(self, where: str, takes: str) -> list[Exact]:
         """The float32 layers of the graph with that input, beside which the rounded ones are corrected."""
-        if dtype not in self._measured:
+        if takes not in self._measured:
             pictures = self._calibration[:MEAN_PICTURES]
-            inputs = pictures if dtype == "uint8" else map(to_student_input, pictures)
-            self._measured[dtype] = measure(self._float_model(where, dtype), inputs)
-        return self._measured[dtype]
+            inputs = pictures if takes == "uint8" else map(to_student_input, pictures)
+            self._measured[takes] = measure(self._float_model(where, takes), inputs)
+        return self._measured[takes]
 
-    def _converter(self, dtype: str) -> tf.lite.TFLiteConverter:
-        converter = tf.lite.TFLiteConverter.from_saved_model(self._saved(dtype), signature_keys=[SIGNATURE])
+    def _converter(self, takes: str) -> tf.lite.TFLiteConverter:
+        converter = tf.lite.TFLiteConverter.from_saved_model(self._saved(takes), signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         return converter
 
-    def _saved(self, dtype: str) -> str:
-        folder = Path(self._folder.name) / dtype
+    def _saved(self, takes: str) -> str:
+        folder = Path(self._folder.name) / takes
         if not folder.exists():
-            shape = [1, self._px, self._px, 3]
+            dtype, shape = "uint8" if takes == "uint8" else "float32", [1, self._px, self._px, 3]
 
             def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
-                pixels = tf.cast(image, tf.float32) / 127.5 - 1.0 if dtype == "uint8" else image
+                pixels = image if takes == "scaled" else tf.cast(image, tf.float32) / 127.5 - 1.0
                 return {OUTPUT: _probabilities(self._student, pixels)}
 
             graph = tf.function(classify, input_signature=[tf.TensorSpec(shape, dtype, INPUT)])
@@ -215,6 +225,9 @@ def _converted(converter: tf.lite.TFLiteConverter, where: str) -> bytes:
         if ops:
             next_step = "Build the student from layers that LiteRT has built-in ops for."
             raise ExportError(where, "must hold built-in LiteRT ops only", ", ".join(ops), next_step) from fault
+        if narrow := re.findall(r"16x8-bit not yet supported for op: '(\w+)'", str(fault)):
+            must, got = "must hold ops that LiteRT has in int16x8", ", ".join(sorted(set(narrow)))
+            raise ExportError(where, must, got, "Leave int16x8 out with --precision, or those ops out.") from fault
         reason = one_line(f"{type(fault).__name__}: {fault}")[:500]
         next_step = "Look at the layer that the message names, or leave this precision out with --precision."
         raise ExportError(where, "must convert to LiteRT", reason, next_step) from fault

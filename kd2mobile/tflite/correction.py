@@ -112,8 +112,8 @@ def _is_rounding_of(layer: Layer, exact: Layer) -> bool:
 def _shift_bias(layer: Layer, exact: Exact) -> None:
     error = layer.real_weights - exact.layer.real_weights
     shift = layer.by_output(error * exact.mean).sum(1)
-    if layer.bias.dtype == np.int32:
-        layer.bias[:] -= np.round(shift / (layer.input_scale * layer.scale.reshape(-1))).astype(np.int32)
+    if layer.bias.dtype.kind == "i":
+        layer.bias[:] -= np.round(shift / (layer.input_scale * layer.scale.reshape(-1))).astype(layer.bias.dtype)
     else:
         layer.bias[:] -= shift.astype(layer.bias.dtype)
 

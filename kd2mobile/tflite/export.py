@@ -25,13 +25,16 @@ def export_student(
     validation_labels: Sequence[int] = (),
     per_tensor: bool = False,
     keep_float: Sequence[str] = (),
+    version: str | None = None,
+    author: str | None = None,
+    licence: str | None = None,
     done: Callable[[dict], None] = lambda result: None,
 ) -> list[dict]:
     """Writes `<model_name>-<precision>.tflite` (settings.file_name) into each precision's folder and says how each came
     to be.
 
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes].
-    folders: which precisions (fp32, fp16, int8_dynamic, int8) and the folder of each; made if missing.
+    folders: which precisions (recipe.PRECISIONS) and the folder of each; made if missing.
     classes: names in the order of the logits. resize: how a picture becomes pixels, stored in the file.
     pictures: where the ids (relative paths) in calibration and validation are. calibration: training
     pictures for all but fp32, see choose_calibration. validation: those on which each file must agree with the student;
@@ -39,6 +42,7 @@ def export_student(
     channel, in int8_dynamic and int8. keep_float: names of layers that stay float in int8.
     compression: what the student went through, for the file's name and description. fake_quantized: the SavedModel
     that int8 is made from, and must agree with, in the place of the student.
+    version, author, licence: for the file's metadata; the student's fingerprint is the version if none is given.
     done: called with a result as soon as its file is written; useful because a later refusal raises.
 
     Returns one result a precision: precision, file, size_bytes, compressed_bytes (deflated, as in a ZIP), sha256, ops
@@ -69,5 +73,8 @@ def export_student(
         validation_labels=list(validation_labels),
         per_tensor=per_tensor,
         keep_float=list(keep_float),
+        version=version,
+        author=author,
+        licence=licence,
     )
     return run_in_tensorflow("kd2mobile.tflite.worker", job, "export", done)

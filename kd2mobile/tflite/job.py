@@ -31,6 +31,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the weights of int8 and int8_dynamic have one scale a tensor."""
     keep_float: list[str] = []
     """The layers that stay float in int8."""
+    version: str | None = None
+    author: str | None = None
+    licence: str | None = None
 
     def file_name(self, precision: str) -> str:
         """`mobilenet025-int8.tflite`, `mobilenet025-qat-int8.tflite`"""

@@ -16,6 +16,7 @@ _DTYPES = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.FLOAT16: np.dtype("<f2"),
     schema.TensorType.INT32: np.dtype("<i4"),
+    schema.TensorType.INT64: np.dtype("<i8"),
     schema.TensorType.INT8: np.dtype("i1"),
 }
 

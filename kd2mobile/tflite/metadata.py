@@ -1,7 +1,8 @@
-"""What a .tflite says about itself: its labels and the way to its pixels, in a ZIP behind the model's own bytes.
+"""What a .tflite says about itself: TensorFlow Lite Metadata inside the model, and behind it its labels and the way to
+its pixels, in a ZIP.
 
-LiteRT reads the model from the front and never looks behind it; ZIP readers look from the end. TensorFlow Lite's
-own metadata packs its "associated files" in the same way.
+LiteRT reads the model from the front and never looks behind it; ZIP readers look from the end. TensorFlow Lite
+Metadata names the labels there as its "associated file".
 """
 
 import io
@@ -10,6 +11,7 @@ import zipfile
 
 from kd2mobile.errors import one_line
 from kd2mobile.measure.metadata import DESCRIPTION_FILE, FORMAT, LABELS_FILE
+from kd2mobile.tflite.tflite_metadata import describe, embed
 
 _EARLIEST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -23,13 +25,30 @@ def attach(
     model_name: str,
     precision: str,
     student_fingerprint: str,
+    takes_floats: bool,
     compression: str = "none",
+    version: str | None = None,
+    author: str | None = None,
+    licence: str | None = None,
 ) -> bytes:
-    """The model's bytes with `labels.txt` and `kd2mobile.json` behind them; the same arguments give the same bytes.
+    """The model with its metadata inside and `labels.txt` and `kd2mobile.json` behind it; the same arguments give the
+    same bytes.
 
     labels.txt has one class a line in the order of the outputs, unprintable characters escaped; kd2mobile.json has
-    the classes as they are.
+    the classes as they are. takes_floats: whether the input is float32, pixels from 0 to 255. version: the student's
+    fingerprint if left out; author, licence: nothing.
     """
+    metadata = describe(
+        name=model_name,
+        classes=len(classes),
+        input_px=input_px,
+        resize=resize,
+        precision=precision,
+        takes_floats=takes_floats,
+        version=version or student_fingerprint,
+        author=author,
+        licence=licence,
+    )
     description = {
         "format": FORMAT,
         "classes": classes,
@@ -41,7 +60,7 @@ def attach(
         "student_fingerprint": student_fingerprint,
     }
     labels = "".join(f"{one_line(name)}\n" for name in classes)
-    file = io.BytesIO(model)
+    file = io.BytesIO(embed(model, metadata))
     with zipfile.ZipFile(file, "a") as archive:
         for name, text in ((LABELS_FILE, labels), (DESCRIPTION_FILE, json.dumps(description, indent=1) + "\n")):
             entry = zipfile.ZipInfo(name, _EARLIEST_ZIP_TIME)

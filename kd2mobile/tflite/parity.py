@@ -11,8 +11,9 @@ from kd2mobile.errors import ExportError
 from kd2mobile.measure.accuracy import hits
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
 
-LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 0.90}
-"""Fraction of pictures whose top-1 class must be the student's."""
+LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 0.90, "int16x8": 0.95}
+"""Fraction of pictures whose top-1 class must be the student's. int16x8 has the weights of int8_dynamic, and so its
+limit: of 875 photos MobileNet-0.25 for caltech101 agrees on 0.993, without the bias correction on 0.963."""
 LOWEST_FAITHFUL = 0.99
 """The same of an int8 file beside the fake-quantized graph that it was made from: they differ by rounding alone."""
 ALWAYS_ALLOWED = 2
@@ -51,10 +52,11 @@ def open_classifier(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """A function from uint8 pixels [px, px, 3] to float32 probabilities [classes], run by plain LiteRT."""
     interpreter = Interpreter(model_content=model, num_threads=min(4, os.cpu_count() or 1))
     classify = interpreter.get_signature_runner(SIGNATURE)
+    takes = classify.get_input_details()[INPUT]["dtype"]
     scale, zero_point = classify.get_output_details()[OUTPUT]["quantization"]
 
     def answer(pixels: np.ndarray) -> np.ndarray:
-        probabilities = classify(**{INPUT: pixels[None]})[OUTPUT][0].astype(np.float32)
+        probabilities = classify(**{INPUT: pixels[None].astype(takes)})[OUTPUT][0].astype(np.float32)
         return (probabilities - zero_point) * scale if scale else probabilities
 
     return answer
@@ -114,4 +116,5 @@ _NEXT_STEP = {
     "fp16": "Leave fp16 out with --precision, or look for activations beyond float16's range (65504).",
     "int8_dynamic": "Train the student longer, or leave int8_dynamic out with --precision.",
     "int8": f"{_MORE_PICTURES}, leave --per-tensor away, keep layers float with --keep-float, or leave int8 out.",
+    "int16x8": f"{_MORE_PICTURES}, or leave int16x8 out with --precision.",
 }

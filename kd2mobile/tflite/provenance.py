@@ -1,6 +1,5 @@
 """What a file's record says of the file itself: its ops and their types, its weights, its sizes, what it lost."""
 
-import zlib
 from collections import Counter
 
 import numpy as np
@@ -12,12 +11,6 @@ from kd2mobile.tflite.parity import Parity
 
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """The ops whose second input is weights."""
-
-
-def compressed_bytes(model: bytes) -> int:
-    """The size of the file as an entry of a ZIP: deflate, level 9, without the entry's own head."""
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return len(deflate.compress(model)) + len(deflate.flush())
 
 
 def op_types(graph: Graph) -> list[dict]:

@@ -56,7 +56,13 @@ def file_settings(export: Export, variant: Variant, classes: int) -> dict:
         settings["per_tensor"] = True
     if export.keep_float and precision == "int8":
         settings["keep_float"] = sorted(set(export.keep_float))
-    return settings
+    return settings | described(export)
+
+
+def described(export: Export) -> dict[str, str]:
+    """What the recipe wants said in a file's metadata: its version, author and licence, those that are given."""
+    said = {"version": export.version, "author": export.author, "licence": export.licence}
+    return {name: text for name, text in said.items() if text}
 
 
 def file_name(student: str, variant: Variant, *, per_tensor: bool = False, keep_float: Sequence[str] = ()) -> str:

@@ -12,6 +12,7 @@ from keras import Model
 
 from kd2mobile import pixels
 from kd2mobile.errors import ExportError, RecipeError
+from kd2mobile.measure.inspection import deflated_size
 from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job
@@ -23,7 +24,7 @@ BATCH = 32
 
 ERROR_PICTURES = 100
 """Validation pictures on which the layers of a quantized file are compared with those of the float one."""
-LAYER_BY_LAYER = ("int8", "int16x8")
+LAYER_BY_LAYER = ("int8",)
 """The precisions whose tensors between the layers are quantized."""
 
 
@@ -102,13 +103,17 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
         precision=precision,
         student_fingerprint=job.student_fingerprint,
         compression=job.compression,
+        takes_floats=graph.tensors[graph.input].dtype == "float32",
+        version=job.version,
+        author=job.author,
+        licence=job.licence,
     )
     return model, {
         "precision": precision,
         "compression": job.compression,
         "file": name,
         "size_bytes": len(model),
-        "compressed_bytes": provenance.compressed_bytes(model),
+        "compressed_bytes": deflated_size(model),
         "sha256": sha256(model).hexdigest(),
         "ops": graph.op_counts(),
         "op_types": provenance.op_types(graph),

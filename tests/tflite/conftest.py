@@ -35,6 +35,8 @@ class Case(NamedTuple):
             "calibration": self.ids[:9],
             "validation": self.ids[9:],
             "validation_labels": [int(name[0]) for name in self.ids[9:]],
+            "author": "Zoë",
+            "licence": "Apache-2.0",
         }
         return known | changes
 

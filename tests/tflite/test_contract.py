@@ -48,6 +48,30 @@ def test_each_breach_is_named(graph, message):
         check_graph(graph, "int8", 8, 3, "a.tflite")
 
 
+WIDE_PIXELS = Tensor("int16", [1, 8, 8, 3], 255 / 32767, 0)
+WIDE = Tensor("int16", [1, 3], 1 / 32768, 0)
+FLOAT_ANSWER = Tensor("float32", [1, 3], None, None)
+WIDE_OPS = [Op("QUANTIZE", [0], [1]), Op("CONV_2D", [1], [2]), Op("SOFTMAX", [2], [3]), Op("DEQUANTIZE", [3], [4])]
+INT16X8 = Graph([FLOAT, WIDE_PIXELS, WIDE, WIDE, FLOAT_ANSWER], WIDE_OPS, 0, 4, [], False)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({0: PIXELS}, r"must go from float32 \[1, 8, 8, 3\] to float32 \[1, 3\], got uint8"),
+        ({2: FLOAT}, "first QUANTIZE and the last DEQUANTIZE, got QUANTIZE, CONV_2D, SOFTMAX, DEQUANTIZE"),
+        ({1: FLOAT}, "first QUANTIZE and the last DEQUANTIZE, got QUANTIZE, CONV_2D, DEQUANTIZE.*leave int16x8 out"),
+        ({1: WIDE_PIXELS._replace(scale=140 / 32767)}, "scale 0.007782 and zero point 0, got int16 with 0.00427"),
+        ({1: WIDE_PIXELS._replace(dtype="int8")}, "got int8 with"),
+    ],
+)
+def test_int16x8_breaches_are_named(changes, message):
+    check_graph(INT16X8, "int16x8", 8, 3, "a.tflite")
+    tensors = [changes.get(index, tensor) for index, tensor in enumerate(INT16X8.tensors)]
+    with pytest.raises(ExportError, match=rf"^a\.tflite: .*{message}"):
+        check_graph(INT16X8._replace(tensors=tensors), "int16x8", 8, 3, "a.tflite")
+
+
 def test_a_float_file_may_hold_floats_but_answers_in_float():
     with pytest.raises(ExportError, match=r"to float32 \[1, 3\], got uint8 \[1, 8, 8, 3\] to uint8"):
         check_graph(INT8, "fp16", 8, 3, "a.tflite")

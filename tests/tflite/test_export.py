@@ -64,11 +64,12 @@ def test_the_contract_as_plain_litert_sees_it(case, precision, opened_by):
     assert interpreter.get_signature_list() == {"classify": {"inputs": ["image"], "outputs": ["probabilities"]}}
     classify = interpreter.get_signature_runner("classify")
     image, answer = classify.get_input_details()["image"], classify.get_output_details()["probabilities"]
-    assert image["dtype"] == np.uint8 and image["shape"].tolist() == [1, PX, PX, 3]
+    takes = np.float32 if precision == "int16x8" else np.uint8
+    assert image["dtype"] == takes and image["shape"].tolist() == [1, PX, PX, 3]
     assert answer["dtype"] == (np.uint8 if precision == "int8" else np.float32)
     assert answer["shape"].tolist() == [1, len(CLASSES)]
     shown = pixels.load(case.pictures / case.ids[2], PX, "stretch")
-    probabilities = classify(image=shown[None])["probabilities"][0] / (256 if precision == "int8" else 1)
+    probabilities = classify(image=shown[None].astype(takes))["probabilities"][0] / (256 if precision == "int8" else 1)
     assert probabilities.argmax() == 2 and abs(probabilities.sum() - 1) < 0.02
 
 
@@ -79,6 +80,18 @@ def test_int8_takes_the_pixel_itself(case):
     assert (result["output"]["scale"], result["output"]["zero_point"]) == (1 / 256, 0)
     assert not {"CAST", "DEQUANTIZE", "MUL", "SUB"} & set(result["ops"])
     assert list(result["ops"])[:2] == ["QUANTIZE", "CONV_2D"]
+
+
+def test_int16x8_takes_the_pixel_as_a_float_and_computes_in_integers(case):
+    graph = read_graph(case.file("int16x8").read_bytes(), "int16x8")
+    first, last = graph.ops[0], graph.ops[-1]
+    assert (first.name, last.name) == ("QUANTIZE", "DEQUANTIZE")
+    pixels = graph.tensors[first.outputs[0]]  # though no picture is above 140
+    assert pixels.dtype == "int16" and pixels.scale == pytest.approx(255 / 32767, rel=1e-6) and pixels.zero_point == 0
+    inner = [graph.tensors[i].dtype for op in graph.ops[1:-1] for i in (*op.inputs, *op.outputs)]
+    assert set(inner) <= {"int8", "int16", "int32", "int64"} and {"int8", "int16", "int64"} <= set(inner)
+    corrected = case.results["int16x8"]["bias_correction"]
+    assert corrected["layers"] == corrected["corrected"] == 5
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_dynamic"])
@@ -155,7 +168,7 @@ def test_a_file_that_disagrees_with_its_student_is_not_written(case, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8", "int16x8"])
 def test_rounding_without_calibration_pictures_is_refused(case, tmp_path, precision):
     with pytest.raises(ExportError, match=rf"tiny-{precision}.tflite: must be calibrated, got no pictures"):
         run_here(case.student, {precision: tmp_path}, case.arguments(calibration=[]))
@@ -172,6 +185,17 @@ def test_whatever_the_converter_says_is_said(case):
             raise RuntimeError("Quantization not yet supported for op: 'X'.\nsecond line")
 
     with pytest.raises(ExportError, match=r"a.tflite: must convert to LiteRT, got RuntimeError: Quant.*'X'\.\\nsecond"):
+        convert._converted(Fails(), "a.tflite")
+
+
+def test_an_op_without_int16x8_is_named_once(case):
+    """As the converter says it of mobilenetv3_small."""
+
+    class Fails:
+        def convert(self):
+            raise RuntimeError("Quantization to 16x8-bit not yet supported for op: 'HARD_SWISH'.\n" * 9)
+
+    with pytest.raises(ExportError, match=r"^a.tflite: must hold ops .* in int16x8, got HARD_SWISH\. Leave"):
         convert._converted(Fails(), "a.tflite")
 
 

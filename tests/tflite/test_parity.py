@@ -31,6 +31,8 @@ def test_batches_add_up():
         ("int8_dynamic", 100, 6, False),
         ("int8", 100, 10, True),
         ("int8", 100, 11, False),
+        ("int16x8", 100, 5, True),
+        ("int16x8", 100, 6, False),
         ("int8", 12, 2, True),
         ("int8", 12, 3, False),
     ],

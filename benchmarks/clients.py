@@ -1,0 +1,186 @@
+"""Whether the files of a run open in other programs and answer there as here:    python benchmarks/clients.py --run RUN
+
+Each client has an environment of its own, made by pip on first use and kept: MediaPipe's ImageClassifier, plain LiteRT
+on NumPy alone, and tflite-runtime 2.14, the last one, which needs Python 3.11 and an older NumPy. All of them get the
+pixels that kd2mobile judges on; MediaPipe also gets the whole photos, which it stretches itself. Writes one record to
+benchmarks/results/.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from environments import KEPT, InstallationFailed, environment
+
+from kd2mobile import pipeline
+from kd2mobile.artifact import made_with, write_json
+from kd2mobile.data.split import read_split
+from kd2mobile.measure.device import device_words
+from kd2mobile.measure.runtime import Classifier
+from kd2mobile.pixels import load
+from kd2mobile.progress import bar, say
+from kd2mobile.recipe import PRECISIONS
+from kd2mobile.runs import open_run
+from kd2mobile.stages import stages
+
+HERE = Path(__file__).parent
+LITERT = HERE / "clients" / "ask_litert.py"
+MEDIAPIPE = HERE / "clients" / "ask_mediapipe.py"
+LIBRARIES = "libegl1 libgles2 libgl1"
+"""What MediaPipe's wheel needs of the system, by Debian's names."""
+
+
+class Client(NamedTuple):
+    """installs: what pip is told; script: what asks it, with the words that come before the pictures; photos: whether
+    it takes whole ones; python: the newest Python that it has a wheel for, None for any."""
+
+    installs: list[str]
+    script: list[str]
+    photos: bool = False
+    python: tuple[int, int] | None = None
+
+
+CLIENTS = {
+    "mediapipe": Client(["mediapipe==1.2.2", "pillow"], [str(MEDIAPIPE)], photos=True),
+    "litert": Client(["ai-edge-litert>=2.1", "backports-strenum<1.3", "numpy"], [str(LITERT), "ai_edge_litert"]),
+    "tflite_runtime": Client(["tflite-runtime==2.14.0", "numpy<2"], [str(LITERT), "tflite_runtime"], python=(3, 11)),
+}
+
+
+class Unavailable(Exception):
+    """A client that this machine cannot have; says why in a line."""
+
+
+def open_client(name: str) -> Path:
+    """The Python in which the client can be asked. Raises Unavailable."""
+    client = CLIENTS[name]
+    if client.python and sys.version_info[:2] > client.python:
+        newest, this = (".".join(map(str, version[:2])) for version in (client.python, sys.version_info))
+        raise Unavailable(f"{name} has wheels up to Python {newest} alone, and this is {this}")
+    try:
+        python = environment(KEPT / name, client.installs)
+    except InstallationFailed as fault:
+        raise Unavailable(f"{name} cannot be installed: {fault}") from fault
+    if name == "mediapipe":
+        command = [python, "-c", "from mediapipe.tasks.python import vision"]
+        tried = subprocess.run(command, capture_output=True, text=True)
+        if tried.returncode:
+            why = tried.stderr.strip().splitlines()[-1]
+            raise Unavailable(f"mediapipe does not load ({why}); on Debian: apt-get install {LIBRARIES}")
+    return python
+
+
+def ask(name: str, models: list[Path], pixels: np.ndarray, photos: list[Path]) -> dict[str, dict[str, list]]:
+    """What the client answers, by the file's name: {"top1": [n]}, and what else its script says it writes.
+
+    pixels: uint8 [n, px, px, 3]. Raises Unavailable; RuntimeError with what it said if it fails on a file.
+    """
+    python, client = open_client(name), CLIENTS[name]
+    with tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
+        given, listed, out = (Path(folder, file) for file in ("pixels.npy", "photos.json", "out.json"))
+        np.save(given, pixels)
+        listed.write_text(json.dumps([str(Path(photo).absolute()) for photo in photos]), "utf-8")
+        words = [*client.script, given, *([listed] if client.photos else []), out]
+        command = [python, *words, *(Path(model).absolute() for model in models)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
+        answers = json.loads(out.read_text("utf-8"))
+    return {Path(model).name: answer for model, answer in answers.items()}
+
+
+def version_of(name: str) -> str:
+    """Such as `mediapipe 1.2.2, numpy 2.4.6`."""
+    listed = [open_client(name), "-m", "pip", "list", "--format", "json"]
+    packages = json.loads(subprocess.run(listed, capture_output=True, check=True, text=True).stdout)
+    versions = {package["name"].lower().replace("_", "-"): package["version"] for package in packages}
+    own = CLIENTS[name].installs[0].partition("=")[0].rstrip("<>")
+    return f"{own} {versions[own]}, numpy {versions['numpy']}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--store", type=Path, help="another one than the run's own")
+    parser.add_argument("--pictures", type=int, default=0, metavar="N", help="that many test pictures; 0 is all")
+    options = parser.parse_args()
+    exported = pipeline.export(options.run, store=options.store, precision=PRECISIONS).files
+    files = {precision: file for (role, precision), file in exported.items() if role == "student"}
+    run = open_run(options.run, options.store)
+    plan = stages(run.recipe, run.store)
+    samples = read_split(run.store.make(plan.split).folder).of("test")
+    if options.pictures:
+        step = max(1, len(samples) // options.pictures)
+        samples = samples[::step][: options.pictures]
+    photos, labels = [plan.root / sample.path for sample in samples], np.array([sample.label for sample in samples])
+    pixels = np.stack([load(photo, run.recipe.student.input_px, run.recipe.data.resize) for photo in photos])
+    here = {precision: top1(file, pixels) for precision, file in files.items()}
+    asked = []
+    for name in CLIENTS:
+        say(f"asking {name} {len(files)} files about {len(photos):,} pictures")
+        try:
+            answers = ask(name, list(files.values()), pixels, photos)
+        except Unavailable as why:
+            say(f"left out: {why}")
+            continue
+        asked.append({"client": name, "versions": version_of(name), "files": compared(answers, files, here, labels)})
+    of_all = "" if not options.pictures else f" --pictures {options.pictures}"
+    record = {
+        "suite": "clients",
+        "command": f"python benchmarks/clients.py --run $RUN{of_all}",
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_with": made_with(),
+        "device": device_words(),
+        "student": run.recipe.student.name,
+        "resize": run.recipe.data.resize,
+        "n": len(samples),
+        "clients": asked,
+    }
+    out = HERE / "results" / f"clients-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
+    write_json(out, record)
+    for client in asked:
+        for file in client["files"]:
+            photos_too = f", whole photos {file['photos_top1']:.2%}" if "photos_top1" in file else ""
+            print(
+                f"{client['client']:<15} {file['precision']:<13} agrees {file['agreement']:.2%}, "
+                f"top-1 {file['top1']:.2%} (kd2mobile {file['kd2mobile_top1']:.2%}){photos_too}"
+            )
+    print(f"Written: {out}. Next: python benchmarks/table.py")
+
+
+def top1(file: Path, pixels: np.ndarray) -> np.ndarray:
+    """The class that kd2mobile's own measuring finds likeliest in each of the pixels: int [n]."""
+    classifier = Classifier(file)
+    with bar(f"judging {file.name}", len(pixels), "pictures") as advance:
+        found = []
+        for picture in pixels:
+            found.append(int(classifier.outputs(picture).argmax()))
+            advance(1)
+    return np.array(found)
+
+
+def compared(answers: dict, files: dict[str, Path], here: dict[str, np.ndarray], labels: np.ndarray) -> list[dict]:
+    """Of each file: agreement with kd2mobile on the same pixels, and top-1 of both; of whole photos too if there is."""
+    rows = []
+    for precision, file in files.items():
+        there = {kind: np.array(found) for kind, found in answers[file.name].items() if kind.endswith("top1")}
+        row = {
+            "precision": precision,
+            "agreement": float((there["top1"] == here[precision]).mean()),
+            "top1": float((there["top1"] == labels).mean()),
+            "kd2mobile_top1": float((here[precision] == labels).mean()),
+        }
+        if "photos_top1" in there:
+            row["photos_top1"] = float((there["photos_top1"] == labels).mean())
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Python environments apart from the one that runs: one for each client, one for the core; made once and kept."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from filelock import FileLock
+
+HERE = Path(__file__).parent
+KEPT = HERE.parent / ".environments"
+"""Where the clients' environments lie; git ignores it."""
+MARK = "installed.json"
+
+
+class InstallationFailed(Exception):
+    """pip could not install; says what and why in a line."""
+
+
+def environment(place: Path, *installs: list[str]) -> Path:
+    """The Python of an environment at `place` in which these pip installs were done, in this order.
+
+    installs: arguments of `pip install`. One that is there, of this Python and of these installs, is used as it is; one
+    that was left half made is made again. Raises InstallationFailed, for one without a network.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    told = {"python": sys.version, "installs": [[str(word) for word in install] for install in installs]}
+    mark = place / MARK
+    with FileLock(place.with_name(f".{place.name}.lock")):
+        if not mark.is_file() or json.loads(mark.read_text("utf-8")) != told:
+            mark.unlink(missing_ok=True)
+            venv.create(place, with_pip=True, clear=True)
+            for install in told["installs"]:
+                _install(python_of(place), install)
+            mark.write_text(json.dumps(told), "utf-8")
+    return python_of(place)
+
+
+def python_of(place: Path) -> Path:
+    """The interpreter of an environment."""
+    return next(p for p in (place / "bin" / "python", place / "Scripts" / "python.exe") if p.exists())
+
+
+def _install(python: Path, arguments: list[str]) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", "--no-compile", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise InstallationFailed(f"pip install {' '.join(arguments)}: {errors[-1] if errors else 'no message'}")

@@ -1,0 +1,98 @@
+"""The .tflite files of a run: made, checked and copied into its folder, variant by variant."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+from kd2mobile.artifact import Commit, Step, disk_errors, read_artifact
+from kd2mobile.compress.methods import GRAPH_FOLDER
+from kd2mobile.recipe import Compress, Export
+from kd2mobile.results import Exported
+from kd2mobile.runs import Run
+from kd2mobile.stages import Stages
+from kd2mobile.variants import Variant, variants_of
+
+
+def exported_variants(run: Run) -> list[Variant]:
+    """Every variant that was exported into the run, else those of its recipe."""
+    return [Variant.named(name) for name in run.record["exported"]] or variants_of(run.recipe.export)
+
+
+def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
+    """Makes the files of a run whose students are made, and copies them into its folder.
+
+    as_before: each variant as it was last exported, not as the recipe says now. Raises what `tflite.export` raises.
+    """
+    how = {v: run.export_of(v) if as_before else (run.recipe.export, run.recipe.compress) for v in variants}
+    asked = [(role, v) for role in plan.students for v in variants if role == "student" or v.compression == "none"]
+    steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
+    exported = Exported(run.folder / "export", {}, {})
+    with disk_errors(exported.folder):
+        exported.folder.mkdir(exist_ok=True)
+    for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
+        alike = [v for other, v in asked if (other, v.compression, how[v]) == (role, compression, tables)]
+        try:
+            run.store.make_together([steps[role, variant] for variant in alike], partial(_convert, plan, tables[0]))
+        finally:
+            for variant in alike:
+                _hand_out(run, role, variant, steps[role, variant], tables, exported)
+        if compression != "none":
+            run.refer({f"{role}-{compression}": run.store.folder(steps[role, alike[0]].inputs["student"])})
+    return exported
+
+
+def _hand_out(
+    run: Run, role: str, variant: Variant, step: Step, tables: tuple[Export, Compress], exported: Exported
+) -> None:
+    """Copies a .tflite that is made into the run's folder. tables: how it was made."""
+    folder = run.store.reference(step)
+    if folder is None:
+        return
+    name = read_artifact(folder).results["file"]
+    file = exported.folder / (name if role == "student" else f"{role}-{name}")
+    with disk_errors(exported.folder):
+        shutil.copyfile(folder / name, file)
+    exported.files[role, variant] = file
+    exported.records[role, variant] = read_artifact(folder).results
+    run.refer({f"{role}-{variant.name}": folder})
+    run.exported(variant, *tables)
+
+
+def _convert(
+    plan: Stages,
+    table: Export,
+    steps: list[Step],
+    folders: list[Path],
+    inputs: dict[str, Path],
+    commit: Commit,
+) -> None:
+    from kd2mobile.data.split import read_split
+    from kd2mobile.tflite.calibration import choose_calibration
+    from kd2mobile.tflite.export import export_student
+    from kd2mobile.tflite.settings import calibration_pictures, described, fingerprints
+
+    recipe, split = plan.recipe, read_split(inputs["split"])
+    count = calibration_pictures(table, len(split.classes))
+    calibration = choose_calibration(split.of("train"), count, recipe.data.seed)
+    student = steps[0].inputs["student"]
+    made_from = {"made_from": fingerprints(recipe, student)}
+    by_precision = {step.config["precision"]: step for step in steps}
+    compression = steps[0].config.get("compression", "none")
+    export_student(
+        inputs["student"] / "student.keras",
+        dict(zip(by_precision, folders, strict=True)),
+        classes=split.classes,
+        resize=recipe.data.resize,
+        model_name=recipe.student.name,
+        compression=compression,
+        fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
+        student_fingerprint=student.fingerprint,
+        pictures=plan.root,
+        calibration=[sample.path for sample in calibration],
+        validation=[sample.path for sample in split.of("val")],
+        validation_labels=[sample.label for sample in split.of("val")],
+        per_tensor=table.per_tensor,
+        keep_float=table.keep_float,
+        **described(table),
+        done=lambda result: commit(by_precision[result["precision"]], result | made_from),
+    )

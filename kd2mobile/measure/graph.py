@@ -1,0 +1,145 @@
+"""Any .tflite's graphs, read from its bytes alone: no runtime opens it, so what no runtime can run is read as well."""
+
+from typing import NamedTuple
+
+from kd2mobile.measure import model_schema as schema
+from kd2mobile.measure.flatbuffer import Table, root
+
+
+class Tensor(NamedTuple):
+    """dtype: `uint8`, `float32`, ...; shape: -1 is open; scales, zero_points: none of a float, one of the whole tensor
+    or one a channel of `axis`; constant: whether its numbers are in the file."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    scales: list[float]
+    zero_points: list[int]
+    axis: int
+    constant: bool
+
+
+class Op(NamedTuple):
+    """custom: whether no runtime has it built in; Flex ops are. inputs, outputs: indices, inputs left out are none."""
+
+    name: str
+    custom: bool
+    inputs: list[int]
+    outputs: list[int]
+
+
+class Graph(NamedTuple):
+    """inputs, outputs: indices of its tensors."""
+
+    name: str
+    tensors: list[Tensor]
+    ops: list[Op]
+    inputs: list[int]
+    outputs: list[int]
+
+
+class Signature(NamedTuple):
+    """inputs, outputs: index of the graph's tensor by the name that it has in the signature."""
+
+    key: str
+    graph: int
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+
+class Model(NamedTuple):
+    """metadata: bytes of each entry by its name."""
+
+    description: str
+    graphs: list[Graph]
+    signatures: list[Signature]
+    metadata: dict[str, int]
+
+
+def read_model(data: bytes) -> Model:
+    """The model at the front of the bytes. Raises ValueError where they are no whole one."""
+    if data[4:8] != b"TFL3":
+        raise ValueError(f"no TFL3 at its start but {data[4:8]!r}")
+    model = root(data)
+    filled = [_size(buffer, len(data)) for buffer in model.tables(schema.MODEL["buffers"])]
+    ops = [_op_name(code) for code in model.tables(schema.MODEL["operator_codes"])]
+    graphs = [_graph(graph, ops, filled) for graph in model.tables(schema.MODEL["subgraphs"])]
+    if not graphs:
+        raise ValueError("no graph")
+    signatures = [_signature(each, graphs) for each in model.tables(schema.MODEL["signature_defs"])]
+    entries = {
+        entry.text(schema.METADATA["name"]): _item(filled, entry.number(schema.METADATA["buffer"], "I"), "buffer")
+        for entry in model.tables(schema.MODEL["metadata"])
+    }
+    return Model(model.text(schema.MODEL["description"]), graphs, signatures, entries)
+
+
+def _size(buffer: Table, file: int) -> int:
+    """Bytes of a buffer, which lie in the table or, of a large model, somewhere behind it."""
+    inside = buffer.count(schema.BUFFER["data"])
+    offset, size = (buffer.number(schema.BUFFER[field], "Q") for field in ("offset", "size"))
+    if offset > 1 and offset + size > file:
+        raise ValueError(f"a buffer that ends at {offset + size} in {file} bytes")
+    return inside or (size if offset > 1 else 0)
+
+
+def _op_name(code: Table) -> tuple[str, bool]:
+    short = code.number(schema.OPERATOR_CODE["deprecated_builtin_code"], "b")
+    number = max(short, code.number(schema.OPERATOR_CODE["builtin_code"], "i"))
+    if number == schema.CUSTOM:
+        return code.text(schema.OPERATOR_CODE["custom_code"]) or "CUSTOM", True
+    return schema.OPS[number] if 0 <= number < len(schema.OPS) else f"op {number}", False
+
+
+def _graph(graph: Table, names: list[tuple[str, bool]], filled: list[int]) -> Graph:
+    tensors = [_tensor(tensor, filled) for tensor in graph.tables(schema.SUBGRAPH["tensors"])]
+
+    def indices(table: Table, field: int) -> list[int]:
+        found = [index for index in table.numbers(field, "i") if index != -1]
+        for index in found:
+            _item(tensors, index, "tensor")
+        return found
+
+    ops = []
+    for op in graph.tables(schema.SUBGRAPH["operators"]):
+        name, custom = _item(names, op.number(schema.OPERATOR["opcode_index"], "I"), "operator code")
+        ops.append(Op(name, custom, *(indices(op, schema.OPERATOR[field]) for field in ("inputs", "outputs"))))
+    ends = (indices(graph, schema.SUBGRAPH[field]) for field in ("inputs", "outputs"))
+    return Graph(graph.text(schema.SUBGRAPH["name"]), tensors, ops, *ends)
+
+
+def _tensor(tensor: Table, filled: list[int]) -> Tensor:
+    kind = tensor.number(schema.TENSOR["type"], "b")
+    fixed = tensor.numbers(schema.TENSOR["shape"], "i")
+    quantization = tensor.table(schema.TENSOR["quantization"]) if tensor.has(schema.TENSOR["quantization"]) else None
+    size = _item(filled, tensor.number(schema.TENSOR["buffer"], "I"), "buffer")
+    return Tensor(
+        tensor.text(schema.TENSOR["name"]),
+        schema.TYPES[kind] if 0 <= kind < len(schema.TYPES) else f"type {kind}",
+        tensor.numbers(schema.TENSOR["shape_signature"], "i") or fixed,
+        quantization.numbers(schema.QUANTIZATION["scale"], "f") if quantization else [],
+        quantization.numbers(schema.QUANTIZATION["zero_point"], "q") if quantization else [],
+        quantization.number(schema.QUANTIZATION["quantized_dimension"], "i") if quantization else 0,
+        size > 0,
+    )
+
+
+def _signature(signature: Table, graphs: list[Graph]) -> Signature:
+    place = signature.number(schema.SIGNATURE["subgraph_index"], "I")
+    graph = _item(graphs, place, "graph")
+    ends = []
+    for field in ("inputs", "outputs"):
+        named = {
+            tensor.text(schema.TENSOR_MAP["name"]): tensor.number(schema.TENSOR_MAP["tensor_index"], "I")
+            for tensor in signature.tables(schema.SIGNATURE[field])
+        }
+        for index in named.values():
+            _item(graph.tensors, index, "tensor")
+        ends.append(named)
+    return Signature(signature.text(schema.SIGNATURE["signature_key"]), place, *ends)
+
+
+def _item(items: list, index: int, kind: str):
+    if not 0 <= index < len(items):
+        raise ValueError(f"{kind} {index} of {len(items)}")
+    return items[index]

@@ -1,0 +1,254 @@
+"""What is in a .tflite, whoever made it: read from its bytes, so that no runtime has to be able to run it."""
+
+import json
+import os
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kd2mobile.artifact import RECORD, sha256_of
+from kd2mobile.errors import ModelFileError
+from kd2mobile.measure.graph import Graph, Model, Op, Tensor, read_model
+from kd2mobile.measure.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
+from kd2mobile.runs import RECORDS, RUN_RECORD
+
+_AGAIN = "Give the .tflite file itself, or export or download it again."
+
+
+class TensorSaid(msgspec.Struct, frozen=True):
+    """An input or output. shape: -1 is open. scale, zero_point: of the whole tensor, None unless it is quantized so;
+    channels: how many scales it has if each channel has its own."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    scale: float | None
+    zero_point: int | None
+    channels: int | None
+
+
+class OpSaid(msgspec.Struct, frozen=True):
+    """The ops of one name and the same types. types: `int8, int8, int32 -> int8`; custom: no runtime's own."""
+
+    name: str
+    custom: bool
+    types: str
+    count: int
+
+
+class FloatOps(msgspec.Struct, frozen=True):
+    """Ops of one name that compute in floats in an integer file. first: the tensor that the first of them makes."""
+
+    name: str
+    count: int
+    first: str
+
+
+class GraphSaid(msgspec.Struct, frozen=True):
+    """One graph of the file; the first is the one that runs."""
+
+    name: str
+    inputs: list[TensorSaid]
+    outputs: list[TensorSaid]
+    ops: list[OpSaid]
+
+
+class SignatureSaid(msgspec.Struct, frozen=True):
+    """graph: the number of its graph; inputs, outputs: their names in the signature."""
+
+    key: str
+    graph: int
+    inputs: list[str]
+    outputs: list[str]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A record of this very file, by its SHA-256. place: the file that it stands in; content: as it stands there."""
+
+    place: str
+    content: dict[str, Any]
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What `kd2mobile inspect --json` writes; None is what the file does not have or say.
+
+    deflated_bytes: of the file compressed by DEFLATE, as a ZIP or an app's package holds it. arithmetic: `float32`,
+    `float16 weights`, `int8 weights` (dynamic range: the ops compute in floats, or in integers on their own account),
+    `integer`; None without any op that tells. float_ops: those left in an integer file; but for the QUANTIZE of an
+    input and the DEQUANTIZE of an output; None if the file is not integer. custom_ops: those that only a runtime
+    which has them can run. metadata: bytes of each metadata entry of the model. tflite_metadata: what TensorFlow Lite
+    Metadata says; kd2mobile: what a file of kd2mobile's says besides. labels: of the outputs, in order. record: how it
+    came to be; benchmark: what was measured of it. notes: what could not be read.
+    """
+
+    file: str
+    size_bytes: int
+    deflated_bytes: int
+    sha256: str
+    description: str | None
+    arithmetic: str | None
+    float_ops: list[FloatOps] | None
+    custom_ops: list[str]
+    signatures: list[SignatureSaid]
+    graphs: list[GraphSaid]
+    metadata: dict[str, int]
+    tflite_metadata: TFLiteMetadata | None
+    kd2mobile: FileMetadata | None
+    labels: list[str] | None
+    record: Found | None
+    benchmark: Found | None
+    notes: list[str]
+
+    def json(self) -> str:
+        """All of it, as a JSON object."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+
+def inspect_file(path: Path) -> Inspection:
+    """What is in the .tflite. Raises ModelFileError if it cannot be read, or is not one whole model."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise ModelFileError(path, "must be a readable .tflite file", fault.strerror, "Check the path.") from fault
+    if data[4:8] != b"TFL3":
+        got = f"a file that starts with {data[:8]!r}" if data else "an empty file"
+        raise ModelFileError(path, "must be a TensorFlow Lite model", got, _AGAIN)
+    try:
+        model = read_model(data)
+    except ValueError as fault:
+        raise ModelFileError(path, "must be a whole TensorFlow Lite model", fault, _AGAIN) from fault
+    said, sha256 = read_metadata(path), sha256_of(path)
+    record, benchmark, notes = _records(path, sha256)
+    arithmetic, float_ops = _arithmetic(model.graphs)
+    return Inspection(
+        file=str(path),
+        size_bytes=len(data),
+        deflated_bytes=deflated_size(data),
+        sha256=sha256,
+        description=model.description or None,
+        arithmetic=arithmetic,
+        float_ops=float_ops,
+        custom_ops=sorted({op.name for graph in model.graphs for op in graph.ops if op.custom}),
+        signatures=[SignatureSaid(s.key, s.graph, list(s.inputs), list(s.outputs)) for s in model.signatures],
+        graphs=[_graph(model, place) for place in range(len(model.graphs))],
+        metadata=model.metadata,
+        tflite_metadata=read_tflite_metadata(path),
+        kd2mobile=said if said.own else None,
+        labels=said.classes,
+        record=record,
+        benchmark=benchmark,
+        notes=notes,
+    )
+
+
+def deflated_size(data: bytes) -> int:
+    """Bytes of the data after DEFLATE at its highest level, without a ZIP's own: what an app's download grows by.
+
+    >>> deflated_size(bytes(1000))
+    17
+    """
+    return len(zlib.compress(data, 9))
+
+
+def _graph(model: Model, place: int) -> GraphSaid:
+    graph = model.graphs[place]
+    counts = Counter((op.name, op.custom, _types(graph, op)) for op in graph.ops)
+    own = [signature for signature in model.signatures if signature.graph == place]
+    inputs = _ends(graph, graph.inputs, [signature.inputs for signature in own])
+    outputs = _ends(graph, graph.outputs, [signature.outputs for signature in own])
+    return GraphSaid(graph.name, inputs, outputs, [OpSaid(*kind, count) for kind, count in counts.items()])
+
+
+def _ends(graph: Graph, indices: list[int], named: list[dict[str, int]]) -> list[TensorSaid]:
+    names = {index: name for names in named for name, index in names.items()}
+    return [_tensor(graph.tensors[index], names.get(index)) for index in indices]
+
+
+def _tensor(tensor: Tensor, name: str | None) -> TensorSaid:
+    one = len(tensor.scales) == 1
+    return TensorSaid(
+        name or tensor.name,
+        tensor.dtype,
+        tensor.shape,
+        tensor.scales[0] if one else None,
+        tensor.zero_points[0] if one and tensor.zero_points else None,
+        len(tensor.scales) if len(tensor.scales) > 1 else None,
+    )
+
+
+def _types(graph: Graph, op: Op) -> str:
+    takes, gives = ([graph.tensors[i].dtype for i in side] for side in (op.inputs, op.outputs))
+    return f"{', '.join(takes) or 'nothing'} -> {', '.join(gives) or 'nothing'}"
+
+
+def _arithmetic(graphs: list[Graph]) -> tuple[str | None, list[FloatOps] | None]:
+    """What the ops compute in, and what is left in floats if that is integers."""
+    floats, integers, weights = [], 0, set()
+    for graph in graphs:
+        for op in graph.ops:
+            tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs)]
+            moving = [tensor for tensor in tensors if not tensor.constant]
+            if any(_is_float(tensor) for tensor in moving):
+                if not _is_end(graph, op):
+                    floats.append((op.name, graph.tensors[op.outputs[0]].name if op.outputs else ""))
+                weights |= {tensor.dtype for tensor in tensors if tensor.constant and _is_packed(tensor)}
+            elif op.name != "QUANTIZE" and any(tensor.scales for tensor in moving):
+                integers += 1
+    if integers:
+        counts, first = Counter(name for name, _ in floats), dict(reversed(floats))
+        return "integer", [FloatOps(name, count, first[name]) for name, count in counts.items()]
+    if not floats:
+        return None, None
+    return (f"{', '.join(sorted(weights))} weights" if weights else "float32"), None
+
+
+def _is_end(graph: Graph, op: Op) -> bool:
+    """Whether the op only turns an input into integers, or an output into floats."""
+    turned = {"QUANTIZE": (op.inputs, graph.inputs), "DEQUANTIZE": (op.outputs, graph.outputs)}.get(op.name)
+    return turned is not None and set(turned[0]) <= set(turned[1])
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.dtype.startswith(("float", "bfloat"))
+
+
+def _is_packed(tensor: Tensor) -> bool:
+    """Whether a constant of a float op is stored in fewer bits than it computes in."""
+    return bool(tensor.scales) or tensor.dtype in ("float16", "bfloat16")
+
+
+def _records(path: Path, sha256: str) -> tuple[Found | None, Found | None, list[str]]:
+    """How the file came to be and what was measured of it, from what lies beside it or in its run's folder."""
+    notes: list[str] = []
+    run = next((place for place in (path.parent, path.parent.parent) if (place / RUN_RECORD).is_file()), None)
+    places = [path.parent / RECORD]
+    if run:
+        artifacts = _read(run / RUN_RECORD, notes).get("artifacts", {})
+        places += [Path(os.path.normpath(run / str(folder) / RECORD)) for folder in artifacts.values()]
+    there = {place: _read(place, notes) for place in places if place.is_file()}
+    record = next((Found(str(place), content) for place, content in there.items() if _is_of(content, sha256)), None)
+    measured = _read(run / RECORDS, notes, list) if run and (run / RECORDS).is_file() else []
+    own = [each for each in measured if isinstance(each, dict) and each.get("sha256") == sha256]
+    return record, Found(str(run / RECORDS), own[0]) if own else None, notes
+
+
+def _is_of(record: dict, sha256: str) -> bool:
+    results = record.get("results")
+    return sha256 in (record.get("sha256"), results.get("sha256") if isinstance(results, dict) else None)
+
+
+def _read(place: Path, notes: list[str], kind: type = dict) -> Any:
+    """The JSON in the file; nothing of that kind, and a note, if it cannot be read."""
+    try:
+        content = json.loads(place.read_text("utf-8"))
+        if isinstance(content, kind):
+            return content
+        fault: object = f"{type(content).__name__}"
+    except (OSError, ValueError) as raised:
+        fault = raised
+    notes.append(f"{place} could not be read: {fault}")
+    return kind()

@@ -1,0 +1,113 @@
+"""What `kd2mobile inspect` prints of a .tflite."""
+
+from kd2mobile.errors import one_line
+from kd2mobile.measure.inspection import GraphSaid, Inspection, SignatureSaid, TensorSaid
+
+MOST_LABELS = 8
+"""Labels named; --json has all of them."""
+ARITHMETIC = {
+    "integer": "in integers",
+    "float32": "in floats",
+}
+
+
+def inspect_text(found: Inspection) -> str:
+    """What was found as plain text without a newline at its end; names are escaped, long lists cut."""
+    parts = [_headline(found), _ends(found), _computes(found)]
+    parts += [_ops(graph, place, len(found.graphs)) for place, graph in enumerate(found.graphs)]
+    parts += [_metadata(found), _labels(found), _record(found), "\n".join(found.notes)]
+    return "\n\n".join("\n".join(map(one_line, part.splitlines())) for part in parts if part)
+
+
+def _headline(found: Inspection) -> str:
+    share = found.deflated_bytes / found.size_bytes
+    size = f"{found.size_bytes:,} bytes, {found.deflated_bytes:,} compressed ({share:.0%})"
+    return f"{found.file}: {size}\nsha256 {found.sha256}"
+
+
+def _ends(found: Inspection) -> str:
+    rows = [_signature(signature, found) for signature in found.signatures]
+    for place, graph in enumerate(found.graphs):
+        of = f" of graph {place}" if len(found.graphs) > 1 else ""
+        rows += [f"Input{of}: {_tensor(tensor)}" for tensor in graph.inputs]
+        rows += [f"Output{of}: {_tensor(tensor)}" for tensor in graph.outputs]
+    return "\n".join(rows or ["No signature, no input and no output."])
+
+
+def _signature(signature: SignatureSaid, found: Inspection) -> str:
+    of = f", graph {signature.graph}" if len(found.graphs) > 1 else ""
+    return f"Signature {signature.key}: {', '.join(signature.inputs)} -> {', '.join(signature.outputs)}{of}"
+
+
+def _tensor(tensor: TensorSaid) -> str:
+    quantized = "" if tensor.scale is None else f", scale {tensor.scale:.7g}, zero point {tensor.zero_point}"
+    if tensor.channels:
+        quantized = f", {tensor.channels} scales, one a channel"
+    return f"{tensor.name} {tensor.dtype} {tensor.shape}{quantized}"
+
+
+def _computes(found: Inspection) -> str:
+    words = ARITHMETIC.get(found.arithmetic) or f"in floats, with {found.arithmetic}"
+    lines = [f"Computes {words}."] if found.arithmetic else []
+    if found.float_ops is not None:
+        lines = [f"Computes {words}; {'these ops do in floats:' if found.float_ops else 'no op does in floats.'}"]
+        lines += [f"  {op.count:>3}  {op.name}, first {op.first}" for op in found.float_ops]
+    if found.custom_ops:
+        lines.append(f"Needs a runtime with {', '.join(found.custom_ops)}: plain LiteRT has no such op.")
+    return "\n".join(lines)
+
+
+def _ops(graph: GraphSaid, place: int, graphs: int) -> str:
+    ops, kinds = sum(op.count for op in graph.ops), len({op.name for op in graph.ops})
+    of = f"Graph {place}{graph.name and f' {graph.name}'}: " if graphs > 1 else ""
+    width = max((len(op.name) for op in graph.ops), default=0)
+    return "\n".join(
+        [f"{of}{ops} ops of {kinds} kinds", *(f"  {op.count:>3}  {op.name:<{width}}  {op.types}" for op in graph.ops)]
+    )
+
+
+def _metadata(found: Inspection) -> str:
+    said = found.tflite_metadata
+    if said is None and not found.kd2mobile:
+        return "No TensorFlow Lite Metadata."
+    lines = []
+    if said:
+        texts = {"name": said.name, "version": said.version, "author": said.author, "license": said.license}
+        lines = [f"Metadata: {', '.join(f'{field} {text}' for field, text in texts.items() if text) or 'no name'}"]
+        lines += [f"  {said.description}"] * bool(said.description)
+        if said.mean and said.std:
+            lines.append(f"  input: (pixel - {_channels(said.mean)}) / {_channels(said.std)}")
+    if own := found.kd2mobile:
+        words = [own.precision, own.compression if own.compression != "none" else None, f"resize {own.resize}"]
+        lines.append(f"Made by kd2mobile: {', '.join(word for word in (own.model, *words) if word)}")
+        lines.append(f"  student {own.student_fingerprint}")
+    return "\n".join(lines)
+
+
+def _channels(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _labels(found: Inspection) -> str:
+    if not found.labels:
+        return "No labels."
+    more = f", ... ({len(found.labels) - MOST_LABELS:,} more)" if len(found.labels) > MOST_LABELS else ""
+    return f"{len(found.labels):,} labels: {', '.join(map(one_line, found.labels[:MOST_LABELS]))}{more}"
+
+
+def _record(found: Inspection) -> str:
+    lines = []
+    if found.record:
+        content = found.record.content.get("results", found.record.content)
+        lines.append(f"Record: {found.record.place}")
+        if converter := content.get("converter"):
+            lines.append(f"  by {converter}")
+        if parity := content.get("parity"):
+            lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} pictures as the student answers")
+    if found.benchmark:
+        content = found.benchmark.content
+        lines.append(f"Measured: {found.benchmark.place}")
+        lines.append(f"  {content['role']}: top-1 {content['top1']:.2%} of {content['n']:,} pictures")
+        if latency := content.get("latency_ms"):
+            lines.append(f"  p50 {latency['p50']:.3f} ms on {content['device']}")
+    return "\n".join(lines) or "No record beside it."

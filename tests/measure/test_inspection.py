@@ -1,0 +1,222 @@
+"""What `kd2mobile inspect` finds in files of several makers, and what it says of those that are none."""
+
+import json
+import random
+import subprocess
+import sys
+import zlib
+from hashlib import sha256
+
+import msgspec
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+import kd2mobile
+from kd2mobile.cli import main_status
+from kd2mobile.errors import ModelFileError
+from kd2mobile.measure import model_schema
+from kd2mobile.measure.graph import read_model
+from kd2mobile.measure.inspection import FloatOps, Found, inspect_file
+from kd2mobile.report.inspect_text import inspect_text
+
+from .conftest import CLASSES
+
+
+def test_the_numbers_of_ops_and_types_are_the_public_schemas():
+    for names, enumeration in ((model_schema.OPS, schema.BuiltinOperator), (model_schema.TYPES, schema.TensorType)):
+        public = {name: number for name, number in vars(enumeration).items() if isinstance(number, int)}
+        assert [public[name if name in public else name.upper()] for name in names] == list(range(len(public)))
+
+
+def test_a_file_of_someone_else(models):
+    path = models / "uint8.tflite"
+    found = inspect_file(path)
+    content = path.read_bytes()
+    assert (found.size_bytes, found.sha256) == (len(content), sha256(content).hexdigest())
+    assert found.deflated_bytes == len(zlib.compress(content, 9)) < found.size_bytes
+    (image,), (answer,) = found.graphs[0].inputs, found.graphs[0].outputs
+    assert (image.dtype, image.shape, image.scale) == ("uint8", [1, 8, 8, 3], None)
+    assert (answer.dtype, answer.shape) == ("float32", [1, 3])
+    assert (found.arithmetic, found.float_ops, found.custom_ops) == ("float32", None, [])
+    assert [(s.key, s.inputs, s.outputs) for s in found.signatures] == [("serving_default", ["x"], ["output_0"])]
+    assert (found.tflite_metadata, found.kd2mobile, found.labels, found.record) == (None, None, None, None)
+    said = inspect_text(found)
+    assert "Computes in floats." in said and "No TensorFlow Lite Metadata." in said and "No labels." in said
+
+
+@pytest.mark.parametrize("name", ["uint8", "full_int8", "two_inputs", "two_outputs", "winner", "described", "batch"])
+def test_the_ops_and_ends_are_those_that_the_runtime_sees(models, name):
+    interpreter = Interpreter(model_path=str(models / f"{name}.tflite"))
+    found = inspect_file(models / f"{name}.tflite").graphs[0]
+    ops = [op["op_name"] for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+    assert {op.name: op.count for op in found.ops}.keys() == set(ops)
+    assert sum(op.count for op in found.ops) == len(ops)
+    ends = (found.inputs, interpreter.get_input_details()), (found.outputs, interpreter.get_output_details())
+    for said, seen in ends:
+        assert [t.shape for t in said] == [d["shape_signature"].tolist() for d in seen]
+        assert [t.dtype for t in said] == [np.dtype(d["dtype"]).name for d in seen]
+        assert [(t.scale or 0.0, t.zero_point or 0) for t in said] == [d["quantization"] for d in seen]
+
+
+def test_an_integer_file_and_its_quantization(models):
+    found = inspect_file(models / "full_uint8.tflite")
+    assert found.arithmetic == "integer" and found.float_ops == []
+    (image,) = found.graphs[0].inputs
+    assert image.dtype == "uint8" and image.scale == pytest.approx(2 / 255, rel=1e-2) and image.zero_point in (127, 128)
+    assert "CONV_2D" in {op.name for op in found.graphs[0].ops if op.types.startswith("int8, int8, int32 -> int8")}
+    assert "Computes in integers; no op does in floats." in inspect_text(found)
+
+
+def test_floats_left_in_an_integer_file_are_named(models, tmp_path):
+    """The inner tensors of an int8 file between two ops, declared floats."""
+    stored = schema.ModelT.InitFromPackedBuf((models / "full_int8.tflite").read_bytes(), 0)
+    graph = stored.subgraphs[0]
+    last = graph.operators[-1]
+    for index in last.inputs:
+        graph.tensors[index].type, graph.tensors[index].quantization = schema.TensorType.FLOAT32, None
+    path = tmp_path / "mixed.tflite"
+    path.write_bytes(packed_again(stored))
+    found = inspect_file(path)
+    ops = [schema.BuiltinOperator.SOFTMAX, schema.BuiltinOperator.FULLY_CONNECTED]
+    codes = [stored.operatorCodes[op.opcodeIndex].builtinCode for op in (last, graph.operators[-2])]
+    assert codes == ops and found.arithmetic == "integer"
+    tensors = [graph.tensors[op.outputs[0]].name.decode() for op in (graph.operators[-2], last)]
+    assert found.float_ops == [FloatOps("FULLY_CONNECTED", 1, tensors[0]), FloatOps("SOFTMAX", 1, tensors[1])]
+    assert "these ops do in floats:\n    1  FULLY_CONNECTED, first " in inspect_text(found)
+
+
+def packed_again(stored):
+    import flatbuffers
+
+    builder = flatbuffers.Builder(0)
+    builder.Finish(stored.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_open_sizes_several_signatures_and_flex_ops(models, tmp_path):
+    assert inspect_file(models / "open_batch.tflite").graphs[0].inputs[0].shape == [-1, 8, 8, 3]
+    flex = inspect_file(models / "flex.tflite")
+    assert flex.custom_ops == ["FlexMatrixInverse"]
+    assert "Needs a runtime with FlexMatrixInverse: plain LiteRT has no such op." in inspect_text(flex)
+    path = tmp_path / "two.tflite"
+    subprocess.run([sys.executable, "-c", TWO_SIGNATURES, path], check=True, capture_output=True)
+    found = inspect_file(path)
+    assert {s.key: (s.inputs, s.outputs) for s in found.signatures} == {
+        "double": (["x"], ["twice"]),
+        "halve": (["x"], ["half", "whole"]),
+    }
+    assert len(found.graphs) == 2 and {s.graph for s in found.signatures} == {0, 1}
+    said = inspect_text(found)
+    assert "Signature double: x -> twice, graph " in said and "Input of graph 1: x " in said
+
+
+TWO_SIGNATURES = """
+import sys, tensorflow as tf
+
+class Two(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def double(self, x):
+        return {"twice": x * 2.0}
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.float32, name="x")])
+    def halve(self, x):
+        return {"half": x / 2.0, "whole": x + 0.0}
+
+two = Two()
+tf.saved_model.save(two, sys.argv[1] + ".d", signatures={"double": two.double, "halve": two.halve})
+open(sys.argv[1], "wb").write(tf.lite.TFLiteConverter.from_saved_model(sys.argv[1] + ".d").convert())
+"""
+
+
+def test_metadata_and_labels(packed, own):
+    described = inspect_file(packed("described", {"my_labels.txt": "\n".join(CLASSES)}))
+    assert described.tflite_metadata.mean == [127.5] and described.labels == CLASSES
+    assert "TFLITE_METADATA" in described.metadata and described.kd2mobile is None
+    assert "input: (pixel - 127.5) / 127.5" in inspect_text(described)
+    ours = inspect_file(own(classes=["a\nb", *CLASSES[1:]], precision="int8"))
+    assert (
+        ours.kd2mobile.precision == "int8"
+        and "Made by kd2mobile: mobilenet025, int8, resize stretch" in inspect_text(ours)
+    )
+    assert "3 labels: a\\nb, green, red" in inspect_text(ours)
+
+
+def test_the_record_beside_it_and_in_its_run(models, tmp_path):
+    content = (models / "uint8.tflite").read_bytes()
+    digest = sha256(content).hexdigest()
+    record = {"results": {"sha256": digest, "parity": {"n": 50, "agreement": 0.98}, "converter": "tensorflow 2"}}
+    export, artifact = tmp_path / "run" / "export", tmp_path / "store" / "tflite" / "f00d"
+    for folder in (export, artifact):
+        folder.mkdir(parents=True)
+        (folder / "m.tflite").write_bytes(content)
+    (artifact / "record.json").write_text(json.dumps(record))
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"artifacts": {"student-fp32": "../store/tflite/f00d"}}))
+    measured = {"role": "student", "sha256": digest, "top1": 0.5, "n": 10, "latency_ms": None, "device": "host"}
+    (tmp_path / "run" / "benchmark.json").write_text(json.dumps([{"sha256": None}, measured]))
+    place = str(artifact / "record.json")
+    assert inspect_file(artifact / "m.tflite").record == Found(place, record)
+    found = inspect_file(export / "m.tflite")
+    assert found.record == Found(place, record) and found.benchmark.content == measured and not found.notes
+    assert "98.00% of 50 pictures as the student answers" in inspect_text(found)
+    assert "student: top-1 50.00% of 10 pictures" in inspect_text(found)
+    other = export / "other.tflite"
+    other.write_bytes((models / "logits.tflite").read_bytes())
+    assert (inspect_file(other).record, inspect_file(other).benchmark) == (None, None)
+    (artifact / "record.json").write_text("{")
+    broken = inspect_file(export / "m.tflite")
+    assert broken.record is None and broken.notes[0].startswith(f"{place} could not be read: ")
+
+
+def test_what_is_no_model_is_refused_by_the_verb(models, tmp_path, capsys):
+    whole = (models / "uint8.tflite").read_bytes()
+    for name, content, message in [
+        ("text.tflite", b"a text file", "must be a TensorFlow Lite model, got a file that starts with b'a text f'."),
+        ("empty.tflite", b"", "must be a TensorFlow Lite model, got an empty file."),
+        ("cut.tflite", whole[: len(whole) // 2], "must be a whole TensorFlow Lite model, got a flatbuffer"),
+        ("head.tflite", whole[:8], "must be a whole TensorFlow Lite model, got a flatbuffer offset of"),
+        ("folder.tflite", None, "must be a readable .tflite file, got Is a directory."),
+        ("none.tflite", None, "must be a readable .tflite file, got No such file or directory. Check the path."),
+    ]:
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        elif name.startswith("folder"):
+            path.mkdir()
+        assert main_status(["inspect", str(path)]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.startswith(f"{path}: {message}"), said.err
+        assert said.err.count("\n") == 1
+
+
+def test_the_verb_and_its_json(models, tmp_path, capsys):
+    path = models / "full_int8.tflite"
+    assert main_status(["inspect", str(path), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == msgspec.to_builtins(kd2mobile.inspect(path))
+    assert main_status(["inspect", str(path), "--json", str(tmp_path / "i.json")]) == 0
+    assert json.loads((tmp_path / "i.json").read_text()) == printed
+    assert capsys.readouterr().out.startswith(f"{path}: ")
+
+
+def test_damaged_bytes_are_read_or_refused(models, tmp_path):
+    """Nothing else may come of them, whichever byte it is."""
+    draw = random.Random(0)
+    path = tmp_path / "damaged.tflite"
+    refused = 0
+    for _ in range(300):
+        content = bytearray((models / "described.tflite").read_bytes())
+        for _ in range(4):
+            content[draw.randrange(8, len(content))] = draw.choice((0, 1, 127, 128, 255))
+        path.write_bytes(content)
+        try:
+            inspect_text(inspect_file(path))
+        except ModelFileError:
+            refused += 1
+    assert 10 < refused < 300
+
+
+def test_a_model_without_a_graph_is_none():
+    with pytest.raises(ValueError, match="no graph"):
+        read_model(b"\x10\0\0\0TFL3\x04\0\x04\0\0\0\0\0\x08\0\0\0")
