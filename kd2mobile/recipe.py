@@ -58,7 +58,7 @@ class Views(Table):
     """The seeded views of each training picture that the teacher labels and the student sees."""
 
     count: Annotated[int, says("Views a training picture.", ge=1)] = 4
-    smallest_area: Annotated[float, says("Smallest part of a picture that a view shows, by area.", gt=0, le=1)] = 0.35
+    smallest_area: Annotated[float, says("Smallest part of a picture that a view shows, by area.", gt=0, le=1)] = 0.7
     flip: Annotated[bool, says("Whether half of the views are mirrored left to right.")] = True
     seed: Annotated[int, says("Which views are drawn.", ge=0)] = 0
 

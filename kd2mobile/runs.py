@@ -28,8 +28,9 @@ LATER_TABLES = ("compress", "export", "benchmark")
 WITHOUT_EFFECT = ("label",)
 """The tables that change nothing that is made."""
 DEFAULTS_FROM = (
-    "data.resize, views.smallest_area and distill's temperature, hard_label_weight, learning_rate and batch_size "
-    "measured best on validation of what was tried (benchmarks/tuning.py and TABLE.md); the others were not varied",
+    "data.resize, views.smallest_area and flip, and distill's loss, temperature, hard_label_weight, learning_rate, "
+    "batch_size and warmup_epochs measured best on validation of what was tried (benchmarks/tuning.py and TABLE.md); "
+    "the others were not varied",
     "kd2mobile/recipes/digits.toml, chosen for minutes on two cores",
 )
 
