@@ -163,6 +163,7 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 @click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
 @flag_option("precision")
 @flag_option("compress")
+@flag_option("max_drop")
 @flag_option("per_tensor")
 @flag_option("keep_float")
 @set_option
@@ -173,10 +174,15 @@ def export(tflite, run, store, quiet, assignments, **flags) -> None:
     Each file answers validation pictures beside the student that it was made from, and is refused where it differs.
     """
     progress.configure(quiet)
-    done = pipeline.export(run, store=store, settings=settings(flags, assignments))
+    values = settings(flags, assignments)
+    if "export.max_drop" in values and not values.get("export.auto"):
+        raise click.UsageError("--max-drop must be given with --precision auto.")
+    done = pipeline.export(run, store=store, settings=values)
     for line in done.worst_layers():
         print(one_line(line))
-    _done(done.folder, "kd2mobile benchmark", run)
+    for rung in done.rungs:
+        print(one_line(rung.text()))
+    _done(done.found or done.folder, "kd2mobile benchmark", run)
 
 
 @main.command()
@@ -201,7 +207,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 
 @main.command()
 @flag_option("threads")
-@click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file, whoever made it, on --data.")
+@click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
 @click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line.")
 @click.option("--mean", type=ChannelValues(), help="With --model: a float input gets (pixel - mean) / std.")
@@ -219,7 +225,7 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     progress.configure(quiet)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
-    if bool(model) != bool(data):
+    if bool(model) != bool(data) and not (model and model.is_dir()):
         raise click.UsageError("--model and --data must be given together.")
     if unused or (model and run):
         raise click.UsageError(

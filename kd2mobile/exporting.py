@@ -4,7 +4,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from kd2mobile.artifact import Commit, Step, disk_errors, read_artifact
+from kd2mobile.artifact import Commit, Step, Store, disk_errors, read_artifact
 from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.recipe import Compress, Export
 from kd2mobile.results import Exported
@@ -32,7 +32,9 @@ def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool 
     for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
         alike = [v for other, v in asked if (other, v.compression, how[v]) == (role, compression, tables)]
         try:
-            run.store.make_together([steps[role, variant] for variant in alike], partial(_convert, plan, tables[0]))
+            run.store.make_together(
+                [steps[role, variant] for variant in alike], partial(_convert, run.store, plan, tables[0])
+            )
         finally:
             for variant in alike:
                 _hand_out(run, role, variant, steps[role, variant], tables, exported)
@@ -59,6 +61,7 @@ def _hand_out(
 
 
 def _convert(
+    store: Store,
     plan: Stages,
     table: Export,
     steps: list[Step],
@@ -86,6 +89,7 @@ def _convert(
         model_name=recipe.student.name,
         compression=compression,
         fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
+        distilled=None if compression == "none" else store.folder(plan.student) / "student.keras",
         student_fingerprint=student.fingerprint,
         pictures=plan.root,
         calibration=[sample.path for sample in calibration],

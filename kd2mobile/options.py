@@ -9,7 +9,10 @@ import click
 from kd2mobile.recipe import FLAGS, check_settings, fields
 from kd2mobile.recipe_file import assignment
 
-LISTS = {"precision": "All but int16x8 by default", "compress": "One of none, qat, prune, cluster, pcqat, or several"}
+LISTS = {
+    "precision": "`auto` finds the smallest within --max-drop. All but int16x8 by default",
+    "compress": "One of none, qat, prune, cluster, pcqat, or several",
+}
 """The flags that take several words, with what to say of them."""
 PATH = click.Path(path_type=Path)
 
@@ -82,13 +85,25 @@ def json_option(text: str) -> Callable:
 
 
 def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
-    values = dict(assignment(text) for text in assignments)
+    values = dict(assigned(text) for text in assignments)
     check_settings(values, "--set")
     for flag, value in flags.items():
         if value not in (None, ()):
+            if flag == "precision" and value == "auto":
+                values["export.auto"] = True
+                continue
             values[FLAGS[flag]] = _words(value) if flag in LISTS else value
             check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
     return values
+
+
+def assigned(text: str) -> tuple[str, Any]:
+    """The name and value of a `--set`; a field of text takes `3` and `true` as text too."""
+    name, value = assignment(text)
+    field = fields().get(name)
+    if field and field.kind in (str, str | None) and not isinstance(value, str):
+        value = text.partition("=")[2].strip()
+    return name, value
 
 
 def _words(text: str) -> tuple[str, ...]:

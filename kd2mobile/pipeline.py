@@ -11,6 +11,7 @@ from kd2mobile.artifact import RECORD, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.errors import Kd2MobileError, RecipeError, UnknownNameError
 from kd2mobile.exporting import export_run, exported_variants
+from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
@@ -131,6 +132,8 @@ def export(
     Raises ExportError if a file does not hold its contract or does not answer as its student does; the others stay.
     """
     opened, plan = _open_or_start(run, store, _all_settings(settings, flags))
+    if opened.recipe.export.auto:
+        return _find_smallest(opened, plan)
     return _export(opened, plan, variants_of(opened.recipe.export))
 
 
@@ -150,9 +153,17 @@ def benchmark(
     """Measures the files of a run on this host, or any .tflite image classifier on a folder (benchmarks/RULES.md).
 
     run: its folder, by default the newest. model, data: someone else's file and a folder of class folders instead; then
-    labels, mean, std and resize say how to read them. settings, flags: of the [benchmark] table, for this call.
+    labels, mean, std and resize say how to read them. A model may also be a folder with its record, as under models/:
+    without data it is measured on the pictures that the record names. settings, flags: of the [benchmark] table, for
+    this call.
     """
     settings = _all_settings(settings, flags)
+    if model is not None and Path(model).is_dir():
+        if data is None:
+            from kd2mobile.published import measure_published
+
+            return measure_published(Path(model), Store(store or STORE), compose(settings=settings).benchmark)
+        model = Path(model) / "model.tflite"
     if model is not None and data is not None:
         from kd2mobile.measure.external import measure_external
 
@@ -321,6 +332,20 @@ def _transfer_meant(plan: Stages, folder: Path) -> Step:
     if unlabelled and (folder / RECORD).is_file() and read_artifact(folder).fingerprint == unlabelled.fingerprint:
         return unlabelled
     return plan.transfer
+
+
+def _find_smallest(run: Run, plan: Stages) -> Exported:
+    made: list[Exported] = []
+
+    def make(variants: list[Variant]) -> Exported:
+        made.append(export_run(run, plan, variants))
+        return made[-1]
+
+    _distill(run, plan)
+    rungs, found = walk(make, run.recipe.export.max_drop)
+    files = {key: file for one in made for key, file in one.files.items()}
+    records = {key: record for one in made for key, record in one.records.items()}
+    return Exported(run.folder / "export", files, records, rungs, files["student", found.variant])
 
 
 def _export(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:

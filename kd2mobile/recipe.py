@@ -148,6 +148,10 @@ class Export(Table):
     per_tensor: Annotated[
         bool, says("Whether a weight tensor has one scale and not one a channel, for old accelerators; int8 files.")
     ] = False
+    auto: Annotated[bool, says("Find the smallest file within max_drop, cheap ways first.")] = False
+    max_drop: Annotated[
+        float, says("Points of top-1 on validation that a file found by auto may lose to its student.", ge=0)
+    ] = 0.5
     keep_float: Annotated[tuple[str, ...], says("Layers of the student that stay float in its int8 file.")] = ()
     version: Annotated[
         str | None, says("The model's version in the file's metadata; the student's fingerprint if left out.")
@@ -225,6 +229,7 @@ FLAGS = {
     "seed": "distill.seed",
     "precision": "export.precisions",
     "compress": "export.compressions",
+    "max_drop": "export.max_drop",
     "per_tensor": "export.per_tensor",
     "keep_float": "export.keep_float",
     "threads": "benchmark.threads",

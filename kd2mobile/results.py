@@ -1,11 +1,14 @@
 """What the verbs of the Python API return."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kd2mobile.measurement import Benchmarked, Files
 from kd2mobile.variants import Variant
+
+if TYPE_CHECKING:
+    from kd2mobile.ladder import Rung
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,16 @@ class Distilled:
 
 @dataclass(frozen=True)
 class Exported:
-    """The .tflite files of a run. files: by role and variant; records: how each came to be, likewise."""
+    """The .tflite files of a run. files: by role and variant; records: how each came to be, likewise.
+
+    rungs, found: of `export.auto`: what was tried, and the file to take.
+    """
 
     folder: Path
     files: Files
     records: dict[tuple[str, Variant], dict[str, Any]]
+    rungs: "list[Rung]" = field(default_factory=list)
+    found: Path | None = None
 
     def worst_layers(self) -> list[str]:
         """A line a quantized file, of the layers with the largest errors of their own, where its record has them."""

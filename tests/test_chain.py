@@ -245,6 +245,18 @@ def test_what_was_set_for_export_is_kept_for_the_next_verb(compressed, capsys):
     assert "compress.epochs" not in said.err and "making" not in said.err
 
 
+def test_the_smallest_file_within_a_drop_is_found(run, capsys):
+    assert main_status(["export", "--run", str(run), "--precision", "auto", "--max-drop", "40"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rungs = [line for line in lines if " bytes  loses " in line or " refused: " in line]
+    assert [line.split()[0] for line in rungs[:3]] == ["int8", "int8_dynamic", "fp16"]
+    sizes = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in rungs}
+    smallest = min(sizes, key=sizes.get)
+    assert lines[-1].startswith(f"Written: {run}/export/small_cnn-{smallest}.tflite. Next: ")
+    assert main_status(["export", "--run", str(run), "--max-drop", "1"]) == 2
+    assert "--max-drop must be given with --precision auto." in capsys.readouterr().err
+
+
 def test_a_compression_that_is_known_to_fail_is_refused_before_anything_is_made(recipe, place, capsys):
     start_run(compose(recipe, {"student.name": "mobilenetv2_035", "student.input_px": 32}), place / "runs/v2", STORE)
     assert main_status(["export", "--run", "runs/v2", "--compress", "pcqat"]) == 2

@@ -13,8 +13,8 @@ import pytest
 from kd2mobile import pipeline
 from kd2mobile.cli import main
 from kd2mobile.errors import Kd2MobileError
+from kd2mobile.options import assigned
 from kd2mobile.recipe import FLAGS, check_settings, fields
-from kd2mobile.recipe_file import assignment
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -105,7 +105,7 @@ def refused(words: list[str]) -> str | None:
         return f"no verb {words[0]}"
     try:
         given = verb.make_context(words[0], list(words[1:])).params
-        check_settings(dict(map(assignment, given.get("assignments", ()))), "--set")
+        check_settings(dict(map(assigned, given.get("assignments", ()))), "--set")
     except (click.UsageError, Kd2MobileError) as fault:
         return str(fault)
     for flag, kind in (("teacher", "teachers"), ("student", "students"), ("loss", "losses")):

@@ -22,6 +22,7 @@ def export_student(
     validation: Sequence[str],
     compression: str = "none",
     fake_quantized: Path | None = None,
+    distilled: Path | None = None,
     validation_labels: Sequence[int] = (),
     per_tensor: bool = False,
     keep_float: Sequence[str] = (),
@@ -41,7 +42,8 @@ def export_student(
     validation_labels: their classes, to say what each file loses. per_tensor: one scale a weight tensor, not one a
     channel, in int8_dynamic and int8. keep_float: names of layers that stay float in int8.
     compression: what the student went through, for the file's name and description. fake_quantized: the SavedModel
-    that int8 is made from, and must agree with, in the place of the student.
+    that int8 is made from, and must agree with, in the place of the student. distilled: the student before it was
+    compressed, against which top-1 is compared; left out where that is the student.
     version, author, licence: for the file's metadata; the student's fingerprint is the version if none is given.
     done: called with a result as soon as its file is written; useful because a later refusal raises.
 
@@ -70,6 +72,7 @@ def export_student(
         validation=list(validation),
         compression=compression,
         fake_quantized=None if fake_quantized is None else os.path.abspath(fake_quantized),
+        distilled=None if distilled is None else os.path.abspath(distilled),
         validation_labels=list(validation_labels),
         per_tensor=per_tensor,
         keep_float=list(keep_float),

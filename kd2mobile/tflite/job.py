@@ -22,6 +22,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     compression: str = "none"
     fake_quantized: str | None = None
     """The SavedModel that int8 is made from, in the place of the student."""
+    distilled: str | None = None
+    """The student before its compression, to say what a file loses to it; None where it is the student."""
     pictures: str | Places
     calibration: list[str]
     validation: list[str]

@@ -50,7 +50,7 @@ def check_per_tensor(graph: Graph, where: str) -> None:
 
 
 def against_student(parity: Parity) -> dict | None:
-    """Top-1 of the file less that of its Keras student on the same pictures; None where no labels are known.
+    """Top-1 of the file less that of its Keras student, before any compression; None where no labels are known.
 
     {n, top1, student_top1, difference, interval_95, only_file, only_student, p_value}: fractions, the paired bootstrap
     and McNemar's exact test; only_...: pictures that the one alone gets right. Equal probabilities share a hit, as in

@@ -12,6 +12,7 @@ from keras import Model
 
 from kd2mobile import pixels
 from kd2mobile.errors import ExportError, RecipeError
+from kd2mobile.measure.accuracy import hits
 from kd2mobile.measure.inspection import deflated_size
 from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
@@ -48,6 +49,7 @@ def work(job: Job, tell: Tell) -> None:
         _add_layer_errors(job, px, converted, converter, tell)
     if not converted:
         raise faults[0]
+    before = _hits_before(job, px)
     found = _compared(job, student, px, {precision: model for precision, (model, _) in converted.items()}, tell)
     for precision, (model, result) in converted.items():
         try:
@@ -60,7 +62,7 @@ def work(job: Job, tell: Tell) -> None:
         _write(Path(job.folders[precision], job.file_name(precision)), model)
         same = found[precision]
         compared = {"n": same.n, "agreement": same.agreement, "largest_difference": same.largest_difference}
-        lost = provenance.against_student(same)
+        lost = provenance.against_student(same if before is None else same._replace(student_hits=before))
         tell("result", result={**result, "parity": compared, "against_student": lost})
     if faults:
         raise faults[0]
@@ -79,6 +81,16 @@ def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell:
             done = partial(_tell_done, tell)
             found |= parity.compare(some, answers, _batches(job, px), done, job.validation_labels)
     return found
+
+
+def _hits_before(job: Job, px: int) -> tuple[float, ...] | None:
+    """What top-1 the student got for each validation picture before it was compressed; None where it was not."""
+    if job.distilled is None or not job.validation_labels:
+        return None
+    distilled, _ = convert.load_student(Path(job.distilled), len(job.classes))
+    answers = convert.probabilities_of(distilled)
+    probabilities = np.concatenate([answers(batch) for batch in _batches(job, px)])
+    return tuple(hits(probabilities, np.array(job.validation_labels), 1))
 
 
 def _tell_done(tell: Tell, count: int) -> None:
