@@ -54,8 +54,8 @@ def _hand_out(
     file = exported.folder / (name if role == "student" else f"{role}-{name}")
     with disk_errors(exported.folder):
         shutil.copyfile(folder / name, file)
-    exported.files[role, variant] = file
-    exported.records[role, variant] = read_artifact(folder).results
+    exported.files[role, variant.name] = file
+    exported.records[role, variant.name] = read_artifact(folder).results
     run.refer({f"{role}-{variant.name}": folder})
     run.exported(variant, *tables)
 

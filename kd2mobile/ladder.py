@@ -61,7 +61,7 @@ _NEXT = "Allow more with --max-drop, or distil a larger student."
 
 def _try(make: Callable[[list[Variant]], Exported], variant: Variant) -> Rung:
     try:
-        return Rung(variant, make([variant]).records["student", variant])
+        return Rung(variant, make([variant]).records["student", variant.name])
     except (ExportError, CompressionError, MissingExtraError) as fault:
         return Rung(variant, None, _short(fault))
 

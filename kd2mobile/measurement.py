@@ -10,7 +10,6 @@ from kd2mobile.artifact import disk_errors, sha256_of, write_json
 from kd2mobile.progress import say
 from kd2mobile.runs import PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages
-from kd2mobile.variants import Variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from kd2mobile.report.view import Paired
 
 COMPARISONS = "comparisons.json"
-Files = dict[tuple[str, Variant], Path]
-"""The .tflite files of a run by role (student, baseline) and variant."""
+Files = dict[tuple[str, str], Path]
+"""The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
         latency_runs=run.recipe.benchmark.latency_runs,
         teacher_top1=teacher.argmax(axis=1),
     )
-    answers = {f"{role}-{v.name}": m.probabilities for (role, v), m in zip(files, measured, strict=True)}
+    answers = {f"{role}-{variant}": m.probabilities for (role, variant), m in zip(files, measured, strict=True)}
     done = Benchmarked(run.folder, records + [m.record for m in measured], _compared(answers, labels))
     with disk_errors(run.folder):
         half = run.folder / f".{PREDICTIONS}"

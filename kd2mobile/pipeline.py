@@ -345,7 +345,7 @@ def _find_smallest(run: Run, plan: Stages) -> Exported:
     rungs, found = walk(make, run.recipe.export.max_drop)
     files = {key: file for one in made for key, file in one.files.items()}
     records = {key: record for one in made for key, record in one.records.items()}
-    return Exported(run.folder / "export", files, records, rungs, files["student", found.variant])
+    return Exported(run.folder / "export", files, records, rungs, files["student", found.variant.name])
 
 
 def _export(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd2mobile.measurement import Benchmarked, Files
-from kd2mobile.variants import Variant
 
 if TYPE_CHECKING:
     from kd2mobile.ladder import Rung
@@ -39,14 +38,14 @@ class Distilled:
 
 @dataclass(frozen=True)
 class Exported:
-    """The .tflite files of a run. files: by role and variant; records: how each came to be, likewise.
+    """The .tflite files of a run. files: by role and name of the variant, `int8`; records: how each came to be.
 
     rungs, found: of `export.auto`: what was tried, and the file to take.
     """
 
     folder: Path
     files: Files
-    records: dict[tuple[str, Variant], dict[str, Any]]
+    records: dict[tuple[str, str], dict[str, Any]]
     rungs: "list[Rung]" = field(default_factory=list)
     found: Path | None = None
 

@@ -15,7 +15,6 @@ from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
 from kd2mobile.runs import start_run
 from kd2mobile.stages import stages
-from kd2mobile.variants import Variant
 
 RECORD_FIELDS = {
     "role", "model", "precision", "compression", "device", "runtime", "n", "top1", "top5", "logloss", "ece",
@@ -367,6 +366,6 @@ def test_a_file_is_measured_as_it_was_last_exported(run):
     measured = {record["sha256"] for record in json.loads((run / "benchmark.json").read_text())}
     per_tensor, default = (run / "export" / f"small_cnn-{name}.tflite" for name in ("int8-per_tensor", "int8"))
     assert sha256_of(per_tensor) in measured and sha256_of(default) not in measured
-    made = kd2mobile.export(run, precision=("int8",)).records["student", Variant("none", "int8")]
+    made = kd2mobile.export(run, precision=("int8",)).records["student", "int8"]
     assert not made["per_tensor"] and made["made_from"].keys() == {"recipe", "student", "split", "transfer"}
     assert all(made["made_from"].values()) and made["against_student"]["n"] == 30

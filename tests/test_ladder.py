@@ -21,7 +21,7 @@ def maker(losses: dict[str, float | Exception], asked: list[str]):
             raise loss
         lost = {"difference": -loss / 100, "interval_95": [-loss / 100 - 0.01, -loss / 100 + 0.005]}
         record = {"size_bytes": sizes[variant.name], "against_student": lost}
-        return Exported(Path("export"), {}, {("student", variant): record})
+        return Exported(Path("export"), {}, {("student", variant.name): record})
 
     return make
 

@@ -10,6 +10,9 @@ from kd2mobile.artifact import Store
 from kd2mobile.errors import DataError, RecipeError, TeacherError, UnknownNameError, WeightsError
 from kd2mobile.recipe import compose
 from kd2mobile.stages import check_student_weights, stages
+from kd2mobile.variants import Variant
+
+INT8 = Variant("none", "int8")
 
 SMALL = {"student.name": "small_cnn", "student.weights": "none", "student.input_px": 16}
 
@@ -337,8 +340,8 @@ def test_a_students_download_that_fails_is_said_before_the_teacher(monkeypatch):
 @pytest.mark.parametrize("field", ["version", "author", "licence"])
 def test_what_a_file_says_of_itself_is_in_its_fingerprint_alone(plan, field):
     bare, said = plan(), plan(**{f"export__{field}": "mine"})
-    assert set(bare.exported("student", "int8").config) == {"precision", "calibration_pictures", "resize"}
-    assert said.exported("student", "int8").fingerprint != bare.exported("student", "int8").fingerprint
+    assert set(bare.exported("student", INT8).config) == {"precision", "calibration_pictures", "resize"}
+    assert said.exported("student", INT8).fingerprint != bare.exported("student", INT8).fingerprint
     assert said.student.fingerprint == bare.student.fingerprint
     nothing = plan(**{f"export__{field}": ""})
-    assert nothing.exported("student", "int8").fingerprint == bare.exported("student", "int8").fingerprint
+    assert nothing.exported("student", INT8).fingerprint == bare.exported("student", INT8).fingerprint
