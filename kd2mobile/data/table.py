@@ -113,9 +113,16 @@ def _text(table: Path) -> str:
 def _header(table: Path, text: str) -> tuple[list[str], str]:
     """The names of the columns and what stands between them."""
     ways = []
+    fault = None
     for delimiter in DELIMITERS:
-        names = next((fields for _, fields in _records(table, text, delimiter)), [])
+        try:
+            names = next((fields for _, fields in _records(table, text, delimiter)), [])
+        except DataError as wrong:  # quotes that end before another delimiter
+            fault = wrong
+            continue
         ways.append(([name.strip().lower() for name in names], delimiter))
+    if not ways:
+        raise fault
     names, delimiter = max(ways, key=lambda way: len({"path", "label"} & set(way[0])))
     where, first = f"{table}, line 1", text.partition("\n")[0]
     if missing := [name for name in ("path", "label") if name not in names]:

@@ -51,6 +51,7 @@ def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
     if not path.is_file():
         raise TeacherError(path, "must be a .keras or .h5 file", "no such file", "Check the path.")
     model = load_keras_file(path)
+    _check_finite(path, model)
     beside = path.with_name(DESCRIPTION)
     described = read_description(beside) if beside.is_file() else {}
     said = _said(asked, beside, described)
@@ -66,6 +67,14 @@ def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
     classes_from = (Path(asked.classes) if asked.classes else beside) if said["classes"] else None
     outputs = int(model.output_shape[-1])
     return TeacherFile(path, model, px, mode, outputs, said["classes"], classes_from, changes)
+
+
+def _check_finite(path: Path, model: keras.Model) -> None:
+    """A ReLU turns NaN into 0, so that the logits do not show it."""
+    for weight in model.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            next_step = "Save it again from an epoch before its loss was NaN."
+            raise TeacherError(path, "must hold finite weights", f"NaN or infinity in {weight.path}", next_step)
 
 
 def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
@@ -105,30 +114,6 @@ ANOTHER_ORDER = (
     f"Its classes are probably in another order than the sorted folders: write `classes` into a {DESCRIPTION} beside "
     "it, and `preprocess` if its pixels are wrong."
 )
-
-
-def check_order(
-    path: Path, logits: np.ndarray, labels: np.ndarray, classes: list[str], order: str = ANOTHER_ORDER
-) -> None:
-    """Refuses a teacher that knows the classes by other numbers; for files that do not name their classes.
-
-    logits: float [n, classes]; labels: int [n]; order: what to do about it. Raises TeacherError if its top-1 is not
-    above chance (three standard errors), or if some classes are mostly taken for one another in a ring: a for b, b for
-    a.
-    """
-    said = logits.argmax(axis=1)
-    top1, chance = (said == labels).mean(), 1 / len(classes)
-    if top1 < 1 and top1 <= chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
-        raise TeacherError(path, f"must know the classes better than chance ({chance:.3f})", f"top-1 {top1:.3f}", order)
-    moved = {}
-    for label in np.unique(labels):
-        votes = np.bincount(said[labels == label], minlength=len(classes))
-        taken_for = int(votes.argmax())
-        if taken_for != label and votes[taken_for] > votes.sum() / 2:
-            moved[int(label)] = taken_for
-    if moved and set(moved.values()) == set(moved):
-        swaps = ", ".join(f"{classes[a]!r} for {classes[b]!r}" for a, b in list(moved.items())[:5])
-        raise TeacherError(path, "must name the classes in the order of the sorted folders", f"mostly {swaps}", order)
 
 
 def features_of(file: TeacherFile) -> keras.Model:

@@ -13,10 +13,11 @@ from kd2mobile.artifact import write_json
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import TeacherError, count_of
 from kd2mobile.progress import bar, say
-from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, judgement
+from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_order, judgement
 
 LOGITS = "logits.npz"
 KEYS = ("sample_ids", "class_names", "logits")
+ANOTHER_COLUMN = "Look whether class_names stand as the columns of logits do, and sample_ids as its rows."
 HOW_TO = "docs/how-to/own-teacher.md has the lines that write one."
 CHECKED_AT_ONCE = 4096
 
@@ -56,8 +57,14 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
             samples = split.samples[start : start + CHECKED_AT_ONCE]
             check_logits(given.of(samples), [sample.path for sample in samples], given.where)
             advance(len(samples))
+    if len(given.values) and given.values.min() >= 0 and given.values.max() <= 1:
+        got = "numbers of 0 to 1 alone, as probabilities are"
+        next_step = "Give the numbers before the sigmoid or softmax, or log(p)."
+        raise TeacherError(f"{path}, logits", "must be logits", got, next_step)
     judged = split.of("val")
-    val = judgement(given.of(judged), np.array([sample.label for sample in judged]))
+    logits, labels = given.of(judged), np.array([sample.label for sample in judged])
+    val = judgement(logits, labels)
+    check_order(path, logits, labels, split.classes, ANOTHER_COLUMN)
     say(f"teacher {path.name}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
     shutil.copyfile(path, folder / LOGITS)
     described = {

@@ -146,3 +146,25 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
             "probabilities (each picture's outputs are in [0, 1] and sum to 1)",
             "Give the numbers before the softmax, or log(p); of a model file say `--teacher-output probabilities`.",
         )
+
+
+def check_order(path: Path, logits: np.ndarray, labels: np.ndarray, classes: list[str], order: str) -> None:
+    """Refuses a teacher that knows the classes by other numbers than it says, or that says nothing of their order.
+
+    logits: float [n, classes]; labels: int [n]; order: what to do about it. Raises TeacherError if its top-1 is not
+    above chance (three standard errors), or if some classes are mostly taken for one another in a ring: a for b, b for
+    a.
+    """
+    said = logits.argmax(axis=1)
+    top1, chance = (said == labels).mean(), 1 / len(classes)
+    if top1 < 1 and top1 <= chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
+        raise TeacherError(path, f"must know the classes better than chance ({chance:.3f})", f"top-1 {top1:.3f}", order)
+    moved = {}
+    for label in np.unique(labels):
+        votes = np.bincount(said[labels == label], minlength=len(classes))
+        taken_for = int(votes.argmax())
+        if taken_for != label and votes[taken_for] > votes.sum() / 2:
+            moved[int(label)] = taken_for
+    if moved and set(moved.values()) == set(moved):
+        swaps = ", ".join(f"{classes[a]!r} for {classes[b]!r}" for a, b in list(moved.items())[:5])
+        raise TeacherError(path, "must name the classes in the order of the sorted folders", f"mostly {swaps}", order)

@@ -17,7 +17,6 @@ from kd2mobile.recipe import is_keras_file
 from kd2mobile.teachers.body import build_body, build_whole
 from kd2mobile.teachers.file import (
     ANOTHER_ORDER,
-    check_order,
     classes_fit,
     features_of,
     imagenet_outputs,
@@ -28,7 +27,7 @@ from kd2mobile.teachers.fit import fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_classes, imagenet_numbers, unclear_names
 from kd2mobile.teachers.reading import Pictures
-from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, read_description
+from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, check_order, read_description
 from kd2mobile.teachers.zoo import TEACHERS, check_teacher
 
 NOT_IMAGENETS = "The folders have the names of ImageNet classes; if they mean others, rename them to get a new head."

@@ -78,6 +78,23 @@ def test_quotes_commas_and_lines_inside_fields(table):
     assert refusal(path).startswith(", line 10: must name files that are there"), "lines are counted as an editor does"
 
 
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_a_table_may_have_every_field_between_quotes(table, delimiter):
+    path = table()
+    names = ["cat/0.png", "cat/1.png", "dog/0.png"]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+        rows.writerows([("path", "label"), *((name, name[:3]) for name in names)])
+    found = scan_table(path)
+    assert {p.path for p in found.pictures} == set(names) and found.classes == ["cat", "dog"]
+
+
+def test_a_first_line_of_broken_quotes_is_refused_for_them(table):
+    path = table()
+    path.write_text('"path"x,"label"\ncat/0.png,cat\n')
+    assert refusal(path).startswith(", line 1: must be CSV, got ")
+
+
 def test_splits_are_taken_and_what_is_missing_is_drawn(table, tmp_path):
     rows = [f"{c}/{i}.png,{c},{'test' if i < 2 else 'Train'}" for c in ("cat", "dog") for i in range(10)]
     found = find_pictures({"train": table("path,label,split\n" + "\n".join(rows))})

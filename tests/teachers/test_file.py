@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import TeacherError
-from kd2mobile.teachers.file import check_order, read_teacher_file
-from kd2mobile.teachers.teacher import open_teacher
+from kd2mobile.teachers.file import read_teacher_file
+from kd2mobile.teachers.teacher import check_order, open_teacher
 from kd2mobile.teachers.training import make_teacher
 from tests.teachers.conftest import CLASSES, PX, asked
 
@@ -116,11 +116,20 @@ def test_another_class_order_is_refused_by_its_names(save, make):
         make(path)
 
 
+def test_weights_that_are_not_finite_are_refused_even_where_a_relu_hides_them(save, make):
+    inputs = keras.Input((PX, PX, 3))
+    hidden = L.Dense(4, activation="relu", name="hidden")
+    model = keras.Model(inputs, L.Dense(3)(hidden(L.GlobalAveragePooling2D()(inputs))))
+    hidden.set_weights([np.full((3, 4), np.nan), np.zeros(4)])
+    with pytest.raises(TeacherError, match="mine.keras: must hold finite weights, got NaN .* in hidden/kernel"):
+        make(save(model, {"preprocess": "none"}))
+
+
 def test_a_teacher_no_better_than_chance_is_refused():
     labels = np.arange(60) % 3
     with pytest.raises(TeacherError, match=r"must know the classes better than chance \(0.333\), got top-1 0.333"):
-        check_order("mine.keras", np.tile([1.0, 0, 0], (60, 1)), labels, CLASSES)
-    check_order("mine.keras", np.eye(3)[np.where(np.arange(60) % 4, labels, 0)], labels, CLASSES)
+        check_order("mine.keras", np.tile([1.0, 0, 0], (60, 1)), labels, CLASSES, "")
+    check_order("mine.keras", np.eye(3)[np.where(np.arange(60) % 4, labels, 0)], labels, CLASSES, "")
 
 
 @pytest.mark.parametrize("beside", [None, {"preprocess": "none", "classes": ["a", "b", "c", "d"]}])

@@ -120,6 +120,18 @@ def at(values, row, value):
         (lambda a: {"logits": at(a["logits"], 3, 1e6)}, "must get logits within float16's range of 65,504, got 1e+06"),
         (lambda a: {"logits": softmax(a["logits"])}, "logits.npz: must answer with logits, got probabilities"),
         (
+            lambda a: {"logits": 1 / (1 + np.exp(-a["logits"]))},
+            "logits: must be logits, got numbers of 0 to 1 alone, as probabilities are. Give the numbers",
+        ),
+        (
+            lambda a: {"class_names": a["class_names"][[1, 2, 0]]},
+            "must know the classes better than chance (0.333), got top-1 0.000. Look whether class_names stand",
+        ),
+        (
+            lambda a: {"logits": np.full_like(a["logits"], 2)},
+            "must know the classes better than chance (0.333), got top-1 0.333",
+        ),
+        (
             lambda a: {"logits": a["logits"].astype(int)},
             "logits: must be float16, float32 or float64, got int64 [54, 3]",
         ),
