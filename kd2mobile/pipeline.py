@@ -15,6 +15,7 @@ from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
+from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
 from kd2mobile.stages import (
@@ -265,7 +266,7 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
 def names(kind: str) -> dict[str, str]:
     """The names of a registry, or the recipe's fields, each with a line about it. kind: `teachers`, ..., `fields`."""
     if kind == "fields":
-        return {name: f"{field.description} [{field.default!r}]" for name, field in fields().items()}
+        return {name: f"{field.description} [{in_toml(field.default)}]" for name, field in fields().items()}
     from kd2mobile.data.sources import SOURCES
     from kd2mobile.losses import LOSSES
     from kd2mobile.students import STUDENTS

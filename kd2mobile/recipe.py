@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
-from kd2mobile.recipe_file import built_in, read_tables
+from kd2mobile.recipe_file import built_in, in_toml, read_tables
 
 Precision = Literal["fp32", "fp16", "int8_dynamic", "int8", "int16x8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -395,4 +395,4 @@ def _check(tables: dict[str, Any], where: str) -> None:
 
 def _what_it_is(name: str) -> str:
     field = fields()[name]
-    return f"{field.description} The default is {field.default!r}."
+    return f"{field.description} The default is {in_toml(field.default)}."

@@ -33,6 +33,15 @@ def write_recipe(recipe: msgspec.Struct, file: Path) -> None:
     temporary.replace(file)
 
 
+def in_toml(value: Any) -> str:
+    """A value as a recipe file writes it; None, which none can, is `nothing`.
+
+    >>> in_toml(("none",)), in_toml("digits"), in_toml(True), in_toml(None)
+    ('["none"]', '"digits"', 'true', 'nothing')
+    """
+    return "nothing" if value is None else msgspec.json.encode(value).decode()
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """`distill.temperature=4` as its name and value; the value is read as TOML, else taken as text.
 
