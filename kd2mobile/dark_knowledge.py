@@ -2,7 +2,8 @@
 
 The student is the run's student.keras, whose logits can be softened at any temperature; a .tflite answers with
 probabilities at temperature 1 alone, and rounded ones if it is quantized. The teacher is teacher.keras where its
-artifact stands in the store, else its stored logits, which know the run's own pictures only.
+artifact stands in the store, else its stored logits, which know the run's own pictures only. A teacher that was given
+as logits has no other, and knows each picture whole.
 """
 
 import math
@@ -20,6 +21,7 @@ from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
+from kd2mobile.recipe import is_logits_file
 from kd2mobile.report.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.runs import Run
 from kd2mobile.settings import UNUSED_BY_LOSS
@@ -166,6 +168,15 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
     folder = run.store.root / spec["stage"] / fingerprint_of(spec) if spec else None
     if folder and (folder / RECORD).is_file() and (folder / "teacher.keras").is_file():
         return _live_logits(folder, seen), LIVE
+    given = is_logits_file(run.recipe.teacher.name)
+    if seen.sample is None and given:
+        raise ArtifactError(
+            seen.file,
+            f"must be a picture of the run, for its teacher, {Path(run.recipe.teacher.name).name}, was given as logits "
+            "of the run's own pictures alone",
+            "another picture",
+            f"Give one such as {split.of('test')[0].path!r}, or distill a run with the teacher as a .keras file.",
+        )
     if seen.sample is None:
         where = f" (it would be {folder.as_posix()})" if folder else ""
         raise ArtifactError(
@@ -175,7 +186,7 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
             f"Give one such as {split.of('test')[0].path!r}, or copy the teacher's artifact there.",
         )
     stored = Transfer(transfer.folder).logits(seen.sample.split)
-    if seen.sample.split not in ("val", "test") and seen.view is None:
+    if seen.sample.split not in ("val", "test") and seen.view is None and not given:
         raise ArtifactError(
             seen.sample.path,
             "must be shown in a stored view, for it is a training picture and the teacher is not in the store",

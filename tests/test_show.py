@@ -42,8 +42,11 @@ def write_student(folder, inputs):
     return {"val_top1": 0.5}
 
 
-def make_run(place):
-    """`run/` and `store/` as the stages leave them, the two networks untrained and of one layer; `photos/`."""
+def make_run(place, given=None):
+    """`run/` and `store/` as the stages leave them, the two networks untrained and of one layer; `photos/`.
+
+    given: the teacher's logits instead of a network, as an .npz file in `place`.
+    """
     rng = np.random.default_rng(0)
     for name in CLASSES:
         (place / "photos" / name).mkdir(parents=True)
@@ -52,16 +55,19 @@ def make_run(place):
             Image.fromarray(pixels).save(place / "photos" / name / f"{number}.png")
     settings = {
         **{"data.source": str(place / "photos"), "data.val": 0.25, "data.test": 0.25, "views.count": 2},
-        **{"teacher.name": "mobilenet", "teacher.weights": "none", "teacher.input_px": 32},
+        **({} if given else {"teacher.name": "mobilenet", "teacher.weights": "none", "teacher.input_px": 32}),
         **{"student.name": "small_cnn", "student.weights": "none", "student.input_px": STUDENT_PX},
         **{"distill.temperature": TEMPERATURE},
     }
+    if given:
+        del settings["views.count"]
+        settings |= {"teacher.name": str(place / given)}
     recipe, store = compose(settings=settings), Store(place / "store")
     run, plan = start_run(recipe, place / "run", place / "store"), stages(recipe, store)
     steps = {
         "split": plan.split,
         "views": plan.views,
-        "teacher": replace(plan.teacher, build=write_teacher),
+        "teacher": plan.teacher if given else replace(plan.teacher, build=write_teacher),
         "transfer": plan.transfer,
         "student": replace(plan.student, build=write_student),
     }
@@ -265,6 +271,28 @@ def test_without_the_teacher_it_says_which_pictures_can_be_shown(run, place, no_
     train = samples(place, "train")[0].path
     with pytest.raises(ArtifactError, match="must be shown in a stored view.*Give --view 0 to --view 1"):
         kd2mobile.show(train, run=run)
+
+
+def test_a_teacher_given_as_logits_shows_each_picture_of_the_run_whole(tmp_path, monkeypatch, capsys):
+    ids = [f"{name}/{number}.png" for name in CLASSES for number in range(8)]
+    logits = np.random.default_rng(3).normal(0, 2, (len(ids), 3)).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", sample_ids=ids, class_names=CLASSES, logits=logits)
+    run = make_run(tmp_path, given="mine.npz")
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "test"):
+        sample = samples(tmp_path, name)[0]
+        shown = kd2mobile.show(tmp_path / "photos" / sample.path, run=run.folder)
+        assert (shown.sample, shown.split, shown.view) == (sample.path, name, None)
+        assert shown.teacher_from == "transfer set"
+        powers = np.exp(logits[ids.index(sample.path)].astype(np.float64))
+        wanted = dict(zip(CLASSES, powers / powers.sum(), strict=True))
+        assert {row.name: row.teacher[0] for row in shown.classes} == pytest.approx(wanted, abs=2e-3)
+    capsys.readouterr()
+    Image.new("RGB", (9, 9), "red").save("other.png")
+    assert main_status(["show", "other.png", "--run", "run"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "must be a picture of the run, for its teacher, mine.npz, was given as logits of the run's own" in said
+    assert "or distill a run with the teacher as a .keras file" in said and "store" not in said
 
 
 def test_a_damaged_or_missing_artifact_is_said(run, place):
