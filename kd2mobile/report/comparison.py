@@ -17,7 +17,7 @@ from kd2mobile.errors import MissingExtraError
 from kd2mobile.measure.accuracy import mcnemar, top1
 from kd2mobile.report import columns, words
 from kd2mobile.report.collect import title_of
-from kd2mobile.report.page import measured_on
+from kd2mobile.report.page import measured_on, numbered
 from kd2mobile.report.templates import fill, write_page
 from kd2mobile.report.view import ComparedRun, ComparisonData, Paired
 from kd2mobile.runs import PREDICTIONS, Run
@@ -90,6 +90,7 @@ def render_comparison(view: ComparisonData) -> str:
         keyed_rows=keyed_rows,
         places={key: place for place, key in enumerate(records)},
         settings=measured_on([row for _, row in keyed_rows]),
+        numbers=numbered([row for _, row in keyed_rows]),
         accuracy=[Markup(plot) for plot in plots.comparison_plots(records)],
         close_points=f"{100 * words.CLOSE_ENOUGH:g}",
     )

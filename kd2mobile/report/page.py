@@ -64,6 +64,7 @@ def render(view: ReportData) -> str:
         rows=rows,
         keyed_rows=[("", row) for row in rows],
         settings=settings,
+        numbers=numbered(rows),
         teacher_settings=_teachers(rows, settings),
         whys=_whys(rows),
         accuracy=[Markup(plot) for plot in plots.accuracy_plots(records)],
@@ -135,6 +136,14 @@ def measured_on(rows: list[columns.Row]) -> list[str]:
     """Where and how the files were measured, each once; of a teacher only if there is nothing else."""
     settings = list(dict.fromkeys(row.setting for row in rows if row.setting and row.role != "teacher"))
     return settings or [row.setting for row in rows[:1] if row.setting]
+
+
+def numbered(rows: list[columns.Row]) -> dict[str, int]:
+    """The number that the table gives each way of measuring, from 1; empty if all files were measured in the same."""
+    if len(measured_on(rows)) < 2:
+        return {}
+    found = dict.fromkeys(row.setting for row in rows if row.setting)
+    return {setting: number for number, setting in enumerate(found, start=1)}
 
 
 def _whys(rows: list[columns.Row]) -> list[str]:

@@ -93,6 +93,20 @@ def test_where_the_recipes_differ(make_run, tmp_path):
     assert same.differing == [] and "the runs follow the same recipe" in render_comparison(same)
 
 
+def test_runs_measured_in_different_places_have_their_numbers_below_the_table(make_run, make_record, tmp_path):
+    right = {"int8": [1] * 6}
+    found = collect_comparison([make_run("one", right), make_run("two", right)], tmp_path / "all.html")
+    alike = render_comparison(found)
+    assert "Measured on 6 test pictures; made-up host" in alike and "<sup>" not in alike
+    elsewhere = [make_record("teacher", "big", p50=None), make_record(n=6), make_record(device="a board", n=9)]
+    runs = [found.runs[0], msgspec.structs.replace(found.runs[1], records=elsewhere)]
+    html = render_comparison(msgspec.structs.replace(found, runs=runs))
+    notes = dict(re.findall('<li id="measured-([0-9])">(.*?)</li>', html))
+    assert {number: note.partition(" test")[0] for number, note in notes.items()} == {"1": "6", "2": "1,692", "3": "9"}
+    assert "a board" in notes["3"] and "last column" not in html
+    assert re.findall('<sup><a href="#measured-([0-9]+)"', html) == ["1", "2", "1", "3"]
+
+
 def test_everything_from_outside_is_escaped(make_run, make_record, tmp_path):
     one = make_run("javascript:x", {"int8": [1] * 6}, classes=(HOSTILE, "b"))
     other = make_run("two", {"int8": [1] * 6}, hashes="abcdxy", settings={"teacher.name": "a.keras"})

@@ -243,7 +243,9 @@ def test_records_measured_in_different_places_say_where(make_report, make_record
     assert "Measured on 1,692 test pictures; made-up host, LiteRT 0.0, 1 thread (the teacher: " in one
     records = [make_record(), make_record("external", device="made-up board", n=50)]
     two = render(make_report(records=records))
-    assert ">Measured on</th>" in two and "50 test pictures; made-up board, LiteRT 0.0, 1 thread" in two
+    assert '<li id="measured-1">1,692 test pictures; made-up host, LiteRT 0.0, 1 thread</li>' in two
+    assert '<li id="measured-2">50 test pictures; made-up board, LiteRT 0.0, 1 thread</li>' in two
+    assert re.findall('<sup><a href="#measured-([0-9]+)"', two) == ["1", "2"] and "<sup>" not in one
 
 
 def test_a_picture_that_is_gone_is_named_on_the_page(make_report, make_picture, tmp_path):
