@@ -201,7 +201,8 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
         slash = " Write / between folders." if "\\" in gone[0].path else ""
         here = f"Paths are relative to {folder}, where the table lies.{slash}"
         must = "must name files that are there"
-        raise DataError(f"{table}, line {gone[0].line}", must, f"{gone[0].path!r}, no such file{more}", here)
+        what = "a folder" if (folder / gone[0].path).is_dir() else "no such file"
+        raise DataError(f"{table}, line {gone[0].line}", must, f"{gone[0].path!r}, {what}{more}", here)
     kept = {(file.class_name, file.given) for file in files}
     for row in rows:
         if (row.label, row.split) not in kept:

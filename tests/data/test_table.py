@@ -167,7 +167,7 @@ def test_other_files_are_set_aside(table):
             ", line 3: must name files that are there, got 'cat/no.png', no such file and 1 more. Paths are relative",
         ),
         ("path,label\ncat\\0.png,cat\ndog/0.png,dog\n", "where the table lies. Write / between folders."),
-        ("path,label\ncat,cat\ndog/0.png,dog\n", ", line 2: must name files that are there, got 'cat', no such file"),
+        ("path,label\ncat,cat\ndog/0.png,dog\n", ", line 2: must name files that are there, got 'cat', a folder"),
         (
             "path,label\ncat/0.png,cat\ndog/0.png,dog\n./cat/0.png,dog\n",
             ", line 4: must name each picture once, got 'cat/0.png' as on line 2.",
