@@ -153,8 +153,15 @@ def test_names_with_spaces_quotes_newlines_and_unicode_are_just_names(photos, ot
 
 
 def test_nan_in_the_teachers_logits(photos, capsys):
+    from keras.layers import Dense, Flatten, Rescaling
+
+    save_teacher(Rescaling(1e38), Flatten(), Rescaling(1e38), Dense(2))  # its weights are finite, its answers are not
+    assert "must get finite logits, got NaN or infinity" in label(capsys, "--teacher", "mine.keras")
+
+
+def test_nan_in_the_teachers_weights(photos, capsys):
     keras_teacher(photos.parent / "nan.keras", 2, float("nan"))
-    assert "must get finite logits, got NaN or infinity" in label(capsys, "--teacher", "nan.keras")
+    assert "must hold finite weights, got NaN or infinity in " in label(capsys, "--teacher", "nan.keras")
 
 
 def save_teacher(*layers) -> None:
