@@ -29,7 +29,7 @@ demo: setup
 	$(BIN)/kd2mobile report --run runs/demo
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

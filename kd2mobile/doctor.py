@@ -49,7 +49,17 @@ EXTRAS = {
     "train": ("jinja2", "keras", "matplotlib", "rich", "scikit-learn", "tensorflow"),
     "jax": ("jax", "jinja2", "keras", "matplotlib", "rich", "scikit-learn"),
     "compress": ("tensorflow-model-optimization", "tf-keras"),
-    "test": ("editables", "hatchling", "hypothesis", "import-linter", "jax", "pytest", "ruff", "tf-keras"),
+    "test": (
+        "editables",
+        "hatchling",
+        "hypothesis",
+        "import-linter",
+        "jax",
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "tf-keras",
+    ),
 }
 """The packages of each extra, as in pyproject.toml."""
 DEVICES = {
