@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.artifact import made_with, write_json
 from kd2mobile.backend import load_keras
 from kd2mobile.data.in_threads import in_threads
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         split = draw_pictures(place / "pictures", options.pictures)
-        draw_views(place / "views", split, recipe.Views(count=options.views), "stretch")
+        draw_views(place / "views", split, schema.Views(count=options.views), "stretch")
         parts = {
             "network": network(place, options),
             "decoding": decoding(place, split, options),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from kd2mobile.artifact import Commit, Step, Store, disk_errors, read_artifact
 from kd2mobile.compress.methods import GRAPH_FOLDER
-from kd2mobile.recipe import Compress, Export
 from kd2mobile.results import Exported
 from kd2mobile.runs import Run
+from kd2mobile.schema import Compress, Export
 from kd2mobile.stages import Stages
 from kd2mobile.variants import Variant, variants_of
 

@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-from kd2mobile.recipe import FLAGS, check_settings, fields
+from kd2mobile.recipe import FLAGS, check_settings
 from kd2mobile.recipe_file import assignment
+from kd2mobile.schema import fields
 
 LISTS = {
     "precision": "`auto` finds the smallest within --max-drop. All but int16x8 by default",

@@ -14,10 +14,11 @@ from kd2mobile.exporting import export_run, exported_variants
 from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
-from kd2mobile.recipe import FLAGS, SETTINGS, Recipe, check_settings, compose, fields
+from kd2mobile.recipe import FLAGS, SETTINGS, check_settings, compose
 from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
+from kd2mobile.schema import Recipe, fields
 from kd2mobile.stages import (
     Stages,
     check_student_weights,

@@ -13,8 +13,9 @@ import msgspec
 from kd2mobile.artifact import Store, disk_errors, made_with, write_json
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.progress import say
-from kd2mobile.recipe import Compress, Export, Recipe, compose
+from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import write_recipe
+from kd2mobile.schema import Compress, Export, Recipe
 from kd2mobile.spec import differences
 from kd2mobile.variants import Variant, in_order
 

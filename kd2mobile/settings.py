@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from kd2mobile.artifact import sha256_of
-from kd2mobile.recipe import Distill, Student, Teacher, is_keras_file, is_logits_file, weights_file
+from kd2mobile.recipe import is_keras_file, is_logits_file, weights_file
+from kd2mobile.schema import Distill, Student, Teacher
 
 UNUSED_BY_LOSS = {"logits": ("temperature",), "labels": ("temperature", "hard_label_weight")}
 """The fields of a recipe that a loss does not look at."""

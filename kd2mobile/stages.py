@@ -13,21 +13,15 @@ import msgspec
 from kd2mobile.artifact import Step, Store
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.progress import say
-from kd2mobile.recipe import (
-    Compress,
-    Compression,
-    Export,
-    Recipe,
-    is_logits_file,
-    weights_file,
-)
+from kd2mobile.recipe import is_logits_file, weights_file
+from kd2mobile.schema import Compress, Compression, Export, Recipe
 from kd2mobile.settings import distill_settings, student_settings, teacher_settings, transfer_settings
 from kd2mobile.variants import Variant, variants_of
 
 if TYPE_CHECKING:
     from kd2mobile.data.find import Found
     from kd2mobile.data.places import Root
-    from kd2mobile.recipe import Export
+    from kd2mobile.schema import Export
 
 LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
 """What the baseline's recipe says in the place of the teacher's part."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from kd2mobile.recipe import COMPRESSIONS, PRECISIONS, Compression, Export, Precision
+from kd2mobile.schema import COMPRESSIONS, PRECISIONS, Compression, Export, Precision
 
 
 class Variant(NamedTuple):

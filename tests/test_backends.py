@@ -38,7 +38,7 @@ load_keras()
 import json
 import keras
 import numpy as np
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.data.split import read_split
 from kd2mobile.losses import LOSSES, split_predictions
 from kd2mobile.teachers.training import make_teacher
@@ -62,7 +62,7 @@ for name in LOSSES:
         arrays[f"loss {name} {temperature} {weight}"] = np.asarray(value)
 
 split = read_split(given)
-asked = recipe.Teacher(name="mobilenet", weights=str(given / "body.weights.h5"), input_px=32)
+asked = schema.Teacher(name="mobilenet", weights=str(given / "body.weights.h5"), input_px=32)
 (found / "mobilenet").mkdir(parents=True)
 make_teacher(found / "mobilenet", asked, given / "pictures", split, "stretch")
 dtype.LEAST_AGREEMENT = 0.0

@@ -14,7 +14,8 @@ from kd2mobile import pipeline
 from kd2mobile.cli import main
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.options import assigned
-from kd2mobile.recipe import FLAGS, check_settings, fields
+from kd2mobile.recipe import FLAGS, check_settings
+from kd2mobile.schema import fields
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -15,7 +15,7 @@ from kd2mobile.data import shards
 from kd2mobile.data.pixel_store import render_pixels
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import draw_views
-from kd2mobile.recipe import Views
+from kd2mobile.schema import Views
 from kd2mobile.teachers.teacher import MODEL, Teacher
 from kd2mobile.transfer import label as labelling
 

@@ -1,9 +1,9 @@
 import pytest
 
-from kd2mobile import recipe
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
-from kd2mobile.recipe import FLAGS, compose, fields, weights_file
+from kd2mobile.recipe import FLAGS, compose, weights_file
 from kd2mobile.recipe_file import assignment, built_in, read_tables, write_recipe
+from kd2mobile.schema import TABLES, fields
 
 
 def test_without_data_it_is_the_demo():
@@ -164,4 +164,4 @@ def test_every_field_is_described_and_every_flag_is_a_field():
     known = fields()
     assert all(field.description.endswith(".") for field in known.values())
     assert set(FLAGS.values()) <= known.keys()
-    assert set(built_in("digits")) <= recipe.TABLES.keys()
+    assert set(built_in("digits")) <= TABLES.keys()

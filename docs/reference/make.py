@@ -14,7 +14,8 @@ import msgspec
 from msgspec.inspect import type_info
 
 from kd2mobile.cli import main
-from kd2mobile.recipe import FLAGS, TABLES, fields
+from kd2mobile.recipe import FLAGS
+from kd2mobile.schema import TABLES, fields
 
 HERE = Path(__file__).parent
 WIDTH = 100
@@ -50,7 +51,7 @@ def pages() -> dict[str, str]:
 def recipe_page() -> str:
     """Every table and field of a recipe, and the recipes that come with kd2mobile."""
     parts = [
-        NOTE.format(source="kd2mobile/recipe.py"),
+        NOTE.format(source="kd2mobile/schema.py"),
         f"# The recipe\n\n{fill(ABOUT_RECIPES, 120)}\n",
     ]
     for name, table in TABLES.items():

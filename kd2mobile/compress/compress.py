@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kd2mobile.compress.job import Job
-from kd2mobile.recipe import Compress, Distill
+from kd2mobile.schema import Compress, Distill
 from kd2mobile.tensorflow_process import need_packages, run_in_tensorflow
 
 PACKAGES = ("tensorflow", "tf_keras", "tensorflow_model_optimization")

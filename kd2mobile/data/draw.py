@@ -6,17 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import TypeAlias
 
-from kd2mobile import recipe
 from kd2mobile.data.scan import Picture
 from kd2mobile.data.split import SplitName
 from kd2mobile.errors import DataError
+from kd2mobile.schema import Data
 
 Explain: TypeAlias = Callable[[str, SplitName | None], tuple[str, str]]
 """Where a message says that a class of a split lies, and what it says of its files that were set aside."""
 
 
 def draw_splits(
-    pictures: list[Picture], classes: list[str], missing: list[SplitName], data: recipe.Data, explain: Explain
+    pictures: list[Picture], classes: list[str], missing: list[SplitName], data: Data, explain: Explain
 ) -> list[SplitName]:
     """The split of each picture, in their order: the given one, else `train`, `val` or `test`.
 
@@ -52,7 +52,7 @@ def draw_splits(
     return [p.given if p.given in ("val", "test") else place.get(p.sha256, "train") for p in pictures]
 
 
-def _targets(count: int, wanted: list[SplitName], data: recipe.Data) -> dict[SplitName, int]:
+def _targets(count: int, wanted: list[SplitName], data: Data) -> dict[SplitName, int]:
     """How many pictures of `count` each drawn split should get."""
     fractions = {"test": data.test, "val": data.val}
     targets = {name: max(1, math.floor(count * fractions[name] + 0.5)) for name in wanted}

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile import progress, recipe
+from kd2mobile import progress, schema
 from kd2mobile.data.draw import Explain, draw_splits
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.places import Root
@@ -29,7 +29,7 @@ class _Checked(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def split_pictures(folder: Path, root: Root, scan: Scan, data: recipe.Data) -> dict[str, Any]:
+def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> dict[str, Any]:
     """Decodes every picture once, draws the splits that the folders do not give and writes split.json.
 
     A picture that cannot be decoded is set aside. Drawn splits take data.val and data.test of each class (at least

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kd2mobile import pixels, progress, recipe
+from kd2mobile import pixels, progress, schema
 from kd2mobile.data.shards import write_array
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
 from kd2mobile.errors import ArtifactError
@@ -25,7 +25,7 @@ nothing), mixup_partner (index of another sample of the split, -1 for none) and 
 """
 
 
-def draw_views(folder: Path, split: Split, views: recipe.Views | None, resize: pixels.Resize) -> dict[str, int]:
+def draw_views(folder: Path, split: Split, views: schema.Views | None, resize: pixels.Resize) -> dict[str, int]:
     """Writes train.npy [n, views.count], val.npy and test.npy [n, 1] of VIEW_DTYPE, in the order of Split.of.
 
     Of a split of unlabelled pictures, unlabelled.npy [n, views.count]: they are seen as training pictures are.
@@ -52,7 +52,7 @@ def draw_views(folder: Path, split: Split, views: recipe.Views | None, resize: p
     return drawn
 
 
-def _draw_learned(table: np.ndarray, samples: list[Sample], views: recipe.Views, resize: pixels.Resize) -> None:
+def _draw_learned(table: np.ndarray, samples: list[Sample], views: schema.Views, resize: pixels.Resize) -> None:
     with progress.bar("drawing views", len(samples), "pictures") as advance:
         for i, sample in enumerate(samples):
             drawn = [_random_view(sample, views, resize, k) for k in range(views.count)]
@@ -61,7 +61,7 @@ def _draw_learned(table: np.ndarray, samples: list[Sample], views: recipe.Views,
             advance(1)
 
 
-def _random_view(sample: Sample, views: recipe.Views, resize: pixels.Resize, k: int) -> tuple[pixels.Box, int]:
+def _random_view(sample: Sample, views: schema.Views, resize: pixels.Resize, k: int) -> tuple[pixels.Box, int]:
     rng = np.random.default_rng([views.seed, int(sample.sha256[:16], 16), k])
     box = pixels.random_box(sample.width, sample.height, resize, views.smallest_area, rng)
     return box, int(views.flip and rng.random() < 0.5)

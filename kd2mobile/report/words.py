@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.recipe import PRECISIONS
+from kd2mobile.schema import PRECISIONS
 from kd2mobile.variants import Variant
 
 DASH = "–"

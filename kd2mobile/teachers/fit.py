@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.batch_norm import shorten_memory
 from kd2mobile.checkpoint import Checkpoint, read_checkpoint, values_of, write_checkpoint
 from kd2mobile.data.in_threads import in_threads
@@ -38,7 +38,7 @@ def fit(
     folder: Path,
     teacher: Teacher,
     pictures: Pictures,
-    asked: recipe.Teacher,
+    asked: schema.Teacher,
     start: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Trains the teacher's model on the training pictures; leaves it with the weights that judged best.

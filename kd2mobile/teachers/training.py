@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.artifact import write_json
 from kd2mobile.batch_norm import batch_norms
 from kd2mobile.checkpoint import remove_checkpoints
@@ -33,7 +33,7 @@ from kd2mobile.teachers.zoo import TEACHERS, check_teacher
 NOT_IMAGENETS = "The folders have the names of ImageNet classes; if they mean others, rename them to get a new head."
 
 
-def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, resize: Resize) -> dict[str, Any]:
+def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, resize: Resize) -> dict[str, Any]:
     """Writes teacher.keras (logits out) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
 
     asked.weights "none" trains the whole network from nothing on the training pictures. With weights, the body stays
@@ -80,7 +80,7 @@ def make_teacher(folder: Path, asked: recipe.Teacher, root: Root, split: Split, 
     return described
 
 
-def _from_zoo(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
+def _from_zoo(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
     architecture = TEACHERS[asked.name]
     px = asked.input_px or architecture.px
     numbers = imagenet_numbers(pictures.split.classes) if asked.weights != "none" else None
@@ -98,7 +98,7 @@ def _from_zoo(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[
     return teacher, {"way": "head", "head": _give_head(folder, teacher, pictures)}
 
 
-def _from_file(folder: Path, asked: recipe.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
+def _from_file(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
     file = read_teacher_file(Path(asked.name), asked)
     teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, asked.batch_size)
     classes = pictures.split.classes
@@ -127,7 +127,7 @@ def _say_unclear(name: str, classes: list[str]) -> None:
         say(f"{name}: {unclear!r} is ImageNet's {' and '.join(ids)}; call the folder by its id to use ImageNet's head")
 
 
-def _from_nothing(folder: Path, teacher: Teacher, asked: recipe.Teacher, pictures: Pictures) -> list[dict[str, Any]]:
+def _from_nothing(folder: Path, teacher: Teacher, asked: schema.Teacher, pictures: Pictures) -> list[dict[str, Any]]:
     logits = keras.layers.Dense(len(pictures.split.classes), name="logits")(teacher.model.outputs[0])
     teacher.model = keras.Model(teacher.model.inputs, logits)
     remember_less(teacher.model, asked.epochs * -(-len(pictures.of("train")) // asked.batch_size))
@@ -143,7 +143,7 @@ def _give_head(folder: Path, body: Teacher, pictures: Pictures) -> dict[str, Any
 
 
 def _unfrozen(
-    folder: Path, teacher: Teacher, asked: recipe.Teacher, pictures: Pictures, start: dict[str, Any]
+    folder: Path, teacher: Teacher, asked: schema.Teacher, pictures: Pictures, start: dict[str, Any]
 ) -> list[dict[str, Any]]:
     # training=False for the body would not do: fit overrides it, github.com/keras-team/keras/issues/20285
     teacher.model.trainable = False  # first: setting True where it is True already reaches no frozen layer inside

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd2mobile.errors import TeacherError
-from kd2mobile.recipe import Teacher, is_keras_file, is_logits_file
+from kd2mobile.recipe import is_keras_file, is_logits_file
 from kd2mobile.registry import Registry
+from kd2mobile.schema import Teacher
 from kd2mobile.teachers.preprocess import Mode
 
 

@@ -35,7 +35,7 @@ def export_student(
     to be.
 
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes].
-    folders: which precisions (recipe.PRECISIONS) and the folder of each; made if missing.
+    folders: which precisions (schema.PRECISIONS) and the folder of each; made if missing.
     classes: names in the order of the logits. resize: how a picture becomes pixels, stored in the file.
     pictures: where the ids (relative paths) in calibration and validation are. calibration: training
     pictures for all but fp32, see choose_calibration. validation: those on which each file must agree with the student;

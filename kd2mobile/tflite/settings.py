@@ -6,7 +6,7 @@ import msgspec
 
 from kd2mobile.artifact import Step, fingerprint_of
 from kd2mobile.errors import RecipeError
-from kd2mobile.recipe import Export, Recipe
+from kd2mobile.schema import Export, Recipe
 from kd2mobile.variants import Variant
 
 CALIBRATION_PICTURES = 400

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import CosineDecay
 
-from kd2mobile import progress, recipe
+from kd2mobile import progress, schema
 from kd2mobile.artifact import disk_errors
 from kd2mobile.batch_norm import shorten_memory
 from kd2mobile.checkpoint import (
@@ -38,8 +38,8 @@ JUDGE_BATCH = 64
 
 def train_student(
     folder: Path,
-    distill: recipe.Distill,
-    student: recipe.Student,
+    distill: schema.Distill,
+    student: schema.Student,
     classes: int,
     train_labels: np.ndarray,
     val_labels: np.ndarray,
@@ -112,7 +112,7 @@ def train_student(
 class _Training:
     """A student, its optimizer and where they stand: everything that a checkpoint holds."""
 
-    def __init__(self, folder: Path, distill: recipe.Distill, who: str, model: keras.Model, feed: Feed, judged: Judged):
+    def __init__(self, folder: Path, distill: schema.Distill, who: str, model: keras.Model, feed: Feed, judged: Judged):
         self.folder, self.distill, self.who = folder, distill, who
         self.model, self.feed, self.judged = model, feed, judged
         self.schedule = _schedule(distill, feed.steps)
@@ -224,7 +224,7 @@ class _Watch(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _trainer(model: keras.Model, distill: recipe.Distill, schedule: CosineDecay) -> keras.Model:
+def _trainer(model: keras.Model, distill: schema.Distill, schedule: CosineDecay) -> keras.Model:
     """uint8 pixels to `[z | z / temperature]`: the student between the pixels' scale and the split head, compiled."""
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="stored_pixels")
     z = model(keras.ops.cast(pixels, "float32") / 127.5 - 1.0)
@@ -248,7 +248,7 @@ def _shorten_batch_statistics(model: keras.Model, steps: int) -> None:
     shorten_memory(model, max(0.5, 1 - 4 / steps))
 
 
-def _schedule(distill: recipe.Distill, steps: int) -> CosineDecay:
+def _schedule(distill: schema.Distill, steps: int) -> CosineDecay:
     """Linear from one step's share to the peak over the warm-up epochs (all but one at most), then cosine to zero."""
     warmup = min(distill.warmup_epochs, distill.epochs - 1) * steps
     return CosineDecay(
@@ -267,7 +267,7 @@ def _out_of_patience(history: list[dict[str, Any]], patience: int) -> bool:
     return bool(history) and len(history) - best_line(history)["epoch"] >= patience
 
 
-def _finished(folder: Path, trained: recipe.Student) -> dict[str, Any] | None:
+def _finished(folder: Path, trained: schema.Student) -> dict[str, Any] | None:
     """The results of a training that was killed after its last file stood; None if there is more to do."""
     student, history = folder / STUDENT_FILE, folder / HISTORY_FILE
     if not (student.exists() and history.exists()):

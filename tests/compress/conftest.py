@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.compress import worker
 from kd2mobile.compress.job import Job
 from kd2mobile.training.train import train_student
@@ -30,7 +30,7 @@ class Case:
             folder=str(folder),
             method=method,
             preserve=list(preserve),
-            compress=recipe.Compress(**{"epochs": 4, "learning_rate": 1e-3, **settings}),
+            compress=schema.Compress(**{"epochs": 4, "learning_rate": 1e-3, **settings}),
             distill=distill() if teacher else distill(loss="labels"),
             classes=CLASSES,
             train_labels=self.stores.train_labels.tolist(),

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kd2mobile.compress.methods import CHAINS, GRAPH_FOLDER
 from kd2mobile.errors import CompressionError, TrainingError
 from kd2mobile.pixels import to_int8_input
-from kd2mobile.recipe import COMPRESSIONS
+from kd2mobile.schema import COMPRESSIONS
 
 pytest.importorskip("tensorflow_model_optimization")
 

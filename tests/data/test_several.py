@@ -15,9 +15,10 @@ from kd2mobile.data.places import Places, absolute
 from kd2mobile.data.split import read_split
 from kd2mobile.data.splitting import split_pictures, split_unlabelled
 from kd2mobile.errors import DataError
-from kd2mobile.recipe import Data, compose
+from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import write_recipe
 from kd2mobile.results import Labelled
+from kd2mobile.schema import Data
 from kd2mobile.stages import split_step, unlabelled_split_step
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.teachers.zoo import TEACHERS, Architecture
 
@@ -72,5 +72,5 @@ def body_weights(tmp_path):
     return path
 
 
-def asked(**fields) -> recipe.Teacher:
-    return recipe.Teacher(**{"name": "tiny", "weights": "none", "batch_size": 8, "learning_rate": 0.03, **fields})
+def asked(**fields) -> schema.Teacher:
+    return schema.Teacher(**{"name": "tiny", "weights": "none", "batch_size": 8, "learning_rate": 0.03, **fields})

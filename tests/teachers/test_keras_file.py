@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.cli import main_status
 from kd2mobile.errors import TeacherError
 from kd2mobile.teachers.keras_file import load_keras_file
@@ -67,7 +67,7 @@ def keras_2(tmp_path_factory):
     (folder / "saved" / "saved_model.pb").touch()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(TeacherError) as refused:
         patch.chdir(folder)
-        check_teacher(recipe.Teacher(name="saved"))
+        check_teacher(schema.Teacher(name="saved"))
     (line,) = re.findall(r'`python -c "(.*?)"`', str(refused.value))
     shutil.rmtree(folder / "saved")
     subprocess.run([sys.executable, "-c", KERAS_2, folder, line], check=True, capture_output=True, cwd=folder)

@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile import pixels, tensorflow_process
 from kd2mobile.errors import ExportError, MissingExtraError, PictureError, RecipeError
-from kd2mobile.recipe import PRECISIONS
+from kd2mobile.schema import PRECISIONS
 from kd2mobile.tflite import convert, worker
 from kd2mobile.tflite.contract import read_graph
 from kd2mobile.tflite.export import export_student

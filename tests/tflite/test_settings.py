@@ -3,7 +3,7 @@
 import pytest
 
 from kd2mobile.errors import RecipeError
-from kd2mobile.recipe import Export
+from kd2mobile.schema import Export
 from kd2mobile.tflite.settings import calibration_pictures, file_settings
 from kd2mobile.variants import Variant
 

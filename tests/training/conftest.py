@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.data.shards import write_array
 
 CLASSES, PX, VIEWS = 3, 8, 2
@@ -59,9 +59,9 @@ def stores(tmp_path: Path) -> Stores:
     return make_stores(tmp_path / "stores")
 
 
-def distill(**fields) -> recipe.Distill:
+def distill(**fields) -> schema.Distill:
     settings = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "seed": 3}
-    return recipe.Distill(**settings | fields)
+    return schema.Distill(**settings | fields)
 
 
-STUDENT = recipe.Student(name="small_cnn", weights="none", input_px=PX)
+STUDENT = schema.Student(name="small_cnn", weights="none", input_px=PX)

@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 
-from kd2mobile import recipe
+from kd2mobile import schema
 from kd2mobile.data.views import draw_views
 from tests.teachers.conftest import CLASSES, make_pictures
 
@@ -28,7 +28,7 @@ def make_input(folder):
     """(root, split, views folder)"""
     root = folder / "pictures"
     split = make_pictures(root)
-    draw_views(folder / "views", split, recipe.Views(count=VIEWS), "stretch")
+    draw_views(folder / "views", split, schema.Views(count=VIEWS), "stretch")
     return root, split, folder / "views"
 
 

@@ -1,0 +1,204 @@
+"""The tables of a recipe and their fields: the types are the schema."""
+
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+Precision = Literal["fp32", "fp16", "int8_dynamic", "int8", "int16x8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
+"""All but int16x8: its kernels are the slow reference ones on most devices, and it takes floats."""
+OneOrMore = str | Annotated[tuple[str, ...], Meta(min_length=1)]
+Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
+COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
+
+
+def says(text: str, **bounds: Any) -> Meta:
+    """The description of a field, for the flags' help and the reference, with the bounds of its values."""
+    return Meta(description=text, **bounds)
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a recipe."""
+
+
+class Data(Table):
+    """Where the pictures come from and how they are split and seen."""
+
+    source: Annotated[
+        OneOrMore,
+        says("A folder of photos or of idx files, a CSV or TSV of path,label, or a name of `kd2mobile list data`."),
+    ] = "digits"
+    val_source: Annotated[OneOrMore | None, says("Where the validation pictures lie, if not in the source.")] = None
+    test_source: Annotated[OneOrMore | None, says("Where the test pictures lie, if not in the source.")] = None
+    unlabelled: Annotated[
+        OneOrMore | None, says("A folder of pictures without labels, which the teacher alone labels for the student.")
+    ] = None
+    val: Annotated[float, says("Part of each class kept for validation if there is no val folder.", gt=0, lt=0.5)] = 0.1
+    test: Annotated[float, says("Part of each class kept for the test if there is no test folder.", gt=0, lt=0.5)] = 0.2
+    seed: Annotated[int, says("Which pictures go where.", ge=0)] = 0
+    resize: Annotated[
+        Literal["crop", "stretch", "pad"], says("How a whole picture becomes a square: centre crop, stretch or pad.")
+    ] = "stretch"
+
+
+class Views(Table):
+    """The seeded views of each training picture that the teacher labels and the student sees."""
+
+    count: Annotated[int, says("Views a training picture.", ge=1)] = 4
+    smallest_area: Annotated[float, says("Smallest part of a picture that a view shows, by area.", gt=0, le=1)] = 0.7
+    flip: Annotated[bool, says("Whether half of the views are mirrored left to right.")] = True
+    seed: Annotated[int, says("Which views are drawn.", ge=0)] = 0
+
+
+class Teacher(Table):
+    """The big model and how it comes to know the user's classes."""
+
+    name: Annotated[
+        str, says("A name of `kd2mobile list teachers`, a .keras or .h5 file, or the logits themselves as .npz.")
+    ] = "xception"
+    weights: Annotated[str, says("`imagenet` (downloaded by Keras), `none`, or a weights file.")] = "imagenet"
+    input_px: Annotated[
+        Annotated[int, Meta(ge=1)] | None, says("Side of the teacher's input in pixels; its own size if left out.")
+    ] = None
+    preprocess: Annotated[
+        Literal["tf", "torch", "caffe", "none"] | None,
+        says("What the pixels of a file are: tf is [-1, 1], none is 0..255; only if the file does not say."),
+    ] = None
+    classes: Annotated[
+        str | None, says("The classes of a file, one name a line in the order of its outputs; if it does not say.")
+    ] = None
+    output: Annotated[
+        Literal["logits", "probabilities"] | None, says("What a file answers with; only if it does not say.")
+    ] = None
+    epochs: Annotated[int, says("Epochs of training where there are no weights to start from.", ge=1)] = 4
+    fine_tune_epochs: Annotated[int, says("Epochs with the body unfrozen, after the new head.", ge=0)] = 0
+    batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
+    learning_rate: Annotated[float, says("Peak learning rate of training from nothing.", gt=0)] = 1e-3
+    fine_tune_learning_rate: Annotated[float, says("Peak learning rate with the body unfrozen.", gt=0)] = 1e-5
+    seed: Annotated[int, says("Initial weights and order of the pictures.", ge=0)] = 0
+    dtype: Annotated[
+        Literal["float32", "mixed_bfloat16"],
+        says("What the teacher's pass computes in, a dtype policy of Keras; its effect on the logits is measured."),
+    ] = "float32"
+
+
+class Label(Table):
+    """How the teacher's pass runs. Changes nothing that is made."""
+
+    batch_size: Annotated[int, says("Views a batch of the teacher's pass; 0 finds a fast one by trying.", ge=0)] = 0
+    workers: Annotated[
+        int, says("Processes that decode pictures for the teacher's pass; 0 is threads of this one.", ge=0)
+    ] = 0
+
+
+class Student(Table):
+    """The small model."""
+
+    name: Annotated[str, says("A name of `kd2mobile list students`.")] = "mobilenet025"
+    weights: Annotated[str, says("The body's: `imagenet` (downloaded by Keras), `none`, or a file.")] = "imagenet"
+    input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1)] = 128
+    train_layers: Annotated[str, says("`all`, or `last:N`: only the last N layers with weights are trained.")] = "all"
+
+
+class Distill(Table):
+    """How the student learns from the transfer set."""
+
+    loss: Annotated[str, says("A name of `kd2mobile list losses`.")] = "kd"
+    temperature: Annotated[float, says("Softens the teacher's logits; 1.0 leaves them.", gt=0)] = 4.0
+    hard_label_weight: Annotated[float, says("Weight of the labels; the soft targets get the rest.", ge=0, le=1)] = 0.5
+    epochs: Annotated[
+        int, says("Epochs at most; each shows every training and unlabelled picture in one view.", ge=1)
+    ] = 30
+    batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
+    learning_rate: Annotated[float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0)] = 3e-3
+    warmup_epochs: Annotated[int, says("Epochs of linear warm-up.", ge=0)] = 1
+    patience: Annotated[int, says("Epochs without a better validation top-1 before training stops.", ge=1)] = 10
+    class_weights: Annotated[
+        bool, says("Whether an example weighs the more the rarer its class is: examples / (classes * of its class).")
+    ] = False
+    baseline: Annotated[bool, says("Also train the same student on the labels alone, with the same budget.")] = False
+    seed: Annotated[int, says("Initial weights of the student and order of the pictures.", ge=0)] = 0
+
+
+class Export(Table):
+    """Which .tflite files to make: every precision of every compression."""
+
+    compressions: Annotated[
+        tuple[Compression, ...],
+        says("What the student goes through before; all but none are fine-tuned with the teacher.", min_length=1),
+    ] = ("none",)
+    precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = DEFAULT_PRECISIONS
+    calibration_pictures: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        says("Training pictures that calibrate all but fp32, class by class; 400, or one a class if that is more."),
+    ] = None
+    per_tensor: Annotated[
+        bool, says("Whether a weight tensor has one scale and not one a channel, for old accelerators; int8 files.")
+    ] = False
+    auto: Annotated[bool, says("Find the smallest file within max_drop, cheap ways first.")] = False
+    max_drop: Annotated[
+        float, says("Points of top-1 on validation that a file found by auto may lose to its student.", ge=0)
+    ] = 0.5
+    keep_float: Annotated[tuple[str, ...], says("Layers of the student that stay float in its int8 file.")] = ()
+    version: Annotated[
+        str | None, says("The model's version in the file's metadata; the student's fingerprint if left out.")
+    ] = None
+    author: Annotated[str | None, says("Who made the model, for the file's metadata.")] = None
+    licence: Annotated[str | None, says("The model's licence, for the file's metadata, such as `Apache-2.0`.")] = None
+
+
+class Compress(Table):
+    """How a compressed student is made and fine-tuned."""
+
+    epochs: Annotated[int, says("Epochs of fine-tuning, for each method of a compression.", ge=1)] = 4
+    learning_rate: Annotated[float, says("Peak learning rate of Adam, then cosine to zero.", gt=0)] = 3e-4
+    sparsity: Annotated[float, says("Part of the weights of a layer that pruning makes zero.", gt=0, lt=1)] = 0.5
+    sparsity_pattern: Annotated[
+        Literal["any", "2:4"], says("Which weights: the smallest of a layer, or of every four in a row two.")
+    ] = "any"
+    clusters: Annotated[int, says("Values that the weights of a layer share after clustering.", ge=2)] = 32
+
+
+class Benchmark(Table):
+    """How the files are measured. Changes nothing that was made before."""
+
+    threads: Annotated[int, says("Threads of the runtime.", ge=1)] = 1
+    latency_runs: Annotated[int, says("Timed runs of one picture, after the warm-up.", ge=100)] = 300
+
+
+class Recipe(Table):
+    """Everything that a run does."""
+
+    data: Data = Data()
+    views: Views = Views()
+    teacher: Teacher = Teacher()
+    label: Label = Label()
+    student: Student = Student()
+    distill: Distill = Distill()
+    compress: Compress = Compress()
+    export: Export = Export()
+    benchmark: Benchmark = Benchmark()
+
+
+TABLES: dict[str, type[Table]] = {table.name: table.type for table in msgspec.structs.fields(Recipe)}
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One field of the schema: its type without the bounds, its default and what it is."""
+
+    kind: Any
+    default: Any
+    description: str
+
+
+def fields() -> dict[str, Field]:
+    """Every field of a recipe by its dotted name, `distill.temperature`."""
+    return {
+        f"{name}.{field.name}": Field(
+            field.type.__origin__, field.default, next(m.description for m in field.type.__metadata__ if m.description)
+        )
+        for name, table in TABLES.items()
+        for field in msgspec.structs.fields(table)
+    }
