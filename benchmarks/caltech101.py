@@ -68,11 +68,7 @@ def run(student: str, seed: int, places: dict[str, str]) -> dict:
         ["benchmark"],
         ["report"],
     ]
-    for command in commands:
-        told = [*command, "--run", folder.as_posix()]
-        print("kd2mobile", *told, flush=True)
-        filled = [replaced(word, places) for word in told]
-        subprocess.run([sys.executable, "-m", "kd2mobile", *filled], check=True)
+    call(commands, folder, places)
     return {
         "student": student,
         "seed": seed,
@@ -84,6 +80,15 @@ def run(student: str, seed: int, places: dict[str, str]) -> dict:
             role: compared(folder, f"{role}-int8", f"{role}-fp32") for role in ("student", "baseline")
         },
     }
+
+
+def call(commands: list[list[str]], folder: Path, places: dict[str, str]) -> None:
+    """Each command as a user would type it, on that run."""
+    for command in commands:
+        told = [*command, "--run", folder.as_posix()]
+        print("kd2mobile", *told, flush=True)
+        filled = [replaced(word, places) for word in told]
+        subprocess.run([sys.executable, "-m", "kd2mobile", *filled], check=True)
 
 
 def replaced(word: str, places: dict[str, str]) -> str:

@@ -25,8 +25,8 @@ from kd2mobile.measure.device import device_words
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import load
 from kd2mobile.progress import bar, say
-from kd2mobile.recipe import PRECISIONS
 from kd2mobile.runs import open_run
+from kd2mobile.schema import PRECISIONS
 from kd2mobile.stages import stages
 
 HERE = Path(__file__).parent

@@ -20,6 +20,12 @@ HERE = Path(__file__).parent
 AREA = {"views.smallest_area": 0.35}
 SLOW, FAST = AREA | {"distill.learning_rate": 1e-3}, AREA | {"distill.learning_rate": 3e-3}
 LABELS = SLOW | {"distill.baseline": True}
+
+
+def compressed(rate: float, epochs: int) -> dict:
+    return {"compress.learning_rate": rate, "compress.epochs": epochs}
+
+
 TRIED = [
     ("learning rate 1e-3", 0, SLOW),
     ("learning rate 1e-3, temperature 2", 0, SLOW | {"distill.temperature": 2.0}),
@@ -40,6 +46,11 @@ TRIED = [
     ("learning rate 3e-3, smallest area 0.7, seed 1", 1, FAST | {"views.smallest_area": 0.7}),
     ("labels alone, stretch", 0, LABELS),
     ("labels alone, crop", 0, LABELS | {"data.resize": "crop"}),
+    *(
+        (f"{compression}, learning rate {rate}, {epochs} epochs", 0, compressed(rate, epochs), compression)
+        for compression in ("qat", "prune", "cluster")
+        for rate, epochs in ((1e-4, 4), (3e-4, 4), (1e-3, 4), (3e-4, 8))
+    ),
 ]
 
 
@@ -58,7 +69,11 @@ def main() -> None:
         "student.weights": str(options.weights / "mobilenet_0.25_224_notop.weights.h5"),
         "distill.epochs": options.epochs,
     }
-    tried = [{"name": n, "seed": s, **trained(base | setting, s)} for n, s, setting in TRIED if options.only in n]
+    tried = [
+        {"name": name, "seed": seed, **trained(base | setting, seed, *compression)}
+        for name, seed, setting, *compression in TRIED
+        if options.only in name
+    ]
     only = f' --only "{options.only}"' if options.only else ""
     record = {
         "suite": "tuning",
@@ -74,14 +89,16 @@ def main() -> None:
     print(f"Written: {out}. Next: python benchmarks/table.py")
 
 
-def trained(settings: dict, seed: int) -> dict:
-    """The training's results: val_top1, val_logloss, best_epoch and more."""
+def trained(settings: dict, seed: int, compression: str = "none") -> dict:
+    """The training's results: val_top1, val_logloss, best_epoch and more; those of a compression after it."""
     store = Store(STORE)
     plan = stages(compose(settings=settings | {"distill.seed": seed}), store)
     step = plan.baseline if settings.get("distill.baseline") else plan.student
     results = store.make(step).results
     if step is plan.student:
         results = results | {"teacher_val_top1": store.make(plan.transfer).results["val"]["top1"]}
+    if compression != "none":
+        results = store.make(plan.compressed("student", compression)).results
     return results
 
 
