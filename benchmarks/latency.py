@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kd2mobile.artifact import made_with, sha256_of, write_json
 from kd2mobile.measure.device import device_words
+from kd2mobile.measure.protocol import Setting
 from kd2mobile.measure.worker import profile_file
 from kd2mobile.progress import bar
 
@@ -32,7 +33,7 @@ def main() -> None:
     with bar("timing", options.rounds * len(profiles), "files") as advance:
         for _ in range(options.rounds):
             for file, timed in profiles.items():
-                timed.append(profile_file(file, threads=options.threads))
+                timed.append(profile_file(file, Setting(options.threads, True)))
                 advance(1)
     first = [profile.latency_ms.p50 for profile in profiles[options.files[0]]]
     record = {

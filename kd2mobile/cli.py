@@ -23,7 +23,6 @@ from kd2mobile.options import (
     settings,
     store_options,
 )
-from kd2mobile.runs import RECORDS
 
 
 def run() -> None:
@@ -206,7 +205,11 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 
 
 @main.command()
+@flag_option("device")
 @flag_option("threads")
+@flag_option("xnnpack")
+@flag_option("cores")
+@flag_option("rule")
 @click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
 @click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line.")
@@ -219,8 +222,8 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 def benchmark(model, data, labels, mean, std, resize, json_file, run, store, quiet, assignments, **flags) -> None:
     """Measure accuracy, size and latency of the files.
 
-    The files of a run, on its test pictures: top-1, top-5, logloss, calibration, latency and memory, on this host. Or
-    with --model any .tflite image classifier, whoever made it, on a folder.
+    The files of a run, on its test pictures: top-1, top-5, logloss, calibration, latency and memory, on this host or
+    on the device itself. Or with --model any .tflite image classifier, whoever made it, on a folder.
     """
     progress.configure(quiet)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
@@ -243,7 +246,7 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     else:
         _show(done)
     if done.folder:
-        _done(json_file or done.folder / RECORDS, "kd2mobile report", run)
+        _done(json_file or done.written, "kd2mobile report", run)
     elif json_file:
         print(f"Written: {json_file}. Next: kd2mobile predict {shlex.quote(str(model))} IMAGE")
 

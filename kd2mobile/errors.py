@@ -73,6 +73,10 @@ class ModelFileError(Kd2MobileError):
     """A .tflite that cannot be measured."""
 
 
+class DeviceError(Kd2MobileError):
+    """A device that cannot be reached, or does not do what was asked of it."""
+
+
 class InstallationError(Kd2MobileError):
     """A machine on which the main chain cannot run."""
 

@@ -1,5 +1,6 @@
 """What the files of a run are worth: measured on its test pictures, kept in the run's folder, read back."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import msgspec
 
 from kd2mobile.artifact import disk_errors, sha256_of, write_json
 from kd2mobile.progress import say
-from kd2mobile.runs import PREDICTIONS, RECORDS, Run
+from kd2mobile.runs import MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ Files = dict[tuple[str, str], Path]
 
 @dataclass(frozen=True)
 class Benchmarked:
-    """What was measured. folder: the run's, None for someone else's file; comparisons: paired tests on the test set."""
+    """What was measured. folder: the run's, None for someone else's file; comparisons: paired tests on the test set;
+    written: the file of the run that holds the records."""
 
     folder: Path | None
     records: list["BenchmarkRecord"]
     comparisons: list["Paired"]
+    written: Path | None = None
 
     def json(self) -> str:
         """The records as a JSON list, one object a measured model."""
@@ -39,13 +42,16 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     """Measures the files on the run's test pictures, from file to class, and the teacher by its stored logits.
 
     The size of the teacher's file is the one that the transfer set's record has: the file may be on another machine.
-    Writes benchmark.json (the records), comparisons.json (paired tests) and predictions.npz into the run's folder.
+    Every record goes to a new file under measurements/. On this host the first setting of the protocol is the run's own
+    measurement too: benchmark.json (the records), comparisons.json (paired tests) and predictions.npz.
     """
     import numpy as np
 
     from kd2mobile.data.split import read_split
-    from kd2mobile.measure.files import FileToMeasure, measure_files
+    from kd2mobile.measure.devices import measure_files
+    from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.outputs import softmax
+    from kd2mobile.measure.protocol import protocol_of
     from kd2mobile.measure.record import record_of_probabilities
     from kd2mobile.transfer.store import Transfer
 
@@ -55,36 +61,50 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     logits = Transfer(transfer.folder).logits("test")
     teacher = softmax(logits.take(np.arange(len(logits)), np.zeros(len(logits), int)))
     file = transfer.results.get("teacher", {})
-    records = [
-        record_of_probabilities(
-            "teacher",
-            Path(run.recipe.teacher.name).stem,
-            teacher,
-            labels,
-            precision="fp32",
-            compression="none",
-            teacher_top1=teacher.argmax(axis=1),
-            size_bytes=file.get("size_bytes"),
-            sha256=file.get("sha256"),
-        )
-    ]
+    teacher_record = record_of_probabilities(
+        "teacher",
+        Path(run.recipe.teacher.name).stem,
+        teacher,
+        labels,
+        precision="fp32",
+        compression="none",
+        teacher_top1=teacher.argmax(axis=1),
+        size_bytes=file.get("size_bytes"),
+        sha256=file.get("sha256"),
+    )
+    device = run.recipe.benchmark.device
     measured = measure_files(
         [FileToMeasure(path=file, role=role) for (role, _), file in files.items()],
         [plan.root / sample.path for sample in samples],
         labels,
-        threads=run.recipe.benchmark.threads,
-        latency_runs=run.recipe.benchmark.latency_runs,
+        device=device,
+        protocol=protocol_of(run.recipe.benchmark),
         teacher_top1=teacher.argmax(axis=1),
     )
-    answers = {f"{role}-{variant}": m.probabilities for (role, variant), m in zip(files, measured, strict=True)}
-    done = Benchmarked(run.folder, records + [m.record for m in measured], _compared(answers, labels))
+    by_name = {f"{role}-{variant}": m for (role, variant), m in zip(files, measured, strict=True)}
+    answers = {name: m.probabilities for name, m in by_name.items() if m.probabilities is not None}
+    records = [record for m in measured for record in m.records]
+    comparisons = _compared(answers, labels)
     with disk_errors(run.folder):
-        half = run.folder / f".{PREDICTIONS}"
-        np.savez_compressed(half, teacher=teacher, **answers)
-        half.replace(run.folder / PREDICTIONS)
-        write_json(run.folder / COMPARISONS, msgspec.to_builtins(done.comparisons))
-        write_json(run.folder / RECORDS, msgspec.to_builtins(done.records))
-    return done
+        written = _append(run.folder / MEASUREMENTS, device.partition(":")[0], records)
+        if device == "host":
+            written = run.folder / RECORDS
+            half = run.folder / f".{PREDICTIONS}"
+            np.savez_compressed(half, teacher=teacher, **answers)
+            half.replace(run.folder / PREDICTIONS)
+            write_json(run.folder / COMPARISONS, msgspec.to_builtins(comparisons))
+            write_json(written, msgspec.to_builtins([teacher_record, *(m.record for m in measured)]))
+    return Benchmarked(run.folder, [teacher_record, *records], comparisons, written)
+
+
+def _append(folder: Path, word: str, records: list["BenchmarkRecord"]) -> Path:
+    """Leaves the records in a file of their own, whose name no other one has, and returns it."""
+    folder.mkdir(exist_ok=True)
+    now, again = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), 1
+    while (file := folder / f"{now}-{word}{f'-{again}' if again > 1 else ''}.json").exists():
+        again += 1
+    write_json(file, msgspec.to_builtins(records))
+    return file
 
 
 def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["Paired"]:
@@ -121,4 +141,4 @@ def read_measurement(run: Run, files: Files) -> Benchmarked | None:
         return None
     say(f"benchmark current   {(run.folder / RECORDS).as_posix()}")
     comparisons = msgspec.json.decode((run.folder / COMPARISONS).read_bytes(), type=list[Paired])
-    return Benchmarked(run.folder, records, comparisons)
+    return Benchmarked(run.folder, records, comparisons, run.folder / RECORDS)

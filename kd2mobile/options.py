@@ -13,6 +13,8 @@ from kd2mobile.schema import fields
 LISTS = {
     "precision": "`auto` finds the smallest within --max-drop. All but int16x8 by default",
     "compress": "One of none, qat, prune, cluster, pcqat, or several",
+    "threads": "One, or several",
+    "cores": "Such as 0 or 0,1",
 }
 """The flags that take several words, with what to say of them."""
 PATH = click.Path(path_type=Path)
@@ -93,7 +95,7 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
             if flag == "precision" and value == "auto":
                 values["export.auto"] = True
                 continue
-            values[FLAGS[flag]] = _words(value) if flag in LISTS else value
+            values[FLAGS[flag]] = _listed(value) if flag in LISTS else value
             check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
     return values
 
@@ -107,8 +109,10 @@ def assigned(text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+def _listed(text: str) -> tuple[str | int, ...]:
+    """`fp32,int8` as words, `1,2` as numbers."""
+    words = dict.fromkeys(word.strip() for word in text.split(","))
+    return tuple(int(word) if word.isdecimal() else word for word in words)
 
 
 class Numbers(click.ParamType):

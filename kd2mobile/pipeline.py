@@ -167,12 +167,13 @@ def benchmark(
             return measure_published(Path(model), Store(store or STORE), compose(settings=settings).benchmark)
         model = Path(model) / "model.tflite"
     if model is not None and data is not None:
-        from kd2mobile.measure.external import measure_external
+        from kd2mobile.measure.external import measure_on_folder
+        from kd2mobile.measure.protocol import protocol_of
 
         how = compose(settings=settings).benchmark
         reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
-        measured = {"threads": how.threads, "latency_runs": how.latency_runs}
-        return Benchmarked(None, [measure_external(Path(model), Path(data), **reading, **measured)], [])
+        measured = {"device": how.device, "protocol": protocol_of(how)}
+        return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
     opened, plan = _open_or_start(run, store, settings)
     return measure(opened, plan, _export(opened, plan, exported_variants(opened), as_before=True).files)
 

@@ -53,7 +53,9 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     import numpy as np
 
     from kd2mobile.data.split import read_split
-    from kd2mobile.measure.files import FileToMeasure, measure_files
+    from kd2mobile.measure.devices import measure_files
+    from kd2mobile.measure.files import FileToMeasure
+    from kd2mobile.measure.protocol import protocol_of
 
     published = read_published(folder)
     data = {f"data.{field}": value for field, value in published.recipe["data"].items()}
@@ -67,7 +69,7 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
         [FileToMeasure(path=folder / MODEL, role="student")],
         [found.root / sample.path for sample in samples],
         np.array([sample.label for sample in samples]),
-        threads=how.threads,
-        latency_runs=how.latency_runs,
+        device=how.device,
+        protocol=protocol_of(how),
     )
-    return Benchmarked(None, [measured.record], [])
+    return Benchmarked(None, measured.records, [])

@@ -53,7 +53,11 @@ FLAGS = {
     "max_drop": "export.max_drop",
     "per_tensor": "export.per_tensor",
     "keep_float": "export.keep_float",
+    "device": "benchmark.device",
     "threads": "benchmark.threads",
+    "xnnpack": "benchmark.xnnpack",
+    "cores": "benchmark.cores",
+    "rule": "benchmark.rule",
 }
 """The fields that have a flag, `--teacher-weights`, and a keyword, `teacher_weights=`, of their own."""
 

@@ -25,6 +25,8 @@ RECORDS = "benchmark.json"
 """What `benchmark` leaves in a run: the records of its files and its teacher."""
 PREDICTIONS = "predictions.npz"
 """What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<variant>`."""
+MEASUREMENTS = "measurements"
+"""The folder of a run in which every `benchmark` leaves its records, a file each, named by time and device."""
 LATER_TABLES = ("compress", "export", "benchmark")
 WITHOUT_EFFECT = ("label",)
 """The tables that change nothing that is made."""

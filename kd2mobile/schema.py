@@ -10,6 +10,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
 """All but int16x8: its kernels are the slow reference ones on most devices, and it takes floats."""
 OneOrMore = str | Annotated[tuple[str, ...], Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
 Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
@@ -164,7 +165,21 @@ class Compress(Table):
 class Benchmark(Table):
     """How the files are measured. Changes nothing that was made before."""
 
-    threads: Annotated[int, says("Threads of the runtime.", ge=1)] = 1
+    device: Annotated[str, says("Where: `host`, `ssh:USER@HOST[:PORT]`, `adb:SERIAL` or `browser`.", min_length=1)] = (
+        "host"
+    )
+    threads: Annotated[
+        Count | Annotated[tuple[Count, ...], Meta(min_length=1)], says("Threads of the runtime, or several numbers.")
+    ] = 1
+    xnnpack: Annotated[
+        Literal["on", "off", "both"], says("Whether LiteRT may use its XNNPACK kernels; `both` measures both.")
+    ] = "on"
+    cores: Annotated[
+        tuple[Annotated[int, Meta(ge=0)], ...], says("The cores that the timed process is pinned to; any if left out.")
+    ] = ()
+    rule: Annotated[
+        Literal["kd2mobile", "mlperf"], says("How long is timed; `mlperf`: at least 1,024 runs and 60 s a file.")
+    ] = "kd2mobile"
     latency_runs: Annotated[int, says("Timed runs of one picture, after the warm-up.", ge=100)] = 300
 
 

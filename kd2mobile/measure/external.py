@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kd2mobile.errors import DataError, count_of, one_line
-from kd2mobile.measure.files import FileToMeasure, Measured, measure_files
+from kd2mobile.measure.devices import measure_files
+from kd2mobile.measure.files import FileToMeasure, Measured
 from kd2mobile.measure.metadata import output_names
-from kd2mobile.measure.record import BenchmarkRecord
+from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
@@ -29,11 +30,6 @@ class Matching(NamedTuple):
     note: str
 
 
-def measure_external(model: Path, data: Path, **how) -> BenchmarkRecord:
-    """The record of `measure_on_folder`, which takes the same arguments and returns more."""
-    return measure_on_folder(model, data, **how).record
-
-
 def measure_on_folder(
     model: Path,
     data: Path,
@@ -42,17 +38,18 @@ def measure_on_folder(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     resize: Resize | None = None,
-    threads: int = 1,
-    latency_runs: int = 100,
+    device: str = "host",
+    protocol: Protocol | None = None,
 ) -> Measured:
     """Measures any .tflite image classifier on every picture of a folder of class folders, role "external".
 
+    device, protocol: as `measure_files` takes them.
     labels: a file of the outputs' names, one a line, before what the model carries. mean, std: of a float input.
     resize: `crop` by default, a file of kd2mobile's its own. Pictures that cannot be decoded are set aside and
     counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
     """
     model, data = Path(model), Path(data)
-    classifier = Classifier(model, threads, mean=mean, std=std)
+    classifier = Classifier(model, mean=mean, std=std)
     folders = class_folders(data)
     names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
     matching = match_folders(list(folders), classifier.classes, names, str(data), own=classifier.metadata.own)
@@ -66,8 +63,8 @@ def measure_on_folder(
         [file],
         [path for path, _ in pictures],
         np.array([output for _, output in pictures]),
-        threads=threads,
-        latency_runs=latency_runs,
+        device=device,
+        protocol=protocol,
         set_aside_unreadable=True,
     )[0]
     notes = [*notes, matching.note, *measured.notes, *_about_set_aside(measured.set_aside)]

@@ -6,18 +6,25 @@ import msgspec
 import numpy as np
 
 from kd2mobile.measure.accuracy import score
+from kd2mobile.measure.conditions import Conditions
 
 Role = Literal["teacher", "student", "baseline", "external"]
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Milliseconds a picture over n timed runs: percentiles and mean."""
+    """Milliseconds a picture over n timed values: percentiles and mean. p95: None in records from before it was kept.
+
+    steps: how many runs each value is the mean of: 1, but where a device's clock is too coarse; then the percentiles
+    are those of means.
+    """
 
     p50: float
     p90: float
     p99: float
     mean: float
     n: int
+    p95: float | None = None
+    steps: int = 1
 
 
 class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
@@ -27,6 +34,10 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     judged. top1, top5, ece, teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. latency_ms,
     first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind the model included.
     peak_rss_mib: of a process that opened and ran this file alone. threads: of the runtime. sha256: of the file.
+    rule: by which it was timed; xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the
+    process could use; conditions: the device's state around the timing; clock_step_ms, isolated: of a browser, the
+    step of its clock and whether its page may have threads; measured_at: UTC. unknown: why what this way cannot
+    measure is None, by field.
     """
 
     role: Role
@@ -48,6 +59,14 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     peak_rss_mib: float | None = None
     threads: int | None = None
     sha256: str | None = None
+    rule: str | None = None
+    xnnpack: bool | None = None
+    affinity: list[int] | None = None
+    conditions: Conditions | None = None
+    clock_step_ms: float | None = None
+    isolated: bool | None = None
+    measured_at: str | None = None
+    unknown: dict[str, str] = {}
 
 
 def record_of_probabilities(

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,16 +49,18 @@ class Classifier:
         *,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        xnnpack: bool = True,
     ):
         """Opens the file. threads: of the runtime. mean, std: a float input's, (pixel - mean) / std of 8-bit pixels,
-        before what the file's own metadata says; an 8-bit input takes the pixel itself and needs neither.
+        before what the file's own metadata says; an 8-bit input takes the pixel itself and needs neither. xnnpack:
+        whether the runtime may use its XNNPACK kernels.
 
         Raises ModelFileError if the file is not one whole classifier, or takes floats and nobody says which.
         """
         self.path, self.threads = Path(path), threads
         if threads < 1:
             raise RecipeError("benchmark.threads", "must be at least 1", threads, "Leave --threads out for one.")
-        make_interpreter, package = _runtime()
+        make_interpreter, package = _runtime(xnnpack)
         _check_readable(self.path)
         start = time.perf_counter_ns()
         self._interpreter = _open(make_interpreter, self.path, threads)
@@ -179,15 +182,17 @@ class Classifier:
             raise ModelFileError(self.path, must, got, "Export it again with kd2mobile.")
 
 
-def _runtime() -> tuple[Any, str]:
+def _runtime(xnnpack: bool) -> tuple[Any, str]:
     for package, distribution in RUNTIMES.items():
         try:
-            interpreter = import_module(f"{package}.interpreter").Interpreter
+            found = import_module(f"{package}.interpreter")
         except ModuleNotFoundError as fault:
             if fault.name not in (package, f"{package}.interpreter"):
                 raise
             continue
-        return interpreter, f"{distribution} {metadata.version(distribution)}"
+        plain = {"experimental_op_resolver_type": found.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+        make = found.Interpreter if xnnpack else partial(found.Interpreter, **plain)
+        return make, f"{distribution} {metadata.version(distribution)}"
     install = "Install it with `python -m pip install ai-edge-litert`, on 32-bit Arm `tflite-runtime`."
     raise ModelFileError(
         "LiteRT", "must be installed to run a .tflite", "neither ai-edge-litert nor tflite-runtime", install

@@ -13,28 +13,39 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import ModelFileError
+from kd2mobile.errors import DeviceError, ModelFileError
+from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import measure_latency
+from kd2mobile.measure.protocol import Protocol, Setting, Span
 from kd2mobile.measure.record import Latency
 from kd2mobile.measure.runtime import Classifier
 
 NOISE_SEED = 0
+DEFAULT = Protocol()
 
 
-class Profile(msgspec.Struct, frozen=True):
-    """What a file costs. Milliseconds; peak_rss_mib: of the whole process, None where it is not known."""
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file costs with one setting; the fields of its record, a None one with its reason in unknown."""
 
-    runtime: str
-    init_ms: float
-    first_run_ms: float
-    latency_ms: Latency | None
-    peak_rss_mib: float | None
+    runtime: str | None = None
+    threads: int | None = None
+    xnnpack: bool | None = None
+    init_ms: float | None = None
+    first_run_ms: float | None = None
+    latency_ms: Latency | None = None
+    peak_rss_mib: float | None = None
+    affinity: list[int] | None = None
+    conditions: Conditions | None = None
+    clock_step_ms: float | None = None
+    isolated: bool | None = None
+    unknown: dict[str, str] = {}
 
 
 class _Request(msgspec.Struct):
     path: str
-    threads: int
-    runs: int
+    setting: Setting
+    span: Span
+    cores: tuple[int, ...]
     mean: list[float] | None
     std: list[float] | None
 
@@ -53,18 +64,21 @@ class _Answer(msgspec.Struct):
 
 def profile_file(
     path: Path,
+    setting: Setting = DEFAULT.settings[0],
     *,
-    threads: int = 1,
-    runs: int = 100,
+    span: Span = DEFAULT.span,
+    cores: tuple[int, ...] = (),
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
 ) -> Profile:
-    """Opens and times the file in a new process. runs: fewest timed runs; 0 leaves latency out.
+    """Opens and times the file in a new process. span: no runs leave latency out. cores: to pin the process to.
 
-    Raises ModelFileError if the file cannot be measured, or if the process dies of it.
+    Raises ModelFileError if the file cannot be measured, or if the process dies of it; DeviceError for cores that this
+    system does not have or cannot pin to.
     """
+    check_cores(cores)
     listed = [None if value is None else np.atleast_1d(value).astype(float).tolist() for value in (mean, std)]
-    request = msgspec.json.encode(_Request(str(path), threads, runs, *listed))
+    request = msgspec.json.encode(_Request(str(path), setting, span, cores, *listed))
     package_home = str(Path(__file__).parents[2])
     python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
@@ -102,11 +116,45 @@ def main() -> None:
 
 
 def _profile(request: _Request) -> Profile:
-    classifier = Classifier(request.path, request.threads, mean=request.mean, std=request.std)
+    if request.cores:
+        os.sched_setaffinity(0, request.cores)
+    threads, xnnpack = request.setting
+    classifier = Classifier(request.path, threads, mean=request.mean, std=request.std, xnnpack=xnnpack)
     noise = np.random.default_rng(NOISE_SEED)
     classifier.set_pixels(noise.integers(0, 256, (classifier.input_px, classifier.input_px, 3), np.uint8))
-    latency = measure_latency(classifier.run, request.runs) if request.runs else None
-    return Profile(classifier.runtime, classifier.init_ms, classifier.first_run_ms, latency, peak_rss_mib())
+    states: list[State] = []
+    runs, seconds, most = request.span
+    latency = conditions = None
+    if runs:
+        watch = lambda: states.append(read_state(request.cores))  # noqa: E731
+        latency = measure_latency(classifier.run, runs, seconds=seconds, most=most, watch=watch)
+        conditions = conditions_of(*states)
+    memory = peak_rss_mib()
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    unknown = {} if latency else {"latency_ms": "not asked for"}
+    told = {"peak_rss_mib": memory, "affinity": affinity}
+    unknown |= {field: NOT_TOLD for field, value in told.items() if value is None}
+    return Profile(
+        runtime=classifier.runtime,
+        threads=threads,
+        xnnpack=xnnpack,
+        init_ms=classifier.init_ms,
+        first_run_ms=classifier.first_run_ms,
+        latency_ms=latency,
+        conditions=conditions,
+        unknown=unknown | (conditions.unknown if conditions else {}),
+        **told,
+    )
+
+
+def check_cores(cores: tuple[int, ...]) -> None:
+    """Raises DeviceError for cores that this process may not use."""
+    if not cores:
+        return
+    may = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if not set(cores) <= set(may):
+        must = f"must be among the cores that this process may use: {', '.join(map(str, may)) or 'none can be chosen'}"
+        raise DeviceError("benchmark.cores", must, ", ".join(map(str, cores)), "Leave --cores out for any.")
 
 
 def peak_rss_mib() -> float | None:

@@ -58,11 +58,12 @@ COLUMNS = (
 def rows(records: list[dict[str, Any]], columns: tuple[Column, ...] = COLUMNS) -> list[Row]:
     """A row for each record, in the order given; `records` are plain dicts, as from `words.tables`."""
     best = words.best_student(records)
+    settings = {(r.get("threads"), r.get("xnnpack")) for r in records if r.get("threads")}
     return [
         Row(
             r["role"],
             r["model"],
-            words.precision(r),
+            ", ".join([words.precision(r), *words.runtime_setting(r)] if len(settings) > 1 else [words.precision(r)]),
             r is best,
             [_cell(column, r) for column in columns],
             setting(r),
@@ -73,8 +74,7 @@ def rows(records: list[dict[str, Any]], columns: tuple[Column, ...] = COLUMNS) -
 
 def setting(record: dict[str, Any]) -> str:
     """Where and how it was measured: "1,692 test pictures; host, LiteRT 2.3.0, 1 thread"; what is null is left out."""
-    threads = record.get("threads")
-    said = [record.get("device"), record.get("runtime"), threads and f"{threads} thread{'s' * (threads > 1)}"]
+    said = [record.get("device"), record.get("runtime"), *words.runtime_setting(record)]
     place = ", ".join(str(word) for word in said if word)
     pictures = f"{words.count(record['n'])} test pictures" if record.get("n") else ""
     return "; ".join(word for word in (pictures, place) if word)

@@ -106,6 +106,13 @@ def variant_name(record: dict[str, Any]) -> str:
     return Variant(record["compression"], record["precision"]).name
 
 
+def runtime_setting(record: dict[str, Any]) -> list[str]:
+    """How the runtime was set, where several settings were measured: ["2 threads", "no XNNPACK"]."""
+    threads = record.get("threads")
+    said = [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
+    return said + ["no XNNPACK"] * (record.get("xnnpack") is False)
+
+
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The file to ship: the fastest student within half a point of top-1 of the most accurate one; None without any.
 

@@ -3,18 +3,26 @@ import os
 import pytest
 
 from kd2mobile.errors import DataError, ModelFileError
-from kd2mobile.measure import files
-from kd2mobile.measure.external import class_folders, match_folders, measure_external, measure_on_folder
+from kd2mobile.measure import host
+from kd2mobile.measure.external import class_folders, match_folders, measure_on_folder
 from kd2mobile.measure.predict import predict
+from kd2mobile.measure.protocol import Protocol, Span
 from kd2mobile.measure.worker import Profile, profile_file
 
 from .conftest import CLASSES, COLOURS, picture
+
+UNTIMED = Span(0, 0, None)
+
+
+def measure_external(*which, **how):
+    """The first record of `measure_on_folder`."""
+    return measure_on_folder(*which, **how).record
 
 
 @pytest.fixture(autouse=True)
 def no_profile(monkeypatch):
     """Spares a process a test: what a file costs is tested in test_latency.py."""
-    monkeypatch.setattr(files, "profile_file", lambda *_, **__: Profile("stand-in", 1.0, 2.0, None, None))
+    monkeypatch.setattr(host, "profile_file", lambda *_, **__: Profile(runtime="stand-in"))
 
 
 def test_by_name_when_every_folder_has_a_label():
@@ -219,8 +227,8 @@ def test_names_with_newlines_and_quotes(own, tmp_path):
 
 def test_crop_unless_the_file_or_the_user_says_otherwise(models, own, photos, monkeypatch):
     seen = []
-    whole_box = files.whole_box
-    monkeypatch.setattr(files, "whole_box", lambda *size: seen.append(size[2]) or whole_box(*size))
+    whole_box = host.whole_box
+    monkeypatch.setattr(host, "whole_box", lambda *size: seen.append(size[2]) or whole_box(*size))
     measure_external(models / "uint8.tflite", photos)
     assert set(seen) == {"crop"}
     seen.clear()
@@ -232,8 +240,8 @@ def test_crop_unless_the_file_or_the_user_says_otherwise(models, own, photos, mo
 
 
 def test_a_float_file_of_someone_else_to_the_end(models, photos, monkeypatch):
-    monkeypatch.setattr(files, "profile_file", profile_file)
-    record = measure_external(models / "float.tflite", photos, mean=127.5, std=127.5, threads=2, latency_runs=100)
+    monkeypatch.setattr(host, "profile_file", profile_file)
+    record = measure_external(models / "float.tflite", photos, mean=127.5, std=127.5, protocol=Protocol(threads=(2,)))
     assert record.top1 == 6 / 7 and record.latency_ms.n >= 100 and record.threads == 2
     assert (record.model, record.precision, record.compression) == ("float", None, None)
     with pytest.raises(ModelFileError, match="takes floats"):
@@ -247,12 +255,12 @@ def test_mean_and_std_are_one_value_or_three(models, photos):
         record = measure_external(path, photos, mean=mean, std=mean)
         assert record.top1 == 6 / 7
         assert predict(path, [picture], mean=mean, std=mean) == [one]
-        assert profile_file(path, runs=0, mean=mean, std=mean).first_run_ms > 0
+        assert profile_file(path, span=UNTIMED, mean=mean, std=mean).first_run_ms > 0
     for mean in ([], [127.5] * 2, [127.5] * 4):
         for refuses in (
             lambda **how: measure_external(path, photos, **how),
             lambda **how: predict(path, [picture], **how),
-            lambda **how: profile_file(path, runs=0, **how),
+            lambda **how: profile_file(path, span=UNTIMED, **how),
         ):
             with pytest.raises(ModelFileError, match="must be normalized by one finite value or three"):
                 refuses(mean=mean, std=127.5)

@@ -12,6 +12,7 @@ from kd2mobile.errors import ModelFileError
 from kd2mobile.measure import latency, worker
 from kd2mobile.measure.device import device_words
 from kd2mobile.measure.latency import measure_latency
+from kd2mobile.measure.protocol import Setting, Span
 from kd2mobile.measure.worker import peak_rss_mib, profile_file
 
 
@@ -42,8 +43,7 @@ def test_a_fast_run_is_repeated_until_its_time_is_up(monkeypatch):
         now[0] += 1_000_000
 
     assert measure_latency(run, runs=100, warmup=10, seconds=0.4).n == 400
-    monkeypatch.setattr(latency, "MOST_RUNS", 150)
-    assert measure_latency(run, runs=100, warmup=10, seconds=0.4).n == 150
+    assert measure_latency(run, runs=100, warmup=10, seconds=0.4, most=150).n == 150
 
 
 def test_the_collector_comes_back_after_a_fault():
@@ -54,7 +54,7 @@ def test_the_collector_comes_back_after_a_fault():
 
 def test_a_file_is_profiled_in_its_own_process(models):
     ballast = np.ones(400 * 2**20, np.uint8)  # what this process holds must not count
-    profile = profile_file(models / "full_uint8.tflite", threads=1, runs=100)
+    profile = profile_file(models / "full_uint8.tflite", Setting(1, True))
     assert profile.runtime.startswith("ai-edge-litert ")
     assert profile.init_ms > 0 and profile.first_run_ms > 0
     assert profile.latency_ms.n >= 100
@@ -65,7 +65,7 @@ def test_a_file_is_profiled_in_its_own_process(models):
 
 
 def test_latency_can_be_left_out_and_mean_and_std_reach_the_child(models):
-    profile = profile_file(models / "float.tflite", runs=0, mean=127.5, std=(127.5, 127.5, 127.5))
+    profile = profile_file(models / "float.tflite", span=Span(0, 0, None), mean=127.5, std=(127.5, 127.5, 127.5))
     assert profile.latency_ms is None and profile.first_run_ms > 0
 
 
@@ -85,7 +85,7 @@ def test_a_process_that_dies_is_a_message(models, monkeypatch, tmp_path):
 
 
 def test_the_child_speaks_json_alone(models):
-    request = worker._Request(str(models / "uint8.tflite"), 1, 0, None, None)
+    request = worker._Request(str(models / "uint8.tflite"), Setting(1, True), Span(0, 0, None), (), None, None)
     assert msgspec.json.decode(msgspec.json.encode(request), type=worker._Request) == request
 
 

@@ -35,8 +35,8 @@ def test_measuring_loads_the_runtime_alone(models, photos):
     program = f"""
 import sys
 from pathlib import Path
-from kd2mobile.measure.external import measure_external
-measure_external(Path({str(models / "uint8.tflite")!r}), Path({str(photos)!r}), latency_runs=100)
+from kd2mobile.measure.external import measure_on_folder
+measure_on_folder(Path({str(models / "uint8.tflite")!r}), Path({str(photos)!r}))
 print(sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r})))"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['ai_edge_litert']"

@@ -173,7 +173,7 @@ def test_tflite_runtime_serves_where_litert_is_missing(models):
 import importlib.metadata, sys, types
 from ai_edge_litert import interpreter
 stand_in = types.ModuleType("tflite_runtime.interpreter")
-stand_in.Interpreter = interpreter.Interpreter
+stand_in.Interpreter, stand_in.OpResolverType = interpreter.Interpreter, interpreter.OpResolverType
 sys.modules |= {{"tflite_runtime": types.ModuleType("tflite_runtime"), "tflite_runtime.interpreter": stand_in}}
 sys.modules |= {{"ai_edge_litert": None, "ai_edge_litert.interpreter": None}}
 importlib.metadata.version = lambda name: {{"tflite-runtime": "2.14.0"}}[name]

@@ -1,0 +1,105 @@
+"""What a Linux device tells about the state it was measured in: governor, temperature, clock, load, throttling."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+SLOWED = 0.9
+"""A clock below this part of what it was when timing began is throttled."""
+PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal", "cpu", "x86_pkg_temp", "soc")
+"""Beginnings of the names of sensors that sit at the processor."""
+NOT_TOLD = "this system does not tell it"
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """One moment. governor: of the clock, such as `performance`; temperature_c: of the processor's hottest sensor;
+    clock_mhz: the mean of the cores; load: the system's of one minute; throttle_count: events since it started. None
+    is what the system does not tell."""
+
+    governor: str | None = None
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
+    load: float | None = None
+    throttle_count: int | None = None
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """Just before the first timed run and just after the last one; throttled: None where nothing tells."""
+
+    before: State
+    after: State
+    throttled: bool | None
+
+    @property
+    def unknown(self) -> dict[str, str]:
+        """What the device did not tell, and that it did not."""
+        fields = [field for field in ("governor", "temperature_c", "clock_mhz") if getattr(self.after, field) is None]
+        return {f"conditions.{field}": NOT_TOLD for field in fields}
+
+
+def conditions_of(before: State, after: State) -> Conditions:
+    """Both states, and whether the device throttled: it says so, or its clock fell by a tenth.
+
+    >>> conditions_of(State(clock_mhz=2000.0), State(clock_mhz=1500.0)).throttled
+    True
+    """
+    counts = before.throttle_count, after.throttle_count
+    if None not in counts and counts[0] < counts[1]:
+        return Conditions(before, after, True)
+    if before.clock_mhz is None or after.clock_mhz is None:
+        return Conditions(before, after, None)
+    return Conditions(before, after, after.clock_mhz < SLOWED * before.clock_mhz)
+
+
+def read_state(cores: Sequence[int] = (), root: Path = Path("/")) -> State:
+    """The state of this host now. cores: whose governor and clock, none for all; root: where /sys and /proc are."""
+    cpu = root / "sys/devices/system/cpu"
+    wanted = cores or sorted(int(place.name[3:]) for place in cpu.glob("cpu[0-9]*"))
+    governors = {_text(cpu / f"cpu{core}/cpufreq/scaling_governor") for core in wanted} - {None}
+    counts = [_number(cpu / f"cpu{core}/thermal_throttle/core_throttle_count") for core in wanted]
+    known = [count for count in counts if count is not None]
+    return State(
+        governor=", ".join(sorted(governors)) or None,
+        temperature_c=_temperature(root),
+        clock_mhz=_clock(root, wanted),
+        load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        throttle_count=int(sum(known)) if known else None,
+    )
+
+
+def _clock(root: Path, cores: Sequence[int]) -> float | None:
+    khz = [_number(root / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq") for core in cores]
+    mhz = [value / 1000 for value in khz if value is not None]
+    if not mhz:
+        said = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
+        mhz = [float(value) for place, value in enumerate(said) if place in cores]
+    return round(sum(mhz) / len(mhz), 1) if mhz else None
+
+
+def _temperature(root: Path) -> float | None:
+    zones = [(_text(zone / "type"), _number(zone / "temp")) for zone in root.glob("sys/class/thermal/thermal_zone*")]
+    for sensor in root.glob("sys/class/hwmon/hwmon*"):
+        zones += [(_text(sensor / "name"), _number(place)) for place in sensor.glob("temp*_input")]
+    named = [
+        value / 1000
+        for name, value in zones
+        if value is not None and (name or "").lower().startswith(PROCESSOR_SENSORS)
+    ]
+    return max(named, default=None)
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text("utf-8", "replace").strip()
+    except OSError:
+        return None
+
+
+def _number(file: Path) -> float | None:
+    try:
+        return float(_text(file) or "")
+    except ValueError:
+        return None

@@ -1,0 +1,91 @@
+"""This machine as a device: each file timed in a process of its own, then all judged on each picture, decoded once."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+
+from kd2mobile.errors import DataError, DeviceError, PictureError
+from kd2mobile.measure.device import cores, device_words
+from kd2mobile.measure.files import Answered, FromDevice, Opened
+from kd2mobile.measure.protocol import Protocol
+from kd2mobile.measure.worker import Profile, profile_file
+from kd2mobile.pixels import Resize, open_picture, render, whole_box
+from kd2mobile.progress import bar
+
+PICTURES_AT_ONCE = 32
+"""Pictures that are held decoded at a time; with the answers, all that grows the memory."""
+
+
+def measure_on_host(
+    address: str,
+    opened: Sequence[Opened],
+    pictures: Sequence[Path],
+    protocol: Protocol,
+    *,
+    set_aside_unreadable: bool = False,
+) -> FromDevice:
+    """Memory holds a few pictures and every answer (4 bytes a picture and class), however many pictures.
+
+    address: empty. Raises what `measure_files` raises.
+    """
+    if address:
+        raise DeviceError("--device host", "must stand alone", f"host:{address}", "Leave the address out.")
+    profiles = _profile_all(opened, protocol)
+    outputs, judged, set_aside = _answers(opened, pictures, set_aside_unreadable)
+    answered = [Answered(timed, answers) for timed, answers in zip(profiles, outputs, strict=True)]
+    return FromDevice(device_words(), answered, judged, set_aside)
+
+
+def _profile_all(opened: Sequence[Opened], protocol: Protocol) -> list[list[Profile]]:
+    settings = protocol.settings
+    profiles: list[list[Profile]] = [[] for _ in opened]
+    with bar("timing", len(opened) * len(settings), "files") as advance:
+        for setting in settings:
+            for (file, _, _), timed in zip(opened, profiles, strict=True):
+                profile = profile_file(
+                    file.path, setting, span=protocol.span, cores=protocol.cores, mean=file.mean, std=file.std
+                )
+                timed.append(profile)
+                advance(1)
+    return profiles
+
+
+def _answers(
+    opened: Sequence[Opened], pictures: Sequence[Path], set_aside_unreadable: bool
+) -> tuple[list[np.ndarray], np.ndarray, list[tuple[Path, str]]]:
+    """float32 [judged, classes] of each file, which pictures those are, and (path, reason) of the others."""
+    classifiers = [one.classifier for one in opened]
+    sights = [(one.classifier.input_px, one.resize) for one in opened]
+    outputs = [np.empty((len(pictures), one.classes), np.float32) for one in classifiers]
+    judged: list[int] = []
+    set_aside: list[tuple[Path, str]] = []
+    with bar("judging", len(pictures), "pictures") as advance, ThreadPoolExecutor(cores()) as pool:
+        for first in range(0, len(pictures), PICTURES_AT_ONCE):
+            paths = pictures[first : first + PICTURES_AT_ONCE]
+            for place, seen in enumerate(pool.map(see, paths, repeat(set(sights))), first):
+                if isinstance(seen, PictureError):
+                    if not set_aside_unreadable:
+                        raise seen
+                    set_aside.append((pictures[place], str(seen.got)))
+                else:
+                    for answers, classifier, sight in zip(outputs, classifiers, sights, strict=True):
+                        answers[len(judged)] = classifier.outputs(seen[sight])
+                    judged.append(place)
+                advance(1)
+    if not judged:
+        must = "must hold at least one picture that can be decoded"
+        got = f"{len(set_aside)} that cannot, the first: {set_aside[0][1]}"
+        raise DataError(pictures[0], must, got, "Give a folder with whole pictures.")
+    return [answers[: len(judged)] for answers in outputs], np.array(judged), set_aside
+
+
+def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | PictureError:
+    """The picture as each distinct (input_px, resize) sees it: uint8 [px, px, 3]."""
+    try:
+        picture = open_picture(path)
+    except PictureError as fault:
+        return fault
+    return {(px, resize): render(picture, whole_box(*picture.size, resize), px) for px, resize in sights}

@@ -1,0 +1,68 @@
+"""How a file is timed, the same on every device: with what, how often and how long."""
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS
+from kd2mobile.schema import Benchmark
+
+Rule = Literal["kd2mobile", "mlperf"]
+MLPERF_QUERIES = 1024
+MLPERF_SECONDS = 60.0
+
+
+class Setting(NamedTuple):
+    """One way to run a file. threads: of the runtime; xnnpack: whether LiteRT's XNNPACK kernels may be used."""
+
+    threads: int
+    xnnpack: bool
+
+
+class Span(NamedTuple):
+    """How long timing goes on: for `runs` runs and `seconds`, whichever ends later, but at most `most` runs."""
+
+    runs: int
+    seconds: float
+    most: int | None
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True):
+    """What is timed: every setting of threads and xnnpack. cores: that the timing process may use, none for any.
+
+    runs: the fewest timed ones of the rule `kd2mobile`; 0 leaves latency out. The rule `mlperf` is MLPerf Mobile's
+    single stream: at least 1,024 queries and 60 seconds, p90 counts. Source: MLPerf Mobile Inference Benchmark (Janapa
+    Reddi et al. 2022), run rules.
+    """
+
+    threads: tuple[int, ...] = (1,)
+    xnnpack: tuple[bool, ...] = (True,)
+    cores: tuple[int, ...] = ()
+    rule: Rule = "kd2mobile"
+    runs: int = FEWEST_RUNS
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Each way to run a file; the first is the one that is judged."""
+        return [Setting(threads, xnnpack) for xnnpack in self.xnnpack for threads in self.threads]
+
+    @property
+    def span(self) -> Span:
+        """How long each setting is timed."""
+        if self.rule == "mlperf":
+            return Span(MLPERF_QUERIES, MLPERF_SECONDS, None)
+        return Span(self.runs, TIMED_SECONDS, MOST_RUNS)
+
+
+XNNPACK = {"on": (True,), "off": (False,), "both": (True, False)}
+
+
+def protocol_of(table: Benchmark) -> Protocol:
+    """The protocol that a recipe's [benchmark] asks for."""
+    return Protocol(
+        threads=(table.threads,) if isinstance(table.threads, int) else table.threads,
+        xnnpack=XNNPACK[table.xnnpack],
+        cores=table.cores,
+        rule=table.rule,
+        runs=table.latency_runs,
+    )

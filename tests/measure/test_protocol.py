@@ -1,0 +1,71 @@
+"""The settings of a protocol, and that each reaches the process that times."""
+
+import numpy as np
+import pytest
+
+from kd2mobile.cli import main_status
+from kd2mobile.errors import DeviceError, RecipeError, UnknownNameError
+from kd2mobile.measure import worker
+from kd2mobile.measure.devices import measure_files
+from kd2mobile.measure.files import FileToMeasure
+from kd2mobile.measure.protocol import Protocol, Setting, Span, protocol_of
+from kd2mobile.recipe import compose
+
+from .conftest import COLOURS, picture
+
+
+def test_a_recipe_says_the_protocol():
+    table = {"threads": [1, 2], "xnnpack": "both", "cores": [0], "rule": "mlperf", "latency_runs": 200}
+    recipe = compose(settings={f"benchmark.{field}": value for field, value in table.items()})
+    protocol = protocol_of(recipe.benchmark)
+    assert protocol.settings == [Setting(1, True), Setting(2, True), Setting(1, False), Setting(2, False)]
+    assert protocol.span == Span(1024, 60.0, None) and protocol.cores == (0,)
+    plain = protocol_of(compose().benchmark)
+    assert plain.settings == [Setting(1, True)] and plain.span.runs == 300
+
+
+@pytest.mark.parametrize(("field", "value"), [("threads", 0), ("threads", [1, 0]), ("threads", []), ("cores", [-1])])
+def test_numbers_that_cannot_be(field, value):
+    with pytest.raises(RecipeError, match=f"settings, benchmark.{field}"):
+        compose(settings={f"benchmark.{field}": value})
+
+
+def test_each_setting_is_a_record_of_the_same_answers(models, tmp_path):
+    seen = picture(tmp_path / "red.png", COLOURS["red"])
+    protocol = Protocol(threads=(1, 2), xnnpack=(True, False), cores=(0,))
+    (measured,) = measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), protocol=protocol)
+    assert [(r.threads, r.xnnpack) for r in measured.records] == [(1, True), (2, True), (1, False), (2, False)]
+    assert ["XNNPACK" in r.runtime for r in measured.records] == [True, True, False, False]
+    assert {r.top1 for r in measured.records} == {1.0} and measured.record is measured.records[0]
+    for record in measured.records:
+        assert record.affinity == [0] and record.rule == "kd2mobile" and record.latency_ms.p95 > 0
+        assert record.conditions.before.load is not None and record.measured_at.endswith("Z")
+        known = {f"conditions.{f}" for f in ("governor", "temperature_c", "clock_mhz")} - record.unknown.keys()
+        assert all(getattr(record.conditions.after, field.partition(".")[2]) is not None for field in known)
+
+
+def test_cores_that_are_not_there(models):
+    with pytest.raises(DeviceError, match=r"benchmark.cores: must be among the cores .*, got 0, 4096\. Leave --cores"):
+        worker.profile_file(models / "uint8.tflite", cores=(0, 4096))
+
+
+def test_a_device_nobody_knows(models, tmp_path):
+    seen = picture(tmp_path / "red.png", COLOURS["red"])
+    with pytest.raises(UnknownNameError, match=r"benchmark.device: must be one of host.*, got 'fridge:4'"):
+        measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), device="fridge:4")
+    with pytest.raises(DeviceError, match=r"--device host: must stand alone, got host:1"):
+        measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), device="host:1")
+
+
+def test_a_sweep_on_the_command_line(models, tmp_path, capsys):
+    for name, colour in COLOURS.items():
+        picture(tmp_path / "data" / name / "a.png", colour)
+    (tmp_path / "labels.txt").write_text("\n".join(sorted(COLOURS)))
+    model = ["--model", str(models / "uint8.tflite"), "--data", str(tmp_path / "data")]
+    assert main_status(["benchmark", *model, "--labels", str(tmp_path / "labels.txt"), "--threads", "1,2"]) == 0
+    table = capsys.readouterr().out
+    assert "1 thread" in table and "2 threads" in table
+    assert main_status(["benchmark", *model, "--threads", "1,x"]) == 2
+    assert "--threads, benchmark.threads: must be" in capsys.readouterr().err
+    assert main_status(["benchmark", *model, "--device", "fridge"]) == 2
+    assert "benchmark.device: must be one of host" in capsys.readouterr().err
