@@ -1,25 +1,39 @@
-"""How long .tflite files take beside each other, in turn in one run:
+"""How long .tflite files take beside each other, in turn in one run, and what the timing itself costs:
 
-    python benchmarks/latency.py FILE.tflite FILE.tflite [...] [--threads 1] [--rounds 21]
+    python benchmarks/latency.py FILE.tflite [FILE.tflite ...] [--threads 1] [--rounds 21] [--litert-benchmark]
 
 Each round times every file once, as `kd2mobile benchmark` does (benchmarks/RULES.md), in a process of its own, so that
 whatever else the machine does meets all of them alike. The ratio is that of a round's two medians, to the first file;
-the median over the rounds counts. Writes one record to benchmarks/results/.
+the median over the rounds counts. --litert-benchmark: each round also asks the tool of that name, which comes with
+ai-edge-litert. loop: the mean of timed runs over the mean of as many in a bare loop, block by block in one process, the
+median of the blocks.
+Writes one record to benchmarks/results/.
 """
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from kd2mobile.artifact import made_with, sha256_of, write_json
 from kd2mobile.measure.device import device_words
+from kd2mobile.measure.latency import measure_latency
 from kd2mobile.measure.protocol import Setting
+from kd2mobile.measure.runtime import Classifier
 from kd2mobile.measure.worker import profile_file
 from kd2mobile.progress import bar
 
 HERE = Path(__file__).parent
+TOOL = Path(sys.executable).with_name("litert-benchmark")
+TOOL_RUNS, TOOL_WARMUP = 300, 50
+BLOCKS, BLOCK_MS = 20, 20.0
 
 
 def main() -> None:
@@ -27,45 +41,83 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.tflite")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--litert-benchmark", action="store_true", dest="tool")
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    profiles = {file: [] for file in options.files}
-    with bar("timing", options.rounds * len(profiles), "files") as advance:
+    timed = {file: {"latency": [], "tool_p50": [], "loop": []} for file in options.files}
+    with bar("timing", options.rounds * len(timed), "files") as advance:
         for _ in range(options.rounds):
-            for file, timed in profiles.items():
-                timed.append(profile_file(file, Setting(options.threads, True)))
+            for file, of_file in timed.items():
+                profile = profile_file(file, Setting(options.threads, True))
+                of_file["latency"].append(profile.latency_ms)
+                of_file["loop"].append(loop_ratio(file, options.threads))
+                if options.tool:
+                    of_file["tool_p50"].append(ask_tool(file, options.threads))
                 advance(1)
-    first = [profile.latency_ms.p50 for profile in profiles[options.files[0]]]
+    first = [latency.p50 for latency in timed[options.files[0]]["latency"]]
+    flags = f" --threads {options.threads} --rounds {options.rounds}" + " --litert-benchmark" * options.tool
     record = {
         "suite": "latency",
-        "command": f"python benchmarks/latency.py {' '.join(file.name for file in options.files)}"
-        f" --threads {options.threads} --rounds {options.rounds}",
+        "command": f"python benchmarks/latency.py {' '.join(file.name for file in options.files)}{flags}",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "made_with": made_with(),
         "device": device_words(),
-        "runtime": profiles[options.files[0]][0].runtime,
+        "runtime": profile.runtime,
         "threads": options.threads,
         "rounds": options.rounds,
         "load_before": round(load, 2),
-        "files": [compared(file, [p.latency_ms for p in timed], first) for file, timed in profiles.items()],
+        "files": [compared(file, of_file, first) for file, of_file in timed.items()],
     }
     out = HERE / "results" / f"latency-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
     write_json(out, record)
     for file in record["files"]:
-        print(f"{file['file']:<40} p50 {file['p50_ms']['median']:.3f} ms, {file['ratio']['median']:.2f} of the first")
+        said = f"p50 {file['p50_ms']['median']:.3f} ms, {file['ratio']['median']:.2f} of the first file's, "
+        said += f"{file['loop']['median']:.3f} of a bare loop"
+        said += f", {file['against_tool']['median']:.2f} of litert-benchmark's" * options.tool
+        print(f"{file['file']:<34} {said}")
     print(f"Written: {out}. Next: python benchmarks/table.py")
 
 
-def compared(file: Path, timed: list, first: list[float]) -> dict:
-    p50 = [latency.p50 for latency in timed]
-    return {
+def loop_ratio(file: Path, threads: int) -> float:
+    """The mean of timed runs over that of as many in a loop without a clock: the median of blocks in turn."""
+    classifier = Classifier(file, threads)
+    classifier.set_pixels(np.zeros((classifier.input_px, classifier.input_px, 3), np.uint8))
+    runs = max(1, round(BLOCK_MS / measure_latency(classifier.run).p50))
+    ratios = []
+    for _ in range(BLOCKS):
+        timed_ms = measure_latency(classifier.run, runs, warmup=0, seconds=0).mean
+        start = time.perf_counter_ns()
+        for _ in range(runs):
+            classifier.run()
+        ratios.append(timed_ms / ((time.perf_counter_ns() - start) / runs / 1e6))
+    return statistics.median(ratios)
+
+
+def ask_tool(file: Path, threads: int) -> float:
+    """The p50 in milliseconds that litert-benchmark writes for the file."""
+    counts = [f"--num_runs={TOOL_RUNS}", f"--warmup_runs={TOOL_WARMUP}", f"--num_threads={threads}"]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        command = [TOOL, f"--model={file}", *counts, f"--result_json={out}"]
+        subprocess.run(command, check=True, capture_output=True)
+        return json.loads(out.read_text("utf-8"))["latency"]["median_ms"]
+
+
+def compared(file: Path, of_file: dict[str, list], first: list[float]) -> dict:
+    p50 = [latency.p50 for latency in of_file["latency"]]
+    said = {
         "file": file.name,
         "sha256": sha256_of(file),
         "size_bytes": file.stat().st_size,
         "p50_ms": spread(p50),
-        "p90_ms": spread([latency.p90 for latency in timed]),
+        "p90_ms": spread([latency.p90 for latency in of_file["latency"]]),
         "ratio": spread([mine / reference for mine, reference in zip(p50, first, strict=True)]),
+        "loop": spread(of_file["loop"]),
     }
+    if of_file["tool_p50"]:
+        said["tool_p50_ms"] = spread(of_file["tool_p50"])
+        said["against_tool"] = spread([mine / tool for mine, tool in zip(p50, of_file["tool_p50"], strict=True)])
+    return said
 
 
 def spread(values: list[float]) -> dict:

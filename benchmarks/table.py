@@ -102,6 +102,56 @@ def quantization(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def compression(record: dict) -> str:
+    """The tables of benchmarks/compression.py."""
+    lines = [f"## What compression costs ({made(record)})\n", f"`{record['command']}`\n"]
+    lines += [
+        "Top-1 on the test photos, means over the seeds; the difference is to the fp32 file of the same students."
+    ]
+    lines[-1] += " Sizes, zeros and clusters of the first seed.\n"
+    head = ["student", "file", "top-1 %", "less fp32's, points", "target", "KB", "KB compressed", "zeros", "clusters"]
+    lines += ["| " + " | ".join(head) + " |", "|---|---|---:|---|---|" + "---:|" * 4]
+    for student in record["over_seeds"]:
+        files = next(run for run in record["runs"] if run["student"] == student["student"])["files"]
+        name = f"{student['student']}, seeds {', '.join(map(str, student['seeds']))}"
+        lines += [f"| {name} | fp32 | {100 * student['top1_fp32']:.2f} | | | {of_file(files['fp32'])} |"]
+        for variant, pair in student["variants"].items():
+            low, high = (100 * bound for bound in pair["interval_95"])
+            cells = f"{100 * pair['top1']:.2f} | {100 * pair['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            target = (
+                "" if pair["target"] is None else f"{100 * pair['target']:+.1f}, {'met' if pair['met'] else 'missed'}"
+            )
+            lines += [f"| {name} | {variant} | {cells} | {target} | {of_file(files[variant])} |"]
+    return "\n".join(lines) + "\n"
+
+
+def of_file(said: dict) -> str:
+    sizes = [f"{said[kind] / 1000:,.0f}" if kind in said else "–" for kind in ("size_bytes", "compressed_bytes")]
+    zeros = f"{said['zeros']:.1%}" if "zeros" in said else ""
+    return " | ".join([*sizes, zeros, str(said.get("clusters", ""))])
+
+
+def latency(record: dict) -> str:
+    """The table of benchmarks/latency.py."""
+    lines = [f"## Files in turn ({made(record)}, {record['runtime']})\n", f"`{record['command']}`\n"]
+    busy = " Other work ran beside, against RULES.md." * (record["load_before"] > 0.5)
+    rounds = f"{record['rounds']} rounds, {record['threads']} thread{'s' * (record['threads'] > 1)}"
+    lines += [f"Medians of {rounds} (least to most); system load {record['load_before']} before.{busy}", ""]
+    lines += ["| file | p50 ms | of the first file's | timed loop, of a bare one | of litert-benchmark's p50 |"]
+    lines += ["|---|---|---|---|---|"]
+    for file in record["files"]:
+        ratios = [ratio(file[kind]) if kind in file else "–" for kind in ("ratio", "loop", "against_tool")]
+        p50 = file["p50_ms"]
+        lines += [
+            f"| {file['file']} | {p50['median']:.3f} ({p50['least']:.3f} to {p50['most']:.3f}) | {' | '.join(ratios)} |"
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def ratio(values: dict) -> str:
+    return f"{values['median']:.3f} ({values['least']:.3f} to {values['most']:.3f})"
+
+
 def startup(record: dict) -> str:
     """The table of benchmarks/startup.py."""
     lines = [f"## Start-up ({made(record)})\n", f"`{record['command']}`\n"]
@@ -207,6 +257,8 @@ def made(record: dict) -> str:
 SECTIONS = {
     "caltech101": caltech101,
     "quantization": quantization,
+    "compression": compression,
+    "latency": latency,
     "clients": clients,
     "tuning": tuning,
     "startup": startup,
