@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.schema import PRECISIONS
+from kd2mobile.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.variants import Variant
 
 DASH = "–"
@@ -89,11 +89,16 @@ def tables(records: list) -> list[dict[str, Any]]:
         return (
             ROLES.index(role) if role in ROLES else len(ROLES),
             str(record["model"]),
-            str(record.get("compression")),
+            compression_order(record.get("compression")),
             precision_order(record["precision"])[0],
         )
 
     return sorted((msgspec.to_builtins(record) for record in records), key=place)
+
+
+def compression_order(compression: str | None) -> tuple[int, str]:
+    """The place of a compression among others, as a key to sort by: none first, unknown ones last, by name."""
+    return COMPRESSIONS.index(compression) if compression in COMPRESSIONS else len(COMPRESSIONS), str(compression)
 
 
 def precision_order(precision: str | None) -> tuple[int, str]:

@@ -117,6 +117,12 @@ def test_records_are_ordered_by_role_then_precision(make_report):
     assert found == [("teacher", "fp32"), *(("student", p) for p in four), *(("baseline", p) for p in four)]
 
 
+def test_an_uncompressed_file_stands_before_the_others(make_record):
+    given = [make_record(compression=c, precision=p) for c in ("cluster", "qat", "none") for p in ("int8", "fp32")]
+    found = [(r["compression"], r["precision"]) for r in words.tables(given)]
+    assert found == [(c, p) for c in ("none", "qat", "cluster") for p in ("fp32", "int8")]
+
+
 def test_a_dash_says_why(make_record):
     teacher = make_record("teacher", size_bytes=None, p50=None)
     (row,) = columns.rows(words.tables([teacher]))
