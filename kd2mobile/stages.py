@@ -65,7 +65,7 @@ class Stages:
 
     def compressed(self, role: str, compression: Compression, compress: Compress | None = None) -> Step:
         """The student after that compression: the last of its methods' steps, each on the student before it."""
-        from kd2mobile.compress.methods import CHAINS, check_compression, method_settings
+        from kd2mobile.compress.methods import CHAINS, VERSIONS, check_compression, method_settings
 
         check_compression(self.recipe.student.name, compression)
         recipe = self.recipe if role == "student" else _baseline(self.recipe)
@@ -76,7 +76,7 @@ class Stages:
             preserve = list(CHAINS[compression][:place])
             config = {"method": method, "preserve": preserve, **method_settings(recipe.compress, method)}
             build = partial(_compressed, recipe, method, preserve)
-            step = Step("compressed", 1, config, {"student": step, **learned}, build)
+            step = Step("compressed", VERSIONS[method], config, {"student": step, **learned}, build)
         return step
 
 

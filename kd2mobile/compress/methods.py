@@ -14,6 +14,8 @@ CHAINS: dict[Compression, tuple[str, ...]] = {
 }
 """pcqat is prune, then cluster that keeps the zeros, then quantization-aware training that keeps zeros and clusters.
 Source: TensorFlow Model Optimization, collaborative optimization."""
+VERSIONS = {"qat": 2, "prune": 1, "cluster": 1}
+"""Of what each method makes: a new number where the same settings give another student."""
 GRAPH_FOLDER = "fake_quantized"
 """The SavedModel that qat leaves beside its student.keras, for the int8 file."""
 

@@ -13,14 +13,16 @@ from kd2mobile.checkpoint import best_line, remove_checkpoints
 from kd2mobile.compress.fine_tune import fine_tune, judge
 from kd2mobile.compress.job import Job
 from kd2mobile.compress.methods import GRAPH_FOLDER
+from kd2mobile.compress.qat import wrap_qat
 from kd2mobile.compress.twin import carry_back, check_twin, twin_of, weight_names
-from kd2mobile.compress.wrapping import WRAPPERS, count_clusters, count_zeros
+from kd2mobile.compress.wrapping import count_clusters, count_zeros, wrap_cluster, wrap_prune
 from kd2mobile.errors import CompressionError, one_line
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.training.feed import Feed, Judged
 
 STUDENT_FILE = "student.keras"
+WRAPPERS = {"qat": wrap_qat, "prune": wrap_prune, "cluster": wrap_cluster}
 
 
 def work(job: Job, tell: Tell) -> None:
@@ -44,7 +46,7 @@ def work(job: Job, tell: Tell) -> None:
     before = judge(twin, judged)
     tell("say", line=f"compress {job.method}: before it, val top-1 {before[0]:.3f}  val logloss {before[1]:.3f}")
     names = weight_names(twin)
-    wrapped = _wrapped(job, twin, feed.steps)
+    wrapped = _wrapped(job, twin, feed)
     history = fine_tune(wrapped, job, feed, judged, tell)
     best = best_line(history[wrapped.first_epoch - 1 :])
     trained = wrapped.plain(wrapped.model)
@@ -68,9 +70,9 @@ def work(job: Job, tell: Tell) -> None:
     tell("result", result=results)
 
 
-def _wrapped(job: Job, twin: tf_keras.Model, steps: int) -> Any:
+def _wrapped(job: Job, twin: tf_keras.Model, feed: Feed) -> Any:
     try:
-        return WRAPPERS[job.method](twin, job, steps)
+        return WRAPPERS[job.method](twin, job, feed)
     except Exception as fault:  # tensorflow-model-optimization raises almost anything on a layer it does not know
         reason = one_line(f"{type(fault).__name__}: {fault}")[:500]
         must = "must be made of layers that tensorflow-model-optimization knows"

@@ -14,6 +14,9 @@ from kd2mobile.pixels import to_int8_input
 from kd2mobile.schema import COMPRESSIONS
 
 pytest.importorskip("tensorflow_model_optimization")
+import tf_keras  # noqa: E402
+
+from kd2mobile.compress.qat import even_out_depthwise  # noqa: E402
 
 
 def kernels(file: Path) -> list[np.ndarray]:
@@ -76,6 +79,44 @@ def test_quantization_aware_training_pins_the_input_and_quantizes_every_layer(qu
     assert (entrance.attr["min"].f, entrance.attr["max"].f) == (-1.0, 1.0)
     by_channel = [node for node in nodes if node.op == "FakeQuantWithMinMaxVarsPerChannel"]
     assert len(by_channel) == len(kernels(folder / "student.keras")) - 1, "all but the last, which has one scale"
+
+
+def test_no_step_of_a_relu_is_below_zero(quantized):
+    folder, _ = quantized
+    loaded = tf.saved_model.load(str(folder / GRAPH_FOLDER))
+    ends = {v.name: float(v.numpy()) for v in loaded.signatures["classify"].variables if "relu/output_m" in v.name}
+    least = [end for name, end in ends.items() if name.endswith("min:0")]
+    largest = [end for name, end in ends.items() if name.endswith("max:0")]
+    assert least and set(least) == {0.0}, "the library's own ranges begin at -6 and take thousands of steps to move"
+    assert all(end > 0 and end != 6 for end in largest)
+
+
+@pytest.fixture
+def depthwise():
+    """A separable convolution of channels of very different sizes, one of them dead, with used statistics."""
+    layers, drawn = tf_keras.layers, np.random.default_rng(0)
+    model = tf_keras.Sequential(
+        [
+            layers.DepthwiseConv2D(3, use_bias=False, input_shape=(8, 8, 4), name="depthwise"),
+            layers.BatchNormalization(name="normalization"),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3, name="biased"),
+        ]
+    )
+    model.layers[0].set_weights([drawn.normal(size=(3, 3, 4, 1)) * np.array([9, 1, 0.01, 0])[:, None]])
+    statistics = [drawn.uniform(0.5, 2, 4), drawn.normal(size=4), drawn.normal(size=4), [80.0, 2.0, 1e-4, 0.0]]
+    model.layers[1].set_weights(list(map(np.array, statistics)))
+    return model
+
+
+def test_depthwise_channels_get_one_largest_weight_and_the_same_answers(depthwise):
+    pixels = np.random.default_rng(1).normal(size=(5, 8, 8, 4)).astype(np.float32)
+    before, biased = depthwise(pixels, training=False).numpy(), depthwise.get_layer("biased").get_weights()
+    even_out_depthwise(depthwise)
+    largest = np.abs(depthwise.get_layer("depthwise").depthwise_kernel.numpy()).max(axis=(0, 1)).ravel()
+    assert largest[:3] == pytest.approx(largest[0]) and largest[3] == 0
+    np.testing.assert_allclose(depthwise(pixels, training=False).numpy(), before, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(depthwise.get_layer("biased").get_weights()[0], biased[0])
 
 
 def test_the_graph_answers_as_its_weights_do_but_for_rounding(case, quantized):
