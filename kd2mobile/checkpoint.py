@@ -37,6 +37,24 @@ def values_of(variables: list[Any]) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
+def set_values(variables: list[Any], values: list[np.ndarray]) -> None:
+    """Gives the variables, of any Keras, these values."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def resume(folder: Path, variables: list[Any]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """Takes up the newest whole checkpoint: the variables get its state. Returns its history and best weights.
+
+    Both are empty where there is no checkpoint.
+    """
+    checkpoint = read_checkpoint(folder, [tuple(variable.shape) for variable in variables])
+    if checkpoint is None:
+        return [], []
+    set_values(variables, checkpoint.state)
+    return checkpoint.history, checkpoint.best
+
+
 def checkpoint_path(folder: Path, epochs: int) -> Path:
     """`checkpoint-00007.npz`, the state after 7 epochs."""
     return folder / f"checkpoint-{epochs:05d}.npz"

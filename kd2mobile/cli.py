@@ -23,6 +23,7 @@ from kd2mobile.options import (
     settings,
     store_options,
 )
+from kd2mobile.usage import as_raised
 
 
 def run() -> None:
@@ -45,8 +46,7 @@ def main_status(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "kd2mobile"
-        print(f"{command}: {one_line(error.format_message())} See `{command} --help`.", file=sys.stderr)
+        print(as_raised(error, arguments), file=sys.stderr)
         return 2
     except (KeyboardInterrupt, click.Abort):
         print("interrupted: what is finished is kept. The same command goes on from there.", file=sys.stderr)
@@ -165,9 +165,11 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 @flag_option("max_drop")
 @flag_option("per_tensor")
 @flag_option("keep_float")
+@click.option("--out", type=PATH, metavar="DIR", help="Copy the files here as well, of --precision auto the found one.")
+@click.option("--force", is_flag=True, help="With --out: replace other files of the same names.")
 @set_option
 @run_options
-def export(tflite, run, store, quiet, assignments, **flags) -> None:
+def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
     """Convert the students to .tflite files and check each.
 
     Each file answers validation pictures beside the student that it was made from, and is refused where it differs.
@@ -175,12 +177,15 @@ def export(tflite, run, store, quiet, assignments, **flags) -> None:
     progress.configure(quiet)
     values = settings(flags, assignments)
     if "export.max_drop" in values and not values.get("export.auto"):
-        raise click.UsageError("--max-drop must be given with --precision auto.")
-    done = pipeline.export(run, store=store, settings=values)
+        got = f"--precision {flags['precision']}" if flags["precision"] else "no --precision"
+        raise RecipeError("kd2mobile export", "--max-drop must be given with --precision auto", got, "Add it.")
+    done = pipeline.export(run, out=out, force=force, store=store, settings=values)
     for line in done.worst_layers():
         print(one_line(line))
     for rung in done.rungs:
         print(one_line(rung.text()))
+    for copy in done.copies:
+        print(f"Copied: {copy}.")
     _done(done.found or done.folder, "kd2mobile benchmark", run)
 
 
@@ -228,12 +233,14 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     progress.configure(quiet)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
+    verb, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
     if bool(model) != bool(data) and not (model and model.is_dir()):
-        raise click.UsageError("--model and --data must be given together.")
-    if unused or (model and run):
-        raise click.UsageError(
-            f"{' and '.join(unused) or '--run'} must be given {'without' if model else 'with'} --model."
-        )
+        got = f"--model {model} alone" if model else f"--data {data} alone"
+        raise RecipeError(verb, "--model and --data must be given together", got, f"Add the other. {see}")
+    if unused:
+        raise RecipeError(verb, f"{' and '.join(unused)} must be given with --model", "no --model", see)
+    if model and run:
+        raise RecipeError(verb, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
     _refuse_a_missing_folder("--json", json_file)
     done = pipeline.benchmark(
         run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
@@ -305,7 +312,8 @@ def inspect(model, json_file) -> None:
     """See what is in a .tflite file, whoever made it.
 
     Its inputs, outputs and quantization, its ops and their types, floats left in an integer file, metadata, labels,
-    size raw and compressed, and the record of how it came to be where there is one. No runtime opens it.
+    size raw and compressed, and the record of how it came to be where there is one. No runtime opens it. A folder of
+    models/ stands for its file.
     """
     _refuse_a_missing_folder("--json", json_file)
     found = pipeline.inspect(model)
@@ -365,7 +373,7 @@ def list_names(kind, as_json) -> None:
 
 
 def _refuse_a_missing_folder(flag: str, file: Path | None) -> None:
-    if file and not file.parent.is_dir():
+    if file and (file.is_dir() or not file.parent.is_dir()):
         raise RecipeError(flag, "must be a file in a folder that is there", file, "Make its folder first.")
 
 

@@ -1,11 +1,14 @@
 """The .tflite files of a run: made, checked and copied into its folder, variant by variant."""
 
+import os
 import shutil
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from kd2mobile.artifact import Commit, Step, Store, disk_errors, read_artifact
+from kd2mobile.artifact import Commit, Step, Store, disk_errors, read_artifact, sha256_of
 from kd2mobile.compress.methods import GRAPH_FOLDER
+from kd2mobile.errors import RecipeError
 from kd2mobile.results import Exported
 from kd2mobile.runs import Run
 from kd2mobile.schema import Compress, Export
@@ -24,7 +27,7 @@ def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool 
     as_before: each variant as it was last exported, not as the recipe says now. Raises what `tflite.export` raises.
     """
     how = {v: run.export_of(v) if as_before else (run.recipe.export, run.recipe.compress) for v in variants}
-    asked = [(role, v) for role in plan.students for v in variants if role == "student" or v.compression == "none"]
+    asked = _asked(plan, variants)
     steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
     exported = Exported(run.folder / "export", {}, {})
     with disk_errors(exported.folder):
@@ -43,6 +46,67 @@ def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool 
     return exported
 
 
+def check_out(run: Run, plan: Stages, variants: list[Variant], out: Path, force: bool) -> None:
+    """Refuses a file in the folder `out` that is not the one which an export would put there; makes nothing.
+
+    force: other files are replaced. Raises RecipeError. A file whose content is not made yet is another one.
+    """
+    from kd2mobile.tflite.settings import file_name
+
+    table = run.recipe.export
+    for role, variant in _asked(plan, variants):
+        name = file_name(plan.recipe.student.name, variant, per_tensor=table.per_tensor, keep_float=table.keep_float)
+        made = run.store.find(plan.exported(role, variant))
+        _needs_copy(made.folder / name if made else None, out / _named(role, name), force)
+
+
+def copy_out(files: Iterable[Path], out: Path, force: bool) -> list[Path]:
+    """Copies the files into the folder `out`, which is made if its own folder is there; those that lie there already
+    stay. Returns where they are. Raises RecipeError, before any is copied, for a file that `force` would replace."""
+    places = {file: out / file.name for file in files}
+    copied = {file: place for file, place in places.items() if _needs_copy(file, place, force)}
+    with disk_errors(out):
+        out.mkdir(exist_ok=True)
+        for file, place in copied.items():
+            half = out / f".{place.name}.partial"
+            try:
+                shutil.copyfile(file, half)
+                os.replace(half, place)
+            finally:
+                half.unlink(missing_ok=True)
+    return list(places.values())
+
+
+def check_out_folder(out: Path) -> None:
+    """Raises RecipeError unless `out` is a folder, or can be made in one."""
+    if not out.is_dir() and (os.path.lexists(out) or not out.parent.is_dir()):
+        must = "must be a folder, or the name of a new one in a folder that is there"
+        raise RecipeError("--out", must, out, "Choose another, or make the folder around it first.")
+
+
+def _needs_copy(file: Path | None, place: Path, force: bool) -> bool:
+    """file: what shall lie in that place, None if it is not made yet."""
+    if not os.path.lexists(place):
+        return True
+    if place.is_dir():
+        raise RecipeError(place, "must not exist yet", "a folder", "Move it away, or choose another --out.")
+    if file and place.is_file() and sha256_of(place) == sha256_of(file):
+        return False
+    if not force:
+        got = f"a file of {place.lstat().st_size:,} bytes"
+        raise RecipeError(place, "must not exist yet", got, "Give --force to replace it.")
+    return True
+
+
+def _asked(plan: Stages, variants: list[Variant]) -> list[tuple[str, Variant]]:
+    """Which student in which variant: the baseline is not compressed."""
+    return [(role, v) for role in plan.students for v in variants if role == "student" or v.compression == "none"]
+
+
+def _named(role: str, name: str) -> str:
+    return name if role == "student" else f"{role}-{name}"
+
+
 def _hand_out(
     run: Run, role: str, variant: Variant, step: Step, tables: tuple[Export, Compress], exported: Exported
 ) -> None:
@@ -51,7 +115,7 @@ def _hand_out(
     if folder is None:
         return
     name = read_artifact(folder).results["file"]
-    file = exported.folder / (name if role == "student" else f"{role}-{name}")
+    file = exported.folder / _named(role, name)
     with disk_errors(exported.folder):
         shutil.copyfile(folder / name, file)
     exported.files[role, variant.name] = file

@@ -124,7 +124,7 @@ class Numbers(click.ParamType):
         try:
             return [float(number) for number in str(value).split(",")]
         except ValueError:
-            self.fail(f"{value!r} is no list of numbers with commas between.", param, ctx)
+            self.fail(f"{value!r} is not a list of numbers with commas between.", param, ctx)
 
 
 class ChannelValues(click.ParamType):
@@ -138,5 +138,5 @@ class ChannelValues(click.ParamType):
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is neither one number nor three with commas between.", param, ctx)
+            self.fail(f"{value!r} is not one number, or three with commas between.", param, ctx)
         return numbers[0] if len(numbers) == 1 else numbers

@@ -3,6 +3,7 @@
 photos -> split -> views -> teacher -> transfer set -> student -> .tflite -> measured -> report
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kd2mobile.artifact import RECORD, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.errors import Kd2MobileError, RecipeError, UnknownNameError
-from kd2mobile.exporting import export_run, exported_variants
+from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
 from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement
 from kd2mobile.progress import say
@@ -27,6 +28,7 @@ from kd2mobile.stages import (
     thumbnails_step,
     unlabelled_split_step,
 )
+from kd2mobile.tflite.settings import check_has_effect
 from kd2mobile.variants import Variant, variants_of
 
 if TYPE_CHECKING:
@@ -97,7 +99,10 @@ def check(
         )
         for root, scan, one in places
     ]
-    source = " and ".join(several(composed.data.source))
+    data = composed.data
+    beside = {"val": data.val_source or (), "test": data.test_source or ()}
+    also = [f"{one} ({part})" for part, named in beside.items() for one in several(named)]
+    source = " and ".join([*map(str, several(data.source)), *also])
     checked = check_split(source, composed.student.input_px, *looked)
     if sheet:
         from kd2mobile.report.contact_sheet import draw_contact_sheet
@@ -124,19 +129,41 @@ def label(
 
 
 def export(
-    run: Path | None = None, *, store: Path | None = None, settings: dict[str, Any] | None = None, **flags: Any
+    run: Path | None = None,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    store: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    **flags: Any,
 ) -> Exported:
     """Converts the students of a run to .tflite files, each checked beside its Keras student on validation pictures.
 
     run: its folder, by default the newest; where there is none, one is made as `distill` would without arguments.
-    store: another one than the run's own. settings, flags: of the [export] and [compress]
+    out: a folder into which the files are copied as well, of `auto` the found one; with force they replace others of
+    their names. store: another one than the run's own. settings, flags: of the [export] and [compress]
     tables; the run keeps them.
     Raises ExportError if a file does not hold its contract or does not answer as its student does; the others stay.
+    RecipeError for another file of the same name in `out`, before anything is made where the names are known.
     """
-    opened, plan = _open_or_start(run, store, _all_settings(settings, flags))
+    if force and out is None:
+        raise RecipeError("--force", "must be given with --out", "it alone", "Give --out DIR, or leave --force away.")
+    if out is not None:
+        check_out_folder(Path(out))
+    given = _all_settings(settings, flags)
+    opened, plan = _open_or_start(run, store, given)
+    check_has_effect(opened.recipe.export, given)
     if opened.recipe.export.auto:
-        return _find_smallest(opened, plan)
-    return _export(opened, plan, variants_of(opened.recipe.export))
+        done = _find_smallest(opened, plan)
+    else:
+        variants = variants_of(opened.recipe.export)
+        if out is not None:
+            check_out(opened, plan, variants, Path(out), force)
+        done = _export(opened, plan, variants)
+    if out is None:
+        return done
+    copied = [done.found] if done.found else list(done.files.values())
+    return dataclasses.replace(done, copies=copy_out(copied, Path(out), force))
 
 
 def benchmark(
@@ -161,11 +188,11 @@ def benchmark(
     """
     settings = _all_settings(settings, flags)
     if model is not None and Path(model).is_dir():
-        if data is None:
-            from kd2mobile.published import measure_published
+        from kd2mobile.published import MODEL, measure_published
 
+        if data is None:
             return measure_published(Path(model), Store(store or STORE), compose(settings=settings).benchmark)
-        model = Path(model) / "model.tflite"
+        model = Path(model) / MODEL
     if model is not None and data is not None:
         from kd2mobile.measure.external import measure_on_folder
         from kd2mobile.measure.protocol import protocol_of
@@ -187,7 +214,10 @@ def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: 
 
 
 def inspect(model: Path) -> "Inspection":
-    """What is in a .tflite file, whoever made it; no runtime opens it. Raises ModelFileError if it is none."""
+    """What is in a .tflite file, whoever made it, or in that of a folder as under models/; no runtime opens it.
+
+    Raises ModelFileError if it is none.
+    """
     from kd2mobile.measure.inspection import inspect_file
 
     return inspect_file(Path(model))

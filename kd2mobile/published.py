@@ -7,13 +7,14 @@ import msgspec
 
 from kd2mobile.artifact import Store
 from kd2mobile.errors import ModelFileError
+from kd2mobile.measure.inspection import MODEL
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.measurement import Benchmarked
 from kd2mobile.recipe import compose
 from kd2mobile.schema import Benchmark
 from kd2mobile.stages import split_step
 
-MODEL, RECORD, CARD = "model.tflite", "record.json", "CARD.md"
+RECORD, CARD = "record.json", "CARD.md"
 
 
 class Published(msgspec.Struct, kw_only=True, frozen=True):

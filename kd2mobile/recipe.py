@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
-from kd2mobile.recipe_file import built_in, in_toml, read_tables
+from kd2mobile.recipe_file import built_in, in_toml, in_words, read_tables
 from kd2mobile.schema import TABLES, Recipe, fields
 
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
@@ -196,7 +196,7 @@ def _check(tables: dict[str, Any], where: str) -> None:
         must = message.partition(", got")[0].replace("Expected", "must be").replace("`", "")
         if message.startswith("Invalid enum"):
             must = f"must be one of {', '.join(map(str, get_args(choices[0]) or choices))}"
-        raise RecipeError(f"{where}, {name}", must, repr(tables[table][field]), _what_it_is(name)) from fault
+        raise RecipeError(f"{where}, {name}", must, in_words(tables[table][field]), _what_it_is(name)) from fault
 
 
 def _what_it_is(name: str) -> str:

@@ -42,6 +42,16 @@ def in_toml(value: Any) -> str:
     return "nothing" if value is None else msgspec.json.encode(value).decode()
 
 
+def in_words(value: Any) -> str:
+    """A value in a message: several words as they were written, anything else as Python writes it.
+
+    >>> in_words(("int9", "fp32")), in_words(-1.0), in_words([])
+    ('int9, fp32', '-1.0', '[]')
+    """
+    words = isinstance(value, list | tuple) and value and all(isinstance(one, str) for one in value)
+    return ", ".join(value) if words else repr(value)
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """`distill.temperature=4` as its name and value; the value is read as TOML, else taken as text.
 

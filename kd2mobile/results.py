@@ -40,7 +40,7 @@ class Distilled:
 class Exported:
     """The .tflite files of a run. files: by role and name of the variant, `int8`; records: how each came to be.
 
-    rungs, found: of `export.auto`: what was tried, and the file to take.
+    rungs, found: of `export.auto`: what was tried, and the file to take. copies: what lies in `out`, if one was given.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Exported:
     records: dict[tuple[str, str], dict[str, Any]]
     rungs: "list[Rung]" = field(default_factory=list)
     found: Path | None = None
+    copies: list[Path] = field(default_factory=list)
 
     def worst_layers(self) -> list[str]:
         """A line a quantized file, of the layers with the largest errors of their own, where its record has them."""

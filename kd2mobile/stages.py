@@ -205,7 +205,10 @@ def _pictures(recipe: Recipe, store: Store) -> "Found":
     given = {split: (f"data.{field}", getattr(data, field)) for split, field in fields.items()}
     placed = {split: placed_sources(*named, store) for split, named in given.items() if named[1] is not None}
     unlabelled = None if data.unlabelled is None else [Path(folder) for folder in several(data.unlabelled)]
-    return find_pictures(placed, unlabelled, store.root / "hashes.json")
+    called = {
+        path: name for split in placed for path, name in zip(placed[split], several(given[split][1]), strict=True)
+    }
+    return find_pictures(placed, unlabelled, store.root / "hashes.json", called)
 
 
 def _check(recipe: Recipe) -> None:

@@ -14,8 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from kd2mobile import pipeline, tensorflow_process
 from kd2mobile.cli import main_status
 from kd2mobile.pipeline import STORE
+from kd2mobile.recipe import compose
+from kd2mobile.results import Exported
+from kd2mobile.runs import start_run
+from kd2mobile.students import STUDENTS
+from kd2mobile.students.registry import Student
 
 ONE_EPOCH = ["--views", "1", "--epochs", "1"]
 
@@ -291,3 +297,72 @@ def test_weights_that_cannot_be_downloaded(photos, capsys, monkeypatch):
 def test_weights_that_do_not_fit(photos, capsys):
     Path("text.h5").write_text("not weights")
     assert "text.h5" in label(capsys, "--teacher", "mobilenet", "--teacher-weights", "text.h5")
+
+
+def curved(keras, input_px, classes):
+    """A student with an op that LiteRT does not have."""
+    pixels = keras.layers.Input((input_px, input_px, 3), name="pixels")
+    x = keras.ops.erf(keras.layers.Conv2D(4, 3, name="conv")(pixels))
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(pixels, keras.layers.Dense(classes, name="logits")(x), name="curved")
+
+
+def test_layers_that_cannot_be_converted_and_a_missing_extra(other_classes, capsys, monkeypatch):
+    monkeypatch.setattr(STUDENTS, "_entries", STUDENTS._entries | {"curved": Student(8, curved, "pool")})
+    arguments = [*other_classes, "--student", "curved", *ONE_EPOCH, "--run", "run"]
+    assert main_status(["distill", *arguments]) == 0
+    assert refused(capsys, ["export", "--run", "run", "--precision", "fp32"]) == (
+        "curved-fp32.tflite: must hold built-in LiteRT ops only, got tf.Erf. Build the student from layers that LiteRT "
+        "has built-in ops for."
+    )
+    found, absent = tensorflow_process.find_spec, set()
+    monkeypatch.setattr(tensorflow_process, "find_spec", lambda name: None if name in absent else found(name))
+    for package, extra in {"tensorflow": "train", "tf_keras": "compress"}.items():
+        absent.clear()
+        absent.add(package)
+        compression = "none" if extra == "train" else "qat"
+        said = refused(capsys, ["export", "--run", "run", "--precision", "fp32", "--compress", compression])
+        assert f"needs the package {package}, got an installation without it. Install it with " in said
+        assert said.endswith(f'`python -m pip install "kd2mobile[{extra}]"`.')
+
+
+def test_a_budget_that_nothing_meets(photos, capsys, monkeypatch):
+    """With files made up: whether a real one meets it is chance."""
+
+    def exported(run, plan, variants):
+        (variant,) = variants
+        loss = {"int8": 0.03, "int8_dynamic": 0.02, "fp16": 0.004}.get(variant.name, 0.05)
+        lost = {"difference": -loss, "interval_95": [-loss - 0.01, -loss + 0.01]}
+        record = {"size_bytes": 1000, "against_student": lost}
+        return Exported(run.folder / "export", {}, {("student", variant.name): record})
+
+    settings = {"data.source": "photos", "student.name": "small_cnn", "student.weights": "none"}
+    start_run(compose(settings=settings), photos.parent / "run", STORE)
+    monkeypatch.setattr(pipeline, "_distill", lambda run, plan: None)
+    monkeypatch.setattr(pipeline, "export_run", exported)
+    said = refused(capsys, ["export", "--run", "run", "--precision", "auto", "--max-drop", "0.1"])
+    assert said == (
+        "export.max_drop: must be met by a file, at most 0.1 points, got fp16 at best, which loses 0.40 points. "
+        "Allow more with --max-drop, or distil a larger student."
+    )
+
+
+@pytest.mark.parametrize("verb", ["inspect", "predict", "benchmark"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("cut", "bad.tflite: must be a whole TensorFlow Lite model, got "),
+        ("text", "bad.tflite: must be a TensorFlow Lite model, got a file that starts with "),
+        ("empty", "bad.tflite: must be a TensorFlow Lite model, got an empty file. "),
+    ],
+)
+def test_a_corrupt_tflite(photos, tiny_tflite, capsys, verb, content, said):
+    whole = tiny_tflite.read_bytes()
+    Path("bad.tflite").write_bytes({"cut": whole[: len(whole) // 2], "text": b"a text file", "empty": b""}[content])
+    picture = next((photos / "0").iterdir())
+    arguments = {
+        "inspect": ["bad.tflite"],
+        "predict": ["bad.tflite", str(picture)],
+        "benchmark": ["--model", "bad.tflite", "--data", "photos"],
+    }[verb]
+    assert refused(capsys, [verb, *arguments]).startswith(said)

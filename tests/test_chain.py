@@ -244,16 +244,60 @@ def test_what_was_set_for_export_is_kept_for_the_next_verb(compressed, capsys):
     assert "compress.epochs" not in said.err and "making" not in said.err
 
 
-def test_the_smallest_file_within_a_drop_is_found(run, capsys):
-    assert main_status(["export", "--run", str(run), "--precision", "auto", "--max-drop", "40"]) == 0
+def test_the_smallest_file_within_a_drop_is_found(run, place, capsys):
+    auto = ["export", "--run", str(run), "--precision", "auto", "--max-drop", "40", "--out", "app"]
+    assert main_status(auto) == 0
     lines = capsys.readouterr().out.splitlines()
     rungs = [line for line in lines if " bytes  loses " in line or " refused: " in line]
     assert [line.split()[0] for line in rungs[:3]] == ["int8", "int8_dynamic", "fp16"]
     sizes = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in rungs}
     smallest = min(sizes, key=sizes.get)
     assert lines[-1].startswith(f"Written: {run}/export/small_cnn-{smallest}.tflite. Next: ")
+    (copy,) = (place / "app").iterdir()
+    assert lines[-2] == f"Copied: app/{copy.name}." and copy.name == f"small_cnn-{smallest}.tflite"
+    copy.write_bytes(b"other")
+    assert main_status(auto) == 2
+    assert f"app/{copy.name}: must not exist yet, got a file of 5 bytes." in capsys.readouterr().err.splitlines()[-1]
     assert main_status(["export", "--run", str(run), "--max-drop", "1"]) == 2
-    assert "--max-drop must be given with --precision auto." in capsys.readouterr().err
+    assert "--max-drop must be given with --precision auto, got no --precision." in capsys.readouterr().err
+
+
+def test_the_files_are_copied_where_out_says_and_replace_no_others(run, place, capsys):
+    arguments = ["export", "--run", str(run), "--precision", "int8", "--out", "assets"]
+    assert main_status(arguments) == 0
+    copies = [f"assets/{role}small_cnn-int8.tflite" for role in ("", "baseline-")]
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("Copied: ")] == [
+        f"Copied: {copy}." for copy in copies
+    ]
+    mine, other = place / copies[0], place / copies[1]
+    assert sha256_of(mine) == sha256_of(run / "export" / mine.name)
+    assert main_status(arguments) == 0, "what lies there already may stay"
+    mine.write_bytes(b"other")
+    other.unlink()
+    assert main_status(arguments) == 2
+    refused = f"{copies[0]}: must not exist yet, got a file of 5 bytes. Give --force to replace it."
+    assert capsys.readouterr().err.splitlines()[-1] == refused
+    assert mine.read_bytes() == b"other" and not other.exists()
+    assert main_status([*arguments, "--force"]) == 0
+    assert sha256_of(mine) == sha256_of(run / "export" / mine.name)
+    assert sorted((place / "assets").iterdir()) == sorted([mine, other])
+    other.unlink()
+    other.mkdir()
+    assert main_status([*arguments, "--force"]) == 2
+    refused = f"{copies[1]}: must not exist yet, got a folder. Move it away, or choose another --out."
+    assert capsys.readouterr().err.splitlines()[-1] == refused
+    assert main_status([*arguments[:-1], copies[0]]) == 2
+    assert capsys.readouterr().err.startswith("--out: must be a folder, or the name of a new one in a folder that is")
+
+
+def test_a_file_in_the_way_is_refused_before_anything_is_made(recipe, place, capsys):
+    waiting = start_run(compose(recipe, {"distill.seed": 7}), place / "runs" / "waiting", STORE)
+    (place / "taken").mkdir()
+    (place / "taken" / "small_cnn-fp32.tflite").write_bytes(b"other")
+    assert main_status(["export", "--run", "runs/waiting", "--out", "taken"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("taken/small_cnn-fp32.tflite: must not exist yet, got a file of 5 bytes. ")
+    assert not waiting.record["artifacts"]
 
 
 def test_a_compression_that_is_known_to_fail_is_refused_before_anything_is_made(recipe, place, capsys):
@@ -348,6 +392,11 @@ def test_what_no_file_can_be_made_with_is_refused(run, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith(message + "class, got 2. Use ")
     assert main_status(["export", "--run", str(run), "--precision", "int8", "--keep-float", "logit"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
+    assert main_status(["export", "--run", str(run), "--precision", "fp32,fp16", "--keep-float", "logits"]) == 2
+    without = (
+        "export.keep_float: must be given with int8 among the precisions, the others have nothing of it, got fp32, "
+    )
+    assert capsys.readouterr().err.splitlines()[-1].startswith(without + "fp16. Add int8 to --precision, or leave it")
     assert "must name layers" in said and "got 'logit'. Did you mean 'logits'? The layers with an op: " in said
 
 

@@ -45,6 +45,14 @@ def test_unlabelled_pictures_are_counted_beside_the_classes(photos, capsys):
     assert "unlabelled/copy.png: " in out
 
 
+def test_every_source_stands_before_the_count(photos, capsys):
+    shutil.copytree(photos, photos.parent / "more")
+    for number, picture in enumerate(sorted((photos.parent / "more").rglob("*.png"))):
+        Image.open(picture).resize((9, 9 + number)).save(picture)
+    assert main_status(["check", "--data", "photos", "--test-data", "more"]) == 0
+    assert capsys.readouterr().out.startswith("photos and more (test): 40 pictures of 2 classes; ")
+
+
 @pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
 def test_json_on_standard_output_is_nothing_else(flag, photos, capsys):
     assert main_status(["check", *flag, "--data", "photos", "--input-px", "9", "--set", "data.test=0.3"]) == 0
@@ -81,7 +89,7 @@ assert main_status(["check", "--data", "photos"]) == 0
         ),
         (["--data", "photos", "--json", "no/found.json"], "--json: must be a file in a folder that is there, got no/f"),
         (["--data", "photos", "--set", "data.val=2"], "--set, data.val: must be float < 0.5, got 2."),
-        (["--teacher", "xception"], "kd2mobile check: No such option '--teacher'."),
+        (["--teacher", "xception"], "kd2mobile check: must be given options that it has, got --teacher. Did y"),
     ],
 )
 def test_what_cannot_be_looked_at(arguments, said, photos, capsys):

@@ -8,6 +8,7 @@ from kd2mobile.checkpoint import (
     checkpoint_path,
     read_checkpoint,
     remove_checkpoints,
+    resume,
     write_checkpoint,
 )
 
@@ -34,8 +35,28 @@ def test_it_comes_back_as_it_went_and_the_newest_two_are_kept(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class Variable:
+    """What every Keras's variables have."""
+
+    def __init__(self, shape):
+        self.shape, self.value = shape, np.zeros(shape)
+
+    def assign(self, value):
+        self.value = value
+
+
 def test_an_empty_folder_has_none(tmp_path):
     assert read_checkpoint(tmp_path, SHAPES) is None
+    variables = [Variable(shape) for shape in SHAPES]
+    assert resume(tmp_path, variables) == ([], []) and not any(variable.value.any() for variable in variables)
+
+
+def test_the_variables_get_the_newest_state(tmp_path):
+    write_checkpoint(tmp_path, checkpoint(4))
+    variables = [Variable(shape) for shape in SHAPES]
+    history, best = resume(tmp_path, variables)
+    found = Checkpoint([variable.value for variable in variables], best, history)
+    assert same(found, checkpoint(4))
 
 
 def truncate(path):

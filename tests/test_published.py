@@ -34,6 +34,21 @@ def test_the_card_is_true(name, tmp_path, monkeypatch, capsys):
     assert f"p50 {then['latency_ms']['p50']:.3f} ms" in card and f"{then['size_bytes']:,} bytes" in card
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_inspect_shows_its_record(name, capsys):
+    folder = MODELS / name
+    assert main_status(["inspect", str(folder / "model.tflite")]) == 0
+    said = capsys.readouterr().out
+    assert f"Record: {folder / 'record.json'}\n  by tensorflow " in said
+    record = json.loads((folder / "record.json").read_text("utf-8"))
+    measured = record["benchmark"]
+    assert f"  student: top-1 {measured['top1']:.2%} of {measured['n']} pictures\n  p50 " in said
+    assert main_status(["inspect", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["file"] == str(folder / "model.tflite") and found["record"]["content"] == record
+    assert found["benchmark"] == {"place": str(folder / "record.json"), "content": measured} and not found["notes"]
+
+
 @pytest.fixture
 def copy(tmp_path):
     return Path(shutil.copytree(MODELS / "mobilenet025-digits-int8", tmp_path / "copy"))
@@ -54,6 +69,13 @@ def test_a_folder_without_a_record_is_no_published_model(copy, capsys):
 def test_a_record_that_is_none_is_refused(copy, capsys):
     (copy / "record.json").write_text("{}")
     assert "record.json: must be the record of a published model, got " in refusal(copy, capsys)
+
+
+def test_a_record_of_another_file_is_not_shown(copy, capsys):
+    record = (copy / "record.json").read_text("utf-8")
+    (copy / "record.json").write_text(record.replace(json.loads(record)["export"]["sha256"], "f00d"))
+    assert main_status(["inspect", str(copy)]) == 0
+    assert capsys.readouterr().out.endswith("No record beside it.\n")
 
 
 def test_other_pictures_of_that_name_are_refused(copy, capsys, tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def test_a_written_recipe_is_read_back_the_same(tmp_path):
         ),
         ({"distill.learning_rate": float("nan")}, "settings, distill.learning_rate: must be a finite number, got nan."),
         ({"data.val": float("nan")}, "settings, data.val: must be a finite number, got nan."),
-        ({"export.precisions": ["int9"]}, "must be one of fp32, fp16, int8_dynamic, int8, int16x8, got ['int9']"),
+        ({"export.precisions": ["int9"]}, "must be one of fp32, fp16, int8_dynamic, int8, int16x8, got int9."),
         ({"data.resize": "squash"}, "must be one of crop, stretch, pad, got 'squash'"),
         ({"teacher.input_px": "big"}, "settings, teacher.input_px: must be int | null, got 'big'"),
         (

@@ -237,7 +237,7 @@ def test_names_that_no_font_has_are_escaped():
         (["broken.png"], "broken.png: must be a whole picture, got UnidentifiedImageError"),
         (["mine.png", "--temperatures", "0,2"], "temperatures: must be finite numbers above 0, got 0.0. For example"),
         (["mine.png", "--temperatures", "nan"], "temperatures: must be finite numbers above 0, got nan."),
-        (["mine.png", "--temperatures", "a"], "Invalid value for '--temperatures': 'a' is no list of numbers"),
+        (["mine.png", "--temperatures", "a"], "kd2mobile show, --temperatures: must be a list of numbers with comm"),
         (
             ["mine.png", "--temperatures", "2,3,4,5,6,7,8,9"],
             "temperatures: must be at most 8, with 1 among them, got 9",
@@ -249,7 +249,7 @@ def test_names_that_no_font_has_are_escaped():
         (["mine.png", "--png", "no/x.png"], "png: must be a .png file in a folder that is there, got no/x.png."),
         (["mine.png", "--png", "x.jpg"], "png: must be a .png file in a folder that is there, got x.jpg."),
         (["mine.png", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
-        ([], "Missing argument 'IMAGE'"),
+        ([], "kd2mobile show: must be given IMAGE, got none. See `kd2mobile show --help`."),
     ],
 )
 def test_bad_input(run, place, capsys, arguments, said):

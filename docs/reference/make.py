@@ -39,6 +39,10 @@ file, `--set`, the flags. In Python a flag is a keyword with underscores: `kd2mo
 ABOUT_VERBS = """
 Results go to standard output, progress and messages to standard error. The exit status is 0 when all went well, 2 for
 an error (one line on standard error that says what to do), 130 after Ctrl-C, and 1 for a bug.
+
+A file that a flag names (`--json FILE`, `--sheet`, `--png`, `--out FILE.html`) is replaced if it is there, for the
+command makes it again; `export --out DIR` alone, whose place may be an app's own, refuses another file of the same name
+unless `--force` is given.
 """.strip()
 TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
@@ -75,7 +79,7 @@ def cli_page() -> str:
     """The help of every verb."""
     parts = [
         NOTE.format(source="kd2mobile/cli.py"),
-        f"# The command line\n\n{fill(ABOUT_VERBS, 120)}\n",
+        f"# The command line\n\n{_filled(ABOUT_VERBS)}\n",
     ]
     parts += [f"\n## {verb.command_path}\n\n```text\n{verb.get_help().rstrip()}\n```\n" for verb in verbs(main)]
     return "".join(parts)
@@ -119,6 +123,10 @@ def _bounds(kind: Any) -> str:
         return "; ".join(filter(None, map(_bounds, kind.types)))
     found = ((words, getattr(kind, bound, None)) for bound, words in BOUNDS.items())
     return ", ".join(words.format(value) for words, value in found if value is not None)
+
+
+def _filled(text: str) -> str:
+    return "\n\n".join(fill(paragraph, 120) for paragraph in text.split("\n\n"))
 
 
 def _first_paragraph(text: str) -> str:

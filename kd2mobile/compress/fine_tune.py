@@ -12,7 +12,8 @@ import tf_keras
 from kd2mobile.checkpoint import (
     Checkpoint,
     best_line,
-    read_checkpoint,
+    resume,
+    set_values,
     values_of,
     write_checkpoint,
     write_history,
@@ -21,22 +22,24 @@ from kd2mobile.compress.job import Job
 from kd2mobile.compress.wrapping import Wrapped
 from kd2mobile.errors import TrainingError
 from kd2mobile.losses import make_loss, split_predictions
-from kd2mobile.measure import accuracy
-from kd2mobile.measure.outputs import softmax
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.tensorflow_process import Tell
 from kd2mobile.training.feed import Feed, Judged
 
 JUDGE_BATCH = 64
+LOWER_RATE = "Use a lower compress.learning_rate."
 
 
-def judge(model: tf_keras.Model, judged: Judged) -> tuple[float, float]:
-    """Top-1 (0..1) and logloss (nats) of the model's softmax on the validation pictures."""
+def judge(model: tf_keras.Model, judged: Judged, where: str) -> tuple[float, float]:
+    """Top-1 (0..1) and logloss (nats) of the model's softmax on the validation pictures.
+
+    Raises TrainingError, at the place `where`, for logits that are not finite.
+    """
     answer = tf.function(lambda pixels: model(pixels, training=False))
-    z = np.concatenate([answer(to_int8_input(batch)).numpy() for batch in judged.batches(JUDGE_BATCH)])[
-        : len(judged.labels)
-    ]
-    return float((z.argmax(axis=1) == judged.labels).mean()), accuracy.logloss(softmax(z), judged.labels)
+    z = np.concatenate([answer(to_int8_input(batch)).numpy() for batch in judged.batches(JUDGE_BATCH)])
+    if not np.isfinite(z).all():
+        raise TrainingError(f"{where}, validation", "must have finite logits", "NaN or infinity", LOWER_RATE)
+    return judged.score(z)
 
 
 def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged, tell: Tell) -> list[dict[str, Any]]:
@@ -55,7 +58,7 @@ def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged, tell: Tell
     dropouts = [module for module in model.submodules if isinstance(module, tf_keras.layers.Dropout)]
     random_states = [layer._random_generator._generator.state for layer in dropouts]  # no public name reaches them
     variables = [*model.variables, *optimizer.variables, *random_states]
-    history, best = _resumed(folder, variables)
+    history, best = resume(folder, variables)
     if history:
         tell("say", line=f"compress {job.method}: going on after epoch {len(history)}/{settings.epochs}")
     if wrapped.callback:
@@ -69,7 +72,7 @@ def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged, tell: Tell
         begun = time.monotonic()
         loss = _run_epoch(job, step, wrapped.callback, feed, epoch, tell)
         trained = time.monotonic()
-        top1, logloss = judge(model, judged)
+        top1, logloss = judge(model, judged, f"compress {job.method}, epoch {epoch}")
         line = {
             "epoch": epoch,
             "loss": loss,
@@ -87,8 +90,7 @@ def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged, tell: Tell
             "say",
             line=f"epoch {epoch}/{settings.epochs}  loss {loss:.3f}  val top-1 {top1:.3f}  val logloss {logloss:.3f}",
         )
-    for variable, value in zip(model.variables, best, strict=True):
-        variable.assign(value)
+    set_values(model.variables, best)
     return history
 
 
@@ -116,18 +118,9 @@ def _run_epoch(job: Job, step: Any, callback: Any, feed: Feed, epoch: int, tell:
         loss = float(step(to_int8_input(pixels), targets, weight))
         if not math.isfinite(loss):
             where = f"compress {job.method}, epoch {epoch}, batch {batch + 1}/{feed.steps}"
-            raise TrainingError(where, "must have a finite loss", loss, "Use a lower compress.learning_rate.")
+            raise TrainingError(where, "must have a finite loss", loss, LOWER_RATE)
         losses.append(loss)
         tell("done", count=min(feed.batch_size, len(feed.labels) - batch * feed.batch_size))
     if callback:
         callback.on_epoch_end(epoch - 1)
     return float(np.mean(losses))
-
-
-def _resumed(folder: Path, variables: list[Any]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-    checkpoint = read_checkpoint(folder, [tuple(variable.shape) for variable in variables])
-    if checkpoint is None:
-        return [], []
-    for variable, value in zip(variables, checkpoint.state, strict=True):
-        variable.assign(value)
-    return checkpoint.history, checkpoint.best

@@ -43,7 +43,7 @@ def work(job: Job, tell: Tell) -> None:
     judged = Judged(np.array(job.val_labels), Path(job.pixels))
     twin = twin_of(student, job.name)
     difference = check_twin(student, twin, to_int8_input(next(judged.batches(16))))
-    before = judge(twin, judged)
+    before = judge(twin, judged, f"compress {job.method}, before it")
     tell("say", line=f"compress {job.method}: before it, val top-1 {before[0]:.3f}  val logloss {before[1]:.3f}")
     names = weight_names(twin)
     wrapped = _wrapped(job, twin, feed)

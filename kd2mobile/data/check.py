@@ -51,8 +51,9 @@ class Imbalance(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What was found. source: the data, as the recipe names it; paths are those of the samples, relative to it.
+    """What was found; paths are those of the samples, relative to the source.
 
+    source: the data, as the recipe names it, `photos and more (test)`.
     unlabelled: pictures without a label, in none of the splits; None without such a folder.
     ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why; among them unlabelled
     ones that are byte for byte a labelled one.

@@ -1,7 +1,8 @@
 """The pictures that a recipe means, wherever they lie: one Scan, and the root that its ids are taken from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ def find_pictures(
     sources: dict[SplitName, Path | Sequence[Path]],
     unlabelled: Path | Sequence[Path] | None = None,
     cache: Path | None = None,
+    called: Mapping[Path, str] = MappingProxyType({}),
 ) -> Found:
     """Scans the sources, which are folders or tables. Nothing is decoded.
 
@@ -34,6 +36,7 @@ def find_pictures(
     those of one folder with train/, val/ and test/ in it. Of several sources for one of them the classes are put
     together, and the ids start with their numbers, `2/cat/1.jpg` or `train/2/cat/1.jpg`: no file stands for another.
     unlabelled: folders of pictures without classes, whose ids start with `unlabelled/`. cache: as in `scan.scan`.
+    called: what messages call a source that a person knows by another name.
     Raises DataError for a source that cannot be used, that gives a split twice, or that differs in its splits or
     classes.
     """
@@ -44,7 +47,7 @@ def find_pictures(
     if list(map(len, scans.values())) == [1]:
         found = Found(_folder_of(listed["train"][0]), scans["train"][0])
     else:
-        _refuse_what_differs(listed, scans)
+        _refuse_what_differs(listed, scans, called)
         found = _joined(scans)
     return found if unlabelled is None else _with_unlabelled(found, listed, several(unlabelled), cache)
 
@@ -69,7 +72,10 @@ def _refuse_shared(paths: list[Path]) -> None:
                 raise DataError(path, must, f"a folder in {other}", "Leave one of them out, or move it.")
 
 
-def _refuse_what_differs(sources: dict[SplitName, list[Path]], scans: dict[SplitName, list[Scan]]) -> None:
+def _refuse_what_differs(
+    sources: dict[SplitName, list[Path]], scans: dict[SplitName, list[Scan]], called: Mapping[Path, str]
+) -> None:
+    sources = {split: [called.get(path, path) for path in paths] for split, paths in sources.items()}
     train = scans["train"][0]
     for source, one in zip(sources["train"], scans["train"], strict=True):
         if one.given != train.given:
@@ -101,13 +107,13 @@ def _splits(one: Scan) -> str:
     return " and ".join(one.given) or "no splits"
 
 
-def _together(sources: list[Path]) -> str:
+def _together(sources: list[Path | str]) -> str:
     return " and ".join(map(str, sources))
 
 
-def _say_alike(sources: list[Path], scans: list[Scan]) -> None:
+def _say_alike(sources: list[Path | str], scans: list[Scan]) -> None:
     """Classes of two sources that differ in capitals alone stay two, which is seldom meant."""
-    first: dict[str, tuple[str, Path]] = {}
+    first: dict[str, tuple[str, Path | str]] = {}
     for source, one in zip(sources, scans, strict=True):
         for name in one.classes:
             known, where = first.setdefault(name.casefold(), (name, source))

@@ -45,6 +45,10 @@ class Table(NamedTuple):
         """How many elements the vector in the field has."""
         return self._vector(field)[1]
 
+    def span(self, field: int) -> tuple[int, int]:
+        """Where the elements of the vector in the field begin, and how many it has; 0 and 0 if it is not set."""
+        return self._vector(field)
+
     def bytes(self, field: int) -> bytes:
         """A field that is a vector of bytes."""
         first, count = self._vector(field)

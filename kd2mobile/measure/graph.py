@@ -8,7 +8,8 @@ from kd2mobile.measure.flatbuffer import Table, root
 
 class Tensor(NamedTuple):
     """dtype: `uint8`, `float32`, ...; shape: -1 is open; scales, zero_points: none of a float, one of the whole tensor
-    or one a channel of `axis`; constant: whether its numbers are in the file."""
+    or one a channel of `axis`; place: first byte and bytes of its numbers in the file, 0 and 0 if they are not in it.
+    """
 
     name: str
     dtype: str
@@ -16,7 +17,12 @@ class Tensor(NamedTuple):
     scales: list[float]
     zero_points: list[int]
     axis: int
-    constant: bool
+    place: tuple[int, int]
+
+    @property
+    def constant(self) -> bool:
+        """Whether its numbers are in the file."""
+        return self.place[1] > 0
 
 
 class Op(NamedTuple):
@@ -61,26 +67,26 @@ def read_model(data: bytes) -> Model:
     if data[4:8] != b"TFL3":
         raise ValueError(f"no TFL3 at its start but {data[4:8]!r}")
     model = root(data)
-    filled = [_size(buffer, len(data)) for buffer in model.tables(schema.MODEL["buffers"])]
+    places = [_place(buffer, len(data)) for buffer in model.tables(schema.MODEL["buffers"])]
     ops = [_op_name(code) for code in model.tables(schema.MODEL["operator_codes"])]
-    graphs = [_graph(graph, ops, filled) for graph in model.tables(schema.MODEL["subgraphs"])]
+    graphs = [_graph(graph, ops, places) for graph in model.tables(schema.MODEL["subgraphs"])]
     if not graphs:
         raise ValueError("no graph")
     signatures = [_signature(each, graphs) for each in model.tables(schema.MODEL["signature_defs"])]
     entries = {
-        entry.text(schema.METADATA["name"]): _item(filled, entry.number(schema.METADATA["buffer"], "I"), "buffer")
+        entry.text(schema.METADATA["name"]): _item(places, entry.number(schema.METADATA["buffer"], "I"), "buffer")[1]
         for entry in model.tables(schema.MODEL["metadata"])
     }
     return Model(model.text(schema.MODEL["description"]), graphs, signatures, entries)
 
 
-def _size(buffer: Table, file: int) -> int:
-    """Bytes of a buffer, which lie in the table or, of a large model, somewhere behind it."""
-    inside = buffer.count(schema.BUFFER["data"])
+def _place(buffer: Table, file: int) -> tuple[int, int]:
+    """Where a buffer begins and its bytes, which lie in the table or, of a large model, somewhere behind it."""
+    inside = buffer.span(schema.BUFFER["data"])
     offset, size = (buffer.number(schema.BUFFER[field], "Q") for field in ("offset", "size"))
     if offset > 1 and offset + size > file:
         raise ValueError(f"a buffer that ends at {offset + size} in {file} bytes")
-    return inside or (size if offset > 1 else 0)
+    return (offset, size) if not inside[1] and offset > 1 else inside
 
 
 def _op_name(code: Table) -> tuple[str, bool]:
@@ -91,8 +97,8 @@ def _op_name(code: Table) -> tuple[str, bool]:
     return schema.OPS[number] if 0 <= number < len(schema.OPS) else f"op {number}", False
 
 
-def _graph(graph: Table, names: list[tuple[str, bool]], filled: list[int]) -> Graph:
-    tensors = [_tensor(tensor, filled) for tensor in graph.tables(schema.SUBGRAPH["tensors"])]
+def _graph(graph: Table, names: list[tuple[str, bool]], places: list[tuple[int, int]]) -> Graph:
+    tensors = [_tensor(tensor, places) for tensor in graph.tables(schema.SUBGRAPH["tensors"])]
 
     def indices(table: Table, field: int) -> list[int]:
         found = [index for index in table.numbers(field, "i") if index != -1]
@@ -108,11 +114,11 @@ def _graph(graph: Table, names: list[tuple[str, bool]], filled: list[int]) -> Gr
     return Graph(graph.text(schema.SUBGRAPH["name"]), tensors, ops, *ends)
 
 
-def _tensor(tensor: Table, filled: list[int]) -> Tensor:
+def _tensor(tensor: Table, places: list[tuple[int, int]]) -> Tensor:
     kind = tensor.number(schema.TENSOR["type"], "b")
     fixed = tensor.numbers(schema.TENSOR["shape"], "i")
     quantization = tensor.table(schema.TENSOR["quantization"]) if tensor.has(schema.TENSOR["quantization"]) else None
-    size = _item(filled, tensor.number(schema.TENSOR["buffer"], "I"), "buffer")
+    place = _item(places, tensor.number(schema.TENSOR["buffer"], "I"), "buffer")
     return Tensor(
         tensor.text(schema.TENSOR["name"]),
         schema.TYPES[kind] if 0 <= kind < len(schema.TYPES) else f"type {kind}",
@@ -120,7 +126,7 @@ def _tensor(tensor: Table, filled: list[int]) -> Tensor:
         quantization.numbers(schema.QUANTIZATION["scale"], "f") if quantization else [],
         quantization.numbers(schema.QUANTIZATION["zero_point"], "q") if quantization else [],
         quantization.number(schema.QUANTIZATION["quantized_dimension"], "i") if quantization else 0,
-        size > 0,
+        place,
     )
 
 

@@ -13,8 +13,11 @@ from kd2mobile.artifact import RECORD, sha256_of
 from kd2mobile.errors import ModelFileError
 from kd2mobile.measure.graph import Graph, Model, Op, Tensor, read_model
 from kd2mobile.measure.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
+from kd2mobile.measure.weights import Weights, count_weights
 from kd2mobile.runs import RECORDS, RUN_RECORD
 
+MODEL = "model.tflite"
+"""What a published model is called in its folder."""
 _AGAIN = "Give the .tflite file itself, or export or download it again."
 
 
@@ -79,9 +82,10 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     `float16 weights`, `int8 weights` (dynamic range: the ops compute in floats, or in integers on their own account),
     `integer`; None without any op that tells. float_ops: those left in an integer file; but for the QUANTIZE of an
     input and the DEQUANTIZE of an output; None if the file is not integer. custom_ops: those that only a runtime
-    which has them can run. metadata: bytes of each metadata entry of the model. tflite_metadata: what TensorFlow Lite
-    Metadata says; kd2mobile: what a file of kd2mobile's says besides. labels: of the outputs, in order. record: how it
-    came to be; benchmark: what was measured of it. notes: what could not be read.
+    which has them can run. weights: of its convolutions and dense layers. metadata: bytes of each metadata entry of
+    the model. tflite_metadata: what TensorFlow Lite Metadata says; kd2mobile: what a file of kd2mobile's says besides.
+    labels: of the outputs, in order. record: how it came to be; benchmark: what was measured of it. notes: what could
+    not be read.
     """
 
     file: str
@@ -92,6 +96,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     arithmetic: str | None
     float_ops: list[FloatOps] | None
     custom_ops: list[str]
+    weights: Weights | None
     signatures: list[SignatureSaid]
     graphs: list[GraphSaid]
     metadata: dict[str, int]
@@ -108,8 +113,13 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def inspect_file(path: Path) -> Inspection:
-    """What is in the .tflite. Raises ModelFileError if it cannot be read, or is not one whole model."""
+    """What is in the .tflite, or in that of a published model's folder.
+
+    Raises ModelFileError if it cannot be read, or is not one whole model.
+    """
     path = Path(path)
+    if (path / MODEL).is_file():
+        path = path / MODEL
     try:
         data = path.read_bytes()
     except OSError as fault:
@@ -133,6 +143,7 @@ def inspect_file(path: Path) -> Inspection:
         arithmetic=arithmetic,
         float_ops=float_ops,
         custom_ops=sorted({op.name for graph in model.graphs for op in graph.ops if op.custom}),
+        weights=count_weights(data, model),
         signatures=[SignatureSaid(s.key, s.graph, list(s.inputs), list(s.outputs)) for s in model.signatures],
         graphs=[_graph(model, place) for place in range(len(model.graphs))],
         metadata=model.metadata,
@@ -232,14 +243,18 @@ def _records(path: Path, sha256: str) -> tuple[Found | None, Found | None, list[
         places += [Path(os.path.normpath(run / str(folder) / RECORD)) for folder in artifacts.values()]
     there = {place: _read(place, notes) for place in places if place.is_file()}
     record = next((Found(str(place), content) for place, content in there.items() if _is_of(content, sha256)), None)
+    published = record.content.get("benchmark") if record else None
+    if isinstance(published, dict) and published.get("sha256") == sha256:
+        return record, Found(record.place, published), notes
     measured = _read(run / RECORDS, notes, list) if run and (run / RECORDS).is_file() else []
     own = [each for each in measured if isinstance(each, dict) and each.get("sha256") == sha256]
     return record, Found(str(run / RECORDS), own[0]) if own else None, notes
 
 
 def _is_of(record: dict, sha256: str) -> bool:
-    results = record.get("results")
-    return sha256 in (record.get("sha256"), results.get("sha256") if isinstance(results, dict) else None)
+    """Whether it is the file's record: an artifact's says so in `results`, that of a published model in `export`."""
+    said = [record, record.get("results"), record.get("export")]
+    return any(part.get("sha256") == sha256 for part in said if isinstance(part, dict))
 
 
 def _read(place: Path, notes: list[str], kind: type = dict) -> Any:

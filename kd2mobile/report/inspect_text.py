@@ -1,6 +1,6 @@
 """What `kd2mobile inspect` prints of a .tflite."""
 
-from kd2mobile.errors import one_line
+from kd2mobile.errors import count_of, one_line
 from kd2mobile.measure.inspection import GraphSaid, Inspection, SignatureSaid, TensorSaid
 
 MOST_LABELS = 8
@@ -52,6 +52,11 @@ def _computes(found: Inspection) -> str:
     if found.float_ops is not None:
         lines = [f"Computes {words}; {'these ops do in floats:' if found.float_ops else 'no op does in floats.'}"]
         lines += [f"  {op.count:>3}  {op.name}, first {op.first}" for op in found.float_ops]
+    if weights := found.weights:
+        lines.append(
+            f"Weights of {count_of(weights.layers, 'convolution')} and dense layers: {weights.zeros:.1%} zeros; "
+            f"at most {weights.clusters:,} values in a layer, {weights.clusters_of_output:,} for one of its outputs."
+        )
     if found.custom_ops:
         lines.append(f"Needs a runtime with {', '.join(found.custom_ops)}: plain LiteRT has no such op.")
     return "\n".join(lines)
@@ -98,7 +103,8 @@ def _labels(found: Inspection) -> str:
 def _record(found: Inspection) -> str:
     lines = []
     if found.record:
-        content = found.record.content.get("results", found.record.content)
+        content = found.record.content
+        content = content.get("results") or content.get("export") or content
         lines.append(f"Record: {found.record.place}")
         if converter := content.get("converter"):
             lines.append(f"  by {converter}")

@@ -14,7 +14,6 @@ MOST_FILES = 200
 MOST_GROUPS = 50
 MOST_PATHS = 6
 MOST_MOVED = 10
-COUNTED = ("zeros", "clusters")
 MOST_LAYERS = 15
 
 
@@ -83,7 +82,7 @@ def render(view: ReportData) -> str:
         class_sums=words.class_sums(view.class_scores) if view.class_scores else "",
         quantized=quantized,
         variants=[words.precision(export) for export in view.exports],
-        counted=[field for field in COUNTED if any(export.get(field) is not None for export in view.exports)],
+        counted=any(export.get("weights") and export["compression"] != "none" for export in view.exports),
         lost=[words.lost(e.get("against_student")) for e in view.exports] if _known(view.exports) else [],
         layer_errors=[_layer_errors(place, e, plots) for place, e in enumerate(view.exports) if _by_layer(e)],
         most_files=MOST_FILES,

@@ -9,7 +9,7 @@ import numpy as np
 
 from kd2mobile.errors import TeacherError
 from kd2mobile.progress import say
-from kd2mobile.recipe import Teacher as Asked
+from kd2mobile.schema import Teacher as Asked
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_order
 from kd2mobile.teachers.keras_file import load_keras_file
 from kd2mobile.teachers.preprocess import preprocess

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd2mobile import schema
 from kd2mobile.batch_norm import shorten_memory
-from kd2mobile.checkpoint import Checkpoint, read_checkpoint, values_of, write_checkpoint
+from kd2mobile.checkpoint import Checkpoint, resume, set_values, values_of, write_checkpoint
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import TrainingError
 from kd2mobile.progress import bar, say
@@ -64,7 +64,9 @@ def fit(
     )
     model.optimizer.build(model.trainable_variables)
     state = [*model.variables, *model.optimizer.variables]
-    history, best = _resume(folder, state)
+    history, best = resume(folder, state)
+    if history:
+        say(f"the teacher's training goes on after epoch {history[-1]['epoch']}")
     if start and not history:
         history, best = [{"epoch": 0, "loss": None, "val": start, "seconds": 0.0}], values_of(model.variables)
     for epoch in range(history[-1]["epoch"] + 1 if history else 1, epochs + 1):
@@ -93,8 +95,7 @@ def fit(
             best = values_of(model.variables)
         if epoch < epochs:
             write_checkpoint(folder, Checkpoint(values_of(state), best, history))
-    for variable, value in zip(model.variables, best, strict=True):
-        variable.assign(value)
+    set_values(model.variables, best)
     return history
 
 
@@ -116,13 +117,3 @@ def _batches(
         return preprocess(shown, teacher.preprocess), np.array([sample.label for sample in samples])
 
     return in_threads(read, order, ahead=1)
-
-
-def _resume(folder: Path, state: list[Any]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-    checkpoint = read_checkpoint(folder, [tuple(variable.shape) for variable in state])
-    if checkpoint is None:
-        return [], []
-    for variable, value in zip(state, checkpoint.state, strict=True):
-        variable.assign(value)
-    say(f"the teacher's training goes on after epoch {checkpoint.history[-1]['epoch']}")
-    return checkpoint.history, checkpoint.best

@@ -75,7 +75,8 @@ class Converter:
     calibration: training pictures, uint8 [px, px, 3]. They show int8 and int16x8 the ranges of their tensors, and all
     but fp32 the mean inputs of the layers for the bias correction. per_tensor: one scale a weight tensor in
     int8_dynamic and int8, not one a channel. keep_float: layers that stay float in int8. fake_quantized: a SavedModel
-    that was trained to be int8, from which int8 is made without any of these.
+    that was trained to be int8, from which int8 is made without any of these. keep_clusters: weights of an output that
+    are equal stay so in fp16.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class Converter:
         per_tensor: bool = False,
         keep_float: Sequence[str] = (),
         fake_quantized: str | None = None,
+        keep_clusters: bool = False,
     ):
         self._student, self._px, self._per_tensor, self._keep_float = student, px, per_tensor, keep_float
         self.names = layer_names(student)
-        self._given, self._fake_quantized = calibration, fake_quantized
+        self._given, self._fake_quantized, self._keep_clusters = calibration, fake_quantized, keep_clusters
         self._float_models: dict[str, bytes] = {}
         self._measured: dict[str, list[Exact]] = {}
         self._folder = TemporaryDirectory(prefix="kd2mobile-")
@@ -131,7 +133,7 @@ class Converter:
         exact = self._exact(where, "scaled" if precision == "int8" else "uint8")
         if precision == "int8" and self._keep_float:
             return correct(self._int8_in_part(converter, where), exact)
-        return correct(_converted(converter, where), exact)
+        return correct(_converted(converter, where), exact, self._keep_clusters)
 
     def _from_fake_quantized(self, where: str) -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(self._fake_quantized, signature_keys=[SIGNATURE])

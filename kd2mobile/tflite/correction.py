@@ -5,7 +5,8 @@ turns the rounding error of its weights into a constant shift of its output, far
 part makes. The shift is known: error times mean input. On a MobileNet-0.25 for caltech101 at 128 px it is most of
 what quantization costs. Source: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
 Correction", section 4.2, here with the mean measured on the calibration pictures. float16 biases are too coarse to
-take the shift, so there the rounding of the weights is chosen, up or down, such that it cancels.
+take the shift, so there the rounding of the weights is chosen, up or down, such that it cancels; of clustered weights
+those of an output that are equal go the same way, or a cluster would become two values and the file compress worse.
 
 The file is edited in place: its size, ops and tensors stay as the converter left them.
 """
@@ -80,10 +81,11 @@ def _padding(size: int, taps: int, stride: int, dilation: int, same: bool) -> tu
     return zeros // 2, zeros - zeros // 2, positions
 
 
-def correct(model: bytes, exact: list[Exact]) -> tuple[bytes, dict[str, int]]:
+def correct(model: bytes, exact: list[Exact], keep_clusters: bool = False) -> tuple[bytes, dict[str, int]]:
     """The model with the mean shift of its layers taken back, and {layers, corrected}.
 
-    exact: the layers of the same graph in float32, from `measure`. layers: how many have rounded weights; corrected:
+    exact: the layers of the same graph in float32, from `measure`. keep_clusters: whether equal float16 weights of an
+    output stay equal. layers: how many have rounded weights; corrected:
     how many of those; the others have no bias of their own, or weights that the float32 graph has in another form.
     """
     edited = bytearray(model)
@@ -94,7 +96,7 @@ def correct(model: bytes, exact: list[Exact]) -> tuple[bytes, dict[str, int]]:
         if twin is None or layer.bias is None or twin.layer.bias is None:
             continue
         if layer.weights.dtype == np.float16:
-            _choose_roundings(layer, twin)
+            _choose_roundings(layer, twin, keep_clusters)
         else:
             _shift_bias(layer, twin)
         corrected += 1
@@ -118,8 +120,11 @@ def _shift_bias(layer: Layer, exact: Exact) -> None:
         layer.bias[:] -= shift.astype(layer.bias.dtype)
 
 
-def _choose_roundings(layer: Layer, exact: Exact) -> None:
-    """Rounds single weights the other way, those that matter most first, while that brings the mean shift to zero."""
+def _choose_roundings(layer: Layer, exact: Exact, keep_clusters: bool) -> None:
+    """Rounds single weights the other way, those that matter most first, while that brings the mean shift to zero.
+
+    keep_clusters: not single ones but all of an output that have the same value.
+    """
     real = exact.layer.real_weights
     stored = layer.weights.astype(np.float64)
     other = np.nextafter(layer.weights, np.where(stored < real, np.inf, -np.inf).astype(np.float16)).astype(np.float64)
@@ -128,11 +133,31 @@ def _choose_roundings(layer: Layer, exact: Exact) -> None:
     changes = layer.by_output((other - stored) * exact.mean)
     turned = np.zeros(changes.shape, bool)
     outputs = np.arange(layer.outputs)
+    if keep_clusters:
+        leader = _first_of_equals(layer.by_output(real))
+        together = np.zeros_like(changes)
+        np.add.at(together, (outputs[:, None], leader), changes)
+        changes = together
     for column in np.argsort(-np.abs(changes), axis=1, kind="stable").T:
         change = changes[outputs, column]
         better = np.abs(shift + change) < np.abs(shift)
         shift += np.where(better, change, 0.0)
         turned[outputs, column] = better
+    if keep_clusters:
+        turned = turned[outputs[:, None], leader]
     axis = 3 if layer.kind == DEPTHWISE else 0
     shape = np.moveaxis(layer.weights, axis, 0).shape
     layer.weights[:] = np.where(np.moveaxis(turned.reshape(shape), 0, axis), other, stored)
+
+
+def _first_of_equals(rows: np.ndarray) -> np.ndarray:
+    """For every value the place of the first one in its row that is the same.
+
+    >>> _first_of_equals(np.array([[0.5, 0.1, 0.5, 0.1], [0.1, 0.2, 0.3, 0.4]])).tolist()
+    [[0, 1, 0, 1], [0, 1, 2, 3]]
+    """
+    found = []
+    for row in rows:
+        _, first, of = np.unique(row, return_index=True, return_inverse=True)
+        found.append(first[of])
+    return np.stack(found)

@@ -1,12 +1,12 @@
 """What of a recipe's [export] table can change one file, and what that file is called."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from kd2mobile.artifact import Step, fingerprint_of
 from kd2mobile.errors import RecipeError
-from kd2mobile.schema import Export, Recipe
+from kd2mobile.schema import Compression, Export, Recipe
 from kd2mobile.variants import Variant
 
 CALIBRATION_PICTURES = 400
@@ -37,6 +37,24 @@ def is_trained_int8(variant: Variant) -> bool:
     return variant.precision == "int8" and variant.compression in ("qat", "pcqat")
 
 
+def is_clustered(compression: Compression) -> bool:
+    """Whether the weights share a few values, of which a conversion should make no more."""
+    return compression in ("cluster", "pcqat")
+
+
+def check_has_effect(export: Export, given: Iterable[str]) -> None:
+    """Refuses what a call asks for where none of its files can have it. given: the fields that it names, dotted.
+
+    Raises RecipeError.
+    """
+    for field, needed in {"keep_float": ("int8",), "per_tensor": PER_TENSOR}.items():
+        asked = f"export.{field}" in given and getattr(export, field) and not export.auto
+        if asked and not set(needed) & set(export.precisions):
+            must = f"must be given with {' or '.join(needed)} among the precisions, the others have nothing of it"
+            add = f"Add {needed[-1]} to --precision, or leave it out."
+            raise RecipeError(f"export.{field}", must, ", ".join(export.precisions), add)
+
+
 def file_settings(export: Export, variant: Variant, classes: int) -> dict:
     """What can change the file of that variant, for its step; what is at its default stands there only if it always
     did. Raises RecipeError."""
@@ -48,6 +66,8 @@ def file_settings(export: Export, variant: Variant, classes: int) -> dict:
     }
     if variant.compression != "none":
         settings["compression"] = variant.compression
+    if is_clustered(variant.compression) and precision == "fp16":
+        settings["keep_clusters"] = True
     for field in ("per_tensor", "keep_float"):
         if trained and getattr(export, field):
             must = f"must be left out with {variant.name}, whose scales are trained for every layer"

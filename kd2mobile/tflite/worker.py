@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 from keras import Model
+from msgspec import to_builtins
 
 from kd2mobile import pixels
 from kd2mobile.errors import ExportError, RecipeError
 from kd2mobile.measure.accuracy import hits
+from kd2mobile.measure.graph import read_model
 from kd2mobile.measure.inspection import deflated_size
+from kd2mobile.measure.weights import count_weights
 from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job
 from kd2mobile.tflite.layer_errors import layer_errors, worst_layers
-from kd2mobile.tflite.settings import PER_TENSOR
+from kd2mobile.tflite.settings import PER_TENSOR, is_clustered
 
 BATCH = 32
 """Pictures the student sees at once in the parity check."""
@@ -39,6 +42,7 @@ def work(job: Job, tell: Tell) -> None:
     tell("stage", label="export: converting", total=len(job.folders), unit="files")
     calibration = (_load(job, picture, px) for picture in job.calibration)
     settings = {"per_tensor": job.per_tensor, "keep_float": job.keep_float, "fake_quantized": job.fake_quantized}
+    settings["keep_clusters"] = is_clustered(job.compression)
     with convert.Converter(student, px, calibration, **settings) as converter:
         for precision in job.folders:
             try:
@@ -131,6 +135,7 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
         "op_types": provenance.op_types(graph),
         "per_tensor": per_tensor,
         "keep_float": sorted(set(job.keep_float)) if precision == "int8" else [],
+        "weights": to_builtins(count_weights(bare, read_model(bare))),
         "weight_scales": provenance.weight_scales(graph),
         "input": contract.describe(graph.tensors[graph.input], contract.INPUT),
         "output": contract.describe(graph.tensors[graph.output], contract.OUTPUT),

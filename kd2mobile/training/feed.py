@@ -8,6 +8,8 @@ import numpy as np
 from kd2mobile.data.shards import Shards, open_shards
 from kd2mobile.data.split import UNLABELLED
 from kd2mobile.errors import TrainingError
+from kd2mobile.measure import accuracy
+from kd2mobile.measure.outputs import softmax
 
 _ORDER, _VIEWS = 0, 1
 
@@ -139,6 +141,11 @@ class Judged:
         for start in range(0, count, batch_size):
             rows = np.minimum(np.arange(start, start + batch_size), count - 1)
             yield self.pixels.take(rows, np.zeros(batch_size, np.int64))
+
+    def score(self, z: np.ndarray) -> tuple[float, float]:
+        """Top-1 (0..1) and logloss (nats) of the softmax of the logits that the batches got, in their order."""
+        judged = z[: len(self.labels)]
+        return float((judged.argmax(axis=1) == self.labels).mean()), accuracy.logloss(softmax(judged), self.labels)
 
 
 def _opened(folder: Path, name: str, count: int, inner: tuple[int, ...]) -> Shards:

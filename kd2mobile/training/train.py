@@ -19,16 +19,15 @@ from kd2mobile.checkpoint import (
     Checkpoint,
     best_line,
     checkpoint_path,
-    read_checkpoint,
     remove_checkpoints,
+    resume,
+    set_values,
     values_of,
     write_checkpoint,
     write_history,
 )
 from kd2mobile.errors import TrainingError, count_of
 from kd2mobile.losses import make_loss, split_predictions
-from kd2mobile.measure import accuracy
-from kd2mobile.measure.outputs import softmax
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.training.feed import Feed, Judged
 
@@ -123,11 +122,8 @@ class _Training:
     def resume(self) -> None:
         """Takes up the last whole checkpoint in the folder, if there is one."""
         (self.folder / f".{STUDENT_FILE}.tmp.keras").unlink(missing_ok=True)
-        checkpoint = read_checkpoint(self.folder, [tuple(v.shape) for v in self._variables()])
-        if checkpoint is not None:
-            for variable, value in zip(self._variables(), checkpoint.state, strict=True):
-                variable.assign(value)
-            self.best, self.history = checkpoint.best, checkpoint.history
+        self.history, self.best = resume(self.folder, self._variables())
+        if self.history:
             progress.say(f"{self.who}: going on after epoch {len(self.history)}/{self.distill.epochs}")
         write_history(self.folder, self.history)
 
@@ -158,8 +154,7 @@ class _Training:
 
     def save(self) -> None:
         """Writes the student of the best epoch, then removes the checkpoints."""
-        for variable, value in zip(self.model.weights, self.best, strict=True):
-            variable.assign(value)
+        set_values(self.model.weights, self.best)
         for layer in self.model.layers:  # on the model itself Keras 3.15 reaches none of them
             layer.trainable = True
         temporary = self.folder / f".{STUDENT_FILE}.tmp.keras"
@@ -186,13 +181,12 @@ class _Training:
         return float(fitted.history["loss"][0])
 
     def _judge(self, epoch: int) -> tuple[float, float]:
-        classes, labels = self.feed.classes, self.judged.labels
+        classes = self.feed.classes
         z = np.concatenate([self.trainer.predict_on_batch(b)[:, :classes] for b in self.judged.batches(JUDGE_BATCH)])
-        z = z[: len(labels)]
         if not np.isfinite(z).all():
             rate = _rate(self.schedule, epoch * self.feed.steps - 1)
             raise self._diverged(epoch, f"validation, learning rate {rate:.3g}", "must have finite logits", "NaN")
-        return float((z.argmax(axis=1) == labels).mean()), accuracy.logloss(softmax(z), labels)
+        return self.judged.score(z)
 
     def _diverged(self, epoch: int, place: str, must: str, got: object) -> TrainingError:
         last = checkpoint_path(self.folder, epoch - 1)

@@ -188,7 +188,7 @@ def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[Spl
     took = f", about {_spoken(missing / rate)}" if rate else ""
     say(
         f"teacher's pass: {count_of(missing, 'view')} by {described['name']} "
-        f"(validation top-1 {described['val']['top1']:.3f}){took}, {size / 1e6:,.1f} MB"
+        f"(validation top-1 {described['val']['top1']:.3f}){took}, {_size(size)}"
     )
 
 
@@ -203,6 +203,16 @@ def _views_per_s(largest: _Pass) -> float | None:
                 break
     timed, largest.answered = largest.answered - first, 0
     return timed / (time.monotonic() - start) if timed else None
+
+
+def _size(count: int) -> str:
+    """
+    >>> _size(456), _size(312_432), _size(88_000_000)
+    ('456 bytes', '312 KB', '88.0 MB')
+    """
+    if count < 10_000:
+        return f"{count:,} bytes"
+    return f"{count / 1e3:,.0f} KB" if count < 1e7 else f"{count / 1e6:,.1f} MB"
 
 
 def _spoken(seconds: float) -> str:

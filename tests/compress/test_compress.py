@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kd2mobile.compress import worker
+from kd2mobile.compress.fine_tune import judge
 from kd2mobile.compress.methods import CHAINS, GRAPH_FOLDER
 from kd2mobile.errors import CompressionError, TrainingError
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.schema import COMPRESSIONS
+from kd2mobile.training.feed import Judged
+
+from ..training.conftest import CLASSES, PX
 
 pytest.importorskip("tensorflow_model_optimization")
-import tf_keras  # noqa: E402
+import tf_keras
 
-from kd2mobile.compress.qat import even_out_depthwise  # noqa: E402
+from kd2mobile.compress.qat import even_out_depthwise
 
 
 def kernels(file: Path) -> list[np.ndarray]:
@@ -167,6 +172,41 @@ def test_a_stopped_process_goes_on_to_the_same_weights(case, tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["prune", "qat"])
+def test_a_process_killed_after_its_files_stood_makes_them_again_without_training(case, tmp_path, monkeypatch, method):
+    class Killed(Exception):
+        pass
+
+    def killed(folder):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(worker, "remove_checkpoints", killed)
+        case.run(tmp_path, method, epochs=1)
+    before, lines = kernels(tmp_path / "student.keras"), history(tmp_path)
+    assert list(tmp_path.glob("checkpoint-*"))
+    told = []
+    result = case.run(tmp_path, method, epochs=1, tell=lambda kind, **content: told.append(kind))
+    assert "stage" not in told and result["epochs_run"] == 1 and history(tmp_path) == lines
+    for one, other in zip(before, kernels(tmp_path / "student.keras"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    left = {"student.keras", "history.jsonl"} | ({GRAPH_FOLDER} if method == "qat" else set())
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_logits_that_are_not_finite_stop_it_as_well(case):
+    import tf_keras
+
+    pixels = tf_keras.Input((PX, PX, 3))
+    dense = tf_keras.layers.Dense(CLASSES, bias_initializer=tf_keras.initializers.Constant(np.nan))
+    model = tf_keras.Model(pixels, dense(tf_keras.layers.GlobalAveragePooling2D()(pixels)))
+    judged = Judged(case.stores.val_labels, case.stores.pixels_folder)
+    with pytest.raises(
+        TrainingError, match="compress qat, epoch 1, validation: must have finite logits, got NaN or inf"
+    ):
+        judge(model, judged, "compress qat, epoch 1")
+
+
 def _begun(folder: Path) -> bool:
     return (folder / "history.jsonl").exists()
 
@@ -184,8 +224,6 @@ def test_a_loss_that_is_not_finite_stops_with_its_place(case, tmp_path):
 
 
 def test_what_the_library_does_not_know_is_refused_with_its_reason(case, tmp_path, monkeypatch):
-    from kd2mobile.compress import worker
-
     def refuse(model, job, steps):
         raise RuntimeError("Layer rescaling:<class 'Rescaling'> is not supported.")
 

@@ -68,6 +68,21 @@ def test_packed_or_not_the_split_is_the_same(tmp_path, monkeypatch, capsys):
     assert changed.split.fingerprint != plans[0].split.fingerprint, "the files' content counts"
 
 
+def test_a_message_names_the_folder_that_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "idx"), write(tmp_path / "more", size=(6, 4))
+    for data, test, said in (
+        ("idx", "more", "idx: must not hold test pictures as well, got some, and those in more. Leave out data.test_"),
+        ("plain", "idx", "idx: must hold the test pictures alone, without splits, got train and test. Give the"),
+    ):
+        for label in ("a", "b"):
+            (tmp_path / "plain" / label).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4)).save(tmp_path / "plain" / label / "x.png")
+        with pytest.raises(DataError) as error:
+            stages(compose(settings={"data.source": data, "data.test_source": test}), Store(tmp_path / "store"))
+        assert str(error.value).startswith(said)
+
+
 def test_of_a_file_packed_and_unpacked_one_is_read(tmp_path):
     write(write(tmp_path / "idx"), ".gz")
     assert len(idx_content(tmp_path / "idx")) == 4

@@ -315,14 +315,15 @@ def test_what_quantization_does_to_each_layer_the_worst_first(make_report):
 
 def test_a_compressed_file_says_by_what_and_what_was_counted_in_it(make_report):
     lost = {"difference": 0.0, "interval_95": [0.0, 0.0]}
+    pruned = {"compression": "prune", "weights": {"zeros": 0.5, "clusters_of_output": 1234}}
     files = [
         exported("tiny", [], role="student", compressed_bytes=1, against_student=lost, **said)
-        for said in ({"compression": "prune", "zeros": 0.5}, {"compression": "none"})
+        for said in (pruned, {"compression": "none"})
     ]
     html = render(make_report(exports=files))
     section = html.partition('<section id="parity"')[2].partition("</section>")[0]
     assert "int8, prune</th>" in section and "int8</th>" in section
-    assert "Zeros" in section and '<td class="num">50.0</td>' in section and "Clusters" not in section
+    assert "Zeros" in section and '<td class="num">50.0</td><td class="num">1,234</td>' in section
 
 
 def test_files_of_earlier_versions_have_neither_layers_nor_losses(html):

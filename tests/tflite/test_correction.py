@@ -82,7 +82,8 @@ def test_correction_brings_a_fragile_layer_back(fragile, precision, monkeypatch)
     pictures = list(dark_pictures(12)[0])
     kept = {}
 
-    def spy(model: bytes, exact: list[Exact]):
+    def spy(model: bytes, exact: list[Exact], keep_clusters: bool):
+        assert not keep_clusters
         kept.update(before=model, exact=exact, after=correct(model, exact)[0])
         return correct(model, exact)
 

@@ -4,7 +4,7 @@ import pytest
 
 from kd2mobile.errors import RecipeError
 from kd2mobile.schema import Export
-from kd2mobile.tflite.settings import calibration_pictures, file_settings
+from kd2mobile.tflite.settings import calibration_pictures, check_has_effect, file_settings
 from kd2mobile.variants import Variant
 
 ALL = [Variant("none", precision) for precision in ("fp32", "fp16", "int8_dynamic", "int8")]
@@ -49,3 +49,16 @@ def test_a_calibration_that_misses_a_class_is_refused_with_the_number_that_does_
     with pytest.raises(RecipeError, match=message):
         file_settings(Export(calibration_pictures=11), ALL[-1], 12)
     assert file_settings(Export(calibration_pictures=11), ALL[0], 12)["calibration_pictures"] is None
+
+
+@pytest.mark.parametrize("given", [{"per_tensor": True}, {"keep_float": ("conv",)}])
+def test_what_no_file_of_the_call_can_have_is_refused_when_it_is_asked_for(given):
+    field = next(iter(given))
+    export = Export(**given, precisions=("fp32", "fp16"))
+    with pytest.raises(
+        RecipeError, match=rf"export.{field}: must be given with .*int8 among .*, got fp32, fp16. Add int8"
+    ):
+        check_has_effect(export, [f"export.{field}"])
+    check_has_effect(export, ["export.precisions"])  # a setting that the run has kept from an earlier call
+    check_has_effect(Export(**given), [f"export.{field}"])
+    check_has_effect(Export(**given, precisions=("fp32",), auto=True), [f"export.{field}"])

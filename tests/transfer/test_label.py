@@ -105,7 +105,7 @@ def test_what_it_takes_is_said_before_it_starts(run, capsys, monkeypatch):
     monkeypatch.setattr(labelling, "_views_per_s", lambda largest: 57.0)
     run(3)
     first, *_ = capsys.readouterr().err.splitlines()
-    assert first.startswith("teacher's pass: 114 views by mine (validation top-1 0.250), about 2 s, 0.0 MB")
+    assert first.startswith("teacher's pass: 114 views by mine (validation top-1 0.250), about 2 s, 684 bytes")
     run(3)
     assert capsys.readouterr().err == ""
 
