@@ -5,8 +5,11 @@ import runpy
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -74,3 +77,64 @@ def digit_folder(tmp_path_factory):
         for picture in sorted((place / "all" / digit).iterdir())[:10]:
             shutil.copy(picture, place / "two" / digit / picture.name)
     return place / "two"
+
+
+class DigitsInTFLite(NamedTuple):
+    """files: by precision; photos, pixels, labels: of the test pictures; here: what kd2mobile answers, by precision."""
+
+    files: dict[str, Path]
+    photos: list[Path]
+    pixels: np.ndarray
+    labels: np.ndarray
+    here: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
+    """A small student at 16 px, trained for seconds on scikit-learn's digits, and its file in every precision."""
+    import keras
+
+    from kd2mobile.data.sources import SOURCES
+    from kd2mobile.measure.runtime import Classifier
+    from kd2mobile.pixels import load, to_student_input
+    from kd2mobile.schema import PRECISIONS
+    from kd2mobile.students import build_student
+    from kd2mobile.tflite import worker
+    from kd2mobile.tflite.job import Job
+
+    place, tested = tmp_path_factory.mktemp("digits"), 300
+    SOURCES["digits"](place / "pictures")
+    photos = sorted((place / "pictures").glob("*/*.png"), key=lambda path: (path.name, path.parent.name))
+    order = np.random.default_rng(0).permutation(len(photos))
+    photos = [photos[i] for i in order]
+    labels = np.array([int(path.parent.name) for path in photos])
+    pixels = np.stack([load(path, 16, "stretch") for path in photos])
+    student = build_student("small_cnn", 16, 10, "none", 0)
+    for layer in student.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.8  # few steps are made
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    student.compile(keras.optimizers.Adam(3e-3), loss, jit_compile=False)
+    student.fit(to_student_input(pixels[tested:]), labels[tested:], batch_size=32, epochs=8, verbose=0)
+    student.save(place / "student.keras")
+    files = {precision: place / f"digits-{precision}.tflite" for precision in PRECISIONS}
+    ids = [path.relative_to(place / "pictures").as_posix() for path in photos[tested:]]
+    job = Job(
+        student=str(place / "student.keras"),
+        folders=dict.fromkeys(PRECISIONS, str(place)),
+        classes=[f"digit {number}" for number in range(10)],
+        resize="stretch",
+        model_name="digits",
+        student_fingerprint="f00d",
+        pictures=str(place / "pictures"),
+        calibration=ids[:100],
+        validation=ids[:100],
+        author="Zoë",
+        licence="Apache-2.0",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in a process of its own, where the converter's are not errors
+        worker.work(job, lambda kind, **content: None)
+    shown, there = photos[:tested], pixels[:tested]
+    here = {p: np.array([Classifier(file).outputs(one).argmax() for one in there]) for p, file in files.items()}
+    return DigitsInTFLite(files, shown, there, labels[:tested], here)

@@ -73,6 +73,8 @@ def pages() -> list[Path]:
         ROOT / "CONTRIBUTING.md",
         *sorted(DOCS.rglob("*.md")),
         *sorted((ROOT / "benchmarks").glob("*.md")),
+        *sorted((ROOT / "export").glob("*.md")),
+        *sorted((ROOT / "export").glob("*/*.md")),
     ]
 
 

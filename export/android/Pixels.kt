@@ -1,0 +1,93 @@
+// Never built with an Android SDK: see README.md. From a photo to the pixels that a .tflite of kd2mobile takes: ../CONTRACT.md.
+package com.example.classifier
+
+import android.content.ContentResolver
+import android.content.Context
+import android.graphics.Bitmap
+import android.graphics.Color
+import android.graphics.ImageDecoder
+import android.net.Uri
+import java.io.File
+import java.util.zip.ZipFile
+import kotlin.math.abs
+import kotlin.math.ceil
+import kotlin.math.floor
+import kotlin.math.max
+import kotlin.math.min
+import kotlin.math.roundToInt
+import org.json.JSONObject
+
+/** What stands in the ZIP behind the model. */
+class Description(val labels: List<String>, val resize: String, val px: Int)
+
+/** A copy of the asset as a file, which ZipFile and the runtime can open. */
+fun assetAsFile(context: Context, asset: String): File {
+    val file = File(context.codeCacheDir, File(asset).name)
+    context.assets.open(asset).use { from -> file.outputStream().use { from.copyTo(it) } }
+    return file
+}
+
+fun readDescription(model: File): Description =
+    ZipFile(model).use { behind ->
+        fun text(name: String) = behind.getInputStream(behind.getEntry(name)).bufferedReader().use { it.readText() }
+        val said = JSONObject(text("kd2mobile.json"))
+        require(said.getInt("format") == 1) { "$model: made by a later kd2mobile" }
+        Description(text("labels.txt").trimEnd('\n').split("\n"), said.getString("resize"), said.getInt("input_px"))
+    }
+
+/** The photo upright: ImageDecoder obeys EXIF, BitmapFactory does not. In software, so that its pixels can be read. */
+fun openPhoto(resolver: ContentResolver, photo: Uri): Bitmap =
+    ImageDecoder.decodeBitmap(ImageDecoder.createSource(resolver, photo)) { decoder, _, _ ->
+        decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE
+    }
+
+/** The photo as the student saw its pictures: px * px colours, row by row, as Bitmap.createBitmap takes them. */
+fun toPixels(photo: Bitmap, description: Description): IntArray {
+    val (width, height, px) = Triple(photo.width, photo.height, description.px)
+    val side = when (description.resize) {
+        "crop" -> 0.875 * min(width, height)
+        "pad" -> max(width, height).toDouble()
+        else -> null // stretch
+    }
+    val across = sights((width - (side ?: width.toDouble())) / 2, side ?: width.toDouble(), width, px)
+    val down = sights((height - (side ?: height.toDouble())) / 2, side ?: height.toDouble(), height, px)
+    val row = IntArray(width)
+    val narrow = Array(height) { y ->
+        photo.getPixels(row, 0, width, 0, y, width, 1)
+        IntArray(3 * px) { i -> across[i / 3].sum { x -> channel(row[x], i % 3) } }
+    }
+    return IntArray(px * px) { i ->
+        val (red, green, blue) = List(3) { c -> down[i / px].sum { y -> narrow[y][3 * (i % px) + c] } }
+        Color.rgb(red, green, blue)
+    }
+}
+
+private fun channel(colour: Int, channel: Int): Int = colour shr (16 - 8 * channel) and 0xff
+
+/** The pixels of one direction that an output pixel is the weighted mean of. */
+private class Sight(val first: Int, val weights: DoubleArray) {
+    inline fun sum(value: (Int) -> Int): Int {
+        var total = 0.0
+        for (i in weights.indices) total += weights[i] * value(first + i)
+        return total.roundToInt().coerceIn(0, 255)
+    }
+}
+
+/** One sight for each of px pixels that `length` of a line of `size` pixels, from `start` on, is scaled to.
+ *
+ * A triangle two output pixels wide, or two input pixels where it is scaled up. What the box holds beyond the line is
+ * black: it counts, with nothing to add.
+ */
+private fun sights(start: Double, length: Double, size: Int, px: Int): List<Sight> {
+    val scale = length / px
+    val reach = max(scale, 1.0)
+    val ground = min(0, floor(start).toInt()) until max(size, ceil(start + length).toInt())
+    return List(px) { i ->
+        val centre = start + (i + 0.5) * scale
+        fun weight(x: Int) = max(0.0, 1 - abs(x + 0.5 - centre) / reach)
+        val near = max(ground.first, floor(centre - reach).toInt())..min(ground.last, ceil(centre + reach).toInt())
+        val total = near.sumOf { weight(it) }
+        val seen = max(near.first, 0)..min(near.last, size - 1)
+        Sight(seen.first, DoubleArray(seen.count()) { weight(seen.first + it) / total })
+    }
+}

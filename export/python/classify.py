@@ -1,0 +1,129 @@
+"""Classifies pictures with a .tflite of kd2mobile:    python classify.py MODEL.tflite PICTURE... [--top 3] [--json]
+
+Needs NumPy, Pillow and ai-edge-litert, or tflite-runtime where that is what the board has (requirements.txt). The file
+says itself how a picture becomes its pixels and what its classes are called: ../CONTRACT.md. Take what you need.
+"""
+
+import argparse
+import json
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ModuleNotFoundError:
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ModuleNotFoundError:
+        raise SystemExit("classify.py: needs ai-edge-litert or tflite-runtime: requirements.txt") from None
+
+
+class Unusable(Exception):
+    """A model or a picture that cannot be used: which one, and why, in a line."""
+
+
+class Classifier:
+    """An open file. px: the side of the square it sees; resize: crop, stretch or pad; labels: of its outputs."""
+
+    def __init__(self, model, threads=1):
+        self.labels, self.resize = read_description(model)
+        try:
+            self._interpreter = Interpreter(model_path=str(model), num_threads=threads)
+            self._classify = self._interpreter.get_signature_runner("classify")
+        except (ValueError, RuntimeError) as fault:
+            raise Unusable(f"{model}: must run in LiteRT, got {fault}") from fault
+        image = self._classify.get_input_details()["image"]
+        answer = self._classify.get_output_details()["probabilities"]
+        self.px, self._dtype = int(image["shape"][1]), image["dtype"]  # uint8; of an int16x8 file float32
+        self._scale, self._zero_point = answer["quantization"]  # of an int8 file 1/256 and 0; of any other 0 and 0
+
+    def probabilities(self, picture):
+        """The probability of each class, float32 [classes]; picture: upright RGB, as `open_picture` gives it."""
+        pixels = to_pixels(picture, self.px, self.resize)[np.newaxis].astype(self._dtype)
+        answer = self._classify(image=pixels)["probabilities"][0]
+        if self._scale:
+            return (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
+        return answer
+
+
+def read_description(model):
+    """The names of the outputs in their order, and how a picture is resized: from the ZIP behind the model."""
+    try:
+        with zipfile.ZipFile(model) as behind:
+            labels = behind.read("labels.txt").decode().split("\n")[:-1]
+            description = json.loads(behind.read("kd2mobile.json"))
+            made_as, resize = description["format"], description["resize"]
+    except OSError as fault:
+        raise Unusable(f"{model}: must be a readable file, got {fault.strerror}") from fault
+    except (zipfile.BadZipFile, KeyError, ValueError) as fault:
+        raise Unusable(f"{model}: must be a whole file of kd2mobile export, got {fault}") from fault
+    if made_as != 1:
+        raise Unusable(f"{model}: must be of format 1, got {made_as}. Take a later classify.py.")
+    return labels, resize
+
+
+def open_picture(path):
+    """The picture as the camera saw it, upright, in 8-bit RGB, transparency laid on white."""
+    try:
+        with Image.open(path) as stored:
+            picture = ImageOps.exif_transpose(stored)
+    except Exception as fault:  # Pillow raises almost anything on a damaged file
+        raise Unusable(f"{path}: must be a whole picture, got {type(fault).__name__}: {fault}") from fault
+    if picture.mode.startswith("I"):  # 16-bit grey
+        picture = Image.fromarray((np.asarray(picture, float) / 257).clip(0, 255).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def to_pixels(picture, px, resize):
+    """What the file was trained and measured on: uint8 [px, px, 3]. Pillow's bilinear filter is an antialiased one."""
+    width, height = picture.size
+    if resize == "stretch":
+        return scaled(picture, (px, px), (0, 0, width, height))
+    if resize == "crop":
+        half = 0.875 * min(width, height) / 2
+        return scaled(picture, (px, px), (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half))
+    if height > width:
+        return to_pixels(picture.transpose(Image.Transpose.TRANSPOSE), px, resize).transpose(1, 0, 2)
+    across = picture.resize((px, height), Image.Resampling.BILINEAR)  # first, so that a long strip's square stays small
+    margin = math.ceil((width - height) / 2)
+    upper = margin - (width - height) / 2
+    return scaled(ImageOps.expand(across, (0, margin), fill=0), (px, px), (0, upper, px, upper + width))
+
+
+def scaled(picture, size, box):
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=box))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("model", type=Path, metavar="MODEL.tflite")
+    parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="so many classes a picture (3)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the runtime (1)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a picture and line")
+    options = parser.parse_args()
+    if options.top < 1:
+        parser.error("--top must be at least 1")
+    try:
+        classifier = Classifier(options.model, options.threads)
+        for path in options.pictures:
+            probabilities = classifier.probabilities(open_picture(path))
+            best = np.argsort(-probabilities, kind="stable")[: options.top]
+            classes = [(classifier.labels[i], float(probabilities[i])) for i in best]
+            if options.json:
+                print(json.dumps({"image": str(path), "classes": classes}, ensure_ascii=False))
+                continue
+            print(path, *(f"  {probability:6.1%}  {name}" for name, probability in classes), sep="\n")
+    except Unusable as fault:
+        parser.exit(2, f"{parser.prog}: {fault}\n")
+
+
+if __name__ == "__main__":
+    main()
