@@ -218,6 +218,23 @@ def clients(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def arm(record: dict) -> str:
+    """The table of benchmarks/arm.py."""
+    lines = [f"## On Arm, by emulation ({made(record)})\n", f"`{record['command']}`\n"]
+    there = record["emulated"]
+    lines += [f"{record['model']} at {record['input_px']} px, {record['n']:,} test pictures of {record['data']}, in "]
+    lines[-1] += f"ai-edge-litert {there['ai-edge-litert']} for {there['machine']} under qemu {there['qemu']}: what it"
+    lines[-1] += " answers, never how fast. Agrees: the share of pictures with the likeliest class that x86-64 finds.\n"
+    lines += ["| processor | file | agrees % | largest difference of a probability | top-1 % | on x86-64 % |"]
+    lines += ["|---|---|" + "---:|" * 4]
+    for row in record["answers"]:
+        cpu = f"{row['cpu']}: {record['cpus'][row['cpu']]['means']}"
+        shares = " | ".join(f"{100 * row[kind]:.2f}" for kind in ("top1", "here_top1"))
+        agrees, apart = f"{100 * row['agreement']:.2f}", f"{row['largest_difference']:.1e}".replace("0.0e+00", "0")
+        lines += [f"| {cpu} | {row['precision']} | {agrees} | {apart} | {shares} |"]
+    return "\n".join(lines) + "\n"
+
+
 def spread(rate: dict) -> str:
     return f"{rate['median']:,.0f} ({rate['least']:,.0f} to {rate['most']:,.0f})"
 
@@ -260,6 +277,7 @@ SECTIONS = {
     "compression": compression,
     "latency": latency,
     "clients": clients,
+    "arm": arm,
     "tuning": tuning,
     "startup": startup,
     "labelling": labelling,

@@ -1,7 +1,8 @@
 """What plain LiteRT answers, with NumPy alone:    python ask_litert.py PACKAGE PIXELS.npy OUT.json MODEL.tflite...
 
-PACKAGE: ai_edge_litert or tflite_runtime. PIXELS.npy: uint8 [n, px, px, 3]. OUT.json: the likeliest class of each
-picture, by file, as {MODEL: {"top1": [n]}}. Runs where kd2mobile is not installed: what an app of one's own needs.
+PACKAGE: ai_edge_litert or tflite_runtime. PIXELS.npy: uint8 [n, px, px, 3]. OUT.json: by file the likeliest class of
+each picture, all its probabilities, and whether XNNPACK took part, as {MODEL: {"top1": [n], "probabilities":
+[n][classes], "xnnpack": true}}. Runs where kd2mobile is not installed: what an app of one's own needs.
 """
 
 import json
@@ -15,10 +16,17 @@ def main(package: str, pixels: str, out: str, *models: str) -> None:
     interpreter = import_module(f"{package}.interpreter").Interpreter
     pictures, answers = np.load(pixels), {}
     for model in models:
-        classify = interpreter(model_path=model).get_signature_runner("classify")
+        opened = interpreter(model_path=model)
+        classify = opened.get_signature_runner("classify")
         dtype = classify.get_input_details()["image"]["dtype"]  # uint8, of int16x8 float32
-        top1 = [int(classify(image=picture[None].astype(dtype))["probabilities"].argmax()) for picture in pictures]
-        answers[model] = {"top1": top1}
+        scale, zero_point = classify.get_output_details()["probabilities"]["quantization"]  # 0 and 0 of floats
+        given = [classify(image=picture[None].astype(dtype))["probabilities"][0] for picture in pictures]
+        probabilities = (np.float32(given) - zero_point) * (scale or 1)
+        answers[model] = {
+            "top1": probabilities.argmax(axis=1).tolist(),
+            "probabilities": probabilities.tolist(),
+            "xnnpack": any(op["op_name"] == "DELEGATE" for op in opened._get_ops_details()),
+        }
     with open(out, "w", encoding="utf-8") as file:
         json.dump(answers, file)
 
