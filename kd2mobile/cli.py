@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from kd2mobile import __version__, pipeline, progress
+from kd2mobile import __version__, pipeline, progress, terminal
 from kd2mobile.artifact import DISK_FAULTS, disk_error
 from kd2mobile.errors import InstallationError, Kd2MobileError, RecipeError, one_line
-from kd2mobile.measurement import Benchmarked
 from kd2mobile.options import (
     PATH,
     ChannelValues,
@@ -18,6 +17,7 @@ from kd2mobile.options import (
     flag_option,
     json_option,
     recipe_options,
+    records_options,
     run_options,
     set_option,
     settings,
@@ -128,11 +128,8 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
         raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
     given = settings(flags, assignments)
     checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=given)
-    if json_file and str(json_file) == "-":
-        print(checked.json())
+    if terminal.written(checked, json_file):
         return
-    if json_file:
-        json_file.write_text(checked.json(), "utf-8")
     from kd2mobile.report.check_text import check_text
 
     print(check_text(checked))
@@ -251,7 +248,7 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     if json_file:
         json_file.write_text(done.json(), "utf-8")
     else:
-        _show(done)
+        terminal.show_measured(done)
     if done.folder:
         _done(json_file or done.written, "kd2mobile report", run)
     elif json_file:
@@ -259,7 +256,9 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
 
 
 @main.command()
-@click.option("--out", type=PATH, metavar="FILE.html", help="With several runs: the page that compares them.")
+@records_options
+@json_option("With --records: what the page shows as JSON.")
+@click.option("--out", type=PATH, metavar="FILE.html", help="With several runs or --records: the page of them all.")
 @store_options
 @click.option(
     "--run",
@@ -269,15 +268,26 @@ def benchmark(model, data, labels, mean, std, resize, json_file, run, store, qui
     multiple=True,
     help="The run's folder; the newest by default. Again: compare.",
 )
-def report(runs, store, quiet, out) -> None:
+def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> None:
     """Write the HTML page of a run and print its table.
 
-    With several --run each gets its page, and another one compares them.
+    With several --run each gets its page, and another one compares them. With --records FILE... the page shows the
+    records of these files, whatever was measured where, and which model is the smallest and the fastest on each device.
     """
     progress.configure(quiet)
+    if records:
+        if runs:
+            raise click.UsageError("--run must be given without --records.")
+        _refuse_a_missing_folder("--json", json_file)
+        done = pipeline.report(records=[*records, *files], out=out, **accuracy)
+        if not terminal.written(done, json_file):
+            terminal.show_devices(done, json_file)
+        return
+    if files or json_file or any(value is not None for value in accuracy.values()):
+        raise click.UsageError("FILE, --json, --within and --min-top1 must be given with --records.")
     done = pipeline.report(runs or None, store=store, out=out)
     for one in done.runs if isinstance(done, pipeline.Compared) else [done]:
-        _show(one.measured)
+        terminal.show_measured(one.measured)
         print(f"Written: {one.page}. Open it in a browser.")
     if isinstance(done, pipeline.Compared):
         print(f"Written: {done.page}. It compares the {len(done.runs)} runs.")
@@ -317,11 +327,8 @@ def inspect(model, json_file) -> None:
     """
     _refuse_a_missing_folder("--json", json_file)
     found = pipeline.inspect(model)
-    if json_file and str(json_file) == "-":
-        print(found.json())
+    if terminal.written(found, json_file):
         return
-    if json_file:
-        json_file.write_text(found.json(), "utf-8")
     from kd2mobile.report.inspect_text import inspect_text
 
     print(inspect_text(found))
@@ -340,11 +347,7 @@ def doctor(store, quiet, json_file) -> None:
     progress.configure(quiet)
     _refuse_a_missing_folder("--json", json_file)
     found = diagnose(store or pipeline.STORE)
-    if json_file and str(json_file) == "-":
-        print(found.json())
-    else:
-        if json_file:
-            json_file.write_text(found.json(), "utf-8")
+    if not terminal.written(found, json_file):
         print("\n".join(map(one_line, lines(found))))
     if not found.main_chain:
         bad = [finding for finding in found.findings if finding.status in ("missing", "broken")]
@@ -375,18 +378,6 @@ def list_names(kind, as_json) -> None:
 def _refuse_a_missing_folder(flag: str, file: Path | None) -> None:
     if file and (file.is_dir() or not file.parent.is_dir()):
         raise RecipeError(flag, "must be a file in a folder that is there", file, "Make its folder first.")
-
-
-def _show(measured: Benchmarked) -> None:
-    from kd2mobile.report.table import text_table
-
-    table = text_table(measured.records, measured.comparisons)
-    if isinstance(table, str):
-        print(table)
-        return
-    from rich.console import Console
-
-    Console().print(table)
 
 
 def _done(written: Path, then: str, run: Path | None) -> None:

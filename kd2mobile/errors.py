@@ -77,6 +77,10 @@ class DeviceError(Kd2MobileError):
     """A device that cannot be reached, or does not do what was asked of it."""
 
 
+class RecordError(Kd2MobileError):
+    """A file of records that cannot be read."""
+
+
 class InstallationError(Kd2MobileError):
     """A machine on which the main chain cannot run."""
 

@@ -128,6 +128,18 @@ def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["P
     ]
 
 
+def read_measurements(run: Run, files: Files) -> list["BenchmarkRecord"]:
+    """Every record under measurements/ that is of a file as it now is, in the order in which they were made.
+
+    Raises RecordError for a file there that holds no records.
+    """
+    from kd2mobile.measure.record import read_records
+
+    now = {sha256_of(file) for file in files.values()}
+    written = sorted((run.folder / MEASUREMENTS).glob("*.json"))
+    return [record for file in written for record in read_records(file) if record.sha256 in now]
+
+
 def read_measurement(run: Run, files: Files) -> Benchmarked | None:
     """What an earlier benchmark of exactly these files left in the run, or None."""
     from kd2mobile.measure.record import BenchmarkRecord

@@ -79,6 +79,23 @@ def run_options(function: Callable) -> Callable:
     return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
 
 
+def records_options(function: Callable) -> Callable:
+    """--records FILE..., and how accurate what is taken of them must be."""
+    for option in (
+        click.option("--min-top1", type=float, metavar="PERCENT", help="With --records: the least top-1 of a choice."),
+        click.option(
+            "--within",
+            type=float,
+            metavar="POINTS",
+            help="With --records: how far a choice may be from the best there [0.5].",
+        ),
+        click.option("--records", multiple=True, type=PATH, metavar="FILE", help="Lay these records side by side."),
+        click.argument("files", nargs=-1, type=PATH, metavar="[FILE]..."),
+    ):
+        function = option(function)
+    return function
+
+
 def json_option(text: str) -> Callable:
     """--json [FILE]: standard output where no file is named."""
     text = f"{text} On standard output if no file is named."

@@ -13,13 +13,14 @@ from kd2mobile.backend import load_keras
 from kd2mobile.errors import Kd2MobileError, RecipeError, UnknownNameError
 from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
 from kd2mobile.ladder import walk
-from kd2mobile.measurement import Benchmarked, measure, read_measurement
+from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_measurements
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, check_settings, compose
 from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
 from kd2mobile.schema import Recipe, fields
+from kd2mobile.side_by_side import RecordsReported, refuse_as_page, report_records
 from kd2mobile.stages import (
     Stages,
     check_student_weights,
@@ -248,13 +249,22 @@ def show(
 
 
 def report(
-    run: Path | Sequence[Path] | None = None, *, store: Path | None = None, out: Path | None = None
-) -> Reported | Compared:
+    run: Path | Sequence[Path] | None = None,
+    *,
+    store: Path | None = None,
+    out: Path | None = None,
+    records: Sequence[Path] | None = None,
+    within: float | None = None,
+    min_top1: float | None = None,
+) -> Reported | Compared | RecordsReported:
     """Writes the page of a run, after measuring it if that was not done with the files that it now has.
 
     run: its folder, by default the newest. With several runs each gets its page, and another shows them beside each
     other: out, by default comparison.html in the first run's folder. Returns Reported, or Compared for several.
+    records, within, min_top1: as `side_by_side.report_records` takes them, without a run.
     """
+    if records:
+        return report_records(records, within=within, min_top1=min_top1, out=out)
     several = [] if run is None or isinstance(run, str | Path) else [Path(folder) for folder in run]
     if len(several) < 2:
         if out is not None:
@@ -272,7 +282,8 @@ def _report(opened: Run, plan: Stages) -> Reported:
     files = _export(opened, plan, exported_variants(opened), as_before=True).files
     measured = read_measurement(opened, files) or measure(opened, plan, files)
     page = opened.folder / "report.html"
-    write_report(page, collect(opened, plan.root, measured.records, measured.comparisons))
+    everywhere = read_measurements(opened, files)
+    write_report(page, collect(opened, plan.root, measured.records, measured.comparisons, everywhere))
     return Reported(page, measured)
 
 
@@ -285,8 +296,7 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
     if twice:
         raise RecipeError("--run", "must name each run once", f"{twice[0]} twice", "Leave one of them away.")
     opened = [_open_or_start(folder, store, {}) for folder in folders]
-    if not out.parent.is_dir() or out.is_dir():
-        raise RecipeError("--out", "must be a file in a folder that is there", out, "Make its folder first.")
+    refuse_as_page(out)
     if out.resolve() in [(run.folder / "report.html").resolve() for run, _ in opened]:
         raise RecipeError("--out", "must be another file than a run's own page", out, "Choose another name.")
     reports = [_report(run, plan) for run, plan in opened]

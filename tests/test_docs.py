@@ -125,7 +125,7 @@ def unknown_flags(text: str) -> list[str]:
         [main.commands[words[1]]] if words[0] == "kd2mobile" and words[1] in main.commands else main.commands.values()
     )
     known = {flag for verb in verbs for option in verb.params for flag in option.opts} | {"--help"}
-    return [flag for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", text) if flag not in known]
+    return [flag for flag in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", text) if flag not in known]
 
 
 @pytest.mark.parametrize(("page", "words"), commands(), ids=lambda value: value if isinstance(value, str) else value[0])

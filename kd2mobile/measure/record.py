@@ -1,14 +1,19 @@
 """One measured model as `kd2mobile benchmark --json` writes it."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
+from kd2mobile.errors import RecordError
 from kd2mobile.measure.accuracy import score
 from kd2mobile.measure.conditions import Conditions
 
 Role = Literal["teacher", "student", "baseline", "external"]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0)]
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -18,9 +23,9 @@ class Latency(msgspec.Struct, frozen=True):
     are those of means.
     """
 
-    p50: float
-    p90: float
-    p99: float
+    p50: float | None
+    p90: float | None
+    p99: float | None
     mean: float
     n: int
     p95: float | None = None
@@ -46,16 +51,16 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     compression: str | None = None
     device: str | None = None
     runtime: str | None = None
-    n: int
-    top1: float | None
-    top5: float | None
+    n: Count
+    top1: Fraction | None
+    top5: Fraction | None
     logloss: float | None
-    ece: float | None
-    teacher_agreement: float | None = None
+    ece: Fraction | None
+    teacher_agreement: Fraction | None = None
     latency_ms: Latency | None = None
     first_run_ms: float | None = None
     init_ms: float | None = None
-    size_bytes: int | None = None
+    size_bytes: Count | None = None
     peak_rss_mib: float | None = None
     threads: int | None = None
     sha256: str | None = None
@@ -67,6 +72,26 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     isolated: bool | None = None
     measured_at: str | None = None
     unknown: dict[str, str] = {}
+
+
+def read_records(file: Path) -> list[BenchmarkRecord]:
+    """The records in a file that `kd2mobile benchmark` wrote; of a published model's record.json the one in it.
+
+    Raises RecordError for a file that cannot be read, is none of these or holds none.
+    """
+    must = "must hold records as `kd2mobile benchmark --json` writes them"
+    next_step = "Give a benchmark.json, a file of measurements/ or a record.json of models/."
+    try:
+        held = msgspec.json.decode(file.read_bytes())
+        held = [held["benchmark"]] if isinstance(held, dict) and "benchmark" in held else held
+        records = msgspec.convert(held, list[BenchmarkRecord])
+    except OSError as fault:
+        raise RecordError(file, must, fault.strerror, next_step) from fault
+    except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
+        raise RecordError(file, must, f"something else: {fault}", next_step) from fault
+    if not records:
+        raise RecordError(file, must, "an empty list", next_step)
+    return records
 
 
 def record_of_probabilities(

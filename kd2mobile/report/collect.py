@@ -23,10 +23,17 @@ if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
 
 
-def collect(run: Run, root: Root, records: "list[BenchmarkRecord]", comparisons: list[Paired]) -> ReportData:
+def collect(
+    run: Run,
+    root: Root,
+    records: "list[BenchmarkRecord]",
+    comparisons: list[Paired],
+    measurements: "list[BenchmarkRecord]",
+) -> ReportData:
     """Everything on the page of a run that was measured.
 
-    root: where the pictures are. records, comparisons: what `benchmark` measured. The test pictures and their
+    root: where the pictures are. records, comparisons: what `benchmark` measured; measurements: of these files on every
+    device. The test pictures and their
     probabilities come from the run's predictions.npz, everything else from the records of its artifacts.
     """
     folders = {role: run.folder / folder for role, folder in run.record["artifacts"].items()}
@@ -45,6 +52,7 @@ def collect(run: Run, root: Root, records: "list[BenchmarkRecord]", comparisons:
         run=run.folder.name,
         recipe=msgspec.to_builtins(run.recipe),
         records=records,
+        measurements=measurements,
         paired=comparisons,
         histories={names[r]: _history(folders[r] / "history.jsonl") for r in names if r in folders},
         pictures=pictures,

@@ -1,6 +1,6 @@
 """The columns of the table of models: what each shows of a record, on the page and on a terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +9,23 @@ from kd2mobile.report import words
 
 @dataclass(frozen=True)
 class Column:
-    """A numeric column. field: the key in the record, or p50/p90 of its latency. unit: shown below the heading."""
+    """A numeric column. field: the key in the record, or a percentile of its latency. unit: shown below the heading.
+
+    of: how it is read from the record where that is not the key alone.
+    """
 
     field: str
     heading: str
     unit: str
     form: Callable[[Any], str]
     terminal: bool = True
+    of: Callable[[dict[str, Any]], Any] | None = None
 
     def value(self, record: dict[str, Any]) -> Any:
         """What the record holds there, None if it is not known."""
-        return words.latency(record, self.field) if self.field in ("p50", "p90") else record[self.field]
+        if self.of:
+            return self.of(record)
+        return words.latency(record, self.field) if self.field in words.PERCENTILES else record[self.field]
 
 
 @dataclass(frozen=True)
@@ -55,16 +61,56 @@ COLUMNS = (
 )
 
 
-def rows(records: list[dict[str, Any]], columns: tuple[Column, ...] = COLUMNS) -> list[Row]:
-    """A row for each record, in the order given; `records` are plain dicts, as from `words.tables`."""
-    best = words.best_student(records)
+def _around(field: str, heading: str, unit: str, form: Callable[[Any], str]) -> Column:
+    """A field of the device's state before and after the timing: "41 → 55", or once if they are equal."""
+
+    def of(record: dict[str, Any]) -> tuple[Any, Any] | None:
+        conditions = record.get("conditions")
+        return conditions and (conditions["before"][field], conditions["after"][field])
+
+    def written(states: tuple[Any, Any] | None) -> str:
+        known = [form(value) for value in states or () if value is not None]
+        return " → ".join(dict.fromkeys(known)) or words.DASH
+
+    return Column(f"conditions.{field}", heading, unit, written, terminal=False, of=of)
+
+
+DEVICE_COLUMNS = (
+    *(column for column in COLUMNS if column.field in ("top1", "p50", "p90")),
+    Column("p95", "p95", "ms", words.milliseconds, terminal=False),
+    *(column for column in COLUMNS if column.field in ("size_bytes", "peak_rss_mib")),
+    Column(
+        "conditions.throttled",
+        "Throttled",
+        "",
+        lambda throttled: words.DASH if throttled is None else "yes" if throttled else "no",
+        terminal=False,
+        of=lambda record: (record.get("conditions") or {}).get("throttled"),
+    ),
+    _around("temperature_c", "Temperature", "°C", lambda degrees: words.decimals(degrees, 0)),
+    _around("clock_mhz", "Clock", "MHz", words.count),
+    _around("governor", "Governor", "", str),
+)
+"""What a device adds to it: the state that it was in around the timing."""
+
+
+def rows(
+    records: list[dict[str, Any]],
+    columns: tuple[Column, ...] = COLUMNS,
+    best: Sequence[dict[str, Any]] | None = None,
+) -> list[Row]:
+    """A row for each record, in the order given; `records` are plain dicts, as from `words.tables`.
+
+    best: those that are marked, by default the student that the headline recommends.
+    """
+    marked = [words.best_student(records)] if best is None else best
     settings = {(r.get("threads"), r.get("xnnpack")) for r in records if r.get("threads")}
     return [
         Row(
             r["role"],
             r["model"],
             ", ".join([words.precision(r), *words.runtime_setting(r)] if len(settings) > 1 else [words.precision(r)]),
-            r is best,
+            any(r is one for one in marked),
             [_cell(column, r) for column in columns],
             setting(r),
         )
@@ -78,6 +124,32 @@ def setting(record: dict[str, Any]) -> str:
     place = ", ".join(str(word) for word in said if word)
     pictures = f"{words.count(record['n'])} test pictures" if record.get("n") else ""
     return "; ".join(word for word in (pictures, place) if word)
+
+
+def measured_on(rows: list[Row]) -> list[str]:
+    """Where and how the files were measured, each once; of a teacher only if there is nothing else."""
+    settings = list(dict.fromkeys(row.setting for row in rows if row.setting and row.role != "teacher"))
+    return settings or [row.setting for row in rows[:1] if row.setting]
+
+
+def numbered(rows: list[Row]) -> dict[str, int]:
+    """The number that the table gives each way of measuring, from 1; empty if all files were measured in the same."""
+    if len(measured_on(rows)) < 2:
+        return {}
+    found = dict.fromkeys(row.setting for row in rows if row.setting)
+    return {setting: number for number, setting in enumerate(found, start=1)}
+
+
+def whys(rows: list[Row], columns: tuple[Column, ...] = COLUMNS) -> list[str]:
+    """Why there are dashes in the table, a clause a reason: `teacher (Size, p50): it runs in Keras`."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for column, cell in zip(columns, row.cells, strict=True):
+            if cell.why:
+                found.setdefault((row.role, cell.why), [])
+                if column.heading not in found[row.role, cell.why]:
+                    found[row.role, cell.why].append(column.heading)
+    return [f"{role} ({', '.join(headings)}): {why}" for (role, why), headings in found.items()]
 
 
 def _cell(column: Column, record: dict[str, Any]) -> Cell:

@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,7 +16,6 @@ from kd2mobile.errors import MissingExtraError
 from kd2mobile.measure.accuracy import mcnemar, top1
 from kd2mobile.report import columns, words
 from kd2mobile.report.collect import title_of
-from kd2mobile.report.page import measured_on, numbered
 from kd2mobile.report.templates import fill, write_page
 from kd2mobile.report.view import ComparedRun, ComparisonData, Paired
 from kd2mobile.runs import PREDICTIONS, Run
@@ -36,7 +34,7 @@ def collect_comparison(runs: list[tuple[Run, "list[BenchmarkRecord]", Path]], ou
     The students of two runs are compared file by file of the same precision if both were judged on the same pictures:
     equal by SHA-256 and class, in whatever order or place they lie. Where they were not, a sentence says in what.
     """
-    keys = [letters(place) for place in range(len(runs))]
+    keys = [words.letters(place) for place in range(len(runs))]
     tested = {key: _tested(run) for key, (run, *_) in zip(keys, runs, strict=True)}
     right = {key: _right(run, tested[key]) for key, (run, *_) in zip(keys, runs, strict=True)}
     paired, incomparable = [], []
@@ -89,21 +87,11 @@ def render_comparison(view: ComparisonData) -> str:
         columns=columns.COLUMNS,
         keyed_rows=keyed_rows,
         places={key: place for place, key in enumerate(records)},
-        settings=measured_on([row for _, row in keyed_rows]),
-        numbers=numbered([row for _, row in keyed_rows]),
+        settings=columns.measured_on([row for _, row in keyed_rows]),
+        numbers=columns.numbered([row for _, row in keyed_rows]),
         accuracy=[Markup(plot) for plot in plots.comparison_plots(records)],
         close_points=f"{100 * words.CLOSE_ENOUGH:g}",
     )
-
-
-def letters(place: int) -> str:
-    """The name of the run at that place: A to Z, then A2 to Z2.
-
-    >>> [letters(place) for place in (0, 25, 26)]
-    ['A', 'Z', 'A2']
-    """
-    around, place = divmod(place, len(ascii_uppercase))
-    return f"{ascii_uppercase[place]}{around + 1 if around else ''}"
 
 
 def differing_fields(recipes: list[dict[str, dict[str, Any]]]) -> list[tuple[str, list[Any]]]:

@@ -7,6 +7,7 @@ from types import ModuleType
 from kd2mobile.errors import MissingExtraError, one_line
 from kd2mobile.progress import bar
 from kd2mobile.report import columns, findings, words
+from kd2mobile.report.devices import collect_devices, devices_view, places
 from kd2mobile.report.templates import fill, write_page
 from kd2mobile.report.view import ClassScore, ReportData
 
@@ -36,8 +37,9 @@ def render(view: ReportData) -> str:
 
     records = words.tables(view.records)
     rows = columns.rows(records)
-    settings = measured_on(rows)
+    settings = columns.measured_on(rows)
     seconds = [stage.seconds for stage in view.stages if stage.seconds is not None]
+    everywhere = collect_devices([*view.measurements, *(r for r in view.records if r.role == "teacher")])
     pairs = view.confusion.pairs if view.confusion else []
     moved = most_moved(view.class_scores)
     examples = sum(len(one.examples) for one in [*pairs, *view.disagreements])
@@ -64,9 +66,10 @@ def render(view: ReportData) -> str:
         rows=rows,
         keyed_rows=[("", row) for row in rows],
         settings=settings,
-        numbers=numbered(rows),
+        numbers=columns.numbered(rows),
         teacher_settings=_teachers(rows, settings),
-        whys=_whys(rows),
+        whys=columns.whys(rows),
+        devices=devices_view(everywhere) if places(everywhere) > 1 else None,
         accuracy=[Markup(plot) for plot in plots.accuracy_plots(records)],
         roles=[role for role in words.ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
         teacher_line=any(r["role"] == "teacher" and words.latency(r, "p50") is None for r in records),
@@ -132,32 +135,6 @@ def most_moved(scores: list[ClassScore]) -> list[ClassScore]:
     order = sorted(scores, key=move, reverse=True)
     gains = [score for score in order if move(score)[0] > 0][:MOST_MOVED]
     return gains + [score for score in order if move(score)[0] < 0][-MOST_MOVED:]
-
-
-def measured_on(rows: list[columns.Row]) -> list[str]:
-    """Where and how the files were measured, each once; of a teacher only if there is nothing else."""
-    settings = list(dict.fromkeys(row.setting for row in rows if row.setting and row.role != "teacher"))
-    return settings or [row.setting for row in rows[:1] if row.setting]
-
-
-def numbered(rows: list[columns.Row]) -> dict[str, int]:
-    """The number that the table gives each way of measuring, from 1; empty if all files were measured in the same."""
-    if len(measured_on(rows)) < 2:
-        return {}
-    found = dict.fromkeys(row.setting for row in rows if row.setting)
-    return {setting: number for number, setting in enumerate(found, start=1)}
-
-
-def _whys(rows: list[columns.Row]) -> list[str]:
-    """Why there are dashes in the table, a clause a reason: `teacher (Size, p50): it runs in Keras`."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        for column, cell in zip(columns.COLUMNS, row.cells, strict=True):
-            if cell.why:
-                found.setdefault((row.role, cell.why), [])
-                if column.heading not in found[row.role, cell.why]:
-                    found[row.role, cell.why].append(column.heading)
-    return [f"{role} ({', '.join(headings)}): {why}" for (role, why), headings in found.items()]
 
 
 def _teachers(rows: list[columns.Row], settings: list[str]) -> list[str]:

@@ -53,6 +53,10 @@ COSTS = (
     ),
 )
 
+ON_DEVICES = Cost(
+    "devices", "Accuracy against latency, by device", "median latency, ms", words.typical_latency, words.milliseconds
+)
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -95,6 +99,28 @@ def comparison_plots(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
                 name = f"{key}, {r['role']} {words.name(r)}"
                 drawn.append((r, Mark(f"run-{look + 1}", RUN_SHAPES[look], hollow, label, name)))
     return _accuracy_plots(drawn)
+
+
+def device_plot(
+    devices: dict[str, list[dict[str, Any]]], chosen: list[dict[str, Any]], teachers: list[dict[str, Any]]
+) -> str | None:
+    """Top-1 against latency with a series a device, as `comparison_plots` looks; None if nothing has both.
+
+    devices: a device's letter to its records, with judged_top1 and judged_n beside what was measured there. chosen:
+    those of them whose name stands beside the point.
+    """
+    drawn = []
+    for place, (key, records) in enumerate(devices.items()):
+        look = place % len(RUN_SHAPES)
+        for r in records:
+            name = ", ".join([words.name(r), *words.runtime_setting(r)])
+            label = f"{key} {words.precision(r)}" if any(r is one for one in chosen) else None
+            mark = Mark(f"run-{look + 1}", RUN_SHAPES[look], r["role"] == "baseline", label, f"{key}, {name}")
+            drawn.append((r | {"top1": r["judged_top1"], "n": r["judged_n"]}, mark))
+    for r in teachers:
+        drawn.append((r, Mark("teacher", MARKERS["teacher"], False, words.name(r), f"teacher {words.name(r)}")))
+    judged = [(r, mark) for r, mark in drawn if r["top1"] is not None]
+    return _accuracy(judged, ON_DEVICES) if any(ON_DEVICES.of(r) for r, _ in judged) else None
 
 
 def _accuracy_plots(drawn: list[tuple[dict[str, Any], Mark]]) -> list[str]:

@@ -9,7 +9,8 @@ import msgspec
 
 from kd2mobile.errors import one_line
 from kd2mobile.report import columns, words
-from kd2mobile.report.view import Paired
+from kd2mobile.report.devices import asked, keyed_rows, sentence
+from kd2mobile.report.view import DevicesData, Paired
 
 WIDEST = 100
 MODEL = 1
@@ -31,7 +32,23 @@ def text_table(records: list, paired: list = (), terminal: bool | None = None) -
     _fit(heads, lines)
     mark = f"* the fastest student within {100 * words.CLOSE_ENOUGH:g} points of the most accurate one"
     said = [words.headline(plain, pairs), *(words.verdict(pair) for pair in pairs)]
-    after = [mark] * any(best) + [one_line(text) for text in said]
+    return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in said], terminal)
+
+
+def devices_table(data: DevicesData, terminal: bool | None = None) -> Any:
+    """The files on each device, and what to take there, as `text_table` lays them out."""
+    shown = tuple(column for column in columns.DEVICE_COLUMNS if column.terminal)
+    heads = ["Device", "Model", "Precision", *(f"{c.heading}, {c.unit}" if c.unit else c.heading for c in shown)]
+    found, _ = keyed_rows(data, shown)
+    best = [row.best for _, row in found]
+    lines = [[one_line(t) for t in (key, r.model, r.precision, *(c.text for c in r.cells))] for key, r in found]
+    _fit(heads, lines)
+    said = [f"{key} {sentence(choice)}" for key, choice in zip(data.devices, data.choices, strict=True)]
+    mark = f"* the fastest file on its device {asked(data)}"
+    return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in [*said, *data.notes]], terminal)
+
+
+def _table(heads: list[str], lines: list[list[str]], best: list[bool], after: list[str], terminal: bool | None) -> Any:
     if terminal if terminal is not None else sys.stdout.isatty() and bool(find_spec("rich")):
         return _rich(heads, lines, best, after)
     return _plain(heads, lines, best, after)

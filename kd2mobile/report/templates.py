@@ -19,6 +19,8 @@ PARITY_HEADINGS = {
 
 SECTIONS = {
     "models": "Models",
+    "devices": "Devices",
+    "choice": "What to take",
     "paired": "Same pictures",
     "cost": "Cost",
     "learning": "Learning",

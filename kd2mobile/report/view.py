@@ -132,10 +132,44 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     what: str
 
 
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """What to take on one device. key: the letter that names it. best_top1: of its files; least_top1: what was asked.
+
+    within: how many of the `judged` files reach that; smallest, fastest: of those, plain dicts of their records, None
+    without any. top1_of: their accuracy, by SHA-256, where it was judged on another device.
+    """
+
+    key: str
+    device: str
+    best_top1: float | None
+    least_top1: float | None
+    judged: int
+    within: int
+    smallest: dict[str, Any] | None
+    fastest: dict[str, Any] | None
+
+
+class DevicesData(msgspec.Struct, frozen=True, kw_only=True):
+    """Devices and models beside each other. devices: its letter to what a device is, in words.
+
+    records: plain dicts by letter, the newest of each file and setting; teachers: those that were given. within, a
+    fraction, and min_top1: how accurate a choice must be. notes: sentences that the reader should know.
+    """
+
+    devices: dict[str, str]
+    records: dict[str, list[dict[str, Any]]]
+    teachers: list[dict[str, Any]]
+    choices: list[Choice]
+    within: float | None
+    min_top1: float | None
+    notes: list[str]
+
+
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on the page.
 
     recipe: tables of fields, as in the TOML. records: as `benchmark --json` writes them, in any order.
+    measurements: of its files on every device and in every setting, in any order and however often.
     paired: the first one (of the headline's precision, if there is one) gives the headline its comparison.
     histories: training curves by name, the student's first, then the baseline's; a row is an epoch and has `epoch` and
     any of `val_top1` (fraction), `val_logloss`, `loss`.
@@ -151,6 +185,7 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     recipe: dict[str, dict[str, Any]]
     records: "list[BenchmarkRecord]"
+    measurements: "list[BenchmarkRecord]" = []
     paired: list[Paired] = []
     histories: dict[str, list[dict[str, Any]]] = {}
     pictures: list[Picture] = []

@@ -1,10 +1,12 @@
 """Numbers and comparisons as a person reads them. Shared by the page and by the terminal's table."""
 
 import math
+from string import ascii_uppercase
 from typing import Any
 
 import msgspec
 
+from kd2mobile.errors import one_line
 from kd2mobile.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.variants import Variant
 
@@ -13,6 +15,7 @@ ALPHA = 0.05
 """A p-value below it is called significant; none other is."""
 CLOSE_ENOUGH = 0.005
 """The recommended file may lose this much top-1 to the most accurate one, if it is smaller."""
+PERCENTILES = ("p50", "p90", "p95", "p99")
 ROLES = ("teacher", "student", "baseline", "external")
 
 
@@ -115,7 +118,8 @@ def runtime_setting(record: dict[str, Any]) -> list[str]:
     """How the runtime was set, where several settings were measured: ["2 threads", "no XNNPACK"]."""
     threads = record.get("threads")
     said = [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
-    return said + ["no XNNPACK"] * (record.get("xnnpack") is False)
+    said += ["no XNNPACK"] * (record.get("xnnpack") is False)
+    return said + ["MLPerf's rule"] * (record.get("rule") == "mlperf")
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -128,12 +132,18 @@ def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     top = max(r["top1"] for r in students)
     near = [r for r in students if r["top1"] >= top - CLOSE_ENOUGH - 1e-12]
-    return min(near, key=lambda r: (_or_inf(latency(r, "p50")), _or_inf(r["size_bytes"]), -r["top1"]))
+    return min(near, key=lambda r: (or_inf(latency(r, "p50")), or_inf(r["size_bytes"]), -r["top1"]))
 
 
 def latency(record: dict[str, Any], which: str) -> float | None:
-    """`p50`, `p90`, `p99` or `mean` of a record's latency in milliseconds, None if it was not measured."""
+    """`p50`, `p90`, `p95`, `p99` or `mean` of a record's latency in milliseconds, None if it was not measured."""
     return (record.get("latency_ms") or {}).get(which)
+
+
+def typical_latency(record: dict[str, Any]) -> float | None:
+    """The median in milliseconds, or the mean where a device tells no median, or None."""
+    p50 = latency(record, "p50")
+    return latency(record, "mean") if _unknown(p50) else p50
 
 
 def precision(record: dict[str, Any]) -> str:
@@ -217,18 +227,36 @@ def class_sums(scores: list) -> str:
 
 
 def why_unknown(record: dict[str, Any], field: str) -> str:
-    """Why a field of a record is null, as a short clause."""
+    """Why a field of a record is null, as a short clause: as the record says, else as its role does."""
+    said = record.get("unknown") or {}
+    path = f"latency_ms.{field}" if field in PERCENTILES else field
+    for place in (path, path.partition(".")[0]):
+        if place in said:
+            return one_line(said[place])
     teacher = record["role"] == "teacher"
     if field == "teacher_agreement":
         return "a teacher agrees with itself" if teacher else "no teacher's answers for these pictures"
     if teacher and field in ("size_bytes", "p50", "p90", "peak_rss_mib"):
         return "it runs in Keras, not as a .tflite on the device"
+    if field == "conditions.throttled" and record.get("conditions"):
+        return "nothing on the device tells it"
     return "not measured"
+
+
+def letters(place: int) -> str:
+    """The name of the run or the device at that place: A to Z, then A2 to Z2.
+
+    >>> [letters(place) for place in (0, 25, 26)]
+    ['A', 'Z', 'A2']
+    """
+    around, place = divmod(place, len(ascii_uppercase))
+    return f"{ascii_uppercase[place]}{around + 1 if around else ''}"
 
 
 def _unknown(value: float | None) -> bool:
     return value is None or not math.isfinite(value)
 
 
-def _or_inf(value: float | None) -> float:
+def or_inf(value: float | None) -> float:
+    """The value, or infinity where it is not known: what is not known is never the least."""
     return math.inf if _unknown(value) else value

@@ -1,0 +1,104 @@
+"""`kd2mobile report --records`: files of records from anywhere on one page, and what is no such file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kd2mobile.cli import main_status
+
+PUBLISHED = Path(__file__).parent.parent / "models" / "mobilenet025-digits-int8" / "record.json"
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """Two files of records, of the published model as it was measured and on another device."""
+    monkeypatch.chdir(tmp_path)
+    record = json.loads(PUBLISHED.read_text("utf-8"))["benchmark"]
+    elsewhere = record | {"device": "ssh: a board", "latency_ms": record["latency_ms"] | {"p50": 9.5}}
+    Path("host.json").write_text(json.dumps([record]))
+    Path("board.json").write_text(json.dumps([elsewhere, record | {"role": "teacher", "device": None}]))
+
+
+def refused(capsys, *arguments):
+    assert main_status(["report", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "Traceback" not in err
+    return err.splitlines()[-1]
+
+
+def test_files_of_records_make_one_page_a_table_and_json(records, capsys):
+    words = ["--records", "host.json", "board.json", "--json", "both.json", "--within", "1"]
+    assert main_status(["report", *words, "--out", "both.html"]) == 0
+    out = capsys.readouterr().out
+    assert "ssh: a board: 1 of 1 file reaches" in out and "Written: both.html, both.json." in out
+    found = json.loads(Path("both.json").read_text("utf-8"))
+    assert list(found["devices"]) == ["A", "B"] and found["within"] == 0.01
+    assert [choice["fastest"]["latency_ms"]["p50"] for choice in found["choices"]][1] == 9.5
+    assert "1 file on 2 devices" in Path("both.html").read_text("utf-8")
+
+
+def test_a_published_models_record_and_the_option_again(records, capsys):
+    assert main_status(["report", "--records", str(PUBLISHED), "--records", "board.json", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["devices"]) == 2
+    assert Path("devices.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "got No such file or directory."),
+        ("", "got something else: Input data was truncated."),
+        ("[]", "got an empty list."),
+        ("{}", "got something else: Expected `array`, got `object`."),
+        ("[1]", "got something else: Expected `object`, got `int` - at `$[0]`."),
+        ('[{"role": "student"}]', "got something else: Object missing required field `model` - at `$[0]`."),
+        ('[{"role": "student", "model": "m", "n": 5, "top1": 83.1}]', "Expected `float` <= 1.0 - at `$[0].top1`."),
+        ("PNG", "got something else: JSON is malformed: invalid character (byte 0)."),
+    ],
+)
+def test_a_file_that_holds_no_records(content, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("x.json").write_text(content)
+    line = refused(capsys, "--records", "x.json")
+    assert (
+        line.startswith("x.json: must hold records as `kd2mobile benchmark --json` writes them, got") and said in line
+    )
+    assert line.endswith("Give a benchmark.json, a file of measurements/ or a record.json of models/.")
+    assert not Path("devices.html").exists()
+
+
+def test_bytes_that_are_no_text_and_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("x.json").write_bytes(b"\xff\xfe\x00")
+    assert "x.json: must hold records" in refused(capsys, "--records", "x.json")
+    assert ".: must hold records" in refused(capsys, "--records", ".") and "Is a directory" in refused(
+        capsys, "--records", "."
+    )
+
+
+def test_a_teacher_alone_is_no_file(records, capsys):
+    teacher = json.loads(Path("board.json").read_text())[1:]
+    Path("teacher.json").write_text(json.dumps(teacher))
+    assert "teacher.json: must hold records of files, got a teacher's alone." in refused(
+        capsys, "--records", "teacher.json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--records", "host.json", "--within", "-1"], "--within: must be points of top-1 from 0 to 100, got -1.0."),
+        (["--records", "host.json", "--min-top1", "0.9"], "--min-top1: must be a percentage above 1, at most 100, got"),
+        (["--records", "host.json", "--min-top1", "101"], "at most 100, got 101.0. For example `--min-top1 90`"),
+        (["--records", "host.json", "--out", "no/x.html"], "--out: must be a file in a folder that is there"),
+        (["--records", "host.json", "--json", "no/x.json"], "--json: must be a file in a folder that is there"),
+        (["--records", "host.json", "--run", "runs/x"], "--run must be given without --records."),
+        (["host.json"], "FILE, --json, --within and --min-top1 must be given with --records."),
+        (["--within", "1"], "FILE, --json, --within and --min-top1 must be given with --records."),
+    ],
+)
+def test_options_that_do_not_go_together(records, arguments, said, capsys):
+    assert said in refused(capsys, *arguments)
+    assert not Path("devices.html").exists()
