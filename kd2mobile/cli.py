@@ -16,6 +16,7 @@ from kd2mobile.options import (
     Numbers,
     flag_option,
     json_option,
+    on_phone,
     recipe_options,
     records_options,
     run_options,
@@ -212,6 +213,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @flag_option("xnnpack")
 @flag_option("cores")
 @flag_option("rule")
+@click.option("--benchmark-binary", type=PATH, metavar="FILE", help="With adb: TensorFlow Lite's benchmark_model.")
 @click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
 @click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line.")
@@ -221,13 +223,16 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the records as JSON; - is standard output.")
 @set_option
 @run_options
-def benchmark(model, data, labels, mean, std, resize, json_file, run, store, quiet, assignments, **flags) -> None:
+def benchmark(
+    benchmark_binary, model, data, labels, mean, std, resize, json_file, run, store, quiet, assignments, **flags
+) -> None:
     """Measure accuracy, size and latency of the files.
 
     The files of a run, on its test pictures: top-1, top-5, logloss, calibration, latency and memory, on this host or
     on the device itself. Or with --model any .tflite image classifier, whoever made it, on a folder.
     """
     progress.configure(quiet)
+    flags["device"] = on_phone(flags["device"], benchmark_binary)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
     verb, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."

@@ -79,6 +79,18 @@ def run_options(function: Callable) -> Callable:
     return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
 
 
+def on_phone(device: str | None, binary: Path | None) -> str | None:
+    """The device with the program of --benchmark-binary in its address. Raises UsageError if it is no phone."""
+    if binary is None:
+        return device
+    word, _, serial = (device or "").partition(":")
+    if word != "adb" or "?" in serial:
+        raise click.UsageError("--benchmark-binary must be given with --device adb:SERIAL.")
+    from kd2mobile.measure.adb.measure import address_of
+
+    return f"adb:{address_of(serial, binary.absolute())}"
+
+
 def records_options(function: Callable) -> Callable:
     """--records FILE..., and how accurate what is taken of them must be."""
     for option in (

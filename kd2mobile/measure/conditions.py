@@ -16,14 +16,15 @@ NOT_TOLD = "this system does not tell it"
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """One moment. governor: of the clock, such as `performance`; temperature_c: of the processor's hottest sensor;
-    clock_mhz: the mean of the cores; load: the system's of one minute; throttle_count: events since it started. None
-    is what the system does not tell."""
+    clock_mhz: the mean of the cores; load: the system's of one minute; throttle_count: events since it started;
+    battery_c: of a phone. None is what the system does not tell."""
 
     governor: str | None = None
     temperature_c: float | None = None
     clock_mhz: float | None = None
     load: float | None = None
     throttle_count: int | None = None
+    battery_c: float | None = None
 
 
 class Conditions(msgspec.Struct, frozen=True):

@@ -10,7 +10,10 @@ from kd2mobile.errors import DataError, UnknownNameError
 from kd2mobile.measure.files import FileToMeasure, FromDevice, Measured, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
 
-DEVICES = {"host": "kd2mobile.measure.host:measure_on_host"}
+DEVICES = {
+    "host": "kd2mobile.measure.host:measure_on_host",
+    "adb": "kd2mobile.measure.adb.measure:measure_on_adb",
+}
 """The function of each, as module:name: `host.measure_on_host` says what it takes and returns."""
 
 

@@ -32,6 +32,29 @@ class Latency(msgspec.Struct, frozen=True):
     steps: int = 1
 
 
+class OpTime(msgspec.Struct, frozen=True):
+    """All operators of one kind: how many a run has, and their mean milliseconds together."""
+
+    kind: str
+    count: int
+    mean_ms: float
+
+
+class ToolReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device's own latency tool says besides: milliseconds of the warm-up's mean run, and of the least, most and
+    standard deviation of the timed ones; MiB that its process grew by, by opening the file and in all; and, of another
+    run with its profiler, the kinds of operators, the costliest first."""
+
+    tool: str
+    warmup_ms: float | None = None
+    min_ms: float | None = None
+    max_ms: float | None = None
+    std_ms: float | None = None
+    init_growth_mib: float | None = None
+    growth_mib: float | None = None
+    ops: list[OpTime] = []
+
+
 class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     """What was measured of one model; None is what is not known.
 
@@ -41,8 +64,8 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     peak_rss_mib: of a process that opened and ran this file alone. threads: of the runtime. sha256: of the file.
     rule: by which it was timed; xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the
     process could use; conditions: the device's state around the timing; clock_step_ms, isolated: of a browser, the
-    step of its clock and whether its page may have threads; measured_at: UTC. unknown: why what this way cannot
-    measure is None, by field.
+    step of its clock and whether its page may have threads; measured_at: UTC; tool: of a phone; unknown: why what this
+    way cannot measure is None, by field.
     """
 
     role: Role
@@ -71,6 +94,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     clock_step_ms: float | None = None
     isolated: bool | None = None
     measured_at: str | None = None
+    tool: ToolReport | None = None
     unknown: dict[str, str] = {}
 
 

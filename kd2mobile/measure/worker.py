@@ -17,7 +17,7 @@ from kd2mobile.errors import DeviceError, ModelFileError
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import measure_latency
 from kd2mobile.measure.protocol import Protocol, Setting, Span
-from kd2mobile.measure.record import Latency
+from kd2mobile.measure.record import Latency, ToolReport
 from kd2mobile.measure.runtime import Classifier
 
 NOISE_SEED = 0
@@ -38,6 +38,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     conditions: Conditions | None = None
     clock_step_ms: float | None = None
     isolated: bool | None = None
+    tool: ToolReport | None = None
     unknown: dict[str, str] = {}
 
 

@@ -162,8 +162,8 @@ def headline(records: list[dict[str, Any]], paired: list) -> str:
     """The result of the run in one sentence, or what is missing for one; without a run, of the external files."""
     best = best_student(records)
     if best is None:
-        external = [_result(r) for r in records if r["role"] == "external"]
-        return "; ".join(external) + "." if external else "No student has been measured yet: run kd2mobile benchmark."
+        files = [_result(r) for r in records if r["role"] == "external" or latency(r, "mean") is not None]
+        return "; ".join(files) + "." if files else "No student has been measured yet: run kd2mobile benchmark."
     text = _result(best)
     pair = next((p for p in paired if p.precision == best["precision"]), paired[0] if paired else None)
     if pair is None:
@@ -177,7 +177,9 @@ def headline(records: list[dict[str, Any]], paired: list) -> str:
 
 def _result(record: dict[str, Any]) -> str:
     """What a file does and costs: `mobilenet025 int8: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms a picture`."""
-    text = f"{name(record)}: {percent(record['top1'])} % top-1"
+    text = name(record)
+    if not _unknown(record["top1"]):
+        text += f": {percent(record['top1'])} % top-1"
     if not _unknown(record["top5"]):
         text += f" ({percent(record['top5'])} % top-5)"
     if not _unknown(record["size_bytes"]):

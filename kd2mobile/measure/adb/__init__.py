@@ -1,0 +1,1 @@
+"""A .tflite timed on an Android phone, over adb."""

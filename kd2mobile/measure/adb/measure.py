@@ -1,0 +1,151 @@
+"""A phone as a device, by the benchmark_model program that is given: latency, memory and operators, no answers."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, quote
+
+import msgspec
+import numpy as np
+
+from kd2mobile.artifact import sha256_of
+from kd2mobile.errors import DeviceError, RecipeError, one_line
+from kd2mobile.measure.adb import benchmark_model
+from kd2mobile.measure.adb.phone import conditions, core_frequencies, cores_for, look, mask, properties, words
+from kd2mobile.measure.adb.transport import COMMAND_SECONDS, WHERE, Phone, find_phone
+from kd2mobile.measure.files import Answered, FromDevice, Opened
+from kd2mobile.measure.protocol import Protocol, Setting
+from kd2mobile.measure.worker import Profile
+from kd2mobile.progress import bar, say
+
+FOLDER = "/data/local/tmp"
+"""Where adb may write and start programs on any phone."""
+NO_ANSWERS = "benchmark_model runs on noise and classifies nothing"
+NO_PERCENTILE = "benchmark_model does not print it"
+SHORT = 60.0
+
+
+def address_of(serial: str, binary: Path | None) -> str:
+    """What stands behind `adb:`: the serial number, and the program where one is given."""
+    return f"{serial}?benchmark_binary={quote(str(binary), safe='/')}" if binary else serial
+
+
+def measure_on_adb(
+    address: str,
+    opened: Sequence[Opened],
+    pictures: Sequence[Path],
+    protocol: Protocol,
+    *,
+    set_aside_unreadable: bool = False,
+) -> FromDevice:
+    """Times each file on the phone in every setting; nothing is judged. What was copied there is removed again.
+
+    address: see `address_of`; an empty serial number is the only phone attached. Each setting is timed without the
+    profiler, then run shortly with it. Raises DeviceError.
+    """
+    serial, binary = _read(address)
+    phone = find_phone(serial)
+    if binary is None:
+        must = "needs a benchmark_model program, as adb alone can time nothing"
+        next_step = (
+            "Give --benchmark-binary FILE, or open `--device browser` on the phone: "
+            "docs/how-to/phones.md says how to take the page there over adb."
+        )
+        raise DeviceError(f"{WHERE}:{phone.serial}", must, "none", next_step)
+    told = properties(phone)
+    benchmark_model.check_binary(binary, _abis(told))
+    frequencies = core_frequencies(phone)
+    for threads in protocol.threads:
+        cores_for(frequencies, threads, protocol.cores)
+    folder = f"{FOLDER}/kd2mobile-{os.getpid()}"
+    runtime = f"benchmark_model {sha256_of(binary)[:12]}"
+    profiles: list[list[Profile]] = [[] for _ in opened]
+    try:
+        _copy(phone, folder, binary, opened)
+        with bar("timing", len(opened) * len(protocol.settings), "files") as advance:
+            for setting in protocol.settings:
+                cores = cores_for(frequencies, setting.threads, protocol.cores)
+                for place, timed in enumerate(profiles):
+                    timed.append(_profile(phone, folder, f"{place}.tflite", setting, protocol, cores, runtime))
+                    advance(1)
+    finally:
+        _remove(phone, folder)
+    answered = [Answered(timed, None) for timed in profiles]
+    return FromDevice(words(told, len(frequencies)), answered, np.array([], int), [])
+
+
+def _read(address: str) -> tuple[str, Path | None]:
+    serial, _, query = address.partition("?")
+    said = parse_qs(query, keep_blank_values=True)
+    if query and list(said) != ["benchmark_binary"]:
+        next_step = "Write adb:SERIAL, and give the program with --benchmark-binary FILE."
+        raise RecipeError(WHERE, "must be adb:SERIAL", f"adb:{address}", next_step)
+    return serial, Path(said["benchmark_binary"][0]) if said else None
+
+
+def _abis(told: dict[str, str]) -> list[str]:
+    listed = told.get("ro.product.cpu.abilist") or told.get("ro.product.cpu.abi") or "arm64-v8a"
+    return [abi for abi in listed.split(",") if abi]
+
+
+def _copy(phone: Phone, folder: str, binary: Path, opened: Sequence[Opened]) -> None:
+    phone.shell(f"mkdir -p {folder}")
+    phone.push(binary, f"{folder}/benchmark_model")
+    phone.shell(f"chmod 755 {folder}/benchmark_model")
+    with bar("copying", len(opened), "files") as advance:
+        for place, one in enumerate(opened):
+            phone.push(one.file.path, f"{folder}/{place}.tflite")
+            advance(1)
+
+
+def _remove(phone: Phone, folder: str) -> None:
+    try:
+        phone.shell(f"rm -rf {folder}")
+    except DeviceError as fault:
+        say(f"{folder} is still on the phone: {fault}")
+
+
+def _profile(
+    phone: Phone, folder: str, file: str, setting: Setting, protocol: Protocol, cores: list[int], runtime: str
+) -> Profile:
+    start = f"cd {folder} && {f'taskset {mask(cores)} ' if cores else ''}./benchmark_model "
+    before = look(phone, cores)
+    seconds = max(protocol.span.seconds, SHORT) + benchmark_model.MOST_SECONDS
+    printed = _run(phone, start, benchmark_model.arguments(file, setting, protocol.span), seconds)
+    after = look(phone, cores)
+    watched = _run(phone, start, benchmark_model.profiling(file, setting), seconds)
+    state = conditions(before, after)
+    unknown = dict.fromkeys(("top1", "top5", "logloss", "ece", "teacher_agreement"), NO_ANSWERS)
+    percentiles = ("p50", "p90", "p95", "p99")
+    unknown |= {f"latency_ms.{p}": NO_PERCENTILE for p in percentiles if getattr(printed.latency, p) is None}
+    if watched.peak_mib is None:
+        unknown["peak_rss_mib"] = "this benchmark_model tells only by how much its process grew"
+    if not cores:
+        unknown["affinity"] = "the phone does not tell how fast its cores are, so none was chosen"
+    return Profile(
+        runtime=f"{runtime}, XNNPACK" if printed.xnnpack else runtime,
+        threads=setting.threads,
+        xnnpack=setting.xnnpack,
+        init_ms=printed.init_ms,
+        first_run_ms=printed.first_run_ms,
+        latency_ms=printed.latency,
+        peak_rss_mib=watched.peak_mib,
+        affinity=cores or None,
+        conditions=state,
+        tool=msgspec.structs.replace(printed.report, ops=watched.report.ops),
+        unknown=unknown | state.unknown,
+    )
+
+
+def _run(phone: Phone, start: str, options: list[str], seconds: float) -> benchmark_model.Printed:
+    status, said = phone.tell(start + " ".join(options), seconds + COMMAND_SECONDS)
+    try:
+        return benchmark_model.read_output(said)
+    except ValueError:
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        got = one_line(lines[-1]) if lines else f"nothing, with status {status}"
+    where, must = "benchmark_model", "must print its timings on the phone"
+    next_step = "Take another build of it, for this phone and for the operators of the file."
+    if "not executable" in got or "exec format" in got.lower():
+        next_step = "It is built for another kind of phone: take the one for this phone's processor."
+    raise DeviceError(where, must, got, next_step)
