@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from kd2mobile.artifact import sha256_of
 from kd2mobile.cli import main_status
+from kd2mobile.errors import RecordError
+from kd2mobile.measurement import read_measurements
 
 PUBLISHED = Path(__file__).parent.parent / "models" / "mobilenet025-digits-int8" / "record.json"
 
@@ -102,3 +106,21 @@ def test_a_teacher_alone_is_no_file(records, capsys):
 def test_options_that_do_not_go_together(records, arguments, said, capsys):
     assert said in refused(capsys, *arguments)
     assert not Path("devices.html").exists()
+
+
+def test_a_runs_measurements_are_those_of_its_files_as_they_are(tmp_path):
+    record = json.loads(PUBLISHED.read_text("utf-8"))["benchmark"]
+    file = PUBLISHED.with_name("model.tflite")
+    assert record["sha256"] == sha256_of(file)
+    folder = tmp_path / "measurements"
+    folder.mkdir()
+    (folder / "20260102-000000-host.json").write_text(json.dumps([record | {"threads": 2}]))
+    (folder / "20260101-000000-adb.json").write_text(
+        json.dumps([record | {"threads": 1}, record | {"sha256": "ab" * 32}])
+    )
+    run, files = SimpleNamespace(folder=tmp_path), {("student", "int8"): file}
+    assert [found.threads for found in read_measurements(run, files)] == [1, 2]
+    (folder / "20260103-000000-host.json").write_text("{")
+    with pytest.raises(RecordError, match="20260103-000000-host.json: must hold records"):
+        read_measurements(run, files)
+    assert read_measurements(SimpleNamespace(folder=tmp_path / "new"), files) == []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
 
 Record = dict[str, Any]
+MOST_KINDS = 12
 ROUNDING = 1e-12
 """Differences of top-1 below it are none."""
 
@@ -96,6 +97,7 @@ def devices_view(data: DevicesData) -> dict[str, Any]:
         "asked": asked(data),
         "choices": [_taken(c, what, r) for c in data.choices for what, r in _both(c).items() if r],
         "sentences": {choice.key: sentence(choice) for choice in data.choices},
+        "operators": [_operators(key, r) for key, own in data.records.items() for r in own if _ops(r)],
         "plot": plot and Markup(plot),
     }
 
@@ -159,6 +161,30 @@ def _taken(choice: Choice, what: str, record: Record) -> dict[str, Any]:
         "top1": words.percent(record["judged_top1"]),
         "size": words.size(record["size_bytes"]),
         "latency": words.milliseconds(words.typical_latency(record)),
+    }
+
+
+def _ops(record: Record) -> list[dict[str, Any]]:
+    return (record["tool"] or {}).get("ops", [])
+
+
+def _operators(key: str, record: Record) -> dict[str, Any]:
+    """What devices.html.j2 shows of the operators of one record: kind, count, milliseconds, and the share of all."""
+    ops = _ops(record)
+    whole = sum(op["mean_ms"] for op in ops)
+    return {
+        "key": key,
+        "name": ", ".join([words.name(record), *words.runtime_setting(record)]),
+        "kinds": len(ops),
+        "rows": [
+            (
+                op["kind"],
+                words.count(op["count"]),
+                words.milliseconds(op["mean_ms"]),
+                words.percent(op["mean_ms"] / whole if whole else None),
+            )
+            for op in ops[:MOST_KINDS]
+        ],
     }
 
 

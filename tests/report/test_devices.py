@@ -149,6 +149,17 @@ def test_what_distorts_a_latency_is_said(measured):
     assert data.choices[2].fastest["latency_ms"]["mean"] == 1.25 and "1.25 ms." in sentence(data.choices[2])
 
 
+def test_a_phones_operators_are_shown_the_costliest_first(measured):
+    ops = [{"kind": f"KIND_{i}", "count": 2, "mean_ms": 3.0 / 2**i} for i in range(14)]
+    tool = {"tool": "benchmark_model", "ops": [ops[0] | {"kind": HOSTILE}, *ops[1:]]}
+    data = collect_devices([measured("int8", 0.9, 300, 1.0, PHONE, tool=tool), measured("fp32", 0.9, 900, 2.0)])
+    page = render_devices(data)
+    assert page.count("<details>") == 1 and "A, mobilenet025 int8, 1 thread: where the time goes" in page
+    shares = re.findall(r'<td class="num">3.00</td><td class="num">([\d.]+)</td>', page)
+    assert shares == ["50.0"] and "KIND_11" in page and "KIND_12" not in page and "2 cheaper kinds are left out" in page
+    assert "<img" not in page
+
+
 def test_files_of_one_name_are_told_apart(measured):
     data = collect_devices([measured("int8", 0.9, 300, 1.0), measured("int8", 0.8, 300, 1.0, sha256="0123456789" * 6)])
     assert sorted(r["model"] for r in data.records["A"]) == ["mobilenet025 01234567", "mobilenet025 cccccccc"]
