@@ -247,12 +247,9 @@ def benchmark(
     done = pipeline.benchmark(
         run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
     )
-    if json_file and str(json_file) == "-":
-        print(done.json())
+    if terminal.written(done, json_file):
         return
-    if json_file:
-        json_file.write_text(done.json(), "utf-8")
-    else:
+    if not json_file:
         terminal.show_measured(done)
     if done.folder:
         _done(json_file or done.written, "kd2mobile report", run)
