@@ -8,6 +8,7 @@ import click
 from kd2mobile.errors import Kd2MobileError, RecipeError, did_you_mean
 
 _NEAR = 0.7
+_NEAR_ELSEWHERE = 0.8
 """How alike two options must be for one to be meant by the other, dashes included."""
 
 
@@ -51,7 +52,7 @@ def _nearest_option(fault: click.NoSuchOption) -> str:
     if near := did_you_mean(fault.option_name, _options(fault.ctx.command), _NEAR):
         return near
     for name, verb in getattr(fault.ctx.find_root().command, "commands", {}).items():
-        if near := get_close_matches(fault.option_name, _options(verb), 1, _NEAR):
+        if near := get_close_matches(fault.option_name, _options(verb), 1, _NEAR_ELSEWHERE):
             return f"Did you mean `kd2mobile {name} {near[0]}`? "
     return ""
 
