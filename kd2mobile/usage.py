@@ -9,7 +9,7 @@ from kd2mobile.errors import Kd2MobileError, RecipeError, did_you_mean
 
 _NEAR = 0.7
 _NEAR_ELSEWHERE = 0.8
-"""How alike two options must be for one to be meant by the other, dashes included."""
+"""How alike two options of this verb, or of another, must be for one to be meant by the other, dashes included."""
 
 
 def as_raised(fault: click.UsageError, arguments: list[str]) -> Kd2MobileError:
