@@ -1,6 +1,7 @@
 # make demo   set up, then photos to report on the embedded digits     (8 minutes at most on 2 cores)
 # make test   set up, then the tests                                   (20 minutes at most on 2 cores)
 # make setup  the installation alone, into .venv; does nothing when current
+# make web    LiteRT.js by npm, into export/web/node_modules
 # make docs   write docs/reference from the code
 # make notebook  run docs/demo.ipynb and keep its output               (2 minutes on 2 cores)
 # make lock   resolve the dependencies again (needs uv)
@@ -8,10 +9,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+WEB    := export/web/node_modules/.package-lock.json
 UV_COMPILE = uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
              --no-emit-index-url --no-annotate --no-header --quiet pyproject.toml
 
-.PHONY: setup demo test lint docs notebook lock clean
+.PHONY: setup web demo test lint docs notebook lock clean
 
 setup: $(STAMP)
 
@@ -21,6 +23,12 @@ $(STAMP): pyproject.toml requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
+# LiteRT.js, for the tests of the browser. Without npm, or a network, they are skipped and say so.
+web: $(WEB)
+
+$(WEB): export/web/package-lock.json
+	command -v npm >/dev/null && npm ci --prefix export/web --no-audit --no-fund || echo "no LiteRT.js: the browser's tests are skipped"
+
 demo: setup
 	rm -rf runs/demo
 	$(BIN)/kd2mobile distill --baseline --run runs/demo
@@ -28,7 +36,7 @@ demo: setup
 	$(BIN)/kd2mobile benchmark --run runs/demo --json runs/demo/records.json
 	$(BIN)/kd2mobile report --run runs/demo
 
-test: setup lint
+test: setup web lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
@@ -50,4 +58,4 @@ lock:
 	$(UV_COMPILE) --extra train --extra compress --extra test -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .environments dist build
+	rm -rf $(VENV) .environments dist build export/web/node_modules

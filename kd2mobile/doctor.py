@@ -22,6 +22,7 @@ from kd2mobile import __version__, progress
 from kd2mobile.backend import backend_name
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import count_of
+from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
 from kd2mobile.measure.device import device_words
 
 Status = Literal["ok", "missing", "broken", "not needed"]
@@ -32,6 +33,7 @@ CORE = {
     "msgspec": "msgspec",
     "numpy": "numpy",
     "pillow": "PIL.Image",
+    "segno": "segno",
     "tomli-w": "tomli_w",
 }
 """Packages of the core and the module by which each is tried. The runtime is tried beside them."""
@@ -103,7 +105,8 @@ class Diagnosis(msgspec.Struct, frozen=True):
 def diagnose(store: Path) -> Diagnosis:
     """Looks at Python, the packages, GPUs, the weights cache, the disk and the tools. Takes some seconds.
 
-    store: where artifacts would be written. Changes nothing.
+    store: where artifacts would be written. Changes nothing, but where LiteRT.js is missing from an installed package
+    its lock is put where npm will read it.
     """
     backend = backend_name()
     runtime = next((name for name in RUNTIMES if _installed(RUNTIMES[name])), next(iter(RUNTIMES)))
@@ -117,7 +120,7 @@ def diagnose(store: Path) -> Diagnosis:
     findings = [*_machine()]
     findings += [_package(name, faults[name], name in needed) for name in tried]
     findings += [_backend(backend), _gpu(seen), *(_extra(extra) for extra in EXTRAS)]
-    findings += [_weights_cache(), _disk(Path(store)), *(_tool(name) for name in TOOLS)]
+    findings += [_weights_cache(), _disk(Path(store)), *(_tool(name) for name in TOOLS), _litert_js()]
     return Diagnosis(not any(f.status in ("missing", "broken") for f in findings), backend, findings)
 
 
@@ -248,6 +251,18 @@ def _disk(store: Path) -> Finding:
         need = f"Free some space, {LEAST_FREE_BYTES / 1e9:g} GB at least, or give another --store."
         return Finding("store", "missing", found, MAIN_CHAIN, need)
     return Finding("store", "ok", found, MAIN_CHAIN)
+
+
+def _litert_js() -> Finding:
+    wanted, found = locked_version(), installed_version()
+    state = f"{found or 'none'} in {home()}"
+    if found == wanted:
+        return Finding("litert.js", "ok", state, "measuring in a browser")
+    try:
+        fix = f"`{npm_command()}`"
+    except OSError as fault:
+        fix = f"Set XDG_CACHE_HOME to a folder that can be written to ({fault.strerror}), and ask again."
+    return Finding("litert.js", "not needed", state, "measuring in a browser", fix)
 
 
 def _tool(name: str) -> Finding:

@@ -108,6 +108,40 @@ def records_options(function: Callable) -> Callable:
     return function
 
 
+def browser_options(function: Callable) -> Callable:
+    """Where the page of `--device browser` is served."""
+    options = [
+        click.option("--lan", is_flag=True, help="With browser: to the local network too, a phone for example."),
+        click.option(
+            "--port", type=click.IntRange(0, 65535), metavar="N", help="With browser: any free one if left out."
+        ),
+        click.option("--tls", type=PATH, nargs=2, metavar="CERT KEY", help="With browser: https, by these PEM files."),
+        click.option("--no-open", is_flag=True, help="With browser: only show the URL, do not open it here."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def in_browser(device: str | None, flags: dict[str, Any]) -> str | None:
+    """The device with the flags of `browser_options` as its address; they are taken out of `flags`.
+
+    Raises UsageError if it is no browser.
+    """
+    lan, port, tls, no_open = (flags.pop(name) for name in ("lan", "port", "tls", "no_open"))
+    given = {"--lan": lan, "--port": port is not None, "--tls": tls, "--no-open": no_open}
+    if not any(given.values()):
+        return device
+    if device != "browser":
+        said = " and ".join(flag for flag, value in given.items() if value)
+        raise click.UsageError(f"{said} must be given with --device browser.")
+    from kd2mobile.measure.browser.place import Place
+
+    certificate, key = map(str, tls) if tls else (None, None)
+    place = Place(lan=lan, port=port or 0, certificate=certificate, key=key, open=not no_open)
+    return f"browser:{place.address()}"
+
+
 def json_option(text: str) -> Callable:
     """--json [FILE]: standard output where no file is named."""
     text = f"{text} On standard output if no file is named."

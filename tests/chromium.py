@@ -132,11 +132,17 @@ class Browser:
 
 
 @contextmanager
-def browser(folder, *more):
-    """A Browser whose profile lies in the folder; it ends with the block. more: flags beside the usual ones."""
+def browser(folder, *more, without=()):
+    """A Browser whose profile lies in the folder; it ends with the block. more, without: flags beside the usual ones,
+    and some of those left out."""
     to_read, to_write = os.pipe()
     back_read, back_write = os.pipe()
-    flags = [*FLAGS, *more, "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"]
+    flags = [
+        *(flag for flag in FLAGS if flag not in without),
+        *more,
+        "--remote-debugging-pipe",
+        f"--user-data-dir={folder / 'profile'}",
+    ]
     with subprocess.Popen(
         [sys.executable, "-c", _ONTO_3_AND_4, str(to_read), str(back_write), CHROMIUM, *flags],
         pass_fds=(to_read, back_write),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 
 import pytest
 
@@ -124,6 +125,16 @@ def test_benchmark_json_has_the_promised_fields(run, capsys):
     student = next(r for r in records if r["role"] == "student" and r["precision"] == "int8")
     assert student["latency_ms"]["n"] >= 100 and student["n"] == 30 and student["runtime"] and student["device"]
     assert records[0]["latency_ms"] is None and records[0]["teacher_agreement"] == 1.0
+
+
+def test_a_benchmark_that_fails_leaves_the_earlier_records_whole(run, capsys):
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    assert list((run / "measurements").iterdir())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main_status(["benchmark", "--run", str(run), "--device", "browser", "--no-open", "--port", port]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(("--port", "--device browser"))
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
 def test_a_second_distill_with_another_temperature_does_not_run_the_teacher(run, recipe, capsys, monkeypatch):

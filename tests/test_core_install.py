@@ -18,7 +18,7 @@ MOST_MB = 150
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
     source = out / "source"
-    ignored = shutil.ignore_patterns(".*", "runs", "__pycache__", "dist")
+    ignored = shutil.ignore_patterns(".*", "runs", "__pycache__", "dist", "node_modules")
     shutil.copytree(ROOT, source, ignore=ignored)
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)], cwd=source, check=True)
     return next(out.glob("*.whl"))
@@ -36,6 +36,8 @@ def test_the_wheel_has_one_top_level_name_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"kd2mobile"}
     assert {"kd2mobile/recipes/digits.toml", "kd2mobile/report/report.html.j2"} <= set(names)
+    web = {path.removeprefix("kd2mobile/measure/browser/") for path in names if "/browser/" in path}
+    assert {"page/index.html", "web/classifier.js", "web/package.json", "web/package-lock.json"} <= web
 
 
 def test_the_core_is_small_and_has_no_framework(core):
@@ -58,6 +60,17 @@ def test_the_core_benchmarks_and_predicts(core, tiny_tflite, digit_folder, tmp_p
     picture = next(digit_folder.rglob("*.png"))
     done = subprocess.run([*command, "predict", tiny_tflite, picture], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
+
+
+def test_the_core_says_what_a_browser_needs_and_puts_npms_lock_there(core, tiny_tflite, digit_folder, tmp_path):
+    measure = ["benchmark", "--device", "browser", "--model", tiny_tflite, "--data", digit_folder]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    command = [core, "-m", "kd2mobile", *measure]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    place = tmp_path / "cache" / "kd2mobile" / "litert.js"
+    assert done.returncode == 2 and f"Install it with `npm ci --prefix {place}`" in done.stderr.splitlines()[-1]
+    assert (place / "package-lock.json").read_bytes() == (ROOT / "export/web/package-lock.json").read_bytes()
 
 
 def test_the_core_inspects_a_file(core, tiny_tflite, tmp_path):

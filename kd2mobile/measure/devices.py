@@ -13,6 +13,7 @@ from kd2mobile.measure.protocol import Protocol
 DEVICES = {
     "host": "kd2mobile.measure.host:measure_on_host",
     "adb": "kd2mobile.measure.adb.measure:measure_on_adb",
+    "browser": "kd2mobile.measure.browser.measure:measure_on_browser",
 }
 """The function of each, as module:name: `host.measure_on_host` says what it takes and returns."""
 

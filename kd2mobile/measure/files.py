@@ -46,10 +46,12 @@ class Opened(NamedTuple):
 
 class Answered(NamedTuple):
     """What a device gave for one file. profiles: one for each setting of the protocol. outputs: float32 [pictures
-    judged, classes], dequantized; None where the way has no answers."""
+    judged, classes], dequantized; None where the way has no answers. others: what the file gave elsewhere on that
+    device, such as on its GPU, with answers of its own."""
 
     profiles: list[Profile]
     outputs: np.ndarray | None
+    others: Sequence["Answered"] = ()
 
 
 class FromDevice(NamedTuple):
@@ -63,9 +65,10 @@ class FromDevice(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """records: one for each setting of the protocol. probabilities: float32 [pictures judged, classes], what they were
-    computed from, in the pictures' order (where the file gives only scores, these); None where the way has no answers.
-    judged, set_aside: as of FromDevice. notes: what a reader of the numbers should know, one sentence each."""
+    """records: one for each setting of the protocol, then those of others. probabilities: float32 [pictures judged,
+    classes], what the first were computed from, in the pictures' order (where the file gives only scores, these); None
+    where the way has no answers. judged, set_aside: as of FromDevice. notes: what a reader of the numbers should know,
+    one sentence each."""
 
     records: list[BenchmarkRecord]
     probabilities: np.ndarray | None
@@ -105,6 +108,19 @@ def measured_of(
     protocol: Protocol,
 ) -> Measured:
     """The records of one file. labels, teacher_top1: int [pictures judged]."""
+    measured = _measured_there(opened, answered, given, labels, teacher_top1, protocol)
+    others = [_measured_there(opened, other, given, labels, teacher_top1, protocol) for other in answered.others]
+    return measured._replace(records=[record for one in (measured, *others) for record in one.records])
+
+
+def _measured_there(
+    opened: Opened,
+    answered: Answered,
+    given: FromDevice,
+    labels: np.ndarray,
+    teacher_top1: np.ndarray | None,
+    protocol: Protocol,
+) -> Measured:
     file, classifier, _ = opened
     said = classifier.metadata
     common = {

@@ -104,7 +104,7 @@ def rows(
     best: those that are marked, by default the student that the headline recommends.
     """
     marked = [words.best_student(records)] if best is None else best
-    settings = {(r.get("threads"), r.get("xnnpack")) for r in records if r.get("threads")}
+    settings = {tuple(words.runtime_setting(r)) for r in records} - {()}
     return [
         Row(
             r["role"],

@@ -115,9 +115,10 @@ def variant_name(record: dict[str, Any]) -> str:
 
 
 def runtime_setting(record: dict[str, Any]) -> list[str]:
-    """How the runtime was set, where several settings were measured: ["2 threads", "no XNNPACK"]."""
+    """How the runtime was set, where several settings were measured: ["2 threads", "no XNNPACK"], ["WebGPU"]."""
     threads = record.get("threads")
     said = [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
+    said += ["WebGPU"] * ("WebGPU" in (record.get("runtime") or ""))
     said += ["no XNNPACK"] * (record.get("xnnpack") is False)
     return said + ["MLPerf's rule"] * (record.get("rule") == "mlperf")
 

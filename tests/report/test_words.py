@@ -132,6 +132,14 @@ def test_a_dash_says_why(make_record):
     }
 
 
+def test_where_a_device_has_several_settings_each_row_says_its_own(make_record):
+    threads = make_record(threads=1, runtime="LiteRT.js 2.5.3, WASM", xnnpack=True)
+    gpu = make_record(threads=None, runtime="LiteRT.js 2.5.3, WebGPU (intel gen-12lp)", xnnpack=None)
+    rows = columns.rows(words.tables([threads, gpu]))
+    assert [row.precision for row in rows] == ["int8, 1 thread", "int8, WebGPU"]
+    assert [row.precision for row in columns.rows(words.tables([threads]))] == ["int8"]
+
+
 def test_compressions_stand_beside_the_precision(make_record):
     (record,) = words.tables([make_record(compression="prune")])
     assert words.name(record) == "mobilenet025 int8, prune"

@@ -1,0 +1,71 @@
+"""Where LiteRT.js lies: npm put it there, by the lock that this package carries."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+from kd2mobile.errors import InstallationError
+
+PACKAGES = ("@litertjs/core", "@litertjs/wasm-utils")
+LOCK = ("package.json", "package-lock.json")
+_HERE = Path(__file__).parent
+_CHECKOUT = Path(__file__).parents[3] / "export" / "web"
+
+
+def web_folder() -> Path:
+    """The folder of classifier.js and npm's lock: export/web of a checkout, or the copy in an installed package."""
+    installed = _HERE / "web"
+    return installed if installed.is_dir() else _CHECKOUT
+
+
+def home() -> Path:
+    """The folder that `npm ci` is run in: export/web of a checkout, else one of the user's cache."""
+    if web_folder() == _CHECKOUT:
+        return _CHECKOUT
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return Path(cache or Path.home() / ".cache") / "kd2mobile" / "litert.js"
+
+
+def locked_version() -> str:
+    """The version of LiteRT.js in the lock."""
+    lock = json.loads((web_folder() / "package-lock.json").read_text("utf-8"))
+    return lock["packages"][f"node_modules/{PACKAGES[0]}"]["version"]
+
+
+def installed_version() -> str | None:
+    """The version that lies in `home()`, None if there is none or not all of it."""
+    try:
+        found = [json.loads((_folder(name) / "package.json").read_text("utf-8"))["version"] for name in PACKAGES]
+    except (OSError, ValueError, KeyError):
+        return None
+    return found[0]
+
+
+def npm_command() -> str:
+    """What installs the locked version; the lock is put where the command reads it."""
+    place = home()
+    if place != web_folder():
+        place.mkdir(parents=True, exist_ok=True)
+        for name in LOCK:
+            (place / name).write_bytes((web_folder() / name).read_bytes())
+    return f"npm ci --prefix {shlex.quote(str(place))}"
+
+
+def litert_js() -> tuple[str, dict[str, Path]]:
+    """LiteRT.js's version, and its files by their place under node_modules.
+
+    Raises InstallationError if npm has not put the locked version there.
+    """
+    wanted, found = locked_version(), installed_version()
+    if found != wanted:
+        got = f"{found} in {home()}" if found else f"none in {home()}"
+        install = f"Install it with `{npm_command()}`; npm comes with Node.js."
+        raise InstallationError("--device browser", f"needs LiteRT.js {wanted}", got, install)
+    modules = home() / "node_modules"
+    files = [file for name in PACKAGES for kind in ("dist/*.js", "wasm/*") for file in _folder(name).glob(kind)]
+    return wanted, {file.relative_to(modules).as_posix(): file for file in files if file.is_file()}
+
+
+def _folder(package: str) -> Path:
+    return home() / "node_modules" / package

@@ -1,0 +1,205 @@
+"""A browser as a device: this host serves one page, which measures on whatever opens it."""
+
+import base64
+import hashlib
+import os
+import re
+import sys
+import webbrowser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kd2mobile.errors import DataError, count_of, one_line
+from kd2mobile.measure.browser.litert_js import litert_js, web_folder
+from kd2mobile.measure.browser.messages import Hello, Timed
+from kd2mobile.measure.browser.place import Place, place_of
+from kd2mobile.measure.browser.server import Reply, Route, serve
+from kd2mobile.measure.browser.session import PATIENCE, Patience, Session
+from kd2mobile.measure.files import Answered, FromDevice, Opened
+from kd2mobile.measure.latency import latency_of
+from kd2mobile.measure.protocol import Protocol, Setting
+from kd2mobile.measure.worker import Profile
+from kd2mobile.progress import bar, say
+
+PAGE = Path(__file__).with_name("page")
+KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".wasm": "application/wasm"}
+UNTOLD = {
+    "peak_rss_mib": "a page is not told how much memory it takes at most",
+    "conditions": "a page is told neither governor nor temperature nor clock",
+}
+
+
+def measure_on_browser(
+    address: str,
+    opened: Sequence[Opened],
+    pictures: Sequence[Path],
+    protocol: Protocol,
+    *,
+    set_aside_unreadable: bool = False,
+    show: Callable[[str, Place], None] | None = None,
+    patience: Patience = PATIENCE,
+) -> FromDevice:
+    """Serves the page until what opens it has measured all files.
+
+    address: see Place. show: brings the URL to a browser; by default the terminal shows it, and this host's browser is
+    asked to open it. Each file is timed by itself, then all classify the pictures, rendered on this host. Float files
+    are measured on WebGPU too, where the browser has it. Raises InstallationError without LiteRT.js, ModelFileError for
+    a file that it cannot run, DeviceError for a browser that goes away.
+    """
+    place = place_of(address)
+    version, scripts = litert_js()
+    session = Session(opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable, patience=patience)
+    routes = _static(scripts) | session.routes()
+    tls = (Path(place.certificate), Path(place.key)) if place.certificate and place.key else None
+    with serve(routes, lan=place.lan, port=place.port, tls=tls, policy=_policy()) as url:
+        (show or show_url)(url, place)
+        hello = _follow(session)
+    judged = np.array([one for chunk in range(len(session.chunks)) for one in session.judged[chunk]], int)
+    set_aside = [one for chunk in range(len(session.chunks)) for one in session.set_aside[chunk]]
+    if not len(judged):
+        must = "must hold at least one picture that can be decoded"
+        got = f"{len(set_aside)} that cannot, the first: {set_aside[0][1]}"
+        raise DataError(pictures[0], must, got, "Give a folder with whole pictures.")
+    answered = [_answered(file, session, hello, protocol, version) for file in range(len(opened))]
+    return FromDevice(_words(hello), answered, judged, set_aside)
+
+
+def show_url(url: str, place: Place) -> None:
+    """On the terminal, as a QR code for a phone, and in this host's browser unless the place says otherwise."""
+    say(f"Open {url}")
+    if place.lan:
+        import segno
+
+        say("or scan this with a phone in the same network:")
+        segno.make(url, error="m").terminal(out=sys.stderr, compact=True)
+        if not place.certificate:
+            say("A plain address gets no threads, no WebGPU, no camera and a coarse clock; --tls CERT KEY gives them.")
+    elif place.open and _has_screen():
+        webbrowser.open(url)
+
+
+def _has_screen() -> bool:
+    """Without one, a browser of text would take the terminal."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _follow(session: Session) -> Hello:
+    """Shows how far the page is, until all of it is here; a page that is reloaded starts over."""
+    event = session.next()
+    while isinstance(event, Hello):
+        hello = event
+        say(f"measuring in {_words(hello)}")
+        event = _one_visit(session)
+    return hello
+
+
+def _one_visit(session: Session) -> Hello | None:
+    """Returns the next visitor's hello if this one started over, None when it is done."""
+    with bar("timing in the browser", len(session.ways), "timings") as advance:
+        for _ in range(len(session.ways)):
+            event = session.next()
+            if isinstance(event, Hello):
+                return event
+            advance(1)
+    total = len(session.passes()) * sum(map(len, session.chunks))
+    with bar("judging in the browser", total, "answers") as advance:
+        while total > 0:
+            event = session.next()
+            if isinstance(event, Hello):
+                return event
+            total -= event.count
+            advance(event.count)
+    event = session.next()
+    return event if isinstance(event, Hello) else None
+
+
+def _answered(file: int, session: Session, hello: Hello, protocol: Protocol, version: str) -> Answered:
+    timed = session.timed
+    profiles = []
+    for setting in protocol.settings:
+        profile = (
+            _profile(timed[file, "wasm", setting.threads], setting, hello, protocol, version)
+            if setting.xnnpack
+            else None
+        )
+        profiles.append(profile or _without_xnnpack(setting, hello, version))
+    wasm = _all_of(session, file, "wasm")
+    others = []
+    gpu = timed.get((file, "webgpu", 1))
+    if gpu and not gpu.fault:
+        others.append(Answered([_profile(gpu, None, hello, protocol, version)], _all_of(session, file, "webgpu")))
+    return Answered(profiles, wasm, others)
+
+
+def _all_of(session: Session, file: int, accelerator: str) -> np.ndarray:
+    answers = session.outputs[file, accelerator]
+    return np.concatenate([answers[chunk] for chunk in range(len(session.chunks))])
+
+
+def _profile(timed: Timed, setting: Setting | None, hello: Hello, protocol: Protocol, version: str) -> Profile:
+    where = "WASM" if timed.accelerator == "wasm" else f"WebGPU ({hello.webgpu})"
+    partly = "" if timed.wholly else ", in part, the rest on WASM"
+    unknown = dict(UNTOLD)
+    if protocol.cores:
+        unknown["affinity"] = "a page cannot choose its cores"
+    if timed.fault:
+        unknown |= dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"), timed.fault)
+    return Profile(
+        runtime=f"LiteRT.js {version}, {where}{partly}",
+        threads=setting.threads if setting else None,
+        xnnpack=True if setting else None,
+        init_ms=timed.init_ms,
+        first_run_ms=timed.first_run_ms,
+        latency_ms=latency_of(np.array(timed.times_ms), timed.steps) if timed.times_ms else None,
+        clock_step_ms=hello.clock_step_ms,
+        isolated=hello.isolated,
+        unknown=unknown,
+    )
+
+
+def _without_xnnpack(setting: Setting, hello: Hello, version: str) -> Profile:
+    reason = "LiteRT.js has no switch for XNNPACK"
+    unknown = UNTOLD | dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"), reason)
+    return Profile(
+        runtime=f"LiteRT.js {version}",
+        threads=setting.threads,
+        xnnpack=False,
+        clock_step_ms=hello.clock_step_ms,
+        isolated=hello.isolated,
+        unknown=unknown,
+    )
+
+
+def _words(hello: Hello) -> str:
+    cores = count_of(hello.cores, "core") if hello.cores else "an unknown number of cores"
+    return one_line(", ".join(filter(None, (f"browser: {hello.user_agent}", hello.model, cores))))
+
+
+def _static(scripts: dict[str, Path]) -> dict[tuple[str, str], Route]:
+    """The page's own files and LiteRT.js's."""
+    files = {file.name: file for file in PAGE.iterdir() if file.suffix in KINDS}
+    files |= {"": PAGE / "index.html", "classifier.js": web_folder() / "classifier.js"}
+    files |= {f"node_modules/{path}": file for path, file in scripts.items() if file.suffix in KINDS}
+    return {("GET", path): Route(_file(file)) for path, file in files.items()}
+
+
+def _file(file: Path) -> Callable[[dict[str, str], bytes], Reply]:
+    """Kept by the browser: no other measurement has this address, and each frame loads LiteRT.js anew."""
+    return lambda query, body: Reply(KINDS[file.suffix], file, lasting=True)
+
+
+def _policy() -> str:
+    """Scripts, styles and requests of this server alone; of inline scripts the two pages' import maps."""
+    maps = [
+        re.search(r'<script type="importmap">(.*?)</script>', (PAGE / name).read_text("utf-8"), re.DOTALL).group(1)
+        for name in ("index.html", "bench.html")
+    ]
+    hashes = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in maps}
+    allowed = " ".join(f"'sha256-{one}'" for one in sorted(hashes))
+    return (
+        f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {allowed}; worker-src 'self'; "
+        "style-src 'self'; connect-src 'self'; img-src blob: data:; frame-src 'self'; "
+        "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,91 @@
+"""What the page and this host send each other. The page's side is validated by these types alone."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Text = Annotated[str, Meta(max_length=400)]
+Milliseconds = Annotated[float, Meta(ge=0, lt=1e8)]
+Index = Annotated[int, Meta(ge=0, lt=2**31)]
+MOST_TIMES = 1_000_000
+LARGEST_TALK = 64 * 1024
+LARGEST_PROFILE = 32 * 2**20
+"""Bytes of a posted profile: a million timed values."""
+
+
+class Hello(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What opened the page. model: the device and its system; cores: both as far as the browser says, else
+    None; isolated: cross-origin isolated, so that there may be threads; clock_step_ms: the smallest step of its clock
+    that was seen; webgpu: what its adapter calls itself, None without one; features: of its WebAssembly, such as
+    relaxedSimd."""
+
+    user_agent: Text
+    model: Text | None
+    cores: Annotated[int, Meta(ge=1, le=4096)] | None
+    isolated: bool
+    clock_step_ms: Annotated[float, Meta(gt=0, le=1000)]
+    webgpu: Text | None
+    features: Annotated[list[Text], Meta(max_length=20)]
+
+
+class Work(msgspec.Struct, frozen=True):
+    """One file for the page. sight: which of the pixels it sees. mean, std: of a float input. webgpu: whether to
+    try it."""
+
+    name: str
+    url: str
+    sight: int
+    labels: list[str] | None
+    mean: list[float] | None
+    std: list[float] | None
+    resize: str
+    webgpu: bool
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """One way to see the pictures: the side of the square, and how many chunks of them there are to fetch."""
+
+    px: int
+    chunks: int
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """How to time: a Span of the protocol. batch_steps: steps of the clock that one timed value spans at least."""
+
+    runs: int
+    seconds: float
+    most: int
+    batch_steps: int
+
+
+class Job(msgspec.Struct, frozen=True):
+    """All of the page's work. visit: a number that this visitor's posts carry; threads: each number to time with."""
+
+    visit: int
+    files: list[Work]
+    sights: list[Sight]
+    threads: list[int]
+    timing: Timing | None
+
+
+class Timed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What one file cost with one setting. times_ms: of each timed value; steps: how many runs each is the mean of.
+    wholly: whether all of the graph ran on `accelerator`. fault: why this browser cannot time it so; nothing else is
+    known then."""
+
+    accelerator: Annotated[str, Meta(pattern="^(wasm|webgpu)$")]
+    threads: Annotated[int, Meta(ge=1, le=4096)]
+    init_ms: Milliseconds | None = None
+    first_run_ms: Milliseconds | None = None
+    times_ms: Annotated[list[Milliseconds], Meta(max_length=MOST_TIMES)] = []
+    steps: Annotated[int, Meta(ge=1, lt=2**31)] = 1
+    wholly: bool = True
+    fault: Text | None = None
+
+
+class Fault(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What ended the page's work. file: which one it was at, None if none."""
+
+    line: Text
+    file: Index | None = None

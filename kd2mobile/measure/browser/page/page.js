@@ -1,0 +1,386 @@
+// The page of `kd2mobile benchmark --device browser`: times the files, classifies the test pictures, sends both back,
+// then lets a person try a picture.
+import {openClassifier, pixelsOf, readPicture, startLiteRt} from './classifier.js';
+import {supportsFeature} from '@litertjs/core';
+
+const WASM = 'node_modules/@litertjs/core/wasm/';
+const BEAT_EVERY_MS = 2000;
+const TRIES = 15;
+const FEATURES = ['relaxedSimd', 'threads', 'jspi'];
+const byId = (id) => document.getElementById(id);
+
+let visit = 0;
+let atFile = null;
+
+main().catch(async (fault) => {
+  const line = String(fault?.message ?? fault).slice(0, 400);
+  byId('fault').hidden = false;
+  byId('fault').textContent = line;
+  byId('doing').textContent = 'It ended too early';
+  byId('status').textContent = 'The terminal says what to do.';
+  console.warn(fault);
+  await fetch(`fault?visit=${visit}`, {method: 'POST', body: JSON.stringify({line, file: atFile})}).catch(() => {});
+});
+
+async function main() {
+  const hello = await lookAround();
+  showFacts(hello);
+  const job = await start(hello);
+  visit = job.visit;
+  keepInTouch();
+  const files = [];
+  for (const file of job.files) {
+    files.push({...file, bytes: new Uint8Array(await (await get(file.url)).arrayBuffer())});
+  }
+  byId('what').textContent = `${files.length === 1 ? 'One file is' : `${files.length} files are`} measured in this browser.`;
+  const wake = await navigator.wakeLock?.request('screen').catch(() => null);
+  const passes = await timeAll(files, job, hello);
+  await judgeAll(files, job, passes);
+  await wake?.release();
+  await prepareToTry(files).catch(console.warn);  // what was measured stays
+  await post('done');
+  show('Done', 'The terminal has the results. This page goes on working until you close or reload it.', 1, 1);
+}
+
+/** The fields of messages.Hello. */
+async function lookAround() {
+  const features = [];
+  for (const feature of FEATURES) {
+    if (await supportsFeature(feature).catch(() => false)) {
+      features.push(feature);
+    }
+  }
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  const {vendor, architecture, description} = adapter?.info ?? {};
+  const named = await navigator.userAgentData?.getHighEntropyValues(['model', 'platformVersion']).catch(() => null);
+  return {
+    user_agent: navigator.userAgent.slice(0, 400),
+    model: words(named?.model, named?.platform, named?.platformVersion),
+    cores: navigator.hardwareConcurrency || null,
+    isolated: Boolean(globalThis.crossOriginIsolated),
+    clock_step_ms: clockStep(),
+    webgpu: adapter ? words(vendor, architecture, description) ?? 'an adapter' : null,
+    features,
+  };
+}
+
+/** What of it is known, or null. */
+function words(...said) {
+  return said.filter(Boolean).join(' ').slice(0, 400) || null;
+}
+
+/** The smallest step of performance.now() among fifty, or what a fifth of a second shows. */
+function clockStep() {
+  let smallest = Infinity, seen = 0;
+  const start = performance.now();
+  for (let last = start; seen < 50 && (last - start < 200 || seen === 0);) {
+    const now = performance.now();
+    if (now > last) {
+      smallest = Math.min(smallest, now - last);
+      seen++;
+    }
+    last = now;
+  }
+  return Number(smallest.toFixed(6));
+}
+
+function showFacts(hello) {
+  const facts = [`clock: steps of ${hello.clock_step_ms} ms`];
+  if (hello.isolated) {
+    facts.push(`cross-origin isolated: threads, ${hello.cores ?? 'an unknown number of'} cores`);
+  } else if (!globalThis.isSecureContext) {
+    facts.push('a plain http address: no threads, no WebGPU, no camera, a coarse clock; the terminal takes --tls');
+  } else {
+    facts.push('not cross-origin isolated: no threads, a coarse clock');
+  }
+  facts.push(hello.webgpu ? `WebGPU: ${hello.webgpu}` : 'no WebGPU');
+  byId('facts').replaceChildren(...facts.map((fact) => element('li', fact)));
+}
+
+/** The job; while another page is at it, or has just gone, asks again. */
+async function start(hello) {
+  for (let left = TRIES; ; left--) {
+    const answer = await asked('hello', {method: 'POST', body: JSON.stringify(hello)});
+    if (answer.status !== 409 || !left) {
+      return (await whole(answer)).json();
+    }
+    byId('status').textContent = await answer.text();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+function keepInTouch() {
+  const worker = new Worker('heartbeat.js');
+  worker.postMessage({url: new URL(`beat?visit=${visit}`, location).href, everyMs: BEAT_EVERY_MS});
+  addEventListener('pagehide', () => navigator.sendBeacon(`bye?visit=${visit}`));
+}
+
+/** Times every file in every way; resolves to the accelerators that each file ran on. */
+async function timeAll(files, {threads, timing}, hello) {
+  const ways = threads.map((count) => ({accelerator: 'wasm', threads: count}));
+  const plans = files.map(({webgpu}) => webgpu && hello.webgpu ? [...ways, {accelerator: 'webgpu', threads: 1}] : ways);
+  const total = plans.flat().length, passes = files.map(() => ['wasm']);
+  let done = 0;
+  byId('measured').hidden = false;
+  for (const [place, file] of files.entries()) {
+    atFile = place;
+    for (const way of plans[place]) {
+      show('Timing', `${file.name}, ${spoken(way)}`, done, total);
+      const timed = await timeOne(file, way, timing, hello);
+      await post('timed', {file: place}, JSON.stringify(timed));
+      showTimed(file.name, timed);
+      if (way.accelerator === 'webgpu' && !timed.fault) {
+        passes[place].push('webgpu');
+      }
+      done++;
+    }
+  }
+  atFile = null;
+  return passes;
+}
+
+/** The fields of messages.Timed. Only what this browser lacks is a fault of a way; any other ends the work. */
+async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepMs, features}) {
+  const cannot = (fault) => ({...way, fault: fault.slice(0, 400)});
+  if (way.threads > 1 && !isolated) {
+    return cannot('the page is not cross-origin isolated, so that the browser gives it no threads');
+  }
+  if (way.threads > 1 && !features.includes('relaxedSimd')) {
+    return cannot('LiteRT.js has threads only with relaxed SIMD, which this browser lacks');
+  }
+  if (way.threads > (cores ?? way.threads)) {
+    return cannot(`the browser says that it has ${cores} cores`);
+  }
+  for (;;) {
+    const frame = await openFrame();
+    try {
+      const {hidden, ...timed} = await frame.contentWindow.bench.timeFile(file, {...way, timing, stepMs});
+      if (!hidden) {
+        return timed;
+      }
+      byId('status').textContent = `${file.name} is timed again: the page was out of sight. Keep it in front.`;
+      await inSight();
+    } catch (fault) {
+      if (way.accelerator === 'wasm') {
+        throw fault;
+      }
+      return cannot(String(fault?.message ?? fault));
+    } finally {
+      frame.remove();
+    }
+  }
+}
+
+/** A browser slows a page down that nobody sees. */
+async function inSight() {
+  while (document.hidden) {
+    await new Promise((resolve) => document.addEventListener('visibilitychange', resolve, {once: true}));
+  }
+}
+
+/** Classifies every chunk of pixels with all files that see them, and sends what they answer. */
+async function judgeAll(files, {sights}, passes) {
+  const total = sights.reduce((sum, {chunks}) => sum + chunks, 0) * 2;
+  let done = 0;
+  for (const [sight, {px, chunks}] of sights.entries()) {
+    for (const accelerator of ['wasm', 'webgpu']) {
+      const places = [...files.keys()].filter((i) => files[i].sight === sight && passes[i].includes(accelerator));
+      const frame = places.length ? await openFrame() : null;
+      const opened = await frame?.contentWindow.bench.openAll(places.map((i) => files[i]), {accelerator, threads: 1});
+      for (let chunk = 0; chunk < chunks; chunk++) {
+        show('Classifying the test pictures', `part ${chunk + 1} of ${chunks}`, done++, total);
+        if (opened) {
+          const pixels = new Uint8Array(await (await get(`pixels/${sight}/${chunk}`)).arrayBuffer());
+          for (const [i, classifier] of opened.entries()) {
+            atFile = places[i];
+            const answers = await answersTo(pixels, classifier, px);
+            await post('outputs', {file: places[i], accelerator, chunk}, answers);
+          }
+        }
+      }
+      frame?.remove();
+    }
+  }
+  atFile = null;
+}
+
+/** Float32Array [pictures * classes]. */
+async function answersTo(pixels, classifier, px) {
+  const size = px * px * 3, count = pixels.length / size;
+  const answers = new Float32Array(count * classifier.classes);
+  for (let i = 0; i < count; i++) {
+    answers.set(await classifier.outputs(pixels.subarray(i * size, (i + 1) * size)), i * classifier.classes);
+  }
+  return answers;
+}
+
+function openFrame() {
+  return new Promise((resolve) => {
+    const frame = element('iframe');
+    frame.hidden = true;
+    frame.addEventListener('load', () => resolve(frame), {once: true});
+    frame.src = 'bench.html';
+    document.body.append(frame);
+  });
+}
+
+// What a person may do once the measurement is done.
+
+let classifier = null;
+
+async function prepareToTry(files) {
+  await startLiteRt(WASM);
+  const open = async ({bytes, mean, std, labels, resize}) => {
+    classifier?.delete();
+    classifier = await openClassifier(bytes, {labels, resize, ...(mean && {mean, std})});
+  };
+  byId('model').replaceChildren(...files.map((file, i) => new Option(file.name, i)));
+  byId('model').addEventListener('change', async ({target}) => {
+    await open(files[target.value]);
+    await tryPicture(byId('picture'));
+  });
+  await open(files[0]);
+  byId('file').addEventListener('change', ({target}) => target.files[0] && tryFile(target.files[0]));
+  const drop = byId('drop');
+  for (const [event, over] of [['dragover', true], ['dragleave', false], ['drop', false]]) {
+    drop.addEventListener(event, (dragged) => {
+      dragged.preventDefault();
+      drop.classList.toggle('over', over);
+    });
+  }
+  drop.addEventListener('drop', ({dataTransfer}) => dataTransfer.files[0] && tryFile(dataTransfer.files[0]));
+  prepareCamera();
+  byId('try').hidden = false;
+}
+
+async function tryFile(file) {
+  stopCamera();
+  try {
+    await tryPicture(await readPicture(file));
+  } catch {
+    byId('took').textContent = 'This browser cannot read that file as a picture.';
+    return;
+  }
+  const picture = byId('picture');
+  URL.revokeObjectURL(picture.src);
+  picture.src = URL.createObjectURL(file);
+  picture.hidden = false;
+}
+
+async function tryPicture(image) {
+  if (!(image.width || image.videoWidth)) {
+    return;
+  }
+  const start = performance.now();
+  const classes = await classifier.classify(image);
+  byId('took').textContent = `${round(performance.now() - start)} ms from picture to classes, scaling included.`;
+  byId('classes').replaceChildren(...classes.map(({label, probability}) => {
+    const line = element('li'), name = element('div'), meter = element('meter');
+    name.className = 'name';
+    const written = element('span', label);
+    written.className = 'label';
+    name.append(written, element('span', `${(probability * 100).toFixed(1)} %`));
+    meter.value = probability;
+    meter.ariaLabel = label;
+    line.append(name, meter);
+    return line;
+  }));
+}
+
+function prepareCamera() {
+  const button = byId('camera');
+  if (!navigator.mediaDevices) {
+    button.hidden = true;
+    byId('hint').textContent = 'or drop one here. The camera needs https or localhost.';
+    return;
+  }
+  button.addEventListener('click', async () => {
+    if (!byId('video').hidden) {
+      stopCamera();
+      return;
+    }
+    try {
+      byId('video').srcObject = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
+    } catch (fault) {
+      byId('hint').textContent = `The camera cannot be used: ${fault.message}`;
+      return;
+    }
+    byId('video').hidden = false;
+    byId('picture').hidden = true;
+    button.textContent = 'Stop the camera';
+    await byId('video').play();
+    while (!byId('video').hidden) {
+      await tryPicture(byId('video'));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  });
+}
+
+function stopCamera() {
+  byId('video').srcObject?.getTracks().forEach((track) => track.stop());
+  byId('video').hidden = true;
+  byId('camera').textContent = 'Use the camera';
+}
+
+// Words on the page. Names come from the files: they are text, never HTML.
+
+function show(doing, status, done, total) {
+  byId('doing').textContent = doing;
+  byId('status').textContent = status;
+  byId('bar').value = done;
+  byId('bar').max = total;
+}
+
+function showTimed(name, timed) {
+  const middle = (part) => percentile(timed.times_ms, part);
+  const cells = timed.fault ? ['–', '–', '–', '–'] :
+                              [middle(0.5), middle(0.9), timed.first_run_ms, timed.init_ms].map(round);
+  const row = element('tr');
+  row.append(...[name, ...cells].map((text) => element('td', text)));
+  row.firstChild.append(element('span', timed.fault ? `${spoken(timed)}: ${timed.fault}` : spoken(timed)));
+  byId('rows').append(row);
+  if (timed.steps > 1) {
+    byId('batches').hidden = false;
+    byId('batches').textContent = 'Short runs are timed in batches, since the clock is coarse: their percentiles are of ' +
+        'batch means.';
+  }
+}
+
+function percentile(values, part) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted.length ? sorted[Math.round(part * (sorted.length - 1))] : NaN;
+}
+
+const spoken = ({accelerator, threads}) =>
+    accelerator === 'webgpu' ? 'WebGPU' : `WASM, ${threads} thread${threads === 1 ? '' : 's'}`;
+const round = (value) =>
+    !Number.isFinite(value) ? '–' : value < 1 ? value.toFixed(3) : value < 999.5 ? value.toPrecision(3) : value.toFixed(0);
+
+function element(tag, text = null) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  return made;
+}
+
+// Talking to the terminal's side.
+
+function asked(path, how) {
+  return fetch(path, how).catch(() => {
+    throw new Error('the terminal does not answer any more');
+  });
+}
+
+async function whole(answer) {
+  if (!answer.ok) {
+    throw new Error((await answer.text()).trim() || `the terminal answered with status ${answer.status}`);
+  }
+  return answer;
+}
+
+async function get(path) {
+  return whole(await asked(path));
+}
+
+async function post(path, about = {}, body = '') {
+  return whole(await asked(`${path}?${new URLSearchParams({visit, ...about})}`, {method: 'POST', body}));
+}

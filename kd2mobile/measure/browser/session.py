@@ -1,0 +1,323 @@
+"""One measurement in a browser, from this host's side: what the page may fetch, and what it has sent."""
+
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import RLock
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from kd2mobile.errors import DeviceError, ModelFileError, PictureError
+from kd2mobile.measure.browser.messages import (
+    LARGEST_PROFILE,
+    LARGEST_TALK,
+    MOST_TIMES,
+    Fault,
+    Hello,
+    Job,
+    Sight,
+    Timed,
+    Timing,
+    Work,
+)
+from kd2mobile.measure.browser.server import Refusal, Reply, Route
+from kd2mobile.measure.files import Opened
+from kd2mobile.measure.graph import read_model
+from kd2mobile.measure.host import see
+from kd2mobile.measure.protocol import Protocol
+
+BATCH_STEPS = 50
+"""Steps of the browser's clock that one timed value spans at least, so that it is off by 2 % at most."""
+CHUNK_BYTES = 2 * 2**20
+MOST_IN_A_CHUNK = 128
+AGAIN = "Run the command again, and keep the page open and in front until it says that it is done."
+T = TypeVar("T")
+
+
+class Patience(NamedTuple):
+    """Seconds to wait: for a first browser, for the next sign of one that is at work, for one that closed its page."""
+
+    first: float = 900.0
+    silence: float = 60.0
+    closed: float = 5.0
+
+
+PATIENCE = Patience()
+
+
+class Judged(NamedTuple):
+    """Some pictures that one file has seen."""
+
+    count: int
+
+
+class Done(NamedTuple):
+    """All of it is here."""
+
+
+class Hurry(NamedTuple):
+    """There is less time than there was."""
+
+
+Event = Hello | Timed | Judged | Done | Hurry | Exception
+
+
+class Session:
+    """What the page may fetch and post, and what of it has come. Its routes run in the server's threads.
+
+    hello: of the browser that is at work; ways: what it is to time, by file, accelerator and threads; timed: what of
+    that it has; outputs: by file and accelerator, float32 [judged, classes] of each chunk; chunks: the pictures of
+    each; judged, set_aside: of each chunk that was rendered.
+    """
+
+    def __init__(
+        self,
+        opened: Sequence[Opened],
+        pictures: Sequence[Path],
+        protocol: Protocol,
+        *,
+        set_aside_unreadable: bool = False,
+        patience: Patience = PATIENCE,
+        most_in_a_chunk: int = MOST_IN_A_CHUNK,
+    ):
+        """most_in_a_chunk: pictures. Raises ModelFileError for a file that LiteRT.js cannot run."""
+        self._opened, self._pictures, self._set_aside_unreadable = opened, pictures, set_aside_unreadable
+        self._patience, self._lock, self._events = patience, RLock(), SimpleQueue[Event]()
+        self._models = [one.file.path.read_bytes() for one in opened]
+        seen = [(one.classifier.input_px, one.resize) for one in opened]
+        self._sights = list(dict.fromkeys(seen))
+        largest = max(px for px, _ in self._sights) ** 2 * 3
+        size = max(1, min(most_in_a_chunk, CHUNK_BYTES // largest))
+        self.chunks = [range(first, min(first + size, len(pictures))) for first in range(0, len(pictures), size)]
+        self.files = [
+            _work(place, one, model, self._sights.index(sight))
+            for place, (one, model, sight) in enumerate(zip(opened, self._models, seen, strict=True))
+        ]
+        self.threads = list(dict.fromkeys(setting.threads for setting in protocol.settings if setting.xnnpack))
+        runs, seconds, most = protocol.span
+        self._timing = Timing(runs, seconds, min(most or MOST_TIMES, MOST_TIMES), BATCH_STEPS) if runs else None
+        self.hello: Hello | None = None
+        self.ways: set[tuple[int, str, int]] = set()
+        self.judged: dict[int, list[int]] = {}
+        self.set_aside: dict[int, list[tuple[Path, str]]] = {}
+        self.timed: dict[tuple[int, str, int], Timed] = {}
+        self.outputs: dict[tuple[int, str], dict[int, np.ndarray]] = {}
+        self._visit, self._deadline, self._closed = 0, time.monotonic() + patience.first, False
+
+    # What is asked for and posted.
+
+    def routes(self) -> dict[tuple[str, str], Route]:
+        """Everything that belongs to this measurement, by method and path."""
+        largest = max(len(chunk) for chunk in self.chunks) * max(one.classifier.classes for one in self._opened) * 4
+        posts = {
+            "hello": (self._on_hello, LARGEST_TALK),
+            "timed": (self._on_timed, LARGEST_PROFILE),
+            "outputs": (self._on_outputs, largest),
+            "done": (self._on_done, 0),
+            "fault": (self._on_fault, LARGEST_TALK),
+            "beat": (self._on_beat, 0),
+            "bye": (self._on_bye, 0),
+        }
+        routes = {("POST", path): Route(self._guarded(answer), most) for path, (answer, most) in posts.items()}
+        for place, model in enumerate(self._models):
+            routes["GET", f"models/{place}.tflite"] = Route(_constant("application/octet-stream", model))
+        for sight in range(len(self._sights)):
+            for chunk in range(len(self.chunks)):
+                answer = self._guarded(lambda query, body, at=(sight, chunk): self._pixels(*at))
+                routes["GET", f"pixels/{sight}/{chunk}"] = Route(answer)
+        return routes
+
+    def _guarded(self, answer: Callable[[dict[str, str], bytes], Reply]) -> Callable[[dict[str, str], bytes], Reply]:
+        """One at a time; what is raised but no refusal ends the measurement, where it can be read."""
+
+        def guarded(query: dict[str, str], body: bytes) -> Reply:
+            try:
+                with self._lock:
+                    return answer(query, body)
+            except Refusal:
+                raise
+            except Exception as fault:
+                self._events.put(fault)
+                raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(fault).__name__}: see the terminal.") from fault
+
+        return guarded
+
+    def _on_hello(self, query: dict[str, str], body: bytes) -> Reply:
+        hello = _decoded(body, Hello)
+        if self._visit and not self._closed and time.monotonic() < self._deadline:
+            raise Refusal(HTTPStatus.CONFLICT, "Another page is at this measurement. Waiting for it to be closed.")
+        self._visit += 1
+        self.hello, self.timed, self.outputs = hello, {}, {}
+        self.ways = {(file, "wasm", count) for file in range(len(self.files)) for count in self.threads}
+        self.ways |= {(file, "webgpu", 1) for file, work in enumerate(self.files) if work.webgpu and hello.webgpu}
+        self._sign_of_life()
+        self._events.put(hello)
+        sights = [Sight(px, len(self.chunks)) for px, _ in self._sights]
+        return _json(Job(self._visit, self.files, sights, self.threads, self._timing))
+
+    def _on_timed(self, query: dict[str, str], body: bytes) -> Reply:
+        file = self._at(query, "file", len(self.files))
+        timed = _decoded(body, Timed)
+        way = file, timed.accelerator, timed.threads
+        if way not in self.ways or way in self.timed:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must be one that was asked for, once.")
+        if timed.fault is None and (timed.init_ms is None or timed.first_run_ms is None or not self._enough(timed)):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must hold all its times.")
+        self.timed[way] = timed
+        self._events.put(timed)
+        return _json({})
+
+    def _enough(self, timed: Timed) -> bool:
+        return len(timed.times_ms) >= self._timing.runs if self._timing else not timed.times_ms
+
+    def passes(self) -> list[tuple[int, str]]:
+        """Which files are to classify the pictures on which accelerator; known once all is timed."""
+        timed = {(file, accelerator) for (file, accelerator, _), one in self.timed.items() if not one.fault}
+        return [(file, "wasm") for file in range(len(self.files))] + [one for one in timed if one[1] == "webgpu"]
+
+    def _on_outputs(self, query: dict[str, str], body: bytes) -> Reply:
+        file, chunk = self._at(query, "file", len(self.files)), self._at(query, "chunk", len(self.chunks))
+        accelerator = query.get("accelerator", "")
+        answers = self.outputs.get((file, accelerator), {})
+        if len(self.timed) < len(self.ways) or (file, accelerator) not in self.passes() or chunk in answers:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must be those that are awaited, once.")
+        if chunk not in self.judged:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must be those of pixels that were fetched.")
+        shape = len(self.judged[chunk]), self._opened[file].classifier.classes
+        if len(body) != shape[0] * shape[1] * 4:
+            line = f"Outputs must be {shape[0]} x {shape[1]} float32 numbers, got {len(body)} bytes."
+            raise Refusal(HTTPStatus.BAD_REQUEST, line)
+        sent = np.frombuffer(body, "<f4").astype(np.float32).reshape(shape)
+        if not np.isfinite(sent).all():
+            must = f"must answer with finite numbers in the browser ({accelerator})"
+            got = "NaN" if np.isnan(sent).any() else "infinity"
+            raise ModelFileError(self._opened[file].file.path, must, got, "Measure it on another device to compare.")
+        self.outputs.setdefault((file, accelerator), {})[chunk] = sent
+        self._events.put(Judged(len(self.chunks[chunk])))
+        return _json({})
+
+    def _on_done(self, query: dict[str, str], body: bytes) -> Reply:
+        self._at(query)
+        answered = [len(self.outputs.get(one, ())) == len(self.chunks) for one in self.passes()]
+        if len(self.timed) < len(self.ways) or not all(answered):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Not all of the measurement was sent.")
+        self._events.put(Done())
+        return _json({})
+
+    def _on_fault(self, query: dict[str, str], body: bytes) -> Reply:
+        self._at(query)
+        fault = _decoded(body, Fault)
+        if fault.file is not None and fault.file < len(self._opened):
+            path = self._opened[fault.file].file.path
+            self._events.put(ModelFileError(path, "must run in the browser", fault.line, "See docs/how-to/browser.md."))
+        else:
+            self._events.put(DeviceError("--device browser", "must work on the page", fault.line, AGAIN))
+        return _json({})
+
+    def _on_beat(self, query: dict[str, str], body: bytes) -> Reply:
+        self._at(query)
+        return _json({})
+
+    def _on_bye(self, query: dict[str, str], body: bytes) -> Reply:
+        self._at(query)
+        self._closed, self._deadline = True, time.monotonic() + self._patience.closed
+        self._events.put(Hurry())
+        return _json({})
+
+    def _pixels(self, sight: int, chunk: int) -> Reply:
+        """uint8 [judged, px, px, 3] of the chunk's pictures that can be decoded."""
+        self._sign_of_life()
+        paths = [self._pictures[place] for place in self.chunks[chunk]]
+        judged, set_aside, pixels = [], [], []
+        rendered = [see(path, {self._sights[sight]}) for path in paths]
+        for place, path, seen in zip(self.chunks[chunk], paths, rendered, strict=True):
+            if isinstance(seen, PictureError):
+                if not self._set_aside_unreadable:
+                    raise seen
+                set_aside.append((path, str(seen.got)))
+            else:
+                judged.append(place)
+                pixels.append(seen[self._sights[sight]])
+        self.judged[chunk], self.set_aside[chunk] = judged, set_aside
+        self._sign_of_life()
+        return Reply("application/octet-stream", b"".join(one.tobytes() for one in pixels))
+
+    def _at(self, query: dict[str, str], field: str | None = None, below: int = 0) -> int:
+        """The index in the query, of the visit that is at work. Raises Refusal."""
+        if query.get("visit") != str(self._visit):
+            raise Refusal(HTTPStatus.CONFLICT, "This page is not the one that measures. Close it, or reload it.")
+        self._sign_of_life()
+        said = query.get(field, "") if field else "0"
+        if field and not (said.isascii() and said.isdecimal() and len(said) < 10 and int(said) < below):
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"{field} must be a number below {below}.")
+        return int(said)
+
+    def _sign_of_life(self) -> None:
+        self._closed, self._deadline = False, time.monotonic() + self._patience.silence
+
+    # What this host waits for.
+
+    def next(self) -> Hello | Timed | Judged | Done:
+        """What came next from the page. Raises what ended the measurement; DeviceError once the browser is gone."""
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.01, self._deadline - time.monotonic()))
+            except Empty:
+                with self._lock:
+                    if time.monotonic() >= self._deadline:
+                        raise self._gone() from None
+                continue
+            if isinstance(event, Exception):
+                raise event
+            if not isinstance(event, Hurry):
+                return event
+
+    def _gone(self) -> DeviceError:
+        if not self._visit:
+            must, got = "must be opened in a browser", f"none in {self._patience.first:g} s"
+            return DeviceError("--device browser", must, got, "Run the command again and open the URL that it shows.")
+        got = "a page that was closed" if self._closed else f"no sign of it for {self._patience.silence:g} s"
+        return DeviceError("--device browser", "must keep its page open until it is done", got, AGAIN)
+
+
+def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
+    file, classifier, resize = opened
+    graph = read_model(model).graphs[0]
+    image = graph.tensors[graph.inputs[0]]
+    for does, tensor in (("take", image), ("answer with", graph.tensors[graph.outputs[0]])):
+        if tensor.dtype not in ("uint8", "float32"):
+            other = "Measure it on another device, or export it with uint8 or float32 there."
+            raise ModelFileError(file.path, f"must {does} uint8 or float32 to run in LiteRT.js", tensor.dtype, other)
+    if image.shape[0] != 1:
+        fixed = "Measure it on another device, or export it with a batch of 1."
+        raise ModelFileError(file.path, "must fix its batch at 1 to run in LiteRT.js", f"{image.shape}", fixed)
+    mean, std = (None if value is None else value.tolist() for value in (classifier.mean, classifier.std))
+    return Work(
+        name=file.path.name,
+        url=f"models/{place}.tflite",
+        sight=sight,
+        labels=classifier.metadata.classes,
+        mean=mean,
+        std=std,
+        resize=resize,
+        webgpu=not any(tensor.scales for tensor in graph.tensors),
+    )
+
+
+def _constant(kind: str, body: bytes) -> Callable[[dict[str, str], bytes], Reply]:
+    return lambda query, asked: Reply(kind, body)
+
+
+def _json(value: object) -> Reply:
+    return Reply("application/json", msgspec.json.encode(value))
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"{kind.__name__}: {fault}.") from fault

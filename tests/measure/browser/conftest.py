@@ -1,0 +1,72 @@
+"""Chromium opens the page that is served, as a person's browser would."""
+
+import shutil
+import subprocess
+from queue import Queue
+from threading import Thread
+
+import pytest
+
+from kd2mobile.measure.browser.litert_js import installed_version, locked_version
+from kd2mobile.measure.browser.measure import measure_on_browser
+from tests.chromium import browser
+
+LITERT_JS_LIES_THERE = installed_version() == locked_version()
+needs_litert_js = pytest.mark.skipif(
+    not LITERT_JS_LIES_THERE, reason=f"LiteRT.js {locked_version()} is not installed; `make web`"
+)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium"), "--use-fake-device-for-media-stream") as started:
+        yield started
+
+
+@pytest.fixture
+def measured_in(chromium):
+    """measured_in(opened, pictures, protocol): what Chromium measures. look: called while the page is at it."""
+
+    def measured(opened, pictures, protocol, *, look=None, width=800, page=chromium, address="", **how):
+        found, urls = [], Queue()
+
+        def work():
+            try:
+                found.append(measure_on_browser(address, opened, pictures, protocol, show=urls_of(urls), **how))
+            except Exception as fault:
+                urls.put(fault)
+                found.append(fault)
+
+        thread = Thread(target=work, daemon=True)
+        thread.start()
+        url = urls.get(timeout=60)
+        if not isinstance(url, Exception):
+            page.open(url, width, 900)
+            (look or until_it_ends)(page)
+        thread.join()
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
+
+    return measured
+
+
+def urls_of(urls):
+    return lambda url, place: urls.put(url)
+
+
+def until_it_ends(chromium):
+    chromium.until("['Done', 'It ended too early'].includes(document.getElementById('doing').textContent)")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate that signs itself, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    pair = folder / "cert.pem", folder / "key.pem"
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", pair[0], "-keyout", pair[1]]
+    subprocess.run([*new, *names], check=True, capture_output=True)
+    return pair

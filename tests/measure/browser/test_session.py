@@ -1,0 +1,278 @@
+"""What a page may say, in what order, and what becomes of a browser that goes away. No browser takes part."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kd2mobile.errors import DeviceError, ModelFileError, PictureError
+from kd2mobile.measure.browser.messages import Hello
+from kd2mobile.measure.browser.server import Refusal
+from kd2mobile.measure.browser.session import AGAIN, Done, Judged, Patience, Session
+from kd2mobile.measure.files import FileToMeasure, opened_files
+from kd2mobile.measure.protocol import Protocol
+
+PROTOCOL = Protocol(threads=(1, 2), runs=3)
+HELLO = {
+    "user_agent": "a browser",
+    "model": None,
+    "cores": 2,
+    "isolated": True,
+    "clock_step_ms": 0.1,
+    "webgpu": None,
+    "features": ["relaxedSimd"],
+}
+TIMED = {"accelerator": "wasm", "threads": 1, "init_ms": 1.0, "first_run_ms": 2.0, "times_ms": [1.0, 2.0, 3.0]}
+
+
+class Page:
+    """A page's side of a session, without a browser."""
+
+    def __init__(self, session):
+        self.session, self.routes, self.visit = session, session.routes(), "0"
+
+    def post(self, path, body=b"", **query):
+        route = self.routes["POST", path]
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        assert len(body) <= route.most_bytes or path == "hello"
+        reply = route.answer({"visit": self.visit} | {name: str(value) for name, value in query.items()}, body)
+        return json.loads(reply.body)
+
+    def get(self, path):
+        return self.routes["GET", path].answer({}, b"").body
+
+    def hello(self, **changes):
+        job = self.post("hello", HELLO | changes)
+        self.visit = str(job["visit"])
+        return job
+
+    def refused(self, path, body=b"", **query):
+        """Status and line of a post that must be refused."""
+        with pytest.raises(Refusal) as refusal:
+            self.post(path, body, **query)
+        return refusal.value.status, refusal.value.line
+
+
+@pytest.fixture
+def session_of(models, photos):
+    """session_of("uint8", ...): a Session of these files on seven pictures in two chunks."""
+
+    def make(*names, protocol=PROTOCOL, pictures=None, chunk=4, **how):
+        pictures = pictures or sorted(photos.rglob("*.png"))
+        files = [FileToMeasure(path=models / f"{name}.tflite", mean=127.5, std=127.5) for name in names]
+        opened = opened_files(files, np.zeros(len(pictures), int), protocol)
+        return Session(opened, pictures, protocol, most_in_a_chunk=chunk, **how)
+
+    return make
+
+
+@pytest.fixture
+def page(session_of):
+    """A page that has said hello, of one file."""
+    page = Page(session_of("uint8"))
+    page.hello()
+    return page
+
+
+def time_all(page, file=0):
+    for threads in (1, 2):
+        page.post("timed", TIMED | {"threads": threads}, file=file)
+
+
+def test_a_whole_measurement_in_order(session_of):
+    page = Page(session_of("uint8", "float"))
+    job = page.hello(webgpu="an adapter")
+    assert [file["name"] for file in job["files"]] == ["uint8.tflite", "float.tflite"]
+    assert [(file["mean"], file["webgpu"]) for file in job["files"]] == [(None, True), ([127.5], True)]
+    assert job["sights"] == [{"px": 8, "chunks": 2}] and job["threads"] == [1, 2]
+    assert job["timing"] == {"runs": 3, "seconds": 1.0, "most": 20000, "batch_steps": 50}
+    assert page.get(job["files"][0]["url"])[4:8] == b"TFL3"
+    for file in (0, 1):
+        time_all(page, file)
+        fault = {"fault": "no kernel for it"} if file else {}
+        page.post("timed", TIMED | {"accelerator": "webgpu"} | fault, file=file)
+    assert sorted(page.session.passes()) == [(0, "wasm"), (0, "webgpu"), (1, "wasm")]
+    for chunk, count in enumerate((4, 3)):
+        assert len(page.get(f"pixels/0/{chunk}")) == count * 8 * 8 * 3
+        for file, accelerator in page.session.passes():
+            answers = np.full((count, 3), file, np.float32)
+            page.post("outputs", answers.tobytes(), file=file, accelerator=accelerator, chunk=chunk)
+    page.post("done")
+    events = [page.session.next() for _ in range(1 + 6 + 6 + 1)]
+    assert isinstance(events[0], Hello) and isinstance(events[-1], Done)
+    assert sum(event.count for event in events if isinstance(event, Judged)) == 3 * 7
+    assert (page.session.outputs[1, "wasm"][1] == 1).all() and page.session.outputs[1, "wasm"][1].shape == (3, 3)
+    assert page.session.judged == {0: [0, 1, 2, 3], 1: [4, 5, 6]}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"cores": 0}, "`int` >= 1 - at `$.cores`"),
+        ({"cores": "many"}, "at `$.cores`"),
+        ({"clock_step_ms": 0}, "at `$.clock_step_ms`"),
+        ({"user_agent": "x" * 401}, "length <= 400"),
+        ({"features": ["x"] * 21}, "length <= 20"),
+        ({"more": 1}, "unknown field `more`"),
+    ],
+)
+def test_a_hello_of_another_kind_is_refused(session_of, change, why):
+    status, line = Page(session_of("uint8")).refused("hello", HELLO | change)
+    assert status == 400 and line.startswith("Hello: ") and why in line
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"\xff\xfe", "Timed: "),
+        (b"{", "Timed: Input data was truncated"),
+        (b"[1]", "Timed: Expected `object`, got `array`"),
+        (TIMED | {"times_ms": [1.0, -1.0, 1.0]}, ">= 0.0"),
+        (TIMED | {"times_ms": [1.0, "x", 1.0]}, "at `$.times_ms[1]`"),
+        (b'{"accelerator": "wasm", "threads": 1, "init_ms": NaN}', "Timed: "),
+        (b'{"accelerator": "wasm", "threads": 1, "init_ms": 1e999}', "Timed: "),
+        (TIMED | {"accelerator": "gpu"}, "matching regex"),
+        (TIMED | {"times_ms": [1.0]}, "A timing must hold all its times."),
+        (TIMED | {"init_ms": None}, "A timing must hold all its times."),
+        (TIMED | {"threads": 3}, "A timing must be one that was asked for, once."),
+        (TIMED | {"accelerator": "webgpu"}, "A timing must be one that was asked for, once."),
+    ],
+)
+def test_a_timing_that_is_corrupt_or_was_not_asked_for_is_refused(page, body, why):
+    status, line = page.refused("timed", body, file=0)
+    assert status == 400 and why in line and not page.session.timed
+    time_all(page)
+    assert page.refused("timed", TIMED, file=0)[1] == "A timing must be one that was asked for, once."
+
+
+@pytest.mark.parametrize("file", ["1", "-1", "x", "", "²", "9" * 30])
+def test_a_file_that_there_is_not_is_refused(page, file):
+    assert page.refused("timed", TIMED, file=file) == (400, "file must be a number below 1.")
+
+
+def test_outputs_are_taken_in_their_place_and_size_alone(page):
+    answers = np.ones((4, 3), np.float32).tobytes()
+    sent = {"file": 0, "accelerator": "wasm", "chunk": 0}
+    awaited = (400, "Outputs must be those that are awaited, once.")
+    assert page.refused("outputs", answers, **sent) == awaited, "not before all is timed"
+    time_all(page)
+    assert page.refused("outputs", answers, **sent) == (400, "Outputs must be those of pixels that were fetched.")
+    page.get("pixels/0/0")
+    assert page.refused("outputs", answers, **sent | {"accelerator": "webgpu"}) == awaited
+    assert page.refused("outputs", answers, **sent | {"chunk": 2}) == (400, "chunk must be a number below 2.")
+    said = "Outputs must be 4 x 3 float32 numbers, got 44 bytes."
+    assert page.refused("outputs", answers[:-4], **sent) == (400, said)
+    assert page.refused("done") == (400, "Not all of the measurement was sent.")
+    page.post("outputs", answers, **sent)
+    assert page.refused("outputs", answers, **sent) == awaited
+
+
+def test_more_outputs_than_a_chunk_has_are_never_read(session_of):
+    assert session_of("uint8", "background").routes()["POST", "outputs"].most_bytes == 4 * 4 * 4
+
+
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_an_answer_that_is_no_number_ends_it(page, value, said):
+    time_all(page)
+    page.get("pixels/0/1")
+    answers = np.full((3, 3), value, np.float32).tobytes()
+    assert page.refused("outputs", answers, file=0, accelerator="wasm", chunk=1)[0] == 500
+    with pytest.raises(ModelFileError, match=f"must answer with finite numbers in the browser \\(wasm\\), got {said}"):
+        all_events(page.session)
+
+
+def all_events(session):
+    while not isinstance(session.next(), Done):
+        pass
+
+
+def test_what_a_page_complains_of_ends_it(page):
+    page.post("fault", {"line": "no op\nfor it", "file": 0})
+    with pytest.raises(ModelFileError, match=r"uint8.tflite: must run in the browser, got no op\\nfor it\."):
+        all_events(page.session)
+    page.post("fault", {"line": "out of memory"})
+    with pytest.raises(DeviceError, match="^--device browser: must work on the page, got out of memory. Run the comm"):
+        all_events(page.session)
+
+
+def test_a_browser_that_never_comes_is_an_error(session_of):
+    with pytest.raises(DeviceError, match=r"^--device browser: must be opened in a browser, got none in 0 s\. Run the"):
+        session_of("uint8", patience=Patience(first=0)).next()
+
+
+def test_a_browser_that_falls_silent_is_an_error(session_of):
+    page = Page(session_of("uint8", patience=Patience(silence=0)))
+    page.hello()
+    page.post("beat")
+    with pytest.raises(DeviceError) as gone:
+        all_events(page.session)
+    assert str(gone.value) == (
+        f"--device browser: must keep its page open until it is done, got no sign of it for 0 s. {AGAIN}"
+    )
+
+
+def test_a_page_that_is_closed_is_an_error(session_of):
+    page = Page(session_of("uint8", patience=Patience(closed=0)))
+    page.hello()
+    page.post("bye")
+    with pytest.raises(DeviceError, match="must keep its page open until it is done, got a page that was closed"):
+        all_events(page.session)
+
+
+def test_a_page_that_is_reloaded_starts_over_and_a_second_one_waits(page):
+    time_all(page)
+    second = Page(page.session)
+    assert second.refused("hello", HELLO) == (
+        409,
+        "Another page is at this measurement. Waiting for it to be closed.",
+    )
+    page.post("bye")
+    second.hello()
+    assert page.session.timed == {}
+    stale = (409, "This page is not the one that measures. Close it, or reload it.")
+    for path in ("timed", "outputs", "done", "fault", "beat", "bye"):
+        assert page.refused(path, file=0) == stale
+    time_all(second)
+
+
+def test_a_picture_that_cannot_be_decoded_ends_it_or_is_set_aside(session_of, photos):
+    broken = photos / "red" / "a broken.png"
+    broken.write_text("no picture")
+    page = Page(session_of("uint8"))
+    page.hello()
+    with pytest.raises(Refusal):
+        page.get("pixels/0/1")
+    with pytest.raises(PictureError, match="a broken.png: must be a whole picture"):
+        all_events(page.session)
+    page = Page(session_of("uint8", set_aside_unreadable=True))
+    assert len(page.get("pixels/0/0")) == 4 * 8 * 8 * 3 and len(page.get("pixels/0/1")) == 3 * 8 * 8 * 3
+    assert page.session.judged[1] == [5, 6, 7] and page.session.set_aside[1][0][0] == broken
+
+
+@pytest.mark.parametrize(
+    ("name", "must"),
+    [
+        ("full_int8", "must take uint8 or float32 to run in LiteRT.js, got int8"),
+        ("open_batch", r"must fix its batch at 1 to run in LiteRT.js, got \[-1, 8, 8, 3\]"),
+    ],
+)
+def test_a_file_that_litert_js_cannot_run_is_refused_before_a_browser_comes(session_of, name, must):
+    with pytest.raises(ModelFileError, match=f"{name}.tflite: {must}. Measure it on another device"):
+        session_of(name)
+
+
+def test_files_that_see_otherwise_get_pixels_of_their_own_and_quantized_ones_no_webgpu(session_of, models, photos):
+    session = session_of("uint8", "full_uint8")
+    assert [(file.sight, file.webgpu) for file in session.files] == [(0, True), (0, False)]
+    file = FileToMeasure(path=models / "uint8.tflite", resize="pad")
+    opened = opened_files([FileToMeasure(path=models / "uint8.tflite"), file], np.zeros(7, int), PROTOCOL)
+    page = Page(Session(opened, sorted(photos.rglob("*.png")), PROTOCOL))
+    assert [file.sight for file in page.session.files] == [0, 1]
+    assert page.get("pixels/0/0") != page.get("pixels/1/0"), "12 x 10 pictures are cropped, or padded with black"
+
+
+def test_without_timed_runs_only_opening_and_the_first_run_are_asked_for(session_of):
+    page = Page(session_of("uint8", protocol=Protocol(runs=0)))
+    assert page.hello()["timing"] is None
+    assert page.refused("timed", TIMED, file=0)[1] == "A timing must hold all its times."
+    page.post("timed", TIMED | {"times_ms": []}, file=0)
