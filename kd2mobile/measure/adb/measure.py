@@ -1,9 +1,11 @@
-"""A phone as a device, by the benchmark_model program that is given: latency, memory and operators, no answers."""
+"""A phone as a device: by the benchmark_model program that is given, which times and has no answers, or without one by
+the page of the browser, which does both."""
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 import numpy as np
@@ -41,20 +43,17 @@ def measure_on_adb(
     """Times each file on the phone in every setting; nothing is judged. What was copied there is removed again.
 
     address: see `address_of`; an empty serial number is the only phone attached. Each setting is timed without the
-    profiler, then run shortly with it. Raises DeviceError.
+    profiler, then run shortly with it. Without a program, the phone's browser measures. Raises DeviceError.
     """
     serial, binary = _read(address)
     phone = find_phone(serial)
-    if binary is None:
-        must = "needs a benchmark_model program, as adb alone can time nothing"
-        next_step = (
-            "Give --benchmark-binary FILE, or open `--device browser` on the phone: "
-            "docs/how-to/phones.md says how to take the page there over adb."
-        )
-        raise DeviceError(f"{WHERE}:{phone.serial}", must, "none", next_step)
     told = properties(phone)
-    benchmark_model.check_binary(binary, _abis(told))
+    if binary:
+        benchmark_model.check_binary(binary, _abis(told))
     frequencies = core_frequencies(phone)
+    if not binary:
+        given = _in_its_browser(phone, opened, pictures, protocol, set_aside_unreadable)
+        return given._replace(words=f"{words(told, len(frequencies))}, {given.words.removeprefix('browser: ')}")
     for threads in protocol.threads:
         cores_for(frequencies, threads, protocol.cores)
     folder = f"{FOLDER}/kd2mobile-{os.getpid()}"
@@ -72,6 +71,33 @@ def measure_on_adb(
         _remove(phone, folder)
     answered = [Answered(timed, None) for timed in profiles]
     return FromDevice(words(told, len(frequencies)), answered, np.array([], int), [])
+
+
+def _in_its_browser(
+    phone: Phone, opened: Sequence[Opened], pictures: Sequence[Path], protocol: Protocol, set_aside_unreadable: bool
+) -> FromDevice:
+    """What the page of `--device browser` measures on the phone, which reaches this host's 127.0.0.1 through adb."""
+    from kd2mobile.measure.browser.measure import measure_on_browser
+    from kd2mobile.measure.browser.place import Place
+
+    ports: list[int] = []
+
+    def show(url: str, place: Place) -> None:
+        port = urlsplit(url).port
+        phone.reverse(port)
+        ports.append(port)
+        phone.open_url(url)
+        say("Opened in the phone's browser: keep its screen on and the page in front.")
+
+    try:
+        address = Place(open=False).address()
+        return measure_on_browser(
+            address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable, show=show
+        )
+    finally:
+        for port in ports:
+            with suppress(DeviceError):  # an unplugged phone has forgotten it
+                phone.forget_reverse(port)
 
 
 def _read(address: str) -> tuple[str, Path | None]:

@@ -4,11 +4,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kd2mobile.artifact import sha256_of
 from kd2mobile.cli import main_status
+from kd2mobile.errors import DeviceError
 from kd2mobile.measure.adb.phone import CPU, FREQUENCIES, SERVICES, ZONES
+from kd2mobile.measure.browser import measure as browser
+from kd2mobile.measure.files import Answered, FromDevice
+from kd2mobile.measure.worker import Profile
 
 from .conftest import (
     CORES,
@@ -187,13 +192,37 @@ def refused(capsys, arguments):
     return err.splitlines()[-1]
 
 
-def test_without_the_program_it_points_to_the_browser(adb, data, capsys):
-    adb(devices((SERIAL, "device")))
-    said = refused(capsys, measuring(*data))
-    assert (
-        "needs a benchmark_model program, as adb alone can time nothing, got none. Give --benchmark-binary FILE" in said
-    )
-    assert "`--device browser`" in said and "docs/how-to/phones.md" in said
+URL = "http://127.0.0.1:8123/token/"
+OPENED = [
+    on_phone("reverse", "tcp:8123", "tcp:8123"),
+    on_phone("shell", f"am start -a android.intent.action.VIEW -d {URL} 2>&1", out="Starting: Intent { }\n"),
+]
+FORGOTTEN = on_phone("reverse", "--remove", "tcp:8123")
+
+
+def test_without_the_program_the_phones_browser_measures(adb, data, capsys, monkeypatch):
+    def served(address, opened, pictures, protocol, *, set_aside_unreadable, show):
+        assert address == "open=false" and set_aside_unreadable
+        show(URL, None)
+        answers = np.tile(np.float32([0.91] + [0.01] * 9), (len(pictures), 1))
+        return FromDevice("browser: Chrome 141", [Answered([Profile()], answers)], np.arange(len(pictures)), [])
+
+    monkeypatch.setattr(browser, "measure_on_browser", served)
+    adb(*asked(), *OPENED, FORGOTTEN)
+    record = record_of(capsys, measuring(*data))
+    assert record["device"] == "adb: Google Pixel 8, Tensor G3, 9 cores, Android 14 arm64-v8a, Chrome 141"
+    assert (record["n"], record["top1"]) == (20, 0.5), "the first of two classes is always named"
+
+
+def test_a_phone_that_is_unplugged_from_its_browser(adb, data, capsys, monkeypatch):
+    def served(*given, show, **how):
+        show(URL, None)
+        raise DeviceError("--device browser", "must stay open", "a page that went silent", "Open it again.")
+
+    monkeypatch.setattr(browser, "measure_on_browser", served)
+    gone = {"err": f"error: device '{SERIAL}' not found\n", "status": 1}
+    adb(*asked(), *OPENED, (FORGOTTEN[0], gone))
+    assert "--device browser: must stay open, got a page that went silent." in refused(capsys, measuring(*data))
 
 
 def test_no_phone_through_the_command_line(adb, binary, data, capsys):
