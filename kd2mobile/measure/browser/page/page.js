@@ -1,6 +1,6 @@
 // The page of `kd2mobile benchmark --device browser`: times the files, classifies the test pictures, sends both back,
 // then lets a person try a picture.
-import {openClassifier, pixelsOf, readPicture, startLiteRt} from './classifier.js';
+import {openClassifier, readPicture, startLiteRt} from './classifier.js';
 import {supportsFeature} from '@litertjs/core';
 
 const WASM = 'node_modules/@litertjs/core/wasm/';
@@ -55,7 +55,7 @@ async function lookAround() {
   const named = await navigator.userAgentData?.getHighEntropyValues(['model', 'platformVersion']).catch(() => null);
   return {
     user_agent: navigator.userAgent.slice(0, 400),
-    model: words(named?.model, named?.platform, named?.platformVersion),
+    model: words(named?.model, named?.platformVersion && named.platform, named?.platformVersion),
     cores: navigator.hardwareConcurrency || null,
     isolated: Boolean(globalThis.crossOriginIsolated),
     clock_step_ms: clockStep(),
