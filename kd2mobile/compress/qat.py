@@ -11,6 +11,10 @@ from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.cl
 )
 from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_configs import (
     Default8BitOutputQuantizeConfig,
+    NoOpQuantizeConfig,
+)
+from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_scheme import (
+    Default8BitQuantizeScheme,
 )
 
 from kd2mobile.compress.job import Job
@@ -18,6 +22,7 @@ from kd2mobile.compress.wrapping import Wrapped
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.training.feed import Feed
 
+WITH_WEIGHTS = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D, tf_keras.layers.Dense)
 RANGE_BATCHES = 20
 """Training batches on which the ranges of the activations are seen before training."""
 
@@ -33,6 +38,27 @@ class PinnedQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
     def get_config(self):
         return {}
+
+
+class WeightsBeforeReLU:
+    """The library's layout, but that the weights of a layer directly before a ReLU are quantized as all others are.
+
+    To leave the output between the two unquantized, its own rule (LayerReLUQuantize) quantizes nothing of that layer;
+    the converter then rounds weights that were never trained to be.
+    """
+
+    def __init__(self, layout, registry):
+        self.layout, self.registry = layout, registry
+
+    def apply(self, model, layer_quantize_map):
+        model, layers = self.layout.apply(model, layer_quantize_map)
+        for layer in model.layers:
+            chosen = layers.get(layer.name, {}).get("quantize_config")
+            if isinstance(layer, WITH_WEIGHTS) and isinstance(chosen, NoOpQuantizeConfig):
+                config = self.registry.get_quantize_config(layer)
+                config.activation_attrs, config.quantize_output = [], False
+                layers[layer.name]["quantize_config"] = config
+        return model, layers
 
 
 def _annotate_unknown(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
@@ -63,11 +89,14 @@ def wrap_qat(model: tf_keras.Model, job: Job, feed: Feed) -> Wrapped:
     if not job.preserve:
         even_out_depthwise(model)
     known = tf_keras.models.clone_model(model, clone_function=_annotate_unknown)
-    scheme = []
     if job.preserve:
-        scheme = [tfmot.experimental.combine.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=True)]
+        scheme = tfmot.experimental.combine.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=True)
+    else:
+        scheme = Default8BitQuantizeScheme()
+    layout, registry = scheme.get_layout_transformer(), scheme.get_quantize_registry()
+    scheme.get_layout_transformer = lambda: WeightsBeforeReLU(layout, registry)
     with quantize.quantize_scope({"Default8BitOutputQuantizeConfig": Default8BitOutputQuantizeConfig}):
-        wrapped = quantize.quantize_apply(quantize.quantize_annotate_model(known), *scheme)
+        wrapped = quantize.quantize_apply(quantize.quantize_annotate_model(known), scheme)
     (entrance,) = [layer for layer in wrapped.layers if type(layer).__name__ == "QuantizeLayer"]
     entrance.quantizer = PinnedQuantizer()
     set_ranges(wrapped, model, feed)

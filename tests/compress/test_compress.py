@@ -1,6 +1,8 @@
 """Each method on a small student: what it promises is counted on what came out."""
 
 import json
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -21,7 +23,7 @@ from ..training.conftest import CLASSES, PX
 pytest.importorskip("tensorflow_model_optimization")
 import tf_keras
 
-from kd2mobile.compress.qat import even_out_depthwise
+from kd2mobile.compress.qat import even_out_depthwise, wrap_qat
 
 
 def kernels(file: Path) -> list[np.ndarray]:
@@ -122,6 +124,30 @@ def test_depthwise_channels_get_one_largest_weight_and_the_same_answers(depthwis
     assert largest[:3] == pytest.approx(largest[0]) and largest[3] == 0
     np.testing.assert_allclose(depthwise(pixels, training=False).numpy(), before, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(depthwise.get_layer("biased").get_weights()[0], biased[0])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A feed of noise, for the ranges."""
+
+    def epoch(self, number):
+        yield (np.random.default_rng(number).integers(0, 256, (4, 16, 16, 3), np.uint8),)
+
+
+def test_weights_directly_before_a_relu_are_quantized_too(case, tmp_path):
+    layers = tf_keras.layers
+    image = tf_keras.Input((16, 16, 3))
+    seen = layers.ReLU()(layers.Conv2D(4, 3, name="before_relu")(image))
+    seen = layers.ReLU()(layers.DepthwiseConv2D(3, name="depthwise_before_relu")(seen))
+    both = layers.Concatenate()([layers.ReLU()(layers.Conv2D(4, 1, name=name)(seen)) for name in ("left", "right")])
+    model = tf_keras.Model(image, layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(both)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = wrap_qat(model, case.job(tmp_path, "qat"), Shown()).model
+    least = [weight.name for weight in wrapped.weights if weight.name.endswith("kernel_min:0")]
+    assert len(least) == 5, "every convolution and dense layer"
+    between = [weight.name for weight in wrapped.weights if "activation_min" in weight.name]
+    assert between == ["quant_logits/post_activation_min:0"], "nothing is rounded between a layer and its ReLU"
 
 
 def test_the_graph_answers_as_its_weights_do_but_for_rounding(case, quantized):
