@@ -101,6 +101,18 @@ class MissingExtraError(Kd2MobileError):
         )
 
 
+def raised_elsewhere(error: str, where: str, must: str, got: str | None, next_step: str) -> Kd2MobileError:
+    """The error of that class that another process met, from its four parts.
+
+    >>> raised_elsewhere("DataError", "photos", "must be a folder", None, "Check --data.")
+    DataError('photos: must be a folder. Check --data.')
+    """
+    kind = globals()[error]
+    fault = kind.__new__(kind)
+    Kd2MobileError.__init__(fault, where, must, got, next_step)
+    return fault
+
+
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
     """The question after the known name that is nearest, small and capital letters being the same, or nothing.
 

@@ -3,11 +3,13 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 
 PLAIN_LINE_EVERY_S = 15.0
+TELL_EVERY_S = 0.5
 _plain = False
+_tell: Callable[..., None] | None = None
 
 
 def configure(quiet: bool) -> None:
@@ -16,8 +18,38 @@ def configure(quiet: bool) -> None:
     _plain = quiet
 
 
+def tell_to(tell: Callable[..., None]) -> None:
+    """From now on bars and lines are messages, tell(kind, ...), for another process to show: what `retold` takes."""
+    global _tell
+    _tell = tell
+
+
+@contextmanager
+def retold() -> Iterator[Callable[[dict], None]]:
+    """Yields a function that shows the messages of another process, each with a `kind`: `say` a `line`; `stage`, a bar
+    of `label`, `total` and `unit`; `done`, how many more by `count`."""
+    with ExitStack() as bars:
+        advance = None
+
+        def show(message: dict) -> None:
+            nonlocal advance
+            match message["kind"]:
+                case "stage":
+                    bars.close()
+                    advance = bars.enter_context(bar(message["label"], message["total"], message["unit"]))
+                case "done":
+                    advance(message["count"])
+                case "say":
+                    say(message["line"])
+
+        yield show
+
+
 def say(line: str) -> None:
     """One line on stderr."""
+    if _tell:
+        _tell("say", line=line)
+        return
     print(line, file=sys.stderr, flush=True)
 
 
@@ -28,6 +60,9 @@ def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     label: what is being done; total: how many units there are; unit: their name in the plural.
     Yields a function that takes how many more are done.
     """
+    if _tell:
+        yield from _told(label, total, unit)
+        return
     if _plain or not sys.stderr.isatty() or not find_spec("rich"):
         yield from _lines(label, total, unit)
         return
@@ -63,3 +98,18 @@ def _lines(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]
     seconds = time.monotonic() - start
     if seconds >= 1:
         say(f"{label}: {count} {unit} in {seconds:,.1f} s, {count / seconds:,.1f} {unit}/s")
+
+
+def _told(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    last, count = time.monotonic(), 0
+    _tell("stage", label=label, total=total, unit=unit)
+
+    def advance(done: int) -> None:
+        nonlocal last, count
+        count += done
+        if time.monotonic() - last >= TELL_EVERY_S:
+            _tell("done", count=count)
+            last, count = time.monotonic(), 0
+
+    yield advance
+    _tell("done", count=count)

@@ -13,16 +13,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from importlib.util import find_spec
 from typing import IO, Any, TypeVar
 
 import msgspec
 
-from kd2mobile import errors
 from kd2mobile.artifact import DISK_FAULTS
-from kd2mobile.errors import ExportError, Kd2MobileError, MissingExtraError
-from kd2mobile.progress import bar, say
+from kd2mobile.errors import ExportError, Kd2MobileError, MissingExtraError, raised_elsewhere
+from kd2mobile.progress import retold
 
 _ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
@@ -47,22 +46,16 @@ def run_in_tensorflow(
     traceback for a bug in it.
     """
     results, refusal = [], None
-    with closing(_messages(_command(module), job, verb)) as messages, ExitStack() as bars:
-        advance = None
+    with closing(_messages(_command(module), job, verb)) as messages, retold() as show:
         for message in messages:
+            show(message)
             match message["kind"]:
-                case "stage":
-                    bars.close()
-                    advance = bars.enter_context(bar(message["label"], message["total"], message["unit"]))
-                case "done":
-                    advance(message["count"])
-                case "say":
-                    say(message["line"])
                 case "result":
                     results.append(message["result"])
                     done(message["result"])
                 case "error":
-                    refusal = _as_raised(message)
+                    parts = (message[part] for part in ("error", "where", "must", "got", "next_step"))
+                    refusal = raised_elsewhere(*parts)
                 case "disk":
                     refusal = OSError(message["errno"], message["strerror"], message["filename"])
     if refusal:
@@ -135,11 +128,3 @@ def _ended_badly(status: int, log: IO[bytes], verb: str) -> Exception:
     last = said.splitlines()[-1] if said else "no message"
     next_step = "If it was SIGKILL, memory ran out: close other programs and run the command again."
     return ExportError(verb, "must not be killed while it works", f"{name} ({last})", next_step)
-
-
-def _as_raised(message: dict) -> Kd2MobileError:
-    """The error that the process met, as it was raised there."""
-    kind = getattr(errors, message["error"])
-    fault = kind.__new__(kind)
-    Kd2MobileError.__init__(fault, message["where"], message["must"], message["got"], message["next_step"])
-    return fault

@@ -76,10 +76,16 @@ def _answers(
                     judged.append(place)
                 advance(1)
     if not judged:
-        must = "must hold at least one picture that can be decoded"
-        got = f"{len(set_aside)} that cannot, the first: {set_aside[0][1]}"
-        raise DataError(pictures[0], must, got, "Give a folder with whole pictures.")
+        raise nothing_to_judge(set_aside)
     return [answers[: len(judged)] for answers in outputs], np.array(judged), set_aside
+
+
+def nothing_to_judge(set_aside: Sequence[tuple[Path, str]]) -> DataError:
+    """The error where every picture is set aside: (path, reason)."""
+    path, reason = set_aside[0]
+    got = f"{len(set_aside)} that cannot, the first: {reason}"
+    must = "must hold at least one picture that can be decoded"
+    return DataError(path, must, got, "Give a folder with whole pictures.")
 
 
 def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | PictureError:

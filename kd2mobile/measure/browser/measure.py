@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kd2mobile.errors import DataError, count_of, one_line
+from kd2mobile.errors import count_of, one_line
 from kd2mobile.measure.browser.litert_js import litert_js, web_folder
 from kd2mobile.measure.browser.messages import Hello, Timed
 from kd2mobile.measure.browser.place import Place, place_of
 from kd2mobile.measure.browser.server import Reply, Route, serve
 from kd2mobile.measure.browser.session import PATIENCE, Patience, Session
 from kd2mobile.measure.files import Answered, FromDevice, Opened
+from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.latency import latency_of
 from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.worker import Profile
@@ -59,9 +60,7 @@ def measure_on_browser(
     judged = np.array([one for chunk in range(len(session.chunks)) for one in session.judged[chunk]], int)
     set_aside = [one for chunk in range(len(session.chunks)) for one in session.set_aside[chunk]]
     if not len(judged):
-        must = "must hold at least one picture that can be decoded"
-        got = f"{len(set_aside)} that cannot, the first: {set_aside[0][1]}"
-        raise DataError(pictures[0], must, got, "Give a folder with whole pictures.")
+        raise nothing_to_judge(set_aside)
     answered = [_answered(file, session, hello, protocol, version) for file in range(len(opened))]
     return FromDevice(_words(hello), answered, judged, set_aside)
 

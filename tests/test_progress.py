@@ -1,0 +1,59 @@
+"""Bars and lines of another process."""
+
+import pytest
+
+from kd2mobile import progress
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What is told while bars and lines go elsewhere, a message after the other."""
+    messages = []
+    monkeypatch.setattr(progress, "_tell", None)
+    progress.tell_to(lambda kind, **content: messages.append({"kind": kind, **content}))
+    yield messages
+    progress._tell = None
+
+
+def test_bars_and_lines_are_told(told, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.0)
+    progress.say("one file")
+    with progress.bar("timing", 3, "files") as advance:
+        advance(1)
+        advance(2)
+    assert told[:2] == [
+        {"kind": "say", "line": "one file"},
+        {"kind": "stage", "label": "timing", "total": 3, "unit": "files"},
+    ]
+    assert sum(message["count"] for message in told[2:]) == 3 and capsys.readouterr().err == ""
+
+
+def test_not_every_picture_is_a_message(told):
+    with progress.bar("judging", 1000, "pictures") as advance:
+        for _ in range(1000):
+            advance(1)
+    assert len(told) < 1000 and sum(message["count"] for message in told[1:]) == 1000
+
+
+def test_what_is_told_is_shown_again(monkeypatch, capsys):
+    seen = []
+
+    class Bar:
+        def __init__(self, *words):
+            seen.append(words)
+
+        def __enter__(self):
+            return seen.append
+
+        def __exit__(self, *_):
+            seen.append("closed")
+
+    monkeypatch.setattr(progress, "bar", Bar)
+    with progress.retold() as show:
+        show({"kind": "stage", "label": "timing", "total": 2, "unit": "files"})
+        show({"kind": "done", "count": 2})
+        show({"kind": "say", "line": "a line"})
+        show({"kind": "stage", "label": "judging", "total": 5, "unit": "pictures"})
+        show({"kind": "result", "result": "is nothing to show"})
+    assert seen == [("timing", 2, "files"), 2, "closed", ("judging", 5, "pictures"), "closed"]
+    assert capsys.readouterr().err == "a line\n"
