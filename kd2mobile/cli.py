@@ -14,10 +14,12 @@ from kd2mobile.options import (
     PATH,
     ChannelValues,
     Numbers,
+    board_options,
     browser_options,
     flag_option,
     in_browser,
     json_option,
+    on_board,
     on_phone,
     recipe_options,
     records_options,
@@ -216,6 +218,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @flag_option("cores")
 @flag_option("rule")
 @click.option("--benchmark-binary", type=PATH, metavar="FILE", help="With adb: TensorFlow Lite's benchmark_model.")
+@board_options
 @browser_options
 @click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
@@ -235,7 +238,7 @@ def benchmark(
     on the device itself. Or with --model any .tflite image classifier, whoever made it, on a folder.
     """
     progress.configure(quiet)
-    flags["device"] = in_browser(on_phone(flags["device"], benchmark_binary), flags)
+    flags["device"] = in_browser(on_board(on_phone(flags["device"], benchmark_binary), flags), flags)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
     verb, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."

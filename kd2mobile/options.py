@@ -91,6 +91,31 @@ def on_phone(device: str | None, binary: Path | None) -> str | None:
     return f"adb:{address_of(serial, binary.absolute())}"
 
 
+def board_options(function: Callable) -> Callable:
+    """How `--device ssh:` connects, and what it leaves there."""
+    stays = "With ssh: what stays on the board, by default its Python environment."
+    function = click.option("--keep", type=click.Choice(["nothing", "environment", "all"]), help=stays)(function)
+    text = "With ssh: its configuration, as `ssh -F` takes it."
+    return click.option("--ssh-config", type=PATH, metavar="FILE", help=text)(function)
+
+
+def on_board(device: str | None, flags: dict[str, Any]) -> str | None:
+    """The device with the flags of `board_options` in its address; they are taken out of `flags`.
+
+    Raises UsageError if it is no board.
+    """
+    config, keep = flags.pop("ssh_config"), flags.pop("keep")
+    given = [flag for flag, value in {"--ssh-config": config, "--keep": keep}.items() if value]
+    if not given:
+        return device
+    word, _, login = (device or "").partition(":")
+    if word != "ssh" or "?" in login:
+        raise click.UsageError(f"{' and '.join(given)} must be given with --device ssh:USER@HOST.")
+    from kd2mobile.measure.ssh.address import address_of
+
+    return f"ssh:{address_of(login, config and config.absolute(), keep)}"
+
+
 def records_options(function: Callable) -> Callable:
     """--records FILE..., and how accurate what is taken of them must be."""
     for option in (

@@ -12,6 +12,7 @@ from kd2mobile.measure.protocol import Protocol
 
 DEVICES = {
     "host": "kd2mobile.measure.host:measure_on_host",
+    "ssh": "kd2mobile.measure.ssh.measuring:measure_on_ssh",
     "adb": "kd2mobile.measure.adb.measure:measure_on_adb",
     "browser": "kd2mobile.measure.browser.measure:measure_on_browser",
 }

@@ -1,0 +1,206 @@
+"""`--device ssh:USER@HOST[:PORT]`: what is measured on this host, measured on a Linux board instead."""
+
+import hashlib
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from kd2mobile.artifact import sha256_of
+from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, raised_elsewhere
+from kd2mobile.measure.files import Answered, FromDevice, Opened
+from kd2mobile.measure.host import nothing_to_judge
+from kd2mobile.measure.protocol import Protocol
+from kd2mobile.measure.ssh.address import asked
+from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost
+from kd2mobile.measure.ssh.connection import Connection
+from kd2mobile.measure.ssh.core import pack_core, packages
+from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
+from kd2mobile.measure.ssh.work import Answer, FileThere, Refusal, Request
+from kd2mobile.progress import bar, say
+
+OLDEST_PYTHON = (3, 11)
+MOST_DEATHS = 2
+"""So often a measurement that was ended there, as by a reboot, is begun again."""
+
+
+def measure_on_ssh(
+    address: str,
+    opened: Sequence[Opened],
+    pictures: Sequence[Path],
+    protocol: Protocol,
+    *,
+    set_aside_unreadable: bool = False,
+) -> FromDevice:
+    """Copies files, pictures and `kd2mobile.measure` to the board, measures there as `measure_on_host` does, brings
+    the answers back and removes what was copied.
+
+    address: see `address.asked`. A cut connection is opened anew and the measurement goes on; where it stays cut, or
+    after Ctrl-C, what was copied stays for the next time. Raises DeviceError, and what `measure_on_host` raises.
+    """
+    login, config, keep = asked(address)
+    with Connection(login, config) as connection, tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
+        board, here = Board(connection), Path(folder)
+        about = board.about()
+        _check(board, about)
+        hashes, unreadable = _hashes(pictures, set_aside_unreadable)
+        core = here / "core.zip"
+        pack_core(core)
+        copied = {sha256_of(core): core} | {sha256_of(one.file.path): one.file.path for one in opened}
+        files = [FileThere(sha256_of(one.file.path), one.resize, one.file.mean, one.file.std) for one in opened]
+        copied |= {sha256: pictures[place] for place, sha256 in hashes.items()}
+        _check_room(board, about, copied)
+        environment, wheels = _install(board, about, here)
+        request = Request(files, list(hashes.values()), protocol, set_aside_unreadable)
+        removed = [] if keep == "all" else [*copied, *wheels]
+        job = secrets.token_hex(8)
+        try:
+            _run(board, job, environment, sha256_of(core), copied, request)
+            answer = _fetched(board, job, here)
+            outputs = [
+                _outputs(board, job, here, number, (len(answer.judged), one.classifier.classes))
+                for number, one in enumerate(opened if not answer.refusal else [])
+            ]
+        except KeyboardInterrupt:
+            board.stop(job)
+            raise
+        except Kd2MobileError as fault:
+            if not isinstance(fault, Lost):
+                board.clean(job, removed, None)
+            raise
+        board.clean(job, removed, environment if keep == "nothing" else None)
+    places, names = np.array(list(hashes)), {sha256: str(path) for sha256, path in copied.items()}
+    if answer.refusal:
+        raise _as_raised(answer.refusal, names)
+    aside = unreadable | {int(places[index]): _named(reason, names) for index, reason in answer.set_aside}
+    return FromDevice(
+        answer.words.replace("host:", "ssh:", 1),
+        [Answered(profiles, given) for profiles, given in zip(answer.profiles, outputs, strict=True)],
+        places[answer.judged],
+        [(pictures[place], reason) for place, reason in sorted(aside.items())],
+    )
+
+
+def _check(board: Board, about: About) -> None:
+    if about.system != "Linux":
+        raise DeviceError(board.address, "must run Linux", about.system, "Install kd2mobile there and measure there.")
+    if about.version < OLDEST_PYTHON:
+        version, oldest = (".".join(map(str, numbers)) for numbers in (about.version, OLDEST_PYTHON))
+        newer = "Install a newer one beside it: python3.11 to python3.14 on the PATH are found."
+        raise DeviceError(board.address, f"must have Python {oldest} or newer", version, newer)
+    if not about.has_venv:
+        install = "Install it there: `sudo apt install python3-venv` on Debian."
+        raise DeviceError(board.address, "must have Python's venv and ensurepip", "a Python without", install)
+
+
+def _hashes(pictures: Sequence[Path], set_aside_unreadable: bool) -> tuple[dict[int, str], dict[int, str]]:
+    """The SHA-256 of each picture by its place, and why the others cannot be read here."""
+    hashes: dict[int, str] = {}
+    unreadable: dict[int, str] = {}
+    with bar("hashing", len(pictures), "pictures") as advance:
+        for place, path in enumerate(pictures):
+            try:
+                hashes[place] = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as fault:
+                unreadable[place] = f"{type(fault).__name__}: {fault.strerror}"
+                if not set_aside_unreadable:
+                    repair = "Repair the file or remove it."
+                    raise PictureError(path, "must be a whole picture", unreadable[place], repair) from fault
+            advance(1)
+    if not hashes:
+        raise nothing_to_judge([(pictures[place], reason) for place, reason in unreadable.items()])
+    return hashes, unreadable
+
+
+def _check_room(board: Board, about: About, copied: Mapping[str, Path]) -> None:
+    needed = sum(path.stat().st_size for path in copied.values())
+    if about.free_bytes < needed:
+        must = f"must have {needed / 1e6:,.0f} MB free in its home folder for the files and pictures"
+        free = "Free some there: kd2mobile keeps its own under ~/.cache/kd2mobile."
+        raise DeviceError(board.address, must, f"{about.free_bytes / 1e6:,.0f} MB", free)
+
+
+def _install(board: Board, about: About, here: Path) -> tuple[str, dict[str, str]]:
+    """The name of the environment on the board, and the wheels that were copied for it: SHA-256 to name."""
+    needs = packages(machine_of(about))
+    words = [about.python, *map(str, about.version), machine_of(about), *needs]
+    environment = hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+    say(
+        f"{board.address}: Python {'.'.join(map(str, about.version))}, installing what is missing of {', '.join(needs)}"
+    )
+    why = board.install(environment, needs)
+    if why is None:
+        return environment, {}
+    say(f"{board.address}: pip could not there ({why}); bringing the wheels from here")
+    wheels: dict[str, str] = {}
+    try:
+        wheels = {path.name: sha256_of(path) for path in fetch_wheels(board.address, about, needs, here)}
+        board.bring({sha256: here / name for name, sha256 in wheels.items()}, "wheels")
+        why = board.install(environment, needs, wheels)
+        if why is not None:
+            must = "must be able to install the wheels that were brought"
+            raise DeviceError(board.address, must, why, "Its Python may be one that these wheels do not fit.")
+    except Lost:
+        raise
+    except DeviceError:
+        board.clean("none", list(wheels.values()), environment)
+        raise
+    return environment, {sha256: name for name, sha256 in wheels.items()}
+
+
+def _run(board: Board, job: str, environment: str, core: str, copied: Mapping[str, Path], request: Request) -> None:
+    """Copies what is missing and measures, again if the measurement is ended there by another."""
+    given = {"environment": environment, "core": core, "files": list(copied), "request": msgspec.to_builtins(request)}
+    deaths, said = 0, False
+    while True:
+        board.bring(copied, "files and pictures")
+        state = board.start(job, **given)
+        if state == "busy":
+            if not said:
+                say(f"{board.address}: another measurement runs there; waiting for its end")
+            said = True
+            time.sleep(BUSY_S)
+        elif state == "started":
+            log = board.follow(job)
+            if log is None:
+                return
+            if "Traceback (most recent call last)" in log:
+                raise RuntimeError(f"{board.address}: the measurement there ended:\n{log}")
+            if deaths == MOST_DEATHS:
+                last = log.strip().splitlines()[-1:] or ["no message"]
+                memory = "It may have run out of memory: try fewer files, or look there with dmesg."
+                raise DeviceError(board.address, "must let a measurement run to its end", last[0], memory)
+            deaths += 1
+            say(f"{board.address}: the measurement was ended there; beginning it again")
+
+
+def _fetched(board: Board, job: str, here: Path) -> Answer:
+    file = here / "answer.json"
+    board.fetch(job, file)
+    return msgspec.json.decode(file.read_bytes(), type=Answer)
+
+
+def _outputs(board: Board, job: str, here: Path, number: int, shape: tuple[int, int]) -> np.ndarray:
+    file = here / f"outputs-{number}.npy"
+    board.fetch(job, file)
+    outputs = np.load(file, allow_pickle=False)
+    if outputs.shape != shape or outputs.dtype != np.float32:
+        got = f"{outputs.dtype} {outputs.shape}, not float32 {shape}"
+        raise DeviceError(board.address, "must answer every picture", got, "Run the command again.")
+    return outputs
+
+
+def _as_raised(refusal: Refusal, names: Mapping[str, str]) -> Kd2MobileError:
+    """The error that the measurement met there, about the file as it is called here."""
+    got = None if refusal.got is None else _named(refusal.got, names)
+    return raised_elsewhere(refusal.error, _named(refusal.where, names), refusal.must, got, refusal.next_step)
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    """The text with a path of the board's, whose name is a SHA-256, as the file is called here."""
+    return re.sub(r"[^'\"\s]*/([0-9a-f]{64})\b", lambda found: names.get(found[1], found[0]), text)

@@ -1,0 +1,65 @@
+"""Wheels for the board's platform, fetched by this machine's pip: for a board without a network."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from kd2mobile.errors import DeviceError
+from kd2mobile.measure.ssh.address import Address
+from kd2mobile.measure.ssh.board import About
+
+OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
+"""The 2.N from which on wheels are built; 17 on any other machine."""
+LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+MUSL = ("1_2", "1_1")
+
+
+def machine_of(about: About) -> str:
+    """The machine that its Python was built for: a 32-bit one may run on a 64-bit kernel.
+
+    >>> from msgspec import convert
+    >>> said = {"python": "", "version": (3, 11, 2), "system": "Linux", "machine": "aarch64", "bits": 32}
+    >>> machine_of(convert(said | {"glibc": "2.36", "musl": False, "has_venv": True, "free_bytes": 0}, About))
+    'armv7l'
+    """
+    if about.bits == 32:
+        return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(about.machine, about.machine)
+    return about.machine
+
+
+def platforms(about: About) -> list[str]:
+    """The platforms whose wheels the board takes, the nearest first. Source: PEP 600 and PEP 656."""
+    machine = machine_of(about)
+    if about.musl:
+        return [f"musllinux_{version}_{machine}" for version in MUSL] + [f"linux_{machine}"]
+    found = []
+    minor = int((about.glibc or "2.17").split(".")[1])
+    for step in range(minor, OLDEST_GLIBC.get(machine, 17) - 1, -1):
+        found.append(f"manylinux_2_{step}_{machine}")
+        if step in LEGACY:
+            found.append(f"{LEGACY[step]}_{machine}")
+    return [*found, f"linux_{machine}"]
+
+
+def fetch_wheels(address: Address, about: About, requirements: list[str], folder: Path) -> list[Path]:
+    """Downloads the wheels of these and of all they need into the folder.
+
+    Raises DeviceError where this machine's pip has none for the board, or is not there.
+    """
+    version = ".".join(map(str, about.version[:2]))
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", version, "--dest", str(folder)]
+    command += [word for platform in platforms(about) for word in ("--platform", platform)]
+    done = subprocess.run([*command, *requirements], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if "No module named pip" in done.stderr:
+        install = f"Install it: {sys.executable} -m ensurepip. Or bring the board a network."
+        raise DeviceError(address, "must be brought wheels by pip", "no pip in this environment", install)
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
+        got = (errors or said or ["no message"])[-1].rstrip(".")
+        libc = "musl" if about.musl else f"glibc {about.glibc}"
+        must = f"must have wheels for its Python {version} on {machine_of(about)} with {libc}"
+        next_step = "It needs a Python that they are made for, or pip here an index that has them."
+        raise DeviceError(address, must, got, next_step)
+    return sorted(folder.glob("*.whl"))

@@ -1,0 +1,100 @@
+"""The measurement on the board itself: `python -m kd2mobile.measure.ssh.work FOLDER`, in its environment.
+
+FOLDER holds request.json. What it says goes to said.jsonl, a message a line; the answers of file i to outputs-i.npy,
+float32 [judged, classes]; last, answer.json says the rest, or why it was refused.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from kd2mobile import progress
+from kd2mobile.errors import Kd2MobileError
+from kd2mobile.measure.files import FileToMeasure, opened_files
+from kd2mobile.measure.host import measure_on_host
+from kd2mobile.measure.protocol import Protocol
+from kd2mobile.measure.worker import Profile
+from kd2mobile.pixels import Resize
+
+
+class FileThere(msgspec.Struct, frozen=True):
+    """A file by its SHA-256, and what is said of it here. resize: how a picture becomes its square."""
+
+    sha256: str
+    resize: Resize
+    mean: float | list[float] | None
+    std: float | list[float] | None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to measure. pictures: by SHA-256, those of a copy alike. files_folder: where both lie, said by the board."""
+
+    files: list[FileThere]
+    pictures: list[str]
+    protocol: Protocol
+    set_aside_unreadable: bool
+    files_folder: str = ""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The error that the measurement met there. error: its class."""
+
+    error: str
+    where: str
+    must: str
+    got: str | None
+    next_step: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the measurement found: `files.FromDevice` but for the outputs. set_aside: (picture's index, reason)."""
+
+    words: str = ""
+    profiles: list[list[Profile]] = []
+    judged: list[int] = []
+    set_aside: list[tuple[int, str]] = []
+    refusal: Refusal | None = None
+
+
+def main(folder: Path) -> None:
+    """Does the request in the folder."""
+    request = msgspec.json.decode((folder / "request.json").read_bytes(), type=Request)
+    with open(folder / "said.jsonl", "w", encoding="ascii") as said:
+        progress.tell_to(lambda kind, **content: print(json.dumps({"kind": kind, **content}), file=said, flush=True))
+        answer = _answer(request, folder)
+    half = folder / "answer.json.part"
+    half.write_bytes(msgspec.json.encode(answer))
+    half.rename(folder / "answer.json")
+
+
+def _answer(request: Request, folder: Path) -> Answer:
+    place = Path(request.files_folder)
+    files = [
+        FileToMeasure(path=place / file.sha256, resize=file.resize, mean=file.mean, std=file.std)
+        for file in request.files
+    ]
+    pictures = [place / name for name in request.pictures]
+    try:
+        opened = opened_files(files, np.zeros(1, int), request.protocol)
+        aside = request.set_aside_unreadable
+        given = measure_on_host("", opened, pictures, request.protocol, set_aside_unreadable=aside)
+    except Kd2MobileError as fault:
+        got = None if fault.got is None else str(fault.got)
+        return Answer(refusal=Refusal(type(fault).__name__, fault.where, fault.must, got, fault.next_step))
+    for number, one in enumerate(given.answered):
+        np.save(folder / f"outputs-{number}.npy", one.outputs)
+    judged = given.judged.tolist()
+    left = sorted(set(range(len(pictures))) - set(judged))
+    return Answer(
+        words=given.words,
+        profiles=[one.profiles for one in given.answered],
+        judged=judged,
+        set_aside=[(index, reason) for index, (_, reason) in zip(left, given.set_aside, strict=True)],
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

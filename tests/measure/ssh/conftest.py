@@ -1,0 +1,208 @@
+"""Boards behind a real sshd on 127.0.0.1: one server, for each board a key of its own and a home of its own."""
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from kd2mobile.errors import DeviceError
+from kd2mobile.measure.devices import measure_files
+from kd2mobile.measure.ssh import board as board_module
+from kd2mobile.measure.ssh import measuring
+from kd2mobile.measure.ssh.address import address_of, parsed
+from kd2mobile.measure.ssh.connection import Connection
+
+SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+ABOUT = board_module.About(
+    python="/usr/bin/python3",
+    version=(3, 11, 2),
+    system="Linux",
+    machine="aarch64",
+    bits=64,
+    glibc="2.36",
+    musl=False,
+    has_venv=True,
+    free_bytes=10**10,
+)
+"""A Raspberry Pi."""
+PYTHON = sys._base_executable
+"""An interpreter that is in no environment."""
+
+
+class Server:
+    """A running sshd. port; known_hosts: with its key; said: what it logged."""
+
+    def __init__(self, place: Path):
+        self.place, self.known_hosts = place, place / "known_hosts"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        keygen(place / "host_key")
+        (place / "authorized_keys").touch()
+        lines = {
+            "Port": self.port,
+            "ListenAddress": "127.0.0.1",
+            "HostKey": place / "host_key",
+            "AuthorizedKeysFile": place / "authorized_keys",
+            "PidFile": "none",
+            "StrictModes": "no",
+            "UsePAM": "no",
+            "PasswordAuthentication": "no",
+            "KbdInteractiveAuthentication": "no",
+            "PermitRootLogin": "prohibit-password",
+            "PermitUserEnvironment": "yes",
+        }
+        (place / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key_of(place / 'host_key')}\n")
+        command = [SSHD, "-D", "-e", "-f", place / "sshd_config"]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.said = []
+        for line in self._process.stderr:
+            self.said.append(line.strip())
+            if "Server listening" in line:
+                break
+        else:
+            pytest.skip(f"sshd does not start here: {' '.join(self.said)}")
+        self._log = threading.Thread(target=lambda: self.said.extend(self._process.stderr))
+        self._log.start()
+
+    def cut(self):
+        """Ends every connection, as a board that loses its network does; the server stays."""
+        parents = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                name, _, rest = (place / "stat").read_text().partition("(")[2].rpartition(")")
+            except OSError:
+                continue  # it ended meanwhile
+            if name.startswith("sshd"):
+                parents[int(place.name)] = int(rest.split()[1])
+        ended = [process for process, parent in parents.items() if parent in (*parents, self._process.pid)]
+        for process in ended:
+            os.kill(process, signal.SIGKILL)
+        return len(ended)
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait()
+        self._log.join()
+        self._process.stderr.close()
+
+
+class Board(NamedTuple):
+    """address: behind `ssh:`; config: what `--ssh-config` takes; home: on the board; key: that logs in."""
+
+    address: str
+    config: Path
+    home: Path
+    key: Path
+
+    @property
+    def device(self):
+        return f"ssh:{self.address}"
+
+    @property
+    def lock(self):
+        return self.home / ".cache" / "kd2mobile" / "measuring.lock"
+
+    @property
+    def kept(self):
+        """What lies on the board, but for the environment and the lock."""
+        folder = self.home / ".cache" / "kd2mobile"
+        files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        return sorted(str(path) for path in files if path.parts[0] != "environments" and path.name != "measuring.lock")
+
+    @contextmanager
+    def connected(self):
+        """A connection to it, asked as measuring does."""
+        with Connection(parsed(self.address), self.config) as connection:
+            yield board_module.Board(connection)
+
+    def measured(self, files, pictures, labels, **how):
+        """`measure_files` there."""
+        device = f"ssh:{address_of(self.address, self.config, how.pop('keep', None))}"
+        return measure_files(files, pictures, labels, device=device, **how)
+
+
+def keygen(path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path], check=True)
+    return path
+
+
+def key_of(path):
+    return path.with_name(f"{path.name}.pub").read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    if not SSHD or not shutil.which("ssh"):
+        pytest.skip("no OpenSSH server and client: openssh-server and openssh-client on Debian")
+    running = Server(tmp_path_factory.mktemp("sshd"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def new_board(server):
+    """new_board("pi", {"python3": line}, PATH="..."): one with these shell scripts, of a line each, and variables.
+
+    It has no other programs than its scripts, and by default this machine's Python for one.
+    """
+
+    def make(name, scripts=None, **environment):
+        place = server.place / name
+        home, programs = place / "home", place / "bin"
+        home.mkdir(parents=True)
+        programs.mkdir()
+        for program, line in ({"python3": f'exec {PYTHON} "$@"'} | (scripts or {})).items():
+            (programs / program).write_text(f"#!/bin/sh\n{line}\n")
+            (programs / program).chmod(0o755)
+        key = keygen(place / "key")
+        said = {"HOME": home, "PATH": programs, **pips_settings(home), **environment}
+        options = "".join(f'environment="{variable}={value}",' for variable, value in said.items())
+        with open(server.place / "authorized_keys", "a") as keys:
+            keys.write(f"{options}restrict {key_of(key)}\n")
+        config = place / "config"
+        config.write_text(
+            f"IdentityFile {key}\nIdentitiesOnly yes\nIdentityAgent none\n"
+            f"UserKnownHostsFile {server.known_hosts}\nGlobalKnownHostsFile /dev/null\n"
+        )
+        return Board(f"{getpass.getuser()}@127.0.0.1:{server.port}", config, home, key)
+
+    return make
+
+
+def pips_settings(home):
+    """The board's pip finds packages where this machine's does."""
+    own = Path.home() / ".config" / "pip"
+    if own.is_dir():
+        shutil.copytree(own, home / ".config" / "pip")
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_") and '"' not in value}
+
+
+@pytest.fixture(scope="session")
+def bare(new_board):
+    """A board that nothing is installed on."""
+    return new_board("bare")
+
+
+@pytest.fixture(scope="session")
+def board(new_board, tmp_path_factory):
+    """A board with the packages that measuring needs; skips where pip cannot install them on this machine."""
+    made = new_board("board")
+    with made.connected() as there:
+        try:
+            measuring._install(there, there.about(), tmp_path_factory.mktemp("wheels"))
+        except DeviceError as why:
+            pytest.skip(f"no environment for a board: {why}")
+    return made

@@ -1,0 +1,90 @@
+"""What OpenSSH says when it cannot connect, in its own words, and what is made of it."""
+
+import pytest
+
+from kd2mobile.measure.ssh.address import parsed
+from kd2mobile.measure.ssh.refusals import refusal
+
+CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!
+Someone could be eavesdropping on you right now (man-in-the-middle attack)!
+It is also possible that a host key has just been changed.
+The fingerprint for the ED25519 key sent by the remote host is
+SHA256:5kI5tcPxtlFTS3s1hNrZE9PbzY7zbZDAJjFaY4u7MXk.
+Please contact your system administrator.
+Add correct host key in known_hosts to get rid of this message.
+Offending ED25519 key in known_hosts:1
+Host key for [board]:2222 has changed and you have requested strict checking.
+Host key verification failed.
+"""
+UNKNOWN = """No ED25519 host key is known for [board]:2222 and you have requested strict checking.
+Host key verification failed.
+"""
+UNPROTECTED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@         WARNING: UNPROTECTED PRIVATE KEY FILE!          @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+Permissions 0644 for 'key' are too open.
+It is required that your private key files are NOT accessible by others.
+This private key will be ignored.
+Load key "key": bad permissions
+pi@board: Permission denied (publickey,password).
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (CHANGED, "must have the host key that is known for it, got another key. Somebody may be listening in"),
+        (UNKNOWN, "must have a host key that is known, got an unknown one. Run `ssh -p 2222 pi@board` once and"),
+        (UNPROTECTED, "must be given files that nobody else can write or read, got WARNING: UNPROTECTED PRIVATE KEY"),
+        (
+            "pi@board: Permission denied (publickey,password).\n",
+            "must let you in by a key, without a password, got pi@board: Permission denied (publickey,password). `ssh",
+        ),
+        (
+            "Received disconnect from 192.168.1.20 port 2222:2: Too many authentication failures\n"
+            "Disconnected from 192.168.1.20 port 2222\n",
+            "must let you in by a key, without a password, got Received disconnect from 192.168.1.20",
+        ),
+        (
+            "ssh: Could not resolve hostname board: Name or service not known\n",
+            "must be a host that is known here, got ssh: Could not resolve hostname board: Name or service not known. ",
+        ),
+        (
+            "ssh: connect to host board port 2222: Connection refused\n",
+            "must answer ssh, got ssh: connect to host",
+        ),
+        ("ssh: connect to host board port 2222: Connection timed out\n", "must be reachable, got ssh: connect to host"),
+        (
+            "ssh: connect to host board port 2222: No route to host\n",
+            "must be reachable, got ssh: connect to host",
+        ),
+        ("Connection timed out during banner exchange\n", "must be reachable, got Connection timed out during banner"),
+        ("Timeout, server board not responding.\n", "must be reachable, got Timeout, server board not responding. Is"),
+        (
+            "config: line 1: Bad configuration option: nonsense\nconfig: terminating, 1 bad configuration options\n",
+            "must have an ssh configuration that can be read, got config: line 1: Bad configuration option: nonsense. ",
+        ),
+        ("config line 1: Bad port 'abc'.\n", "must have an ssh configuration that can be read, got config line 1: Bad"),
+        (
+            "kex_exchange_identification: Connection closed by remote host\n",
+            "must speak ssh, got kex_exchange_identification: Connection closed by remote host. Is it an ssh server",
+        ),
+        (
+            "Unable to negotiate with 192.168.1.20 port 22: no matching host key type found. Their offer: ssh-rsa\n",
+            "must speak ssh, got Unable to negotiate with 192.168.1.20 port 22",
+        ),
+        ("Something new\nat last\n", "must let ssh in, got at last. Try `ssh -p 2222 pi@board`."),
+        ("", "must let ssh in, got no message. Try"),
+    ],
+)
+def test_each_has_an_error_that_says_what_to_do(said, told):
+    error = str(refusal(parsed("pi@board:2222"), said))
+    assert error.startswith(f"ssh:pi@board:2222: {told}") and error[-1] in ".?" and "\n" not in error
+
+
+def test_the_command_that_forgets_a_key():
+    assert "`ssh-keygen -R '[board]:2222'` forgets the old key" in str(refusal(parsed("pi@board:2222"), CHANGED))
+    assert "`ssh-keygen -R 'board'` forgets the old key" in str(refusal(parsed("pi@board"), CHANGED))

@@ -1,0 +1,272 @@
+"""Files measured behind a real sshd: the answers are those of this host, and nothing that was copied stays."""
+
+import fcntl
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from kd2mobile.cli import main_status
+from kd2mobile.errors import DataError, DeviceError, PictureError
+from kd2mobile.measure.devices import measure_files
+from kd2mobile.measure.files import FileToMeasure
+from kd2mobile.measure.protocol import Protocol
+from kd2mobile.measure.ssh import board as board_module
+from kd2mobile.measure.ssh import measuring
+from kd2mobile.measure.ssh.connection import OPTIONS, Connection
+
+from ..conftest import picture
+
+UNTIMED = Protocol(runs=0)
+SEEN = [(0, 0, 255), (0, 255, 0), (40, 90, 10), (255, 0, 0), (0, 250, 0)]
+LABELS = np.array([0, 1, 1, 2, 2])
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return [picture(tmp_path / "seen" / f"{place}.png", colour) for place, colour in enumerate([*SEEN, SEEN[0]])]
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """No waiting for a connection or for another measurement. What is waited for instead: at_once.append(function)."""
+    instead = []
+    monkeypatch.setattr(board_module, "WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(time, "sleep", lambda seconds: instead.pop(0)() if instead else None)
+    return instead
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """An event: until it is set, no more than three files are sent."""
+    event, sent = threading.Event(), board_module._as_sent
+
+    def some(files, names):
+        for number, name in enumerate(names):
+            if number == 3:
+                event.wait()
+            yield from sent(files, [name])
+
+    monkeypatch.setattr(board_module, "_as_sent", some)
+    return event
+
+
+@pytest.fixture
+def on_message(monkeypatch):
+    """on_message("put", 1, function): it is called at the first message that a call of the verb answers with."""
+    seen, wanted, answers = [], {}, Connection._answers
+
+    def watched(self, verb, given, payload, to):
+        seen.append((verb, given))
+        for number, message in enumerate(answers(self, verb, given, payload, to), 1):
+            if act := wanted.pop((verb, number), None):
+                act()
+            yield message
+
+    def on(verb, number, act):
+        wanted[verb, number] = act
+
+    monkeypatch.setattr(Connection, "_answers", watched)
+    on.calls = lambda verb: [given for one, given in seen if one == verb]
+    return on
+
+
+def test_a_file_is_measured_on_the_board(board, own, photos, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    command = ["benchmark", "--model", str(own("uint8")), "--data", str(photos), "--json", str(out), "--threads", "1,2"]
+    there = ["--device", board.device, "--ssh-config", str(board.config)]
+    assert main_status([*command, *there]) == 0, capsys.readouterr().err
+    first, second = json.loads(out.read_text())
+    assert main_status(command) == 0
+    host, _ = json.loads(out.read_text())
+    assert first["device"] == host["device"].replace("host:", "ssh:")
+    for field in ("n", "top1", "top5", "logloss", "ece", "sha256", "size_bytes", "runtime", "rule", "xnnpack"):
+        assert first[field] == second[field] == host[field], field
+    assert [first["threads"], second["threads"]] == [1, 2] and first["latency_ms"]["n"] >= 100
+    assert first["conditions"]["before"]["load"] is not None and first["affinity"] and first["peak_rss_mib"] > 10
+    assert board.kept == []
+
+
+def test_the_answers_are_those_of_this_host(board, models, pictures):
+    pictures.insert(1, pictures[0].with_name("broken.png"))
+    pictures[1].write_bytes(b"no picture")
+    labels = np.array([0, 0, *LABELS[1:], 0])
+    files = [
+        FileToMeasure(path=models / "full_uint8.tflite", role="baseline", model="other", resize="stretch"),
+        FileToMeasure(path=models / "float.tflite", role="external", mean=127.5, std=[127.5, 127.5, 127.5]),
+    ]
+    how = {"protocol": UNTIMED, "teacher_top1": labels, "set_aside_unreadable": True}
+    there, here = board.measured(files, pictures, labels, **how), measure_files(files, pictures, labels, **how)
+    for one, other in zip(there, here, strict=True):
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+        assert one.judged.tolist() == other.judged.tolist() == [0, 2, 3, 4, 5, 6]
+        assert one.set_aside == other.set_aside and one.set_aside[0][0] == pictures[1]
+        assert one.notes == other.notes and one.record.model == other.record.model
+        assert one.record.device.startswith("ssh: ") and one.record.unknown["latency_ms"] == "not asked for"
+    assert board.kept == []
+
+
+def test_an_unreadable_picture_is_named_as_it_is_here(board, own, pictures):
+    pictures[2].write_bytes(b"no picture")
+    with pytest.raises(PictureError) as there:
+        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+    with pytest.raises(PictureError) as here:
+        measure_files([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+    assert str(there.value) == str(here.value) and board.kept == []
+
+
+def test_a_picture_that_is_gone(board, own, pictures):
+    pictures[2].unlink()
+    given = [FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int)
+    with pytest.raises(PictureError, match=r"2\.png: must be a whole picture, got FileNotFoundError: No such file"):
+        board.measured(*given, protocol=UNTIMED)
+    pictures[1].write_bytes(b"no picture")
+    (measured,) = board.measured(*given, protocol=UNTIMED, set_aside_unreadable=True)
+    assert measured.judged.tolist() == [0, 3, 4, 5] and [path for path, _ in measured.set_aside] == pictures[1:3]
+    for path in pictures:
+        path.unlink(missing_ok=True)
+    with pytest.raises(DataError, match=r"0\.png: must hold at least one picture that can be decoded, got 6 that"):
+        board.measured(*given, protocol=UNTIMED, set_aside_unreadable=True)
+
+
+def test_cores_are_those_of_the_board(board, own, pictures):
+    with pytest.raises(DeviceError, match=r"benchmark.cores: must be among the cores .*, got 4096\. Leave --cores"):
+        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=Protocol(cores=(4096,)))
+
+
+def test_a_truncated_file_is_refused_before_the_board_is_asked(own, photos, tmp_path, capsys):
+    path = own("uint8")
+    path.write_bytes(path.read_bytes()[:200])
+    command = ["benchmark", "--model", str(path), "--data", str(photos), "--device", "ssh:nobody@host.invalid"]
+    assert main_status(command) == 2
+    assert "must be a whole TensorFlow Lite model" in capsys.readouterr().err
+
+
+def test_a_cut_connection_while_files_are_copied(board, server, own, pictures, at_once, on_message, held, capsys):
+    on_message("put", 2, lambda: (server.cut(), held.set()))
+    (measured,) = board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+    first, later = [given["count"] for given in on_message.calls("put")]
+    assert first == 7 and 4 <= later <= 5, "core, file, five different pictures; what had arrived not again"
+    assert len(measured.judged) == 6 and "the connection ended (" in capsys.readouterr().err
+    assert board.kept == []
+
+
+def test_a_connection_that_stays_cut(board, server, own, pictures, at_once, on_message, held, monkeypatch):
+    def away():
+        monkeypatch.setitem(OPTIONS, "Port", "1")
+        server.cut()
+        held.set()
+
+    on_message("put", 2, away)
+    file = [FileToMeasure(path=own("uint8"))]
+    with pytest.raises(DeviceError) as lost:
+        board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
+    assert str(lost.value) == (
+        f"{board.device}: must stay connected, and did not come back in 3 attempts, got ssh: connect to host "
+        "127.0.0.1 port 1: Connection refused. What has arrived there stays: the same command goes on."
+    )
+    arrived = [name for name in board.kept if "/." not in name]
+    assert len(arrived) in (2, 3)
+    OPTIONS.pop("Port")
+    board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
+    assert on_message.calls("put")[-1]["count"] == 7 - len(arrived)
+
+
+def test_a_board_that_goes_before_it_is_cleaned(board, server, own, pictures, at_once, monkeypatch, capsys):
+    ask, file = board_module.Board._ask, [FileToMeasure(path=own("uint8"))]
+
+    def away(self, verb, **given):
+        if verb == "clean":
+            monkeypatch.setitem(OPTIONS, "Port", "1")
+            server.cut()
+        return ask(self, verb, **given)
+
+    with monkeypatch.context() as only_here:
+        only_here.setattr(board_module.Board, "_ask", away)
+        (measured,) = board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
+    assert len(measured.judged) == 6, "what it answered is not lost"
+    assert "what was copied stays there, in ~/.cache/kd2mobile (ssh: connect to host" in capsys.readouterr().err
+    OPTIONS.pop("Port")
+    (job,) = (board.home / ".cache" / "kd2mobile" / "jobs").iterdir()
+    os.utime(job, (0, 0))
+    board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
+    assert board.kept == [], "what was left long ago is removed too"
+
+
+def test_a_cut_connection_while_it_measures(board, server, own, pictures, at_once, on_message, capsys):
+    on_message("follow", 1, server.cut)
+    on_message("clean", 1, server.cut)
+    (measured,) = board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int))
+    assert len(on_message.calls("start")) == 1 and len(on_message.calls("follow")) == 2, "it went on"
+    assert len(measured.judged) == 6 and measured.record.latency_ms.n >= 100
+    assert "the connection ended (" in capsys.readouterr().err
+
+
+def test_a_measurement_that_is_ended_there_is_begun_again(board, own, pictures, on_message, capsys):
+    on_message("follow", 1, lambda: end_measurement(board))
+    (measured,) = board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int))
+    assert len(on_message.calls("start")) == 2 and measured.record.latency_ms.n >= 100
+    assert "the measurement was ended there; beginning it again" in capsys.readouterr().err
+
+
+def test_one_that_is_always_ended_is_given_up(board, own, pictures, on_message, monkeypatch):
+    monkeypatch.setattr(measuring, "MOST_DEATHS", 0)
+    on_message("follow", 1, lambda: end_measurement(board))
+    with pytest.raises(DeviceError, match="must let a measurement run to its end, got no message. It may have run out"):
+        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int))
+    assert board.kept == []
+
+
+def test_ctrl_c_ends_the_measurement_there(board, own, pictures, on_message):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    file, labels = [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
+    on_message("follow", 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        board.measured(file, pictures, labels, protocol=Protocol(rule="mlperf"))
+    with open(board.lock) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
+    board.measured(file, pictures, labels, protocol=UNTIMED)
+    assert board.kept == [] and len(on_message.calls("put")) == 1, "what was copied had stayed"
+
+
+def test_it_waits_for_another_measurement(board, own, pictures, at_once, on_message, capsys):
+    board.lock.touch()
+    with open(board.lock) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        at_once += [lambda: None, lock.close]
+        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+    assert len(on_message.calls("start")) == 3
+    assert capsys.readouterr().err.count("another measurement runs there; waiting for its end") == 1
+
+
+def test_all_that_was_copied_stays_if_that_is_asked_for(board, own, pictures, on_message):
+    file, labels = [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
+    board.measured(file, pictures, labels, protocol=UNTIMED, keep="all")
+    assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
+    board.measured(file, pictures, labels, protocol=UNTIMED)
+    assert board.kept == [] and len(on_message.calls("put")) == 1
+
+
+def test_a_file_that_changes_while_it_is_copied(board, own, pictures, monkeypatch):
+    sent = board_module._as_sent
+
+    def writing(files, names):
+        pictures[3].write_bytes(b"another")
+        return sent(files, names)
+
+    monkeypatch.setattr(board_module, "_as_sent", writing)
+    with pytest.raises(DataError, match=r"3\.png: must stay as it is while it is copied, got another content\. Run"):
+        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+    assert board.kept == []
+
+
+def end_measurement(board):
+    (process,) = board.home.rglob("process")
+    os.killpg(int(process.read_text()), signal.SIGKILL)
