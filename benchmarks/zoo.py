@@ -26,6 +26,19 @@ from kd2mobile.variants import Variant
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models"
 LICENCES = {"digits": "CC BY 4.0 (Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998)"}
+EXPORT_FIELDS = (
+    "sha256",
+    "size_bytes",
+    "compressed_bytes",
+    "ops",
+    "op_types",
+    "weights",
+    "calibration",
+    "parity",
+    "against_student",
+    "made_from",
+    "converter",
+)
 ABOUT = {"digits": "1,797 handwritten digits of 8 x 8 grey pixels, which come with scikit-learn (`load_digits`)"}
 
 
@@ -58,7 +71,7 @@ def record_of(run: Run, variant: Variant) -> Published:
         benchmark=msgspec.convert(measured, BenchmarkRecord),
         made_with=made_with(),
         finished=exported["finished"],
-        export={name: exported["results"][name] for name in ("sha256", "size_bytes", "ops", "parity", "converter")},
+        export={name: exported["results"][name] for name in EXPORT_FIELDS},
     )
 
 

@@ -30,7 +30,17 @@ from kd2mobile.progress import bar, say
 from kd2mobile.spec import differences, why_missing
 
 RECORD = "record.json"
-PACKAGES = ("keras", "tensorflow", "jax", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
+PACKAGES = (
+    "keras",
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "jax",
+    "ai-edge-litert",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+)
 SLOW_TO_HASH_BYTES = 500_000_000
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EACCES)
 

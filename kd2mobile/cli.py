@@ -167,7 +167,7 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 @flag_option("max_drop")
 @flag_option("per_tensor")
 @flag_option("keep_float")
-@click.option("--out", type=PATH, metavar="DIR", help="Copy the files here as well, of --precision auto the found one.")
+@click.option("--out", type=PATH, metavar="DIR", help="Copy the student's files here as well, of auto the found one.")
 @click.option("--force", is_flag=True, help="With --out: replace other files of the same names.")
 @set_option
 @run_options

@@ -47,17 +47,17 @@ def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool 
 
 
 def check_out(run: Run, plan: Stages, variants: list[Variant], out: Path, force: bool) -> None:
-    """Refuses a file in the folder `out` that is not the one which an export would put there; makes nothing.
+    """Refuses a file in the folder `out` that is not the student's which an export would put there; makes nothing.
 
     force: other files are replaced. Raises RecipeError. A file whose content is not made yet is another one.
     """
     from kd2mobile.tflite.settings import file_name
 
     table = run.recipe.export
-    for role, variant in _asked(plan, variants):
+    for variant in variants:
         name = file_name(plan.recipe.student.name, variant, per_tensor=table.per_tensor, keep_float=table.keep_float)
-        made = run.store.find(plan.exported(role, variant))
-        _needs_copy(made.folder / name if made else None, out / _named(role, name), force)
+        made = run.store.find(plan.exported("student", variant))
+        _needs_copy(made.folder / name if made else None, out / name, force)
 
 
 def copy_out(files: Iterable[Path], out: Path, force: bool) -> list[Path]:

@@ -32,8 +32,8 @@ class Rung:
         """`int8          312,345 bytes  loses 0.11 points (-0.46 to +0.69)`"""
         if self.record is None:
             return f"{self.variant.name:<13} refused: {self.refused}"
-        low, high = (-100 * bound for bound in reversed(self.record["against_student"]["interval_95"]))
-        said = f"{self.record['size_bytes']:>11,} bytes  loses {self.drop:.2f} points ({low:+.2f} to {high:+.2f})"
+        low, high = (-100 * bound + 0.0 for bound in reversed(self.record["against_student"]["interval_95"]))
+        said = f"{self.record['size_bytes']:>11,} bytes  loses {self.drop + 0.0:.2f} points ({low:+.2f} to {high:+.2f})"
         return f"{self.variant.name:<13} {said}"
 
 

@@ -141,8 +141,8 @@ def export(
     """Converts the students of a run to .tflite files, each checked beside its Keras student on validation pictures.
 
     run: its folder, by default the newest; where there is none, one is made as `distill` would without arguments.
-    out: a folder into which the files are copied as well, of `auto` the found one; with force they replace others of
-    their names. store: another one than the run's own. settings, flags: of the [export] and [compress]
+    out: a folder into which the student's files are copied as well, of `auto` the found one; with force they replace
+    others of their names. store: another one than the run's own. settings, flags: of the [export] and [compress]
     tables; the run keeps them.
     Raises ExportError if a file does not hold its contract or does not answer as its student does; the others stay.
     RecipeError for another file of the same name in `out`, before anything is made where the names are known.
@@ -163,7 +163,7 @@ def export(
         done = _export(opened, plan, variants)
     if out is None:
         return done
-    copied = [done.found] if done.found else list(done.files.values())
+    copied = [done.found] if done.found else [file for (role, _), file in done.files.items() if role == "student"]
     return dataclasses.replace(done, copies=copy_out(copied, Path(out), force))
 
 

@@ -274,9 +274,9 @@ def test_the_smallest_file_within_a_drop_is_found(run, place, capsys):
 
 
 def test_the_files_are_copied_where_out_says_and_replace_no_others(run, place, capsys):
-    arguments = ["export", "--run", str(run), "--precision", "int8", "--out", "assets"]
+    arguments = ["export", "--run", str(run), "--precision", "fp32,int8", "--out", "assets"]
     assert main_status(arguments) == 0
-    copies = [f"assets/{role}small_cnn-int8.tflite" for role in ("", "baseline-")]
+    copies = [f"assets/small_cnn-{precision}.tflite" for precision in ("fp32", "int8")]  # no baseline's
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("Copied: ")] == [
         f"Copied: {copy}." for copy in copies
     ]

@@ -110,6 +110,14 @@ def _record(found: Inspection) -> str:
             lines.append(f"  by {converter}")
         if parity := content.get("parity"):
             lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} pictures as the student answers")
+        if lost := content.get("against_student"):
+            low, high = (100 * bound for bound in lost["interval_95"])
+            drop = f"{100 * lost['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
+            lines.append(f"  top-1 on validation {lost['top1']:.2%}, against the student {drop}")
+        if calibration := content.get("calibration"):
+            lines.append(f"  calibrated with {len(calibration):,} pictures")
+        if made_from := content.get("made_from"):
+            lines.append(f"  made from {', '.join(f'{name} {value}' for name, value in made_from.items())}")
     if found.benchmark:
         content = found.benchmark.content
         lines.append(f"Measured: {found.benchmark.place}")

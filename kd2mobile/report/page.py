@@ -118,6 +118,7 @@ def _layer_errors(place: int, export: dict, plots: ModuleType) -> dict:
         "name": name,
         "pictures": export["layer_errors"]["pictures"],
         "count": len(layers),
+        "calibrated": export.get("compression") not in ("qat", "pcqat"),
         "rows": order[:MOST_LAYERS],
         "plot": Markup(plots.layer_plot(place, name, layers)),
     }

@@ -47,6 +47,10 @@ def check_has_effect(export: Export, given: Iterable[str]) -> None:
 
     Raises RecipeError.
     """
+    if export.auto and "export.compressions" in given:
+        must = "must be left out with --precision auto, which tries int8, int8_dynamic, fp16 and qat's int8"
+        leave = "Leave --compress out, or name the precisions."
+        raise RecipeError("export.compressions", must, ", ".join(export.compressions), leave)
     for field, needed in {"keep_float": ("int8",), "per_tensor": PER_TENSOR}.items():
         asked = f"export.{field}" in given and getattr(export, field) and not export.auto
         if asked and not set(needed) & set(export.precisions):
@@ -71,7 +75,8 @@ def file_settings(export: Export, variant: Variant, classes: int) -> dict:
     for field in ("per_tensor", "keep_float"):
         if trained and getattr(export, field):
             must = f"must be left out with {variant.name}, whose scales are trained for every layer"
-            raise RecipeError(f"export.{field}", must, getattr(export, field), "Leave it out, or --compress qat.")
+            got = ", ".join(export.keep_float) if field == "keep_float" else "it"
+            raise RecipeError(f"export.{field}", must, got, f"Leave it out, or leave {variant.compression} out.")
     if export.per_tensor and precision in PER_TENSOR:
         settings["per_tensor"] = True
     if export.keep_float and precision == "int8":

@@ -10,6 +10,14 @@ from kd2mobile.variants import Variant
 ALL = [Variant("none", precision) for precision in ("fp32", "fp16", "int8_dynamic", "int8")]
 
 
+def test_auto_has_files_of_its_own():
+    auto = Export(auto=True, compressions=("prune",))
+    must = "export.compressions: must be left out with --precision auto, .*, got prune. Leave --compress out"
+    with pytest.raises(RecipeError, match=must):
+        check_has_effect(auto, ["export.auto", "export.compressions"])
+    check_has_effect(auto, ["export.auto"])  # what an earlier call of the run asked for
+
+
 def test_defaults_say_what_they_always_said():
     assert [file_settings(Export(), variant, 10) for variant in ALL] == [
         {"precision": precision, "calibration_pictures": None if precision == "fp32" else 400} for _, precision in ALL
