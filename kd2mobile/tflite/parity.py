@@ -16,6 +16,9 @@ LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 
 limit: of 875 photos MobileNet-0.25 for caltech101 agrees on 0.993, without the bias correction on 0.963."""
 LOWEST_FAITHFUL = 0.99
 """The same of an int8 file beside the fake-quantized graph that it was made from: they differ by rounding alone."""
+MOST_TIED = 2
+"""Beside its graph an int8 file may choose either of so many equally likely classes, or the graph either of the file's:
+with 256 steps of a logit the two likeliest are often level."""
 ALWAYS_ALLOWED = 2
 """Pictures that may differ however few there are."""
 
@@ -37,15 +40,28 @@ class Parity(NamedTuple):
         """Fraction of the pictures, 0..1."""
         return self.agreed / self.n
 
-    def with_batch(self, expected: np.ndarray, answers: np.ndarray, labels: Sequence[int] = ()) -> "Parity":
-        """This and one more batch; expected, answers: probabilities [batch, classes]; labels: int [batch], or none."""
-        agreed = int((expected.argmax(1) == answers.argmax(1)).sum())
+    def with_batch(
+        self, expected: np.ndarray, answers: np.ndarray, labels: Sequence[int] = (), ties: bool = False
+    ) -> "Parity":
+        """This and one more batch; expected, answers: probabilities [batch, classes]; labels: int [batch], or none.
+
+        ties: whether two equally likely classes count for either.
+        """
+        same = expected.argmax(1) == answers.argmax(1)
+        agreed = int((same | _share_a_tie(expected, answers) if ties else same).sum())
         largest = float(np.abs(expected - answers).max())
         # np.maximum, unlike max(), lets a NaN through to the check
         largest = float(np.maximum(self.largest_difference, largest))
         right = [tuple(hits(told, np.asarray(labels), 1)) if len(labels) else () for told in (expected, answers)]
         both = self.student_hits + right[0], self.file_hits + right[1]
         return Parity(self.n + len(expected), self.agreed + agreed, largest, *both)
+
+
+def _share_a_tie(expected: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Where the likeliest classes of both, at most MOST_TIED each, have one in common: bool [batch]."""
+    likeliest = [told == told.max(axis=1, keepdims=True) for told in (expected, answers)]
+    few = [classes.sum(axis=1) <= MOST_TIED for classes in likeliest]
+    return (likeliest[0] & likeliest[1]).any(axis=1) & few[0] & few[1]
 
 
 def open_classifier(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
@@ -68,11 +84,13 @@ def compare(
     batches: Iterable[np.ndarray],
     done: Callable[[int], None] = lambda pictures: None,
     labels: Sequence[int] = (),
+    ties: bool = False,
 ) -> dict[str, Parity]:
     """Each model beside the student on the same pictures; the pictures are gone through once.
 
     student: uint8 [batch, px, px, 3] to probabilities [batch, classes]; batches: the pictures; done: told how many
-    more were compared; labels: of the pictures in their order, or none.
+    more were compared; labels: of the pictures in their order, or none; ties: whether two equally likely classes count
+    for either.
     """
     classifiers = {name: open_classifier(model) for name, model in models.items()}
     found = {name: Parity() for name in models}
@@ -81,7 +99,8 @@ def compare(
         expected, true = student(pixels), labels[begun : begun + len(pixels)]
         begun += len(pixels)
         for name, classify in classifiers.items():
-            found[name] = found[name].with_batch(expected, np.stack([classify(picture) for picture in pixels]), true)
+            answers = np.stack([classify(picture) for picture in pixels])
+            found[name] = found[name].with_batch(expected, answers, true, ties)
         done(len(pixels))
     return found
 

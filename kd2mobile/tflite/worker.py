@@ -83,7 +83,9 @@ def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell:
             label = "export: comparing with the " + ("student" if reference else "fake-quantized student")
             tell("stage", label=label, total=len(job.validation), unit="pictures")
             done = partial(_tell_done, tell)
-            found |= parity.compare(some, answers, _batches(job, px), done, job.validation_labels)
+            found |= parity.compare(
+                some, answers, _batches(job, px), done, job.validation_labels, ties=reference is None
+            )
     return found
 
 

@@ -18,6 +18,16 @@ def test_batches_add_up():
     assert found[:2] == (4, 3) and found.agreement == 0.75 and found.largest_difference == pytest.approx(0.2)
 
 
+def test_beside_its_graph_either_of_two_level_classes_counts():
+    expected = np.array([[0.4, 0.4, 0.2], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3], [0.2, 0.5, 0.3]])
+    answers = np.array([[0.3, 0.4, 0.3], [0.4, 0.4, 0.2], [1 / 3] * 3, [0.5, 0.2, 0.3]])
+    assert Parity().with_batch(expected, answers).agreed == 2
+    assert Parity().with_batch(expected, answers, ties=True).agreed == 3
+    turned = expected[:, ::-1], answers[:, ::-1]  # now three level classes are no longer the right one by their index
+    assert Parity().with_batch(*turned).agreed == 1
+    assert Parity().with_batch(*turned, ties=True).agreed == 2
+
+
 @pytest.mark.parametrize(
     "precision, n, differ, passes",
     [
