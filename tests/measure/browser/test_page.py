@@ -138,7 +138,7 @@ def test_a_float_file_runs_on_webgpu_too_with_answers_of_its_own(measured_in, mo
 def drop(chromium, path: Path):
     """Drops the file onto the page, and waits for its classes."""
     content = base64.b64encode(path.read_bytes()).decode()
-    chromium.value("document.getElementById('classes').replaceChildren()")
+    chromium.value("for (const id of ['classes', 'took']) document.getElementById(id).replaceChildren()")
     chromium.value(f"""{{
         const bytes = Uint8Array.from(atob('{content}'), (c) => c.charCodeAt(0));
         const dataTransfer = new DataTransfer();
