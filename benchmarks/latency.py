@@ -73,7 +73,8 @@ def main() -> None:
     for file in record["files"]:
         said = f"p50 {file['p50_ms']['median']:.3f} ms, {file['ratio']['median']:.2f} of the first file's, "
         said += f"{file['loop']['median']:.3f} of a bare loop"
-        said += f", {file['against_tool']['median']:.2f} of litert-benchmark's" * options.tool
+        if options.tool:
+            said += f", {file['against_tool']['median']:.2f} of litert-benchmark's"
         print(f"{file['file']:<34} {said}")
     print(f"Written: {out}. Next: python benchmarks/table.py")
 

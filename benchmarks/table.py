@@ -1,6 +1,6 @@
 """benchmarks/TABLE.md, from the records under results/:    python benchmarks/table.py
 
-Each suite's newest record is shown, for each student if the suite has several, and of the tuning
+Each suite's newest record is shown, for each student if the suite has several, and of tuning and latency
 each; the older ones stay beside it.
 """
 
@@ -35,9 +35,9 @@ def main() -> None:
 def newest(records: list[dict], suite: str) -> list[dict]:
     """The newest record, and older ones that hold a student which no newer one does, of that student alone.
 
-    Of the tuning every record: each tried something else.
+    Of tuning and latency every record: each tried something else.
     """
-    if suite == "tuning":
+    if suite in ("tuning", "latency"):
         return records[::-1]
     shown, seen = [], set()
     for record in reversed(records):
