@@ -201,7 +201,7 @@ def _resize_down(picture: Image.Image, upper: float, lower: float, px: int) -> I
 
 
 def _margins(start: float, end: float, length: int) -> tuple[int, int]:
-    return tuple(math.ceil(beyond) if beyond > BEYOND else 0 for beyond in (-start, end - length))
+    return tuple(max(math.ceil(beyond - BEYOND), 0) for beyond in (-start, end - length))
 
 
 def load(path: str | Path, px: int, resize: Resize) -> np.ndarray:

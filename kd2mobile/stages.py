@@ -59,7 +59,7 @@ class Stages:
         from kd2mobile.tflite.settings import file_settings
 
         settings = file_settings(export or self.recipe.export, variant, self.class_count)
-        config = settings | {"resize": self.recipe.data.resize}
+        config = settings | _resize(self.recipe)
         inputs = {"student": self.compressed(role, variant.compression, compress), "split": self.split}
         return Step("tflite", 2, config, inputs, _built_together)
 
@@ -106,8 +106,8 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     root = found.root
     seen = msgspec.to_builtins(recipe)
     student_config = student_settings(recipe.student)
-    teacher_config = teacher_settings(recipe.teacher, found.scan.classes) | {"resize": recipe.data.resize}
-    views_config = ({"whole": True} if _whole_views(recipe) else seen["views"]) | {"resize": recipe.data.resize}
+    teacher_config = teacher_settings(recipe.teacher, found.scan.classes) | _resize(recipe)
+    views_config = ({"whole": True} if _whole_views(recipe) else seen["views"]) | _resize(recipe)
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
     teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
     transfer_inputs = {"teacher": teacher, "split": split, "views": views}
@@ -227,6 +227,13 @@ def _check(recipe: Recipe) -> None:
     weights_file("student.weights", recipe.student.weights)
     check_teacher(recipe.teacher)
     weights_file("teacher.weights", recipe.teacher.weights)
+
+
+def _resize(recipe: Recipe) -> dict[str, Any]:
+    """How the pictures become square, for a step's config. margin: a version, counted up since `pad` had a pixel more
+    than it needs at some sizes."""
+    resize = recipe.data.resize
+    return {"resize": resize} | ({"margin": 2} if resize == "pad" else {})
 
 
 def _baseline(recipe: Recipe) -> Recipe:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from kd2mobile.errors import PictureError
 from kd2mobile.pixels import Box, Resize, load, open_picture, random_box, render, to_student_input, whole_box
@@ -233,8 +233,8 @@ def reference(picture, box, px):
     """Antialiased bilinear in float64, from the definition: triangle weights of at least a pixel's width."""
     height, width = picture.shape[:2]
     margins = (
-        [max(0, int(np.ceil(m))) for m in (-box[1] * height, (box[3] - 1) * height)],
-        [max(0, int(np.ceil(m))) for m in (-box[0] * width, (box[2] - 1) * width)],
+        [max(0, int(np.ceil(m - 1e-3))) for m in (-box[1] * height, (box[3] - 1) * height)],
+        [max(0, int(np.ceil(m - 1e-3))) for m in (-box[0] * width, (box[2] - 1) * width)],
     )
     canvas = np.pad(picture.astype(np.float64), (*margins, (0, 0)))
 
@@ -291,6 +291,19 @@ def test_pad_shows_all_of_the_picture_between_black(size):
     found = render(Image.new("RGB", size, "white"), whole_box(*size, "pad"), 64)
     found = found if size[0] > size[1] else found.transpose(1, 0, 2)
     assert (found[:23] == 0).all() and (found[41:] == 0).all() and (found[25:39] == 255).all()
+
+
+def test_the_black_of_pad_is_as_wide_as_the_square_needs():
+    """By whole numbers, where a box of fractions may seem to reach a pixel further: 45 x 43 did."""
+    for width in range(44, 70):
+        picture = Image.fromarray(noise(width, 43))
+        across = picture.resize((16, 43), Image.Resampling.BILINEAR)
+        margin = (width - 43 + 1) // 2
+        upper = margin - (width - 43) / 2
+        square = ImageOps.expand(across, (0, margin), fill=0)
+        expected = square.resize((16, 16), Image.Resampling.BILINEAR, box=(0, upper, 16, upper + width))
+        found = render(picture, whole_box(width, 43, "pad"), 16)
+        np.testing.assert_array_equal(found, np.asarray(expected), f"{width} x 43")
 
 
 def test_a_box_in_the_black_alone():
