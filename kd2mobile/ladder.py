@@ -1,11 +1,9 @@
 """`--precision auto`: from cheap files to costly ones, until the smallest within the allowed drop of top-1 is found."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from kd2mobile.errors import CompressionError, ExportError, Kd2MobileError, MissingExtraError
-from kd2mobile.results import Exported
+from kd2mobile.results import Exported, Rung
 from kd2mobile.variants import Variant
 
 RUNGS = (
@@ -13,28 +11,6 @@ RUNGS = (
     (Variant("qat", "int8"),),
 )
 """A conversion each, then a training: the same size as the first, for where that loses too much."""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """What one file gave. record: how it came to be, None where it was refused; refused: then why."""
-
-    variant: Variant
-    record: dict[str, Any] | None
-    refused: str | None = None
-
-    @property
-    def drop(self) -> float | None:
-        """Points of top-1 that it loses to its student on validation, below 0 where it gains; None if refused."""
-        return None if self.record is None else -100 * self.record["against_student"]["difference"]
-
-    def text(self) -> str:
-        """`int8          312,345 bytes  loses 0.11 points (-0.46 to +0.69)`"""
-        if self.record is None:
-            return f"{self.variant.name:<13} refused: {self.refused}"
-        low, high = (-100 * bound + 0.0 for bound in reversed(self.record["against_student"]["interval_95"]))
-        said = f"{self.record['size_bytes']:>11,} bytes  loses {self.drop + 0.0:.2f} points ({low:+.2f} to {high:+.2f})"
-        return f"{self.variant.name:<13} {said}"
 
 
 def walk(make: Callable[[list[Variant]], Exported], max_drop: float) -> tuple[list[Rung], Rung]:

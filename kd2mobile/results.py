@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kd2mobile.measurement import Benchmarked, Files
-
-if TYPE_CHECKING:
-    from kd2mobile.ladder import Rung
+from kd2mobile.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,31 @@ class Distilled:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """What one file gave in `--precision auto`.
+
+    record: how it came to be, None where it was refused; refused: then why.
+    """
+
+    variant: Variant
+    record: dict[str, Any] | None
+    refused: str | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Points of top-1 that it loses to its student on validation, below 0 where it gains; None if refused."""
+        return None if self.record is None else -100 * self.record["against_student"]["difference"]
+
+    def text(self) -> str:
+        """`int8          312,345 bytes  loses 0.11 points (-0.46 to +0.69)`"""
+        if self.record is None:
+            return f"{self.variant.name:<13} refused: {self.refused}"
+        low, high = (-100 * bound + 0.0 for bound in reversed(self.record["against_student"]["interval_95"]))
+        said = f"{self.record['size_bytes']:>11,} bytes  loses {self.drop + 0.0:.2f} points ({low:+.2f} to {high:+.2f})"
+        return f"{self.variant.name:<13} {said}"
+
+
+@dataclass(frozen=True)
 class Exported:
     """The .tflite files of a run. files: by role and name of the variant, `int8`; records: how each came to be.
 
@@ -46,7 +69,7 @@ class Exported:
     folder: Path
     files: Files
     records: dict[tuple[str, str], dict[str, Any]]
-    rungs: "list[Rung]" = field(default_factory=list)
+    rungs: list[Rung] = field(default_factory=list)
     found: Path | None = None
     copies: list[Path] = field(default_factory=list)
 
