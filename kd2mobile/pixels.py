@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, features
+from PIL import __version__ as pillow_version
 
 from kd2mobile.errors import PictureError, one_line
 
@@ -59,6 +60,12 @@ def open_picture(path: str | Path) -> Image.Image:
     except Exception as fault:  # Pillow's decoders raise almost anything on a damaged file
         reason = one_line(f"{type(fault).__name__}: {fault}")
         raise PictureError(path, "must be a whole picture", reason, "Repair the file or remove it.") from fault
+
+
+def decoder_words() -> str:
+    """What decodes the pictures of this process: `Pillow 13.0.0, libjpeg-turbo 3.1.2`."""
+    jpeg = features.version_feature("libjpeg_turbo")
+    return f"Pillow {pillow_version}" + (f", libjpeg-turbo {jpeg}" if jpeg else "")
 
 
 @cache

@@ -58,14 +58,14 @@ class ToolReport(msgspec.Struct, frozen=True, kw_only=True):
 class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     """What was measured of one model; None is what is not known.
 
-    precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words. n: pictures
-    judged. top1, top5, ece, teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. latency_ms,
-    first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind the model included.
-    peak_rss_mib: of a process that opened and ran this file alone. threads: of the runtime. sha256: of the file.
-    rule: by which it was timed; xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the
-    process could use; conditions: the device's state around the timing; clock_step_ms, isolated: of a browser, the
-    step of its clock and whether its page may have threads; measured_at: UTC; tool: of a phone; unknown: why what this
-    way cannot measure is None, by field.
+    precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words; decoder: what
+    decoded the pictures. n: pictures judged. top1, top5, ece, teacher_agreement: fractions in 0..1; logloss: nats,
+    clipped at 1/512. latency_ms, first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind
+    the model included. peak_rss_mib: of a process that opened and ran this file alone. threads: of the runtime.
+    sha256: of the file. rule: by which it was timed; xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity:
+    the cores that the process could use; conditions: the device's state around the timing; clock_step_ms, isolated: of
+    a browser, the step of its clock and whether its page may have threads; measured_at: UTC; tool: of a phone;
+    unknown: why what this way cannot measure is None, by field.
     """
 
     role: Role
@@ -74,6 +74,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     compression: str | None = None
     device: str | None = None
     runtime: str | None = None
+    decoder: str | None = None
     n: Count
     top1: Fraction | None
     top5: Fraction | None

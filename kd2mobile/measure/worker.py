@@ -19,6 +19,7 @@ from kd2mobile.measure.latency import measure_latency
 from kd2mobile.measure.protocol import Protocol, Setting, Span
 from kd2mobile.measure.record import Latency, ToolReport
 from kd2mobile.measure.runtime import Classifier
+from kd2mobile.pixels import decoder_words
 
 NOISE_SEED = 0
 DEFAULT = Protocol()
@@ -28,6 +29,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """What a file costs with one setting; the fields of its record, a None one with its reason in unknown."""
 
     runtime: str | None = None
+    decoder: str | None = None
     threads: int | None = None
     xnnpack: bool | None = None
     init_ms: float | None = None
@@ -137,6 +139,7 @@ def _profile(request: _Request) -> Profile:
     unknown |= {field: NOT_TOLD for field, value in told.items() if value is None}
     return Profile(
         runtime=classifier.runtime,
+        decoder=decoder_words(),
         threads=threads,
         xnnpack=xnnpack,
         init_ms=classifier.init_ms,

@@ -16,7 +16,7 @@ from kd2mobile.measure.worker import Profile
 from .conftest import COLOURS, by_hand, picture
 
 FIELDS = (
-    "role, model, precision, compression, device, runtime, n, top1, top5, logloss, ece, teacher_agreement, "
+    "role, model, precision, compression, device, runtime, decoder, n, top1, top5, logloss, ece, teacher_agreement, "
     "latency_ms, first_run_ms, init_ms, size_bytes, peak_rss_mib, threads, sha256, rule, xnnpack, affinity, "
     "conditions, clock_step_ms, isolated, measured_at, tool, unknown"
 )

@@ -141,7 +141,7 @@ def _profile(
     after = look(phone, cores)
     watched = _run(phone, start, benchmark_model.profiling(file, setting), seconds)
     state = conditions(before, after)
-    unknown = dict.fromkeys(("top1", "top5", "logloss", "ece", "teacher_agreement"), NO_ANSWERS)
+    unknown = dict.fromkeys(("decoder", "top1", "top5", "logloss", "ece", "teacher_agreement"), NO_ANSWERS)
     percentiles = ("p50", "p90", "p95", "p99")
     unknown |= {f"latency_ms.{p}": NO_PERCENTILE for p in percentiles if getattr(printed.latency, p) is None}
     if watched.peak_mib is None:

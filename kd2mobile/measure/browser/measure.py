@@ -22,6 +22,7 @@ from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.latency import latency_of
 from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.worker import Profile
+from kd2mobile.pixels import decoder_words
 from kd2mobile.progress import bar, say
 
 PAGE = Path(__file__).with_name("page")
@@ -147,6 +148,7 @@ def _profile(timed: Timed, setting: Setting | None, hello: Hello, protocol: Prot
         unknown |= dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"), timed.fault)
     return Profile(
         runtime=f"LiteRT.js {version}, {where}{partly}",
+        decoder=decoder_words(),
         threads=setting.threads if setting else None,
         xnnpack=True if setting else None,
         init_ms=timed.init_ms,
@@ -163,6 +165,7 @@ def _without_xnnpack(setting: Setting, hello: Hello, version: str) -> Profile:
     unknown = UNTOLD | dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"), reason)
     return Profile(
         runtime=f"LiteRT.js {version}",
+        decoder=decoder_words(),
         threads=setting.threads,
         xnnpack=False,
         clock_step_ms=hello.clock_step_ms,

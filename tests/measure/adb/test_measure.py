@@ -120,7 +120,7 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
     assert (record["n"], record["top1"], record["top5"], record["teacher_agreement"]) == (0, None, None, None)
     assert record["unknown"] == {
         **dict.fromkeys(
-            ("top1", "top5", "logloss", "ece", "teacher_agreement"),
+            ("decoder", "top1", "top5", "logloss", "ece", "teacher_agreement"),
             "benchmark_model runs on noise and classifies nothing",
         ),
         "latency_ms.p90": "benchmark_model does not print it",

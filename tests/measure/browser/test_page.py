@@ -44,6 +44,7 @@ def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, c
         for profile in answered.profiles:
             assert profile.isolated is True and 0 < profile.clock_step_ms < 0.1, "a fine clock, as isolated"
             assert profile.runtime.startswith("LiteRT.js 2.") and profile.runtime.endswith(", WASM")
+            assert profile.decoder.startswith("Pillow ")
             assert {"peak_rss_mib", "conditions"} <= profile.unknown.keys()
         assert one.init_ms > 0 and one.first_run_ms > 0 and one.latency_ms.n >= 100
         assert one.latency_ms.p50 * one.latency_ms.steps >= 50 * one.clock_step_ms * 0.999, "batches of 50 steps"
