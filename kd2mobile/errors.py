@@ -113,15 +113,17 @@ def raised_elsewhere(error: str, where: str, must: str, got: str | None, next_st
     return fault
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4, most: int = 1) -> str:
     """The question after the known name that is nearest, small and capital letters being the same, or nothing.
 
-    >>> did_you_mean("Xcepton", ["vgg16", "xception"])
-    "Did you mean 'xception'? "
+    most: so many names, the nearest first.
+
+    >>> did_you_mean("Xcepton", ["vgg16", "xception"]), did_you_mean("conv1x", ["pool", "conv12", "conv1"], most=3)
+    ("Did you mean 'xception'? ", "Did you mean 'conv1' or 'conv12'? ")
     """
     by_lower_case = {entry.lower(): entry for entry in known}
-    near = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=cutoff)
-    return f"Did you mean {by_lower_case[near[0]]!r}? " if near else ""
+    near = get_close_matches(name.lower(), by_lower_case, n=most, cutoff=cutoff)
+    return f"Did you mean {' or '.join(repr(by_lower_case[one]) for one in near)}? " if near else ""
 
 
 def count_of(number: int, noun: str, what: str = "") -> str:

@@ -12,6 +12,7 @@ import msgspec
 from kd2mobile.artifact import RECORD, sha256_of
 from kd2mobile.errors import ModelFileError
 from kd2mobile.measure.graph import Graph, Model, Op, Tensor, read_model
+from kd2mobile.measure.layer_names import LayerNames, layers_in
 from kd2mobile.measure.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
 from kd2mobile.measure.weights import Weights, count_weights
 from kd2mobile.runs import RECORDS, RUN_RECORD
@@ -43,7 +44,8 @@ class OpSaid(msgspec.Struct, frozen=True):
 
 
 class FloatOps(msgspec.Struct, frozen=True):
-    """Ops of one name that compute in floats in an integer file. first: the tensor that the first of them makes."""
+    """Ops of one name that compute in floats in an integer file. first: where the first of them is, by the layer as
+    `--keep-float` takes it in a file of kd2mobile's, by the tensor that it makes in any other."""
 
     name: str
     count: int
@@ -133,7 +135,7 @@ def inspect_file(path: Path) -> Inspection:
         raise ModelFileError(path, "must be a whole TensorFlow Lite model", fault, _AGAIN) from fault
     said, sha256 = read_metadata(path), sha256_of(path)
     record, benchmark, notes = _records(path, sha256)
-    arithmetic, float_ops = _arithmetic(model.graphs)
+    arithmetic, float_ops = _arithmetic(model.graphs, said.own)
     return Inspection(
         file=str(path),
         size_bytes=len(data),
@@ -197,16 +199,17 @@ def _types(graph: Graph, op: Op) -> str:
     return f"{', '.join(takes) or 'nothing'} -> {', '.join(gives) or 'nothing'}"
 
 
-def _arithmetic(graphs: list[Graph]) -> tuple[str | None, list[FloatOps] | None]:
+def _arithmetic(graphs: list[Graph], own: bool) -> tuple[str | None, list[FloatOps] | None]:
     """What the ops compute in, and what is left in floats if that is integers."""
     floats, integers, weights = [], 0, set()
     for graph in graphs:
+        names = layers_in(graph.tensors[i].name for op in graph.ops for i in op.outputs) if own else None
         for op in graph.ops:
             tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs)]
             moving = [tensor for tensor in tensors if not tensor.constant]
             if any(_is_float(tensor) for tensor in moving):
                 if not _is_end(graph, op):
-                    floats.append((op.name, graph.tensors[op.outputs[0]].name if op.outputs else ""))
+                    floats.append((op.name, _place_of(graph, op, names)))
                 weights |= {tensor.dtype for tensor in tensors if tensor.constant and _is_packed(tensor)}
             elif op.name != "QUANTIZE" and any(tensor.scales for tensor in moving):
                 integers += 1
@@ -216,6 +219,17 @@ def _arithmetic(graphs: list[Graph]) -> tuple[str | None, list[FloatOps] | None]
     if not floats:
         return None, None
     return (f"{', '.join(sorted(weights))} weights" if weights else "float32"), None
+
+
+def _place_of(graph: Graph, op: Op, names: LayerNames | None) -> str:
+    """Where an op is, to a person; what converts for a layer is at that layer."""
+    near = {
+        "DEQUANTIZE": [o for o in graph.ops if set(o.inputs) & set(op.outputs)],
+        "QUANTIZE": [o for o in graph.ops if set(o.outputs) & set(op.inputs)],
+    }.get(op.name)
+    at = (near or [op])[0].outputs[:1]
+    called = [names.of(graph.tensors[i].name) if names else graph.tensors[i].name.partition(";")[0] for i in at]
+    return called[0] if called else ""
 
 
 def _is_end(graph: Graph, op: Op) -> bool:

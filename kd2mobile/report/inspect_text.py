@@ -51,7 +51,7 @@ def _computes(found: Inspection) -> str:
     lines = [f"Computes {words}."] if found.arithmetic else []
     if found.float_ops is not None:
         lines = [f"Computes {words}; {'these ops do in floats:' if found.float_ops else 'no op does in floats.'}"]
-        lines += [f"  {op.count:>3}  {op.name}, first {op.first}" for op in found.float_ops]
+        lines += [f"  {op.count:>3}  {op.name}, first at {op.first}" for op in found.float_ops]
     if weights := found.weights:
         lines.append(
             f"Weights of {count_of(weights.layers, 'convolution')} and dense layers: {weights.zeros:.1%} zeros; "

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from kd2mobile.errors import ExportError, RecipeError, did_you_mean, one_line
+from kd2mobile.measure.layer_names import LayerNames
 from kd2mobile.pixels import to_int8_input, to_student_input
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE, read_graph
 from kd2mobile.tflite.correction import Exact, correct, measure
-from kd2mobile.tflite.names import LayerNames
 
 CONVERTER = f"tensorflow {tf.__version__}"
 MEAN_PICTURES = 128
@@ -157,8 +157,7 @@ class Converter:
         for layer in self._keep_float:
             if not self.names.are_among(made, [layer]):
                 shown = list(dict.fromkeys(map(self.names.of, made)))
-                known = {name for tensor in made for name in self.names.called(tensor)}
-                next_step = f"{did_you_mean(layer, known)}The layers with an op: {', '.join(shown)}."
+                next_step = f"{did_you_mean(layer, shown, most=3)}The layers with an op: {', '.join(shown)}."
                 must = "must name layers of the student that become an op of the file"
                 raise RecipeError("export.keep_float", must, repr(layer), next_step)
         kept = [tensor for tensor in made if self.names.are_among([tensor], self._keep_float)]

@@ -15,9 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from flatbuffers import Builder
 
+from kd2mobile.measure.layer_names import LayerNames
 from kd2mobile.pixels import to_student_input
 from kd2mobile.tflite.contract import Graph, read_graph
-from kd2mobile.tflite.names import LayerNames
 
 CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "PAD", "SQUEEZE")
 """Ops that hand on what they get: they have no line of their own."""

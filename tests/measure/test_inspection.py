@@ -91,7 +91,7 @@ def test_floats_left_in_an_integer_file_are_named(models, tmp_path):
     assert codes == ops and found.arithmetic == "integer"
     tensors = [graph.tensors[op.outputs[0]].name.decode() for op in (graph.operators[-2], last)]
     assert found.float_ops == [FloatOps("FULLY_CONNECTED", 1, tensors[0]), FloatOps("SOFTMAX", 1, tensors[1])]
-    assert "these ops do in floats:\n    1  FULLY_CONNECTED, first " in inspect_text(found)
+    assert "these ops do in floats:\n    1  FULLY_CONNECTED, first at " in inspect_text(found)
 
 
 def packed_again(stored):

@@ -10,6 +10,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile import pixels, tensorflow_process
 from kd2mobile.errors import ExportError, MissingExtraError, PictureError, RecipeError
+from kd2mobile.measure.inspection import inspect_file
+from kd2mobile.measure.layer_names import layers_in
 from kd2mobile.schema import PRECISIONS
 from kd2mobile.tflite import convert, worker
 from kd2mobile.tflite.contract import read_graph
@@ -147,16 +149,25 @@ def test_a_layer_that_is_kept_float_is_the_only_one(case, tmp_path):
     assert result["parity"]["agreement"] >= 0.96 and result["input"]["scale"] == pytest.approx(2 / 255, rel=1e-6)
     graph = read_graph((tmp_path / result["file"]).read_bytes(), "kept")
     made = {op.name: graph.tensors[op.outputs[0]].name for op in graph.ops}
-    assert convert.layer_names(student).of(made["FULLY_CONNECTED"]) == dense
+    names = convert.layer_names(student)
+    assert names.of(made["FULLY_CONNECTED"]) == dense
+    tensors = [graph.tensors[index].name for op in graph.ops for index in op.outputs]
+    by_file = layers_in(tensors)
+    assert [by_file.of(tensor) for tensor in tensors] == [names.of(tensor) for tensor in tensors]
+    said = {op.name: op.first for op in inspect_file(tmp_path / result["file"]).float_ops}
+    assert (said["CONV_2D"], said["FULLY_CONNECTED"]) == (conv, dense), "as --keep-float takes them"
+    assert said["DEQUANTIZE"] in (conv, dense) and said["QUANTIZE"] in (conv, dense)
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")
 def test_a_layer_that_the_student_does_not_have_is_refused_with_those_it_has(case, tmp_path):
     student, _ = convert.load_student(case.student, 3)
     conv = next(layer.name for layer in student.layers if hasattr(layer, "kernel"))
-    message = rf"export.keep_float: must name layers .*, got '{conv}x'. Did you mean '{conv}'\? The layers .*: {conv}, "
-    with pytest.raises(RecipeError, match=message):
+    message = rf"must name layers .*, got '{conv}x'. Did you mean '{conv}'.*\? The layers .*: {conv}, "
+    with pytest.raises(RecipeError, match=message) as raised:
         run_here(case.student, {"int8": tmp_path}, case.arguments(keep_float=[f"{conv}x"]))
+    near, shown = re.search(r"mean (.*)\? The layers with an op: (.*)\.", str(raised.value)).groups()
+    assert {name.strip("'") for name in near.split(" or ")} <= set(shown.split(", "))
     assert not list(tmp_path.iterdir())
 
 

@@ -13,6 +13,8 @@ ANSWER = "probabilities"
 """What the end of the graph is called: the softmax is no layer, and the converter has no name for it."""
 _NAMELESS = "StatefulPartitionedCall"
 _NUMBERED = re.compile(r"(.+)_\d+")
+_OF_A_KERNEL = {"convolution", "depthwise", "MatMul"}
+"""The last word of what Keras traces for a layer with a kernel."""
 
 
 class LayerNames(NamedTuple):
@@ -56,3 +58,19 @@ class LayerNames(NamedTuple):
 
 
 NO_NAMES = LayerNames(frozenset(), frozenset())
+
+
+def layers_in(tensors: Iterable[str]) -> LayerNames:
+    """The layers of a student of kd2mobile's by the tensors of its file alone: of each path the innermost scope with a
+    number behind it, the first, which is the student's, and the last, which is the op, left out.
+
+    >>> names = layers_in(["net_1/relu_1/Relu6;net_1/conv_1_1/convolution", "tfl.quantize"])
+    >>> sorted(names.every), names.of("net_1/relu_1/Relu6;net_1/conv_1_1/convolution")
+    (['conv_1', 'relu'], 'conv_1')
+    """
+    every, weighted = set(), set()
+    for path in (part.split("/") for tensor in tensors for part in tensor.split(";")):
+        scopes = [numbered[1] for scope in path[1:-1] if (numbered := _NUMBERED.fullmatch(scope))]
+        every |= set(scopes[-1:])
+        weighted |= set(scopes[-1:]) if path[-1] in _OF_A_KERNEL else set()
+    return LayerNames(frozenset(every), frozenset(weighted))
