@@ -29,6 +29,8 @@ def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool 
     how = {v: run.export_of(v) if as_before else (run.recipe.export, run.recipe.compress) for v in variants}
     asked = _asked(plan, variants)
     steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
+    if not as_before:
+        run.describe()
     exported = Exported(run.folder / "export", {}, {})
     with disk_errors(exported.folder):
         exported.folder.mkdir(exist_ok=True)

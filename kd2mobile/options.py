@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from kd2mobile.errors import RecipeError
 from kd2mobile.recipe import FLAGS, check_settings
 from kd2mobile.recipe_file import assignment
 from kd2mobile.schema import fields
@@ -180,10 +181,14 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
     check_settings(values, "--set")
     for flag, value in flags.items():
         if value not in (None, ()):
-            if flag == "precision" and value == "auto":
+            listed = _listed(value) if flag in LISTS else value
+            if flag == "precision" and "auto" in listed:
+                if len(listed) > 1:
+                    next_step = "Give --precision auto, or the precisions without it."
+                    raise RecipeError("--precision", "must be auto alone, which tries its own files", value, next_step)
                 values["export.auto"] = True
                 continue
-            values[FLAGS[flag]] = _listed(value) if flag in LISTS else value
+            values[FLAGS[flag]] = listed
             check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
     return values
 

@@ -143,7 +143,7 @@ def export(
     run: its folder, by default the newest; where there is none, one is made as `distill` would without arguments.
     out: a folder into which the student's files are copied as well, of `auto` the found one; with force they replace
     others of their names. store: another one than the run's own. settings, flags: of the [export] and [compress]
-    tables; the run keeps them.
+    tables, for this call; of [export] the run keeps version, author and licence.
     Raises ExportError if a file does not hold its contract or does not answer as its student does; the others stay.
     RecipeError for another file of the same name in `out`, before anything is made where the names are known.
     """

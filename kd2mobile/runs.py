@@ -15,7 +15,7 @@ from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.progress import say
 from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import write_recipe
-from kd2mobile.schema import Compress, Export, Recipe
+from kd2mobile.schema import DESCRIBED, Compress, Export, Recipe
 from kd2mobile.spec import differences
 from kd2mobile.variants import Variant, in_order
 
@@ -78,6 +78,12 @@ class Run:
             msgspec.convert(compress, Compress),
         )
 
+    def describe(self) -> None:
+        """Keeps what this call says in files about the model, over the recipe of the run, for the calls after it."""
+        first = compose(self.folder / "recipe.toml").export
+        said = {name: getattr(self.recipe.export, name) for name in DESCRIBED}
+        self._note(described={name: text for name, text in said.items() if text != getattr(first, name)})
+
     def forget(self) -> None:
         """Removes a run that came to nothing: it has no artifact, and would be taken for the newest."""
         if not self.record["artifacts"]:
@@ -125,7 +131,8 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
 def open_run(folder: Path | None, store: Path | None = None, settings: dict[str, Any] | None = None) -> Run:
     """The run in the folder, or the newest under `runs/`.
 
-    store: another one than the run's own. settings: fields of [export] and [benchmark] by dotted name, for this call.
+    store: another one than the run's own. settings: fields of [compress], [export] and [benchmark] by dotted name, for
+    this call; over what an earlier one had described.
     Raises ArtifactError where there is no run, RecipeError for a setting of an earlier stage.
     """
     folder = Path(folder) if folder else newest_run()
@@ -136,8 +143,10 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
         if name.partition(".")[0] not in LATER_TABLES:
             must = f"must be a field of {' or '.join(LATER_TABLES)} in a run that exists"
             raise RecipeError(folder, must, repr(name), "Start another run with `kd2mobile distill`.")
-    recipe = compose(folder / "recipe.toml", settings)
-    return Run(folder, recipe, Store(store or os.path.normpath(folder / _read_record(folder)["store"])))
+    record = _read_record(folder)
+    described = {f"export.{name}": text for name, text in record.get("described", {}).items()}
+    recipe = compose(folder / "recipe.toml", described | (settings or {}))
+    return Run(folder, recipe, Store(store or os.path.normpath(folder / record["store"])))
 
 
 def newest_run() -> Path | None:

@@ -150,6 +150,10 @@ class Export(Table):
     licence: Annotated[str | None, says("The model's licence, for the file's metadata, such as `Apache-2.0`.")] = None
 
 
+DESCRIBED = ("version", "author", "licence")
+"""The fields of [export] that describe the model: a run keeps them from one export to the next."""
+
+
 class Compress(Table):
     """How a compressed student is made and fine-tuned."""
 

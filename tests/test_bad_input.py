@@ -347,6 +347,14 @@ def test_a_budget_that_nothing_meets(photos, capsys, monkeypatch):
     )
 
 
+def test_auto_stands_alone(photos, capsys):
+    for given in ("auto,int8", "fp32, auto"):
+        assert refused(capsys, ["export", "--precision", given]) == (
+            f"--precision: must be auto alone, which tries its own files, got {given}. "
+            "Give --precision auto, or the precisions without it."
+        )
+
+
 @pytest.mark.parametrize("verb", ["inspect", "predict", "benchmark"])
 @pytest.mark.parametrize(
     ("content", "said"),

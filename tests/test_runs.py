@@ -50,6 +50,22 @@ def test_a_run_remembers_its_store_and_its_files(tmp_path):
     assert again.export_of(qat)[1].epochs == 9 and again.export_of(fp16)[0] == run.recipe.export
 
 
+def test_what_describes_the_model_is_kept_until_something_else_is_said(tmp_path):
+    start_run(compose(settings={"export.licence": "MIT"}), tmp_path / "here", tmp_path / "store")
+
+    def said(**settings):
+        run = open_run(tmp_path / "here", settings={f"export.{name}": value for name, value in settings.items()})
+        run.describe()
+        return run.recipe.export
+
+    assert said(author="Zoë", per_tensor=True).per_tensor
+    again = said()
+    assert (again.author, again.licence, again.version, again.per_tensor) == ("Zoë", "MIT", None, False)
+    assert said(version="3", author="Ada").author == "Ada" and said().version == "3"
+    assert said(author="", licence="Apache-2.0").author == "" == said().author and said().licence == "Apache-2.0"
+    assert said(licence="MIT").licence == "MIT" and "licence" not in open_run(tmp_path / "here").record["described"]
+
+
 def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):
     good = start_run(compose(), None, tmp_path / "store")
     bad = start_run(compose(), None, tmp_path / "store")

@@ -6,7 +6,7 @@ import msgspec
 
 from kd2mobile.artifact import Step, fingerprint_of
 from kd2mobile.errors import RecipeError
-from kd2mobile.schema import Compression, Export, Recipe
+from kd2mobile.schema import DESCRIBED, Compression, Export, Recipe
 from kd2mobile.variants import Variant
 
 CALIBRATION_PICTURES = 400
@@ -47,10 +47,10 @@ def check_has_effect(export: Export, given: Iterable[str]) -> None:
 
     Raises RecipeError.
     """
-    if export.auto and "export.compressions" in given:
-        must = "must be left out with --precision auto, which tries int8, int8_dynamic, fp16 and qat's int8"
-        leave = "Leave --compress out, or name the precisions."
-        raise RecipeError("export.compressions", must, ", ".join(export.compressions), leave)
+    for field, leave in _APART_FROM_AUTO.items():
+        if export.auto and f"export.{field}" in given:
+            must = "must be left out with --precision auto, which tries int8, int8_dynamic, fp16 and qat's int8"
+            raise RecipeError(f"export.{field}", must, ", ".join(getattr(export, field)), leave)
     for field, needed in {"keep_float": ("int8",), "per_tensor": PER_TENSOR}.items():
         asked = f"export.{field}" in given and getattr(export, field) and not export.auto
         if asked and not set(needed) & set(export.precisions):
@@ -86,8 +86,7 @@ def file_settings(export: Export, variant: Variant, classes: int) -> dict:
 
 def described(export: Export) -> dict[str, str]:
     """What the recipe wants said in a file's metadata: its version, author and licence, those that are given."""
-    said = {"version": export.version, "author": export.author, "licence": export.licence}
-    return {name: text for name, text in said.items() if text}
+    return {name: text for name in DESCRIBED if (text := getattr(export, name))}
 
 
 def file_name(student: str, variant: Variant, *, per_tensor: bool = False, keep_float: Sequence[str] = ()) -> str:
@@ -116,3 +115,7 @@ def fingerprints(recipe: Recipe, student: Step) -> dict[str, str | None]:
 
 
 _LEARNED = ("split", "transfer")
+_APART_FROM_AUTO = {
+    "precisions": "Leave it out, or give `--set export.auto=false`.",
+    "compressions": "Leave --compress out, or name the precisions.",
+}

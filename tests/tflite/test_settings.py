@@ -16,6 +16,9 @@ def test_auto_has_files_of_its_own():
     with pytest.raises(RecipeError, match=must):
         check_has_effect(auto, ["export.auto", "export.compressions"])
     check_has_effect(auto, ["export.auto"])  # what an earlier call of the run asked for
+    must = "export.precisions: must be left out with --precision auto, .*, got int8. Leave it out, or give `--set"
+    with pytest.raises(RecipeError, match=must):
+        check_has_effect(Export(auto=True, precisions=("int8",)), ["export.precisions"])
 
 
 def test_defaults_say_what_they_always_said():
