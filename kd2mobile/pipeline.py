@@ -34,7 +34,7 @@ from kd2mobile.variants import Variant, variants_of
 
 if TYPE_CHECKING:
     from kd2mobile.data.check import Checked
-    from kd2mobile.measure.inspection import Inspection
+    from kd2mobile.inspection.inspect import Inspection
     from kd2mobile.measure.predict import Prediction
     from kd2mobile.report.bars import DarkKnowledge
 
@@ -219,7 +219,7 @@ def inspect(model: Path) -> "Inspection":
 
     Raises ModelFileError if it is none.
     """
-    from kd2mobile.measure.inspection import inspect_file
+    from kd2mobile.inspection.inspect import inspect_file
 
     return inspect_file(Path(model))
 

@@ -7,7 +7,7 @@ import msgspec
 
 from kd2mobile.artifact import Store
 from kd2mobile.errors import ModelFileError
-from kd2mobile.measure.inspection import MODEL
+from kd2mobile.inspection.inspect import MODEL
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.measurement import Benchmarked
 from kd2mobile.recipe import compose

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kd2mobile.errors import DataError, count_of, one_line
+from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure, Measured
-from kd2mobile.measure.metadata import output_names
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import Resize

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.files import EXTERNAL_RESIZE
-from kd2mobile.measure.metadata import output_names
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import Resize, load

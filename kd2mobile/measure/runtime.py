@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd2mobile.errors import ModelFileError, RecipeError, one_line
-from kd2mobile.measure.metadata import FileMetadata, read_metadata
+from kd2mobile.inspection.metadata import FileMetadata, read_metadata
 
 RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 """Packages with an Interpreter, first choice first, and the distributions they come in."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ai_edge_litert import schema_py_generated as schema
 
 from kd2mobile.errors import ExportError
-from kd2mobile.measure.layer_names import NO_NAMES, LayerNames
+from kd2mobile.inspection.layer_names import NO_NAMES, LayerNames
 
 SIGNATURE, INPUT, OUTPUT = "classify", "image", "probabilities"
 PIXEL_SCALE = 2 / 255

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd2mobile.errors import ExportError, RecipeError, did_you_mean, one_line
-from kd2mobile.measure.layer_names import LayerNames
+from kd2mobile.inspection.layer_names import LayerNames
 from kd2mobile.pixels import to_int8_input, to_student_input
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE, read_graph
 from kd2mobile.tflite.correction import Exact, correct, measure

@@ -49,7 +49,7 @@ def export_student(
 
     Returns one result a precision: precision, file, size_bytes, compressed_bytes (deflated, as in a ZIP), sha256, ops
     {name: count}, op_types (provenance.op_types), per_tensor, keep_float, weights
-    {layers, zeros, clusters, clusters_of_output} (measure.weights.Weights), weight_scales {per_channel, per_tensor,
+    {layers, zeros, clusters, clusters_of_output} (inspection.weights.Weights), weight_scales {per_channel, per_tensor,
     float}, input and output {name, dtype, shape, scale, zero_point}, calibration (ids; empty for fp32), bias_correction
     {layers, corrected} (None for fp32), parity {n, agreement, largest_difference}, against_student (what top-1 it
     loses: provenance.against_student; None without labels), layer_errors (of int8 alone: {pictures, layers}, a layer as

@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from flatbuffers import Builder
 
-from kd2mobile.measure.layer_names import LayerNames
+from kd2mobile.inspection.layer_names import LayerNames
 from kd2mobile.pixels import to_student_input
 from kd2mobile.tflite.contract import Graph, read_graph
 

@@ -1,6 +1,6 @@
 """TensorFlow Lite Metadata: what MediaPipe's and Android's task APIs ask of a file, as a flatbuffer inside the model.
 
-Schema: `measure/metadata_schema.py`, which the reading side shares. The labels themselves lie in the ZIP behind the
+Schema: `inspection/metadata_schema.py`, which the reading side shares. The labels themselves lie in the ZIP behind the
 model (`metadata.py`); the metadata names their file.
 """
 
@@ -10,8 +10,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from kd2mobile.measure import metadata_schema as tables
-from kd2mobile.measure.metadata import LABELS_FILE
+from kd2mobile.inspection import metadata_schema as tables
+from kd2mobile.inspection.metadata import LABELS_FILE
 
 _PREPEND = {"b": "PrependInt8Slot", "B": "PrependUint8Slot", "I": "PrependUint32Slot"}
 _RESIZED = {

@@ -13,10 +13,10 @@ from msgspec import to_builtins
 
 from kd2mobile import pixels
 from kd2mobile.errors import ExportError, RecipeError
+from kd2mobile.inspection.graph import read_model
+from kd2mobile.inspection.inspect import deflated_size
+from kd2mobile.inspection.weights import count_weights
 from kd2mobile.measure.accuracy import hits
-from kd2mobile.measure.graph import read_model
-from kd2mobile.measure.inspection import deflated_size
-from kd2mobile.measure.weights import count_weights
 from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ai_edge_litert.interpreter import Interpreter
 
-from kd2mobile.measure.metadata import read_tflite_metadata
+from kd2mobile.inspection.metadata import read_tflite_metadata
 from kd2mobile.schema import PRECISIONS
 from kd2mobile.tflite.contract import read_graph
 

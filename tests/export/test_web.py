@@ -15,7 +15,6 @@ from kd2mobile.measure.predict import predict
 from kd2mobile.pixels import load, render, whole_box
 from tests.chromium import browser, needs_chromium
 from tests.measure.browser.conftest import needs_litert_js
-from tests.measure.conftest import models  # noqa: F401, the fixture
 
 pytestmark = [needs_chromium, needs_litert_js]
 WEB = Path(__file__).parent.parent.parent / "export" / "web"
@@ -107,7 +106,7 @@ def test_labels_that_are_compressed_or_counted_from_the_zip_are_read_too(page, t
         ("grey", "must take one square RGB picture [1, px, px, 3], got [1,8,8,1]"),
     ],
 )
-def test_a_file_that_it_cannot_run_is_refused_with_the_reason(page, content, why, models, tiny_tflite):  # noqa: F811
+def test_a_file_that_it_cannot_run_is_refused_with_the_reason(page, content, why, models, tiny_tflite):
     files = {"int8": "full_int8", "open": "open_batch", "two": "two_inputs", "grey": "grey"}
     if content == "cut":
         content = tiny_tflite.read_bytes()[:200]

@@ -8,8 +8,9 @@ from kd2mobile.measure.external import class_folders, match_folders, measure_on_
 from kd2mobile.measure.predict import predict
 from kd2mobile.measure.protocol import Protocol, Span
 from kd2mobile.measure.worker import Profile, profile_file
+from tests.tiny_models import CLASSES, COLOURS
 
-from .conftest import CLASSES, COLOURS, picture
+from .conftest import picture
 
 UNTIMED = Span(0, 0, None)
 

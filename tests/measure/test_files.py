@@ -12,8 +12,9 @@ from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.record import BenchmarkRecord, record_of_probabilities
 from kd2mobile.measure.worker import Profile
+from tests.tiny_models import COLOURS, by_hand
 
-from .conftest import COLOURS, by_hand, picture
+from .conftest import picture
 
 FIELDS = (
     "role, model, precision, compression, device, runtime, decoder, n, top1, top5, logloss, ece, teacher_agreement, "

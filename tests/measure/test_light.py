@@ -6,7 +6,9 @@ from pathlib import Path
 
 import kd2mobile
 
-MODULES = [path.stem for path in Path(kd2mobile.__file__).parent.glob("measure/[a-z]*.py")]
+HOME = Path(kd2mobile.__file__).parent
+PARTS = [*HOME.glob("measure/[a-z]*.py"), *HOME.glob("inspection/[a-z]*.py")]
+MODULES = [f"{path.parent.name}.{path.stem}" for path in PARTS]
 HEAVY = [
     "tensorflow",
     "keras",
@@ -25,7 +27,7 @@ HEAVY = [
 
 def test_importing_measure_loads_no_framework():
     program = "import importlib, sys\n"
-    program += "".join(f"importlib.import_module('kd2mobile.measure.{name}')\n" for name in MODULES)
+    program += "".join(f"importlib.import_module('kd2mobile.{name}')\n" for name in MODULES)
     program += f"print(sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -3,8 +3,9 @@ import pytest
 
 from kd2mobile.errors import ModelFileError, PictureError
 from kd2mobile.measure.predict import predict
+from tests.tiny_models import COLOURS, by_hand
 
-from .conftest import COLOURS, by_hand, picture
+from .conftest import picture
 
 
 def test_the_likeliest_first_with_their_names(own, photos):

@@ -10,8 +10,9 @@ from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.protocol import Protocol, Setting, Span, protocol_of
 from kd2mobile.recipe import compose
+from tests.tiny_models import COLOURS
 
-from .conftest import COLOURS, picture
+from .conftest import picture
 
 
 def test_a_recipe_says_the_protocol():

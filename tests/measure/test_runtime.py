@@ -8,8 +8,7 @@ import pytest
 from kd2mobile.errors import ModelFileError, RecipeError
 from kd2mobile.measure import runtime
 from kd2mobile.measure.runtime import Classifier
-
-from .conftest import by_hand, pixels, probabilities
+from tests.tiny_models import by_hand, pixels, probabilities
 
 COLOURS = [(255, 0, 0), (10, 200, 30), (128, 128, 128), (0, 0, 0)]
 

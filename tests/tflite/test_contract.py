@@ -1,7 +1,7 @@
 import pytest
 
 from kd2mobile.errors import ExportError
-from kd2mobile.measure.layer_names import LayerNames
+from kd2mobile.inspection.layer_names import LayerNames
 from kd2mobile.tflite.contract import Graph, Op, Tensor, check_graph, read_graph
 
 PIXELS = Tensor("uint8", [1, 8, 8, 3], 2 / 255, 127)

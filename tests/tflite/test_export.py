@@ -10,8 +10,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile import pixels, tensorflow_process
 from kd2mobile.errors import ExportError, MissingExtraError, PictureError, RecipeError
-from kd2mobile.measure.inspection import inspect_file
-from kd2mobile.measure.layer_names import layers_in
+from kd2mobile.inspection.inspect import inspect_file
+from kd2mobile.inspection.layer_names import layers_in
 from kd2mobile.schema import PRECISIONS
 from kd2mobile.tflite import convert, worker
 from kd2mobile.tflite.contract import read_graph

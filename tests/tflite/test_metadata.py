@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from kd2mobile.measure.metadata import read_metadata
+from kd2mobile.inspection.metadata import read_metadata
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.tflite.metadata import attach
 from kd2mobile.tflite.parity import open_classifier

@@ -7,7 +7,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from kd2mobile.measure.metadata import TFLiteMetadata, read_tflite_metadata
+from kd2mobile.inspection.metadata import TFLiteMetadata, read_tflite_metadata
 from kd2mobile.tflite.contract import read_graph
 from kd2mobile.tflite.tflite_metadata import describe, embed
 

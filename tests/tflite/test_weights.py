@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile.measure.graph import read_model
-from kd2mobile.measure.weights import count_weights
+from kd2mobile.inspection.graph import read_model
+from kd2mobile.inspection.weights import count_weights
 from kd2mobile.schema import COMPRESSIONS, Export
 from kd2mobile.tflite.convert import Converter, load_student
 from kd2mobile.tflite.settings import file_settings, is_clustered

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from kd2mobile.errors import DeviceError, ModelFileError, PictureError
+from kd2mobile.inspection.graph import read_model
 from kd2mobile.measure.browser.messages import (
     LARGEST_PROFILE,
     LARGEST_TALK,
@@ -26,7 +27,6 @@ from kd2mobile.measure.browser.messages import (
 )
 from kd2mobile.measure.browser.server import Refusal, Reply, Route
 from kd2mobile.measure.files import Opened
-from kd2mobile.measure.graph import read_model
 from kd2mobile.measure.host import see
 from kd2mobile.measure.protocol import Protocol
 

@@ -18,9 +18,10 @@ def packages(machine: str) -> list[str]:
 
 
 def pack_core(to: Path) -> None:
-    """Writes a ZIP of the package's own modules and measure/, the same bytes for the same source."""
+    """Writes a ZIP of the package's own modules, measure/ and inspection/, the same bytes for the same source."""
     home = Path(kd2mobile.__file__).parent
+    parts = [*(home / "measure").rglob("*.py"), *(home / "inspection").glob("*.py")]
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
-        for source in sorted([*home.glob("*.py"), *(home / "measure").rglob("*.py")]):
+        for source in sorted([*home.glob("*.py"), *parts]):
             name = zipfile.ZipInfo((Path(home.name) / source.relative_to(home)).as_posix(), LONG_AGO)
             archive.writestr(name, source.read_bytes(), zipfile.ZIP_DEFLATED)

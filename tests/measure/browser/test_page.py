@@ -16,7 +16,7 @@ from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure, Opened, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
 from tests.chromium import browser, needs_chromium
-from tests.measure.conftest import by_hand
+from tests.tiny_models import by_hand
 
 from .conftest import needs_litert_js, until_it_ends
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile.measure.layer_names import LayerNames
+from kd2mobile.inspection.layer_names import LayerNames
 from kd2mobile.tflite.convert import layer_names
 
 NAMES = LayerNames(frozenset(["conv", "conv_1", "conv_bn", "add", "relu"]), frozenset(["conv", "conv_1"]))

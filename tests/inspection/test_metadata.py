@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import ModelFileError
-from kd2mobile.measure.metadata import FileMetadata, output_names, read_labels, read_metadata
+from kd2mobile.inspection.metadata import FileMetadata, output_names, read_labels, read_metadata
 from kd2mobile.measure.runtime import Classifier
-
-from .conftest import CLASSES, by_hand, pixels, probabilities
+from tests.tiny_models import CLASSES, by_hand, pixels, probabilities
 
 
 def test_a_bare_file_says_nothing(models):

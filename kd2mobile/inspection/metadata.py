@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile.errors import ModelFileError, count_of
-from kd2mobile.measure.flatbuffer import Table, root
-from kd2mobile.measure.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
+from kd2mobile.inspection.flatbuffer import Table, root
+from kd2mobile.inspection.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
 from kd2mobile.pixels import Resize
 
 FORMAT = 1

@@ -5,7 +5,7 @@ import math
 import msgspec
 import numpy as np
 
-from kd2mobile.measure.graph import Graph, Model, Tensor
+from kd2mobile.inspection.graph import Graph, Model, Tensor
 
 WITH_WEIGHTS = ("CONV_2D", "FULLY_CONNECTED")
 """The ops whose weights pruning and clustering are for; they are the second input, its first axis the outputs."""

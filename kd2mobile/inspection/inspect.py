@@ -11,10 +11,10 @@ import msgspec
 
 from kd2mobile.artifact import RECORD, sha256_of
 from kd2mobile.errors import ModelFileError
-from kd2mobile.measure.graph import Graph, Model, Op, Tensor, read_model
-from kd2mobile.measure.layer_names import LayerNames, layers_in
-from kd2mobile.measure.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
-from kd2mobile.measure.weights import Weights, count_weights
+from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, read_model
+from kd2mobile.inspection.layer_names import LayerNames, layers_in
+from kd2mobile.inspection.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
+from kd2mobile.inspection.weights import Weights, count_weights
 from kd2mobile.runs import RECORDS, RUN_RECORD
 
 MODEL = "model.tflite"

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from kd2mobile.measure import model_schema as schema
-from kd2mobile.measure.flatbuffer import Table, root
+from kd2mobile.inspection import model_schema as schema
+from kd2mobile.inspection.flatbuffer import Table, root
 
 
 class Tensor(NamedTuple):

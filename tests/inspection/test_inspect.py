@@ -17,12 +17,11 @@ from ai_edge_litert.interpreter import Interpreter
 import kd2mobile
 from kd2mobile.cli import main_status
 from kd2mobile.errors import ModelFileError
-from kd2mobile.measure import model_schema
-from kd2mobile.measure.graph import read_model
-from kd2mobile.measure.inspection import FloatOps, Found, inspect_file
+from kd2mobile.inspection import model_schema
+from kd2mobile.inspection.graph import read_model
+from kd2mobile.inspection.inspect import FloatOps, Found, inspect_file
 from kd2mobile.report.inspect_text import inspect_text
-
-from .conftest import CLASSES
+from tests.tiny_models import CLASSES
 
 
 def size_in_a_zip(content: bytes) -> int:

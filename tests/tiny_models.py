@@ -1,0 +1,78 @@
+"""Tiny .tflite files whose answers are known by hand."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kd2mobile.measure.outputs import read_answers
+
+CLASSES = ["blue", "green", "red"]
+COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """The folder of build_models.py's files: `models / "uint8.tflite"`."""
+    folder = tmp_path_factory.mktemp("models")
+    script = Path(__file__).with_name("build_models.py")
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    built = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, env=quiet)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture
+def packed(models, tmp_path):
+    """A copy of a model with files packed behind it: packed("uint8", {"labels.txt": "a\\nb\\nc\\n"})."""
+
+    def pack(name, members):
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes((models / f"{name}.tflite").read_bytes())
+        with zipfile.ZipFile(path, "a") as archive:
+            for member, text in members.items():
+                archive.writestr(member, text)
+        return path
+
+    return pack
+
+
+@pytest.fixture
+def own(packed):
+    """A copy of a model that says it is kd2mobile's; description's fields can be replaced."""
+
+    def pack(name="uint8", **fields):
+        description = {
+            "format": 1,
+            "classes": CLASSES,
+            "resize": "stretch",
+            "input_px": 8,
+            "model": "mobilenet025",
+            "precision": "fp32",
+            "compression": "none",
+            "student_fingerprint": "f" * 64,
+        } | fields
+        return packed(name, {"labels.txt": "\n".join(CLASSES), "kd2mobile.json": json.dumps(description)})
+
+    return pack
+
+
+def pixels(colour, px=8):
+    return np.broadcast_to(np.array(colour, np.uint8), (px, px, 3))
+
+
+def probabilities(classifier, seen):
+    """What an opened file makes of uint8 [px, px, 3]: float32 [classes]."""
+    return read_answers(classifier.outputs(seen)[np.newaxis], classifier.last_op, classifier.step).values[0]
+
+
+def by_hand(colour, gain=4.0):
+    """The probabilities of blue, green, red for a plain colour, in float64 with the exponentials written out."""
+    red, green, blue = (level / 127.5 - 1 for level in colour)
+    powers = [np.e ** (gain * value) for value in (blue, green, red)]
+    return np.array(powers) / sum(powers)
