@@ -10,6 +10,7 @@ import numpy as np
 
 from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DataError
+from kd2mobile.inspection.inspect import deflated_size
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import BenchmarkRecord, Role, record_of_probabilities
@@ -128,6 +129,7 @@ def _measured_there(
         "compression": said.compression,
         "device": given.words,
         "size_bytes": file.path.stat().st_size,
+        "compressed_bytes": deflated_size(file.path.read_bytes()),
         "sha256": sha256_of(file.path),
         "rule": protocol.rule,
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -61,11 +61,12 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words; decoder: what
     decoded the pictures. n: pictures judged. top1, top5, ece, teacher_agreement: fractions in 0..1; logloss: nats,
     clipped at 1/512. latency_ms, first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind
-    the model included. peak_rss_mib: of a process that opened and ran this file alone. threads: of the runtime.
-    sha256: of the file. rule: by which it was timed; xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity:
-    the cores that the process could use; conditions: the device's state around the timing; clock_step_ms, isolated: of
-    a browser, the step of its clock and whether its page may have threads; measured_at: UTC; tool: of a phone;
-    unknown: why what this way cannot measure is None, by field.
+    the model included; compressed_bytes: of the file deflated, as an app store ships it. peak_rss_mib: of a process
+    that opened and ran this file alone. threads: of the runtime. sha256: of the file. rule: by which it was timed;
+    xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the process could use; conditions:
+    the device's state around the timing; clock_step_ms, isolated: of a browser, the step of its clock and whether its
+    page may have threads; measured_at: UTC; tool: of a phone; unknown: why what this way cannot measure is None, by
+    field.
     """
 
     role: Role
@@ -85,6 +86,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     first_run_ms: float | None = None
     init_ms: float | None = None
     size_bytes: Count | None = None
+    compressed_bytes: Count | None = None
     peak_rss_mib: float | None = None
     threads: int | None = None
     sha256: str | None = None

@@ -61,6 +61,18 @@ COLUMNS = (
 )
 
 
+DOWNLOAD = Column("compressed_bytes", "Download", "KB", words.size)
+"""The file compressed, as an app store ships it."""
+
+
+def shown(records: Sequence[dict[str, Any]], columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns, with the download behind the size where a compressed student's file is among the records."""
+    if not any(words.is_compressed(r) and r["compressed_bytes"] is not None for r in records):
+        return columns
+    place = next(place for place, column in enumerate(columns, 1) if column.field == "size_bytes")
+    return (*columns[:place], DOWNLOAD, *columns[place:])
+
+
 def _around(field: str, heading: str, unit: str, form: Callable[[Any], str]) -> Column:
     """A field of the device's state before and after the timing: "41 → 55", or once if they are equal."""
 

@@ -79,18 +79,20 @@ def render_comparison(view: ComparisonData) -> str:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
     records = {run.key: words.tables(run.records) for run in view.runs}
-    keyed_rows = [(key, row) for key, own in records.items() for row in columns.rows(own)]
+    shown = columns.shown([record for own in records.values() for record in own], columns.COLUMNS)
+    keyed_rows = [(key, row) for key, own in records.items() for row in columns.rows(own, shown)]
     return fill(
         "comparison.html.j2",
         view=view,
         headlines=[words.headline(own, []) for own in records.values()],
-        columns=columns.COLUMNS,
+        columns=shown,
         keyed_rows=keyed_rows,
         places={key: place for place, key in enumerate(records)},
         settings=columns.measured_on([row for _, row in keyed_rows]),
         numbers=columns.numbered([row for _, row in keyed_rows]),
         accuracy=[Markup(plot) for plot in plots.comparison_plots(records)],
-        close_points=f"{100 * words.CLOSE_ENOUGH:g}",
+        recommended=words.RECOMMENDED,
+        downloads=columns.DOWNLOAD in shown,
     )
 
 

@@ -83,16 +83,19 @@ def devices_view(data: DevicesData) -> dict[str, Any]:
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
-    keyed, rows = keyed_rows(data, columns.DEVICE_COLUMNS)
+    shown = columns.shown([record for own in data.records.values() for record in own], columns.DEVICE_COLUMNS)
+    keyed, rows = keyed_rows(data, shown)
     chosen = [r for choice in data.choices for r in (choice.smallest, choice.fastest) if r]
     plot = plots.device_plot(data.records, chosen, data.teachers)
     return {
         "data": data,
         "rows": keyed,
-        "columns": columns.DEVICE_COLUMNS,
+        "columns": shown,
+        "downloads": columns.DOWNLOAD in shown,
+        "equal": words.EQUAL,
         "numbers": columns.numbered(rows),
         "settings": columns.measured_on(rows),
-        "whys": columns.whys([replace(row, role=key) for key, row in keyed], columns.DEVICE_COLUMNS),
+        "whys": columns.whys([replace(row, role=key) for key, row in keyed], shown),
         "places": {key: place for place, key in enumerate(data.devices)},
         "asked": asked(data),
         "choices": [_taken(c, what, r) for c in data.choices for what, r in _both(c).items() if r],
@@ -141,7 +144,7 @@ def _named(record: Record) -> str:
     """`mobilenet025 int8 (4 threads), 83.1 %, 352 KB, 0.23 ms`."""
     setting = ", ".join(words.runtime_setting(record))
     size, ms = record["size_bytes"], words.typical_latency(record)
-    costs = [words.size_with_unit(size)] if size is not None else []
+    costs = [words.size_said(record)] if size is not None else []
     costs += [f"{words.milliseconds(ms)} ms"] if ms is not None else []
     name = f"{words.name(record)} ({setting})" if setting else words.name(record)
     return ", ".join([name, f"{words.percent(record['judged_top1'])} %", *costs])
@@ -160,6 +163,7 @@ def _taken(choice: Choice, what: str, record: Record) -> dict[str, Any]:
         "precision": ", ".join([words.precision(record), *words.runtime_setting(record)]),
         "top1": words.percent(record["judged_top1"]),
         "size": words.size(record["size_bytes"]),
+        "download": words.size(record["compressed_bytes"]),
         "latency": words.milliseconds(words.typical_latency(record)),
     }
 
@@ -235,7 +239,7 @@ def _judged(by_device: dict[str, list[Record]]) -> dict[str, list[Record]]:
 
 
 def _choice(key: str, device: str, rows: list[Record], within: float | None, min_top1: float | None) -> Choice:
-    """Equally small or fast: the other of the two decides, then the accuracy."""
+    """The smallest is the smallest download; of equally small ones the faster, then the more accurate."""
     known = [r for r in rows if r["judged_top1"] is not None]
     best = max((r["judged_top1"] for r in known), default=None)
     limits = (0.0, None if within is None or best is None else best - within, min_top1)
@@ -243,7 +247,7 @@ def _choice(key: str, device: str, rows: list[Record], within: float | None, min
     near = [r for r in known if r["judged_top1"] >= least - ROUNDING]
     sized = [r for r in near if r["size_bytes"] is not None]
     timed = [r for r in near if words.typical_latency(r) is not None]
-    size, ms = (lambda r: words.or_inf(r["size_bytes"])), (lambda r: words.or_inf(words.typical_latency(r)))
+    size, ms = words.download_field(sized), (lambda r: words.or_inf(words.typical_latency(r)))
     return Choice(
         key=key,
         device=device,
@@ -251,8 +255,8 @@ def _choice(key: str, device: str, rows: list[Record], within: float | None, min
         least_top1=least,
         judged=len({_file(r) for r in known}),
         within=len({_file(r) for r in near}),
-        smallest=min(sized, key=lambda r: (size(r), ms(r), -r["judged_top1"]), default=None),
-        fastest=min(timed, key=lambda r: (ms(r), size(r), -r["judged_top1"]), default=None),
+        smallest=min(sized, key=lambda r: (r[size], ms(r), -r["judged_top1"]), default=None),
+        fastest=words.fastest(timed, "judged_top1") if timed else None,
     )
 
 

@@ -36,7 +36,8 @@ def render(view: ReportData) -> str:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
     records = words.tables(view.records)
-    rows = columns.rows(records)
+    shown = columns.shown(records, columns.COLUMNS)
+    rows = columns.rows(records, shown)
     settings = columns.measured_on(rows)
     seconds = [stage.seconds for stage in view.stages if stage.seconds is not None]
     everywhere = collect_devices([*view.measurements, *(r for r in view.records if r.role == "teacher")])
@@ -61,14 +62,14 @@ def render(view: ReportData) -> str:
         view=view,
         headline=Markup.escape(_unbroken(words.headline(records, view.paired))),
         verdicts=[Markup.escape(_unbroken(words.verdict(pair))) for pair in view.paired],
-        columns=columns.COLUMNS,
+        columns=shown,
         records=records,
         rows=rows,
         keyed_rows=[("", row) for row in rows],
         settings=settings,
         numbers=columns.numbered(rows),
         teacher_settings=_teachers(rows, settings),
-        whys=columns.whys(rows),
+        whys=columns.whys(rows, shown),
         devices=devices_view(everywhere) if places(everywhere) > 1 else None,
         accuracy=[Markup(plot) for plot in plots.accuracy_plots(records)],
         roles=[role for role in words.ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
@@ -94,7 +95,8 @@ def render(view: ReportData) -> str:
         parity_fields=list(dict.fromkeys(field for e in view.exports for field in e.get("parity") or {})),
         export_roles=all("role" in export for export in view.exports),
         total_seconds=sum(seconds) if seconds else None,
-        close_points=f"{100 * words.CLOSE_ENOUGH:g}",
+        recommended=words.RECOMMENDED,
+        downloads=columns.DOWNLOAD in shown,
     )
 
 

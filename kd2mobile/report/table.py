@@ -17,34 +17,37 @@ MODEL = 1
 
 
 def text_table(records: list, paired: list = (), terminal: bool | None = None) -> Any:
-    """The measured models and the paired comparisons, in at most 100 columns.
+    """The measured models and the paired comparisons, in at most 100 columns: the download stands for the logloss.
 
     records: BenchmarkRecords. paired: Paired comparisons, or dicts with their fields; a paragraph each. terminal:
     whether a person's terminal shows it; by default whether standard output is one. Returns a Rich renderable for a
     terminal, else plain text that ends without a newline.
     """
-    shown = [column for column in columns.COLUMNS if column.terminal]
     plain, pairs = words.tables(records), [msgspec.convert(msgspec.to_builtins(pair), Paired) for pair in paired]
+    shown = [column for column in columns.shown(plain, columns.COLUMNS) if column.terminal]
+    if columns.DOWNLOAD in shown:
+        shown = [column for column in shown if column.field != "logloss"]
     heads = ["Role", "Model", "Precision", *(f"{c.heading}, {c.unit}" for c in shown)]
     found = columns.rows(plain, tuple(shown))
     best = [row.best for row in found]
     lines = [[one_line(t) for t in (r.role, r.model, r.precision, *(c.text for c in r.cells))] for r in found]
     _fit(heads, lines)
-    mark = f"* the fastest student within {100 * words.CLOSE_ENOUGH:g} points of the most accurate one"
+    mark = f"* {words.RECOMMENDED}"
     said = [words.headline(plain, pairs), *(words.verdict(pair) for pair in pairs)]
     return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in said], terminal)
 
 
 def devices_table(data: DevicesData, terminal: bool | None = None) -> Any:
     """The files on each device, and what to take there, as `text_table` lays them out."""
-    shown = tuple(column for column in columns.DEVICE_COLUMNS if column.terminal)
+    measured = [record for own in data.records.values() for record in own]
+    shown = tuple(column for column in columns.shown(measured, columns.DEVICE_COLUMNS) if column.terminal)
     heads = ["Device", "Model", "Precision", *(f"{c.heading}, {c.unit}" if c.unit else c.heading for c in shown)]
     found, _ = keyed_rows(data, shown)
     best = [row.best for _, row in found]
     lines = [[one_line(t) for t in (key, r.model, r.precision, *(c.text for c in r.cells))] for key, r in found]
     _fit(heads, lines)
     said = [f"{key} {sentence(choice)}" for key, choice in zip(data.devices, data.choices, strict=True)]
-    mark = f"* the fastest file on its device {asked(data)}"
+    mark = f"* the fastest file on its device {asked(data)}, and {words.EQUAL}"
     return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in [*said, *data.notes]], terminal)
 
 

@@ -14,7 +14,12 @@ DASH = "–"
 ALPHA = 0.05
 """A p-value below it is called significant; none other is."""
 CLOSE_ENOUGH = 0.005
-"""The recommended file may lose this much top-1 to the most accurate one, if it is smaller."""
+"""The recommended file may lose this much top-1 to the most accurate one."""
+EQUALLY_FAST = 0.05
+"""Latencies that differ by less than this part of the smaller one count as equal: two runs in a row differ so."""
+EQUAL = f"of those within {100 * EQUALLY_FAST:g} % of its time the one with the smallest download"
+RECOMMENDED = f"the fastest student within {100 * CLOSE_ENOUGH:g} points of the most accurate one, and {EQUAL}"
+"""The rule of the star, in words."""
 PERCENTILES = ("p50", "p90", "p95", "p99")
 ROLES = ("teacher", "student", "baseline", "external")
 
@@ -124,16 +129,45 @@ def runtime_setting(record: dict[str, Any]) -> list[str]:
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The file to ship: the fastest student within half a point of top-1 of the most accurate one; None without any.
-
-    records: plain dicts, as from `tables`. Equally fast, or not timed: the smaller one.
+    """The file to ship: `fastest` of the students within half a point of top-1 of the most accurate one; None without
+    any. records: plain dicts, as from `tables`.
     """
     students = [r for r in records if r["role"] == "student" and not _unknown(r["top1"])]
     if not students:
         return None
     top = max(r["top1"] for r in students)
     near = [r for r in students if r["top1"] >= top - CLOSE_ENOUGH - 1e-12]
-    return min(near, key=lambda r: (or_inf(latency(r, "p50")), or_inf(r["size_bytes"]), -r["top1"]))
+    return fastest(near)
+
+
+def fastest(records: list[dict[str, Any]], top1: str = "top1") -> dict[str, Any]:
+    """The fastest record. Equally fast, or not timed: the one with the smallest download, then the most accurate one.
+
+    records: not none. top1: the field that says how accurate they are.
+    """
+    least = min(or_inf(typical_latency(r)) for r in records)
+    level = [r for r in records if or_inf(typical_latency(r)) <= least * (1 + EQUALLY_FAST)]
+    size = download_field(records)
+    return min(level, key=lambda r: (or_inf(r[size]), or_inf(typical_latency(r)), -r[top1]))
+
+
+def download_field(records: list[dict[str, Any]]) -> str:
+    """By what the downloads of these files compare: compressed, as an app store ships them, where all records know it,
+    else by their bytes as they are."""
+    known = all(r["compressed_bytes"] is not None for r in records if not _unknown(r["size_bytes"]))
+    return "compressed_bytes" if known else "size_bytes"
+
+
+def size_said(record: dict[str, Any]) -> str:
+    """`341 KB`, of a compressed student's file `341 KB (198 KB as a download)`."""
+    packed = record["compressed_bytes"] if is_compressed(record) else None
+    download = "" if packed is None else f" ({size_with_unit(packed)} as a download)"
+    return size_with_unit(record["size_bytes"]) + download
+
+
+def is_compressed(record: dict[str, Any]) -> bool:
+    """Whether the record is of a student that was quantized in training, pruned or clustered."""
+    return record.get("compression") not in (None, "", "none")
 
 
 def latency(record: dict[str, Any], which: str) -> float | None:
@@ -149,8 +183,8 @@ def typical_latency(record: dict[str, Any]) -> float | None:
 
 def precision(record: dict[str, Any]) -> str:
     """`int8`, or with a compression `int8, prune`."""
-    words = [w for w in (record["precision"], record.get("compression")) if w not in (None, "", "none")]
-    return ", ".join(words) or DASH
+    words = [record["precision"], record["compression"] if is_compressed(record) else None]
+    return ", ".join(filter(None, words)) or DASH
 
 
 def name(record: dict[str, Any]) -> str:
@@ -184,7 +218,7 @@ def _result(record: dict[str, Any]) -> str:
     if not _unknown(record["top5"]):
         text += f" ({percent(record['top5'])} % top-5)"
     if not _unknown(record["size_bytes"]):
-        text += f" in {size_with_unit(record['size_bytes'])}"
+        text += f" in {size_said(record)}"
     if not _unknown(latency(record, "p50")):
         text += f", {milliseconds(latency(record, 'p50'))} ms a picture"
     return text
@@ -239,7 +273,7 @@ def why_unknown(record: dict[str, Any], field: str) -> str:
     teacher = record["role"] == "teacher"
     if field == "teacher_agreement":
         return "a teacher agrees with itself" if teacher else "no teacher's answers for these pictures"
-    if teacher and field in ("size_bytes", "p50", "p90", "peak_rss_mib"):
+    if teacher and field in ("size_bytes", "compressed_bytes", "p50", "p90", "peak_rss_mib"):
         return "it runs in Keras, not as a .tflite on the device"
     if field == "conditions.throttled" and record.get("conditions"):
         return "nothing on the device tells it"

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import zipfile
 
 import msgspec
 import numpy as np
@@ -18,8 +19,8 @@ from .conftest import picture
 
 FIELDS = (
     "role, model, precision, compression, device, runtime, decoder, n, top1, top5, logloss, ece, teacher_agreement, "
-    "latency_ms, first_run_ms, init_ms, size_bytes, peak_rss_mib, threads, sha256, rule, xnnpack, affinity, "
-    "conditions, clock_step_ms, isolated, measured_at, tool, unknown"
+    "latency_ms, first_run_ms, init_ms, size_bytes, compressed_bytes, peak_rss_mib, threads, sha256, rule, "
+    "xnnpack, affinity, conditions, clock_step_ms, isolated, measured_at, tool, unknown"
 )
 SEEN = [(0, 0, 255), (0, 255, 0), (40, 90, 10), (255, 0, 0), (0, 250, 0)]
 LABELS = np.array([0, 1, 1, 2, 2])  # the last one is wrong
@@ -48,7 +49,7 @@ def test_a_record_has_exactly_the_promised_fields():
     assert ", ".join(BenchmarkRecord.__struct_fields__) == FIELDS
 
 
-def test_one_file_from_picture_to_record(own, pictures):
+def test_one_file_from_picture_to_record(own, pictures, tmp_path):
     path = own("uint8")
     measured = measure(path, pictures, LABELS, teacher_top1=np.array([0, 1, 0, 2, 2]))
     record, expected = measured.record, np.array([by_hand(colour) for colour in SEEN])
@@ -64,6 +65,9 @@ def test_one_file_from_picture_to_record(own, pictures):
     assert record.logloss == pytest.approx(-np.log(own_probability).mean(), abs=1e-6)
     assert record.teacher_agreement == 3 / 5
     assert record.size_bytes == path.stat().st_size
+    with zipfile.ZipFile(tmp_path / "app.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
+        package.write(path, "model.tflite")
+    assert record.compressed_bytes == package.getinfo("model.tflite").compress_size < record.size_bytes
     assert record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert record.latency_ms.n >= 100 and record.first_run_ms > 0 and record.init_ms > 0
     assert record.device.startswith("host: ") and record.runtime.startswith("ai-edge-litert")

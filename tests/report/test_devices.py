@@ -74,6 +74,21 @@ def test_what_is_asked_of_accuracy_decides(two_devices, within, min_top1, expect
     assert taken(collect_devices(two_devices, within, min_top1)) == expected
 
 
+def test_the_smallest_is_the_smallest_download(measured):
+    plain = measured("int8", 0.9, 341_000, 1.0, compressed_bytes=310_000)
+    pruned = measured("int8", 0.9, 342_000, 2.0, sha256="dd" * 32, compression="prune", compressed_bytes=190_000)
+    data = collect_devices([plain, pruned])
+    assert (data.choices[0].smallest["compression"], data.choices[0].fastest["compression"]) == ("prune", "none")
+    assert "the smallest is mobilenet025 int8, prune (1 thread), 90.0 %, 342 KB (190 KB as a download)" in sentence(
+        data.choices[0]
+    )
+    html = render_devices(data)
+    assert html.count("Download <small>KB</small>") == 2 and "Download is the file compressed" in html
+    assert "Download" in str(devices_table(data, terminal=False))
+    older = msgspec.structs.replace(pruned, compressed_bytes=None)
+    assert collect_devices([plain, older]).choices[0].smallest["compression"] == "none"
+
+
 def test_nothing_is_accurate_enough_is_said(two_devices):
     data = collect_devices(two_devices, None, 0.95)
     assert sentence(data.choices[0]) == f"{HOST}: no file reaches 95.0 % top-1; the most accurate one has 90.0 %."

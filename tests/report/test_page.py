@@ -326,5 +326,16 @@ def test_a_compressed_file_says_by_what_and_what_was_counted_in_it(make_report):
     assert "Zeros" in section and '<td class="num">50.0</td><td class="num">1,234</td>' in section
 
 
+def test_the_download_of_compressed_students_is_shown_and_the_rule_of_the_star_is_said(make_report, make_record, html):
+    pruned = make_record(compression="prune", size_bytes=353_000, compressed_bytes=198_765)
+    page = render(make_report(records=[make_record(compressed_bytes=317_000), pruned]))
+    models = page.partition('<section id="models"')[2].partition("</section>")[0]
+    assert "Download <small>KB</small>" in models and '<td class="num">199</td>' in models
+    assert "Download is the file compressed (deflate)" in models
+    rule = "the fastest student within 0.5 points of the most accurate one, and of those within 5 % of its time the one"
+    assert f"★ marks the recommended file: {rule} with the smallest download." in models
+    assert "Download <small>" not in html and rule in html
+
+
 def test_files_of_earlier_versions_have_neither_layers_nor_losses(html):
-    assert 'id="layers"' not in html and "Top-1 less the student's" not in html and "Compressed" not in html
+    assert 'id="layers"' not in html and "Top-1 less the student's" not in html and "Download" not in html

@@ -51,6 +51,26 @@ def test_a_terminal_shows_every_models_name_and_every_number_whole(make_record, 
     assert {"1,180", "0.42", "1,310"} <= set(screen.getvalue().split())
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_download_stands_beside_the_size_where_a_compressed_file_is_shown(make_record, terminal):
+    plain = make_record(size_bytes=352_000, compressed_bytes=317_000)
+    pruned = make_record(compression="prune", precision="int8_dynamic", size_bytes=353_000, compressed_bytes=198_000)
+    teacher = make_record("teacher", "mobilenetv2", "fp32", size_bytes=None, p50=None)
+
+    def shown(*records):
+        screen = io.StringIO()
+        table = text_table(list(records), terminal=terminal)
+        Console(file=screen, width=80, force_terminal=terminal, color_system=None).print(table)
+        return screen.getvalue()
+
+    text = shown(teacher, plain, pruned)
+    assert "Download" in text and "…" not in text and {"352", "317", "353", "198"} <= set(text.split())
+    if terminal:
+        assert max(map(len, text.splitlines())) <= 80
+    assert "one with the smallest download" in " ".join(text.split())
+    assert "Download" not in shown(teacher, plain)
+
+
 def test_where_standard_output_is_no_terminal_it_is_text(make_record, capsys):
     assert isinstance(text_table([make_record()]), str)
 

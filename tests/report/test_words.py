@@ -54,6 +54,19 @@ def test_the_best_student_is_the_fastest_then_the_smallest_within_half_a_point(m
     assert words.best_student(words.tables([top, close, fast]))["precision"] == "fp16"
 
 
+def test_of_equally_fast_students_the_smallest_download_is_best(make_record):
+    plain = make_record(top1=0.83, size_bytes=341_000, compressed_bytes=310_000, p50=0.250)
+    pruned = make_record(compression="prune", top1=0.828, size_bytes=342_000, compressed_bytes=190_000, p50=0.262)
+    slower = make_record(compression="cluster", top1=0.83, size_bytes=340_000, compressed_bytes=90_000, p50=0.263)
+    records = words.tables([plain, pruned, slower])
+    assert words.best_student(records)["compression"] == "prune", "0.263 is more than 5 % above 0.250"
+    assert words.headline(records, []).startswith(
+        "mobilenet025 int8, prune: 82.8 % top-1 (91.4 % top-5) in 342 KB (190 KB as a download), 0.26 ms a picture"
+    )
+    unknown = make_record(compression="prune", top1=0.828, size_bytes=342_000, p50=0.262)
+    assert words.best_student(words.tables([plain, unknown]))["compression"] == "none", "by the sizes as they are"
+
+
 def test_a_student_of_unknown_size_is_best_only_alone(make_record):
     small, unknown = make_record(size_bytes=300), make_record(precision="fp32", size_bytes=None)
     assert words.best_student(words.tables([unknown, small]))["size_bytes"] == 300
