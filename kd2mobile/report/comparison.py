@@ -74,7 +74,7 @@ def render_comparison(view: ComparisonData) -> str:
     try:
         from markupsafe import Markup
 
-        from kd2mobile.report import plots
+        from kd2mobile.report import accuracy_plots
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
@@ -90,7 +90,7 @@ def render_comparison(view: ComparisonData) -> str:
         places={key: place for place, key in enumerate(records)},
         settings=columns.measured_on([row for _, row in keyed_rows]),
         numbers=columns.numbered([row for _, row in keyed_rows]),
-        accuracy=[Markup(plot) for plot in plots.comparison_plots(records)],
+        accuracy=[Markup(plot) for plot in accuracy_plots.comparison_plots(records)],
         recommended=words.RECOMMENDED,
         downloads=columns.DOWNLOAD in shown,
     )

@@ -79,14 +79,14 @@ def devices_view(data: DevicesData) -> dict[str, Any]:
     try:
         from markupsafe import Markup
 
-        from kd2mobile.report import plots
+        from kd2mobile.report import accuracy_plots
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
     shown = columns.shown([record for own in data.records.values() for record in own], columns.DEVICE_COLUMNS)
     keyed, rows = keyed_rows(data, shown)
     chosen = [r for choice in data.choices for r in (choice.smallest, choice.fastest) if r]
-    plot = plots.device_plot(data.records, chosen, data.teachers)
+    plot = accuracy_plots.device_plot(data.records, chosen, data.teachers)
     return {
         "data": data,
         "rows": keyed,

@@ -31,7 +31,7 @@ def render(view: ReportData) -> str:
     try:
         from markupsafe import Markup
 
-        from kd2mobile.report import pictures, plots
+        from kd2mobile.report import accuracy_plots, pictures, plots
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
@@ -71,7 +71,7 @@ def render(view: ReportData) -> str:
         teacher_settings=_teachers(rows, settings),
         whys=columns.whys(rows, shown),
         devices=devices_view(everywhere) if places(everywhere) > 1 else None,
-        accuracy=[Markup(plot) for plot in plots.accuracy_plots(records)],
+        accuracy=[Markup(plot) for plot in accuracy_plots.accuracy_plots(records)],
         roles=[role for role in words.ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
         teacher_line=any(r["role"] == "teacher" and words.latency(r, "p50") is None for r in records),
         curves=[Markup(plot) for plot in plots.curve_plots(view.histories)],

@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from kd2mobile.errors import one_line
+
 COLOURS = {
     "student": "#a1b2c1",
     "baseline": "#a1b2c2",
@@ -28,6 +30,8 @@ COLOURS = {
     "run-6": "#a1b2d6",
 }
 """Stand-ins that nobody sees: each becomes `var(--name)`, which the page's CSS sets for light and dark."""
+
+MARKERS = {"student": "o", "baseline": "s", "teacher": "D", "external": "^"}
 
 _SETTINGS = {
     "svg.fonttype": "none",
@@ -99,6 +103,12 @@ def inline(figure: Figure, name: str, title: str, description: str) -> str:
         spoken.text = text
         drawn.insert(place, spoken)
     return ElementTree.tostring(drawn, encoding="unicode")
+
+
+def short(text: str, longest: int) -> str:
+    """The text in one line, cut to so many characters."""
+    text = one_line(text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _attribute(key: str, value: str, ids: dict[str, str]) -> str:

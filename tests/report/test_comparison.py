@@ -11,8 +11,8 @@ from kd2mobile.artifact import Store
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import ArtifactError
 from kd2mobile.recipe import compose
+from kd2mobile.report.accuracy_plots import comparison_plots
 from kd2mobile.report.comparison import collect_comparison, render_comparison, write_comparison
-from kd2mobile.report.plots import comparison_plots
 from kd2mobile.report.words import tables
 from kd2mobile.runs import Run
 

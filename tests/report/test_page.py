@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from kd2mobile.errors import ArtifactError
+from kd2mobile.report.accuracy_plots import accuracy_plots
 from kd2mobile.report.page import render, write_report
-from kd2mobile.report.plots import accuracy_plots, kept_epoch
+from kd2mobile.report.plots import kept_epoch
 
 VOID = {"meta", "img", "br", "hr", "input", "link", "wbr", "col", "source"}
 HOSTILE = "<img src=x onerror=alert(1)> \"quote\" 'tick' & $x$ $\\frac{1}$ {{ 7 * 7 }} </title></style></svg>"
