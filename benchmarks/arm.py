@@ -15,7 +15,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +22,10 @@ import numpy as np
 from aarch64 import CPUS, UserSpace, user_space
 from clients import LITERT
 from environments import KEPT, InstallationFailed
+from records import write_record
 
 from kd2mobile import pipeline
-from kd2mobile.artifact import made_with, sha256_of, write_json
+from kd2mobile.artifact import sha256_of
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import Kd2MobileError, ModelFileError
 from kd2mobile.measure.device import device_words
@@ -36,7 +36,6 @@ from kd2mobile.progress import bar, say
 from kd2mobile.runs import open_run
 from kd2mobile.stages import stages
 
-HERE = Path(__file__).parent
 PRECISIONS = ("fp32", "int8")
 LEAST_AGREEMENT = 0.99
 
@@ -68,15 +67,12 @@ def main() -> None:
         parser.exit(2, f"{parser.prog}: {fault}\n")
     of_all = f" --pictures {options.pictures}" if options.pictures else ""
     what = "--run $RUN" if options.run else "--model $FILE " * len(options.model) + "--data $FOLDER"
-    record = {"suite": "arm", "command": f"python benchmarks/arm.py {what}{of_all}"} | record
-    out = HERE / "results" / f"arm-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
     for row in record["answers"]:
         print(
             f"{row['precision']:<13} {row['cpu']:<11} agrees {row['agreement']:.2%}, probabilities within "
             f"{row['largest_difference']:.4f}, top-1 {row['top1']:.2%} (here {row['here_top1']:.2%})"
         )
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    write_record("arm", f"python benchmarks/arm.py {what}{of_all}", **record)
     if min(row["agreement"] for row in record["answers"]) < LEAST_AGREEMENT:
         sys.exit(f"{parser.prog}: must agree on {LEAST_AGREEMENT:.0%} of the pictures, and does not")
 
@@ -130,8 +126,6 @@ def compared(arm: UserSpace, asked: Asked) -> dict:
             found = {"file": file.name, "sha256": sha256_of(file), "precision": said.precision, "cpu": cpu}
             rows.append(found | agreement(np.stack(here), there, asked.labels))
     return {
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
         "device": device_words(),
         "emulated": arm.versions(),
         "cpus": {cpu: {"means": known.means, "features": arm.features(cpu)} for cpu, known in CPUS.items()},

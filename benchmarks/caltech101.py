@@ -12,16 +12,15 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from records import write_record
 
-from kd2mobile.artifact import made_with, write_json
 from kd2mobile.measure.accuracy import mcnemar, paired_interval
 from kd2mobile.runs import open_run
 
-HERE = Path(__file__).parent
 TEACHER = ["--teacher", "mobilenetv2", "--teacher-weights", "$WEIGHTS/mobilenet_v2_1.0_224_notop.weights.h5"]
 STUDENTS = {
     "mobilenet025": "$WEIGHTS/mobilenet_0.25_224_notop.weights.h5",
@@ -37,25 +36,31 @@ RUNS = [("mobilenet025", 0), ("squeezenet", 0), ("mobilenet025", 1)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked = ask(__doc__)
+    made = [run(student, seed, asked.places) for student, seed in RUNS if student in asked.students]
+    over = [over_seeds(student, made) for student in asked.students]
+    write_record("caltech101", f"python benchmarks/caltech101.py {asked.flags}", runs=made, over_seeds=over)
+
+
+class Asked(NamedTuple):
+    """places: what $CALTECH101 and $WEIGHTS stand for; students: whose runs; flags: that ask for the same."""
+
+    places: dict[str, str]
+    students: list[str]
+    flags: str
+
+
+def ask(doc: str) -> Asked:
+    """What the command line asks of a suite on caltech101. doc: the suite's, whose first line is the help's."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--only", choices=STUDENTS, help="one student's runs")
     options = parser.parse_args()
     places = {"$CALTECH101": str(options.data), "$WEIGHTS": str(options.weights)}
-    runs = [(student, seed) for student, seed in RUNS if options.only in (None, student)]
-    made = [run(student, seed, places) for student, seed in runs]
-    record = {
-        "suite": "caltech101",
-        "command": "python benchmarks/caltech101.py --data $CALTECH101 --weights $WEIGHTS",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "runs": made,
-        "over_seeds": [over_seeds(student, made) for student in dict(runs)],
-    }
-    out = HERE / "results" / f"caltech101-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    students = [student for student in STUDENTS if options.only in (None, student)]
+    only = f" --only {options.only}" if options.only else ""
+    return Asked(places, students, f"--data $CALTECH101 --weights $WEIGHTS{only}")
 
 
 def run(student: str, seed: int, places: dict[str, str]) -> dict:
@@ -68,7 +73,8 @@ def run(student: str, seed: int, places: dict[str, str]) -> dict:
         ["benchmark"],
         ["report"],
     ]
-    call(commands, folder, places)
+    for command in commands:
+        call(command, folder, places)
     return {
         "student": student,
         "seed": seed,
@@ -82,13 +88,21 @@ def run(student: str, seed: int, places: dict[str, str]) -> dict:
     }
 
 
-def call(commands: list[list[str]], folder: Path, places: dict[str, str]) -> None:
-    """Each command as a user would type it, on that run."""
-    for command in commands:
-        told = [*command, "--run", folder.as_posix()]
-        print("kd2mobile", *told, flush=True)
-        filled = [replaced(word, places) for word in told]
-        subprocess.run([sys.executable, "-m", "kd2mobile", *filled], check=True)
+def call(command: list[str], folder: Path, places: dict[str, str], may_refuse: bool = False) -> str | None:
+    """A command as a user would type it, on that run. may_refuse: return its message if it ends with 2, not raise."""
+    told = [*command, "--run", folder.as_posix()]
+    print("kd2mobile", *told, flush=True)
+    filled = [sys.executable, "-m", "kd2mobile", *(replaced(word, places) for word in told)]
+    with subprocess.Popen(filled, stderr=subprocess.PIPE if may_refuse else None, text=True) as running:
+        said = ""
+        for line in running.stderr or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            said = line.strip() or said
+    if running.returncode == 2 and may_refuse:
+        return said
+    if running.returncode:
+        raise subprocess.CalledProcessError(running.returncode, filled)
+    return None
 
 
 def replaced(word: str, places: dict[str, str]) -> str:

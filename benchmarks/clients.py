@@ -11,15 +11,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from environments import KEPT, InstallationFailed, environment
+from records import write_record
 
 from kd2mobile import pipeline
-from kd2mobile.artifact import made_with, write_json
 from kd2mobile.data.split import read_split
 from kd2mobile.measure.device import device_words
 from kd2mobile.measure.runtime import Classifier
@@ -131,19 +130,6 @@ def main() -> None:
             continue
         asked.append({"client": name, "versions": version_of(name), "files": compared(answers, files, here, labels)})
     of_all = "" if not options.pictures else f" --pictures {options.pictures}"
-    record = {
-        "suite": "clients",
-        "command": f"python benchmarks/clients.py --run $RUN{of_all}",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "device": device_words(),
-        "student": run.recipe.student.name,
-        "resize": run.recipe.data.resize,
-        "n": len(samples),
-        "clients": asked,
-    }
-    out = HERE / "results" / f"clients-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
     for client in asked:
         for file in client["files"]:
             photos_too = f", whole photos {file['photos_top1']:.2%}" if "photos_top1" in file else ""
@@ -151,7 +137,15 @@ def main() -> None:
                 f"{client['client']:<15} {file['precision']:<13} agrees {file['agreement']:.2%}, "
                 f"top-1 {file['top1']:.2%} (kd2mobile {file['kd2mobile_top1']:.2%}){photos_too}"
             )
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    write_record(
+        "clients",
+        f"python benchmarks/clients.py --run $RUN{of_all}",
+        device=device_words(),
+        student=run.recipe.student.name,
+        resize=run.recipe.data.resize,
+        n=len(samples),
+        clients=asked,
+    )
 
 
 def top1(file: Path, pixels: np.ndarray) -> np.ndarray:

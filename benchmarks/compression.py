@@ -5,21 +5,19 @@
 Places as in caltech101.py. Every student is distilled with the defaults but for its epochs and its learning rate, then
 compressed and exported; each file is compared with the fp32 file of the same student on the same test photos, and the
 means over the seeds with the targets. Runs and artifacts go to runs/ and .kd2mobile/, so a stopped suite goes on where
-it was. Writes one record to benchmarks/results/.
+it was; a file that an export refuses stands in the record with the message. Writes one record to benchmarks/results/.
 """
 
-import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
-from caltech101 import STUDENTS, TEACHER, call, compared, right
+from caltech101 import STUDENTS, TEACHER, ask, call, compared, right
+from records import write_record
 
-from kd2mobile.artifact import made_with, read_artifact, write_json
+from kd2mobile.artifact import read_artifact
 from kd2mobile.measure.accuracy import paired_interval
 
-HERE = Path(__file__).parent
 SETTINGS = {
     "mobilenet025": ["--epochs", "12"],
     "squeezenet": ["--epochs", "8", "--set", "distill.learning_rate=3e-4"],
@@ -34,26 +32,10 @@ COUNTED = ("zeros", "clusters", "size_bytes", "compressed_bytes")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--only", choices=STUDENTS, help="one student's runs")
-    options = parser.parse_args()
-    places = {"$CALTECH101": str(options.data), "$WEIGHTS": str(options.weights)}
-    students = [student for student in STUDENTS if options.only in (None, student)]
-    runs = [run(student, seed, places) for student in students for seed in SEEDS]
-    only = f" --only {options.only}" if options.only else ""
-    record = {
-        "suite": "compression",
-        "command": f"python benchmarks/compression.py --data $CALTECH101 --weights $WEIGHTS{only}",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "runs": runs,
-        "over_seeds": [over_seeds(student) for student in students],
-    }
-    out = HERE / "results" / f"compression-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    asked = ask(__doc__)
+    runs = [run(student, seed, asked.places) for student in asked.students for seed in SEEDS]
+    over = [over_seeds(student) for student in asked.students]
+    write_record("compression", f"python benchmarks/compression.py {asked.flags}", runs=runs, over_seeds=over)
 
 
 def place(student: str, seed: int) -> Path:
@@ -61,27 +43,37 @@ def place(student: str, seed: int) -> Path:
 
 
 def run(student: str, seed: int, places: dict[str, str]) -> dict:
-    """One student from photos to measured files; its commands, records and paired tests."""
+    """One student from photos to measured files; its commands, records and paired tests, and what was refused.
+
+    Each compression is a command of its own, so that a file which is refused costs the others nothing.
+    """
     folder = place(student, seed)
     taught = ["--student", student, "--student-weights", STUDENTS[student], *SETTINGS[student]]
-    commands = [
-        ["distill", "--data", "$CALTECH101", *TEACHER, *taught, "--seed", str(seed)],
-        ["export", "--tflite", "--precision", "fp32,int8", "--compress", ",".join(COMPRESSIONS)],
-        ["benchmark"],
-    ]
-    call(commands, folder, places)
+    distill = ["distill", "--data", "$CALTECH101", *TEACHER, *taught, "--seed", str(seed)]
+    exports = {one: ["export", "--tflite", "--precision", "fp32,int8", "--compress", one] for one in COMPRESSIONS}
+    call(distill, folder, places)
+    refused = {one: call(command, folder, places, may_refuse=True) for one, command in exports.items()}
+    call(["benchmark"], folder, places)
+    made = exported(folder)
     return {
         "student": student,
         "seed": seed,
-        "commands": [" ".join(["kd2mobile", *command]) for command in commands],
+        "commands": [" ".join(["kd2mobile", *command]) for command in (distill, *exports.values(), ["benchmark"])],
         "records": json.loads((folder / "benchmark.json").read_text("utf-8")),
-        "files": {variant: counted(folder, variant) for variant in VARIANTS},
+        "refused": {one: message for one, message in refused.items() if message},
+        "files": {variant: counted(folder, variant) for variant in made},
         "against_fp32": {
             variant: compared(folder, f"student-{variant}", f"student-{REFERENCE}")
-            for variant in VARIANTS
-            if variant != REFERENCE
+            for variant in made
+            if variant != REFERENCE and REFERENCE in made
         },
     }
+
+
+def exported(folder: Path) -> list[str]:
+    """The variants of this suite that the run has."""
+    there = json.loads((folder / "run.json").read_text("utf-8"))["exported"]
+    return [variant for variant in VARIANTS if variant in there]
 
 
 def counted(folder: Path, variant: str) -> dict:
@@ -96,24 +88,34 @@ def counted(folder: Path, variant: str) -> dict:
 
 
 def over_seeds(student: str) -> dict:
-    """Top-1 of each file, a photo's score the mean over the seeds, and its difference from fp32 with the target."""
+    """Top-1 of each file, a photo's score the mean over the seeds, and its difference from fp32 with the target.
+
+    A file that was refused with any seed has neither, and has not met its target.
+    """
+    lacking = {v: [seed for seed in SEEDS if v not in exported(place(student, seed))] for v in VARIANTS}
     means = {
         variant: np.mean([right(place(student, seed), f"student-{variant}") for seed in SEEDS], axis=0)
-        for variant in VARIANTS
+        for variant, seeds in lacking.items()
+        if not seeds
     }
-    reference = means[REFERENCE]
-    by_variant = {
-        variant: {
-            "top1": float(mean.mean()),
-            "difference": (difference := float(mean.mean() - reference.mean())),
-            "interval_95": paired_interval(mean, reference),
-            "target": (target := TARGETS.get(variant)),
-            "met": None if target is None else difference >= target,
+    reference = means.get(REFERENCE)
+    by_variant = {}
+    for variant in VARIANTS:
+        if variant == REFERENCE:
+            continue
+        mean, target = means.get(variant), TARGETS.get(variant)
+        known = mean is not None and reference is not None
+        difference = float(mean.mean() - reference.mean()) if known else None
+        by_variant[variant] = {
+            "top1": None if mean is None else float(mean.mean()),
+            "difference": difference,
+            "interval_95": paired_interval(mean, reference) if known else None,
+            "target": target,
+            "met": None if target is None else known and difference >= target,
+            "refused_seeds": lacking[variant],
         }
-        for variant, mean in means.items()
-        if variant != REFERENCE
-    }
-    return {"student": student, "seeds": list(SEEDS), "top1_fp32": float(reference.mean()), "variants": by_variant}
+    top1 = None if reference is None else float(reference.mean())
+    return {"student": student, "seeds": list(SEEDS), "top1_fp32": top1, "variants": by_variant}
 
 
 if __name__ == "__main__":

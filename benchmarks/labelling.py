@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from records import write_record
 
 from kd2mobile import schema
-from kd2mobile.artifact import made_with, write_json
 from kd2mobile.backend import load_keras
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.rendering import renderer
@@ -31,7 +31,6 @@ from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import draw_views, read_views
 from kd2mobile.measure.device import device_words
 
-HERE = Path(__file__).parent
 DTYPES = ("float32", "mixed_bfloat16")
 WIDTH, HEIGHT, A_JOB = 640, 480, 8
 
@@ -59,21 +58,16 @@ def main() -> None:
             "decoding": decoding(place, split, options),
             "pass": whole_pass(place, split, options),
         }
-    record = {
-        "suite": "labelling",
-        "command": f"KERAS_BACKEND={keras.config.backend()} python {shlex.join(sys.argv)}",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "device": device_words(),
-        "devices": keras.distribution.list_devices(),
-        "backend": keras.config.backend(),
-        "load_average_before": load,
+    write_record(
+        "labelling",
+        f"KERAS_BACKEND={keras.config.backend()} python {shlex.join(sys.argv)}",
+        device=device_words(),
+        devices=keras.distribution.list_devices(),
+        backend=keras.config.backend(),
+        load_average_before=load,
         **{name: getattr(options, name) for name in ("teacher", "px", "pictures", "views", "rounds")},
         **parts,
-    }
-    out = HERE / "results" / f"labelling-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    )
 
 
 def draw_pictures(root: Path, count: int) -> Split:

@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from records import write_record
 
-from kd2mobile.artifact import made_with, sha256_of, write_json
+from kd2mobile.artifact import sha256_of
 from kd2mobile.measure.device import device_words
 from kd2mobile.measure.latency import measure_latency
 from kd2mobile.measure.protocol import Setting
@@ -30,7 +31,6 @@ from kd2mobile.measure.runtime import Classifier
 from kd2mobile.measure.worker import profile_file
 from kd2mobile.progress import bar
 
-HERE = Path(__file__).parent
 TOOL = Path(sys.executable).with_name("litert-benchmark")
 TOOL_RUNS, TOOL_WARMUP = 300, 50
 BLOCKS, BLOCK_MS = 20, 20.0
@@ -56,27 +56,23 @@ def main() -> None:
                 advance(1)
     first = [latency.p50 for latency in timed[options.files[0]]["latency"]]
     flags = f" --threads {options.threads} --rounds {options.rounds}" + " --litert-benchmark" * options.tool
-    record = {
-        "suite": "latency",
-        "command": f"python benchmarks/latency.py {' '.join(file.name for file in options.files)}{flags}",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "device": device_words(),
-        "runtime": profile.runtime,
-        "threads": options.threads,
-        "rounds": options.rounds,
-        "load_before": round(load, 2),
-        "files": [compared(file, of_file, first) for file, of_file in timed.items()],
-    }
-    out = HERE / "results" / f"latency-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    for file in record["files"]:
+    files = [compared(file, of_file, first) for file, of_file in timed.items()]
+    for file in files:
         said = f"p50 {file['p50_ms']['median']:.3f} ms, {file['ratio']['median']:.2f} of the first file's, "
         said += f"{file['loop']['median']:.3f} of a bare loop"
         if options.tool:
             said += f", {file['against_tool']['median']:.2f} of litert-benchmark's"
         print(f"{file['file']:<34} {said}")
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    write_record(
+        "latency",
+        f"python benchmarks/latency.py {' '.join(file.name for file in options.files)}{flags}",
+        device=device_words(),
+        runtime=profile.runtime,
+        threads=options.threads,
+        rounds=options.rounds,
+        load_before=round(load, 2),
+        files=files,
+    )
 
 
 def loop_ratio(file: Path, threads: int) -> float:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
+from records import write_record
 
-from kd2mobile.artifact import Store, made_with, write_json
+from kd2mobile.artifact import Store
 from kd2mobile.data import near_duplicates as near
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import Sample, Split, read_split
@@ -31,7 +32,6 @@ from kd2mobile.pixels import Box, open_picture, render
 from kd2mobile.recipe import compose
 from kd2mobile.stages import split_step, thumbnails_step
 
-HERE = Path(__file__).parent
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 MNIST_PICTURES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -85,25 +85,19 @@ def main() -> None:
     data.append({"data": "digits", **of_data("digits")[0]})
     caltech101, split = of_data(str(options.caltech101))
     data.append({"data": "caltech101", **caltech101})
-    record = {
-        "suite": "near_duplicates",
-        "command": "python benchmarks/near_duplicates.py --caltech101 $CALTECH101 --mnist $MNIST"
-        f" --pictures {options.pictures}",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "device": device_words(),
-        "most_bits": near.MOST_BITS,
-        "most_difference": near.MOST_DIFFERENCE,
-        "least_correlation": near.LEAST_CORRELATION,
-        "data": data[::-1],
-        "changed_copies": {
+    write_record(
+        "near_duplicates",
+        f"python benchmarks/near_duplicates.py --caltech101 $CALTECH101 --mnist $MNIST --pictures {options.pictures}",
+        device=device_words(),
+        most_bits=near.MOST_BITS,
+        most_difference=near.MOST_DIFFERENCE,
+        least_correlation=near.LEAST_CORRELATION,
+        data=data[::-1],
+        changed_copies={
             "of": options.pictures,
             "found": changed_copies(options.caltech101, split, options.pictures),
         },
-    }
-    out = HERE / "results" / f"near_duplicates-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    )
 
 
 def of_mnist(folder: Path) -> dict:

@@ -9,10 +9,10 @@ Writes one record to benchmarks/results/.
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
-from kd2mobile.artifact import made_with, write_json
+from records import write_record
+
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import ExportError
 from kd2mobile.runs import Run, open_run
@@ -20,7 +20,6 @@ from kd2mobile.tflite.calibration import choose_calibration
 from kd2mobile.tflite.export import export_student
 from kd2mobile.tflite.layer_errors import worst_layers
 
-HERE = Path(__file__).parent
 TRIED = [{"pictures": count} for count in (50, 100, 400, 800)] + [{"pictures": 400, "per_tensor": True}]
 KEEP_FLOAT = {"mobilenet025": ["conv1", "conv_dw_1", "conv_dw_2", "conv_dw_3", "conv_dw_13"]}
 """The layers with the largest errors of their own where a tensor has one scale: tried in float as well."""
@@ -33,17 +32,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, action="append", required=True)
     options = parser.parse_args()
     runs = [open_run(folder) for folder in options.run]
-    record = {
-        "suite": "quantization",
-        "command": "python benchmarks/quantization.py --data $CALTECH101"
+    write_record(
+        "quantization",
+        "python benchmarks/quantization.py --data $CALTECH101"
         + "".join(f" --run runs/{run.folder.name}" for run in runs),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "runs": [tried(run, options.data) for run in runs],
-    }
-    out = HERE / "results" / f"quantization-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+        runs=[tried(run, options.data) for run in runs],
+    )
 
 
 def tried(run: Run, data: Path) -> dict:

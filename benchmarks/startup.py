@@ -11,12 +11,11 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from kd2mobile.artifact import made_with, write_json
+from records import write_record
+
 from kd2mobile.measure.device import device_words
 
-HERE = Path(__file__).parent
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "kd2mobile --help": ["-m", "kd2mobile", "--help"],
@@ -39,29 +38,25 @@ def main() -> None:
     medians = {
         name: [statistics.median(column) for column in zip(*pairs, strict=True)] for name, pairs in times.items()
     }
-    record = {
-        "suite": "startup",
-        "command": "python benchmarks/startup.py",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "device": device_words(),
-        "rounds": ROUNDS,
-        "load_before": round(load, 2),
-        "started": [
-            {"name": name}
-            | {
-                kind: {"median_ms": round(1000 * median, 1), "ratio": round(median / bare, 1)}
-                for kind, median, bare in zip(KINDS, medians[name], medians[BARE], strict=True)
-            }
-            for name in COMMANDS
-        ],
-    }
-    out = HERE / "results" / f"startup-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    for line in record["started"]:
+    started = [
+        {"name": name}
+        | {
+            kind: {"median_ms": round(1000 * median, 1), "ratio": round(median / bare, 1)}
+            for kind, median, bare in zip(KINDS, medians[name], medians[BARE], strict=True)
+        }
+        for name in COMMANDS
+    ]
+    for line in started:
         kinds = (f"{kind} {line[kind]['median_ms']:7.1f} ms {line[kind]['ratio']:5.1f}" for kind in KINDS)
         print(f"{line['name']:<26}", *kinds)
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+    write_record(
+        "startup",
+        "python benchmarks/startup.py",
+        device=device_words(),
+        rounds=ROUNDS,
+        load_before=round(load, 2),
+        started=started,
+    )
 
 
 def processor_s() -> float:

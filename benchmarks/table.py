@@ -114,14 +114,23 @@ def compression(record: dict) -> str:
     for student in record["over_seeds"]:
         files = next(run for run in record["runs"] if run["student"] == student["student"])["files"]
         name = f"{student['student']}, seeds {', '.join(map(str, student['seeds']))}"
-        lines += [f"| {name} | fp32 | {100 * student['top1_fp32']:.2f} | | | {of_file(files['fp32'])} |"]
+        fp32 = "–" if student["top1_fp32"] is None else f"{100 * student['top1_fp32']:.2f}"
+        lines += [f"| {name} | fp32 | {fp32} | | | {of_file(files.get('fp32', {}))} |"]
         for variant, pair in student["variants"].items():
-            low, high = (100 * bound for bound in pair["interval_95"])
-            cells = f"{100 * pair['top1']:.2f} | {100 * pair['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            cells = "–" if pair["top1"] is None else f"{100 * pair['top1']:.2f}"
+            if pair["difference"] is None:
+                refused = ", ".join(map(str, pair["refused_seeds"]))
+                cells += f" | {f'refused with seed {refused}' if refused else '–'}"
+            else:
+                low, high = (100 * bound for bound in pair["interval_95"])
+                cells += f" | {100 * pair['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
             target = (
                 "" if pair["target"] is None else f"{100 * pair['target']:+.1f}, {'met' if pair['met'] else 'missed'}"
             )
-            lines += [f"| {name} | {variant} | {cells} | {target} | {of_file(files[variant])} |"]
+            lines += [f"| {name} | {variant} | {cells} | {target} | {of_file(files.get(variant, {}))} |"]
+    for run in record["runs"]:
+        for refused, message in run.get("refused", {}).items():
+            lines += ["", f"{run['student']}, seed {run['seed']}, {refused} refused: {message}"]
     return "\n".join(lines) + "\n"
 
 

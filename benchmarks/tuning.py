@@ -7,16 +7,16 @@ MobileNet-0.25 at 128 px, taught by MobileNetV2 at 224 px; places as in caltech1
 """
 
 import argparse
-import time
 from pathlib import Path
 
-from kd2mobile.artifact import Store, made_with, write_json
+from records import write_record
+
+from kd2mobile.artifact import Store
 from kd2mobile.backend import load_keras
 from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
 from kd2mobile.stages import stages
 
-HERE = Path(__file__).parent
 AREA = {"views.smallest_area": 0.35}
 SLOW, FAST = AREA | {"distill.learning_rate": 1e-3}, AREA | {"distill.learning_rate": 3e-3}
 LABELS = SLOW | {"distill.baseline": True}
@@ -75,18 +75,13 @@ def main() -> None:
         if options.only in name
     ]
     only = f' --only "{options.only}"' if options.only else ""
-    record = {
-        "suite": "tuning",
-        "command": f"python benchmarks/tuning.py --data $CALTECH101 --weights $WEIGHTS --epochs {options.epochs}{only}",
-        "setting": f"mobilenet025 at 128 px, teacher mobilenetv2 at 224 px, {options.epochs} epochs, area 0.35 "
+    write_record(
+        "tuning",
+        f"python benchmarks/tuning.py --data $CALTECH101 --weights $WEIGHTS --epochs {options.epochs}{only}",
+        setting=f"mobilenet025 at 128 px, teacher mobilenetv2 at 224 px, {options.epochs} epochs, area 0.35 "
         "unless said, the rest default.",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "made_with": made_with(),
-        "tried": tried,
-    }
-    out = HERE / "results" / f"tuning-{time.strftime('%Y%m%d-%H%M', time.gmtime())}.json"
-    write_json(out, record)
-    print(f"Written: {out}. Next: python benchmarks/table.py")
+        tried=tried,
+    )
 
 
 def trained(settings: dict, seed: int, compression: str = "none") -> dict:

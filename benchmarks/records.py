@@ -1,0 +1,21 @@
+"""What the scripts' records have in common, and where they go: results/<suite>-<time>.json."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from kd2mobile.artifact import made_with, write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_record(suite: str, command: str, **found: Any) -> None:
+    """Writes a record of the suite and says where: {suite, command, finished, made_with, what was found}.
+
+    command: that makes the record again, with $NAMES for places.
+    """
+    now = time.gmtime()
+    head = {"suite": suite, "command": command, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", now)}
+    out = RESULTS / f"{suite}-{time.strftime('%Y%m%d-%H%M', now)}.json"
+    write_json(out, head | {"made_with": made_with()} | found)
+    print(f"Written: {out}. Next: python benchmarks/table.py")
