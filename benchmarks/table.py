@@ -41,7 +41,7 @@ def newest(records: list[dict], suite: str) -> list[dict]:
         return records[::-1]
     shown, seen = [], set()
     for record in reversed(records):
-        students = {run["student"] for run in record.get("runs", [])}
+        students = {run["student"] for run in record.get("runs", [record]) if "student" in run}
         if not shown or students - seen:
             kept = {part: [r for r in record.get(part, []) if r["student"] not in seen] for part in PER_STUDENT}
             shown.append(record | {part: found for part, found in kept.items() if part in record})
