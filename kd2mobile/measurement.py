@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kd2mobile.report.view import Paired
 
 COMPARISONS = "comparisons.json"
+BY_LOGITS = "the teacher is judged by its stored logits, not measured as a file"
 Files = dict[tuple[str, str], Path]
 """The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""
 
@@ -52,7 +53,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.outputs import softmax
     from kd2mobile.measure.protocol import protocol_of
-    from kd2mobile.measure.record import record_of_probabilities
+    from kd2mobile.measure.record import record_of_probabilities, with_reasons
     from kd2mobile.transfer.store import Transfer
 
     samples = read_split(run.store.make(plan.split).folder).of("test")
@@ -72,6 +73,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
         size_bytes=file.get("size_bytes"),
         sha256=file.get("sha256"),
     )
+    teacher_record = with_reasons(teacher_record, **dict.fromkeys(teacher_record.__struct_fields__, BY_LOGITS))
     device = run.recipe.benchmark.device
     measured = measure_files(
         [FileToMeasure(path=file, role=role) for (role, _), file in files.items()],

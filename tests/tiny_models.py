@@ -62,6 +62,17 @@ def own(packed):
     return pack
 
 
+def nones(record):
+    """The fields of a record, as JSON, that are None: {"tool", "latency_ms.p90", "conditions.governor"}."""
+    found = {field for field, value in record.items() if value is None}
+    for field in ("latency_ms", "conditions", "tool"):
+        if record[field]:
+            inner = record[field] | record[field].get("before", {}) | record[field].get("after", {})
+            inner |= {name: None for name, value in record[field].get("before", {}).items() if value is None}
+            found |= {f"{field}.{name}" for name, value in inner.items() if value is None}
+    return found
+
+
 def pixels(colour, px=8):
     return np.broadcast_to(np.array(colour, np.uint8), (px, px, 3))
 

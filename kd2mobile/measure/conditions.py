@@ -36,9 +36,14 @@ class Conditions(msgspec.Struct, frozen=True):
 
     @property
     def unknown(self) -> dict[str, str]:
-        """What the device did not tell, and that it did not."""
-        fields = [field for field in ("governor", "temperature_c", "clock_mhz") if getattr(self.after, field) is None]
-        return {f"conditions.{field}": NOT_TOLD for field in fields}
+        """What the device did not tell, and that it did not. A battery is no matter of the system's."""
+        fields = [
+            field
+            for field in State.__struct_fields__
+            if None in (getattr(self.before, field), getattr(self.after, field))
+        ]
+        fields += ["throttled"] * (self.throttled is None)
+        return {f"conditions.{field}": NOT_TOLD for field in fields if field != "battery_c"}
 
 
 def conditions_of(before: State, after: State) -> Conditions:
@@ -74,8 +79,10 @@ def read_state(cores: Sequence[int] = (), root: Path = Path("/")) -> State:
 def _clock(root: Path, cores: Sequence[int]) -> float | None:
     khz = [_number(root / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq") for core in cores]
     mhz = [value / 1000 for value in khz if value is not None]
-    if not mhz:
-        said = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
+    cpuinfo = _text(root / "proc/cpuinfo") or ""
+    virtual = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)
+    if not mhz and not virtual:  # a virtual machine's clock is the one on the label, whatever the processor does
+        said = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.MULTILINE)
         mhz = [float(value) for place, value in enumerate(said) if place in cores]
     return round(sum(mhz) / len(mhz), 1) if mhz else None
 

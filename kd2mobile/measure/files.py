@@ -13,7 +13,7 @@ from kd2mobile.errors import DataError
 from kd2mobile.inspection.inspect import deflated_size
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.record import BenchmarkRecord, Role, record_of_probabilities
+from kd2mobile.measure.record import JUDGED, BenchmarkRecord, Role, record_of_probabilities, with_reasons
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import Resize
@@ -136,22 +136,22 @@ def _measured_there(
     }
     model = file.model or said.model or file.path.stem
     costs = [common | msgspec.structs.asdict(profile) for profile in answered.profiles]
+    nothing = dict.fromkeys(JUDGED)
+    unjudged = [BenchmarkRecord(role=file.role, model=model, n=0, **nothing, **cost) for cost in costs]
     if answered.outputs is None:
-        nothing = dict.fromkeys(("top1", "top5", "logloss", "ece"))
-        records = [BenchmarkRecord(role=file.role, model=model, n=0, **nothing, **cost) for cost in costs]
+        records = [with_reasons(record) for record in unjudged]
         return Measured(records, None, given.judged, given.set_aside, classifier.notes)
     answers = read_answers(answered.outputs, classifier.last_op, classifier.step)
-    records = [
-        record_of_probabilities(
-            file.role,
-            model,
-            answers.values,
-            labels,
-            teacher_top1=teacher_top1,
-            are_probabilities=answers.kind != "scores",
-            **cost,
-        )
-        for cost in costs
-    ]
+    judged = record_of_probabilities(
+        file.role,
+        model,
+        answers.values,
+        labels,
+        teacher_top1=teacher_top1,
+        are_probabilities=answers.kind != "scores",
+        **costs[0],
+    )
+    alone = dict.fromkeys(JUDGED, f"judged with the first setting alone: {protocol.settings[0].words}")
+    records = [with_reasons(judged), *(with_reasons(record, **alone) for record in unjudged[1:])]
     notes = classifier.notes + [f"{file.path.name}: {answers.note}"] * (answers.note is not None)
     return Measured(records, answers.values, given.judged, given.set_aside, notes)

@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from kd2mobile.errors import count_of
 from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS
 from kd2mobile.schema import Benchmark
 
@@ -17,6 +18,11 @@ class Setting(NamedTuple):
 
     threads: int
     xnnpack: bool
+
+    @property
+    def words(self) -> str:
+        """`1 thread, XNNPACK`"""
+        return f"{count_of(self.threads, 'thread')}, {'XNNPACK' if self.xnnpack else 'no XNNPACK'}"
 
 
 class Span(NamedTuple):

@@ -101,6 +101,45 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     unknown: dict[str, str] = {}
 
 
+JUDGED = ("top1", "top5", "logloss", "ece", "teacher_agreement")
+"""What only a file's answers tell."""
+NOT_TOLD_HERE = "this way of measuring does not tell it"
+ELSEWHERE = {
+    "clock_step_ms": "of a browser alone",
+    "isolated": "of a browser alone",
+    "tool": "of a phone's benchmark_model alone",
+    "conditions.battery_c": "of a phone alone",
+    "teacher_agreement": "no teacher is known",
+    "precision": "the file does not say",
+    "compression": "the file does not say",
+    "logloss": "the file gives scores, not probabilities",
+    "ece": "the file gives scores, not probabilities",
+}
+"""Why a field is None where nothing else is known of it."""
+
+
+def with_reasons(record: BenchmarkRecord, **why: str) -> BenchmarkRecord:
+    """The record with a reason in `unknown` for every None in it: its own, or else that of `why` by field, or else what
+    holds of any record. A field within another is named with a dot: `latency_ms.p90`, `conditions.governor`."""
+    reasons = ELSEWHERE | why | record.unknown
+    return msgspec.structs.replace(record, unknown={name: reasons.get(name, NOT_TOLD_HERE) for name in _nones(record)})
+
+
+def _nones(record: BenchmarkRecord) -> list[str]:
+    found: dict[str, None] = {}
+
+    def look(value: object, name: str) -> None:
+        if value is None:
+            found[name] = None
+        elif isinstance(value, dict):
+            for field, one in value.items():
+                look(one, name if field in ("before", "after") else f"{name}.{field}")
+
+    for field, value in msgspec.to_builtins(record).items():
+        look(value, field)
+    return list(found)
+
+
 def read_records(file: Path) -> list[BenchmarkRecord]:
     """The records in a file that `kd2mobile benchmark` wrote; of a published model's record.json the one in it.
 

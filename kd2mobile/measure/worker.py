@@ -126,16 +126,22 @@ def _profile(request: _Request) -> Profile:
     noise = np.random.default_rng(NOISE_SEED)
     classifier.set_pixels(noise.integers(0, 256, (classifier.input_px, classifier.input_px, 3), np.uint8))
     states: list[State] = []
+    memory: list[float | None] = []
+
+    def watch() -> None:
+        memory.append(peak_rss_mib())
+        states.append(read_state(request.cores))
+
     runs, seconds, most = request.span
     latency = conditions = None
     if runs:
-        watch = lambda: states.append(read_state(request.cores))  # noqa: E731
         latency = measure_latency(classifier.run, runs, seconds=seconds, most=most, watch=watch)
         conditions = conditions_of(*states)
-    memory = peak_rss_mib()
+    else:
+        watch()
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    unknown = {} if latency else {"latency_ms": "not asked for"}
-    told = {"peak_rss_mib": memory, "affinity": affinity}
+    unknown = {} if latency else dict.fromkeys(("latency_ms", "conditions"), "not asked for")
+    told = {"peak_rss_mib": memory[0], "affinity": affinity}  # before the timed runs, whose times take memory too
     unknown |= {field: NOT_TOLD for field, value in told.items() if value is None}
     return Profile(
         runtime=classifier.runtime,

@@ -37,9 +37,15 @@ def test_what_is_not_told_is_none_and_says_so(tmp_path):
     state = read_state(root=tmp_path)
     assert (state.governor, state.clock_mhz, state.temperature_c, state.throttle_count) == (None,) * 4
     unknown = conditions_of(state, state).unknown
-    assert unknown == {
-        f"conditions.{field}": "this system does not tell it" for field in ("governor", "temperature_c", "clock_mhz")
-    }
+    fields = ("governor", "temperature_c", "clock_mhz", "throttle_count", "throttled")
+    assert unknown == {f"conditions.{field}": "this system does not tell it" for field in fields}
+
+
+def test_the_clock_of_a_virtual_machine_is_not_a_clock(tmp_path):
+    """It stands still, so that it would say that nothing throttled."""
+    write(tmp_path, "proc/cpuinfo", "processor\t: 0\nflags\t\t: fpu hypervisor lahf_lm\ncpu MHz\t\t: 2596.1")
+    state = read_state(root=tmp_path)
+    assert state.clock_mhz is None and conditions_of(state, state).throttled is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The settings of a protocol, and that each reaches the process that times."""
 
+import json
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.protocol import Protocol, Setting, Span, protocol_of
 from kd2mobile.recipe import compose
-from tests.tiny_models import COLOURS
+from tests.tiny_models import COLOURS, nones
 
 from .conftest import picture
 
@@ -31,18 +34,27 @@ def test_numbers_that_cannot_be(field, value):
         compose(settings={f"benchmark.{field}": value})
 
 
-def test_each_setting_is_a_record_of_the_same_answers(models, tmp_path):
+def test_each_setting_is_a_record_and_the_first_is_judged(models, tmp_path):
     seen = picture(tmp_path / "red.png", COLOURS["red"])
     protocol = Protocol(threads=(1, 2), xnnpack=(True, False), cores=(0,))
     (measured,) = measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), protocol=protocol)
     assert [(r.threads, r.xnnpack) for r in measured.records] == [(1, True), (2, True), (1, False), (2, False)]
     assert ["XNNPACK" in r.runtime for r in measured.records] == [True, True, False, False]
-    assert {r.top1 for r in measured.records} == {1.0} and measured.record is measured.records[0]
+    assert measured.record is measured.records[0] and (measured.record.n, measured.record.top1) == (1, 1.0)
+    for other in measured.records[1:]:
+        assert (other.n, other.top1, other.top5, other.logloss, other.ece, other.teacher_agreement) == (0, *[None] * 5)
+        assert other.unknown["top1"] == "judged with the first setting alone: 1 thread, XNNPACK"
     for record in measured.records:
+        as_json = json.loads(msgspec.json.encode(record))
+        assert nones(as_json) == set(record.unknown) and all(record.unknown.values())
         assert record.affinity == [0] and record.rule == "kd2mobile" and record.latency_ms.p95 > 0
         assert record.conditions.before.load is not None and record.measured_at.endswith("Z")
-        known = {f"conditions.{f}" for f in ("governor", "temperature_c", "clock_mhz")} - record.unknown.keys()
-        assert all(getattr(record.conditions.after, field.partition(".")[2]) is not None for field in known)
+
+
+def test_memory_is_the_files_however_long_it_is_timed(models):
+    """A list of a million times would be tens of MiB."""
+    short, long = (worker.profile_file(models / "uint8.tflite", span=Span(runs, 0.0, None)) for runs in (1, 1_000_000))
+    assert long.latency_ms.n == 1_000_000 and long.peak_rss_mib < short.peak_rss_mib + 10
 
 
 def test_cores_that_are_not_there(models):

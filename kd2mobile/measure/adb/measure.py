@@ -17,6 +17,7 @@ from kd2mobile.measure.adb.phone import conditions, core_frequencies, cores_for,
 from kd2mobile.measure.adb.transport import COMMAND_SECONDS, WHERE, Phone, find_phone
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.protocol import Protocol, Setting
+from kd2mobile.measure.record import JUDGED
 from kd2mobile.measure.worker import Profile
 from kd2mobile.progress import bar, say
 
@@ -24,6 +25,7 @@ FOLDER = "/data/local/tmp"
 """Where adb may write and start programs on any phone."""
 NO_ANSWERS = "benchmark_model runs on noise and classifies nothing"
 NO_PERCENTILE = "benchmark_model does not print it"
+NOT_ASKED = "a phone is not asked for it"
 SHORT = 60.0
 
 
@@ -141,9 +143,10 @@ def _profile(
     after = look(phone, cores)
     watched = _run(phone, start, benchmark_model.profiling(file, setting), seconds)
     state = conditions(before, after)
-    unknown = dict.fromkeys(("decoder", "top1", "top5", "logloss", "ece", "teacher_agreement"), NO_ANSWERS)
+    unknown = dict.fromkeys(("decoder", *JUDGED), NO_ANSWERS)
     percentiles = ("p50", "p90", "p95", "p99")
     unknown |= {f"latency_ms.{p}": NO_PERCENTILE for p in percentiles if getattr(printed.latency, p) is None}
+    unknown |= dict.fromkeys(("conditions.load", "conditions.throttle_count"), NOT_ASKED)
     if watched.peak_mib is None:
         unknown["peak_rss_mib"] = "this benchmark_model tells only by how much its process grew"
     if not cores:
@@ -159,7 +162,7 @@ def _profile(
         affinity=cores or None,
         conditions=state,
         tool=msgspec.structs.replace(printed.report, ops=watched.report.ops),
-        unknown=unknown | state.unknown,
+        unknown=state.unknown | unknown,
     )
 
 

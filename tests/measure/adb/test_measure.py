@@ -14,6 +14,7 @@ from kd2mobile.measure.adb.phone import CPU, FREQUENCIES, SERVICES, ZONES
 from kd2mobile.measure.browser import measure as browser
 from kd2mobile.measure.files import Answered, FromDevice
 from kd2mobile.measure.worker import Profile
+from tests.tiny_models import nones
 
 from .conftest import (
     CORES,
@@ -123,9 +124,11 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
             ("decoder", "top1", "top5", "logloss", "ece", "teacher_agreement"),
             "benchmark_model runs on noise and classifies nothing",
         ),
-        "latency_ms.p90": "benchmark_model does not print it",
-        "latency_ms.p99": "benchmark_model does not print it",
+        **dict.fromkeys(("latency_ms.p90", "latency_ms.p99"), "benchmark_model does not print it"),
+        **dict.fromkeys(("conditions.load", "conditions.throttle_count"), "a phone is not asked for it"),
+        **dict.fromkeys(("clock_step_ms", "isolated"), "of a browser alone"),
     }
+    assert nones(record) == record["unknown"].keys()
     assert record["sha256"] == sha256_of(MODEL) and record["size_bytes"] == MODEL.stat().st_size
     assert SERIAL not in json.dumps(record) and str(binary.parent) not in json.dumps(record)
 

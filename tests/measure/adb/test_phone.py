@@ -77,9 +77,8 @@ def test_its_state():
     assert seen(zone=zones(60)).state.temperature_c == 60.0, "an Android before 10 has no thermal service"
     nothing = Seen([], [], [], "", "")
     assert nothing.state.temperature_c is None and nothing.state.battery_c is None
-    assert conditions(nothing, nothing).unknown == dict.fromkeys(
-        ("conditions.governor", "conditions.temperature_c", "conditions.clock_mhz"), NOT_TOLD
-    )
+    fields = ("governor", "temperature_c", "clock_mhz", "load", "throttle_count", "throttled")
+    assert conditions(nothing, nothing).unknown == {f"conditions.{field}": NOT_TOLD for field in fields}
 
 
 @pytest.mark.parametrize(
