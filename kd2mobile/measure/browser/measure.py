@@ -6,12 +6,12 @@ import os
 import re
 import sys
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kd2mobile.errors import count_of, one_line
+from kd2mobile.errors import RecipeError, count_of, one_line
 from kd2mobile.measure.browser.litert_js import litert_js, web_folder
 from kd2mobile.measure.browser.messages import Hello, Timed
 from kd2mobile.measure.browser.place import Place, place_of
@@ -30,7 +30,14 @@ KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/j
 UNTOLD = {
     "peak_rss_mib": "a page is not told how much memory it takes at most",
     "conditions": "a page is told neither governor nor temperature nor clock",
+    "affinity": "a page cannot choose its cores",
 }
+ON_WEBGPU = {
+    "threads": "WebGPU has no number of threads to choose",
+    "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
+}
+TIMES = ("init_ms", "first_run_ms", "latency_ms")
+JUDGED = ("top1", "top5", "logloss", "ece", "teacher_agreement")
 
 
 def measure_on_browser(
@@ -48,9 +55,13 @@ def measure_on_browser(
     address: see Place. show: brings the URL to a browser; by default the terminal shows it, and this host's browser is
     asked to open it. Each file is timed by itself, then all classify the pictures, rendered on this host. Float files
     are measured on WebGPU too, where the browser has it. Raises InstallationError without LiteRT.js, ModelFileError for
-    a file that it cannot run, DeviceError for a browser that goes away.
+    a file that it cannot run, DeviceError for a browser that goes away or cannot run the first setting, RecipeError
+    where that is one without XNNPACK.
     """
     place = place_of(address)
+    if not protocol.settings[0].xnnpack:
+        both = "LiteRT.js has no switch for it: leave --xnnpack out, or measure on another device."
+        raise RecipeError("benchmark.xnnpack", "must be on in a browser", "off", both)
     version, scripts = litert_js()
     session = Session(opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable, patience=patience)
     routes = _static(scripts) | session.routes()
@@ -91,6 +102,8 @@ def _follow(session: Session) -> Hello:
     while isinstance(event, Hello):
         hello = event
         say(f"measuring in {_words(hello)}")
+        if not hello.webgpu and any(work.webgpu for work in session.files):
+            say("this browser offers no WebGPU: what could run there is measured on WASM alone")
         event = _one_visit(session)
     return hello
 
@@ -103,6 +116,8 @@ def _one_visit(session: Session) -> Hello | None:
             if isinstance(event, Hello):
                 return event
             advance(1)
+    for line in dict.fromkeys(_untimed(session)):
+        say(line)
     total = len(session.passes()) * sum(map(len, session.chunks))
     with bar("judging in the browser", total, "answers") as advance:
         while total > 0:
@@ -115,22 +130,29 @@ def _one_visit(session: Session) -> Hello | None:
     return event if isinstance(event, Hello) else None
 
 
+def _untimed(session: Session) -> Iterator[str]:
+    """What this browser could not run, in words."""
+    for (file, accelerator, threads), timed in session.timed.items():
+        if timed.fault:
+            what = f"{count_of(threads, 'thread')} in this browser"
+            if accelerator == "webgpu":
+                what = f"{session.files[file].name} on WebGPU"
+            yield one_line(f"not measured: {what}: {timed.fault}")
+
+
 def _answered(file: int, session: Session, hello: Hello, protocol: Protocol, version: str) -> Answered:
     timed = session.timed
-    profiles = []
-    for setting in protocol.settings:
-        profile = (
-            _profile(timed[file, "wasm", setting.threads], setting, hello, protocol, version)
-            if setting.xnnpack
-            else None
-        )
-        profiles.append(profile or _without_xnnpack(setting, hello, version))
-    wasm = _all_of(session, file, "wasm")
+    profiles = [
+        _profile(timed[file, "wasm", setting.threads], setting, hello, version)
+        if setting.xnnpack
+        else _without_xnnpack(setting, hello, version)
+        for setting in protocol.settings
+    ]
     others = []
-    gpu = timed.get((file, "webgpu", 1))
-    if gpu and not gpu.fault:
-        others.append(Answered([_profile(gpu, None, hello, protocol, version)], _all_of(session, file, "webgpu")))
-    return Answered(profiles, wasm, others)
+    if gpu := timed.get((file, "webgpu", 1)):
+        outputs = None if gpu.fault else _all_of(session, file, "webgpu")
+        others.append(Answered([_profile(gpu, None, hello, version)], outputs))
+    return Answered(profiles, _all_of(session, file, "wasm"), others)
 
 
 def _all_of(session: Session, file: int, accelerator: str) -> np.ndarray:
@@ -138,14 +160,15 @@ def _all_of(session: Session, file: int, accelerator: str) -> np.ndarray:
     return np.concatenate([answers[chunk] for chunk in range(len(session.chunks))])
 
 
-def _profile(timed: Timed, setting: Setting | None, hello: Hello, protocol: Protocol, version: str) -> Profile:
+def _profile(timed: Timed, setting: Setting | None, hello: Hello, version: str) -> Profile:
+    """setting: None on WebGPU."""
     where = "WASM" if timed.accelerator == "wasm" else f"WebGPU ({hello.webgpu})"
     partly = "" if timed.wholly else ", in part, the rest on WASM"
-    unknown = dict(UNTOLD)
-    if protocol.cores:
-        unknown["affinity"] = "a page cannot choose its cores"
+    unknown = UNTOLD | (ON_WEBGPU if setting is None else {})
     if timed.fault:
-        unknown |= dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"), timed.fault)
+        unknown |= dict.fromkeys(TIMES + (JUDGED if setting is None else ()), timed.fault)
+    elif not timed.times_ms:
+        unknown["latency_ms"] = "not asked for"
     return Profile(
         runtime=f"LiteRT.js {version}, {where}{partly}",
         decoder=decoder_words(),
@@ -162,7 +185,7 @@ def _profile(timed: Timed, setting: Setting | None, hello: Hello, protocol: Prot
 
 def _without_xnnpack(setting: Setting, hello: Hello, version: str) -> Profile:
     reason = "LiteRT.js has no switch for XNNPACK"
-    unknown = UNTOLD | dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"), reason)
+    unknown = UNTOLD | dict.fromkeys(TIMES, reason)
     return Profile(
         runtime=f"LiteRT.js {version}",
         decoder=decoder_words(),

@@ -167,6 +167,10 @@ class Session:
             raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must be one that was asked for, once.")
         if timed.fault is None and (timed.init_ms is None or timed.first_run_ms is None or not self._enough(timed)):
             raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must hold all its times.")
+        if timed.fault and way[1:] == ("wasm", self.threads[0]):
+            must = "must begin with a number that this browser can use, since the first is judged"
+            got = f"{timed.threads}: {timed.fault}"
+            raise DeviceError("benchmark.threads", must, got, "Put a smaller number first, such as --threads 1.")
         self.timed[way] = timed
         self._events.put(timed)
         return _json({})

@@ -53,6 +53,22 @@ def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, c
     assert record.device == given.words and record.n == 300 and record.top1 > 0.9 and record.precision == "int8"
 
 
+def test_pictures_are_judged_with_the_threads_that_come_first(measured_in, digits_in_tflite, chromium):
+    """Each file alone then, in as many threads as LiteRT.js has workers for."""
+    cores = chromium.value("navigator.hardwareConcurrency")
+    if cores < 2:
+        pytest.skip("one core has no threads")
+    digits, protocol = digits_in_tflite, Protocol(threads=(min(cores, 4), 1), runs=0)
+    files = opened([digits.files["fp32"], digits.files["int8"]], protocol)
+    given = measured_in(files, digits.photos[:100], protocol)
+    for precision, answered in zip(("fp32", "int8"), given.answered, strict=True):
+        agreement = (top1(answered.outputs) == digits.here[precision][:100]).mean()
+        assert agreement >= LEAST_AGREEMENT, precision
+        assert answered.profiles[0].unknown["latency_ms"] == "not asked for"
+    with pytest.raises(DeviceError, match="^benchmark.threads: must begin with a number .* says that it has"):
+        measured_in(files, digits.photos, Protocol(threads=(4000,)))
+
+
 def test_open_outputs_floats_and_backgrounds_are_read_as_on_this_host(measured_in, models, photos):
     names = ["logits", "float", "full_uint8", "sigmoid", "pooled", "background"]
     pictures, labels = sorted(photos.rglob("*.png")), np.zeros(7, int)

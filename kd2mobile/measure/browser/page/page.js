@@ -178,28 +178,34 @@ async function inSight() {
   }
 }
 
-/** Classifies every chunk of pixels with all files that see them, and sends what they answer. */
-async function judgeAll(files, {sights}, passes) {
-  const total = sights.reduce((sum, {chunks}) => sum + chunks, 0) * 2;
-  let done = 0;
+/**
+ * Classifies every chunk of pixels with all files that see them, as their first setting does, and sends what they answer.
+ * LiteRT.js has workers for the threads of one open file: with threads, one file after another.
+ */
+async function judgeAll(files, {sights, threads: [threads]}, passes) {
+  const groups = [];
   for (const [sight, {px, chunks}] of sights.entries()) {
-    for (const accelerator of ['wasm', 'webgpu']) {
-      const places = [...files.keys()].filter((i) => files[i].sight === sight && passes[i].includes(accelerator));
-      const frame = places.length ? await openFrame() : null;
-      const opened = await frame?.contentWindow.bench.openAll(places.map((i) => files[i]), {accelerator, threads: 1});
-      for (let chunk = 0; chunk < chunks; chunk++) {
-        show('Classifying the test pictures', `part ${chunk + 1} of ${chunks}`, done++, total);
-        if (opened) {
-          const pixels = new Uint8Array(await (await get(`pixels/${sight}/${chunk}`)).arrayBuffer());
-          for (const [i, classifier] of opened.entries()) {
-            atFile = places[i];
-            const answers = await answersTo(pixels, classifier, px);
-            await post('outputs', {file: places[i], accelerator, chunk}, answers);
-          }
-        }
-      }
-      frame?.remove();
+    for (const way of [{accelerator: 'wasm', threads}, {accelerator: 'webgpu', threads: 1}]) {
+      const places = [...files.keys()].filter((i) => files[i].sight === sight && passes[i].includes(way.accelerator));
+      const together = way.threads > 1 ? places.map((place) => [place]) : [places];
+      groups.push(...together.filter((group) => group.length).map((group) => ({group, way, sight, px, chunks})));
     }
+  }
+  const total = groups.reduce((sum, {chunks}) => sum + chunks, 0);
+  let done = 0;
+  for (const {group, way, sight, px, chunks} of groups) {
+    const frame = await openFrame();
+    const opened = await frame.contentWindow.bench.openAll(group.map((i) => files[i]), way);
+    for (let chunk = 0; chunk < chunks; chunk++) {
+      show('Classifying the test pictures', `${spoken(way)}, part ${chunk + 1} of ${chunks}`, done++, total);
+      const pixels = new Uint8Array(await (await get(`pixels/${sight}/${chunk}`)).arrayBuffer());
+      for (const [i, classifier] of opened.entries()) {
+        atFile = group[i];
+        const answers = await answersTo(pixels, classifier, px);
+        await post('outputs', {file: group[i], accelerator: way.accelerator, chunk}, answers);
+      }
+    }
+    frame.remove();
   }
   atFile = null;
 }

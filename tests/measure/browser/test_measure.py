@@ -1,0 +1,163 @@
+"""What becomes of a browser's answers: records, their reasons, and the terminal's lines. A stand-in is the browser."""
+
+import json
+from http.client import HTTPConnection
+from threading import Thread
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+import pytest
+
+from kd2mobile.cli import main_status
+from kd2mobile.errors import DeviceError, RecipeError
+from kd2mobile.measure.browser import measure
+from kd2mobile.measure.browser.measure import measure_on_browser
+from kd2mobile.measure.files import FileToMeasure, measured_of, opened_files
+from kd2mobile.measure.protocol import Protocol
+
+from .test_session import HELLO, TIMED
+
+NO_THREADS = "the browser says that it has 2 cores"
+NO_KERNEL = "no kernel for it"
+
+
+class StandIn:
+    """A browser without one. faults: of its timings, by (accelerator, threads); files: those that have them."""
+
+    def __init__(self, hello, faults, files=(0, 1)):
+        self.hello, self.faults, self.files, self.refused = HELLO | hello, faults, files, []
+
+    def visit(self, url, place):
+        Thread(target=self._work, args=(url,), daemon=True).start()
+
+    def _work(self, url):
+        try:
+            self._measure(url)
+        except AssertionError as refused:
+            self.refused.append(str(refused))
+
+    def _measure(self, url):
+        job = json.loads(self._ask(url, "POST", "hello", self.hello))
+        ways = [("wasm", threads) for threads in job["threads"]]
+        passes = []
+        for file, work in enumerate(job["files"]):
+            for way in ways + [("webgpu", 1)] * bool(work["webgpu"] and self.hello["webgpu"]):
+                fault = self.faults.get(way) if file in self.files else None
+                timed = {"accelerator": way[0], "threads": way[1]}
+                timed |= {"fault": fault} if fault else {field: TIMED[field] for field in TIMED if field not in timed}
+                self._ask(url, "POST", "timed", timed, visit=job["visit"], file=file)
+                if not fault and way in [("wasm", job["threads"][0]), ("webgpu", 1)]:
+                    passes.append((file, way[0]))
+        for chunk in range(job["sights"][0]["chunks"]):
+            pixels = self._ask(url, "GET", f"pixels/0/{chunk}")
+            answers = np.tile(np.float32([0.5, 0.25, 0.25]), len(pixels) // (8 * 8 * 3)).tobytes()
+            for file, accelerator in passes:
+                about = {"visit": job["visit"], "file": file, "accelerator": accelerator, "chunk": chunk}
+                self._ask(url, "POST", "outputs", answers, **about)
+        self._ask(url, "POST", "done", b"", visit=job["visit"])
+
+    def _ask(self, url, method, path, body=b"", **query):
+        place = urlsplit(url)
+        connection = HTTPConnection(place.hostname, place.port, timeout=20)
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, f"{place.path}{path}?{urlencode(query)}", body)
+        answer = connection.getresponse()
+        held = answer.read()
+        connection.close()
+        assert answer.status == 200, held.decode()
+        return held
+
+
+@pytest.fixture
+def measured(models, photos, monkeypatch):
+    """measured(protocol, hello, faults): the records of a float file and of a quantized one."""
+    monkeypatch.setattr(measure, "litert_js", lambda: ("2.1.0", {}))
+
+    def measured(protocol, hello=(), faults=(), names=("uint8", "full_uint8"), **how):
+        pictures = sorted(photos.rglob("*.png"))
+        labels = np.zeros(len(pictures), int)
+        opened = opened_files([FileToMeasure(path=models / f"{name}.tflite") for name in names], labels, protocol)
+        browser = StandIn(dict(hello), dict(faults), **how)
+        given = measure_on_browser("", opened, pictures, protocol, show=browser.visit)
+        assert browser.refused == []
+        return [
+            measured_of(one, answered, given, labels, None, protocol).records
+            for one, answered in zip(opened, given.answered, strict=True)
+        ]
+
+    return measured
+
+
+def reasons(record):
+    """Which of what a page cannot tell is None, each with its reason."""
+    fields = ("peak_rss_mib", "conditions", "affinity", "init_ms", "first_run_ms", "latency_ms", "threads", "xnnpack")
+    return {field: record.unknown[field] for field in fields if getattr(record, field) is None}
+
+
+UNTOLD = {
+    "peak_rss_mib": "a page is not told how much memory it takes at most",
+    "conditions": "a page is told neither governor nor temperature nor clock",
+    "affinity": "a page cannot choose its cores",
+}
+
+
+def test_every_record_says_why_something_is_none(measured):
+    protocol = Protocol(threads=(1, 4), xnnpack=(True, False), runs=3)
+    on_float, quantized = measured(protocol, {"webgpu": "an adapter"}, {("wasm", 4): NO_THREADS})
+    ran, too_many, *without, on_gpu = on_float
+    none = dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"))
+    assert len(quantized) == 4 and reasons(ran) == UNTOLD and ran.n == 7 and ran.latency_ms.p50 == 2
+    assert reasons(too_many) == UNTOLD | dict.fromkeys(none, NO_THREADS)
+    for record in without:
+        assert reasons(record) == UNTOLD | dict.fromkeys(none, "LiteRT.js has no switch for XNNPACK")
+    assert reasons(on_gpu) == UNTOLD | {
+        "threads": "WebGPU has no number of threads to choose",
+        "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
+    }
+    assert on_gpu.n == 7 and on_gpu.runtime == "LiteRT.js 2.1.0, WebGPU (an adapter)"
+
+
+def test_a_webgpu_that_fails_is_a_record_with_its_reason_and_a_line(measured, capsys):
+    on_float, quantized = measured(Protocol(runs=3), {"webgpu": "an adapter"}, {("webgpu", 1): f"{NO_KERNEL}\a"})
+    wasm, failed = on_float
+    assert wasm.n == 7 and len(quantized) == 1
+    assert failed.n == 0 and failed.runtime == "LiteRT.js 2.1.0, WebGPU (an adapter)"
+    for field in ("init_ms", "first_run_ms", "latency_ms", "top1", "top5", "logloss", "ece", "teacher_agreement"):
+        assert getattr(failed, field) is None and failed.unknown[field] == f"{NO_KERNEL}\a"
+    said = capsys.readouterr().err
+    assert said.count(f"not measured: uint8.tflite on WebGPU: {NO_KERNEL}\\x07\n") == 1, "escaped for the terminal"
+
+
+def test_a_browser_without_webgpu_is_said_once_where_it_matters(measured, capsys):
+    without = "this browser offers no WebGPU: what could run there is measured on WASM alone\n"
+    measured(Protocol(runs=3))
+    assert capsys.readouterr().err.count(without) == 1
+    measured(Protocol(runs=3), names=("full_uint8",))
+    assert without not in capsys.readouterr().err
+
+
+def test_a_setting_that_cannot_run_is_said_once_for_all_files(measured, capsys):
+    measured(Protocol(threads=(1, 4), runs=3), faults={("wasm", 4): NO_THREADS})
+    assert capsys.readouterr().err.count(f"not measured: 4 threads in this browser: {NO_THREADS}\n") == 1
+
+
+def test_the_first_setting_must_run_since_it_is_judged(measured):
+    with pytest.raises(DeviceError) as refused:
+        measured(Protocol(threads=(4, 1), runs=3), faults={("wasm", 4): NO_THREADS})
+    assert str(refused.value) == (
+        "benchmark.threads: must begin with a number that this browser can use, since the first is judged, got 4: "
+        f"{NO_THREADS}. Put a smaller number first, such as --threads 1."
+    )
+
+
+def test_xnnpack_off_alone_is_refused_before_a_browser_is_asked_for(measured, models, photos, monkeypatch, capsys):
+    said = (
+        "benchmark.xnnpack: must be on in a browser, got off. LiteRT.js has no switch for it: leave --xnnpack out, or "
+        "measure on another device."
+    )
+    with pytest.raises(RecipeError) as refused:
+        measured(Protocol(xnnpack=(False,)))
+    assert str(refused.value) == said
+    command = ["benchmark", "--device", "browser", "--no-open", "--model", str(models / "uint8.tflite")]
+    assert main_status([*command, "--data", str(photos), "--xnnpack", "off"]) == 2
+    assert said in capsys.readouterr().err
