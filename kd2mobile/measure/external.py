@@ -58,7 +58,14 @@ def measure_on_folder(
     ]
     if not pictures:
         raise DataError(data, "must hold pictures in its class folders", "none", "Give a folder with pictures.")
-    file = FileToMeasure(path=model, role="external", resize=resize, mean=mean, std=std)
+    file = FileToMeasure(
+        path=model,
+        role="external",
+        resize=resize,
+        mean=mean,
+        std=std,
+        labels=names or _names_by_order(list(folders), matching, classifier.classes),
+    )
     measured = measure_files(
         [file],
         [path for path, _ in pictures],
@@ -72,6 +79,11 @@ def measure_on_folder(
         if note != matching.note or not matching.by_name:
             say(note)
     return measured._replace(notes=notes)
+
+
+def _names_by_order(folders: list[str], matching: Matching, outputs: int) -> list[str]:
+    named = dict(zip(matching.outputs, folders, strict=True))
+    return [named.get(output, "background") for output in range(outputs)]
 
 
 def class_folders(data: Path) -> dict[str, list[Path]]:

@@ -26,7 +26,8 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """One .tflite and how to measure it.
 
     model: its name in the record, by default what the file says or its own name. resize: by default what the file
-    says, else `crop`. mean, std: a float input's.
+    says, else `crop`. mean, std: a float input's. labels: the outputs' names, by default what the file says; where a
+    device shows them.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
     resize: Resize | None = None
     mean: float | list[float] | None = None
     std: float | list[float] | None = None
+    labels: list[str] | None = None
 
 
 class Opened(NamedTuple):

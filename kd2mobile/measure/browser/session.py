@@ -304,7 +304,7 @@ def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
         name=file.path.name,
         url=f"models/{place}.tflite",
         sight=sight,
-        labels=classifier.metadata.classes,
+        labels=file.labels or classifier.metadata.classes,
         mean=mean,
         std=std,
         resize=resize,

@@ -1,6 +1,7 @@
 """What becomes of a browser's answers: records, their reasons, and the terminal's lines. A stand-in is the browser."""
 
 import json
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from threading import Thread
 from urllib.parse import urlencode, urlsplit
@@ -25,7 +26,7 @@ class StandIn:
     """A browser without one. faults: of its timings, by (accelerator, threads); files: those that have them."""
 
     def __init__(self, hello, faults, files=(0, 1)):
-        self.hello, self.faults, self.files, self.refused = HELLO | hello, faults, files, []
+        self.hello, self.faults, self.files, self.refused, self.job = HELLO | hello, faults, files, [], {}
 
     def visit(self, url, place):
         Thread(target=self._work, args=(url,), daemon=True).start()
@@ -35,35 +36,38 @@ class StandIn:
             self._measure(url)
         except AssertionError as refused:
             self.refused.append(str(refused))
+            with suppress(OSError):  # it may have ended already
+                self._ask(url, "POST", "fault", {"line": str(refused)[:400]}, visit=self.job["visit"])
 
     def _measure(self, url):
-        job = json.loads(self._ask(url, "POST", "hello", self.hello))
+        job = self.job = json.loads(self._ask(url, "POST", "hello", self.hello))
         ways = [("wasm", threads) for threads in job["threads"]]
         passes = []
         for file, work in enumerate(job["files"]):
             for way in ways + [("webgpu", 1)] * bool(work["webgpu"] and self.hello["webgpu"]):
                 fault = self.faults.get(way) if file in self.files else None
                 timed = {"accelerator": way[0], "threads": way[1]}
-                timed |= {"fault": fault} if fault else {field: TIMED[field] for field in TIMED if field not in timed}
+                times = TIMED["times_ms"] * (job["timing"]["runs"] // 3 + 1)
+                timed |= {"fault": fault} if fault else {"init_ms": 1.0, "first_run_ms": 2.0, "times_ms": times}
                 self._ask(url, "POST", "timed", timed, visit=job["visit"], file=file)
                 if not fault and way in [("wasm", job["threads"][0]), ("webgpu", 1)]:
                     passes.append((file, way[0]))
         for chunk in range(job["sights"][0]["chunks"]):
             pixels = self._ask(url, "GET", f"pixels/0/{chunk}")
-            answers = np.tile(np.float32([0.5, 0.25, 0.25]), len(pixels) // (8 * 8 * 3)).tobytes()
             for file, accelerator in passes:
+                classes = len(job["files"][file]["labels"] or "bgr")
+                answers = np.full((len(pixels) // (8 * 8 * 3), classes), 1 / classes, np.float32).tobytes()
                 about = {"visit": job["visit"], "file": file, "accelerator": accelerator, "chunk": chunk}
                 self._ask(url, "POST", "outputs", answers, **about)
         self._ask(url, "POST", "done", b"", visit=job["visit"])
 
     def _ask(self, url, method, path, body=b"", **query):
         place = urlsplit(url)
-        connection = HTTPConnection(place.hostname, place.port, timeout=20)
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request(method, f"{place.path}{path}?{urlencode(query)}", body)
-        answer = connection.getresponse()
-        held = answer.read()
-        connection.close()
+        with closing(HTTPConnection(place.hostname, place.port, timeout=20)) as connection:
+            connection.request(method, f"{place.path}{path}?{urlencode(query)}", body)
+            answer = connection.getresponse()
+            held = answer.read()
         assert answer.status == 200, held.decode()
         return held
 
@@ -161,3 +165,28 @@ def test_xnnpack_off_alone_is_refused_before_a_browser_is_asked_for(measured, mo
     command = ["benchmark", "--device", "browser", "--no-open", "--model", str(models / "uint8.tflite")]
     assert main_status([*command, "--data", str(photos), "--xnnpack", "off"]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "shown"),
+    [
+        ("uint8", ["blue", "green", "red"], ["blue", "green", "red"]),
+        ("uint8", ["sky", "grass", "brick"], ["sky", "grass", "brick"]),
+        ("background", ["blue", "green", "red"], ["background", "blue", "green", "red"]),
+        ("uint8", None, ["blue", "green", "red"]),
+        ("background", None, ["background", "blue", "green", "red"]),
+    ],
+)
+def test_a_person_sees_the_names_of_the_labels_or_of_the_folders(
+    model, labels, shown, models, photos, tmp_path, monkeypatch
+):
+    browser = StandIn({}, {})
+    monkeypatch.setattr(measure, "litert_js", lambda: ("2.1.0", {}))
+    monkeypatch.setattr(measure, "show_url", browser.visit)
+    flags = []
+    if labels:
+        (tmp_path / "labels.txt").write_text("\n".join(labels))
+        flags = ["--labels", str(tmp_path / "labels.txt")]
+    command = ["benchmark", "--device", "browser", "--model", str(models / f"{model}.tflite"), "--data", str(photos)]
+    assert main_status([*command, *flags]) == 0
+    assert browser.job["files"][0]["labels"] == shown and browser.refused == []
