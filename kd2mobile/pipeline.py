@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from kd2mobile.artifact import RECORD, Step, Store, disk_errors, read_artifact
 from kd2mobile.backend import load_keras
-from kd2mobile.errors import Kd2MobileError, RecipeError, UnknownNameError
+from kd2mobile.errors import Kd2MobileError, RecipeError
 from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
 from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_measurements
-from kd2mobile.progress import say
-from kd2mobile.recipe import FLAGS, SETTINGS, check_settings, compose
+from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
-from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
-from kd2mobile.schema import Recipe, fields
+from kd2mobile.runs import Run, open_run, start_run
+from kd2mobile.schema import fields
 from kd2mobile.side_by_side import RecordsReported, refuse_as_page, report_records
 from kd2mobile.stages import (
     Stages,
@@ -29,6 +28,7 @@ from kd2mobile.stages import (
     thumbnails_step,
     unlabelled_split_step,
 )
+from kd2mobile.starting import STORE, all_settings, composed, open_or_start
 from kd2mobile.tflite.settings import check_has_effect
 from kd2mobile.variants import Variant, variants_of
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from kd2mobile.inspection.inspect import Inspection
     from kd2mobile.measure.predict import Prediction
     from kd2mobile.report.bars import DarkKnowledge
-
-STORE = Path(".kd2mobile")
 
 
 def distill(
@@ -58,9 +56,9 @@ def distill(
     recipe. Raises Kd2MobileError.
     """
     load_keras()
-    composed, artifacts = _composed(recipe, settings, flags), Store(store)
-    plan = stages(composed, artifacts)
-    started = start_run(composed, run, store)
+    meant, artifacts = composed(recipe, settings, flags), Store(store)
+    plan = stages(meant, artifacts)
+    started = start_run(meant, run, store)
     try:
         return _distill(started, plan, transfer_set)
     except Kd2MobileError:
@@ -86,8 +84,8 @@ def check(
     from kd2mobile.data.places import several
     from kd2mobile.data.split import read_split
 
-    composed, artifacts = _composed(recipe, settings, flags), Store(store)
-    found, step = split_step(composed, artifacts)
+    meant, artifacts = composed(recipe, settings, flags), Store(store)
+    found, step = split_step(meant, artifacts)
     places = [(found.root, found.scan, step)]
     if found.unlabelled:
         places.append((found.unlabelled_root, found.unlabelled, unlabelled_split_step(found, step)))
@@ -100,11 +98,11 @@ def check(
         )
         for root, scan, one in places
     ]
-    data = composed.data
+    data = meant.data
     beside = {"val": data.val_source or (), "test": data.test_source or ()}
     also = [f"{one} ({part})" for part, named in beside.items() for one in several(named)]
     source = " and ".join([*map(str, several(data.source)), *also])
-    checked = check_split(source, composed.student.input_px, *looked)
+    checked = check_split(source, meant.student.input_px, *looked)
     if sheet:
         from kd2mobile.report.contact_sheet import draw_contact_sheet
 
@@ -123,7 +121,7 @@ def label(
     """The teacher's pass alone: its logits for every view, as `distill` would make and will find them."""
     load_keras()
     artifacts = Store(store)
-    plan = stages(_composed(recipe, settings, flags), artifacts)
+    plan = stages(composed(recipe, settings, flags), artifacts)
     transfer = artifacts.make(plan.transfer)
     unlabelled = artifacts.make(plan.unlabelled.transfer).folder if plan.unlabelled else None
     return Labelled(transfer.folder, artifacts.folder(plan.teacher), transfer.results["val"]["top1"], unlabelled)
@@ -151,8 +149,8 @@ def export(
         raise RecipeError("--force", "must be given with --out", "it alone", "Give --out DIR, or leave --force away.")
     if out is not None:
         check_out_folder(Path(out))
-    given = _all_settings(settings, flags)
-    opened, plan = _open_or_start(run, store, given)
+    given = all_settings(settings, flags)
+    opened, plan = open_or_start(run, store, given)
     check_has_effect(opened.recipe.export, given)
     if opened.recipe.export.auto:
         done = _find_smallest(opened, plan)
@@ -187,7 +185,7 @@ def benchmark(
     without data it is measured on the pictures that the record names. settings, flags: of the [benchmark] table, for
     this call.
     """
-    settings = _all_settings(settings, flags)
+    settings = all_settings(settings, flags)
     if model is not None and Path(model).is_dir():
         from kd2mobile.published import MODEL, measure_published
 
@@ -202,7 +200,7 @@ def benchmark(
         reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
         measured = {"device": how.device, "protocol": protocol_of(how)}
         return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
-    opened, plan = _open_or_start(run, store, settings)
+    opened, plan = open_or_start(run, store, settings)
     return measure(opened, plan, _export(opened, plan, exported_variants(opened), as_before=True).files)
 
 
@@ -270,7 +268,7 @@ def report(
         if out is not None:
             must = "must be given with several runs: it is where their comparison goes"
             raise RecipeError("--out", must, "one run", "Give --run twice or more, or leave --out away.")
-        opened, plan = _open_or_start(several[0] if several else run, store, {})
+        opened, plan = open_or_start(several[0] if several else run, store, {})
         return _report(opened, plan)
     return _compare(several, store, Path(out) if out else several[0] / "comparison.html")
 
@@ -295,7 +293,7 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
     ]
     if twice:
         raise RecipeError("--run", "must name each run once", f"{twice[0]} twice", "Leave one of them away.")
-    opened = [_open_or_start(folder, store, {}) for folder in folders]
+    opened = [open_or_start(folder, store, {}) for folder in folders]
     refuse_as_page(out)
     if out.resolve() in [(run.folder / "report.html").resolve() for run, _ in opened]:
         raise RecipeError("--out", "must be another file than a run's own page", out, "Choose another name.")
@@ -315,38 +313,6 @@ def names(kind: str) -> dict[str, str]:
     from kd2mobile.teachers.zoo import TEACHERS
 
     return {"data": SOURCES, "losses": LOSSES, "students": STUDENTS, "teachers": TEACHERS}[kind].listing()
-
-
-def _composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[str, Any]) -> Recipe:
-    return compose(recipe, _all_settings(settings, flags))
-
-
-def _all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dict[str, Any]:
-    unknown = [flag for flag in flags if flag not in FLAGS]
-    if unknown:
-        raise UnknownNameError("keyword", unknown[0], list(FLAGS), see="kd2mobile list fields")
-    check_settings(settings or {}, SETTINGS)
-    values = {FLAGS[flag]: _plain(value) for flag, value in flags.items()}
-    for flag in flags:
-        check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"keyword {flag}")
-    return (settings or {}) | values
-
-
-def _plain(value: Any) -> Any:
-    """A Path means a file or folder, never a name: made absolute, as Path("./digits") loses its dot as text."""
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return str(value.absolute()) if isinstance(value, Path) else value
-
-
-def _open_or_start(run: Path | None, store: Path | None, settings: dict[str, Any]) -> tuple[Run, Stages]:
-    if run is None and newest_run() is None:
-        say(f"no run under {RUNS}/ yet: making one with the demo's settings")
-        composed = compose(settings=settings)
-        plan = stages(composed, Store(store or STORE))
-        return start_run(composed, None, store or STORE), plan
-    opened = open_run(run, store, settings)
-    return opened, stages(opened.recipe, opened.store)
 
 
 def _distill(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:

@@ -1,0 +1,52 @@
+"""What a verb starts from: the settings that it was given, and the run and its stages."""
+
+from pathlib import Path
+from typing import Any
+
+from kd2mobile.artifact import Store
+from kd2mobile.errors import UnknownNameError
+from kd2mobile.progress import say
+from kd2mobile.recipe import FLAGS, SETTINGS, check_settings, compose
+from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
+from kd2mobile.schema import Recipe
+from kd2mobile.stages import Stages, stages
+
+STORE = Path(".kd2mobile")
+
+
+def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[str, Any]) -> Recipe:
+    """The recipe of that file with the settings and keywords over it. Raises RecipeError, UnknownNameError."""
+    return compose(recipe, all_settings(settings, flags))
+
+
+def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe by dotted name: settings, and over them the keywords, which are named as the flags are.
+
+    Raises RecipeError, UnknownNameError.
+    """
+    unknown = [flag for flag in flags if flag not in FLAGS]
+    if unknown:
+        raise UnknownNameError("keyword", unknown[0], list(FLAGS), see="kd2mobile list fields")
+    check_settings(settings or {}, SETTINGS)
+    values = {FLAGS[flag]: _plain(value) for flag, value in flags.items()}
+    for flag in flags:
+        check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"keyword {flag}")
+    return (settings or {}) | values
+
+
+def open_or_start(run: Path | None, store: Path | None, settings: dict[str, Any]) -> tuple[Run, Stages]:
+    """The run in the folder, by default the newest; where there is none, one of the demo's settings. And its stages."""
+    if run is None and newest_run() is None:
+        say(f"no run under {RUNS}/ yet: making one with the demo's settings")
+        recipe = compose(settings=settings)
+        plan = stages(recipe, Store(store or STORE))
+        return start_run(recipe, None, store or STORE), plan
+    opened = open_run(run, store, settings)
+    return opened, stages(opened.recipe, opened.store)
+
+
+def _plain(value: Any) -> Any:
+    """A Path means a file or folder, never a name: made absolute, as Path("./digits") loses its dot as text."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
