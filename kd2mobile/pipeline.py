@@ -183,24 +183,28 @@ def benchmark(
     run: its folder, by default the newest. model, data: someone else's file and a folder of class folders instead; then
     labels, mean, std and resize say how to read them. A model may also be a folder with its record, as under models/:
     without data it is measured on the pictures that the record names. settings, flags: of the [benchmark] table, for
-    this call.
+    this call. The device is looked at first: a wrong one is refused before anything is made.
     """
+    from kd2mobile.measure.devices import check_device
+
     settings = all_settings(settings, flags)
+    if model is not None:
+        how = compose(settings=settings).benchmark
+        check_device(how.device)
     if model is not None and Path(model).is_dir():
         from kd2mobile.published import MODEL, measure_published
 
         if data is None:
-            return measure_published(Path(model), Store(store or STORE), compose(settings=settings).benchmark)
+            return measure_published(Path(model), Store(store or STORE), how)
         model = Path(model) / MODEL
     if model is not None and data is not None:
         from kd2mobile.measure.external import measure_on_folder
         from kd2mobile.measure.protocol import protocol_of
 
-        how = compose(settings=settings).benchmark
         reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
         measured = {"device": how.device, "protocol": protocol_of(how)}
         return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
-    opened, plan = open_or_start(run, store, settings)
+    opened, plan = open_or_start(run, store, settings, lambda recipe: check_device(recipe.benchmark.device))
     return measure(opened, plan, _export(opened, plan, exported_variants(opened), as_before=True).files)
 
 

@@ -1,5 +1,6 @@
 """What a verb starts from: the settings that it was given, and the run and its stages."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,25 @@ def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dict
     return (settings or {}) | values
 
 
-def open_or_start(run: Path | None, store: Path | None, settings: dict[str, Any]) -> tuple[Run, Stages]:
-    """The run in the folder, by default the newest; where there is none, one of the demo's settings. And its stages."""
-    if run is None and newest_run() is None:
-        say(f"no run under {RUNS}/ yet: making one with the demo's settings")
-        recipe = compose(settings=settings)
-        plan = stages(recipe, Store(store or STORE))
-        return start_run(recipe, None, store or STORE), plan
-    opened = open_run(run, store, settings)
-    return opened, stages(opened.recipe, opened.store)
+def open_or_start(
+    run: Path | None,
+    store: Path | None,
+    settings: dict[str, Any],
+    check: Callable[[Recipe], None] | None = None,
+) -> tuple[Run, Stages]:
+    """The run in the folder, by default the newest; where there is none, one of the demo's settings. And its stages.
+
+    check: raises for a recipe that the verb cannot use, before a run is made or a picture looked at.
+    """
+    opened = None if run is None and newest_run() is None else open_run(run, store, settings)
+    recipe = opened.recipe if opened else compose(settings=settings)
+    if check:
+        check(recipe)
+    if opened:
+        return opened, stages(recipe, opened.store)
+    say(f"no run under {RUNS}/ yet: making one with the demo's settings")
+    plan = stages(recipe, Store(store or STORE))
+    return start_run(recipe, None, store or STORE), plan
 
 
 def _plain(value: Any) -> Any:

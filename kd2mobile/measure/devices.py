@@ -3,20 +3,30 @@
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kd2mobile.errors import DataError, UnknownNameError
-from kd2mobile.measure.files import FileToMeasure, FromDevice, Measured, measured_of, opened_files
+from kd2mobile.measure.files import FileToMeasure, Measured, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
 
 DEVICES = {
-    "host": "kd2mobile.measure.host:measure_on_host",
-    "ssh": "kd2mobile.measure.ssh.measuring:measure_on_ssh",
-    "adb": "kd2mobile.measure.adb.measure:measure_on_adb",
-    "browser": "kd2mobile.measure.browser.measure:measure_on_browser",
+    "host": "kd2mobile.measure.host",
+    "ssh": "kd2mobile.measure.ssh.measuring",
+    "adb": "kd2mobile.measure.adb.measure",
+    "browser": "kd2mobile.measure.browser.measure",
 }
-"""The function of each, as module:name: `host.measure_on_host` says what it takes and returns."""
+"""The module of each, with its two functions: `measure_on_host`, whose docstring says what it takes and returns, and
+`check_host`, which raises what the address and this host alone can tell to be wrong."""
+
+
+def check_device(device: str) -> None:
+    """Looks whether files can be measured there, before anything is made for it: its word, the form of its address, and
+    what it needs on this host. Raises UnknownNameError, RecipeError, DeviceError or InstallationError.
+    """
+    check, address = _way(device, "check")
+    check(address)
 
 
 def measure_files(
@@ -36,7 +46,7 @@ def measure_files(
     one unless set_aside_unreadable; UnknownNameError or DeviceError for the device.
     """
     protocol = protocol or Protocol()
-    measure_on, address = device_of(device)
+    measure_on, address = _way(device, "measure_on")
     labels = np.asarray(labels)
     _check(len(pictures), labels, teacher_top1)
     opened = opened_files(files, labels, protocol)
@@ -48,13 +58,12 @@ def measure_files(
     ]
 
 
-def device_of(device: str) -> tuple[Callable[..., FromDevice], str]:
-    """The function that measures there, and the address after the colon. Raises UnknownNameError."""
+def _way(device: str, what: str) -> tuple[Callable[..., Any], str]:
+    """The function that does it there, and the address after the colon. Raises UnknownNameError."""
     word, _, address = device.partition(":")
     if word not in DEVICES:
         raise UnknownNameError("benchmark.device", device, list(DEVICES), see="kd2mobile benchmark --help")
-    module, _, name = DEVICES[word].partition(":")
-    return getattr(import_module(module), name), address
+    return getattr(import_module(DEVICES[word]), f"{what}_{word}"), address
 
 
 def _check(count: int, labels: np.ndarray, teacher_top1: np.ndarray | None) -> None:

@@ -19,6 +19,12 @@ PICTURES_AT_ONCE = 32
 """Pictures that are held decoded at a time; with the answers, all that grows the memory."""
 
 
+def check_host(address: str) -> None:
+    """Raises DeviceError for an address that is not empty."""
+    if address:
+        raise DeviceError("--device host", "must stand alone", f"host:{address}", "Leave the address out.")
+
+
 def measure_on_host(
     address: str,
     opened: Sequence[Opened],
@@ -31,8 +37,7 @@ def measure_on_host(
 
     address: empty. Raises what `measure_files` raises.
     """
-    if address:
-        raise DeviceError("--device host", "must stand alone", f"host:{address}", "Leave the address out.")
+    check_host(address)
     profiles = _profile_all(opened, protocol)
     outputs, judged, set_aside = _answers(opened, pictures, set_aside_unreadable)
     answered = [Answered(timed, answers) for timed, answers in zip(profiles, outputs, strict=True)]

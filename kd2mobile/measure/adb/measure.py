@@ -34,6 +34,11 @@ def address_of(serial: str, binary: Path | None) -> str:
     return f"{serial}?benchmark_binary={quote(str(binary), safe='/')}" if binary else serial
 
 
+def check_adb(address: str) -> None:
+    """Raises DeviceError, RecipeError or InstallationError where adb, the phone or what measures on it is missing."""
+    _found(address)
+
+
 def measure_on_adb(
     address: str,
     opened: Sequence[Opened],
@@ -47,11 +52,7 @@ def measure_on_adb(
     address: see `address_of`; an empty serial number is the only phone attached. Each setting is timed without the
     profiler, then run shortly with it. Without a program, the phone's browser measures. Raises DeviceError.
     """
-    serial, binary = _read(address)
-    phone = find_phone(serial)
-    told = properties(phone)
-    if binary:
-        benchmark_model.check_binary(binary, _abis(told))
+    phone, told, binary = _found(address)
     frequencies = core_frequencies(phone)
     if not binary:
         given = _in_its_browser(phone, opened, pictures, protocol, set_aside_unreadable)
@@ -100,6 +101,20 @@ def _in_its_browser(
         for port in ports:
             with suppress(DeviceError):  # an unplugged phone has forgotten it
                 phone.forget_reverse(port)
+
+
+def _found(address: str) -> tuple[Phone, dict[str, str], Path | None]:
+    """The phone, its properties, and the program to run there, None for its browser."""
+    serial, binary = _read(address)
+    phone = find_phone(serial)
+    told = properties(phone)
+    if binary:
+        benchmark_model.check_binary(binary, _abis(told))
+    else:
+        from kd2mobile.measure.browser.measure import check_browser
+
+        check_browser("")
+    return phone, told, binary
 
 
 def _read(address: str) -> tuple[str, Path | None]:

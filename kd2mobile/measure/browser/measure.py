@@ -15,7 +15,7 @@ from kd2mobile.errors import RecipeError, count_of, one_line
 from kd2mobile.measure.browser.litert_js import litert_js, web_folder
 from kd2mobile.measure.browser.messages import Hello, Timed
 from kd2mobile.measure.browser.place import Place, place_of
-from kd2mobile.measure.browser.server import Reply, Route, serve
+from kd2mobile.measure.browser.server import Reply, Route, serve, tls_context
 from kd2mobile.measure.browser.session import PATIENCE, Patience, Session
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host import nothing_to_judge
@@ -38,6 +38,15 @@ ON_WEBGPU = {
 }
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
 JUDGED = ("top1", "top5", "logloss", "ece", "teacher_agreement")
+
+
+def check_browser(address: str) -> None:
+    """Raises RecipeError or UnknownNameError for an address that says something else, InstallationError without
+    LiteRT.js. Whether the port is free is seen when it is taken."""
+    place = place_of(address)
+    if place.certificate and place.key:
+        tls_context(Path(place.certificate), Path(place.key))
+    litert_js()
 
 
 def measure_on_browser(

@@ -69,7 +69,7 @@ def serve(
     lan: to other machines too, else to this one alone. port: 0 takes any free one. tls: certificate and key, PEM.
     policy: the Content-Security-Policy. Raises DeviceError if the port cannot be had, RecipeError for the key.
     """
-    context = _tls(*tls) if tls else None
+    context = tls_context(*tls) if tls else None
     token = secrets.token_urlsafe(16)
     try:
         server = _Server(("0.0.0.0" if lan else "127.0.0.1", port), _handler(routes, token, policy))
@@ -191,7 +191,8 @@ def _handler(routes: Routes, token: str, policy: str) -> type[BaseHTTPRequestHan
     return Handler
 
 
-def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What a server needs for https. Raises RecipeError for files that are no certificate and its key."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key, password=lambda: b"")

@@ -48,6 +48,15 @@ class Cut(Exception):
         self.refused = refused
 
 
+def check_client(address: Address, config: Path | None) -> None:
+    """Raises DeviceError where there is no ssh here, or no such configuration."""
+    if not shutil.which("ssh"):
+        install = "Install it: openssh-client on Debian, an optional feature of Windows."
+        raise DeviceError(address, "needs the OpenSSH client", "no ssh on the PATH", install)
+    if config and not config.is_file():
+        raise DeviceError("--ssh-config", "must be a file", config, "Check the path.")
+
+
 class Connection:
     """A connection to the board that is opened by the first call, and again by the next one after it was cut.
 
@@ -55,12 +64,8 @@ class Connection:
     """
 
     def __init__(self, address: Address, config: Path | None = None):
-        """config: for `ssh -F`, instead of the user's own. Raises DeviceError where there is no ssh."""
-        if not shutil.which("ssh"):
-            install = "Install it: openssh-client on Debian, an optional feature of Windows."
-            raise DeviceError(address, "needs the OpenSSH client", "no ssh on the PATH", install)
-        if config and not config.is_file():
-            raise DeviceError("--ssh-config", "must be a file", config, "Check the path.")
+        """config: for `ssh -F`, instead of the user's own. Raises as `check_client`."""
+        check_client(address, config)
         self.address, self.python = address, "python3"
         self._folder = tempfile.TemporaryDirectory(prefix="kd2mobile-")
         self._config = config

@@ -18,7 +18,7 @@ from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh.address import asked
 from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost
-from kd2mobile.measure.ssh.connection import Connection
+from kd2mobile.measure.ssh.connection import Connection, check_client
 from kd2mobile.measure.ssh.core import pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
 from kd2mobile.measure.ssh.work import Answer, FileThere, Refusal, Request
@@ -27,6 +27,12 @@ from kd2mobile.progress import bar, say
 OLDEST_PYTHON = (3, 11)
 MOST_DEATHS = 2
 """So often a measurement that was ended there, as by a reboot, is begun again."""
+
+
+def check_ssh(address: str) -> None:
+    """Raises DeviceError or UnknownNameError for an address that none can be, or where this host lacks the client."""
+    login, config, _ = asked(address)
+    check_client(login, config)
 
 
 def measure_on_ssh(

@@ -47,11 +47,14 @@ def measuring(*more, serial=SERIAL, binary=None):
     return ["benchmark", "--model", str(MODEL), "--device", f"adb:{serial}", *found, "--json", "-", *more]
 
 
+FOUND = [devices((SERIAL, "device")), on_phone("shell", "getprop", out=PROPERTIES)]
+
+
 def asked(cores=CORES, present="0-8"):
-    """The steps in which the phone says what it is."""
+    """The steps in which the phone says what it is: first of all, and again when it is to measure."""
     return [
-        devices((SERIAL, "device")),
-        on_phone("shell", "getprop", out=PROPERTIES),
+        *FOUND,
+        *FOUND,
         on_phone("shell", f"{FREQUENCIES}; true", out=f"{present}\n{cores}"),
     ]
 
@@ -211,6 +214,7 @@ def test_without_the_program_the_phones_browser_measures(adb, data, capsys, monk
         return FromDevice("browser: Chrome 141", [Answered([Profile()], answers)], np.arange(len(pictures)), [])
 
     monkeypatch.setattr(browser, "measure_on_browser", served)
+    monkeypatch.setattr(browser, "check_browser", lambda address: None)
     adb(*asked(), *OPENED, FORGOTTEN)
     record = record_of(capsys, measuring(*data))
     assert record["device"] == "adb: Google Pixel 8, Tensor G3, 9 cores, Android 14 arm64-v8a, Chrome 141"
@@ -223,6 +227,7 @@ def test_a_phone_that_is_unplugged_from_its_browser(adb, data, capsys, monkeypat
         raise DeviceError("--device browser", "must stay open", "a page that went silent", "Open it again.")
 
     monkeypatch.setattr(browser, "measure_on_browser", served)
+    monkeypatch.setattr(browser, "check_browser", lambda address: None)
     gone = {"err": f"error: device '{SERIAL}' not found\n", "status": 1}
     adb(*asked(), *OPENED, (FORGOTTEN[0], gone))
     assert "--device browser: must stay open, got a page that went silent." in refused(capsys, measuring(*data))
@@ -245,7 +250,7 @@ def test_a_program_that_cannot_run_there_is_refused_before_anything_is_copied(
     binary = tmp_path / "other"
     if content:
         binary.write_bytes(content)
-    adb(*asked()[:2])
+    adb(*FOUND)
     assert said in refused(capsys, measuring(*data, binary=binary))
 
 
@@ -305,8 +310,9 @@ def test_an_address_of_another_form(data, capsys):
     assert "--device adb: must be adb:SERIAL, got adb:X?y=1." in refused(capsys, measuring(*data, serial="X?y=1"))
 
 
-def test_a_file_that_is_none_is_refused_before_the_phone_is_asked(adb, tmp_path, binary, data, capsys):
-    adb()
+def test_a_file_that_is_none_is_refused_before_anything_is_copied(adb, tmp_path, binary, data, capsys):
+    adb(*FOUND)
     (tmp_path / "x.tflite").write_bytes(MODEL.read_bytes()[:5000])
     arguments = ["benchmark", "--model", str(tmp_path / "x.tflite"), *data, "--device", f"adb:{SERIAL}"]
+    arguments += ["--benchmark-binary", str(binary)]
     assert "x.tflite: must be a whole TensorFlow Lite model" in refused(capsys, arguments)

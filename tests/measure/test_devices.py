@@ -1,0 +1,59 @@
+"""What is wrong with a device is said before anything is trained, unpacked or measured for it."""
+
+from pathlib import Path
+
+import pytest
+
+from kd2mobile import pipeline
+from kd2mobile.cli import main_status
+from kd2mobile.errors import InstallationError, UnknownNameError
+from kd2mobile.measure.browser import litert_js
+from kd2mobile.recipe import compose
+from kd2mobile.runs import start_run
+
+DIGITS = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"
+WRONG = {
+    "foo": "benchmark.device: must be one of host, ssh, adb, browser, got 'foo'.",
+    "host:1": "--device host: must stand alone, got host:1. Leave the address out.",
+    "ssh:": "--device: must be of the form ssh:USER@HOST[:PORT], got 'ssh:'. For example ssh:pi@raspberrypi.local",
+    "ssh:pi@board?kep=all": "--device ssh: must be one of keep, ssh_config, got 'kep'. Did you mean 'keep'?",
+    "ssh:pi@board?ssh_config=gone": "--ssh-config: must be a file, got gone. Check the path.",
+    "adb:X?y=1": "--device adb: must be adb:SERIAL, got adb:X?y=1.",
+    "browser:wlan=true": "--device browser: must be one of lan, port, certificate, key, open, got 'wlan'.",
+    "browser:certificate=a&key=b": "--tls: must be a certificate and its key, got a, b: [Errno 2] No such file",
+}
+LACKING = {
+    "ssh:pi@board": "ssh:pi@board: needs the OpenSSH client, got no ssh on the PATH. Install it: openssh-client on",
+    "adb:": "--device adb: needs the program adb, got none on the PATH. Install Android's platform-tools and put",
+    "adb:R5CT1234": "--device adb: needs the program adb, got none on the PATH.",
+    "browser": "--device browser: needs LiteRT.js",
+}
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """A folder without a run, on a machine without ssh, adb and LiteRT.js."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(litert_js, "installed_version", lambda: None)
+
+
+@pytest.mark.parametrize("model", [[], ["--model", str(DIGITS)]], ids=["run", "model"])
+@pytest.mark.parametrize(("device", "said"), [*LACKING.items(), *WRONG.items()])
+def test_the_device_is_looked_at_before_anything_is_made(device, said, model, bare, tmp_path, monkeypatch, capsys):
+    if device not in LACKING:
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+    assert main_status(["benchmark", *model, "--device", device]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and err.startswith(said)
+    assert not list(tmp_path.iterdir()), "neither a run nor a picture"
+
+
+def test_the_device_of_a_runs_recipe_is_looked_at_too(bare, tmp_path):
+    start_run(compose(settings={"benchmark.device": "fridge:4"}), tmp_path / "run", Path("store"))
+    with pytest.raises(UnknownNameError, match="must be one of host, ssh, adb, browser, got 'fridge:4'"):
+        pipeline.benchmark(tmp_path / "run")
+    with pytest.raises(InstallationError, match="needs LiteRT.js"):
+        pipeline.benchmark(tmp_path / "run", device="browser")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
