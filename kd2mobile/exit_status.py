@@ -1,25 +1,63 @@
 """How a command ends: its exit status, and the one line on standard error that says why."""
 
+import os
+import select
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
+from click.shell_completion import shell_complete
 
 from kd2mobile.artifact import DISK_FAULTS, disk_error
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.usage import as_raised
 
+NAME, COMPLETE = "kd2mobile", "_KD2MOBILE_COMPLETE"
+"""The program's name, and the variable by which a shell asks how a word goes on."""
+UNREAD = 141
+"""As a shell tells of a program that SIGPIPE ended."""
+_GOES_ON = "interrupted: what is finished is kept. The same command goes on from there."
+_MEASURES = f"{_GOES_ON[:-1]}, but timing begins anew; earlier measurements are whole."
+INTERRUPTED = dict.fromkeys(("distill", "check", "label", "export"), _GOES_ON) | dict.fromkeys(
+    ("benchmark", "report"), _MEASURES
+)
+"""What is said after Ctrl-C by the verbs that leave something; the others do their work at once."""
+
 
 def status_of(command: click.Command, arguments: list[str]) -> int:
-    """Runs the command line with these arguments and returns its exit status: 0, 2 for an error, 130 for Ctrl-C."""
+    """Runs the command line with these arguments and returns its exit status.
+
+    0, 2 for an error, 130 for Ctrl-C, 141 where nobody reads its output any more, as behind `| head`: nothing is said.
+    """
     for stream in (sys.stdout, sys.stderr):  # a console of another encoding must not end a run over a class name
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        command.main(arguments, prog_name="kd2mobile", standalone_mode=False)
+        return _run(command, arguments)
+    except BrokenPipeError:
+        if not _silenced():
+            raise  # it was another pipe than the output: a bug
+        return UNREAD
+    except SystemExit as left:
+        if not isinstance(left.__context__, BrokenPipeError):
+            raise
+        return UNREAD  # Rich leaves so, and has silenced the output
+
+
+def _run(command: click.Command, arguments: list[str]) -> int:
+    if asked := os.environ.get(COMPLETE):
+        return shell_complete(command, {}, NAME, COMPLETE, asked)
+    try:
+        try:
+            with command.make_context(NAME, list(arguments)) as context:  # not main(): it takes any broken pipe for
+                command.invoke(context)  # the output's, and ends without a word
+        except click.exceptions.Exit:
+            pass  # --help, --version
+        sys.stdout.flush()
         return 0
     except click.exceptions.NoArgsIsHelpError as bare:
-        print(bare.ctx.get_help())
+        print(bare.ctx.get_help(), flush=True)
         return 0
     except Kd2MobileError as error:
         print(error, file=sys.stderr)
@@ -28,10 +66,28 @@ def status_of(command: click.Command, arguments: list[str]) -> int:
         print(as_raised(error, arguments), file=sys.stderr)
         return 2
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted: what is finished is kept. The same command goes on from there.", file=sys.stderr)
+        print(INTERRUPTED.get(next(iter(arguments), ""), "interrupted"), file=sys.stderr)
         return 130
     except OSError as fault:
         if fault.errno not in DISK_FAULTS:
             raise
         print(disk_error(Path(fault.filename or "."), fault), file=sys.stderr)
         return 2
+
+
+def _silenced() -> bool:
+    """Whether somebody has stopped reading standard output or error; that one is silenced."""
+    gone = [stream for stream in (sys.stdout, sys.stderr) if _is_gone(stream)]
+    with open(os.devnull, "w") as nothing:
+        for stream in gone:
+            os.dup2(nothing.fileno(), stream.fileno())
+    return bool(gone)
+
+
+def _is_gone(stream: TextIO) -> bool:
+    """Whether the other end of a pipe was closed: the system tells that even where nothing is asked for."""
+    if not hasattr(select, "poll"):
+        return False  # Windows, where a closed pipe is no BrokenPipeError
+    look = select.poll()
+    look.register(stream, 0)
+    return bool(look.poll(0))

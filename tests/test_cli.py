@@ -1,8 +1,10 @@
 """The command line: help, errors on one line with exit code 2, and what loads to start."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -215,13 +217,79 @@ cli.run()
     assert done.returncode == 1 and "Traceback" in done.stderr and "a bug" in done.stderr
 
 
-def test_ctrl_c_says_that_what_is_finished_is_kept(capsys, monkeypatch):
-    def interrupted(kind):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["distill"], "interrupted: what is finished is kept. The same command goes on from there."),
+        (
+            ["benchmark", "--threads", "1,2"],
+            "interrupted: what is finished is kept. The same command goes on from there, but timing begins anew; "
+            "earlier measurements are whole.",
+        ),
+        (["inspect", "x.tflite"], "interrupted"),
+    ],
+)
+def test_ctrl_c_says_what_is_true_of_the_verb(arguments, said, capsys, monkeypatch):
+    def interrupted(*args, **given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "names", interrupted)
-    assert main_status(["list", "students"]) == 130
-    assert "interrupted: what is finished is kept. The same command goes on from there." in capsys.readouterr().err
+    monkeypatch.setattr(pipeline, arguments[0], interrupted)
+    assert main_status(arguments) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+MODEL = Path(__file__).parent.parent / "models" / "mobilenet025-digits-int8"
+RICH = """
+import sys
+from kd2mobile.cli import main_status
+import kd2mobile.pipeline as pipeline
+def names(kind):
+    from rich import print
+    print("a table")
+pipeline.names = names
+sys.exit(main_status(["list", "students"]))
+"""
+
+
+def unread(words: list[str], buffered: bool) -> tuple[int, str]:
+    """The status, and what the command says on standard error, while nobody reads its output."""
+    read, write = os.pipe()
+    os.close(read)
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, *words], stdout=write, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    finally:
+        os.close(write)
+    return done.returncode, done.stderr
+
+
+def test_a_shell_may_ask_how_a_word_goes_on(capsys, monkeypatch):
+    monkeypatch.setenv("_KD2MOBILE_COMPLETE", "zsh_complete")
+    monkeypatch.setenv("COMP_WORDS", "kd2mobile bench")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert main_status([]) == 0
+    assert "benchmark" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE, and tells of a closed pipe otherwise")
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("words", [["list", "students"], ["inspect", str(MODEL)], [], ["--help"], RICH])
+def test_output_that_nobody_reads_ends_it_quietly(words, buffered):
+    assert unread(["-c", words] if words is RICH else ["-m", "kd2mobile", *words], buffered) == (141, "")
+
+
+def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(monkeypatch):
+    def broken(kind):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(pipeline, "names", broken)
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    with pytest.raises(BrokenPipeError):
+        main_status(["list", "students"])
 
 
 def test_a_full_disk_is_said(capsys, monkeypatch):

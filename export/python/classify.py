@@ -7,6 +7,7 @@ says itself how a picture becomes its pixels and what its classes are called: ..
 import argparse
 import json
 import math
+import signal
 import zipfile
 from pathlib import Path
 
@@ -109,6 +110,8 @@ def main():
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the runtime (1)")
     parser.add_argument("--json", action="store_true", help="one JSON object a picture and line")
     options = parser.parse_args()
+    if hasattr(signal, "SIGPIPE"):  # end quietly behind `| head`
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if options.top < 1:
         parser.error("--top must be at least 1")
     try:

@@ -1,8 +1,10 @@
 """export/python: classify.py answers as kd2mobile does, where kd2mobile is not installed."""
 
 import json
+import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,6 +19,7 @@ from kd2mobile.measure.predict import predict
 from kd2mobile.tflite.metadata import attach
 
 FOLDER = Path(__file__).parent.parent.parent / "export" / "python"
+PUBLISHED = FOLDER.parent.parent / "models" / "mobilenet025-digits-int8" / "model.tflite"
 REQUIREMENTS = [line for line in (FOLDER / "requirements.txt").read_text("utf-8").splitlines() if line]
 ENVIRONMENTS = {
     "export": REQUIREMENTS,
@@ -180,6 +183,19 @@ def test_a_file_of_a_later_format_is_refused(python, files, photos, tmp_path):
     later.write_bytes((tmp_path / "new.zip").read_bytes())
     done = run(python, later, photos[0])
     assert done.returncode == 2 and done.stderr.endswith("must be of format 1, got 2. Take a later classify.py.\n")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="Windows has no SIGPIPE")
+def test_output_that_nobody_reads_ends_it_quietly(tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "black.png")
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-I", FOLDER / "classify.py", PUBLISHED, tmp_path / "black.png"]
+    try:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(write)
+    assert done.returncode == -signal.SIGPIPE and "Traceback" not in done.stderr and "Error" not in done.stderr
 
 
 def test_no_class_at_all_is_refused(python, files, photos):
