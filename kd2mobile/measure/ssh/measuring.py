@@ -74,6 +74,7 @@ def measure_on_ssh(
             ]
         except KeyboardInterrupt:
             board.stop(job)
+            say(f"{board.address}: what was copied stays there for the next time, in ~/.cache/kd2mobile")
             raise
         except Kd2MobileError as fault:
             if not isinstance(fault, Lost):

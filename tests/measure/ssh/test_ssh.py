@@ -225,7 +225,7 @@ def test_one_that_is_always_ended_is_given_up(board, own, pictures, on_message, 
     assert board.kept == []
 
 
-def test_ctrl_c_ends_the_measurement_there(board, own, pictures, on_message):
+def test_ctrl_c_ends_the_measurement_there(board, own, pictures, on_message, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
@@ -233,6 +233,7 @@ def test_ctrl_c_ends_the_measurement_there(board, own, pictures, on_message):
     on_message("follow", 1, interrupt)
     with pytest.raises(KeyboardInterrupt):
         board.measured(file, pictures, labels, protocol=Protocol(rule="mlperf"))
+    assert ": what was copied stays there for the next time, in ~/.cache/kd2mobile\n" in capsys.readouterr().err
     with open(board.lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
