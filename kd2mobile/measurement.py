@@ -53,7 +53,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.outputs import softmax
     from kd2mobile.measure.protocol import protocol_of
-    from kd2mobile.measure.record import record_of_probabilities, with_reasons
+    from kd2mobile.measure.record import picture_set, record_of_probabilities, with_reasons
     from kd2mobile.transfer.store import Transfer
 
     samples = read_split(run.store.make(plan.split).folder).of("test")
@@ -69,6 +69,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
         labels,
         precision="fp32",
         compression="none",
+        pictures=picture_set([sample.sha256 for sample in samples], labels),
         teacher_top1=teacher.argmax(axis=1),
         size_bytes=file.get("size_bytes"),
         sha256=file.get("sha256"),

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DataError, UnknownNameError
 from kd2mobile.measure.files import FileToMeasure, Measured, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
+from kd2mobile.measure.record import picture_set
+from kd2mobile.progress import bar
 
 DEVICES = {
     "host": "kd2mobile.measure.host",
@@ -50,10 +53,13 @@ def measure_files(
     labels = np.asarray(labels)
     _check(len(pictures), labels, teacher_top1)
     opened = opened_files(files, labels, protocol)
+    hashes = _hashes(pictures)
     given = measure_on(address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
     teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.judged]
+    judged = labels[given.judged]
+    named = picture_set([hashes[place] for place in given.judged], judged)
     return [
-        measured_of(one, answered, given, labels[given.judged], teacher, protocol)
+        measured_of(one, answered, given, judged, teacher, protocol, named)
         for one, answered in zip(opened, given.answered, strict=True)
     ]
 
@@ -64,6 +70,19 @@ def _way(device: str, what: str) -> tuple[Callable[..., Any], str]:
     if word not in DEVICES:
         raise UnknownNameError("benchmark.device", device, list(DEVICES), see="kd2mobile benchmark --help")
     return getattr(import_module(DEVICES[word]), f"{what}_{word}"), address
+
+
+def _hashes(pictures: Sequence[Path]) -> list[str]:
+    """The SHA-256 of each picture; nothing for one that cannot be read: the device refuses it or sets it aside."""
+    hashes = []
+    with bar("hashing", len(pictures), "pictures") as advance:
+        for path in pictures:
+            try:
+                hashes.append(sha256_of(path))
+            except OSError:
+                hashes.append("")
+            advance(1)
+    return hashes
 
 
 def _check(count: int, labels: np.ndarray, teacher_top1: np.ndarray | None) -> None:

@@ -109,11 +109,20 @@ def measured_of(
     labels: np.ndarray,
     teacher_top1: np.ndarray | None,
     protocol: Protocol,
+    pictures: str,
 ) -> Measured:
-    """The records of one file. labels, teacher_top1: int [pictures judged]."""
+    """The records of one file. labels, teacher_top1: int [pictures judged]; pictures: their name (`picture_set`)."""
     measured = _measured_there(opened, answered, given, labels, teacher_top1, protocol)
     others = [_measured_there(opened, other, given, labels, teacher_top1, protocol) for other in answered.others]
-    return measured._replace(records=[record for one in (measured, *others) for record in one.records])
+    records = [_with_pictures(record, pictures) for one in (measured, *others) for record in one.records]
+    return measured._replace(records=records)
+
+
+def _with_pictures(record: BenchmarkRecord, pictures: str) -> BenchmarkRecord:
+    if record.n:
+        return msgspec.structs.replace(record, pictures=pictures)
+    why = record.unknown.get("top1", "none was judged")
+    return msgspec.structs.replace(record, unknown=record.unknown | {"pictures": why})
 
 
 def _measured_there(

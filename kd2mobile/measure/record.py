@@ -1,5 +1,7 @@
 """One measured model as `kd2mobile benchmark --json` writes it."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,8 +61,9 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     """What was measured of one model; None is what is not known.
 
     precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words; decoder: what
-    decoded the pictures. n: pictures judged. top1, top5, ece, teacher_agreement: fractions in 0..1; logloss: nats,
-    clipped at 1/512. latency_ms, first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind
+    decoded the pictures. n: pictures judged; pictures: which, as `picture_set` names them. top1, top5, ece,
+    teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. latency_ms,
+    first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind
     the model included; compressed_bytes: of the file deflated, as an app store ships it. peak_rss_mib: of a process
     that opened and ran this file alone. threads: of the runtime. sha256: of the file. rule: by which it was timed;
     xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the process could use; conditions:
@@ -77,6 +80,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     runtime: str | None = None
     decoder: str | None = None
     n: Count
+    pictures: str | None = None
     top1: Fraction | None
     top5: Fraction | None
     logloss: float | None
@@ -158,6 +162,18 @@ def read_records(file: Path) -> list[BenchmarkRecord]:
     if not records:
         raise RecordError(file, must, "an empty list", next_step)
     return records
+
+
+def picture_set(hashes: Sequence[str], labels: Sequence[int]) -> str:
+    """Names labelled pictures, 16 hex digits: equal for the same pictures in the same classes, in whatever order they
+    come and whatever output a class is, so that files with other orders of their classes, or with a background, have
+    equal ones. hashes: the SHA-256 of each picture's bytes; labels: int [n], its class.
+    """
+    classes: dict[int, list[str]] = {}
+    for sha256, label in zip(hashes, labels, strict=True):
+        classes.setdefault(int(label), []).append(sha256)
+    named = sorted("\n".join(sorted(own)) for own in classes.values())
+    return hashlib.sha256("\n\n".join(named).encode()).hexdigest()[:16]
 
 
 def record_of_probabilities(

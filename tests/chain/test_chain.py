@@ -16,10 +16,10 @@ from kd2mobile.stages import stages
 from tests.tiny_models import nones
 
 RECORD_FIELDS = {
-    "role", "model", "precision", "compression", "device", "runtime", "decoder", "n", "top1", "top5", "logloss", "ece",
-    "teacher_agreement", "latency_ms", "first_run_ms", "init_ms", "size_bytes", "compressed_bytes", "peak_rss_mib",
-    "threads", "sha256",
-    "rule", "xnnpack", "affinity", "conditions", "clock_step_ms", "isolated", "measured_at", "tool", "unknown",
+    "role", "model", "precision", "compression", "device", "runtime", "decoder", "n", "pictures", "top1", "top5",
+    "logloss", "ece", "teacher_agreement", "latency_ms", "first_run_ms", "init_ms", "size_bytes", "compressed_bytes",
+    "peak_rss_mib", "threads", "sha256", "rule",
+    "xnnpack", "affinity", "conditions", "clock_step_ms", "isolated", "measured_at", "tool", "unknown",
 }  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def test_benchmark_json_has_the_promised_fields(run, capsys):
         assert all(record[name] is None or 0 <= record[name] <= 1 for name in ("top1", "top5", "ece"))
     student = next(r for r in records if r["role"] == "student" and r["precision"] == "int8")
     assert student["latency_ms"]["n"] >= 100 and student["n"] == 30 and student["runtime"] and student["device"]
+    assert len({r["pictures"] for r in records}) == 1 and len(student["pictures"]) == 16
     assert records[0]["latency_ms"] is None and records[0]["teacher_agreement"] == 1.0
 
 

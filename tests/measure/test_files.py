@@ -10,17 +10,17 @@ from msgspec.structs import replace
 from kd2mobile.errors import DataError, ModelFileError, PictureError
 from kd2mobile.measure import host
 from kd2mobile.measure.devices import measure_files
-from kd2mobile.measure.files import FileToMeasure
-from kd2mobile.measure.record import BenchmarkRecord, record_of_probabilities
+from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice
+from kd2mobile.measure.record import BenchmarkRecord, picture_set, record_of_probabilities
 from kd2mobile.measure.worker import Profile
 from tests.tiny_models import COLOURS, by_hand
 
 from .conftest import picture
 
 FIELDS = (
-    "role, model, precision, compression, device, runtime, decoder, n, top1, top5, logloss, ece, teacher_agreement, "
-    "latency_ms, first_run_ms, init_ms, size_bytes, compressed_bytes, peak_rss_mib, threads, sha256, rule, "
-    "xnnpack, affinity, conditions, clock_step_ms, isolated, measured_at, tool, unknown"
+    "role, model, precision, compression, device, runtime, decoder, n, pictures, top1, top5, logloss, ece, "
+    "teacher_agreement, latency_ms, first_run_ms, init_ms, size_bytes, compressed_bytes, peak_rss_mib, threads, "
+    "sha256, rule, xnnpack, affinity, conditions, clock_step_ms, isolated, measured_at, tool, unknown"
 )
 SEEN = [(0, 0, 255), (0, 255, 0), (40, 90, 10), (255, 0, 0), (0, 250, 0)]
 LABELS = np.array([0, 1, 1, 2, 2])  # the last one is wrong
@@ -177,6 +177,34 @@ def test_a_bad_file_is_refused_before_anything_is_timed(models, pictures, monkey
         measure_files(
             [FileToMeasure(path=models / f"{name}.tflite") for name in ("uint8", "two_inputs")], pictures, LABELS
         )
+
+
+def test_a_record_says_which_pictures_it_is_of(own, pictures, no_profile):
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in pictures]
+    classes = [hashes[0]], hashes[1:3], hashes[3:]
+    text = "\n\n".join(sorted("\n".join(sorted(of_one)) for of_one in classes))
+    expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def said(order, labels, **how):
+        return measure(own("uint8"), [pictures[i] for i in order], np.array(labels), **how).record.pictures
+
+    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2]) == expected
+    assert said([4, 2, 0, 3, 1], [1, 0, 2, 1, 0]) == expected, "in another order, of pictures and of classes"
+    others = {said([0, 1, 2, 3], [0, 1, 1, 2]), said([0, 1, 2, 3, 4], [0, 1, 1, 2, 1]), picture_set([], []), expected}
+    assert len(others) == 4
+    pictures[4].write_bytes(b"no picture")
+    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], set_aside_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
+    pictures[4].unlink()
+    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], set_aside_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
+
+
+def test_where_nothing_was_judged_the_pictures_are_unknown_with_the_reason(own, pictures, monkeypatch):
+    timed = [Profile(unknown={"top1": "it times alone"}), Profile()]
+    given = FromDevice("a phone", [Answered(timed, None)], np.array([], int), [])
+    monkeypatch.setattr(host, "measure_on_host", lambda *_, **__: given)
+    records = measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS)[0].records
+    assert [r.pictures for r in records] == [None, None]
+    assert [r.unknown["pictures"] for r in records] == ["it times alone", "none was judged"]
 
 
 def test_a_teachers_record_has_no_file():
