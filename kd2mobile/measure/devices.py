@@ -9,7 +9,7 @@ import numpy as np
 
 from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DataError, UnknownNameError
-from kd2mobile.measure.files import FileToMeasure, Measured, measured_of, opened_files
+from kd2mobile.measure.files import FileToMeasure, Measured, Truth, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import picture_set
 from kd2mobile.progress import bar
@@ -57,10 +57,9 @@ def measure_files(
     given = measure_on(address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
     teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.judged]
     judged = labels[given.judged]
-    named = picture_set([hashes[place] for place in given.judged], judged)
+    truth = Truth(judged, teacher, picture_set([hashes[place] for place in given.judged], judged))
     return [
-        measured_of(one, answered, given, judged, teacher, protocol, named)
-        for one, answered in zip(opened, given.answered, strict=True)
+        measured_of(one, answered, given, truth, protocol) for one, answered in zip(opened, given.answered, strict=True)
     ]
 
 

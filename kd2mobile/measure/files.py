@@ -102,36 +102,22 @@ def opened_files(files: Sequence[FileToMeasure], labels: np.ndarray, protocol: P
     return opened
 
 
-def measured_of(
-    opened: Opened,
-    answered: Answered,
-    given: FromDevice,
-    labels: np.ndarray,
-    teacher_top1: np.ndarray | None,
-    protocol: Protocol,
-    pictures: str,
-) -> Measured:
-    """The records of one file. labels, teacher_top1: int [pictures judged]; pictures: their name (`picture_set`)."""
-    measured = _measured_there(opened, answered, given, labels, teacher_top1, protocol)
-    others = [_measured_there(opened, other, given, labels, teacher_top1, protocol) for other in answered.others]
-    records = [_with_pictures(record, pictures) for one in (measured, *others) for record in one.records]
-    return measured._replace(records=records)
+class Truth(NamedTuple):
+    """What is right of the pictures judged. labels, teacher_top1: int [n]; pictures: their name (`picture_set`)."""
+
+    labels: np.ndarray
+    teacher_top1: np.ndarray | None
+    pictures: str
 
 
-def _with_pictures(record: BenchmarkRecord, pictures: str) -> BenchmarkRecord:
-    if record.n:
-        return msgspec.structs.replace(record, pictures=pictures)
-    why = record.unknown.get("top1", "none was judged")
-    return msgspec.structs.replace(record, unknown=record.unknown | {"pictures": why})
+def measured_of(opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol) -> Measured:
+    """The records of one file, those of what it gave elsewhere on the device behind the others."""
+    measured, *others = (_measured_there(opened, one, given, truth, protocol) for one in (answered, *answered.others))
+    return measured._replace(records=measured.records + [record for other in others for record in other.records])
 
 
 def _measured_there(
-    opened: Opened,
-    answered: Answered,
-    given: FromDevice,
-    labels: np.ndarray,
-    teacher_top1: np.ndarray | None,
-    protocol: Protocol,
+    opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol
 ) -> Measured:
     file, classifier, _ = opened
     said = classifier.metadata
@@ -157,8 +143,9 @@ def _measured_there(
         file.role,
         model,
         answers.values,
-        labels,
-        teacher_top1=teacher_top1,
+        truth.labels,
+        teacher_top1=truth.teacher_top1,
+        pictures=truth.pictures,
         are_probabilities=answers.kind != "scores",
         **costs[0],
     )

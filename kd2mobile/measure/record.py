@@ -105,10 +105,13 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     unknown: dict[str, str] = {}
 
 
-JUDGED = ("top1", "top5", "logloss", "ece", "teacher_agreement")
+JUDGED = ("pictures", "top1", "top5", "logloss", "ece", "teacher_agreement")
 """What only a file's answers tell."""
 NOT_TOLD_HERE = "this way of measuring does not tell it"
 ELSEWHERE = {
+    "pictures": "none was judged",
+    "top1": "none was judged",
+    "top5": "none was judged",
     "clock_step_ms": "of a browser alone",
     "isolated": "of a browser alone",
     "tool": "of a phone's benchmark_model alone",

@@ -199,7 +199,7 @@ def test_a_record_says_which_pictures_it_is_of(own, pictures, no_profile):
 
 
 def test_where_nothing_was_judged_the_pictures_are_unknown_with_the_reason(own, pictures, monkeypatch):
-    timed = [Profile(unknown={"top1": "it times alone"}), Profile()]
+    timed = [Profile(unknown={"pictures": "it times alone"}), Profile()]
     given = FromDevice("a phone", [Answered(timed, None)], np.array([], int), [])
     monkeypatch.setattr(host, "measure_on_host", lambda *_, **__: given)
     records = measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS)[0].records

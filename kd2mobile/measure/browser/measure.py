@@ -21,6 +21,7 @@ from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.latency import latency_of
 from kd2mobile.measure.protocol import Protocol, Setting
+from kd2mobile.measure.record import JUDGED
 from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import decoder_words
 from kd2mobile.progress import bar, say
@@ -37,7 +38,6 @@ ON_WEBGPU = {
     "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
 }
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
-JUDGED = ("top1", "top5", "logloss", "ece", "teacher_agreement")
 
 
 def check_browser(address: str) -> None:

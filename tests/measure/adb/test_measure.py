@@ -124,7 +124,7 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
     assert (record["n"], record["top1"], record["top5"], record["teacher_agreement"]) == (0, None, None, None)
     assert record["unknown"] == {
         **dict.fromkeys(
-            ("decoder", "top1", "top5", "logloss", "ece", "teacher_agreement"),
+            ("decoder", "pictures", "top1", "top5", "logloss", "ece", "teacher_agreement"),
             "benchmark_model runs on noise and classifies nothing",
         ),
         **dict.fromkeys(("latency_ms.p90", "latency_ms.p99"), "benchmark_model does not print it"),

@@ -3,9 +3,11 @@
 import json
 from contextlib import closing, suppress
 from http.client import HTTPConnection
+from itertools import chain
 from threading import Thread
 from urllib.parse import urlencode, urlsplit
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,8 +15,9 @@ from kd2mobile.cli import main_status
 from kd2mobile.errors import DeviceError, RecipeError
 from kd2mobile.measure.browser import measure
 from kd2mobile.measure.browser.measure import measure_on_browser
-from kd2mobile.measure.files import FileToMeasure, measured_of, opened_files
+from kd2mobile.measure.files import FileToMeasure, Truth, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
+from tests.tiny_models import nones
 
 from .test_session import HELLO, TIMED
 
@@ -84,10 +87,14 @@ def measured(models, photos, monkeypatch):
         browser = StandIn(dict(hello), dict(faults), **how)
         given = measure_on_browser("", opened, pictures, protocol, show=browser.visit)
         assert browser.refused == []
-        return [
-            measured_of(one, answered, given, labels, None, protocol).records
+        truth = Truth(labels, None, "0123456789abcdef")
+        records = [
+            measured_of(one, answered, given, truth, protocol).records
             for one, answered in zip(opened, given.answered, strict=True)
         ]
+        for record in chain(*records):
+            assert nones(json.loads(msgspec.json.encode(record))) == record.unknown.keys()
+        return records
 
     return measured
 
@@ -126,7 +133,17 @@ def test_a_webgpu_that_fails_is_a_record_with_its_reason_and_a_line(measured, ca
     wasm, failed = on_float
     assert wasm.n == 7 and len(quantized) == 1
     assert failed.n == 0 and failed.runtime == "LiteRT.js 2.1.0, WebGPU (an adapter)"
-    for field in ("init_ms", "first_run_ms", "latency_ms", "top1", "top5", "logloss", "ece", "teacher_agreement"):
+    for field in (
+        "init_ms",
+        "first_run_ms",
+        "latency_ms",
+        "top1",
+        "top5",
+        "logloss",
+        "ece",
+        "teacher_agreement",
+        "pictures",
+    ):
         assert getattr(failed, field) is None and failed.unknown[field] == f"{NO_KERNEL}\a"
     said = capsys.readouterr().err
     assert said.count(f"not measured: uint8.tflite on WebGPU: {NO_KERNEL}\\x07\n") == 1, "escaped for the terminal"
