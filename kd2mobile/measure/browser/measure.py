@@ -16,7 +16,7 @@ from kd2mobile.measure.browser.litert_js import litert_js, web_folder
 from kd2mobile.measure.browser.messages import Hello, Timed
 from kd2mobile.measure.browser.place import Place, place_of
 from kd2mobile.measure.browser.server import Reply, Route, serve, tls_context
-from kd2mobile.measure.browser.session import PATIENCE, Patience, Session
+from kd2mobile.measure.browser.session import PATIENCE, Patience, Repeated, Session
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.latency import latency_of
@@ -37,6 +37,11 @@ ON_WEBGPU = {
     "threads": "WebGPU has no number of threads to choose",
     "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
 }
+WHY_AGAIN = {
+    "out of sight": "since the page was out of sight. Keep it in front",
+    "too short": "since its runs have become too short for the browser's clock in such small batches",
+}
+LONG_S = 10
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
 
 
@@ -119,9 +124,11 @@ def _follow(session: Session) -> Hello:
 
 def _one_visit(session: Session) -> Hello | None:
     """Returns the next visitor's hello if this one started over, None when it is done."""
+    if session.timing and session.timing.seconds >= LONG_S:
+        say(f"each timing takes {session.timing.seconds:g} s or more")
     with bar("timing in the browser", len(session.ways), "timings") as advance:
         for _ in range(len(session.ways)):
-            event = session.next()
+            event = _next_timed(session)
             if isinstance(event, Hello):
                 return event
             advance(1)
@@ -137,6 +144,16 @@ def _one_visit(session: Session) -> Hello | None:
             advance(event.count)
     event = session.next()
     return event if isinstance(event, Hello) else None
+
+
+def _next_timed(session: Session) -> Hello | Timed:
+    """What comes next but repetitions, which are said."""
+    while isinstance(event := session.next(), Repeated):
+        again = event.again
+        way = "WebGPU" if again.accelerator == "webgpu" else f"WASM, {count_of(again.threads, 'thread')}"
+        name = one_line(session.files[event.file].name)
+        say(f"{name}, {way}: timed again from the start, {WHY_AGAIN[again.why]}")
+    return event
 
 
 def _untimed(session: Session) -> Iterator[str]:

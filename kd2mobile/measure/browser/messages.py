@@ -7,7 +7,10 @@ from msgspec import Meta
 
 Text = Annotated[str, Meta(max_length=400)]
 Milliseconds = Annotated[float, Meta(ge=0, lt=1e8)]
+PositiveMilliseconds = Annotated[float, Meta(gt=0, lt=1e8)]
 Index = Annotated[int, Meta(ge=0, lt=2**31)]
+Accelerator = Annotated[str, Meta(pattern="^(wasm|webgpu)$")]
+Threads = Annotated[int, Meta(ge=1, le=4096)]
 MOST_TIMES = 1_000_000
 LARGEST_TALK = 64 * 1024
 LARGEST_PROFILE = 32 * 2**20
@@ -74,14 +77,23 @@ class Timed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     wholly: whether all of the graph ran on `accelerator`. fault: why this browser cannot time it so; nothing else is
     known then."""
 
-    accelerator: Annotated[str, Meta(pattern="^(wasm|webgpu)$")]
-    threads: Annotated[int, Meta(ge=1, le=4096)]
+    accelerator: Accelerator
+    threads: Threads
     init_ms: Milliseconds | None = None
     first_run_ms: Milliseconds | None = None
-    times_ms: Annotated[list[Milliseconds], Meta(max_length=MOST_TIMES)] = []
+    times_ms: Annotated[list[PositiveMilliseconds], Meta(max_length=MOST_TIMES)] = []
     steps: Annotated[int, Meta(ge=1, lt=2**31)] = 1
     wholly: bool = True
     fault: Text | None = None
+
+
+class Again(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One file is timed again with one setting. why: the page was out of sight, or the runs became too short for the
+    clock in their batches."""
+
+    accelerator: Accelerator
+    threads: Threads
+    why: Annotated[str, Meta(pattern="^(out of sight|too short)$")]
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -17,6 +17,7 @@ from kd2mobile.measure.browser.messages import (
     LARGEST_PROFILE,
     LARGEST_TALK,
     MOST_TIMES,
+    Again,
     Fault,
     Hello,
     Job,
@@ -31,7 +32,10 @@ from kd2mobile.measure.host import see
 from kd2mobile.measure.protocol import Protocol
 
 BATCH_STEPS = 50
-"""Steps of the browser's clock that one timed value spans at least, so that it is off by 2 % at most."""
+"""Steps of the browser's clock that more than half of the timed values span, so that each percentile from the median on
+is off by 2 % at most."""
+ROUNDED = 0.999
+"""What is left of such a span at least once it has been written down."""
 CHUNK_BYTES = 2 * 2**20
 MOST_IN_A_CHUNK = 128
 AGAIN = "Run the command again, and keep the page open and in front until it says that it is done."
@@ -55,6 +59,13 @@ class Judged(NamedTuple):
     count: int
 
 
+class Repeated(NamedTuple):
+    """One file is timed once more."""
+
+    file: int
+    again: Again
+
+
 class Done(NamedTuple):
     """All of it is here."""
 
@@ -63,7 +74,7 @@ class Hurry(NamedTuple):
     """There is less time than there was."""
 
 
-Event = Hello | Timed | Judged | Done | Hurry | Exception
+Event = Hello | Timed | Repeated | Judged | Done | Hurry | Exception
 
 
 class Session:
@@ -99,7 +110,7 @@ class Session:
         ]
         self.threads = list(dict.fromkeys(setting.threads for setting in protocol.settings if setting.xnnpack))
         runs, seconds, most = protocol.span
-        self._timing = Timing(runs, seconds, min(most or MOST_TIMES, MOST_TIMES), BATCH_STEPS) if runs else None
+        self.timing = Timing(runs, seconds, min(most or MOST_TIMES, MOST_TIMES), BATCH_STEPS) if runs else None
         self.hello: Hello | None = None
         self.ways: set[tuple[int, str, int]] = set()
         self.judged: dict[int, list[int]] = {}
@@ -116,6 +127,7 @@ class Session:
         posts = {
             "hello": (self._on_hello, LARGEST_TALK),
             "timed": (self._on_timed, LARGEST_PROFILE),
+            "again": (self._on_again, LARGEST_TALK),
             "outputs": (self._on_outputs, largest),
             "done": (self._on_done, 0),
             "fault": (self._on_fault, LARGEST_TALK),
@@ -157,7 +169,7 @@ class Session:
         self._sign_of_life()
         self._events.put(hello)
         sights = [Sight(px, len(self.chunks)) for px, _ in self._sights]
-        return _json(Job(self._visit, self.files, sights, self.threads, self._timing))
+        return _json(Job(self._visit, self.files, sights, self.threads, self.timing))
 
     def _on_timed(self, query: dict[str, str], body: bytes) -> Reply:
         file = self._at(query, "file", len(self.files))
@@ -167,6 +179,9 @@ class Session:
             raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must be one that was asked for, once.")
         if timed.fault is None and (timed.init_ms is None or timed.first_run_ms is None or not self._enough(timed)):
             raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must hold all its times.")
+        if not self._long_enough(timed):
+            line = f"More than half of the timed values must span {BATCH_STEPS} steps of the clock."
+            raise Refusal(HTTPStatus.BAD_REQUEST, line)
         if timed.fault and way[1:] == ("wasm", self.threads[0]):
             must = "must begin with a number that this browser can use, since the first is judged"
             got = f"{timed.threads}: {timed.fault}"
@@ -176,7 +191,21 @@ class Session:
         return _json({})
 
     def _enough(self, timed: Timed) -> bool:
-        return len(timed.times_ms) >= self._timing.runs if self._timing else not timed.times_ms
+        return len(timed.times_ms) >= self.timing.runs if self.timing else not timed.times_ms
+
+    def _long_enough(self, timed: Timed) -> bool:
+        """Whether more than half of the values span what the protocol promises."""
+        span = ROUNDED * BATCH_STEPS * self.hello.clock_step_ms
+        return not timed.times_ms or 2 * sum(one * timed.steps >= span for one in timed.times_ms) > len(timed.times_ms)
+
+    def _on_again(self, query: dict[str, str], body: bytes) -> Reply:
+        file = self._at(query, "file", len(self.files))
+        again = _decoded(body, Again)
+        way = file, again.accelerator, again.threads
+        if way not in self.ways or way in self.timed:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "What is timed again must be what is being timed.")
+        self._events.put(Repeated(file, again))
+        return _json({})
 
     def passes(self) -> list[tuple[int, str]]:
         """Which files are to classify the pictures on which accelerator; known once all is timed."""
@@ -265,7 +294,7 @@ class Session:
 
     # What this host waits for.
 
-    def next(self) -> Hello | Timed | Judged | Done:
+    def next(self) -> Hello | Timed | Repeated | Judged | Done:
         """What came next from the page. Raises what ended the measurement; DeviceError once the browser is gone."""
         while True:
             try:

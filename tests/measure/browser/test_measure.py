@@ -26,9 +26,11 @@ NO_KERNEL = "no kernel for it"
 
 
 class StandIn:
-    """A browser without one. faults: of its timings, by (accelerator, threads); files: those that have them."""
+    """A browser without one. faults, again: of its timings, by (accelerator, threads), why they failed or were started
+    again; files: those that have them."""
 
-    def __init__(self, hello, faults, files=(0, 1)):
+    def __init__(self, hello, faults, files=(0, 1), again=()):
+        self.again = dict(again)
         self.hello, self.faults, self.files, self.refused, self.job = HELLO | hello, faults, files, [], {}
 
     def visit(self, url, place):
@@ -51,7 +53,10 @@ class StandIn:
                 fault = self.faults.get(way) if file in self.files else None
                 timed = {"accelerator": way[0], "threads": way[1]}
                 times = TIMED["times_ms"] * (job["timing"]["runs"] // 3 + 1)
-                timed |= {"fault": fault} if fault else {"init_ms": 1.0, "first_run_ms": 2.0, "times_ms": times}
+                if way in self.again and file in self.files:
+                    why = {"accelerator": way[0], "threads": way[1], "why": self.again[way]}
+                    self._ask(url, "POST", "again", why, visit=job["visit"], file=file)
+                timed = timed | {"fault": fault} if fault else TIMED | {"times_ms": times} | timed
                 self._ask(url, "POST", "timed", timed, visit=job["visit"], file=file)
                 if not fault and way in [("wasm", job["threads"][0]), ("webgpu", 1)]:
                     passes.append((file, way[0]))
@@ -160,6 +165,18 @@ def test_a_browser_without_webgpu_is_said_once_where_it_matters(measured, capsys
 def test_a_setting_that_cannot_run_is_said_once_for_all_files(measured, capsys):
     measured(Protocol(threads=(1, 4), runs=3), faults={("wasm", 4): NO_THREADS})
     assert capsys.readouterr().err.count(f"not measured: 4 threads in this browser: {NO_THREADS}\n") == 1
+
+
+def test_what_is_timed_again_and_how_long_it_takes_is_said(measured, capsys):
+    gpu, wasm = ("webgpu", 1), ("wasm", 2)
+    again = {gpu: "out of sight", wasm: "too short"}
+    measured(Protocol(threads=(1, 2), rule="mlperf"), {"webgpu": "an adapter"}, again=again, files=(0,))
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "each timing takes 60 s or more",
+        "uint8.tflite, WASM, 2 threads: timed again from the start, since its runs have become too short for the "
+        "browser's clock in such small batches",
+        "uint8.tflite, WebGPU: timed again from the start, since the page was out of sight. Keep it in front",
+    ]
 
 
 def test_the_first_setting_must_run_since_it_is_judged(measured):

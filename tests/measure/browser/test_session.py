@@ -22,7 +22,16 @@ HELLO = {
     "webgpu": None,
     "features": ["relaxedSimd"],
 }
-TIMED = {"accelerator": "wasm", "threads": 1, "init_ms": 1.0, "first_run_ms": 2.0, "times_ms": [1.0, 2.0, 3.0]}
+TIMED = {
+    "accelerator": "wasm",
+    "threads": 1,
+    "init_ms": 1.0,
+    "first_run_ms": 2.0,
+    "times_ms": [1.0, 2.0, 3.0],
+    "steps": 5,
+}
+"""Batches of 5 ms at least, as a clock of 0.1 ms wants them."""
+TOO_SHORT = "More than half of the timed values must span 50 steps of the clock."
 
 
 class Page:
@@ -127,7 +136,12 @@ def test_a_hello_of_another_kind_is_refused(session_of, change, why):
         (b"\xff\xfe", "Timed: "),
         (b"{", "Timed: Input data was truncated"),
         (b"[1]", "Timed: Expected `object`, got `array`"),
-        (TIMED | {"times_ms": [1.0, -1.0, 1.0]}, ">= 0.0"),
+        (TIMED | {"times_ms": [1.0, -1.0, 1.0]}, "> 0.0 - at `$.times_ms[1]`"),
+        (TIMED | {"times_ms": [0.0] * 300}, "> 0.0 - at `$.times_ms[0]`"),
+        (TIMED | {"init_ms": -1.0}, ">= 0.0 - at `$.init_ms`"),
+        (TIMED | {"times_ms": [1e-9] * 300}, TOO_SHORT),
+        (TIMED | {"steps": 1}, TOO_SHORT),
+        (TIMED | {"times_ms": [0.9, 0.9, 1.0, 1.0]}, TOO_SHORT),
         (TIMED | {"times_ms": [1.0, "x", 1.0]}, "at `$.times_ms[1]`"),
         (b'{"accelerator": "wasm", "threads": 1, "init_ms": NaN}', "Timed: "),
         (b'{"accelerator": "wasm", "threads": 1, "init_ms": 1e999}', "Timed: "),
@@ -143,6 +157,23 @@ def test_a_timing_that_is_corrupt_or_was_not_asked_for_is_refused(page, body, wh
     assert status == 400 and why in line and not page.session.timed
     time_all(page)
     assert page.refused("timed", TIMED, file=0)[1] == "A timing must be one that was asked for, once."
+
+
+def test_half_of_the_values_and_one_more_span_fifty_steps(page):
+    page.post("timed", TIMED | {"times_ms": [0.2, 0.9995, 1.0]}, file=0)
+
+
+def test_what_is_timed_again_is_being_timed_and_has_a_reason(page):
+    again = {"accelerator": "wasm", "threads": 1, "why": "too short"}
+    page.post("again", again, file=0)
+    assert page.session.next() == page.session.hello
+    file, said = page.session.next()
+    assert (file, said.why) == (0, "too short")
+    assert "matching regex" in page.refused("again", again | {"why": "\x1b[2J"}, file=0)[1]
+    refused = (400, "What is timed again must be what is being timed.")
+    assert page.refused("again", again | {"threads": 3}, file=0) == refused
+    page.post("timed", TIMED, file=0)
+    assert page.refused("again", again, file=0) == refused
 
 
 @pytest.mark.parametrize("file", ["1", "-1", "x", "", "²", "9" * 30])

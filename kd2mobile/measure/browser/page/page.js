@@ -151,14 +151,21 @@ async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepM
   if (way.threads > (cores ?? way.threads)) {
     return cannot(`the browser says that it has ${cores} cores`);
   }
+  const again = (why) => post('again', {file: atFile}, JSON.stringify({...way, why}));
+  const tooShort = async () => {
+    byId('status').textContent = `${file.name} is timed again: its runs have become too short for the clock.`;
+    await again('too short');
+  };
   for (;;) {
     const frame = await openFrame();
     try {
-      const {hidden, ...timed} = await frame.contentWindow.bench.timeFile(file, {...way, timing, stepMs});
+      const how = {...way, timing, stepMs, again: tooShort};
+      const {hidden, ...timed} = await frame.contentWindow.bench.timeFile(file, how);
       if (!hidden) {
         return timed;
       }
       byId('status').textContent = `${file.name} is timed again: the page was out of sight. Keep it in front.`;
+      await again('out of sight');
       await inSight();
     } catch (fault) {
       if (way.accelerator === 'wasm') {
