@@ -32,12 +32,13 @@ HEADERS = {
 
 
 class Reply(NamedTuple):
-    """body: its bytes, or the file that holds them. lasting: it may be kept and used again."""
+    """body: its bytes, or the file that holds them. lasting: it may be kept and used again. location: of a redirect."""
 
     kind: str
     body: bytes | Path
     status: HTTPStatus = HTTPStatus.OK
     lasting: bool = False
+    location: str | None = None
 
 
 class Refusal(Exception):
@@ -153,9 +154,12 @@ def _handler(routes: Routes, token: str, policy: str) -> type[BaseHTTPRequestHan
 
         def _reply(self, method: str) -> Reply:
             path, _, query = self.path.partition("?")
-            given, _, wanted = path.removeprefix("/").partition("/")
+            given, slash, wanted = path.removeprefix("/").partition("/")
             if not hmac.compare_digest(given.encode(), token.encode()):
                 raise Refusal(HTTPStatus.FORBIDDEN, _NEEDS_TOKEN)
+            if method == "GET" and not slash:  # what the page fetches stands below the slash
+                self._body(0)
+                return Reply("text/plain", b"", HTTPStatus.PERMANENT_REDIRECT, location=f"/{token}/")
             route = routes.get((method, wanted))
             if route is None:
                 raise Refusal(HTTPStatus.NOT_FOUND, "Nothing is served under this address.")
@@ -182,6 +186,8 @@ def _handler(routes: Routes, token: str, policy: str) -> type[BaseHTTPRequestHan
             self.send_header("Cache-Control", "max-age=86400, immutable" if reply.lasting else "no-store")
             self.send_header("Content-Type", reply.kind)
             self.send_header("Content-Length", str(len(body)))
+            if reply.location:
+                self.send_header("Location", reply.location)
             self.end_headers()
             self.wfile.write(body)
 

@@ -97,7 +97,7 @@ def test_a_page_that_is_closed_ends_it_and_one_that_is_reloaded_goes_on(measured
 
     def reload(page):
         page.until("document.getElementById('doing').textContent !== 'Starting'")
-        page.open(page.value("location.href"))
+        page.open(page.value("location.href").rstrip("/"))
         until_it_ends(page)
 
     assert len(measured_in(files, pictures, QUICK, look=reload).judged) == 7

@@ -81,7 +81,18 @@ def test_another_token_or_none_is_refused(url, change):
     for wanted in ("", "sub/page.html", "echo"):
         status, _, text = asked(url, f"/{given}/{wanted}")
         assert status == 403 and "needs its token" in text and "the page" not in text
+    status, headers, _ = asked(url, f"/{given}")
+    assert status == 403 and "Location" not in headers
     assert asked(url, "/", "POST", b"x")[0] == 403
+
+
+def test_without_its_last_slash_the_url_leads_to_the_page(url):
+    path = urlsplit(url).path
+    for asked_for in (path[:-1], f"{path[:-1]}?x=1"):
+        status, headers, text = asked(url, asked_for)
+        assert (status, headers["Location"], text) == (308, path, "") and headers["Cache-Control"] == "no-store"
+    assert asked(url, path[:-1], "POST", b"")[0] == 404, "nothing is posted there"
+    assert asked(url, path[:-1], "GET", b"x")[0] == 413
 
 
 @pytest.mark.parametrize(
