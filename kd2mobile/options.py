@@ -18,7 +18,21 @@ LISTS = {
     "cores": "Such as 0 or 0,1",
 }
 """The flags that take several words, with what to say of them."""
-PATH = click.Path(path_type=Path)
+
+
+class _Path(click.Path):
+    """A file or folder; another option where it should stand is refused, not taken for its name."""
+
+    def convert(self, value, param, ctx):
+        if isinstance(param, click.Option) and str(value).startswith("-") and str(value) != "-":
+            name, must = param.opts[0], f"must be followed by {'at least one' if param.multiple else 'its'} "
+            raise RecipeError(
+                f"{ctx.command_path}, {name}", must + param.metavar, value, f"See `{ctx.command_path} --help`."
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
 
 
 def flag_option(flag: str) -> Callable:

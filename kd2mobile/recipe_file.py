@@ -43,13 +43,13 @@ def in_toml(value: Any) -> str:
 
 
 def in_words(value: Any) -> str:
-    """A value in a message: several words as they were written, anything else as Python writes it.
+    """A value in a message: several as a flag takes them, anything else as Python writes it.
 
-    >>> in_words(("int9", "fp32")), in_words(-1.0), in_words([])
-    ('int9, fp32', '-1.0', '[]')
+    >>> in_words(("int9", "fp32")), in_words((0,)), in_words(-1.0), in_words([])
+    ('int9, fp32', '0', '-1.0', '[]')
     """
-    words = isinstance(value, list | tuple) and value and all(isinstance(one, str) for one in value)
-    return ", ".join(value) if words else repr(value)
+    several = isinstance(value, list | tuple) and value and all(isinstance(one, str | int) for one in value)
+    return ", ".join(map(str, value)) if several else repr(value)
 
 
 def assignment(text: str) -> tuple[str, Any]:
