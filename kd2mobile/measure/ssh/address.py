@@ -39,15 +39,14 @@ class Address(NamedTuple):
         """USER@HOST as ssh takes it."""
         return f"{self.user}@{self.host}" if self.user else self.host
 
+    def words(self, config: Path | None = None) -> list[str]:
+        """What a person gives ssh to log in. config: for `ssh -F`."""
+        given = [*(["-F", str(config)] if config else []), *(["-p", str(self.port)] if self.port else [])]
+        return [*given, self.login]
+
     def by_hand(self, config: Path | None = None) -> str:
         """The command that logs in. config: for `ssh -F`."""
-        words = ["ssh", *(["-F", str(config)] if config else []), *(["-p", str(self.port)] if self.port else [])]
-        return shlex.join([*words, self.login])
-
-    @property
-    def known_as(self) -> str:
-        """Its name in known_hosts."""
-        return f"[{self.host}]:{self.port}" if self.port not in (None, 22) else self.host
+        return shlex.join(["ssh", *self.words(config)])
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

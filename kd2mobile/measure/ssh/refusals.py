@@ -1,6 +1,8 @@
 """What OpenSSH says when it cannot connect, and what to do about each."""
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 from kd2mobile.errors import DeviceError
@@ -13,13 +15,13 @@ _SAID = (
         "must have the host key that is known for it",
         "another key",
         "Somebody may be listening in, or the board was installed anew. If you know that it was, "
-        "`ssh-keygen -R '{known_as}'` forgets the old key, then `{by_hand}` shows the new one.",
+        "`{forget}` forgets the old key, then `{by_hand}` shows the new one.",
     ),
     (
         "host key is known for|Host key verification failed|authenticity of host",
         "must have a host key that is known",
         "an unknown one",
-        "Run `{by_hand}` once and compare the fingerprint that it shows; it is kept then.",
+        "{keep}`{by_hand}` once and compare the fingerprint that it shows; it is kept then.",
     ),
     (
         "UNPROTECTED PRIVATE KEY FILE|Bad owner or permissions|bad permissions",
@@ -75,6 +77,37 @@ def refusal(address: Address, said: str, config: Path | None = None) -> DeviceEr
     for pattern, must, got, next_step in _SAID:
         if found := [line for line in lines if re.search(pattern, line, re.IGNORECASE)]:
             words = got or found[0].strip("@ ").rstrip(".")
-            hands = next_step.format(by_hand=address.by_hand(config), known_as=address.known_as)
-            return DeviceError(address, must, words, hands)
+            fill = {"by_hand": address.by_hand(config)}
+            fill |= {name: make(address, said, config) for name, make in _MADE.items() if f"{{{name}}}" in next_step}
+            return DeviceError(address, must, words, next_step.format(**fill))
     return DeviceError(address, "must let ssh in", last, f"Try `{address.by_hand(config)}`.")
+
+
+def _forget(address: Address, said: str, config: Path | None) -> str:
+    """The command that removes the key that ssh found to be another one, from the file where it found it."""
+    told = _configured(address, config)
+    host, port = told.get("hostname", address.host), told.get("port", str(address.port or 22))
+    name = told.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
+    file = re.search(r"^Offending .*\bin (.+):\d+\s*$", said, re.MULTILINE)
+    return shlex.join(["ssh-keygen", *(["-f", file[1]] if file else []), "-R", name])
+
+
+def _keep(address: Address, said: str, config: Path | None) -> str:
+    """What begins the sentence about logging in by hand: where no key is kept, that comes first."""
+    file = _configured(address, config).get("userknownhostsfile", "").partition(" ")[0]
+    if file not in ("/dev/null", "none"):
+        return "Run "
+    return f"No key is kept while UserKnownHostsFile is {file} in the ssh configuration: name a file there, then run "
+
+
+_MADE = {"forget": _forget, "keep": _keep}
+
+
+def _configured(address: Address, config: Path | None) -> dict[str, str]:
+    """What ssh makes of the address by its configuration, an alias resolved; empty where it does not tell."""
+    asked = ["ssh", "-G", *address.words(config)]
+    try:
+        told = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace").stdout
+    except OSError:
+        return {}
+    return {name: value for name, _, value in (line.partition(" ") for line in told.splitlines())}

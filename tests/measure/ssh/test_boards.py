@@ -90,7 +90,7 @@ def test_a_host_key_that_is_another_one(bare, server, asked, config_of, tmp_path
     (tmp_path / "known").write_text(f"[127.0.0.1]:{server.port} {other}")
     said = asked(bare, config_of(f"UserKnownHostsFile {tmp_path / 'known'}", "StrictHostKeyChecking no"))
     assert said.startswith(f"{bare.device}: must have the host key that is known for it, got another key. Somebody may")
-    assert f"`ssh-keygen -R '[127.0.0.1]:{server.port}'`" in said
+    assert f"`ssh-keygen -f {tmp_path / 'known'} -R '[127.0.0.1]:{server.port}'`" in said
 
 
 def test_a_configuration_that_cannot_be_read(bare, asked, config_of, tmp_path):

@@ -1,10 +1,16 @@
 """What OpenSSH says when it cannot connect, in its own words, and what is made of it."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from kd2mobile.measure.ssh.address import parsed
 from kd2mobile.measure.ssh.refusals import refusal
 
+needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH's client is not installed")
+NONE = Path("none")
+"""`ssh -F none` reads no configuration."""
 CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
 @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
 @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
@@ -86,5 +92,29 @@ def test_each_has_an_error_that_says_what_to_do(said, told):
 
 
 def test_the_command_that_forgets_a_key():
-    assert "`ssh-keygen -R '[board]:2222'` forgets the old key" in str(refusal(parsed("pi@board:2222"), CHANGED))
-    assert "`ssh-keygen -R 'board'` forgets the old key" in str(refusal(parsed("pi@board"), CHANGED))
+    forget = "`ssh-keygen -f known_hosts -R {}` forgets the old key".format
+    assert forget("'[board]:2222'") in str(refusal(parsed("pi@board:2222"), CHANGED, NONE))
+    assert forget("board") in str(refusal(parsed("pi@board"), CHANGED, NONE))
+
+
+@needs_ssh
+def test_the_command_that_forgets_the_key_of_an_alias(tmp_path):
+    config = tmp_path / "config"
+    config.write_text("Host board\n HostName 192.0.2.5\n Port 2200\n")
+    said = CHANGED.replace("in known_hosts:1", "in my keys/known:12")
+    assert "`ssh-keygen -f 'my keys/known' -R '[192.0.2.5]:2200'` forgets" in str(
+        refusal(parsed("board"), said, config)
+    )
+    config.write_text("Host board\n HostName 192.0.2.5\n Port 2200\n HostKeyAlias pi5\n")
+    assert "`ssh-keygen -f 'my keys/known' -R pi5` forgets" in str(refusal(parsed("board"), said, config))
+
+
+@needs_ssh
+@pytest.mark.parametrize(("file", "kept"), [("/dev/null", False), ("none", False), ("keys/known /dev/null", True)])
+def test_where_no_key_is_kept_that_is_said_first(file, kept, tmp_path):
+    config = tmp_path / "config"
+    config.write_text(f"UserKnownHostsFile {file}\n")
+    said = str(refusal(parsed("board"), UNKNOWN, config))
+    once = f"un `ssh -F {config} board` once and compare the fingerprint that it shows; it is kept then."
+    first = f"No key is kept while UserKnownHostsFile is {file} in the ssh configuration: name a file there, then r"
+    assert said.endswith(f"got an unknown one. {'R' if kept else first}{once}")
