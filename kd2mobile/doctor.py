@@ -69,10 +69,13 @@ DEVICES = {
     "jax": "import jax as it; found = [str(d) for d in it.devices() if d.platform != 'cpu']",
 }
 """How a backend is tried, and asked for the accelerators that it sees."""
+IN_BROWSER = "benchmark --device browser, or adb without --benchmark-binary"
 TOOLS = {
-    "node": ("measuring in a browser", "Install Node.js 20 or later, for example `sudo apt-get install nodejs`."),
-    "adb": ("measuring on a phone", "Install Android's platform tools, for example `sudo apt-get install adb`."),
+    "ssh": ("benchmark --device ssh", "Install the OpenSSH client, for example `sudo apt-get install openssh-client`."),
+    "adb": ("benchmark --device adb", "Install Android's platform tools, for example `sudo apt-get install adb`."),
+    "node": (IN_BROWSER, "Install Node.js 20 or later, for example `sudo apt-get install nodejs`."),
 }
+"""Programs that some devices need: for what, and what installs them."""
 LONGEST_IMPORT_S = 180
 LEAST_FREE_BYTES = 1_000_000_000
 OLDEST_PYTHON, NEWEST_FOR_TENSORFLOW = (3, 11), (3, 13)
@@ -257,12 +260,12 @@ def _litert_js() -> Finding:
     wanted, found = locked_version(), installed_version()
     state = f"{found or 'none'} in {home()}"
     if found == wanted:
-        return Finding("litert.js", "ok", state, "measuring in a browser")
+        return Finding("litert.js", "ok", state, IN_BROWSER)
     try:
         fix = f"`{npm_command()}`"
     except OSError as fault:
         fix = f"Set XDG_CACHE_HOME to a folder that can be written to ({fault.strerror}), and ask again."
-    return Finding("litert.js", "not needed", state, "measuring in a browser", fix)
+    return Finding("litert.js", "not needed", state, IN_BROWSER, fix)
 
 
 def _tool(name: str) -> Finding:

@@ -61,7 +61,7 @@ sys.exit(status)
     names = [finding.name for finding in found.findings]
     assert len(names) == len(set(names))
     assert {"python", "tensorflow", "ai-edge-litert", "gpu", "[train]", "[jax]", "store"} <= set(names)
-    assert {"node", "adb", "litert.js"} <= set(names)
+    assert {"ssh", "adb", "node", "litert.js"} <= set(names)
     assert of(found, "tensorflow").status == "ok" and re.fullmatch(r"2\.\d+\.\d+.*", of(found, "tensorflow").found)
     assert not list(tmp_path.iterdir()), "nothing is written"
 
@@ -98,9 +98,14 @@ def test_without_what_is_optional_all_is_well(few, monkeypatch, tmp_path, capsys
     monkeypatch.setitem(sys.modules, "jax", None)
     assert main_status(["doctor", "--store", str(tmp_path / "a" / "store")]) == 0
     out = capsys.readouterr().out
-    for line in (r"jax +not installed", r"node +not found on PATH", r"adb +not found on PATH", r"weights .* none yet;"):
+    tools = [rf"{name} +not found on PATH" for name in ("ssh", "adb", "node")]
+    for line in (r"jax +not installed", *tools, r"weights .* none yet;"):
         assert re.search(rf"^not needed +{line}", out, re.MULTILINE), line
-    assert 'pip install "kd2mobile[jax]"' in out and "apt-get install adb" in out
+    assert 'pip install "kd2mobile[jax]"' in out
+    for device, package in {"ssh": "openssh-client", "adb": "adb", "browser": "nodejs"}.items():
+        assert re.search(rf"for benchmark --device {device}.*: Install .* `sudo apt-get install {package}`", out), (
+            device
+        )
     assert out.endswith("distill, export, benchmark, report can run here.\n")
 
 
