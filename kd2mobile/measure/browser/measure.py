@@ -17,6 +17,7 @@ from kd2mobile.measure.browser.messages import Hello, Timed
 from kd2mobile.measure.browser.place import Place, place_of
 from kd2mobile.measure.browser.server import Reply, Route, serve, tls_context
 from kd2mobile.measure.browser.session import PATIENCE, Patience, Repeated, Session
+from kd2mobile.measure.browser.user_agent import browser_words
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.latency import latency_of
@@ -225,7 +226,7 @@ def _without_xnnpack(setting: Setting, hello: Hello, version: str) -> Profile:
 
 def _words(hello: Hello) -> str:
     cores = count_of(hello.cores, "core") if hello.cores else "an unknown number of cores"
-    return one_line(", ".join(filter(None, (f"browser: {hello.user_agent}", hello.model, cores))))
+    return one_line(", ".join(filter(None, (f"browser: {browser_words(hello.user_agent)}", hello.model, cores))))
 
 
 def _static(scripts: dict[str, Path]) -> dict[tuple[str, str], Route]:

@@ -18,10 +18,10 @@ LARGEST_PROFILE = 32 * 2**20
 
 
 class Hello(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What opened the page. model: the device and its system; cores: both as far as the browser says, else
-    None; isolated: cross-origin isolated, so that there may be threads; clock_step_ms: the smallest step of its clock
-    that was seen; webgpu: what its adapter calls itself, None without one; features: of its WebAssembly, such as
-    relaxedSimd."""
+    """What opened the page. model: the device and its system, or of a phone that is not named its screen; cores: both
+    as far as the browser says, else None; isolated: cross-origin isolated, so that there may be threads; clock_step_ms:
+    the smallest step of its clock that was seen; webgpu: what its adapter calls itself, None without one; features: of
+    its WebAssembly, such as relaxedSimd."""
 
     user_agent: Text
     model: Text | None

@@ -1,13 +1,12 @@
 // The page of `kd2mobile benchmark --device browser`: times the files, classifies the test pictures, sends both back,
 // then lets a person try a picture.
-import {openClassifier, readPicture, startLiteRt} from './classifier.js';
+import {byId, element, round} from './elements.js';
+import {prepareToTry} from './try.js';
 import {supportsFeature} from '@litertjs/core';
 
-const WASM = 'node_modules/@litertjs/core/wasm/';
 const BEAT_EVERY_MS = 2000;
 const TRIES = 15;
 const FEATURES = ['relaxedSimd', 'threads', 'jspi'];
-const byId = (id) => document.getElementById(id);
 
 let visit = 0;
 let atFile = null;
@@ -55,18 +54,24 @@ async function lookAround() {
   const named = await navigator.userAgentData?.getHighEntropyValues(['model', 'platformVersion']).catch(() => null);
   return {
     user_agent: navigator.userAgent.slice(0, 400),
-    model: words(named?.model, named?.platformVersion && named.platform, named?.platformVersion),
+    model: words(', ', named?.model || screenOfPhone(), named?.platformVersion && `${named.platform} ${named.platformVersion}`),
     cores: navigator.hardwareConcurrency || null,
     isolated: Boolean(globalThis.crossOriginIsolated),
     clock_step_ms: clockStep(),
-    webgpu: adapter ? words(vendor, architecture, description) ?? 'an adapter' : null,
+    webgpu: adapter ? words(' ', vendor, architecture, description) ?? 'an adapter' : null,
     features,
   };
 }
 
 /** What of it is known, or null. */
-function words(...said) {
-  return said.filter(Boolean).join(' ').slice(0, 400) || null;
+function words(between, ...said) {
+  return said.filter(Boolean).join(between).slice(0, 400) || null;
+}
+
+/** What tells phones apart whose browser keeps their model to itself; null where there is a mouse. */
+function screenOfPhone() {
+  const [short, long] = [screen.width, screen.height].sort((a, b) => a - b);
+  return matchMedia('(pointer: coarse)').matches ? `screen ${short} x ${long} at ${round(devicePixelRatio)}` : null;
 }
 
 /** The smallest step of performance.now() among fifty, or what a fifth of a second shows. */
@@ -237,105 +242,7 @@ function openFrame() {
   });
 }
 
-// What a person may do once the measurement is done.
-
-let classifier = null;
-
-async function prepareToTry(files) {
-  await startLiteRt(WASM);
-  const open = async ({bytes, mean, std, labels, resize}) => {
-    classifier?.delete();
-    classifier = await openClassifier(bytes, {labels, resize, ...(mean && {mean, std})});
-  };
-  byId('model').replaceChildren(...files.map((file, i) => new Option(file.name, i)));
-  byId('model').addEventListener('change', async ({target}) => {
-    await open(files[target.value]);
-    await tryPicture(byId('picture'));
-  });
-  await open(files[0]);
-  byId('file').addEventListener('change', ({target}) => target.files[0] && tryFile(target.files[0]));
-  const drop = byId('drop');
-  for (const [event, over] of [['dragover', true], ['dragleave', false], ['drop', false]]) {
-    drop.addEventListener(event, (dragged) => {
-      dragged.preventDefault();
-      drop.classList.toggle('over', over);
-    });
-  }
-  drop.addEventListener('drop', ({dataTransfer}) => dataTransfer.files[0] && tryFile(dataTransfer.files[0]));
-  prepareCamera();
-  byId('try').hidden = false;
-}
-
-async function tryFile(file) {
-  stopCamera();
-  try {
-    await tryPicture(await readPicture(file));
-  } catch {
-    byId('took').textContent = 'This browser cannot read that file as a picture.';
-    return;
-  }
-  const picture = byId('picture');
-  URL.revokeObjectURL(picture.src);
-  picture.src = URL.createObjectURL(file);
-  picture.hidden = false;
-}
-
-async function tryPicture(image) {
-  if (!(image.width || image.videoWidth)) {
-    return;
-  }
-  const start = performance.now();
-  const classes = await classifier.classify(image);
-  byId('took').textContent = `${round(performance.now() - start)} ms from picture to classes, scaling included.`;
-  byId('classes').replaceChildren(...classes.map(({label, probability}) => {
-    const line = element('li'), name = element('div'), meter = element('meter');
-    name.className = 'name';
-    const written = element('span', label);
-    written.className = 'label';
-    name.append(written, element('span', `${(probability * 100).toFixed(1)} %`));
-    meter.value = probability;
-    meter.ariaLabel = label;
-    line.append(name, meter);
-    return line;
-  }));
-}
-
-function prepareCamera() {
-  const button = byId('camera');
-  if (!navigator.mediaDevices) {
-    button.hidden = true;
-    byId('hint').textContent = 'or drop one here. The camera needs https or localhost.';
-    return;
-  }
-  button.addEventListener('click', async () => {
-    if (!byId('video').hidden) {
-      stopCamera();
-      return;
-    }
-    try {
-      byId('video').srcObject = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
-    } catch (fault) {
-      byId('hint').textContent = `The camera cannot be used: ${fault.message}`;
-      return;
-    }
-    byId('video').hidden = false;
-    byId('picture').hidden = true;
-    button.textContent = 'Stop the camera';
-    await byId('video').play();
-    while (!byId('video').hidden) {
-      await tryPicture(byId('video'));
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  });
-}
-
-function stopCamera() {
-  byId('video').srcObject?.getTracks().forEach((track) => track.stop());
-  byId('video').hidden = true;
-  byId('camera').textContent = 'Use the camera';
-}
-
-// Words on the page. Names come from the files: they are text, never HTML.
+// Words on the page.
 
 function show(doing, status, done, total) {
   byId('doing').textContent = doing;
@@ -366,14 +273,6 @@ function percentile(values, part) {
 
 const spoken = ({accelerator, threads}) =>
     accelerator === 'webgpu' ? 'WebGPU' : `WASM, ${threads} thread${threads === 1 ? '' : 's'}`;
-const round = (value) =>
-    !Number.isFinite(value) ? '–' : value < 1 ? value.toFixed(3) : value < 999.5 ? value.toPrecision(3) : value.toFixed(0);
-
-function element(tag, text = null) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
-}
 
 // Talking to the terminal's side.
 
