@@ -1,7 +1,7 @@
 """The plots of what accuracy costs: of one run, of several, of several devices."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from kd2mobile.report.svg import COLOURS, MARKERS, drawing, inline, short
 
 ACCURACY_PX = (400, 310)
 LABEL_PX = 10
-LONGEST_LABEL, LONGEST_LINE_LABEL = 24, 44
+LONGEST_LABEL, LONGEST_LINE_LABEL = 30, 44
 HUNDRED_IS_A_STEP = (1, 2, 2.5, 5, 10)
 """Between the ticks of top-1, as a power of ten: above 100 % there is none, however far the axis goes."""
 RUN_SHAPES = ("o", "s", "^", "D", "v", "P")
@@ -96,26 +96,44 @@ def comparison_plots(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     return _accuracy_plots(drawn)
 
 
-def device_plot(
+def device_plots(
     devices: dict[str, list[dict[str, Any]]], chosen: list[dict[str, Any]], teachers: list[dict[str, Any]]
-) -> str | None:
-    """Top-1 against latency with a series a device, as `comparison_plots` looks; None if nothing has both.
+) -> list[str]:
+    """Top-1 against latency with a series a device, as `comparison_plots` looks; a plot for each set of test pictures
+    on which anything was judged that has a latency.
 
-    devices: a device's letter to its records, with judged_top1 and judged_n beside what was measured there. chosen:
-    those of them whose name stands beside the point.
+    devices: a device's letter to its records, with judged_top1, judged_n and judged_pictures beside what was measured
+    there. chosen: those of them whose name stands beside the point.
     """
-    drawn = []
+    labels = _device_labels(devices, chosen)
+    drawn: dict[tuple, list[tuple[dict[str, Any], Mark]]] = {}
     for place, (key, records) in enumerate(devices.items()):
         look = place % len(RUN_SHAPES)
         for r in records:
             name = ", ".join([words.name(r), *words.runtime_setting(r)])
-            label = f"{key} {words.precision(r)}" if any(r is one for one in chosen) else None
-            mark = Mark(f"run-{look + 1}", RUN_SHAPES[look], r["role"] == "baseline", label, f"{key}, {name}")
-            drawn.append((r | {"top1": r["judged_top1"], "n": r["judged_n"]}, mark))
+            mark = Mark(
+                f"run-{look + 1}", RUN_SHAPES[look], r["role"] == "baseline", labels.get(id(r)), f"{key}, {name}"
+            )
+            if r["judged_top1"] is not None:
+                judged = r | {"top1": r["judged_top1"], "n": r["judged_n"]}
+                drawn.setdefault((r["judged_n"], r["judged_pictures"]), []).append((judged, mark))
     for r in teachers:
-        drawn.append((r, Mark("teacher", MARKERS["teacher"], False, words.name(r), f"teacher {words.name(r)}")))
-    judged = [(r, mark) for r, mark in drawn if r["top1"] is not None]
-    return _accuracy(judged, ON_DEVICES) if any(ON_DEVICES.of(r) for r, _ in judged) else None
+        mark = Mark("teacher", MARKERS["teacher"], False, words.name(r), f"teacher {words.name(r)}")
+        drawn.get((r["n"], r["pictures"]), []).append((r, mark))
+    timed = {of: marks for of, marks in drawn.items() if any(ON_DEVICES.of(r) for r, _ in marks)}
+    if len(timed) == 1:
+        return [_accuracy(marks, ON_DEVICES) for marks in timed.values()]
+    return [
+        _accuracy(marks, replace(ON_DEVICES, name=f"devices-{place}", title=words.pictures_said(*of)))
+        for place, (of, marks) in enumerate(timed.items(), 1)
+    ]
+
+
+def _device_labels(devices: dict[str, list[dict[str, Any]]], chosen: list[dict[str, Any]]) -> dict[int, str]:
+    """What stands beside the chosen records, by their id(): device and precision, of several models the name too."""
+    alone = len({r["model"] for records in devices.values() for r in records}) == 1
+    ours = [(key, r) for key, records in devices.items() for r in records if any(r is one for one in chosen)]
+    return {id(r): f"{key} {words.precision(r) if alone else words.name(r)}" for key, r in ours}
 
 
 def _accuracy_plots(drawn: list[tuple[dict[str, Any], Mark]]) -> list[str]:

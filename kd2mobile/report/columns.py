@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kd2mobile.errors import count_of
 from kd2mobile.report import words
 
 
@@ -38,7 +39,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured model. best: whether it is the student that the headline recommends."""
+    """One measured model. best: whether it is the student that the headline recommends. setting: where and how it was
+    timed; pictures: how many it was judged on, and their name, None if it was not."""
 
     role: str
     model: str
@@ -46,6 +48,7 @@ class Row:
     best: bool
     cells: list[Cell]
     setting: str
+    pictures: tuple[int, str | None] | None
 
 
 COLUMNS = (
@@ -65,12 +68,33 @@ DOWNLOAD = Column("compressed_bytes", "Download", "KB", words.size)
 """The file compressed, as an app store ships it."""
 
 
+def _pictures(record: dict[str, Any]) -> tuple[int, str | None] | None:
+    return (record["n"], record["pictures"]) if record["top1"] is not None else None
+
+
+PICTURES = Column("pictures", "Pictures", "", lambda of: words.pictures(*of) if of else words.DASH, of=_pictures)
+"""Which test pictures it was judged on."""
+
+
 def shown(records: Sequence[dict[str, Any]], columns: tuple[Column, ...]) -> tuple[Column, ...]:
-    """The columns, with the download behind the size where a compressed student's file is among the records."""
-    if not any(words.is_compressed(r) and r["compressed_bytes"] is not None for r in records):
-        return columns
-    place = next(place for place, column in enumerate(columns, 1) if column.field == "size_bytes")
-    return (*columns[:place], DOWNLOAD, *columns[place:])
+    """The columns, with the download behind the size where a compressed student's file is among the records, and the
+    pictures first where not all were judged on the same."""
+    if any(words.is_compressed(r) and r["compressed_bytes"] is not None for r in records):
+        place = next(place for place, column in enumerate(columns, 1) if column.field == "size_bytes")
+        columns = (*columns[:place], DOWNLOAD, *columns[place:])
+    several = len({_pictures(r) for r in records} - {None}) > 1
+    return (PICTURES, *columns) if several else columns
+
+
+def without_empty(
+    records: Sequence[dict[str, Any]], columns: tuple[Column, ...]
+) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """The columns of which any record knows something, those that a terminal shows in any case; and the others."""
+    known = [c.terminal or any(c.form(c.value(r)) != words.DASH for r in records) for c in columns]
+    return tuple(
+        tuple(column for column, is_known in zip(columns, known, strict=True) if is_known is wanted)
+        for wanted in (True, False)
+    )
 
 
 def _around(field: str, heading: str, unit: str, form: Callable[[Any], str]) -> Column:
@@ -87,6 +111,13 @@ def _around(field: str, heading: str, unit: str, form: Callable[[Any], str]) -> 
     return Column(f"conditions.{field}", heading, unit, written, terminal=False, of=of)
 
 
+AROUND = (
+    _around("temperature_c", "Temp.", "°C", lambda degrees: words.decimals(degrees, 0)),
+    _around("clock_mhz", "Clock", "MHz", words.count),
+    _around("governor", "Governor", "", str),
+)
+"""The state of the device before and after."""
+
 DEVICE_COLUMNS = (
     *(column for column in COLUMNS if column.field in ("top1", "p50", "p90")),
     Column("p95", "p95", "ms", words.milliseconds, terminal=False),
@@ -99,9 +130,7 @@ DEVICE_COLUMNS = (
         terminal=False,
         of=lambda record: (record.get("conditions") or {}).get("throttled"),
     ),
-    _around("temperature_c", "Temperature", "°C", lambda degrees: words.decimals(degrees, 0)),
-    _around("clock_mhz", "Clock", "MHz", words.count),
-    _around("governor", "Governor", "", str),
+    *AROUND,
 )
 """What a device adds to it: the state that it was in around the timing."""
 
@@ -125,27 +154,34 @@ def rows(
             any(r is one for one in marked),
             [_cell(column, r) for column in columns],
             setting(r),
+            _pictures(r),
         )
         for r in records
     ]
 
 
 def setting(record: dict[str, Any]) -> str:
-    """Where and how it was measured: "1,692 test pictures; host, LiteRT 2.3.0, 1 thread"; what is null is left out."""
+    """Where and how it was timed: "host, LiteRT 2.3.0, 1 thread"; what is null is left out."""
     said = [record.get("device"), record.get("runtime"), *words.runtime_setting(record)]
-    place = ", ".join(str(word) for word in said if word)
-    pictures = f"{words.count(record['n'])} test pictures" if record.get("n") else ""
-    return "; ".join(word for word in (pictures, place) if word)
+    return ", ".join(str(word) for word in said if word)
+
+
+def measured(rows: list[Row]) -> str:
+    """What is the same of all files: "1,692 test pictures; host, LiteRT 2.3.0, 1 thread"; or nothing."""
+    pictures = {row.pictures for row in rows if row.role != "teacher" or len(rows) == 1} - {None}
+    settings = measured_on(rows)
+    said = [count_of(n, "test picture") for n, _ in pictures] if len(pictures) == 1 else []
+    return "; ".join([*said, *settings] if len(settings) == 1 else said)
 
 
 def measured_on(rows: list[Row]) -> list[str]:
-    """Where and how the files were measured, each once; of a teacher only if there is nothing else."""
+    """Where and how the files were timed, each once; of a teacher only if there is nothing else."""
     settings = list(dict.fromkeys(row.setting for row in rows if row.setting and row.role != "teacher"))
     return settings or [row.setting for row in rows[:1] if row.setting]
 
 
 def numbered(rows: list[Row]) -> dict[str, int]:
-    """The number that the table gives each way of measuring, from 1; empty if all files were measured in the same."""
+    """The number that the table gives each way of timing, from 1; empty if all files were timed in the same."""
     if len(measured_on(rows)) < 2:
         return {}
     found = dict.fromkeys(row.setting for row in rows if row.setting)

@@ -88,7 +88,7 @@ def render_comparison(view: ComparisonData) -> str:
         columns=shown,
         keyed_rows=keyed_rows,
         places={key: place for place, key in enumerate(records)},
-        settings=columns.measured_on([row for _, row in keyed_rows]),
+        measured=columns.measured([row for _, row in keyed_rows]),
         numbers=columns.numbered([row for _, row in keyed_rows]),
         accuracy=[Markup(plot) for plot in accuracy_plots.comparison_plots(records)],
         recommended=words.RECOMMENDED,

@@ -66,7 +66,7 @@ def render(view: ReportData) -> str:
         records=records,
         rows=rows,
         keyed_rows=[("", row) for row in rows],
-        settings=settings,
+        measured=columns.measured(rows),
         numbers=columns.numbered(rows),
         teacher_settings=_teachers(rows, settings),
         whys=columns.whys(rows, shown),
@@ -141,10 +141,9 @@ def most_moved(scores: list[ClassScore]) -> list[ClassScore]:
 
 
 def _teachers(rows: list[columns.Row], settings: list[str]) -> list[str]:
-    """Where the teacher was measured, without the pictures if everything else was judged on the same."""
-    pictures = settings[0].partition("; ")[0] + "; " if settings else ""
+    """Where the teacher was measured, if all files were in one other place."""
     teachers = [row.setting for row in rows if row.role == "teacher" and row.setting not in ("", *settings)]
-    return list(dict.fromkeys(setting.removeprefix(pictures) for setting in teachers)) if settings else []
+    return list(dict.fromkeys(teachers)) if len(settings) == 1 else []
 
 
 def _unbroken(text: str) -> str:

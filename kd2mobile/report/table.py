@@ -8,17 +8,18 @@ from typing import Any
 import msgspec
 
 from kd2mobile.errors import one_line
-from kd2mobile.report import columns, words
-from kd2mobile.report.devices import asked, keyed_rows, sentence
+from kd2mobile.report import choosing, columns, words
+from kd2mobile.report.devices import keyed_rows
 from kd2mobile.report.view import DevicesData, Paired
 
 WIDEST = 100
-MODEL = 1
+"""Of a paragraph below the table."""
 
 
 def text_table(records: list, paired: list = (), terminal: bool | None = None) -> Any:
-    """The measured models and the paired comparisons, in at most 100 columns: the download stands for the logloss.
+    """The measured models and the paired comparisons; where a download is shown, it stands for the logloss.
 
+    A terminal's table is as wide as the terminal, plain text as wide as its longest names: it is for a file or a pipe.
     records: BenchmarkRecords. paired: Paired comparisons, or dicts with their fields; a paragraph each. terminal:
     whether a person's terminal shows it; by default whether standard output is one. Returns a Rich renderable for a
     terminal, else plain text that ends without a newline.
@@ -31,7 +32,6 @@ def text_table(records: list, paired: list = (), terminal: bool | None = None) -
     found = columns.rows(plain, tuple(shown))
     best = [row.best for row in found]
     lines = [[one_line(t) for t in (r.role, r.model, r.precision, *(c.text for c in r.cells))] for r in found]
-    _fit(heads, lines)
     mark = f"* {words.RECOMMENDED}"
     said = [words.headline(plain, pairs), *(words.verdict(pair) for pair in pairs)]
     return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in said], terminal)
@@ -41,13 +41,18 @@ def devices_table(data: DevicesData, terminal: bool | None = None) -> Any:
     """The files on each device, and what to take there, as `text_table` lays them out."""
     measured = [record for own in data.records.values() for record in own]
     shown = tuple(column for column in columns.shown(measured, columns.DEVICE_COLUMNS) if column.terminal)
-    heads = ["Device", "Model", "Precision", *(f"{c.heading}, {c.unit}" if c.unit else c.heading for c in shown)]
+    heads = [
+        "Device",
+        "Role",
+        "Model",
+        "Precision",
+        *(f"{c.heading}, {c.unit}" if c.unit else c.heading for c in shown),
+    ]
     found, _ = keyed_rows(data, shown)
     best = [row.best for _, row in found]
-    lines = [[one_line(t) for t in (key, r.model, r.precision, *(c.text for c in r.cells))] for key, r in found]
-    _fit(heads, lines)
-    said = [f"{key} {sentence(choice)}" for key, choice in zip(data.devices, data.choices, strict=True)]
-    mark = f"* the fastest file on its device {asked(data)}, and {words.EQUAL}"
+    lines = [[one_line(t) for t in (key, r.role, r.model, r.precision, *(c.text for c in r.cells))] for key, r in found]
+    said = [f"{key} {choosing.sentence(choice)}" for key, choice in zip(data.devices, data.choices, strict=True)]
+    mark = f"* the fastest file on its device {choosing.asked(data.within, data.min_top1)}, and {words.EQUAL}"
     return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in [*said, *data.notes]], terminal)
 
 
@@ -64,13 +69,14 @@ def _rich(heads: list[str], lines: list[list[str]], best: list[bool], after: lis
     from rich.table import Table
     from rich.text import Text
 
+    words_at_left = 1 + heads.index("Precision")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, head in enumerate(heads):
         words_side = {"justify": "left", "overflow": "fold"}  # narrow terminals fold words, so that numbers stay whole
         number_side = {"justify": "right", "no_wrap": True, "overflow": "ellipsis"}
-        table.add_column(Text(head.replace(", ", "\n")), **(words_side if place < 3 else number_side))
+        table.add_column(Text(head.replace(", ", "\n")), **(words_side if place < words_at_left else number_side))
     for line, chosen in zip(lines, best, strict=True):
-        line = [line[0], f"{line[1]} *" if chosen else line[1], *line[2:]]
+        line = [f"{text} *" if chosen and head == "Model" else text for head, text in zip(heads, line, strict=True)]
         table.add_row(*(Text(text) for text in line), style="bold green" if chosen else None)
     return Padding(Group(table, *(Text(text + "\n") for text in after)), (0, 0), expand=False)
 
@@ -81,7 +87,10 @@ def _plain(heads: list[str], lines: list[list[str]], best: list[bool], after: li
     widths = [max(len(line[place]) for line in body) for place in range(len(heads))]
 
     def aligned(line: list[str], mark: str) -> str:
-        cells = [t.ljust(w) if i < 3 else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            t.ljust(w) if i <= heads.index("Precision") else t.rjust(w)
+            for i, (t, w) in enumerate(zip(line, widths, strict=True))
+        ]
         return f"{mark} {'  '.join(cells)}".rstrip()
 
     rule = "-" * (2 + sum(widths) + 2 * (len(widths) - 1))
@@ -89,12 +98,3 @@ def _plain(heads: list[str], lines: list[list[str]], best: list[bool], after: li
     table = [aligned(body[0], " "), aligned(body[1], " "), rule]
     table += [aligned(line, mark) for line, mark in zip(lines, marks, strict=True)]
     return "\n\n".join(["\n".join(table), *(textwrap.fill(text, WIDEST) for text in after)])
-
-
-def _fit(heads: list[str], lines: list[list[str]]) -> None:
-    """Cuts the longest models' names until every line fits."""
-    firsts = [head.partition(", ")[0] for head in heads]
-    others = [max(map(len, column)) for i, column in enumerate(zip(firsts, *lines, strict=True)) if i != MODEL]
-    left = WIDEST - sum(others) - 2 * len(heads) - 2
-    for line in lines:
-        line[MODEL] = line[MODEL] if len(line[MODEL]) <= left else f"{line[MODEL][: max(left, 2) - 1]}…"

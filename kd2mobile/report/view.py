@@ -135,18 +135,22 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What to take on one device. key: the letter that names it. best_top1: of its files; least_top1: what was asked.
 
-    within: how many of the `judged` files reach that; smallest, fastest: of those, plain dicts of their records, None
-    without any. top1_of: their accuracy, by SHA-256, where it was judged on another device.
+    pictures, n: on which all of these were judged, as a record has it. within: how many of the `judged` files reach
+    least_top1; smallest, fastest: of those, plain dicts of their records, None without any. left_out: the records that
+    were not compared: name, sha256, pictures, n and why.
     """
 
     key: str
     device: str
+    pictures: str | None
+    n: int | None
     best_top1: float | None
     least_top1: float | None
     judged: int
     within: int
     smallest: dict[str, Any] | None
     fastest: dict[str, Any] | None
+    left_out: list[dict[str, Any]]
 
 
 class DevicesData(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.errors import one_line
+from kd2mobile.errors import count_of, one_line
 from kd2mobile.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.variants import Variant
 
@@ -125,7 +125,23 @@ def runtime_setting(record: dict[str, Any]) -> list[str]:
     said = [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
     said += ["WebGPU"] * ("WebGPU" in (record.get("runtime") or ""))
     said += ["no XNNPACK"] * (record.get("xnnpack") is False)
-    return said + ["MLPerf's rule"] * (record.get("rule") == "mlperf")
+    said += ["MLPerf's rule"] * (record.get("rule") == "mlperf")
+    return said + ["not isolated"] * (record.get("isolated") is False)
+
+
+def whole_setting(record: dict[str, Any]) -> str:
+    """`1 thread, XNNPACK`: how the runtime was set, what is usual too."""
+    return ", ".join([*runtime_setting(record), *["XNNPACK"] * (record.get("xnnpack") is True)])
+
+
+def pictures(n: int, name: str | None) -> str:
+    """Test pictures, short: `359 #0a1b`, with the beginning of their name in the records, or `359 #?` without one."""
+    return f"{count(n)} #{name[:4] if name else '?'}"
+
+
+def pictures_said(n: int, name: str | None) -> str:
+    """`359 test pictures (#0a1b)`."""
+    return f"{count_of(n, 'test picture')} ({pictures(n, name).partition(' ')[2]})"
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -191,6 +207,12 @@ def name(record: dict[str, Any]) -> str:
     """`mobilenet025 int8`."""
     text = precision(record)
     return record["model"] if text == DASH else f"{record['model']} {text}"
+
+
+def name_and_setting(record: dict[str, Any]) -> str:
+    """`mobilenet025 int8 (4 threads)`."""
+    said = ", ".join(runtime_setting(record))
+    return f"{name(record)} ({said})" if said else name(record)
 
 
 def headline(records: list[dict[str, Any]], paired: list) -> str:

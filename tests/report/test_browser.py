@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from kd2mobile.report.devices import collect_devices, write_devices
 from kd2mobile.report.page import write_report
 from tests.chromium import browser, needs_chromium
 
@@ -80,6 +81,21 @@ def test_a_phone_is_shown_that_the_table_goes_on(chromium, file, scheme):
 def test_where_the_whole_table_is_seen_nothing_says_to_scroll(page):
     assert page.value("getComputedStyle(document.querySelector('#models .sideways')).display") == "none"
     assert ("paragraph", "The table goes on to the right: scroll it sideways.") not in page.heard()
+
+
+@needs_chromium
+def test_a_table_of_devices_with_every_column_fits_a_laptops_window(chromium, make_record, tmp_path):
+    around = ((36.0, 2400.0), (48.0, 2100.0))
+    states = [{"governor": "schedutil", "temperature_c": celsius, "clock_mhz": mhz} for celsius, mhz in around]
+    told = {"conditions": {"before": states[0], "after": states[1], "throttled": False}, "compressed_bytes": 317_000}
+    told |= {"latency_ms": {"p50": 0.312, "p90": 0.345, "p95": 0.372, "p99": 0.4, "mean": 0.32, "n": 300}}
+    of = [{"compression": "prune"}, {"threads": 4, "xnnpack": False}, {"device": "a board", "n": 359}]
+    write_devices(tmp_path / "devices.html", collect_devices([make_record(**told | more) for more in of]))
+    chromium.open(tmp_path / "devices.html", 1280, 900)
+    box = "document.querySelector('#models .scroll')"
+    headings = chromium.value(f"[...{box}.querySelectorAll('th[scope=col]')].map(th => th.textContent.split(' ')[0])")
+    assert {"Pictures", "p95", "Download", "Throttled", "Temp.", "Clock", "Governor"} <= {*headings}
+    assert chromium.value(f"{box}.scrollWidth - {box}.clientWidth") == 0
 
 
 @needs_chromium

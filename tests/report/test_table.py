@@ -16,12 +16,23 @@ def test_plain_text_fits_and_aligns(make_report):
     assert "McNemar" in text
 
 
-def test_long_and_hostile_names_still_fit(make_record):
+def test_long_and_hostile_names_are_whole_and_fit_a_terminal(make_record):
     hostile = make_record("student", model="\x1b[31m" + "x\n" * 80, precision="int8_dynamic", size_bytes=999_999_999)
     plain, screen = text_table([hostile], terminal=False), io.StringIO()
     Console(file=screen, width=100).print(text_table([hostile], terminal=True))
-    text = plain + "\n" + screen.getvalue()
-    assert "\x1b" not in text and max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in plain + screen.getvalue() and max(map(len, screen.getvalue().splitlines())) <= 100
+    assert plain.partition("\n\n")[0].count("x\\n" * 80) == 1, "a pipe has no width"
+
+
+def test_a_pipe_gets_the_names_of_a_sweep_whole(make_record):
+    other = {"top1": None, "n": 0, "xnnpack": False, "rule": "mlperf"}
+    sweep = [
+        make_record(model="mobilenet025 as someone named it"),
+        make_record(model="mobilenet025", threads=4, **other),
+    ]
+    text = text_table(sweep, terminal=False)
+    rows = [line[2:].split("  ")[:4] for line in text.splitlines() if line[2:].startswith("student ")]
+    assert [row[1:2] for row in rows] == [["mobilenet025"], ["mobilenet025 as someone named it"]] and "…" not in text
 
 
 def test_a_terminal_gets_a_rich_table_that_reads_no_markup(make_record, make_pair):

@@ -1,0 +1,224 @@
+"""How accurate the files on each device are, on which test pictures, and which of them to take there."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from kd2mobile.errors import count_of
+from kd2mobile.report import words
+from kd2mobile.report.view import Choice
+
+Record = dict[str, Any]
+PictureSet = tuple[str | None, int]
+"""Test pictures: their name in the records, None in those from before there was one, and how many they are."""
+ROUNDING = 1e-12
+"""Differences of top-1 below it are none."""
+MOST_NAMED = 4
+OTHER_PICTURES, NO_ACCURACY = "judged on other test pictures", "of unknown accuracy"
+
+
+def file_of(record: Record) -> tuple:
+    """Which file a record is of: its SHA-256, or what else tells it."""
+    return (record["sha256"],) if record["sha256"] else tuple(record[f] for f in ("model", "precision", "compression"))
+
+
+def judged_set(record: Record) -> PictureSet | None:
+    """The pictures of a record's judged_top1, None without one."""
+    return None if record["judged_top1"] is None else (record["judged_pictures"], record["judged_n"])
+
+
+def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
+    """The records with judged_top1, judged_pictures, judged_n; judged_on, the letter of the device where that was; and
+    judged_with, in words, if it was with another setting on the same device.
+
+    given: every record with its device's letter, those that a newer one replaced too. A record without an accuracy has
+    that of the same file with another setting, or else on another device: the newest on the pictures of most files.
+    """
+    newest = sorted(given, key=lambda one: one[1]["measured_at"] or "", reverse=True)
+    judged: dict[tuple, list[tuple[str, Record]]] = {}
+    for on, record in newest:
+        if record["top1"] is not None:
+            judged.setdefault(file_of(record), []).append((on, record))
+
+    def sources(key: str, record: Record) -> list[tuple[str, Record]]:
+        if record["top1"] is not None:
+            return [(key, record)]
+        return sorted(judged.get(file_of(record), []), key=lambda one: one[0] != key)
+
+    def on_device(key: str, own: list[Record]) -> list[Record]:
+        found = [sources(key, record) for record in own]
+        most = _of_most_files((file_of(one), _set(one)) for ways in found for _, one in ways)
+        taken = [next((one for one in ways if _set(one[1]) == most), (ways or [None])[0]) for ways in found]
+        return [_with_accuracy(key, record, source) for record, source in zip(own, taken, strict=True)]
+
+    return {key: on_device(key, own) for key, own in by_device.items()}
+
+
+def _with_accuracy(key: str, record: Record, source: tuple[str, Record] | None) -> Record:
+    on, judged = source or (None, {"top1": None, "pictures": None, "n": 0})
+    elsewise = on == key and judged is not record
+    return record | {
+        "judged_top1": judged["top1"],
+        "judged_pictures": judged["pictures"],
+        "judged_n": judged["n"],
+        "judged_on": on,
+        "judged_with": words.whole_setting(judged) if elsewise else None,
+    }
+
+
+def _set(record: Record) -> PictureSet:
+    return record["pictures"], record["n"]
+
+
+def _of_most_files(judged: Iterable[tuple[tuple, PictureSet | None]]) -> PictureSet | None:
+    """The pictures that most files were judged on; of several those that are known, then the most pictures."""
+    files: dict[PictureSet, set[tuple]] = {}
+    for file, pictures in judged:
+        if pictures:
+            files.setdefault(pictures, set()).add(file)
+    return max(files, key=lambda one: (len(files[one]), one[0] is not None, one[1]), default=None)
+
+
+def choose(key: str, device: str, rows: list[Record], within: float | None, min_top1: float | None) -> Choice:
+    """What to take on a device, of the files judged on the same pictures: those that most were judged on.
+
+    rows: as from `with_accuracies`. The smallest is the smallest download; of equally small ones the faster, then the
+    more accurate.
+    """
+    pictures = _of_most_files((file_of(r), judged_set(r)) for r in rows)
+    known = [r for r in rows if pictures and judged_set(r) == pictures]
+    best = max((r["judged_top1"] for r in known), default=None)
+    limits = (0.0, None if within is None or best is None else best - within, min_top1)
+    least = None if best is None else max(limit for limit in limits if limit is not None)
+    near = [r for r in known if r["judged_top1"] >= least - ROUNDING]
+    sized = [r for r in near if r["size_bytes"] is not None]
+    timed = [r for r in near if words.typical_latency(r) is not None]
+    size, ms = words.download_field(sized), (lambda r: words.or_inf(words.typical_latency(r)))
+    return Choice(
+        key=key,
+        device=device,
+        pictures=pictures and pictures[0],
+        n=pictures and pictures[1],
+        best_top1=best,
+        least_top1=least,
+        judged=len({file_of(r) for r in known}),
+        within=len({file_of(r) for r in near}),
+        smallest=min(sized, key=lambda r: (r[size], ms(r), -r["judged_top1"]), default=None),
+        fastest=words.fastest(timed, "judged_top1") if timed else None,
+        left_out=[_left_out(r) for r in rows if judged_set(r) != pictures or not pictures],
+    )
+
+
+def _left_out(record: Record) -> Record:
+    return {
+        "name": words.name_and_setting(record),
+        "sha256": record["sha256"],
+        "pictures": record["judged_pictures"],
+        "n": record["judged_n"],
+        "why": NO_ACCURACY if record["judged_top1"] is None else OTHER_PICTURES,
+    }
+
+
+def asked(within: float | None, min_top1: float | None) -> str:
+    """What a choice had to be, in words: "within 0.5 points of the most accurate file there"."""
+    near = f"within {100 * within:g} points of the most accurate file there" if within is not None else ""
+    least = f"at {100 * min_top1:g} % top-1 or above" if min_top1 is not None else ""
+    return " and ".join(filter(None, (near, least)))
+
+
+def sentence(choice: Choice) -> str:
+    """What to take on a device, or why there is nothing to take; on which pictures; what is left out, and why."""
+    if choice.best_top1 is None:
+        return f"{choice.device}: no file there has a known accuracy, so there is nothing to choose by."
+    least = f"{words.percent(choice.least_top1)} % top-1 on {words.pictures_said(choice.n, choice.pictures)}"
+    left_out = _left_out_said(choice)
+    if not choice.within:
+        best = words.percent(choice.best_top1)
+        return f"{choice.device}: no file reaches {least}; the most accurate one has {best} %.{left_out}"
+    said = {what: _named(r) for what, r in both(choice).items() if r}
+    reach = "reaches" if choice.within == 1 else "reach"
+    of = f"{choice.device}: {choice.within:,} of {count_of(choice.judged, 'file')} {reach} {least}"
+    if not said:
+        return f"{of}, and neither size nor latency is known of any.{left_out}"
+    if len(said) == 2 and choice.smallest["sha256"] == choice.fastest["sha256"]:
+        return f"{of}; the smallest of them is the fastest too: {said['fastest']}.{left_out}"
+    return f"{of}; the {'; the '.join(f'{what} is {text}' for what, text in said.items())}.{left_out}"
+
+
+def both(choice: Choice) -> dict[str, Record | None]:
+    """The two records of a choice by what they are."""
+    return {"smallest": choice.smallest, "fastest": choice.fastest}
+
+
+def _left_out_said(choice: Choice) -> str:
+    """` Left out, judged on other test pictures: squeezenet int8 (359 #0a1b).`, a sentence a reason; or nothing."""
+    whys: dict[str, list[str]] = {}
+    for one in choice.left_out:
+        of = f" ({words.pictures(one['n'], one['pictures'])})" if one["why"] == OTHER_PICTURES else ""
+        whys.setdefault(one["why"], []).append(one["name"] + of)
+    return "".join(f" Left out, {why}: {_few(names)}." for why, names in whys.items())
+
+
+def _few(names: list[str]) -> str:
+    shown = "; ".join(names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+
+
+def _named(record: Record) -> str:
+    """`mobilenet025 int8 (4 threads), 83.1 %, 352 KB, 0.23 ms`."""
+    size, ms = record["size_bytes"], words.typical_latency(record)
+    costs = [words.size_said(record)] if size is not None else []
+    costs += [f"{words.milliseconds(ms)} ms"] if ms is not None else []
+    return ", ".join([words.name_and_setting(record), f"{words.percent(record['judged_top1'])} %", *costs])
+
+
+def notes(by_device: dict[str, list[Record]]) -> list[str]:
+    """What a reader must know of the accuracies: whether they compare, and which were judged elsewhere."""
+    keyed = [(key, r) for key, own in by_device.items() for r in own]
+    judged_on: dict[PictureSet, list[tuple[str, Record]]] = {}
+    for key, r in keyed:
+        if r["top1"] is not None:
+            judged_on.setdefault(_set(r), []).append((key, r))
+    found = []
+    if len(judged_on) > 1:
+        counts = "; ".join(f"{words.pictures(n, name)} ({_keys(of)})" for (name, n), of in judged_on.items())
+        found.append(
+            f"Not all were judged on the same test pictures (# begins their name in the records): {counts}. "
+            "Their top-1 does not compare, so each device's choice is among the files of one of these."
+        )
+    unnamed = [f"{words.count(n)} of {_keys(of)}" for (name, n), of in judged_on.items() if not name and len(of) > 1]
+    if unnamed:
+        found.append(
+            "Records of an earlier version tell how many test pictures they are of, not which: whether the "
+            f"{', and the '.join(unnamed)} are the same ones is not known. They are taken for the same here."
+        )
+    for key, own in by_device.items():
+        found += [*_of_other_settings(key, own), *_of_other_devices(key, own)]
+    return found
+
+
+def _keys(judged: list[tuple[str, Record]]) -> str:
+    return ", ".join(dict.fromkeys(key for key, _ in judged))
+
+
+def _of_other_settings(key: str, own: list[Record]) -> list[str]:
+    other = [r for r in own if r["judged_with"]]
+    if not other:
+        return []
+    settings = " or ".join(dict.fromkeys(r["judged_with"] for r in other))
+    other_kernels = any(r["xnnpack"] is False for r in other)
+    kernels = " Kernels other than XNNPACK's may answer a little differently." if other_kernels else ""
+    return [
+        f"{key}: accuracy was judged with {settings}; with other settings a file counts as equally accurate in the "
+        f"choice and in the plot.{kernels}"
+    ]
+
+
+def _of_other_devices(key: str, own: list[Record]) -> list[str]:
+    other = [r for r in own if r["judged_on"] not in (None, key)]
+    if not other:
+        return []
+    on = ", ".join(dict.fromkeys(r["judged_on"] for r in other))
+    if any(r["top1"] is not None for r in own):
+        names = ", ".join(dict.fromkeys(words.name(r) for r in other))
+        return [f"{key} did not judge {names}: in the choice and in the plot as accurate as on {on}."]
+    return [f"{key} gave no answers: in the choice and in the plot its files are as accurate as on {on}."]
