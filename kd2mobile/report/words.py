@@ -134,6 +134,11 @@ def whole_setting(record: dict[str, Any]) -> str:
     return ", ".join([*runtime_setting(record), *["XNNPACK"] * (record.get("xnnpack") is True)])
 
 
+def unusual_setting(record: dict[str, Any]) -> list[str]:
+    """What of `runtime_setting` is not the default, which is one thread and XNNPACK."""
+    return [said for said in runtime_setting(record) if said != "1 thread"]
+
+
 def pictures(n: int, name: str | None) -> str:
     """Test pictures, short: `359 #0a1b`, with the beginning of their name in the records, or `359 #?` without one."""
     return f"{count(n)} #{name[:4] if name else '?'}"
@@ -242,7 +247,8 @@ def _result(record: dict[str, Any]) -> str:
     if not _unknown(record["size_bytes"]):
         text += f" in {size_said(record)}"
     if not _unknown(latency(record, "p50")):
-        text += f", {milliseconds(latency(record, 'p50'))} ms a picture"
+        unusual = ", ".join(unusual_setting(record))
+        text += f", {milliseconds(latency(record, 'p50'))} ms a picture" + (f" ({unusual})" if unusual else "")
     return text
 
 

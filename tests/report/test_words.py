@@ -153,6 +153,18 @@ def test_where_a_device_has_several_settings_each_row_says_its_own(make_record):
     assert [row.precision for row in columns.rows(words.tables([threads]))] == ["int8"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"threads": 1, "xnnpack": True}, " ms a picture."),
+        ({"xnnpack": False}, " ms a picture (no XNNPACK)."),
+        ({"threads": 4, "rule": "mlperf"}, " ms a picture (4 threads, MLPerf's rule)."),
+    ],
+)
+def test_the_headline_names_a_setting_that_is_not_the_default(make_record, setting, said):
+    assert words.headline(words.tables([make_record(**setting)]), []).endswith(said)
+
+
 def test_compressions_stand_beside_the_precision(make_record):
     (record,) = words.tables([make_record(compression="prune")])
     assert words.name(record) == "mobilenet025 int8, prune"
