@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kd2mobile.artifact import disk_errors, sha256_of, write_json
+from kd2mobile.errors import RecordError, one_line
 from kd2mobile.progress import say
 from kd2mobile.runs import MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kd2mobile.measure.record import BenchmarkRecord
-    from kd2mobile.report.view import Paired
+    from kd2mobile.report.view import Measurements, Paired
 
 COMPARISONS = "comparisons.json"
 BY_LOGITS = "the teacher is judged by its stored logits, not measured as a file"
@@ -131,16 +132,25 @@ def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["P
     ]
 
 
-def read_measurements(run: Run, files: Files) -> list["BenchmarkRecord"]:
+def read_measurements(run: Run, files: Files) -> "Measurements":
     """Every record under measurements/ that is of a file as it now is, in the order in which they were made.
 
-    Raises RecordError for a file there that holds no records.
+    A file there that holds no records is left out, and that is said: nobody named it, and the others are whole.
     """
     from kd2mobile.measure.record import read_records
+    from kd2mobile.report.view import Measurements
 
     now = {sha256_of(file) for file in files.values()}
-    written = sorted((run.folder / MEASUREMENTS).glob("*.json"))
-    return [record for file in written for record in read_records(file) if record.sha256 in now]
+    records: list[BenchmarkRecord] = []
+    left_out: list[str] = []
+    for file in sorted((run.folder / MEASUREMENTS).glob("*.json")):
+        try:
+            records += [record for record in read_records(file) if record.sha256 in now]
+        except RecordError as fault:
+            why = f"is left out: it {fault.must}, got {fault.got}"
+            say(one_line(f"{file.as_posix()} {why}"))
+            left_out.append(f"{MEASUREMENTS}/{file.name} {why}.")
+    return Measurements(records, left_out)
 
 
 def read_measurement(run: Run, files: Files) -> Benchmarked | None:

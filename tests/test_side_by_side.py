@@ -8,8 +8,8 @@ import pytest
 
 from kd2mobile.artifact import sha256_of
 from kd2mobile.cli import main_status
-from kd2mobile.errors import RecordError
 from kd2mobile.measurement import read_measurements
+from kd2mobile.report.view import Measurements
 
 PUBLISHED = Path(__file__).parent.parent / "models" / "mobilenet025-digits-int8" / "record.json"
 
@@ -119,8 +119,23 @@ def test_a_runs_measurements_are_those_of_its_files_as_they_are(tmp_path):
         json.dumps([record | {"threads": 1}, record | {"sha256": "ab" * 32}])
     )
     run, files = SimpleNamespace(folder=tmp_path), {("student", "int8"): file}
-    assert [found.threads for found in read_measurements(run, files)] == [1, 2]
-    (folder / "20260103-000000-host.json").write_text("{")
-    with pytest.raises(RecordError, match="20260103-000000-host.json: must hold records"):
-        read_measurements(run, files)
-    assert read_measurements(SimpleNamespace(folder=tmp_path / "new"), files) == []
+    assert [found.threads for found in read_measurements(run, files).records] == [1, 2]
+    assert read_measurements(SimpleNamespace(folder=tmp_path / "new"), files) == Measurements([], [])
+
+
+def test_a_damaged_file_of_a_runs_measurements_is_left_out_and_named(tmp_path, capsys):
+    record = json.loads(PUBLISHED.read_text("utf-8"))["benchmark"]
+    folder = tmp_path / "measurements"
+    folder.mkdir()
+    for day, content in enumerate(("{", json.dumps([record]), "[]"), 1):
+        (folder / f"2026010{day}-000000-host.json").write_text(content)
+    run, files = SimpleNamespace(folder=tmp_path), {("student", "int8"): PUBLISHED.with_name("model.tflite")}
+    found = read_measurements(run, files)
+    assert len(found.records) == 1
+    must = "must hold records as `kd2mobile benchmark --json` writes them"
+    assert found.left_out == [
+        f"measurements/20260101-000000-host.json is left out: it {must}, got something else: Input data was truncated.",
+        f"measurements/20260103-000000-host.json is left out: it {must}, got an empty list.",
+    ]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix(f"{tmp_path.as_posix()}/") + "." for line in lines] == found.left_out

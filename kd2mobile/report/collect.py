@@ -15,7 +15,7 @@ from kd2mobile.data.split import SPLIT_NAMES, Split, read_split
 from kd2mobile.errors import count_of
 from kd2mobile.report import findings
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
-from kd2mobile.report.view import Answer, Example, Paired, Picture, ReportData, Stage
+from kd2mobile.report.view import Answer, Example, Measurements, Paired, Picture, ReportData, Stage
 from kd2mobile.report.words import best_student, tables, variant_name
 from kd2mobile.runs import PREDICTIONS, Run
 
@@ -28,13 +28,13 @@ def collect(
     root: Root,
     records: "list[BenchmarkRecord]",
     comparisons: list[Paired],
-    measurements: "list[BenchmarkRecord]",
+    measurements: Measurements,
 ) -> ReportData:
     """Everything on the page of a run that was measured.
 
     root: where the pictures are. records, comparisons: what `benchmark` measured; measurements: of these files on every
-    device. The test pictures and their
-    probabilities come from the run's predictions.npz, everything else from the records of its artifacts.
+    device. The test pictures and their probabilities come from the run's predictions.npz, everything else from the
+    records of its artifacts.
     """
     folders = {role: run.folder / folder for role, folder in run.record["artifacts"].items()}
     gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
@@ -52,7 +52,7 @@ def collect(
         run=run.folder.name,
         recipe=msgspec.to_builtins(run.recipe),
         records=records,
-        measurements=measurements,
+        measurements=measurements.records,
         paired=comparisons,
         histories={names[r]: _history(folders[r] / "history.jsonl") for r in names if r in folders},
         pictures=pictures,
@@ -71,6 +71,7 @@ def collect(
         notes=[
             *_notes(split),
             *_about_unlabelled(made),
+            *measurements.left_out,
             *(f"The {role} artifact is not in the store any more." for role in gone),
         ],
     )

@@ -169,6 +169,13 @@ class DevicesData(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
+class Measurements(msgspec.Struct, frozen=True):
+    """What a run's measurements/ holds. left_out: a sentence for each file there that cannot be read."""
+
+    records: "list[BenchmarkRecord]"
+    left_out: list[str]
+
+
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on the page.
 

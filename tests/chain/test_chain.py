@@ -78,6 +78,15 @@ def test_a_second_report_makes_nothing_again(run, capsys):
     assert said.out.splitlines()[-1].startswith(f"Written: {run}/report.html.")
 
 
+def test_a_damaged_measurement_does_not_stop_the_report(run, capsys):
+    damaged = run / "measurements" / "20260101-000000-ssh.json"
+    damaged.write_text("{")
+    assert main_status(["report", "--run", str(run)]) == 0
+    assert f"{damaged.as_posix()} is left out: it must hold records" in capsys.readouterr().err
+    assert "measurements/20260101-000000-ssh.json is left out: it must" in (run / "report.html").read_text()
+    damaged.unlink()
+
+
 def test_two_runs_beside_each_other(run, recipe, capsys):
     assert main_status(["distill", "--recipe", str(recipe), "--seed", "1", "--epochs", "1", "--run", "runs/two"]) == 0
     done = pipeline.report(run=[run, "runs/two"])
