@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from kd2mobile.errors import RecipeError, count_of, one_line
@@ -42,6 +43,7 @@ WHY_AGAIN = {
     "out of sight": "since the page was out of sight. Keep it in front",
     "too short": "since its runs have become too short for the browser's clock in such small batches",
 }
+NOT_FINITE = "it answered with numbers that are not finite"
 LONG_S = 10
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
 
@@ -177,9 +179,21 @@ def _answered(file: int, session: Session, hello: Hello, protocol: Protocol, ver
     ]
     others = []
     if gpu := timed.get((file, "webgpu", 1)):
-        outputs = None if gpu.fault else _all_of(session, file, "webgpu")
-        others.append(Answered([_profile(gpu, None, hello, version)], outputs))
+        others.append(_on_webgpu(file, gpu, session, hello, version))
     return Answered(profiles, _all_of(session, file, "wasm"), others)
+
+
+def _on_webgpu(file: int, timed: Timed, session: Session, hello: Hello, version: str) -> Answered:
+    """Answers that are no numbers cost its accuracy alone: what the file gave on WASM stays."""
+    profile = _profile(timed, None, hello, version)
+    if timed.fault:
+        return Answered([profile], None)
+    outputs = _all_of(session, file, "webgpu")
+    if np.isfinite(outputs).all():
+        return Answered([profile], outputs)
+    say(one_line(f"not judged: {session.files[file].name} on WebGPU: {NOT_FINITE}"))
+    unknown = profile.unknown | dict.fromkeys(JUDGED, NOT_FINITE)
+    return Answered([msgspec.structs.replace(profile, unknown=unknown)], None)
 
 
 def _all_of(session: Session, file: int, accelerator: str) -> np.ndarray:

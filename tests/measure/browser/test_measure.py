@@ -27,10 +27,10 @@ NO_KERNEL = "no kernel for it"
 
 class StandIn:
     """A browser without one. faults, again: of its timings, by (accelerator, threads), why they failed or were started
-    again; files: those that have them."""
+    again; files: those that have them. on_webgpu: what one answer of the last chunk is there."""
 
-    def __init__(self, hello, faults, files=(0, 1), again=()):
-        self.again = dict(again)
+    def __init__(self, hello, faults, files=(0, 1), again=(), on_webgpu=None):
+        self.again, self.on_webgpu = dict(again), on_webgpu
         self.hello, self.faults, self.files, self.refused, self.job = HELLO | hello, faults, files, [], {}
 
     def visit(self, url, place):
@@ -64,7 +64,10 @@ class StandIn:
             pixels = self._ask(url, "GET", f"pixels/0/{chunk}")
             for file, accelerator in passes:
                 classes = len(job["files"][file]["labels"] or "bgr")
-                answers = np.full((len(pixels) // (8 * 8 * 3), classes), 1 / classes, np.float32).tobytes()
+                answers = np.full((len(pixels) // (8 * 8 * 3), classes), 1 / classes, np.float32)
+                if accelerator == "webgpu" and self.on_webgpu and chunk == job["sights"][0]["chunks"] - 1:
+                    answers[-1, -1] = self.on_webgpu
+                answers = answers.tobytes()
                 about = {"visit": job["visit"], "file": file, "accelerator": accelerator, "chunk": chunk}
                 self._ask(url, "POST", "outputs", answers, **about)
         self._ask(url, "POST", "done", b"", visit=job["visit"])
@@ -152,6 +155,14 @@ def test_a_webgpu_that_fails_is_a_record_with_its_reason_and_a_line(measured, ca
         assert getattr(failed, field) is None and failed.unknown[field] == f"{NO_KERNEL}\a"
     said = capsys.readouterr().err
     assert said.count(f"not measured: uint8.tflite on WebGPU: {NO_KERNEL}\\x07\n") == 1, "escaped for the terminal"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_webgpu_that_answers_no_numbers_keeps_its_times_and_the_rest(value, measured, capsys):
+    wasm, on_gpu = measured(Protocol(runs=3), {"webgpu": "an adapter"}, on_webgpu=value)[0]
+    why = "it answered with numbers that are not finite"
+    assert wasm.n == 7 and on_gpu.n == 0 and on_gpu.latency_ms.p50 == 2 and on_gpu.unknown["top1"] == why
+    assert f"not judged: uint8.tflite on WebGPU: {why}\n" in capsys.readouterr().err
 
 
 def test_a_browser_without_webgpu_is_said_once_where_it_matters(measured, capsys):

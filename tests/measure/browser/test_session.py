@@ -208,7 +208,7 @@ def test_an_answer_that_is_no_number_ends_it(page, value, said):
     page.get("pixels/0/1")
     answers = np.full((3, 3), value, np.float32).tobytes()
     assert page.refused("outputs", answers, file=0, accelerator="wasm", chunk=1)[0] == 500
-    with pytest.raises(ModelFileError, match=f"must answer with finite numbers in the browser \\(wasm\\), got {said}"):
+    with pytest.raises(ModelFileError, match=f"must answer with finite numbers in the browser \\(WASM\\), got {said}"):
         all_events(page.session)
 
 
