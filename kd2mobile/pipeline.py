@@ -18,7 +18,7 @@ from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.runs import Run, open_run, start_run
-from kd2mobile.schema import fields
+from kd2mobile.schema import Recipe, fields
 from kd2mobile.side_by_side import RecordsReported, refuse_as_page, report_records
 from kd2mobile.stages import (
     Stages,
@@ -186,11 +186,15 @@ def benchmark(
     this call. The device is looked at first: a wrong one is refused before anything is made.
     """
     from kd2mobile.measure.devices import check_device
+    from kd2mobile.measure.protocol import protocol_of
+
+    def look(recipe: Recipe) -> None:
+        check_device(recipe.benchmark.device, protocol_of(recipe.benchmark))
 
     settings = all_settings(settings, flags)
     if model is not None:
-        how = compose(settings=settings).benchmark
-        check_device(how.device)
+        look(composed := compose(settings=settings))
+        how = composed.benchmark
     if model is not None and Path(model).is_dir():
         from kd2mobile.published import MODEL, measure_published
 
@@ -199,12 +203,11 @@ def benchmark(
         model = Path(model) / MODEL
     if model is not None and data is not None:
         from kd2mobile.measure.external import measure_on_folder
-        from kd2mobile.measure.protocol import protocol_of
 
         reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
         measured = {"device": how.device, "protocol": protocol_of(how)}
         return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
-    opened, plan = open_or_start(run, store, settings, lambda recipe: check_device(recipe.benchmark.device))
+    opened, plan = open_or_start(run, store, settings, look)
     return measure(opened, plan, _export(opened, plan, exported_variants(opened), as_before=True).files)
 
 

@@ -24,12 +24,13 @@ DEVICES = {
 `check_host`, which raises what the address and this host alone can tell to be wrong."""
 
 
-def check_device(device: str) -> None:
-    """Looks whether files can be measured there, before anything is made for it: its word, the form of its address, and
-    what it needs on this host. Raises UnknownNameError, RecipeError, DeviceError or InstallationError.
+def check_device(device: str, protocol: Protocol) -> None:
+    """Looks whether files can be measured there, before anything is made for it: its word, the form of its address,
+    what of the protocol it cannot do, and what it needs on this host. Raises UnknownNameError, RecipeError, DeviceError
+    or InstallationError.
     """
     check, address = _way(device, "check")
-    check(address)
+    check(address, protocol)
 
 
 def measure_files(

@@ -11,7 +11,7 @@ from kd2mobile.errors import DataError, DeviceError, PictureError
 from kd2mobile.measure.device import cores, device_words
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.worker import Profile, profile_file
+from kd2mobile.measure.worker import Profile, check_cores, profile_file
 from kd2mobile.pixels import Resize, open_picture, render, whole_box
 from kd2mobile.progress import bar
 
@@ -19,10 +19,11 @@ PICTURES_AT_ONCE = 32
 """Pictures that are held decoded at a time; with the answers, all that grows the memory."""
 
 
-def check_host(address: str) -> None:
-    """Raises DeviceError for an address that is not empty."""
+def check_host(address: str, protocol: Protocol) -> None:
+    """Raises DeviceError for an address that is not empty, and for cores that this process may not use."""
     if address:
         raise DeviceError("--device host", "must stand alone", f"host:{address}", "Leave the address out.")
+    check_cores(protocol.cores)
 
 
 def measure_on_host(
@@ -37,7 +38,7 @@ def measure_on_host(
 
     address: empty. Raises what `measure_files` raises.
     """
-    check_host(address)
+    check_host(address, protocol)
     profiles = _profile_all(opened, protocol)
     outputs, judged, set_aside = _answers(opened, pictures, set_aside_unreadable)
     answered = [Answered(timed, answers) for timed, answers in zip(profiles, outputs, strict=True)]

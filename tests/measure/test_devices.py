@@ -50,6 +50,18 @@ def test_the_device_is_looked_at_before_anything_is_made(device, said, model, ba
     assert not list(tmp_path.iterdir()), "neither a run nor a picture"
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (["--cores", "4096"], "benchmark.cores: must be among the cores that this process may use: "),
+        (["--device", "browser", "--xnnpack", "off"], "benchmark.xnnpack: must be on in a browser, got off. LiteRT.js"),
+    ],
+)
+def test_what_a_device_cannot_do_is_said_before_anything_is_made(how, said, bare, tmp_path, capsys):
+    assert main_status(["benchmark", *how]) == 2
+    assert capsys.readouterr().err.startswith(said) and not list(tmp_path.iterdir())
+
+
 def test_the_device_of_a_runs_recipe_is_looked_at_too(bare, tmp_path):
     start_run(compose(settings={"benchmark.device": "fridge:4"}), tmp_path / "run", Path("store"))
     with pytest.raises(UnknownNameError, match="must be one of host, ssh, adb, browser, got 'fridge:4'"):

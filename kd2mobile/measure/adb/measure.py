@@ -34,9 +34,9 @@ def address_of(serial: str, binary: Path | None) -> str:
     return f"{serial}?benchmark_binary={quote(str(binary), safe='/')}" if binary else serial
 
 
-def check_adb(address: str) -> None:
+def check_adb(address: str, protocol: Protocol) -> None:
     """Raises DeviceError, RecipeError or InstallationError where adb, the phone or what measures on it is missing."""
-    _found(address)
+    _found(address, protocol)
 
 
 def measure_on_adb(
@@ -52,7 +52,7 @@ def measure_on_adb(
     address: see `address_of`; an empty serial number is the only phone attached. Each setting is timed without the
     profiler, then run shortly with it. Without a program, the phone's browser measures. Raises DeviceError.
     """
-    phone, told, binary = _found(address)
+    phone, told, binary = _found(address, protocol)
     frequencies = core_frequencies(phone)
     if not binary:
         given = _in_its_browser(phone, opened, pictures, protocol, set_aside_unreadable)
@@ -103,7 +103,7 @@ def _in_its_browser(
                 phone.forget_reverse(port)
 
 
-def _found(address: str) -> tuple[Phone, dict[str, str], Path | None]:
+def _found(address: str, protocol: Protocol) -> tuple[Phone, dict[str, str], Path | None]:
     """The phone, its properties, and the program to run there, None for its browser."""
     serial, binary = _read(address)
     phone = find_phone(serial)
@@ -113,7 +113,7 @@ def _found(address: str) -> tuple[Phone, dict[str, str], Path | None]:
     else:
         from kd2mobile.measure.browser.measure import check_browser
 
-        check_browser("")
+        check_browser("", protocol)
     return phone, told, binary
 
 

@@ -48,10 +48,13 @@ LONG_S = 10
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
 
 
-def check_browser(address: str) -> None:
-    """Raises RecipeError or UnknownNameError for an address that says something else, InstallationError without
-    LiteRT.js. Whether the port is free is seen when it is taken."""
+def check_browser(address: str, protocol: Protocol) -> None:
+    """Raises RecipeError or UnknownNameError for an address that says something else, RecipeError for a first setting
+    without XNNPACK, InstallationError without LiteRT.js. Whether the port is free is seen when it is taken."""
     place = place_of(address)
+    if not protocol.settings[0].xnnpack:
+        both = "LiteRT.js has no switch for it: leave --xnnpack out, or measure on another device."
+        raise RecipeError("benchmark.xnnpack", "must be on in a browser", "off", both)
     if place.certificate and place.key:
         tls_context(Path(place.certificate), Path(place.key))
     litert_js()
@@ -75,10 +78,8 @@ def measure_on_browser(
     a file that it cannot run, DeviceError for a browser that goes away or cannot run the first setting, RecipeError
     where that is one without XNNPACK.
     """
+    check_browser(address, protocol)
     place = place_of(address)
-    if not protocol.settings[0].xnnpack:
-        both = "LiteRT.js has no switch for it: leave --xnnpack out, or measure on another device."
-        raise RecipeError("benchmark.xnnpack", "must be on in a browser", "off", both)
     version, scripts = litert_js()
     session = Session(opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable, patience=patience)
     routes = _static(scripts) | session.routes()

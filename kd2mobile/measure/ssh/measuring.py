@@ -29,7 +29,7 @@ MOST_DEATHS = 2
 """So often a measurement that was ended there, as by a reboot, is begun again."""
 
 
-def check_ssh(address: str) -> None:
+def check_ssh(address: str, protocol: Protocol) -> None:
     """Raises DeviceError or UnknownNameError for an address that none can be, or where this host lacks the client."""
     login, config, _ = asked(address)
     check_client(login, config)

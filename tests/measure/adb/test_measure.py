@@ -214,7 +214,7 @@ def test_without_the_program_the_phones_browser_measures(adb, data, capsys, monk
         return FromDevice("browser: Chrome 141", [Answered([Profile()], answers)], np.arange(len(pictures)), [])
 
     monkeypatch.setattr(browser, "measure_on_browser", served)
-    monkeypatch.setattr(browser, "check_browser", lambda address: None)
+    monkeypatch.setattr(browser, "check_browser", lambda address, protocol: None)
     adb(*asked(), *OPENED, FORGOTTEN)
     record = record_of(capsys, measuring(*data))
     assert record["device"] == "adb: Google Pixel 8, Tensor G3, 9 cores, Android 14 arm64-v8a, Chrome 141"
@@ -227,7 +227,7 @@ def test_a_phone_that_is_unplugged_from_its_browser(adb, data, capsys, monkeypat
         raise DeviceError("--device browser", "must stay open", "a page that went silent", "Open it again.")
 
     monkeypatch.setattr(browser, "measure_on_browser", served)
-    monkeypatch.setattr(browser, "check_browser", lambda address: None)
+    monkeypatch.setattr(browser, "check_browser", lambda address, protocol: None)
     gone = {"err": f"error: device '{SERIAL}' not found\n", "status": 1}
     adb(*asked(), *OPENED, (FORGOTTEN[0], gone))
     assert "--device browser: must stay open, got a page that went silent." in refused(capsys, measuring(*data))
