@@ -274,7 +274,7 @@ def test_classes_that_differ_in_capitals_alone_are_said(place, capsys):
             "x.csv: must be a folder of unlabelled pictu",
         ),
         (["--set", "data.source=[]"], "--set, data.source: must be array of length >= 1, got []. A folder of photos"),
-        (["--set", "data.source=[1]"], "--set, data.source: must be str, got [1]. A folder of photos"),
+        (["--set", "data.source=[1]"], "--set, data.source: must be str, got 1. A folder of photos"),
         (["--set", "data.val_source=1"], "--set, data.val_source: must be str | array | null, got 1. Where the"),
         (
             ["--data", "clash", "--unlabelled", "one"],
