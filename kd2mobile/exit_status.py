@@ -18,7 +18,7 @@ NAME, COMPLETE = "kd2mobile", "_KD2MOBILE_COMPLETE"
 UNREAD = 141
 """As a shell tells of a program that SIGPIPE ended."""
 _GOES_ON = "interrupted: what is finished is kept. The same command goes on from there."
-_MEASURES = f"{_GOES_ON[:-1]}, but timing begins anew; earlier measurements are whole."
+_MEASURES = "interrupted: earlier measurements are whole. The same command begins this one anew."
 INTERRUPTED = dict.fromkeys(("distill", "check", "label", "export"), _GOES_ON) | dict.fromkeys(
     ("benchmark", "report"), _MEASURES
 )

@@ -1,6 +1,7 @@
 """What a verb starts from: the settings that it was given, and the run and its stages."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from kd2mobile.artifact import Store
 from kd2mobile.errors import UnknownNameError
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, check_settings, compose
-from kd2mobile.runs import RUNS, Run, newest_run, open_run, start_run
+from kd2mobile.runs import LATER_TABLES, RUNS, Run, newest_run, open_run, start_run
 from kd2mobile.schema import Recipe
 from kd2mobile.stages import Stages, stages
 
@@ -43,6 +44,7 @@ def open_or_start(
 ) -> tuple[Run, Stages]:
     """The run in the folder, by default the newest; where there is none, one of the demo's settings. And its stages.
 
+    settings: of the tables that a run does not keep (`LATER_TABLES`) they are for this call, in a new run too.
     check: raises for a recipe that the verb cannot use, before a run is made or a picture looked at.
     """
     opened = None if run is None and newest_run() is None else open_run(run, store, settings)
@@ -53,7 +55,8 @@ def open_or_start(
         return opened, stages(recipe, opened.store)
     say(f"no run under {RUNS}/ yet: making one with the demo's settings")
     plan = stages(recipe, Store(store or STORE))
-    return start_run(recipe, None, store or STORE), plan
+    kept = {name: value for name, value in settings.items() if name.partition(".")[0] not in LATER_TABLES}
+    return replace(start_run(compose(settings=kept), None, store or STORE), recipe=recipe), plan
 
 
 def _plain(value: Any) -> Any:

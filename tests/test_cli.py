@@ -231,8 +231,7 @@ cli.run()
         (["distill"], "interrupted: what is finished is kept. The same command goes on from there."),
         (
             ["benchmark", "--threads", "1,2"],
-            "interrupted: what is finished is kept. The same command goes on from there, but timing begins anew; "
-            "earlier measurements are whole.",
+            "interrupted: earlier measurements are whole. The same command begins this one anew.",
         ),
         (["inspect", "x.tflite"], "interrupted"),
     ],

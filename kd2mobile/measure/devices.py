@@ -12,7 +12,9 @@ from kd2mobile.errors import DataError, UnknownNameError
 from kd2mobile.measure.files import FileToMeasure, Measured, Truth, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import picture_set
-from kd2mobile.progress import bar
+from kd2mobile.progress import bar, say
+
+LONG_S = 10
 
 DEVICES = {
     "host": "kd2mobile.measure.host",
@@ -55,6 +57,8 @@ def measure_files(
     _check(len(pictures), labels, teacher_top1)
     opened = opened_files(files, labels, protocol)
     hashes = _hashes(pictures)
+    if protocol.span.runs and protocol.span.seconds >= LONG_S:
+        say(f"each timing takes {protocol.span.seconds:g} s or more")
     given = measure_on(address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
     teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.judged]
     judged = labels[given.judged]

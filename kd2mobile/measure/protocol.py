@@ -21,8 +21,8 @@ class Setting(NamedTuple):
 
     @property
     def words(self) -> str:
-        """`1 thread, XNNPACK`"""
-        return f"{count_of(self.threads, 'thread')}, {'XNNPACK' if self.xnnpack else 'no XNNPACK'}"
+        """`1 thread, XNNPACK on`, as it was asked for; a file of which XNNPACK has no kernel does without it."""
+        return f"{count_of(self.threads, 'thread')}, XNNPACK {'on' if self.xnnpack else 'off'}"
 
 
 class Span(NamedTuple):

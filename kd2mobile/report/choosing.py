@@ -42,7 +42,8 @@ def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[st
     def sources(key: str, record: Record) -> list[tuple[str, Record]]:
         if record["top1"] is not None:
             return [(key, record)]
-        return sorted(judged.get(file_of(record), []), key=lambda one: one[0] != key)
+        of_file = judged.get(file_of(record), [])
+        return [one for one in of_file if one[0] == key] or of_file
 
     def on_device(key: str, own: list[Record]) -> list[Record]:
         found = [sources(key, record) for record in own]

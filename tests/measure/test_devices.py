@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from kd2mobile import pipeline
+from kd2mobile import pipeline, starting
 from kd2mobile.cli import main_status
 from kd2mobile.errors import InstallationError, UnknownNameError
 from kd2mobile.measure.browser import litert_js
 from kd2mobile.recipe import compose
-from kd2mobile.runs import start_run
+from kd2mobile.runs import open_run, start_run
 
 DIGITS = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"
 WRONG = {
@@ -60,6 +60,17 @@ def test_the_device_is_looked_at_before_anything_is_made(device, said, model, ba
 def test_what_a_device_cannot_do_is_said_before_anything_is_made(how, said, bare, tmp_path, capsys):
     assert main_status(["benchmark", *how]) == 2
     assert capsys.readouterr().err.startswith(said) and not list(tmp_path.iterdir())
+
+
+def test_a_run_that_benchmark_makes_keeps_nothing_of_the_call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(starting, "stages", lambda recipe, store: None)
+    made, _ = starting.open_or_start(
+        None, None, {"benchmark.cores": [0], "export.per_tensor": True, "distill.epochs": 2}
+    )
+    assert made.recipe.benchmark.cores == (0,) and made.recipe.export.per_tensor and made.recipe.distill.epochs == 2
+    again = open_run(made.folder).recipe
+    assert again.benchmark.cores == () and not again.export.per_tensor and again.distill.epochs == 2
 
 
 def test_the_device_of_a_runs_recipe_is_looked_at_too(bare, tmp_path):

@@ -11,6 +11,7 @@ from kd2mobile.errors import DataError, ModelFileError, PictureError
 from kd2mobile.measure import host
 from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice
+from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import BenchmarkRecord, picture_set, record_of_probabilities
 from kd2mobile.measure.worker import Profile
 from tests.tiny_models import COLOURS, by_hand
@@ -196,6 +197,15 @@ def test_a_record_says_which_pictures_it_is_of(own, pictures, no_profile):
     assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], set_aside_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
     pictures[4].unlink()
     assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], set_aside_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
+
+
+def test_a_long_timing_is_said_before_it_begins(own, pictures, monkeypatch, capsys):
+    given = FromDevice("a phone", [Answered([Profile()], None)], np.array([], int), [])
+    monkeypatch.setattr(host, "measure_on_host", lambda *_, **__: given)
+    for rule in ("kd2mobile", "mlperf"):
+        assert "each timing takes" not in capsys.readouterr().err
+        measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS, protocol=Protocol(rule=rule))
+    assert "each timing takes 60 s or more\n" in capsys.readouterr().err
 
 
 def test_where_nothing_was_judged_the_pictures_are_unknown_with_the_reason(own, pictures, monkeypatch):

@@ -43,7 +43,7 @@ def test_each_setting_is_a_record_and_the_first_is_judged(models, tmp_path):
     assert measured.record is measured.records[0] and (measured.record.n, measured.record.top1) == (1, 1.0)
     for other in measured.records[1:]:
         assert (other.n, other.top1, other.top5, other.logloss, other.ece, other.teacher_agreement) == (0, *[None] * 5)
-        assert other.unknown["top1"] == "judged with the first setting alone: 1 thread, XNNPACK"
+        assert other.unknown["top1"] == "judged with the first setting alone: 1 thread, XNNPACK on"
     for record in measured.records:
         as_json = json.loads(msgspec.json.encode(record))
         assert nones(as_json) == set(record.unknown) and all(record.unknown.values())

@@ -133,6 +133,18 @@ def test_another_setting_is_as_accurate_as_the_one_that_was_judged_on_that_devic
     assert threads.notes[0].endswith("in the plot."), "with XNNPACK alone nothing answers differently"
 
 
+def test_a_device_that_judged_the_file_takes_no_accuracy_from_elsewhere(of):
+    """Though another one judged it on more pictures."""
+    here = [
+        of("a", 0.825, 2.0, OTHER, BOARD),
+        of("a", p50=1.0, device=BOARD, **UNJUDGED | {"pictures": None, "threads": 2}),
+    ]
+    data = collect_devices([of("a", 0.852, 1.0, n=359), *here])
+    assert [(r["judged_on"], r["judged_top1"]) for r in data.records["B"]] == [("B", 0.825)] * 2
+    assert data.choices[1].fastest["threads"] == 2 and data.choices[1].left_out == []
+    assert not any("did not judge" in note for note in data.notes)
+
+
 def test_a_device_that_judged_some_says_of_which_the_accuracy_is_from_elsewhere(of):
     there = [of("b", 0.9, 1.0, device=BOARD), of("a", p50=2.0, device=BOARD, **UNJUDGED | {"pictures": None})]
     data = collect_devices([of("a", 0.8, 1.0), *there, of("c", p50=1.0, device=BOARD, **UNJUDGED | {"pictures": None})])

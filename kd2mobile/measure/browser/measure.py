@@ -44,17 +44,20 @@ WHY_AGAIN = {
     "too short": "since its runs have become too short for the browser's clock in such small batches",
 }
 NOT_FINITE = "it answered with numbers that are not finite"
-LONG_S = 10
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
 
 
 def check_browser(address: str, protocol: Protocol) -> None:
     """Raises RecipeError or UnknownNameError for an address that says something else, RecipeError for a first setting
-    without XNNPACK, InstallationError without LiteRT.js. Whether the port is free is seen when it is taken."""
+    without XNNPACK and for cores, InstallationError without LiteRT.js. Whether the port is free is seen when it is
+    taken."""
     place = place_of(address)
     if not protocol.settings[0].xnnpack:
         both = "LiteRT.js has no switch for it: leave --xnnpack out, or measure on another device."
         raise RecipeError("benchmark.xnnpack", "must be on in a browser", "off", both)
+    if protocol.cores:
+        got = ", ".join(map(str, protocol.cores))
+        raise RecipeError("benchmark.cores", "must not be given for a browser", got, "A page cannot choose its cores.")
     if place.certificate and place.key:
         tls_context(Path(place.certificate), Path(place.key))
     litert_js()
@@ -128,8 +131,6 @@ def _follow(session: Session) -> Hello:
 
 def _one_visit(session: Session) -> Hello | None:
     """Returns the next visitor's hello if this one started over, None when it is done."""
-    if session.timing and session.timing.seconds >= LONG_S:
-        say(f"each timing takes {session.timing.seconds:g} s or more")
     with bar("timing in the browser", len(session.ways), "timings") as advance:
         for _ in range(len(session.ways)):
             event = _next_timed(session)

@@ -178,16 +178,20 @@ def test_a_setting_that_cannot_run_is_said_once_for_all_files(measured, capsys):
     assert capsys.readouterr().err.count(f"not measured: 4 threads in this browser: {NO_THREADS}\n") == 1
 
 
-def test_what_is_timed_again_and_how_long_it_takes_is_said(measured, capsys):
+def test_what_is_timed_again_is_said(measured, capsys):
     gpu, wasm = ("webgpu", 1), ("wasm", 2)
     again = {gpu: "out of sight", wasm: "too short"}
     measured(Protocol(threads=(1, 2), rule="mlperf"), {"webgpu": "an adapter"}, again=again, files=(0,))
     assert capsys.readouterr().err.splitlines()[1:] == [
-        "each timing takes 60 s or more",
         "uint8.tflite, WASM, 2 threads: timed again from the start, since its runs have become too short for the "
         "browser's clock in such small batches",
         "uint8.tflite, WebGPU: timed again from the start, since the page was out of sight. Keep it in front",
     ]
+
+
+def test_cores_are_refused_since_a_page_cannot_choose_them(measured):
+    with pytest.raises(RecipeError, match=r"cores: must not be given for a browser, got 0, 1\. A page cannot"):
+        measured(Protocol(cores=(0, 1)))
 
 
 def test_the_first_setting_must_run_since_it_is_judged(measured):
