@@ -51,12 +51,13 @@ class Rung:
         return None if self.record is None else -100 * self.record["against_student"]["difference"]
 
     def text(self) -> str:
-        """`int8          312,345 bytes  loses 0.11 points (-0.46 to +0.69)`"""
+        """`int8          312,345 bytes  -0.11 points of top-1 (-0.69 to +0.46)`"""
         if self.record is None:
             return f"{self.variant.name:<13} refused: {self.refused}"
-        low, high = (-100 * bound + 0.0 for bound in reversed(self.record["against_student"]["interval_95"]))
-        said = f"{self.record['size_bytes']:>11,} bytes  loses {self.drop + 0.0:.2f} points ({low:+.2f} to {high:+.2f})"
-        return f"{self.variant.name:<13} {said}"
+        lost = self.record["against_student"]
+        gain, low, high = (100 * points + 0.0 for points in (lost["difference"], *lost["interval_95"]))
+        said = f"{gain:+.2f} points of top-1 ({low:+.2f} to {high:+.2f})"
+        return f"{self.variant.name:<13} {self.record['size_bytes']:>11,} bytes  {said}"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def test_the_smallest_cheap_file_within_ends_the_walk():
     tried, found = walk(maker({"int8": 0.1, "int8_dynamic": 0.4, "fp16": 0.0}, asked), 0.5)
     assert found.variant.name == "int8_dynamic" and asked == ["int8", "int8_dynamic", "fp16"]
     assert [rung.variant.name for rung in tried] == asked
-    assert tried[0].text() == "int8                  300 bytes  loses 0.10 points (-0.40 to +1.10)"
+    assert tried[0].text() == "int8                  300 bytes  -0.10 points of top-1 (-1.10 to +0.40)"
 
 
 def test_a_training_comes_where_only_a_larger_file_is_within():

@@ -108,12 +108,15 @@ def _record(found: Inspection) -> str:
         lines.append(f"Record: {found.record.place}")
         if converter := content.get("converter"):
             lines.append(f"  by {converter}")
+        compressed = content.get("compression") not in (None, "none")
         if parity := content.get("parity"):
-            lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} pictures as the student answers")
+            student = f"student after {content['compression']}" if compressed else "student"
+            lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} pictures as the {student} answers")
         if lost := content.get("against_student"):
             low, high = (100 * bound for bound in lost["interval_95"])
             drop = f"{100 * lost['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
-            lines.append(f"  top-1 on validation {lost['top1']:.2%}, against the student {drop}")
+            student = "student before it" if compressed else "student"
+            lines.append(f"  top-1 on validation {lost['top1']:.2%}, against the {student} {drop}")
         if calibration := content.get("calibration"):
             lines.append(f"  calibrated with {len(calibration):,} pictures")
         if made_from := content.get("made_from"):

@@ -202,7 +202,7 @@ def test_the_answers_are_shown_in_words_and_numbers(make_report, html):
     data, text = make_report(), re.sub(r"\s+", " ", " ".join(Page(html).words))
     confusion, file = data.confusion, data.disagreements[0]
     assert f"errs on {confusion.errors} of 300 test pictures, in {confusion.pairs_in_all} pairs of classes" in text
-    assert "These are the 12 most frequent. Each has at most 3 pictures" in text
+    assert "These are the 12 most frequent. Each pair shows at most 3 pictures" in text
     pair = confusion.pairs[0]
     assert f"{pair.true_class} → taken for {pair.said_class} {pair.count} of {pair.n} test pictures" in text
     assert f"Of 300 test pictures, {file.count} ({file.count / 3:.1f} %) get another class" in text
