@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.measure.outputs import read_answers
+from kd2mobile.measure.record import NOT_TOLD_HERE
 
 CLASSES = ["blue", "green", "red"]
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -71,6 +72,11 @@ def nones(record):
             inner |= {name: None for name, value in record[field].get("before", {}).items() if value is None}
             found |= {f"{field}.{name}" for name, value in inner.items() if value is None}
     return found
+
+
+def is_explained(record):
+    """Whether each None of a record, as JSON, has a reason in `unknown` that somebody gave, and nothing else has."""
+    return nones(record) == record["unknown"].keys() and NOT_TOLD_HERE not in record["unknown"].values()
 
 
 def pixels(colour, px=8):

@@ -14,7 +14,7 @@ from kd2mobile.measure.adb.phone import CPU, FREQUENCIES, SERVICES, ZONES
 from kd2mobile.measure.browser import measure as browser
 from kd2mobile.measure.files import Answered, FromDevice
 from kd2mobile.measure.worker import Profile
-from tests.tiny_models import nones
+from tests.tiny_models import is_explained
 
 from .conftest import (
     CORES,
@@ -131,7 +131,7 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
         **dict.fromkeys(("conditions.load", "conditions.throttle_count"), "a phone is not asked for it"),
         **dict.fromkeys(("clock_step_ms", "isolated"), "of a browser alone"),
     }
-    assert nones(record) == record["unknown"].keys()
+    assert is_explained(record)
     assert record["sha256"] == sha256_of(MODEL) and record["size_bytes"] == MODEL.stat().st_size
     assert SERIAL not in json.dumps(record) and str(binary.parent) not in json.dumps(record)
 

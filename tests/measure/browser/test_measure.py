@@ -17,7 +17,7 @@ from kd2mobile.measure.browser import measure
 from kd2mobile.measure.browser.measure import measure_on_browser
 from kd2mobile.measure.files import FileToMeasure, Truth, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
-from tests.tiny_models import nones
+from tests.tiny_models import is_explained
 
 from .test_session import HELLO, TIMED
 
@@ -101,7 +101,7 @@ def measured(models, photos, monkeypatch):
             for one, answered in zip(opened, given.answered, strict=True)
         ]
         for record in chain(*records):
-            assert nones(json.loads(msgspec.json.encode(record))) == record.unknown.keys()
+            assert is_explained(json.loads(msgspec.json.encode(record)))
         return records
 
     return measured

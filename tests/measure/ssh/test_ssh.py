@@ -18,7 +18,7 @@ from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh import board as board_module
 from kd2mobile.measure.ssh import measuring
 from kd2mobile.measure.ssh.connection import OPTIONS, Connection
-from tests.tiny_models import nones
+from tests.tiny_models import is_explained
 
 from ..conftest import picture
 
@@ -89,7 +89,7 @@ def test_a_file_is_measured_on_the_board(board, own, photos, tmp_path, capsys):
         assert first[field] == second[field] == host[field], field
     for field in ("n", "top1", "top5", "logloss", "ece"):
         assert first[field] == host[field] and not second[field], field
-    assert nones(first) == first["unknown"].keys() and nones(second) == second["unknown"].keys()
+    assert is_explained(first) and is_explained(second)
     assert [first["threads"], second["threads"]] == [1, 2] and first["latency_ms"]["n"] >= 100
     assert first["conditions"]["before"]["load"] is not None and first["affinity"] and first["peak_rss_mib"] > 10
     assert board.kept == []
