@@ -25,9 +25,9 @@ from environments import KEPT, InstallationFailed
 from records import write_record
 
 from kd2mobile import pipeline
-from kd2mobile.artifact import sha256_of
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import Kd2MobileError, ModelFileError
+from kd2mobile.files import sha256_of
 from kd2mobile.measure.device import device_words
 from kd2mobile.measure.external import class_folders, match_folders
 from kd2mobile.measure.runtime import Classifier

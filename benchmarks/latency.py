@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from records import write_record
 
-from kd2mobile.artifact import sha256_of
+from kd2mobile.files import sha256_of
 from kd2mobile.measure.device import device_words
 from kd2mobile.measure.latency import measure_latency
 from kd2mobile.measure.protocol import Setting

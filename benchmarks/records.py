@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kd2mobile.artifact import made_with, write_json
+from kd2mobile.artifact import made_with
+from kd2mobile.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import jinja2
 import msgspec
 
-from kd2mobile.artifact import made_with, write_json
+from kd2mobile.artifact import made_with
 from kd2mobile.data.sources import SOURCES
+from kd2mobile.files import write_json
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.measurement import RECORDS
 from kd2mobile.published import CARD, MODEL, RECORD, Published

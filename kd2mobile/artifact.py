@@ -9,10 +9,8 @@ from the files that stand.
 The form of a step comes from marin's execution steps and allenai/tango: named, hashed inputs, metadata committed last.
 """
 
-import errno
 import hashlib
 import json
-import os
 import platform
 import shutil
 import time
@@ -26,6 +24,7 @@ from typing import Any
 
 from kd2mobile import __version__
 from kd2mobile.errors import ArtifactError
+from kd2mobile.files import disk_errors, sha256_of, write_json
 from kd2mobile.progress import bar, say
 from kd2mobile.spec import differences, why_missing
 
@@ -42,7 +41,6 @@ PACKAGES = (
     "scikit-learn",
 )
 SLOW_TO_HASH_BYTES = 500_000_000
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -285,49 +283,6 @@ def fingerprint_of(spec: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """The value as indented JSON, in place of the old file in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
-    """Turns a disk that is full or read-only, or a place that is no folder, into an ArtifactError that says so."""
-    try:
-        yield
-    except OSError as fault:
-        if fault.errno not in DISK_FAULTS:
-            raise
-        raise disk_error(root, fault) from fault
-
-
-def disk_error(place: Path, fault: OSError) -> ArtifactError:
-    """What to say of a disk that cannot be written to, with the room that is left."""
-    free = shutil.disk_usage(_existing(Path(place).absolute())).free
-    if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return ArtifactError(
-            fault.filename or place, "must be writable", os.strerror(fault.errno).lower(), "Give another folder."
-        )
-    return ArtifactError(
-        place,
-        "must have room to write",
-        f"{os.strerror(fault.errno).lower()}, {free / 1e6:,.0f} MB free",
-        "Free some space or give another --store; what is finished is kept, and the same command goes on.",
-    )
-
-
 def made_with() -> dict[str, Any]:
     """The versions that a record names: kd2mobile, Python, the platform and the packages that are installed."""
     versions = {}
@@ -377,9 +332,3 @@ def _damaged_files(artifact: Artifact) -> list[str]:
 
 def _is_damaged(path: Path, known: dict[str, Any]) -> bool:
     return not path.is_file() or path.stat().st_size != known["bytes"] or sha256_of(path) != known["sha256"]
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

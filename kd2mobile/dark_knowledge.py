@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from kd2mobile import pixels
-from kd2mobile.artifact import RECORD, Artifact, disk_errors, fingerprint_of, open_artifact, sha256_of
+from kd2mobile.artifact import RECORD, Artifact, fingerprint_of, open_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.data.split import Sample, Split, read_split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
+from kd2mobile.files import disk_errors, sha256_of
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
 from kd2mobile.recipe import is_logits_file

@@ -3,14 +3,13 @@
 import os
 import select
 import sys
-from pathlib import Path
 from typing import TextIO
 
 import click
 from click.shell_completion import shell_complete
 
-from kd2mobile.artifact import DISK_FAULTS, disk_error
 from kd2mobile.errors import Kd2MobileError
+from kd2mobile.files import os_error
 from kd2mobile.usage import as_raised
 
 NAME, COMPLETE = "kd2mobile", "_KD2MOBILE_COMPLETE"
@@ -69,9 +68,9 @@ def _run(command: click.Command, arguments: list[str]) -> int:
         print(INTERRUPTED.get(next(iter(arguments), ""), "interrupted"), file=sys.stderr)
         return 130
     except OSError as fault:
-        if fault.errno not in DISK_FAULTS:
+        if fault.errno is None or isinstance(fault, BrokenPipeError):
             raise
-        print(disk_error(Path(fault.filename or "."), fault), file=sys.stderr)
+        print(os_error(fault), file=sys.stderr)
         return 2
 
 

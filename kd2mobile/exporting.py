@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from kd2mobile.artifact import Commit, Step, Store, disk_errors, read_artifact, sha256_of
+from kd2mobile.artifact import Commit, Step, Store, read_artifact
 from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.errors import RecipeError
+from kd2mobile.files import disk_errors, sha256_of
 from kd2mobile.results import Exported
 from kd2mobile.runs import Run
 from kd2mobile.schema import Compress, Export

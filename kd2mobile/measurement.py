@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kd2mobile.artifact import disk_errors, sha256_of, write_json
 from kd2mobile.errors import RecordError, one_line
+from kd2mobile.files import disk_errors, sha256_of, write_json
 from kd2mobile.progress import say
 from kd2mobile.runs import MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd2mobile.artifact import RECORD, Step, Store, disk_errors, read_artifact
+from kd2mobile.artifact import RECORD, Step, Store, read_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.errors import Kd2MobileError, RecipeError
 from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
+from kd2mobile.files import disk_errors
 from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_measurements
 from kd2mobile.recipe import compose

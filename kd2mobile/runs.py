@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.artifact import Store, disk_errors, made_with, write_json
+from kd2mobile.artifact import Store, made_with
 from kd2mobile.errors import ArtifactError, RecipeError
+from kd2mobile.files import disk_errors, write_json
 from kd2mobile.progress import say
 from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import write_recipe

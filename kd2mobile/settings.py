@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.artifact import sha256_of
+from kd2mobile.files import sha256_of
 from kd2mobile.recipe import is_keras_file, is_logits_file, weights_file
 from kd2mobile.schema import Distill, Student, Teacher
 

@@ -19,8 +19,8 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
-from kd2mobile.artifact import DISK_FAULTS
 from kd2mobile.errors import ExportError, Kd2MobileError, MissingExtraError, raised_elsewhere
+from kd2mobile.files import DISK_FAULTS
 from kd2mobile.progress import retold
 
 _ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from kd2mobile import artifact
-from kd2mobile.artifact import RECORD, Step, Store, disk_errors
+from kd2mobile.artifact import RECORD, Step, Store
 from kd2mobile.errors import ArtifactError
+from kd2mobile.files import disk_errors
 from kd2mobile.spec import differences, why_missing
 
 
@@ -238,7 +239,7 @@ def test_another_stages_artifact_given_by_hand_is_refused(tmp_path):
 
 def test_a_store_that_is_a_file_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="must be writable, got (not a directory|file exists)"):
+    with pytest.raises(ArtifactError, match="must be (a folder|free), got (not a directory|file exists)"):
         Store(tmp_path / "file").make(step())
 
 

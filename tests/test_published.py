@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.cli import main_status
+from kd2mobile.files import sha256_of
 
 MODELS = Path(__file__).parent.parent / "models"
 PUBLISHED = sorted(path.name for path in MODELS.iterdir() if path.is_dir())

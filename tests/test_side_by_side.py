@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.cli import main_status
+from kd2mobile.files import sha256_of
 from kd2mobile.measurement import read_measurements
 from kd2mobile.report.view import Measurements
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.data.written import numbered, write_pictures
 from kd2mobile.errors import DataError
+from kd2mobile.files import sha256_of
 
 NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")
 SPLITS = {"train": "train", "t10k": "test", "test": "test"}

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.artifact import RECORD, sha256_of
+from kd2mobile.artifact import RECORD
 from kd2mobile.errors import ModelFileError
+from kd2mobile.files import sha256_of
 from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, read_model
 from kd2mobile.inspection.layer_names import LayerNames, layers_in
 from kd2mobile.inspection.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata

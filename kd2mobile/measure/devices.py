@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DataError, UnknownNameError
+from kd2mobile.files import sha256_of
 from kd2mobile.measure.files import FileToMeasure, Measured, Truth, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import picture_set

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DataError
+from kd2mobile.files import sha256_of
 from kd2mobile.inspection.inspect import deflated_size
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol

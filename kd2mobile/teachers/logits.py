@@ -9,9 +9,9 @@ from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
-from kd2mobile.artifact import write_json
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import TeacherError, count_of
+from kd2mobile.files import write_json
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_order, judgement
 

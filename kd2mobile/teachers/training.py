@@ -6,11 +6,11 @@ from typing import Any
 import keras
 
 from kd2mobile import schema
-from kd2mobile.artifact import write_json
 from kd2mobile.batch_norm import batch_norms
 from kd2mobile.checkpoint import remove_checkpoints
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import Split
+from kd2mobile.files import write_json
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
 from kd2mobile.recipe import is_keras_file

@@ -12,7 +12,6 @@ import numpy as np
 from keras.optimizers.schedules import CosineDecay
 
 from kd2mobile import progress, schema
-from kd2mobile.artifact import disk_errors
 from kd2mobile.batch_norm import shorten_memory
 from kd2mobile.checkpoint import (
     HISTORY_FILE,
@@ -27,6 +26,7 @@ from kd2mobile.checkpoint import (
     write_history,
 )
 from kd2mobile.errors import TrainingError, count_of
+from kd2mobile.files import disk_errors
 from kd2mobile.losses import make_loss, split_predictions
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.training.feed import Feed, Judged

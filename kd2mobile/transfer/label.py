@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.places import Root
 from kd2mobile.data.rendering import Render, renderer
@@ -19,6 +18,7 @@ from kd2mobile.data.shards import SHARD, shard_path, write_shards
 from kd2mobile.data.split import UNLABELLED, Sample, Split, SplitName
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import TeacherError, count_of
+from kd2mobile.files import sha256_of
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.reading import in_batches
 from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, judgement, open_teacher

@@ -7,8 +7,8 @@ import pytest
 
 import kd2mobile
 from kd2mobile import pipeline
-from kd2mobile.artifact import sha256_of
 from kd2mobile.cli import main_status
+from kd2mobile.files import sha256_of
 from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
 from kd2mobile.runs import start_run

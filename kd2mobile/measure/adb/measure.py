@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import numpy as np
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DeviceError, RecipeError, one_line
+from kd2mobile.files import sha256_of
 from kd2mobile.measure.adb import benchmark_model
 from kd2mobile.measure.adb.phone import conditions, core_frequencies, cores_for, look, mask, properties, words
 from kd2mobile.measure.adb.transport import COMMAND_SECONDS, WHERE, Phone, find_phone

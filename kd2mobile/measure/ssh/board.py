@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DataError, DeviceError, count_of
+from kd2mobile.files import sha256_of
 from kd2mobile.measure.ssh.connection import CHUNK, Connection, Cut
 from kd2mobile.progress import bar, retold, say
 

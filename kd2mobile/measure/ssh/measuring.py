@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, raised_elsewhere
+from kd2mobile.files import sha256_of
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.protocol import Protocol

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd2mobile.artifact import sha256_of
 from kd2mobile.cli import main_status
 from kd2mobile.errors import DeviceError
+from kd2mobile.files import sha256_of
 from kd2mobile.measure.adb.phone import CPU, FREQUENCIES, SERVICES, ZONES
 from kd2mobile.measure.browser import measure as browser
 from kd2mobile.measure.files import Answered, FromDevice

@@ -1,0 +1,483 @@
+"""Files: what comes from outside is read with types and bounds, what we write replaces a file in one step.
+
+Everything here stands on the standard library and msgspec, so any part of the package may use it:
+
+    read_json, decode_json, convert_json    JSON from outside, or the one line that says what is wrong with it
+    inside                                  a name from a file, as a path that stays in its folder
+    replaced, write_bytes, write_json, ...  the whole new file or the old one, never half of it
+    locked                                  one process at a time
+    disk_errors, os_error                   what the operating system says, as one line
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from kd2mobile.errors import ArtifactError, Kd2MobileError, RecordError
+
+T = TypeVar("T")
+
+LARGEST_JSON = 256_000_000
+"""Bytes of a JSON file that is read at all; the split of a million images takes 200 MB."""
+DEEPEST_JSON = 64
+"""Levels of lists and objects in each other; a spec of ours has less than 20."""
+LONGEST_VALUE = 60
+"""Characters of a wrong value that a message shows."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, as most file systems have it."""
+
+
+# --- JSON from outside
+
+
+def read_json(
+    path: Path, type: type[T], next_step: str, *, error: type[Kd2MobileError] = RecordError, most: int = LARGEST_JSON
+) -> T:
+    """The JSON in a file that may come from anybody, as a value of the type.
+
+    type: what msgspec decodes to, a Struct for example; its Meta bounds the numbers. next_step: what to do about a bad
+    file. error: the class of what is raised. most: bytes; the size is looked at before anything is read.
+    Raises error: one line that names the file and the field, for a file that is missing, too large, no file, no UTF-8,
+    no JSON, nested too deep or of another shape.
+    """
+    return decode_json(_read(Path(path), next_step, error, most), type, path, next_step, error=error)
+
+
+def decode_json(
+    data: bytes | str, type: type[T], where: object, next_step: str, *, error: type[Kd2MobileError] = RecordError
+) -> T:
+    """The JSON in a message as a value of the type. where: what it came from. Otherwise as `read_json`.
+
+    >>> decode_json('{"top1": "x"}', dict[str, float], "record.json", "Copy it again.")
+    Traceback (most recent call last):
+    kd2mobile.errors.RecordError: record.json: top1: must be a number, got "x". Copy it again.
+    """
+    try:
+        value = msgspec.json.decode(data, type=type)
+        if _is_deep(data.encode("utf-8", "replace") if isinstance(data, str) else data):
+            raise RecursionError
+        return value
+    except RecursionError as fault:
+        must = f"must be nested at most {DEEPEST_JSON} levels deep"
+        raise error(where, must, "more", next_step) from fault
+    except msgspec.ValidationError as fault:
+        tree = _tree(data, where, next_step, error)
+        raise _shape_error(tree, type, str(fault), where, next_step, error) from fault
+    except (UnicodeError, msgspec.DecodeError) as fault:
+        raise _no_json(data, fault, where, next_step, error) from fault
+
+
+def convert_json(
+    value: Any, type: type[T], where: object, next_step: str, *, error: type[Kd2MobileError] = RecordError
+) -> T:
+    """A value of decoded JSON, `record["results"]` for example, as a value of the type. Otherwise as `read_json`."""
+    try:
+        return msgspec.convert(value, type)
+    except msgspec.ValidationError as fault:
+        raise _shape_error(value, type, str(fault), where, next_step, error) from fault
+
+
+def _read(path: Path, next_step: str, error: type[Kd2MobileError], most: int) -> bytes:
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            got = "a folder" if stat.S_ISDIR(about.st_mode) else "something else"
+            raise error(path, "must be a file", got, next_step)
+        with open(path, "rb") as file:
+            data = file.read(most + 1) if about.st_size <= most else b""
+    except OSError as fault:
+        raise error(path, "must be a readable file", _said(fault), next_step) from fault
+    except ValueError as fault:  # NUL in the path
+        raise error(path, "must be a path", "a NUL character in it", next_step) from fault
+    if not data and about.st_size > most or len(data) > most:
+        got = f"{max(about.st_size, len(data)):,} bytes"
+        raise error(path, f"must be at most {most:,} bytes", got, next_step)
+    return data
+
+
+def _tree(data: bytes | str, where: object, next_step: str, error: type[Kd2MobileError]) -> Any:
+    """The same JSON without types, to show what stands there."""
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError as fault:
+        must = f"must be nested at most {DEEPEST_JSON} levels deep"
+        raise error(where, must, "more", next_step) from fault
+    except (UnicodeError, msgspec.DecodeError) as fault:
+        raise _no_json(data, fault, where, next_step, error) from fault
+
+
+def _no_json(
+    data: bytes | str, fault: Exception, where: object, next_step: str, error: type[Kd2MobileError]
+) -> Kd2MobileError:
+    got: str | None
+    if not data.strip():
+        got = "an empty file" if isinstance(data, bytes) else "nothing"
+    elif isinstance(fault, UnicodeError) or isinstance(data, bytes) and not _is_utf8(data):
+        got = "bytes that are not UTF-8"
+    elif "out of range" in str(fault):
+        got = "a number that is too large"
+    elif "truncated" in str(fault):
+        got = "one that ends too early"
+    else:
+        at = re.search(r"\(byte (\d+)\)", str(fault))
+        got = f"something else from byte {int(at[1]):,} on" if at else "something else"
+    return error(where, "must be JSON in UTF-8, with finite numbers", got, next_step)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether JSON that was read has more levels than DEEPEST_JSON: each round takes the innermost level away."""
+    if data.count(b"[") + data.count(b"{") <= DEEPEST_JSON:
+        return False
+    brackets = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data).translate(None, delete=_NO_BRACKETS)
+    for _ in range(DEEPEST_JSON):
+        brackets = brackets.replace(b"[]", b"00").replace(b"{}", b"00").replace(b"0", b"")
+    return bool(brackets)
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+    "bytes": "bytes in base64",
+    "datetime": "a time",
+}
+
+
+def _shape_error(
+    tree: Any, type: Any, message: str, where: object, next_step: str, error: type[Kd2MobileError]
+) -> Kd2MobileError:
+    """The error of JSON that has another shape than the type, from what msgspec says of it."""
+    said, _, place = message.partition(" - at `")
+    path = _path(tree, type, message, place.rstrip("`"))
+    value: Any = tree
+    for step in path:
+        value = value[step]
+    must, got = _must(said), _shown(value)
+    if match := re.match(r"Object missing required field `(.*)`", said):
+        path, must, got = [*path, match[1]], "must be there", None
+    elif match := re.match(r"Object contains unknown field `(.*)`", said):
+        path, must, got = [*path, match[1]], "must be a known field", None
+    shown = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+    return error(f"{where}: {shown}" if shown else where, must, got, next_step)
+
+
+def _must(said: str) -> str:
+    """What msgspec expected, in our words."""
+    if "out of range" in said:
+        return "must be a number that a computer can hold"
+    expected = said.partition(", got")[0]
+    match = re.match(r"Expected `([^`]*)`(.*)", expected)
+    if not match:
+        return "must be one of the values that are known"
+    words = [_WORDS.get(kind.strip(), kind.strip()) for kind in match[1].split("|")]
+    must = f"must be {' or '.join(words)}"
+    if bound := re.match(r" (<=|>=|<|>) (.*)", match[2]):
+        sign = {"<=": "at most", ">=": "at least", "<": "below", ">": "above"}[bound[1]]
+        return f"{must}, {sign} {bound[2]}"
+    if length := re.match(r" of length (<=|>=)? ?(\d+)", match[2]):
+        sign = {"<=": "at most ", ">=": "at least ", None: ""}[length[1]]
+        return f"{must} of length {sign}{length[2]}"
+    if match[2].startswith(" matching"):
+        return f"{must} of its form"
+    return must
+
+
+def _path(tree: Any, type: Any, message: str, place: str) -> list[str | int]:
+    """Where in the tree the message means: msgspec does not say the key of a dict, which is found by halving it."""
+    path: list[str | int] = []
+    here = tree
+    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", place.removeprefix("$")):
+        if index == "...":
+            if not isinstance(here, dict):
+                return path
+            step: str | int = _faulty_key(tree, path, here, type, message)
+        else:
+            step = name or int(index)
+        try:
+            here = here[step]
+        except (LookupError, TypeError):
+            return path
+        path.append(step)
+    return path
+
+
+def _faulty_key(tree: Any, path: list[str | int], here: dict[str, Any], type: Any, message: str) -> str:
+    keys = list(here)
+    while len(keys) > 1:
+        half = keys[: len(keys) // 2]
+        try:
+            msgspec.convert(_with(tree, path, {key: here[key] for key in half}), type)
+            keys = keys[len(half) :]
+        except msgspec.ValidationError as fault:
+            keys = half if str(fault) == message else keys[len(half) :]
+    return keys[0]
+
+
+def _with(tree: Any, path: list[str | int], value: Any) -> Any:
+    """The tree with another value in that place."""
+    if not path:
+        return value
+    copy: Any = dict(tree) if isinstance(tree, dict) else list(tree)
+    copy[path[0]] = _with(tree[path[0]], path[1:], value)
+    return copy
+
+
+def _shown(value: Any) -> str:
+    """A wrong value as a message shows it."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value):,}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+# --- names from outside
+
+
+def inside(folder: Path, name: str, where: object, *, links: bool = False) -> Path:
+    """`folder / name`, where the name comes from a file that somebody else may have written.
+
+    where: the file and the field, for the message. links: whether a link on the way is allowed, as the user's own
+    images may be. The folder itself may be a link: the user named it.
+    Raises ArtifactError for a name that is no relative path of plain parts (absolute, with `..`, a drive, NUL, empty),
+    and for a link in it.
+    """
+    parts = name.split("/")
+    if not all(map(_is_plain_part, parts)):
+        must = "must be the name of a file inside its folder"
+        raise ArtifactError(where, must, _shown(name), "Do not use what was sent: it names files elsewhere.")
+    path = Path(folder)
+    for part in parts:
+        path = path / part
+        if not links and path.is_symlink():
+            must = "must be a file inside its folder, not a link"
+            raise ArtifactError(where, must, f"the link {path}", "Copy what it links to in its place.")
+    return path
+
+
+def _is_plain_part(part: str) -> bool:
+    """Whether it names an entry of a folder, on this system."""
+    if part in ("", ".", "..") or "\0" in part or (os.name == "nt" and re.search(r'[\\:*?"<>|]', part)):
+        return False
+    try:
+        return len(os.fsencode(part)) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+
+
+# --- files that are replaced in one step
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A new file beside the path, to be filled by the body, which then takes the path's place in one step.
+
+    The temporary has a name of its own and the path's suffix; whatever fails, it is removed and the old file stays.
+    Whoever has the old file open or mapped keeps it. A link in the place is replaced itself, not followed.
+    Raises ArtifactError where the path is no regular file, as a folder or a device is.
+    """
+    path = Path(path)
+    _refuse_other_kinds(path)
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp{path.suffix[:20]}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask, as any new file
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes, *, unless_same: bool = False) -> bool:
+    """The bytes in the path's place, in one step; whether anything was written.
+
+    unless_same: leaves a file that holds the same bytes alone.
+    """
+    if unless_same and _holds(Path(path), data):
+        return False
+    with replaced(path) as temporary:
+        temporary.write_bytes(data)
+    return True
+
+
+def write_text(path: Path, text: str, *, unless_same: bool = False) -> bool:
+    """The text in UTF-8, its line ends as they are. Otherwise as `write_bytes`."""
+    return write_bytes(path, text.encode("utf-8"), unless_same=unless_same)
+
+
+def write_json(path: Path, value: Any, *, unless_same: bool = False) -> bool:
+    """The value as indented JSON. Otherwise as `write_bytes`."""
+    return write_text(
+        path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", unless_same=unless_same
+    )
+
+
+def copy_file(source: Path, target: Path) -> bool:
+    """The source's bytes in the target's place, in one step; whether anything was written: not over the same bytes."""
+    target = Path(target)
+    if (
+        _is_plain(target)
+        and target.stat().st_size == os.stat(source).st_size
+        and sha256_of(target) == sha256_of(source)
+    ):
+        return False
+    with replaced(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return _is_plain(path) and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    try:
+        kind = os.stat(path).st_mode
+    except OSError:
+        return  # nothing there, or what opening it will say
+    if not stat.S_ISREG(kind):
+        got = "a folder" if stat.S_ISDIR(kind) else "a device or a pipe"
+        raise ArtifactError(path, "must be a file, or nothing yet", got, "Give another path.")
+
+
+# --- one process at a time
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the path for this process, by `.<name>.lock` beside it; another process waits until it is released.
+
+    Raises ArtifactError where the lock is a link: opening it would empty what it links to.
+    """
+    from filelock import FileLock  # a board that only measures has none
+
+    path = Path(path)
+    lock = path.with_name(f".{path.name}.lock")
+    if lock.is_symlink():
+        raise ArtifactError(lock, "must be a lock of kd2mobile", "a link", "Remove it.")
+    with FileLock(lock):
+        yield
+
+
+# --- what the operating system says
+
+
+_REASONS: dict[int, tuple[str, str]] = {
+    errno.ENOENT: ("must be there", "Check the path."),
+    errno.EACCES: ("must be accessible", "Give it the permission, or give another path."),
+    errno.EPERM: ("must be accessible", "Give it the permission, or give another path."),
+    errno.EROFS: ("must be writable", "Give another folder."),
+    errno.ENOTDIR: ("must be a folder", "Give another folder."),
+    errno.EISDIR: ("must be a file", "Give the path of a file."),
+    errno.EEXIST: ("must be free", "Give another folder."),
+    errno.ENOTEMPTY: ("must be an empty folder", "Give another folder."),
+    errno.ELOOP: ("must be a path without a ring of links", "Mend the links, or give another path."),
+    errno.ENAMETOOLONG: ("must be a path that the system takes", "Use a shorter name or a shorter folder."),
+    errno.EFBIG: ("must be a size that is allowed here", "Raise the limit (ulimit -f), or give another disk."),
+    errno.EIO: ("must be readable and writable", "The disk or its connection is faulty: look at the system's log."),
+    errno.EMFILE: ("must find a free file descriptor", "Raise the limit of open files (ulimit -n)."),
+    errno.ENFILE: ("must find a free file descriptor", "Close other programs: the system's limit is reached."),
+    errno.ENOMEM: ("must find enough memory", "Close other programs, or use less at once."),
+    errno.ENXIO: ("must be a device that is there", "Check the path."),
+    errno.ENODEV: ("must be a device that is there", "Check the path."),
+    errno.EBUSY: ("must not be in use", "Close the program that uses it."),
+    errno.ETXTBSY: ("must not be in use", "Close the program that uses it."),
+}
+for _name, _reason in {
+    "ESTALE": ("must still be there", "The network file system lost it: mount it again."),
+    "ENOLCK": ("must be a file system with locks", "Give a folder on another disk."),
+}.items():
+    if hasattr(errno, _name):
+        _REASONS[getattr(errno, _name)] = _reason
+NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
+DISK_FAULTS = tuple({*NO_ROOM, *_REASONS} - {errno.ENOENT})
+"""What `disk_errors` turns into a line: not a file that is missing, which is a fault of ours where we write."""
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turns what the operating system says of a file or a disk into an ArtifactError. place: where it writes."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in DISK_FAULTS:
+            raise
+        raise os_error(fault, place) from fault
+
+
+def os_error(fault: OSError, place: object = None) -> ArtifactError:
+    """What the operating system said, as one line. place: what it is about where the fault itself names nothing."""
+    if fault.errno in NO_ROOM:
+        return _no_room(fault, Path(str(place or fault.filename or ".")))
+    must, next_step = _REASONS.get(fault.errno or 0, ("must be usable", "Check the path and the disk."))
+    where = fault.filename if fault.filename not in (None, "") else place
+    return ArtifactError("the operating system" if where is None else _text(where), must, _said(fault), next_step)
+
+
+def _no_room(fault: OSError, place: Path) -> ArtifactError:
+    """A full disk: what is used up, its bytes, its files (inodes) or the user's share of it."""
+    finished = "what is finished is kept, and the same command goes on."
+    existing = _existing(place.absolute())
+    free, files = shutil.disk_usage(existing).free, None
+    if hasattr(os, "statvfs"):
+        about = os.statvfs(existing)
+        files = about.f_favail if about.f_files else None  # some file systems do not count files
+    if files == 0 and fault.errno == errno.ENOSPC:
+        got = f"no free inodes, {free / 1e6:,.0f} MB free"
+        return ArtifactError(
+            place, "must have room for another file", got, f"Remove files or give another --store; {finished}"
+        )
+    got = f"{_said(fault)}, {free / 1e6:,.0f} MB free"
+    next_step = f"Free some space or give another --store; {finished}"
+    return ArtifactError(place, "must have room to write", got, next_step)
+
+
+def _said(fault: OSError) -> str:
+    return os.strerror(fault.errno).lower() if fault.errno else "an unreadable file"
+
+
+def _text(place: object) -> str:
+    return os.fsdecode(place) if isinstance(place, bytes | str | os.PathLike) else str(place)
+
+
+def _existing(path: Path) -> Path:
+    while not os.path.exists(path) and path != path.parent:
+        path = path.parent
+    return path
