@@ -199,7 +199,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @browser_options
 @click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
-@click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line.")
+@click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line, numbered or not.")
 @click.option("--mean", type=ChannelValues(), help="With --model: a float input gets (pixel - mean) / std.")
 @click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
 @click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")

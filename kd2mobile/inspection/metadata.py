@@ -13,6 +13,7 @@ import msgspec
 
 from kd2mobile.errors import ModelFileError, count_of
 from kd2mobile.inspection.flatbuffer import Table, root
+from kd2mobile.inspection.labels import label_lines, read_labels
 from kd2mobile.inspection.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
 from kd2mobile.pixels import Resize
 
@@ -91,44 +92,22 @@ def read_metadata(path: Path) -> FileMetadata:
     return FileMetadata(classes=classes, mean=mean, std=std)
 
 
-def label_lines(text: bytes, where: str) -> list[str]:
-    """One name a line, in the order of the outputs; empty lines at the end are none. Raises ModelFileError."""
-    try:
-        lines = text.decode("utf-8-sig").rstrip().split("\n")
-    except UnicodeDecodeError as fault:
-        raise ModelFileError(
-            where, "must be UTF-8 text", fault, "Save the labels as UTF-8, one name a line."
-        ) from fault
-    if lines == [""]:
-        raise ModelFileError(where, "must name the outputs, one a line", "an empty file", "Give a whole label file.")
-    return [line.strip() for line in lines]
-
-
-def read_labels(path: Path) -> list[str]:
-    """The names in a file that the user gave, one a line. Raises ModelFileError if it cannot be read."""
-    try:
-        text = Path(path).read_bytes()
-    except OSError as fault:
-        raise ModelFileError(path, "must be a readable file of labels", fault.strerror, "Check --labels.") from fault
-    return label_lines(text, str(path))
-
-
 def output_names(
     model: Path, said: FileMetadata, outputs: int, file: Path | None
 ) -> tuple[list[str] | None, list[str]]:
     """The outputs' names, by the user's file before what the model says, and notes; None if there are none to use.
 
-    One name too few leaves output 0 to a background class, which no file of kd2mobile's has. Raises ModelFileError
-    if the user's file has any other number of names; the model's own are left out then, and a note says so.
+    Raises ModelFileError if the user's file has any other number of names than the model outputs; where the model's own
+    labels do, they are left out, and a note says so.
     """
     names = read_labels(file) if file else said.classes
     if names is None or len(names) == outputs:
         return names, []
     got = f"{count_of(len(names), 'label')} for {count_of(outputs, 'output')}"
-    if len(names) == outputs - 1 and not said.own:
-        return ["background", *names], [f"{file or model}: {got}, so output 0 is taken for the background"]
     if file:
         next_step = "Give the labels that this model was made with."
+        if len(names) == outputs - 1 and not said.own:
+            next_step += " If its output 0 is a background class, write the line `background` before the others."
         raise ModelFileError(file, "must name every output, one a line", got, next_step)
     return None, [f"{model}: its own labels are not used, {got}"]
 

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from kd2mobile.errors import DataError, count_of, one_line
+from kd2mobile.errors import DataError, ModelFileError, count_of, one_line
 from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure, Measured
 from kd2mobile.measure.protocol import Protocol
+from kd2mobile.measure.record import BenchmarkRecord, ClassOrder
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
@@ -22,11 +24,15 @@ SPLITS = {"train", "test", "val", "valid", "validation"}
 """Folders of these names alone are no classes, unless labels say so."""
 
 
+LONGEST_SHOWN = 60
+"""Characters of a name in a message."""
+
+
 class Matching(NamedTuple):
-    """outputs: for each folder the index of its output; by_name: whether names decided; note: what to tell."""
+    """outputs: for each folder the index of its output; order: what decided; note: what to tell."""
 
     outputs: list[int]
-    by_name: bool
+    order: ClassOrder
     note: str
 
 
@@ -44,7 +50,7 @@ def measure_on_folder(
     """Measures any .tflite image classifier on every picture of a folder of class folders, role "external".
 
     device, protocol: as `measure_files` takes them.
-    labels: a file of the outputs' names, one a line, before what the model carries. mean, std: of a float input.
+    labels: a file of the outputs' names (`read_labels`), before what the model carries. mean, std: of a float input.
     resize: `crop` by default, a file of kd2mobile's its own. Pictures that cannot be decoded are set aside and
     counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
     """
@@ -52,7 +58,11 @@ def measure_on_folder(
     classifier = Classifier(model, mean=mean, std=std)
     folders = class_folders(data)
     names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
-    matching = match_folders(list(folders), classifier.classes, names, str(data), own=classifier.metadata.own)
+    if notes and not names:
+        must = "must carry one label for each output, since that is how class folders are matched with outputs"
+        got = f"{count_of(len(classifier.metadata.classes), 'label')} for {count_of(classifier.classes, 'output')}"
+        raise ModelFileError(model, must, got, "Give the outputs' names with --labels, one a line.")
+    matching = match_folders(list(folders), classifier.classes, names, str(data))
     pictures = [
         (path, output) for paths, output in zip(folders.values(), matching.outputs, strict=True) for path in paths
     ]
@@ -76,9 +86,15 @@ def measure_on_folder(
     )[0]
     notes = [*notes, matching.note, *measured.notes, *_about_set_aside(measured.set_aside)]
     for note in notes:
-        if note != matching.note or not matching.by_name:
+        if note != matching.note or matching.order != "labels":
             say(note)
-    return measured._replace(notes=notes)
+    records = [_with_order(record, matching.order) for record in measured.records]
+    return measured._replace(records=records, notes=notes)
+
+
+def _with_order(record: BenchmarkRecord, order: ClassOrder) -> BenchmarkRecord:
+    unknown = {name: reason for name, reason in record.unknown.items() if name != "class_order"}
+    return msgspec.structs.replace(record, class_order=order, unknown=unknown)
 
 
 def _names_by_order(folders: list[str], matching: Matching, outputs: int) -> list[str]:
@@ -116,42 +132,39 @@ def _refuse(fault: OSError) -> None:
     raise DataError(fault.filename, "must be a folder that can be listed", fault.strerror, "Check its permissions.")
 
 
-def match_folders(
-    folders: list[str], outputs: int, labels: list[str] | None, where: str, *, own: bool = False
-) -> Matching:
-    """Which output each class folder stands for. folders: sorted; labels: the outputs' names, None if unknown.
+def match_folders(folders: list[str], outputs: int, labels: list[str] | None, where: str) -> Matching:
+    """Which output each class folder stands for. folders: sorted; labels: the outputs' names, None if they have none.
 
-    By name if every folder has one label of its own: the same text, or the same but for case, `_` and `-` for
-    spaces, and the way accents are encoded. Else by sorted order if there are as many outputs as folders or one
-    more, a background class at 0, and no name that does match says otherwise. Anything else is a DataError, and so
-    are folders that are all named as splits. own: of a file of kd2mobile's, which knows its classes: by name alone.
+    With labels by name alone: every folder needs one of its own, the same text, or the same but for case, `_` and `-`
+    for spaces, and the way accents are encoded; labels without a folder do not matter. Without labels by sorted order,
+    if there are as many outputs as folders or one more, a background class at 0. Anything else is a DataError, and so
+    are folders that are all named as splits.
     """
     named = _by_name(folders, labels or [])
     if len(named) == len(folders):
         return Matching(
-            [named[name] for name in folders], True, f"{count_of(len(folders), 'folder')} matched to outputs by name"
+            [named[name] for name in folders],
+            "labels",
+            f"{count_of(len(folders), 'folder')} matched to outputs by name",
         )
-    unmatched = [name for name in folders if name not in named]
     if {name.lower() for name in folders} <= SPLITS:
         raise DataError(where, "must be a folder of class folders", _few(folders), _help(folders))
-    if own:
-        must = "must have class folders named as the outputs of a file of kd2mobile's"
-        raise DataError(where, must, f"no output named {_few(unmatched)}", _help(folders))
+    if labels:
+        first = next(name for name in folders if name not in named)
+        must = f"must have one label for each class folder, among the labels {_few(labels)}"
+        alike = [label for label in labels if _plain(label) == _plain(first)]
+        rivals = [name for name in folders if _plain(name) == _plain(first)]
+        got = f"{count_of(len(alike), 'label')} for {_few(rivals)}" if alike else f"none for the folder {first!r}"
+        raise DataError(where, must, got, f"Name the folders as the labels. {_help(folders)}")
     background = outputs - len(folders)
-    in_order = {name: place + background for place, name in enumerate(folders)}
     if background not in (0, 1):
-        reason = "no label in the file or in --labels" if not labels else f"no label for {_few(unmatched)}"
-        got = f"{count_of(len(folders), 'folder')} for {count_of(outputs, 'output')}, and {reason}"
-        raise DataError(where, "must have a class folder for each output, or names that match", got, _help(folders))
-    wrong = [name for name, output in named.items() if in_order[name] != output]
-    if wrong:
-        got = f"{_few(wrong)} elsewhere by name, and no label for {_few(unmatched)}"
-        raise DataError(where, "must match the outputs by name or by sorted order", got, _help(folders))
-    why = "the outputs have no names" if not labels else f"no label for {_few(unmatched)}"
+        got = f"{count_of(len(folders), 'folder')} for {count_of(outputs, 'output')}, and no label in the file"
+        raise DataError(where, "must have a class folder for each output, or labels", got, _help(folders))
     first = " after output 0, taken for the background" if background else ""
     order = f"its {len(folders)} folders are taken for the outputs in sorted order{first}"
-    note = f"{where}: {why}, so {order}: {_few(folders)}"
-    return Matching(list(in_order.values()), False, note)
+    note = f"{where}: the outputs have no names, so {order}: {_few(folders)}"
+    places = range(background, outputs)
+    return Matching(list(places), "sorted folders after a background" if background else "sorted folders", note)
 
 
 def _by_name(folders: list[str], labels: list[str]) -> dict[str, int]:
@@ -186,5 +199,5 @@ def _help(folders: list[str]) -> str:
 
 
 def _few(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:3]))
+    shown = ", ".join(repr(name[:LONGEST_SHOWN]) for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

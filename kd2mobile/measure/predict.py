@@ -34,8 +34,8 @@ def predict(
 ) -> list[Prediction]:
     """The `top` likeliest classes of each picture; equal ones in the order of the outputs.
 
-    Names come from labels (a file, one a line), else from the model, else they are the outputs' numbers; a label
-    file of one line less than outputs leaves output 0 to the background. resize: the file's own, else `crop`.
+    Names come from labels (a file, see `inspection.labels`), else from the model, else they are the outputs' numbers.
+    resize: the file's own, else `crop`.
     Raises ModelFileError, or PictureError for the first picture that cannot be decoded.
     """
     classifier = Classifier(model, threads, mean=mean, std=std)

@@ -14,6 +14,8 @@ from kd2mobile.measure.accuracy import score
 from kd2mobile.measure.conditions import Conditions
 
 Role = Literal["teacher", "student", "baseline", "external"]
+ClassOrder = Literal["labels", "sorted folders", "sorted folders after a background"]
+"""How class folders were matched with the outputs of someone else's file."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
 
@@ -68,8 +70,8 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     that opened and ran this file alone. threads: of the runtime. sha256: of the file. rule: by which it was timed;
     xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the process could use; conditions:
     the device's state around the timing; clock_step_ms, isolated: of a browser, the step of its clock and whether its
-    page may have threads; measured_at: UTC; tool: of a phone; unknown: why what this way cannot measure is None, by
-    field.
+    page may have threads; measured_at: UTC; tool: of a phone; class_order: of someone else's file, how the class
+    folders were matched with its outputs; unknown: why what this way cannot measure is None, by field.
     """
 
     role: Role
@@ -102,6 +104,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     isolated: bool | None = None
     measured_at: str | None = None
     tool: ToolReport | None = None
+    class_order: ClassOrder | None = None
     unknown: dict[str, str] = {}
 
 
@@ -115,6 +118,7 @@ ELSEWHERE = {
     "clock_step_ms": "of a browser alone",
     "isolated": "of a browser alone",
     "tool": "of a phone's benchmark_model alone",
+    "class_order": "of someone else's file alone",
     "conditions.battery_c": "of a phone alone",
     "teacher_agreement": "no teacher is known",
     "precision": "the file does not say",

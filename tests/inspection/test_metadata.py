@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import ModelFileError
-from kd2mobile.inspection.metadata import FileMetadata, output_names, read_labels, read_metadata
+from kd2mobile.inspection.metadata import FileMetadata, output_names, read_metadata
 from kd2mobile.measure.runtime import Classifier
 from tests.tiny_models import CLASSES, by_hand, pixels, probabilities
 
@@ -108,27 +108,14 @@ def test_a_zip_bomb_of_labels_is_refused(packed):
         read_metadata(path)
 
 
-def test_a_label_file_that_cannot_be_read(tmp_path):
-    (tmp_path / "latin.txt").write_bytes("ä\n".encode("latin-1"))
-    (tmp_path / "empty.txt").write_bytes(b"\n\n")
-    for name, message in [
-        ("none.txt", "must be a readable file of labels, got No such file or directory. Check --labels."),
-        ("latin.txt", "must be UTF-8 text"),
-        ("empty.txt", "must name the outputs, one a line, got an empty file"),
-    ]:
-        with pytest.raises(ModelFileError) as refused:
-            read_labels(tmp_path / name)
-        assert message in str(refused.value)
-
-
 def test_names_of_the_outputs(tmp_path):
     file = tmp_path / "labels.txt"
     file.write_text("x\ny\nz\n")
     assert output_names("m", FileMetadata(classes=["a", "b", "c"]), 3, None) == (["a", "b", "c"], [])
     assert output_names("m", FileMetadata(classes=["a", "b", "c"]), 3, file) == (["x", "y", "z"], [])
     assert output_names("m", FileMetadata(), 3, None) == (None, [])
-    names, (note,) = output_names("m", FileMetadata(), 4, file)
-    assert names == ["background", "x", "y", "z"] and "3 labels for 4 outputs, so output 0" in note
+    with pytest.raises(ModelFileError, match="got 3 labels for 4 outputs. .* write the line `background` before"):
+        output_names("m", FileMetadata(), 4, file)
     names, (note,) = output_names("m", FileMetadata(classes=["a"]), 3, None)
     assert names is None and "its own labels are not used, 1 label for 3 outputs" in note
     with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 2 outputs"):

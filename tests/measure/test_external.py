@@ -28,7 +28,7 @@ def no_profile(monkeypatch):
 
 def test_by_name_when_every_folder_has_a_label():
     matching = match_folders(["b", "c"], 4, ["a", "b", "c", "d"], "data")
-    assert matching.outputs == [1, 2] and matching.by_name
+    assert matching.outputs == [1, 2] and matching.order == "labels"
 
 
 def test_names_may_differ_in_case_spaces_and_encoding():
@@ -40,25 +40,40 @@ def test_the_same_text_comes_before_a_similar_one():
     assert match_folders(["Cat", "cat"], 3, ["CAT", "cat", "Cat"], "data").outputs == [2, 1]
 
 
-@pytest.mark.parametrize(
-    ("folders", "labels"), [(["cat", "Cat"], ["CAT", "dog", "x"]), (["crane"], ["crane", "crane", "x"])]
-)
-def test_an_ambiguous_name_is_no_match(folders, labels):
-    with pytest.raises(DataError, match="names that match"):
-        match_folders(folders, 9, labels, "data")
+def test_an_ambiguous_name_is_no_match():
+    with pytest.raises(DataError, match="got 3 labels for 'crane'"):
+        match_folders(["crane"], 9, ["crane", "Crane", "crane"], "data")
+    with pytest.raises(DataError, match="got 1 label for 'cat', 'cAt'"):
+        match_folders(["cat", "cAt"], 9, ["CAT", "dog", "x"], "data")
 
 
-def test_sorted_order_when_the_counts_agree():
-    matching = match_folders(["n01", "n02", "n03"], 3, ["tench", "goldfish", "shark"], "data")
-    assert matching.outputs == [0, 1, 2] and not matching.by_name
-    assert (
-        "no label for 'n01', 'n02', 'n03', so its 3 folders are taken for the outputs in sorted order" in matching.note
+@pytest.mark.parametrize("outputs", [3, 4, 1001])
+def test_a_folder_without_a_label_is_refused_with_its_name_and_the_first_labels(outputs):
+    labels = ["goldfish", "tench", "shark", *(f"class {number}" for number in range(outputs - 3))]
+    with pytest.raises(DataError) as refused:
+        match_folders(["goldfish", "n02", "n03"], outputs, labels, "data")
+    more = f" and {outputs - 3} more" if outputs > 3 else ""
+    assert str(refused.value) == (
+        f"data: must have one label for each class folder, among the labels 'goldfish', 'tench', 'shark'{more}, "
+        "got none for the folder 'n02'. Name the folders as the labels. "
+        "Give the outputs' names with --labels, one a line."
     )
+
+
+def test_labels_without_a_folder_do_not_matter():
+    labels = [f"class {number}" for number in range(1001)]
+    assert match_folders(["class 1000", "class 7"], 1001, labels, "data").outputs == [1000, 7]
+
+
+def test_sorted_order_without_any_labels_when_the_counts_agree():
+    matching = match_folders(["n01", "n02", "n03"], 3, None, "data")
+    assert matching.outputs == [0, 1, 2] and matching.order == "sorted folders"
+    assert "the outputs have no names, so its 3 folders are taken for the outputs in sorted order" in matching.note
 
 
 def test_one_output_more_is_a_background_at_0():
     matching = match_folders(["a", "b"], 3, None, "data")
-    assert matching.outputs == [1, 2]
+    assert matching.outputs == [1, 2] and matching.order == "sorted folders after a background"
     assert "the outputs have no names" in matching.note and "output 0, taken for the background" in matching.note
 
 
@@ -66,7 +81,7 @@ def test_one_output_more_is_a_background_at_0():
 def test_other_counts_are_refused(outputs, shown):
     with pytest.raises(DataError) as refused:
         match_folders(["a", "b", "c"], outputs, None, "data")
-    assert f"got 3 folders for {shown}, and no label in the file or in --labels" in str(refused.value)
+    assert f"got 3 folders for {shown}, and no label in the file" in str(refused.value)
     assert str(refused.value).endswith("Give the outputs' names with --labels, one a line.")
 
 
@@ -94,22 +109,24 @@ def test_classes_may_be_named_like_splits_if_labels_say_so():
 def test_a_file_of_kd2mobiles_goes_by_name_alone(own, tmp_path, folders):
     for name in folders:
         picture(tmp_path / "data" / name / "a.png", COLOURS["red"])
-    with pytest.raises(DataError, match="named as the outputs of a file of kd2mobile's, got no output named 'rot'"):
+    with pytest.raises(DataError, match="got none for the folder 'rot'"):
         measure_external(own("uint8"), tmp_path / "data")
 
 
-def test_a_file_of_kd2mobiles_has_no_background(own, photos, tmp_path):
+@pytest.mark.parametrize("own_file", [True, False])
+def test_a_label_file_one_line_short_is_no_background(own, models, photos, tmp_path, own_file):
     labels = tmp_path / "labels.txt"
     labels.write_text("green\nred\n")
-    with pytest.raises(ModelFileError, match="must name every output, one a line, got 2 labels for 3 outputs"):
-        measure_external(own("uint8"), photos, labels=labels)
+    with pytest.raises(
+        ModelFileError, match="must name every output, one a line, got 2 labels for 3 outputs"
+    ) as refused:
+        measure_external(own("uint8") if own_file else models / "uint8.tflite", photos, labels=labels)
+    assert ("write the line `background` before the others" in str(refused.value)) != own_file
 
 
-def test_some_names_that_match_must_fit_the_order():
-    assert match_folders(["a", "b", "x"], 3, ["a", "b", "c"], "data").outputs == [0, 1, 2]
-    with pytest.raises(DataError) as refused:
-        match_folders(["a", "b", "x"], 3, ["x", "a", "c"], "data")
-    assert "'a', 'x' elsewhere by name, and no label for 'b'" in str(refused.value)
+def test_labels_inside_the_file_of_another_number_are_refused(packed, photos):
+    with pytest.raises(ModelFileError, match="must carry one label for each output, .* got 2 labels for 3 outputs"):
+        measure_external(packed("uint8", {"labels.txt": "green\nred\n"}), photos)
 
 
 def test_names_decide_over_order(models, photos, tmp_path, capsys):
@@ -117,9 +134,24 @@ def test_names_decide_over_order(models, photos, tmp_path, capsys):
     labels.write_text("red\ngreen\nblue\n")
     right = measure_on_folder(models / "uint8.tflite", photos)
     assert right.record.top1 == 6 / 7 and "sorted order" in capsys.readouterr().err
+    assert right.record.class_order == "sorted folders" and "class_order" not in right.record.unknown
     swapped = measure_on_folder(models / "uint8.tflite", photos, labels=labels)
     assert swapped.record.top1 == 2 / 7  # the two green ones
     assert swapped.notes == ["3 folders matched to outputs by name"] and capsys.readouterr().err == ""
+    assert swapped.record.class_order == "labels" and "class_order" not in swapped.record.unknown
+
+
+@pytest.mark.parametrize(
+    "text", ["2 red\n0 blue\n1 green\n", "0: blue\n1: green\n2: red\n", "red\t2\nblue\t0\ngreen\t1"]
+)
+def test_numbered_labels_of_the_user_and_of_the_file(models, packed, photos, tmp_path, text):
+    labels = tmp_path / "labels.txt"
+    labels.write_text(text)
+    for measured in (
+        measure_on_folder(models / "uint8.tflite", photos, labels=labels),
+        measure_on_folder(packed("uint8", {"labels.txt": text}), photos),
+    ):
+        assert (measured.record.top1, measured.record.class_order) == (6 / 7, "labels")
 
 
 def test_labels_inside_the_file_are_used(packed, photos):
@@ -133,10 +165,10 @@ def test_a_background_class_is_shifted_over(models, photos, tmp_path):
     # at half brightness every colour's logit is below the background's 0: the three plain pictures remain
     assert measured.record.top1 == 3 / 7 and "taken for the background" in measured.notes[0]
     labels = tmp_path / "labels.txt"
-    labels.write_text("blue\ngreen\nred\n")
+    assert measured.record.class_order == "sorted folders after a background"
+    labels.write_text("background\nblue\ngreen\nred\n")
     measured = measure_on_folder(models / "background.tflite", photos, labels=labels)
-    assert measured.record.top1 == 3 / 7
-    assert "3 labels for 4 outputs, so output 0" in measured.notes[0] and "by name" in measured.notes[1]
+    assert measured.record.top1 == 3 / 7 and "by name" in measured.notes[0]
 
 
 def test_folders_of_some_classes_are_enough_by_name(own, photos):

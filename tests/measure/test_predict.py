@@ -22,13 +22,14 @@ def test_without_names_the_outputs_are_numbered(models, photos):
     assert sum(value for _, value in prediction.classes) == pytest.approx(1)
 
 
-def test_labels_of_the_user_and_a_background(models, photos, tmp_path):
+def test_labels_of_the_user(models, photos, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("b\ng\nr\n")
     image = photos / "blue" / "plain.png"
     assert predict(models / "uint8.tflite", [image], 1, labels=labels)[0].classes[0][0] == "b"
+    labels.write_text("3 r\n0 nothing\n2 g\n1 b\n")
     best = predict(models / "background.tflite", [image], labels=labels)[0].classes
-    assert [name for name, _ in best[:2]] == ["b", "background"]
+    assert [name for name, _ in best[:2]] == ["b", "nothing"]
     labels.write_text("b\n")
     with pytest.raises(ModelFileError, match="must name every output"):
         predict(models / "uint8.tflite", [image], labels=labels)

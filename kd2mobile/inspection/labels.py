@@ -1,0 +1,84 @@
+"""A file of labels: the outputs' names, one a line, in each form in which programs write it. The one reader of them.
+
+Teachable Machine and Coral number the lines. A file is numbered if all its lines, empty ones aside, have one and the
+same of these forms, the number in decimal digits:
+
+    0: name    0,name    0 name (any blanks, a tab too)    name<TAB>0
+
+with a 0 among the numbers and not one name on all lines: `1 euro` and `2 euro` are names, so are `7up`, and `0 degrees`
+beside `90 degrees`. Then the numbers say which output each name is of, in whatever order the lines come.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from kd2mobile.errors import ModelFileError
+
+LARGEST_FILE = 16 * 2**20
+"""Bytes of the largest text of labels that is read."""
+
+_NUMBER = r"(?P<number>[0-9]{1,9})"
+_FORMS = [
+    re.compile(rf"{_NUMBER}[ \t]*:[ \t]*(?P<name>\S.*)"),
+    re.compile(rf"{_NUMBER}[ \t]*,[ \t]*(?P<name>\S.*)"),
+    re.compile(rf"{_NUMBER}[ \t]+(?P<name>[^\t]+)"),
+    re.compile(rf"(?P<name>.+?)[ ]*\t[ \t]*{_NUMBER}"),
+]
+
+
+def read_labels(path: Path) -> list[str]:
+    """The names in a file that the user gave, in the order of the outputs.
+
+    Raises ModelFileError if it cannot be read, is no UTF-8 text, or is numbered with gaps or twice.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or fault
+        raise ModelFileError(path, "must be a readable file of labels", reason, "Check --labels.") from fault
+    if len(text) > LARGEST_FILE:
+        must = f"must be a file of labels of at most {LARGEST_FILE} bytes"
+        raise ModelFileError(path, must, "a larger one", "Check --labels.")
+    return label_lines(text, str(path))
+
+
+def label_lines(text: bytes, where: str) -> list[str]:
+    """The names in the order of the outputs; of plain lines the order of the file, empty lines at its end left out.
+
+    where: the file, for messages. Raises ModelFileError as `read_labels` does.
+
+    >>> label_lines(b"1 a dog\\n0 a cat\\n", "labels.txt"), label_lines(b"7up\\n5 alive\\n", "labels.txt")
+    (['a cat', 'a dog'], ['7up', '5 alive'])
+    """
+    try:
+        lines = [line.strip() for line in text.decode("utf-8-sig").rstrip().split("\n")]
+    except UnicodeDecodeError as fault:
+        got, save = f"byte {fault.start} of {len(text)} that is none", "Save the labels as UTF-8, one name a line."
+        raise ModelFileError(where, "must be UTF-8 text", got, save) from fault
+    if lines == [""]:
+        raise ModelFileError(where, "must name the outputs, one a line", "an empty file", "Give a whole label file.")
+    return _numbered([line for line in lines if line], where) or lines
+
+
+def _numbered(lines: list[str], where: str) -> list[str] | None:
+    """The names by their numbers, None if the lines are not numbered."""
+    wrong = None
+    for form in _FORMS:
+        found = [form.fullmatch(line) for line in lines]
+        if not all(found):
+            continue
+        numbers, names = [int(one["number"]) for one in found], [one["name"] for one in found]
+        if 0 not in numbers or (len(lines) > 1 and len(set(names)) == 1):
+            continue
+        if sorted(numbers) == list(range(len(lines))):
+            return [name for _, name in sorted(zip(numbers, names, strict=True))]
+        wrong = wrong or numbers
+    if wrong is None:
+        return None
+    must = f"must number its {len(lines)} labels from 0 to {len(lines) - 1}, each once"
+    number, times = Counter(wrong).most_common(1)[0]
+    got = f"{number} more than once" if times > 1 else f"no {min(set(range(len(lines))) - set(wrong))}"
+    mend = f"Mend the numbers. If they are part of the names, number the lines, as in `0 {lines[0]}`."
+    raise ModelFileError(where, must, got, mend)
