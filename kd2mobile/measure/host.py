@@ -1,4 +1,5 @@
-"""This machine as a device: each file timed in a process of its own, then all judged on each picture, decoded once."""
+"""This machine as a device: the files timed in turn, each in its own process, then all judged on each picture, decoded
+once."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,9 @@ from kd2mobile.errors import DataError, DeviceError, PictureError
 from kd2mobile.measure.device import cores, device_words
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.worker import Profile, check_cores, profile_file
+from kd2mobile.measure.worker import FileToTime, Profile, check_cores, profile_files
 from kd2mobile.pixels import Resize, open_picture, render, whole_box
-from kd2mobile.progress import bar
+from kd2mobile.progress import bar, say
 
 PICTURES_AT_ONCE = 32
 """Pictures that are held decoded at a time; with the answers, all that grows the memory."""
@@ -46,17 +47,26 @@ def measure_on_host(
 
 
 def _profile_all(opened: Sequence[Opened], protocol: Protocol) -> list[list[Profile]]:
-    settings = protocol.settings
-    profiles: list[list[Profile]] = [[] for _ in opened]
-    with bar("timing", len(opened) * len(settings), "files") as advance:
+    """By file, one for each setting; the files of a setting take turns."""
+    settings, rounds = protocol.settings, protocol.rounds
+    files = [FileToTime(one.file.path, one.file.mean, one.file.std) for one in opened]
+    timed: list[list[Profile]] = []
+    with bar("timing", len(opened) * len(settings) * rounds.fewest, "turns") as advance:
         for setting in settings:
-            for (file, _, _), timed in zip(opened, profiles, strict=True):
-                profile = profile_file(
-                    file.path, setting, span=protocol.span, cores=protocol.cores, mean=file.mean, std=file.std
+            timed.append(
+                profile_files(
+                    files,
+                    setting,
+                    span=protocol.span,
+                    rounds=rounds,
+                    cores=protocol.cores,
+                    done=advance,
+                    repeats=lambda spread: say(
+                        f"timing {rounds.fewest} more rounds: the last ones differ by {spread:.0%}"
+                    ),
                 )
-                timed.append(profile)
-                advance(1)
-    return profiles
+            )
+    return [list(of_file) for of_file in zip(*timed, strict=True)]
 
 
 def _answers(

@@ -1,8 +1,10 @@
 """How long one picture takes: single stream, one run after another."""
 
 import gc
+import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +15,31 @@ WARMUP_RUNS = 10
 WARMUP_SECONDS = 0.25
 TIMED_SECONDS = 1.0
 MOST_RUNS = 20_000
+BUSY = 2.0
+"""Where one run of ten takes this many times the median, the device did other work meanwhile: on a quiet one p90 is
+at most a fifth above it."""
+
+
+class Span(NamedTuple):
+    """How long timing goes on: for `runs` runs and `seconds`, whichever ends later, but at most `most` runs."""
+
+    runs: int
+    seconds: float
+    most: int | None
+
+    def over(self, rounds: int) -> "Span":
+        """What of it one of so many rounds has, so that all of them together are no shorter.
+
+        >>> Span(300, 1.0, 20_000).over(5)
+        Span(runs=60, seconds=0.2, most=4000)
+        """
+        most = None if self.most is None else math.ceil(self.most / rounds)
+        return Span(math.ceil(self.runs / rounds), self.seconds / rounds, most)
+
+
+def warmup_of(span: Span) -> Span:
+    """The untimed runs before it: a quarter of a second, less before a timing that has no time."""
+    return Span(WARMUP_RUNS, min(WARMUP_SECONDS, span.seconds), MOST_RUNS)
 
 
 def measure_latency(
@@ -22,37 +49,41 @@ def measure_latency(
     *,
     seconds: float = TIMED_SECONDS,
     most: int | None = MOST_RUNS,
-    watch: Callable[[], None] | None = None,
 ) -> Latency:
-    """Times `run` at least `runs` times, after at least `warmup` untimed ones, with the garbage collector off.
+    """Times `run` in one go: as `times_ms` does, after at least `warmup` untimed runs."""
+    span = Span(runs, seconds, most)
+    return latency_of(times_ms(run, span, warmup_of(span)._replace(runs=warmup)))
 
-    Warm-up goes on for a quarter of a second, timing for `seconds`, so that a net of a few microseconds is not judged
-    by a few milliseconds of the machine's life; `most` runs end either. Percentiles are interpolated linearly between
-    the runs. watch: called before the first timed run and after the last.
+
+def times_ms(run: Callable[[], None], span: Span, warmup: Span, watch: Callable[[], None] = lambda: None) -> np.ndarray:
+    """Times `run` over the span after the warm-up, with the garbage collector off: long enough that a net of a few
+    microseconds is not judged by a few milliseconds of the machine's life.
+
+    watch: called before the first timed run and after the last. Returns milliseconds, float64 [runs].
     """
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        _times_ns(run, warmup, min(WARMUP_SECONDS, seconds), MOST_RUNS)
-        if watch:
-            watch()
-        times_ms = np.array(_times_ns(run, runs, seconds, most), np.float64) / 1e6
-        if watch:
-            watch()
+        _times_ns(run, warmup)
+        watch()
+        times = np.array(_times_ns(run, span), np.float64) / 1e6
+        watch()
     finally:
         if collecting:
             gc.enable()
-    return latency_of(times_ms)
+    return times
 
 
 def latency_of(times_ms: np.ndarray, steps: int = 1) -> Latency:
-    """The percentiles of timed values in milliseconds. steps: how many runs each value is the mean of."""
+    """The percentiles of timed values in milliseconds, interpolated linearly between them, and whether the device was
+    busy by them. steps: how many runs each value is the mean of."""
     p50, p90, p95, p99 = np.percentile(times_ms, (50, 90, 95, 99)).tolist()
-    return Latency(p50, p90, p99, float(np.mean(times_ms)), len(times_ms), p95, steps)
+    return Latency(p50, p90, p99, float(np.mean(times_ms)), len(times_ms), p95, steps, busy=p90 > BUSY * p50)
 
 
-def _times_ns(run: Callable[[], None], runs: int, seconds: float, most: int | None) -> list[int]:
+def _times_ns(run: Callable[[], None], span: Span) -> list[int]:
+    runs, seconds, most = span
     clock, times = time.perf_counter_ns, []
     end = clock() + int(seconds * 1e9)
     while len(times) < runs or (clock() < end and (most is None or len(times) < most)):

@@ -5,12 +5,14 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from kd2mobile.errors import count_of
-from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS
+from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS, Span
+from kd2mobile.measure.rounds import Rounds
 from kd2mobile.schema import Benchmark
 
 Rule = Literal["kd2mobile", "mlperf"]
 MLPERF_QUERIES = 1024
 MLPERF_SECONDS = 60.0
+ROUNDS = Rounds(5, 20)
 
 
 class Setting(NamedTuple):
@@ -23,14 +25,6 @@ class Setting(NamedTuple):
     def words(self) -> str:
         """`1 thread, XNNPACK on`, as it was asked for; a file of which XNNPACK has no kernel does without it."""
         return f"{count_of(self.threads, 'thread')}, XNNPACK {'on' if self.xnnpack else 'off'}"
-
-
-class Span(NamedTuple):
-    """How long timing goes on: for `runs` runs and `seconds`, whichever ends later, but at most `most` runs."""
-
-    runs: int
-    seconds: float
-    most: int | None
 
 
 class Protocol(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +52,11 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
         if self.rule == "mlperf":
             return Span(MLPERF_QUERIES, MLPERF_SECONDS, None)
         return Span(self.runs, TIMED_SECONDS, MOST_RUNS)
+
+    @property
+    def rounds(self) -> Rounds:
+        """In how many rounds the files take turns. One for `mlperf`, whose single stream is not interrupted."""
+        return Rounds(1, 1) if self.rule == "mlperf" else ROUNDS
 
 
 XNNPACK = {"on": (True,), "off": (False,), "both": (True, False)}

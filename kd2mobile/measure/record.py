@@ -24,7 +24,9 @@ class Latency(msgspec.Struct, frozen=True):
     """Milliseconds a picture over n timed values: percentiles and mean. p95: None in records from before it was kept.
 
     steps: how many runs each value is the mean of: 1, but where a device's clock is too coarse; then the percentiles
-    are those of means.
+    are those of means. rounds: the median of each round in which the files were timed in turn, empty where they were
+    not; files of one measurement have the same rounds. spread: how well these agree (`rounds.spreads`). busy: whether
+    the device did other work meanwhile: p90 is more than twice p50, or the spread stayed too wide.
     """
 
     p50: float | None
@@ -34,6 +36,9 @@ class Latency(msgspec.Struct, frozen=True):
     n: int
     p95: float | None = None
     steps: int = 1
+    rounds: list[float] = []
+    spread: float | None = None
+    busy: bool | None = None
 
 
 class OpTime(msgspec.Struct, frozen=True):
@@ -125,6 +130,7 @@ ELSEWHERE = {
     "compression": "the file does not say",
     "logloss": "the file gives scores, not probabilities",
     "ece": "the file gives scores, not probabilities",
+    "latency_ms.spread": "not timed in five rounds or more",
 }
 """Why a field is None where nothing else is known of it."""
 

@@ -1,28 +1,37 @@
-"""Opens and times one file in a process of its own: `python -m kd2mobile.measure.worker`.
+"""Opens and times files, each in a process of its own: `python -m kd2mobile.measure.worker`.
 
-A request comes as JSON on standard input, the answer goes as JSON to standard output: a Profile, or the four parts
-of a ModelFileError. So init_ms, first_run_ms and peak_rss_mib are this file's alone.
+A process reads JSON from standard input, one message per line: a request, then turns, last `null`. It answers each on
+standard output: that the file is open, the median of the turn, a Profile; or the four parts of a ModelFileError. So
+init_ms, first_run_ms and peak_rss_mib are this file's alone. The processes of several files live beside each other and
+take turns: while one works the others wait for their next line, and take no processor time. One whose parent dies reads
+the end of its input, and ends.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from kd2mobile.errors import DeviceError, ModelFileError
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
-from kd2mobile.measure.latency import measure_latency
-from kd2mobile.measure.protocol import Protocol, Setting, Span
+from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
+from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.record import Latency, ToolReport
+from kd2mobile.measure.rounds import WIDE, Rounds, spreads, take_turns
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import decoder_words
 
 NOISE_SEED = 0
 DEFAULT = Protocol()
+ONE_ROUND = Rounds(1, 1)
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,13 +53,25 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     unknown: dict[str, str] = {}
 
 
+class FileToTime(NamedTuple):
+    """mean, std: of a float input, one value or three."""
+
+    path: Path
+    mean: float | Sequence[float] | None = None
+    std: float | Sequence[float] | None = None
+
+
 class _Request(msgspec.Struct):
     path: str
     setting: Setting
-    span: Span
     cores: tuple[int, ...]
     mean: list[float] | None
     std: list[float] | None
+
+
+class _Turn(msgspec.Struct):
+    span: Span
+    warmup: Span
 
 
 class _Refusal(msgspec.Struct):
@@ -61,6 +82,7 @@ class _Refusal(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
+    median_ms: float | None = None
     profile: Profile | None = None
     refusal: _Refusal | None = None
 
@@ -74,87 +96,193 @@ def profile_file(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
 ) -> Profile:
-    """Opens and times the file in a new process. span: no runs leave latency out. cores: to pin the process to.
+    """`profile_files` of one file, in one go."""
+    (profile,) = profile_files([FileToTime(path, mean, std)], setting, span=span, rounds=ONE_ROUND, cores=cores)
+    return profile
 
-    Raises ModelFileError if the file cannot be measured, or if the process dies of it; DeviceError for cores that this
-    system does not have or cannot pin to.
+
+def profile_files(
+    files: Sequence[FileToTime],
+    setting: Setting,
+    *,
+    span: Span,
+    rounds: Rounds,
+    cores: tuple[int, ...] = (),
+    done: Callable[[int], None] = lambda turns: None,
+    repeats: Callable[[float], None] = lambda spread: None,
+) -> list[Profile]:
+    """Opens each file in a new process, then times them in turn.
+
+    span: of each file in the fewest rounds together; no runs leave latency out. cores: to pin the processes to. done:
+    is told how many more turns were taken; repeats: as `take_turns` takes it. Raises ModelFileError if a file cannot be
+    measured, or if its process dies of it; DeviceError for cores that this system does not have or cannot pin to.
     """
     check_cores(cores)
-    listed = [None if value is None else np.atleast_1d(value).astype(float).tolist() for value in (mean, std)]
-    request = msgspec.json.encode(_Request(str(path), setting, span, cores, *listed))
-    package_home = str(Path(__file__).parents[2])
-    python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "kd2mobile.measure.worker"],
-        input=request,
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": python_path},
-        check=False,
-    )
-    try:
-        answer = msgspec.json.decode(done.stdout, type=_Answer)
-    except msgspec.DecodeError:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        got = f"a process that ended with status {done.returncode}" + (f": {said[-1]}" if said else "")
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_Process(file, setting, cores)) for file in files]
+        medians = (
+            take_turns([_turns(one, span, rounds, done) for one in processes], rounds, repeats) if span.runs else []
+        )
+        profiles = [one.ask(None).profile for one in processes]
+    if not medians:
+        return profiles
+    return [_in_rounds(*one) for one in zip(profiles, medians, spreads(medians), strict=True)]
+
+
+def _turns(process: "_Process", span: Span, rounds: Rounds, done: Callable[[int], None]) -> Callable[[], float]:
+    """A function that has the process take its next turn and returns the median, milliseconds."""
+    turn = _Turn(*(whole.over(rounds.fewest) for whole in (span, warmup_of(span))))
+    expected = iter(range(rounds.fewest))
+
+    def take() -> float:
+        median = process.ask(turn).median_ms
+        if next(expected, None) is not None:
+            done(1)
+        return median
+
+    return take
+
+
+def _in_rounds(profile: Profile, medians: list[float], spread: float | None) -> Profile:
+    """The profile with what the rounds say of its latency; one round says nothing."""
+    if len(medians) == 1:
+        return profile
+    latency = profile.latency_ms
+    busy = latency.busy or (spread is not None and spread > WIDE)
+    latency = msgspec.structs.replace(latency, rounds=medians, spread=spread, busy=busy)
+    return msgspec.structs.replace(profile, latency_ms=latency)
+
+
+class _Process:
+    """This end of a process that has opened a file."""
+
+    def __init__(self, file: FileToTime, setting: Setting, cores: tuple[int, ...]):
+        self._file, self._setting, self._cores = file, setting, cores
+
+    def __enter__(self) -> "_Process":
+        package_home = str(Path(__file__).parents[2])
+        python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
+        self._said = tempfile.TemporaryFile()
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "kd2mobile.measure.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env=os.environ | {"PYTHONPATH": python_path},
+        )
+        try:
+            path, mean, std = self._file
+            listed = [None if value is None else np.atleast_1d(value).astype(float).tolist() for value in (mean, std)]
+            self.ask(_Request(str(path), self._setting, self._cores, *listed))
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def ask(self, message: _Request | _Turn | None) -> _Answer:
+        """Raises ModelFileError, its own or for a process that died."""
+        try:
+            self._child.stdin.write(msgspec.json.encode(message) + b"\n")
+            self._child.stdin.flush()
+            answer = msgspec.json.decode(self._child.stdout.readline(), type=_Answer)
+        except (BrokenPipeError, msgspec.DecodeError):
+            raise self._died() from None
+        if answer.refusal:
+            raise ModelFileError(*msgspec.structs.astuple(answer.refusal))
+        return answer
+
+    def _died(self) -> ModelFileError:
+        status = self._child.wait()
+        self._said.seek(0)
+        said = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        got = f"a process that ended with status {status}" + (f": {said[-1]}" if said else "")
         again = "The file may be damaged, or the memory too small for it."
-        raise ModelFileError(path, "must run in LiteRT", got, again) from None
-    if answer.refusal:
-        raise ModelFileError(*msgspec.structs.astuple(answer.refusal))
-    return answer.profile
+        return ModelFileError(self._file.path, "must run in LiteRT", got, again)
+
+    def _end(self) -> None:
+        """It has nothing to keep, whatever it is at."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout, self._said):
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 def main() -> None:
-    """The child's side of `profile_file`."""
+    """The child's side of `profile_files`."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
+
+    def tell(answer: _Answer) -> None:
+        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.flush()
+
+    asked = sys.stdin.buffer
     try:
-        answer = _Answer(profile=_profile(request))
+        timing = _Timing(msgspec.json.decode(asked.readline(), type=_Request))
     except ModelFileError as fault:
-        answer = _Answer(
-            refusal=_Refusal(fault.where, fault.must, None if fault.got is None else str(fault.got), fault.next_step)
+        got = None if fault.got is None else str(fault.got)
+        tell(_Answer(refusal=_Refusal(fault.where, fault.must, got, fault.next_step)))
+        return
+    tell(_Answer())
+    for line in asked:
+        turn = msgspec.json.decode(line, type=_Turn | None)
+        tell(_Answer(median_ms=timing.take(turn)) if turn else _Answer(profile=timing.profile()))
+
+
+class _Timing:
+    """The open file, and what its turns have given."""
+
+    def __init__(self, request: _Request):
+        if request.cores:
+            os.sched_setaffinity(0, request.cores)
+        self._request = request
+        threads, xnnpack = request.setting
+        self._classifier = Classifier(request.path, threads, mean=request.mean, std=request.std, xnnpack=xnnpack)
+        side, noise = self._classifier.input_px, np.random.default_rng(NOISE_SEED)
+        self._classifier.set_pixels(noise.integers(0, 256, (side, side, 3), np.uint8))
+        self._times: list[np.ndarray] = []
+        self._states: list[State] = []
+        self._peak_rss_mib: float | None = None
+
+    def take(self, turn: _Turn) -> float:
+        """Times it for a turn, and returns the median in milliseconds."""
+        self._times.append(times_ms(self._classifier.run, turn.span, turn.warmup, self._watch))
+        return float(np.median(self._times[-1]))
+
+    def _watch(self) -> None:
+        """Memory before the first timed run, whose times take memory too; the state before it and after the last."""
+        if not self._states:
+            self._peak_rss_mib = peak_rss_mib()
+        self._states = [*self._states[:1], read_state(self._request.cores)]
+
+    def profile(self) -> Profile:
+        """Of all turns together; without any, of a file that was opened and run once."""
+        latency = latency_of(np.concatenate(self._times)) if self._times else None
+        conditions = conditions_of(*self._states) if self._times else None
+        affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        peak = self._peak_rss_mib if self._times else peak_rss_mib()
+        unknown = {} if latency else dict.fromkeys(("latency_ms", "conditions"), "not asked for")
+        told = {"peak_rss_mib": peak, "affinity": affinity}
+        unknown |= {field: NOT_TOLD for field, value in told.items() if value is None}
+        threads, xnnpack = self._request.setting
+        return Profile(
+            runtime=self._classifier.runtime,
+            decoder=decoder_words(),
+            threads=threads,
+            xnnpack=xnnpack,
+            init_ms=self._classifier.init_ms,
+            first_run_ms=self._classifier.first_run_ms,
+            latency_ms=latency,
+            conditions=conditions,
+            unknown=unknown | (conditions.unknown if conditions else {}),
+            **told,
         )
-    answers.write(msgspec.json.encode(answer))
-    answers.close()
-
-
-def _profile(request: _Request) -> Profile:
-    if request.cores:
-        os.sched_setaffinity(0, request.cores)
-    threads, xnnpack = request.setting
-    classifier = Classifier(request.path, threads, mean=request.mean, std=request.std, xnnpack=xnnpack)
-    noise = np.random.default_rng(NOISE_SEED)
-    classifier.set_pixels(noise.integers(0, 256, (classifier.input_px, classifier.input_px, 3), np.uint8))
-    states: list[State] = []
-    memory: list[float | None] = []
-
-    def watch() -> None:
-        memory.append(peak_rss_mib())
-        states.append(read_state(request.cores))
-
-    runs, seconds, most = request.span
-    latency = conditions = None
-    if runs:
-        latency = measure_latency(classifier.run, runs, seconds=seconds, most=most, watch=watch)
-        conditions = conditions_of(*states)
-    else:
-        watch()
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    unknown = {} if latency else dict.fromkeys(("latency_ms", "conditions"), "not asked for")
-    told = {"peak_rss_mib": memory[0], "affinity": affinity}  # before the timed runs, whose times take memory too
-    unknown |= {field: NOT_TOLD for field, value in told.items() if value is None}
-    return Profile(
-        runtime=classifier.runtime,
-        decoder=decoder_words(),
-        threads=threads,
-        xnnpack=xnnpack,
-        init_ms=classifier.init_ms,
-        first_run_ms=classifier.first_run_ms,
-        latency_ms=latency,
-        conditions=conditions,
-        unknown=unknown | (conditions.unknown if conditions else {}),
-        **told,
-    )
 
 
 def check_cores(cores: tuple[int, ...]) -> None:

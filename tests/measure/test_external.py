@@ -7,7 +7,7 @@ from kd2mobile.measure import host
 from kd2mobile.measure.external import class_folders, match_folders, measure_on_folder
 from kd2mobile.measure.predict import predict
 from kd2mobile.measure.protocol import Protocol, Span
-from kd2mobile.measure.worker import Profile, profile_file
+from kd2mobile.measure.worker import Profile, profile_file, profile_files
 from tests.tiny_models import CLASSES, COLOURS
 
 from .conftest import picture
@@ -23,7 +23,7 @@ def measure_external(*which, **how):
 @pytest.fixture(autouse=True)
 def no_profile(monkeypatch):
     """Spares a process a test: what a file costs is tested in test_latency.py."""
-    monkeypatch.setattr(host, "profile_file", lambda *_, **__: Profile(runtime="stand-in"))
+    monkeypatch.setattr(host, "profile_files", lambda files, *_, **__: [Profile(runtime="stand-in")] * len(files))
 
 
 def test_by_name_when_every_folder_has_a_label():
@@ -273,7 +273,7 @@ def test_crop_unless_the_file_or_the_user_says_otherwise(models, own, photos, mo
 
 
 def test_a_float_file_of_someone_else_to_the_end(models, photos, monkeypatch):
-    monkeypatch.setattr(host, "profile_file", profile_file)
+    monkeypatch.setattr(host, "profile_files", profile_files)
     record = measure_external(models / "float.tflite", photos, mean=127.5, std=127.5, protocol=Protocol(threads=(2,)))
     assert record.top1 == 6 / 7 and record.latency_ms.n >= 100 and record.threads == 2
     assert (record.model, record.precision, record.compression) == ("float", None, None)

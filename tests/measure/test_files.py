@@ -35,9 +35,8 @@ def pictures(tmp_path):
 @pytest.fixture
 def no_profile(monkeypatch):
     """Spares a process where cost is not what is tested."""
-    monkeypatch.setattr(
-        host, "profile_file", lambda *_, **__: Profile(runtime="stand-in", threads=1, init_ms=1.0, first_run_ms=2.0)
-    )
+    profile = Profile(runtime="stand-in", threads=1, init_ms=1.0, first_run_ms=2.0)
+    monkeypatch.setattr(host, "profile_files", lambda files, *_, **__: [profile] * len(files))
 
 
 def measure(path, pictures, labels, *, role="student", resize=None, **how):
@@ -81,6 +80,9 @@ def test_one_file_from_picture_to_record(own, pictures, tmp_path):
         "mean",
         "n",
         "steps",
+        "rounds",
+        "spread",
+        "busy",
     }
     assert str(path.parent) not in json.dumps(as_json)
     assert measured.judged.tolist() == [0, 1, 2, 3, 4] and measured.set_aside == [] and measured.notes == []
@@ -173,7 +175,7 @@ def test_nothing_to_judge(models):
 
 
 def test_a_bad_file_is_refused_before_anything_is_timed(models, pictures, monkeypatch):
-    monkeypatch.setattr(host, "profile_file", lambda *_, **__: pytest.fail("timed"))
+    monkeypatch.setattr(host, "profile_files", lambda *_, **__: pytest.fail("timed"))
     with pytest.raises(ModelFileError, match="2 inputs"):
         measure_files(
             [FileToMeasure(path=models / f"{name}.tflite") for name in ("uint8", "two_inputs")], pictures, LABELS

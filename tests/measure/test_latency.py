@@ -3,6 +3,7 @@
 import gc
 import sys
 from pathlib import Path
+from subprocess import Popen
 
 import msgspec
 import numpy as np
@@ -13,7 +14,8 @@ from kd2mobile.measure import latency, worker
 from kd2mobile.measure.device import device_words
 from kd2mobile.measure.latency import measure_latency
 from kd2mobile.measure.protocol import Setting, Span
-from kd2mobile.measure.worker import peak_rss_mib, profile_file
+from kd2mobile.measure.rounds import Rounds
+from kd2mobile.measure.worker import FileToTime, peak_rss_mib, profile_file, profile_files
 
 
 def test_every_run_is_counted_after_the_warm_up():
@@ -64,6 +66,46 @@ def test_a_file_is_profiled_in_its_own_process(models):
     del ballast
 
 
+def test_files_take_turns_in_processes_that_stay(models):
+    """MLPerf's one round has no rounds to compare; five of two runs each are ten runs."""
+    files = [FileToTime(models / "uint8.tflite"), FileToTime(models / "full_uint8.tflite")]
+    turns = []
+    both = profile_files(files, Setting(1, True), span=Span(10, 0.0, None), rounds=Rounds(5, 5), done=turns.append)
+    assert turns == [1] * 10
+    for profile in both:
+        latency = profile.latency_ms
+        assert latency.n == 10 and len(latency.rounds) == 5 and latency.spread >= 0 and latency.busy in (True, False)
+        assert min(latency.rounds) <= latency.p50 <= max(latency.rounds)
+        assert profile.conditions.before.load is not None and profile.peak_rss_mib > 10
+    (alone,) = profile_files(files[:1], Setting(1, True), span=Span(10, 0.0, None), rounds=Rounds(1, 1))
+    assert (alone.latency_ms.n, alone.latency_ms.rounds, alone.latency_ms.spread) == (10, [], None)
+
+
+def test_of_several_files_the_one_whose_process_dies_is_named(models, monkeypatch):
+    files = [FileToTime(models / "uint8.tflite"), FileToTime(models / "full_uint8.tflite")]
+    children = []
+    monkeypatch.setattr(
+        worker.subprocess, "Popen", lambda *args, **how: children.append(Popen(*args, **how)) or children[-1]
+    )
+
+    def turns_of_the_dead(turns, *_):
+        children[1].kill()
+        return [[turn()] for turn in turns]
+
+    monkeypatch.setattr(worker, "take_turns", turns_of_the_dead)
+    with pytest.raises(
+        ModelFileError, match="full_uint8.tflite: must run in LiteRT, got a process that ended with status -9"
+    ):
+        profile_files(files, Setting(1, True), span=Span(10, 0.0, None), rounds=Rounds(1, 1))
+    assert all(child.poll() is not None for child in children), "none is left"
+
+
+def test_p90_of_twice_the_median_is_a_busy_host():
+    quiet, busy = np.full(100, 1.0), np.array([1.0] * 80 + [10.0] * 20)
+    assert latency.latency_of(quiet).busy is False and latency.latency_of(busy).busy is True
+    assert latency.latency_of(np.array([1.0] * 80 + [2.0] * 20)).busy is False
+
+
 def test_latency_can_be_left_out_and_mean_and_std_reach_the_child(models):
     profile = profile_file(models / "float.tflite", span=Span(0, 0, None), mean=127.5, std=(127.5, 127.5, 127.5))
     assert profile.latency_ms is None and profile.first_run_ms > 0
@@ -85,7 +127,7 @@ def test_a_process_that_dies_is_a_message(models, monkeypatch, tmp_path):
 
 
 def test_the_child_speaks_json_alone(models):
-    request = worker._Request(str(models / "uint8.tflite"), Setting(1, True), Span(0, 0, None), (), None, None)
+    request = worker._Request(str(models / "uint8.tflite"), Setting(1, True), (), None, None)
     assert msgspec.json.decode(msgspec.json.encode(request), type=worker._Request) == request
 
 
