@@ -96,6 +96,7 @@ def check(
             read_split(artifacts.make(one).folder),
             read_thumbnails(artifacts.make(thumbnails_step(root, one)).folder),
             scan.ignored,
+            scan.system_files,
         )
         for root, scan, one in places
     ]

@@ -9,8 +9,9 @@ import numpy as np
 
 from kd2mobile.data.near_duplicates import NearGroup, near_duplicates
 from kd2mobile.data.places import Root
-from kd2mobile.data.split import Leak, SetAside, Split
+from kd2mobile.data.split import CopiedClass, Leak, SetAside, Split
 from kd2mobile.errors import one_line
+from kd2mobile.folders import alike
 
 
 class ClassCounts(msgspec.Struct, frozen=True):
@@ -58,7 +59,9 @@ class Checked(msgspec.Struct, frozen=True):
     ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why; among them unlabelled
     ones that are byte for byte a labelled one.
     duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
-    contradictions: those in several classes. near_duplicates: files that differ and look the same, likewise by group;
+    contradictions: those in several classes, but for the ones of copied_classes, of which every picture is also in
+    another class. alike_classes: those whose names differ in capitals alone. system_files: what systems leave among
+    images. near_duplicates: files that differ and look the same, likewise by group;
     with an unlabelled picture that looks like one of val or test the scores gain.
     sizes: of the labelled pictures; unlabelled_sizes: of those without a label.
     """
@@ -75,6 +78,9 @@ class Checked(msgspec.Struct, frozen=True):
     sizes: Sizes
     unlabelled_sizes: Sizes | None
     imbalance: Imbalance
+    alike_classes: list[list[str]] = []
+    copied_classes: list[CopiedClass] = []
+    system_files: int = 0
 
     def json(self) -> str:
         """All of it as one JSON object."""
@@ -85,13 +91,14 @@ class Looked(NamedTuple):
     """Pictures under a root, and what was made of them.
 
     thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails; ignored_files: no pictures by their
-    name.
+    name; system_files: what systems leave among images.
     """
 
     root: Root
     split: Split
     thumbnails: np.ndarray
     ignored_files: int
+    system_files: int = 0
 
 
 def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked | None = None) -> Checked:
@@ -120,11 +127,14 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
         ignored_files=ignored_files,
         duplicates=split.duplicates + more.duplicates,
         leaks=split.leaks,
-        contradictions=split.contradictions,
+        contradictions=split.single_contradictions(),
         near_duplicates=near_duplicates(thumbnails, Split(split.classes, split.samples + more.samples)),
         sizes=_sizes(split, input_px),
         unlabelled_sizes=_sizes(more, input_px) if unlabelled else None,
         imbalance=Imbalance(largest, smallest, round(largest.train / max(1, smallest.train), 2)),
+        alike_classes=alike(split.classes),
+        copied_classes=split.copied_classes(),
+        system_files=labelled.system_files + (unlabelled.system_files if unlabelled else 0),
     )
 
 

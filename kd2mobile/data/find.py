@@ -8,10 +8,11 @@ from typing import NamedTuple
 import msgspec
 
 from kd2mobile.data.places import Root, places_of, several
-from kd2mobile.data.scan import Part, Picture, Scan, content_of, differing, scan, scan_unlabelled
+from kd2mobile.data.scan import Part, Picture, Scan, content_of, differing, renamed, scan, scan_unlabelled
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, SetAside, SplitName
 from kd2mobile.data.table import TABLE_SUFFIXES, scan_table
 from kd2mobile.errors import DataError
+from kd2mobile.folders import alike, class_names
 from kd2mobile.progress import say
 
 
@@ -44,11 +45,14 @@ def find_pictures(
     for paths in listed.values():
         _refuse_shared(paths)
     scans = {split: [_scan(path, cache, len(paths)) for path in paths] for split, paths in listed.items()}
+    names = class_names(name for ones in scans.values() for one in ones for name in one.classes)
+    scans = {split: [renamed(one, names) for one in ones] for split, ones in scans.items()}
     if list(map(len, scans.values())) == [1]:
         found = Found(_folder_of(listed["train"][0]), scans["train"][0])
     else:
         _refuse_what_differs(listed, scans, called)
         found = _joined(scans)
+    _say_of_classes(found.scan)
     return found if unlabelled is None else _with_unlabelled(found, listed, several(unlabelled), cache)
 
 
@@ -100,7 +104,6 @@ def _refuse_what_differs(
             must = f"must hold the same classes as {_together(sources['train'])}"
             same = "Rename, add or remove classes until both have the same."
             raise DataError(_together(sources[split]), must, differs, same)
-    _say_alike(sources["train"], scans["train"])
 
 
 def _splits(one: Scan) -> str:
@@ -111,14 +114,18 @@ def _together(sources: list[Path | str]) -> str:
     return " and ".join(map(str, sources))
 
 
-def _say_alike(sources: list[Path | str], scans: list[Scan]) -> None:
-    """Classes of two sources that differ in capitals alone stay two, which is seldom meant."""
-    first: dict[str, tuple[str, Path | str]] = {}
-    for source, one in zip(sources, scans, strict=True):
-        for name in one.classes:
-            known, where = first.setdefault(name.casefold(), (name, source))
-            if known != name and where != source:
-                say(f"data: {name!r} of {source} and {known!r} of {where} are two classes; rename one if they are not")
+def _say_of_classes(found: Scan) -> None:
+    """Classes whose names were written in several ways are one; those that differ in capitals alone stay two."""
+    for name in sorted({name for part in found.parts for name in part.named}):
+        written = {way for part in found.parts if name in part.classes for way in part.named.get(name, [name])}
+        say(f"data: {name!r} is one class, written in {len(written)} ways: {', '.join(map(ascii, sorted(written)))}")
+    if groups := alike(found.classes):
+        first, second = groups[0][:2]
+        where = " and ".join(
+            found.place_of(name, part) for name in (first, second) for part in found.given[:1] or [None]
+        )
+        more = f", and {len(groups) - 1} more such names" if len(groups) > 1 else ""
+        say(f"data: {first!r} and {second!r} are two classes ({where}){more}; rename one if they are not")
 
 
 def _joined(scans: dict[SplitName, list[Scan]]) -> Found:
@@ -139,7 +146,7 @@ def _joined(scans: dict[SplitName, list[Scan]]) -> Found:
                 set_aside.append(SetAside(_moved_aside(aside.path, list(by_split.values()), own), aside.reason))
             parts += here
     pictures.sort(key=lambda picture: picture.path)
-    with_labels = any(part.table for part in parts)
+    with_labels = any(part.table or part.named for part in parts)
     rows = [(p.path, p.sha256, *((p.class_name, p.given or "") if with_labels else ())) for p in pictures]
     return Found(
         places_of({part.start: part.folder for part in parts}),
@@ -150,6 +157,7 @@ def _joined(scans: dict[SplitName, list[Scan]]) -> Found:
             pictures=pictures,
             set_aside=sorted(set_aside, key=lambda aside: aside.path),
             ignored=sum(one.ignored for ones in scans.values() for one in ones),
+            system_files=sum(one.system_files for ones in scans.values() for one in ones),
             content=content_of(rows),
             parts=parts,
         ),
@@ -202,6 +210,7 @@ def _with_unlabelled(
         pictures=pictures,
         set_aside=sorted(set_aside, key=lambda aside: aside.path),
         ignored=sum(one.ignored for one in scans),
+        system_files=sum(one.system_files for one in scans),
         content=scans[0].content if len(scans) == 1 else content_of([(p.path, p.sha256) for p in pictures]),
     )
     return found._replace(unlabelled_root=places_of(starts), unlabelled=loose)

@@ -11,6 +11,7 @@ import numpy as np
 from kd2mobile.data.written import numbered, write_pictures
 from kd2mobile.errors import DataError
 from kd2mobile.files import sha256_of
+from kd2mobile.folders import is_left_by_system
 
 NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")
 SPLITS = {"train": "train", "t10k": "test", "test": "test"}
@@ -24,7 +25,11 @@ class _Pair(NamedTuple):
 
 def is_idx_folder(folder: Path) -> bool:
     """Whether a file named like one of MNIST's lies directly in the folder."""
-    return folder.is_dir() and any(NAME.fullmatch(path.name) for path in folder.iterdir())
+    return folder.is_dir() and any(map(_match, folder.iterdir()))
+
+
+def _match(path: Path) -> re.Match | None:
+    return None if is_left_by_system(path.name) else NAME.fullmatch(path.name)
 
 
 def idx_content(folder: Path) -> dict[str, str]:
@@ -51,7 +56,7 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
     """The files of train and, if there are any, of test. Of a file that lies there packed and unpacked, the latter."""
     found: dict[tuple[str, str, str], Path] = {}
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".gz", path.name)):
-        if match := NAME.fullmatch(path.name):
+        if match := _match(path):
             found.setdefault((match["set"], SPLITS[match["part"]], match["kind"]), path)
     sets = sorted({name for name, _, _ in found})
     if len(sets) > 1:

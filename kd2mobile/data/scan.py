@@ -12,6 +12,7 @@ from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import DataError, count_of
+from kd2mobile.folders import Inside, class_names, files_in, inside, is_left_by_system, split_named, splits_among
 from kd2mobile.pixels import SUFFIXES
 
 UNREAD_SUFFIXES = frozenset(
@@ -36,6 +37,7 @@ class Part(msgspec.Struct, frozen=True):
 
     split: None if the splits are not given; start: what the ids start with, without a slash, or nothing; folder: what
     stands in its place; table: the file that lists the pictures and their labels, or nothing if class folders do.
+    named: the folders of a class whose name is not theirs, or not theirs alone.
     """
 
     split: SplitName | None
@@ -43,16 +45,23 @@ class Part(msgspec.Struct, frozen=True):
     folder: str
     classes: list[str]
     table: str = ""
+    named: dict[str, list[str]] = {}
 
     def place_of(self, class_name: str) -> str:
         """What a message calls the place of a class's pictures: their folder, or the table and the label."""
         if self.table:
             return f"{self.table}, label {class_name!r}" + (f" of {self.split}" if self.split else "")
-        return str(Path(self.folder) / class_name)
+        return " and ".join(str(Path(self.folder) / name) for name in self._folders(class_name))
 
     def holds(self, path: str, class_name: str) -> bool:
         """Whether a file of that id lies in the folder of the class."""
-        return not self.table and path.startswith("/".join(filter(None, (self.start, class_name))) + "/")
+        if self.table:
+            return False
+        starts = ("/".join(filter(None, (self.start, name))) + "/" for name in self._folders(class_name))
+        return path.startswith(tuple(starts))
+
+    def _folders(self, class_name: str) -> list[str]:
+        return self.named.get(class_name, [class_name])
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -60,7 +69,7 @@ class Scan(msgspec.Struct, frozen=True):
 
     given: the splits that the folders give; empty for plain class folders.
     content: SHA-256 over every picture's path and hash; it changes when a picture does, comes, goes or moves.
-    ignored: files that are hidden or no pictures by their suffix.
+    ignored: files that are hidden or no pictures by their suffix; system_files: those that systems leave among images.
     """
 
     root: str
@@ -71,6 +80,7 @@ class Scan(msgspec.Struct, frozen=True):
     ignored: int
     content: str
     parts: list[Part] = []
+    system_files: int = 0
 
     def place_of(self, class_name: str, split: SplitName | None) -> str:
         """What a message calls the place of a class's pictures, or the places."""
@@ -108,6 +118,7 @@ class _Walk:
         self.files: list[File] = []
         self.set_aside: list[SetAside] = []
         self.ignored = 0
+        self.system_files = 0
 
     def folder(self, parts: tuple[str, ...], class_name: str, given: SplitName | None) -> None:
         """Every picture file under the folder, however deep, links followed."""
@@ -121,8 +132,7 @@ class _Walk:
             self.set_aside.append(SetAside("/".join(parts), "a link to a folder that it lies in"))
             return
         for entry in _entries(folder):
-            if entry.name.startswith("."):
-                self.ignored += 1
+            if self.skips(entry):
                 continue
             path = "/".join((*parts, entry.name))
             if not _is_utf8(entry.name):
@@ -131,6 +141,16 @@ class _Walk:
                 self._folder(Path(entry.path), (*parts, entry.name), class_name, given, (*above, real))
             else:
                 self._file(entry, path, class_name, given)
+
+    def skips(self, entry: os.DirEntry) -> bool:
+        """Whether the file or folder is a system's own or hidden; then it is counted."""
+        if is_left_by_system(entry.name):
+            self.system_files += files_in(entry.path)
+        elif entry.name.startswith("."):
+            self.ignored += 1
+        else:
+            return False
+        return True
 
     def _file(self, entry: os.DirEntry, path: str, class_name: str, given: SplitName | None) -> None:
         suffix = Path(entry.name).suffix.lower()
@@ -167,24 +187,56 @@ def scan(root: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
         if len(walk.files) == before:
             _refuse_empty_class(root, parts, walk)
     for entry in _entries(root):
-        hidden = entry.name.startswith(".")
-        if not hidden and not entry.is_dir() and Path(entry.name).suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
+        if walk.skips(entry) or entry.is_dir():
+            continue
+        if Path(entry.name).suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
             walk.set_aside.append(SetAside(shown(entry.name), "it lies outside the class folders"))
-        elif hidden or not entry.is_dir():
+        else:
             walk.ignored += 1
     pictures = hashed(root, walk.files, walk.set_aside, cache)
+    starts = {given: "/".join(parts[:-1]) for given, _, parts in folders}
     classes = sorted({class_name for _, class_name, _ in folders})
-    given = [name for name in SPLIT_NAMES if any(given == name for given, _, _ in folders)]
-    return Scan(
+    parts = [
+        Part(split, starts[split], str(root / starts[split]), classes)
+        for split in (*SPLIT_NAMES, None)
+        if split in starts
+    ]
+    by_name = all(start == (split or "") for split, start in starts.items())
+    rows = [(p.path, p.sha256, *(() if by_name else (p.class_name, p.given or ""))) for p in pictures]
+    found = Scan(
         root=shown(str(root)),
         classes=classes,
-        given=given,
+        given=[split for split in SPLIT_NAMES if split in starts],
         pictures=pictures,
         set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
         ignored=walk.ignored,
-        content=content_of([(picture.path, picture.sha256) for picture in pictures]),
-        parts=[Part(split, split or "", str(root / (split or "")), classes) for split in given or [None]],
+        content=content_of(rows),  # Train/ and Test/ were once two classes: another data set
+        parts=parts,
+        system_files=walk.system_files,
     )
+    return renamed(found, class_names(classes))
+
+
+def renamed(found: Scan, names: dict[str, str]) -> Scan:
+    """The scan with the classes that its folders or labels stand for. names: by what is written there.
+
+    The content counts the classes as well if they are not the folders' own: two classes that became one are not the
+    data set that they were.
+    """
+    if all(names[name] == name for name in found.classes):
+        return found
+    classes = sorted({names[name] for name in found.classes})
+    pictures = [msgspec.structs.replace(p, class_name=names[p.class_name]) for p in found.pictures]
+    parts = []
+    for part in found.parts:
+        named: dict[str, list[str]] = {}
+        for name in part.classes:
+            named.setdefault(names[name], []).extend(part.named.get(name, [name]))
+        named = {name: folders for name, folders in named.items() if folders != [name]}
+        here = sorted({names[name] for name in part.classes})
+        parts.append(msgspec.structs.replace(part, classes=here, named=named))
+    content = content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in pictures])
+    return msgspec.structs.replace(found, classes=classes, pictures=pictures, parts=parts, content=content)
 
 
 def scan_unlabelled(root: Path, cache: Path | None = None) -> Scan:
@@ -210,6 +262,7 @@ def scan_unlabelled(root: Path, cache: Path | None = None) -> Scan:
         set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
         ignored=walk.ignored,
         content=content_of([(picture.path, picture.sha256) for picture in pictures]),
+        system_files=walk.system_files,
     )
 
 
@@ -228,39 +281,46 @@ def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str,
         raise DataError(root, "must be a folder of photos", "nothing there", "Check the path.")
     if not root.is_dir():
         raise DataError(root, "must be a folder of photos", "a file", f"{layout} A table must end in .csv or .tsv.")
-    entries = [entry for entry in _entries(root) if not entry.name.startswith(".")]
+    entries = [
+        entry for entry in _entries(root) if not entry.name.startswith(".") and not is_left_by_system(entry.name)
+    ]
     names = [entry.name for entry in entries if entry.is_dir()]
     if not names:
         loose = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)
         if loose:
-            inside = count_of(loose, "picture", "directly inside")
+            got = f"{count_of(loose, 'picture', 'directly inside')} and no folder"
             one_up = "Put the pictures of each class into a folder of its own; the folder's name is the class."
-            raise DataError(root, "must hold class folders", f"{inside} and no folder", one_up)
+            raise DataError(root, "must hold class folders", got, one_up)
         raise DataError(root, "must hold class folders", "an empty folder" if not entries else "no folder", layout)
-    if "train" in names and _folder_names(root / "train"):
-        return _split_folders(root, names, fewest)
-    if len(names) < fewest:
+    may_be_splits = any(map(split_named, names))
+    if may_be_splits and (splits := splits_among(root, {name: _inside(root / name) for name in names})):
+        return _split_folders(root, splits, fewest)
+    if len(set(class_names(names).values())) < fewest:
         more = f"Add a folder of pictures of something else beside {names[0]!r}: a classifier tells classes apart."
         raise DataError(root, "must hold at least 2 class folders", f"one, {shown(names[0])!r}", more)
     _refuse_odd_names(root, names)
     return [(None, name, (name,)) for name in sorted(names)]
 
 
-def _split_folders(root: Path, names: list[str], fewest: int) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
-    if strangers := sorted(set(names) - set(SPLIT_NAMES)):
-        where = "Move it away, or give the folder that holds the class folders."
-        raise DataError(root, "must hold only test and val beside train", f"{shown(strangers[0])!r}", where)
-    by_split = {split: _folder_names(root / split) for split in SPLIT_NAMES if split in names}
-    train = by_split["train"]
+def _split_folders(
+    root: Path, splits: dict[SplitName, str], fewest: int
+) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
+    """splits: the folder of each split."""
+    by_split = {split: _inside(root / splits[split]).folders for split in SPLIT_NAMES if split in splits}
+    for split, folders in by_split.items():
+        _refuse_odd_names(root / splits[split], folders)
+    names = class_names(name for folders in by_split.values() for name in folders)
+    train = {names[name] for name in by_split["train"]}
     if len(train) < fewest:
         more = "Add folders of pictures of something else: a classifier tells classes apart."
-        raise DataError(root / "train", "must hold at least 2 class folders", f"one, {shown(train[0])!r}", more)
-    for split, classes in by_split.items():
-        _refuse_odd_names(root / split, classes)
-        if differs := differing(classes, train):
+        got = f"one, {min(train)!r}"
+        raise DataError(root / splits["train"], "must hold at least 2 class folders", got, more)
+    for split, folders in by_split.items():
+        if differs := differing({names[name] for name in folders}, train):
             same = "Rename, add or remove folders until both have the same."
-            raise DataError(root / split, "must hold the same class folders as train", differs, same)
-    return [(split, name, (split, name)) for split, classes in by_split.items() for name in sorted(classes)]
+            must = f"must hold the same class folders as {splits['train']}"
+            raise DataError(root / splits[split], must, differs, same)
+    return [(split, name, (splits[split], name)) for split, folders in by_split.items() for name in sorted(folders)]
 
 
 def differing(classes: Iterable[str], train: Iterable[str]) -> str:
@@ -351,8 +411,8 @@ def _entries(folder: Path) -> Iterator[os.DirEntry]:
         ) from fault
 
 
-def _folder_names(folder: Path) -> list[str]:
-    return [e.name for e in _entries(folder) if e.is_dir() and not e.name.startswith(".")]
+def _inside(folder: Path) -> Inside:
+    return inside((entry.name, entry.is_dir()) for entry in _entries(folder))
 
 
 def _is_utf8(name: str) -> bool:

@@ -42,6 +42,19 @@ class Leak(msgspec.Struct, frozen=True):
     splits: list[SplitName]
 
 
+class CopiedClass(msgspec.Struct, frozen=True):
+    """A class of which every picture is in another class as well, byte for byte. pictures: how many files it has."""
+
+    name: str
+    of: str
+    pictures: int
+
+    def words(self) -> str:
+        """The finding as a clause."""
+        all_of = "its one picture is" if self.pictures == 1 else f"all of its {self.pictures:,} pictures are"
+        return f"the class {self.name!r} is a copy of {self.of!r}, {all_of} there as well"
+
+
 class Split(msgspec.Struct, frozen=True):
     """Every picture's place.
 
@@ -60,6 +73,28 @@ class Split(msgspec.Struct, frozen=True):
     def of(self, name: SplitName) -> list[Sample]:
         """The samples of one split, in stored order."""
         return [sample for sample in self.samples if sample.split == name]
+
+    def copied_classes(self) -> list[CopiedClass]:
+        """The classes that lie in another one with all of their pictures; of two equal ones the later by name."""
+        contents = [{s.sha256 for s in self.samples if s.label == label} for label in range(len(self.classes))]
+        copies = []
+        for label, own in enumerate(contents):
+            others = (
+                other
+                for other, theirs in enumerate(contents)
+                if other != label and own and own <= theirs and (own < theirs or other < label)
+            )
+            if (other := next(others, None)) is not None:
+                files = sum(sample.label == label for sample in self.samples)
+                copies.append(CopiedClass(self.classes[label], self.classes[other], files))
+        return copies
+
+    def single_contradictions(self) -> list[list[str]]:
+        """The contradictions that are left without the copied classes."""
+        copied = {self.classes.index(copy.name) for copy in self.copied_classes()}
+        label_of = {sample.path: sample.label for sample in self.samples if sample.label not in copied}
+        left = ([path for path in paths if path in label_of] for paths in self.contradictions)
+        return [paths for paths in left if len({label_of[path] for path in paths}) > 1]
 
     def named(self, *names: SplitName) -> list[SplitName]:
         """Those of the names that have samples."""

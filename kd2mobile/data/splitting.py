@@ -47,6 +47,8 @@ def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> d
     for split in scan.given:
         _refuse_empty(split, scan.classes, whole, explain)
     missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
+    if missing:
+        _refuse_copied_class(scan.classes, whole, explain)
     places = draw_splits(whole, scan.classes, missing, data, explain)
     labels = {name: label for label, name in enumerate(scan.classes)}
     samples = [
@@ -56,13 +58,14 @@ def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> d
     split = Split(scan.classes, samples, set_aside, *_same_pictures(samples))
     _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
     (folder / CHECKED).unlink(missing_ok=True)
-    _report(split)
+    _report(split, scan.system_files)
     return {
         "classes": len(split.classes),
         **{name: len(split.of(name)) for name in SPLIT_NAMES},
         "given": list(scan.given),
         "set_aside": len(set_aside),
         "ignored_files": scan.ignored,
+        "system_files": scan.system_files,
         "duplicates": len(split.duplicates),
         "leaks": len(split.leaks),
         "contradictions": len(split.contradictions),
@@ -98,11 +101,12 @@ def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> d
     split = Split(labelled.classes, samples, set_aside, duplicates, leaks)
     _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
     (folder / CHECKED).unlink(missing_ok=True)
-    _report(split)
+    _report(split, scan.system_files)
     return {
         UNLABELLED: len(samples),
         "set_aside": len(set_aside),
         "ignored_files": scan.ignored,
+        "system_files": scan.system_files,
         "duplicates": len(duplicates),
         "leaks": len(leaks),
     }
@@ -162,6 +166,16 @@ def _refuse_empty(split: SplitName, classes: list[str], whole: list[Picture], ex
             raise DataError(where, "must hold at least 1 picture that can be decoded", f"none{aside}", add)
 
 
+def _refuse_copied_class(classes: list[str], whole: list[Picture], explain: Explain) -> None:
+    """Of a class whose pictures all lie in another one, none can be drawn: a score would count them wrong."""
+    samples = [Sample(p.path, classes.index(p.class_name), "train", p.sha256, 0, 0) for p in whole]
+    for copy in Split(classes, samples).copied_classes():
+        given = next(p.given for p in whole if p.class_name == copy.name)
+        one = f"Remove one of the two, or put them together: {copy.of!r} holds the same."
+        must = "must hold pictures that no other class holds"
+        raise DataError(explain(copy.name, given)[0], must, f"a copy: {copy.words()}", one)
+
+
 def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], list[list[str]]]:
     """Duplicates, leaks and contradictions."""
     groups: dict[str, list[Sample]] = defaultdict(list)
@@ -181,8 +195,11 @@ def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], 
     return duplicates, leaks, contradictions
 
 
-def _report(split: Split) -> None:
+def _report(split: Split, system_files: int) -> None:
     """One line for each thing a person should know before the numbers."""
+    if system_files:
+        left = count_of(system_files, "file", "that systems leave among images")
+        progress.say(f"split: skipped {left} (thumbnails, what was thrown away, ...)")
     if split.set_aside:
         first = split.set_aside[0]
         aside = count_of(len(split.set_aside), "file", "set aside")
@@ -204,12 +221,11 @@ def _report(split: Split) -> None:
             f"split: {count_of(len(split.leaks), 'picture')} in several splits, first {first.paths[0]!r} in {where}: "
             "the scores are better than they should be"
         )
-    if split.contradictions:
-        paths = split.contradictions[0]
-        progress.say(
-            f"split: {count_of(len(split.contradictions), 'picture')} in several classes, first "
-            f"{paths[0]!r}, {paths[1]!r}"
-        )
+    for copy in split.copied_classes():
+        progress.say(f"split: {copy.words()}: one label is wrong, or the classes are one")
+    if single := split.single_contradictions():
+        paths = single[0]
+        progress.say(f"split: {count_of(len(single), 'picture')} in several classes, first {paths[0]!r}, {paths[1]!r}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kd2mobile.data.scan import (
@@ -22,6 +22,7 @@ from kd2mobile.data.scan import (
 )
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import DataError
+from kd2mobile.folders import class_names, split_named
 from kd2mobile.pixels import SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -51,11 +52,15 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
     table = Path(table)
     folder = table.parent
     rows = list(_rows(table))
+    names = class_names(row.label for row in rows)
+    rows = [replace(row, label=names[row.label]) for row in rows]
     _refuse_few_labels(table, rows, fewest)
     files, set_aside = _files(table, folder, rows)
     pictures = hashed(folder, files, set_aside, cache, source=table)
     given = [name for name in SPLIT_NAMES if any(row.split == name for row in rows)]
     classes = sorted({row.label for row in rows})
+    ways = {name: sorted(way for way, same in names.items() if same == name) for name in classes}
+    named = {name: written for name, written in ways.items() if written != [name]}
     return Scan(
         root=shown(str(folder)),
         classes=classes,
@@ -64,7 +69,7 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
         set_aside=sorted(set_aside, key=lambda aside: aside.path),
         ignored=0,
         content=content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in pictures]),
-        parts=[Part(split, "", str(folder), classes, shown(str(table))) for split in given or [None]],
+        parts=[Part(split, "", str(folder), classes, shown(str(table)), named) for split in given or [None]],
     )
 
 
@@ -153,8 +158,8 @@ def _records(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list
 def _split(where: str, value: str | None) -> SplitName | None:
     if value is None:
         return None
-    name = value.strip().lower()
-    if name not in SPLIT_NAMES:
+    name = split_named(value)
+    if name is None:
         fill = "Fill in the column in every line, or leave it out: the splits are drawn then."
         raise DataError(where, f"must have a split of {', '.join(SPLIT_NAMES)}", repr(value), fill)
     return name

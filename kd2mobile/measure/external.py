@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from kd2mobile.errors import DataError, ModelFileError, count_of, one_line
+from kd2mobile.folders import Inside, files_in, inside, is_left_by_system, split_named, splits_among
 from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure, Measured
@@ -20,8 +21,7 @@ from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
 
-SPLITS = {"train", "test", "val", "valid", "validation"}
-"""Folders of these names alone are no classes, unless labels say so."""
+GIVE_ONE = "These look like splits: give the one to measure, such as its test folder."
 
 
 LONGEST_SHOWN = 60
@@ -56,7 +56,7 @@ def measure_on_folder(
     """
     model, data = Path(model), Path(data)
     classifier = Classifier(model, mean=mean, std=std)
-    folders = class_folders(data)
+    folders, system_files = class_folders(data)
     names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
     if notes and not names:
         must = "must carry one label for each output, since that is how class folders are matched with outputs"
@@ -84,7 +84,7 @@ def measure_on_folder(
         protocol=protocol,
         set_aside_unreadable=True,
     )[0]
-    notes = [*notes, matching.note, *measured.notes, *_about_set_aside(measured.set_aside)]
+    notes = [*notes, matching.note, *measured.notes, *_about_skipped(measured.set_aside, system_files)]
     for note in notes:
         if note != matching.note or matching.order != "labels":
             say(note)
@@ -102,30 +102,54 @@ def _names_by_order(folders: list[str], matching: Matching, outputs: int) -> lis
     return [named.get(output, "background") for output in range(outputs)]
 
 
-def class_folders(data: Path) -> dict[str, list[Path]]:
+class ClassFolders(NamedTuple):
+    """images: of each class folder, by its name; system_files: how many files of systems were skipped there."""
+
+    images: dict[str, list[Path]]
+    system_files: int
+
+
+def class_folders(data: Path) -> ClassFolders:
     """Each class folder's pictures: all files below it at any depth, links followed, hidden ones left out; sorted.
 
-    Raises DataError if there is no class folder, or one cannot be listed.
+    Raises DataError if there is no class folder, if the folders are splits, or if one cannot be listed.
     """
+    skipped: list[str] = []
     try:
-        entries = sorted(entry for entry in os.listdir(data) if not entry.startswith("."))
+        entries = sorted(_kept(data, os.listdir(data), skipped))
     except OSError as fault:
         raise DataError(data, "must be a folder of class folders", fault.strerror, "Check --data.") from fault
-    folders = {name: sorted(_files(data / name)) for name in entries if (data / name).is_dir()}
+    names = [name for name in entries if (data / name).is_dir()]
+    if any(map(split_named, names)) and (splits := splits_among(data, {name: _inside(data / name) for name in names})):
+        raise DataError(data, "must be a folder of class folders", _few(sorted(splits.values())), GIVE_ONE)
+    folders = {name: sorted(_files(data / name, skipped)) for name in names}
     if not folders:
         got = f"{count_of(len(entries), 'file')} and no folder" if entries else "an empty folder"
         raise DataError(data, "must be a folder of class folders", got, "Put the pictures of each class into a folder.")
-    return folders
+    return ClassFolders(folders, sum(map(files_in, skipped)))
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _kept(folder: str | Path, names: list[str], skipped: list[str]) -> list[str]:
+    """The names without hidden ones and those of systems, which are added to skipped as paths."""
+    skipped += [os.path.join(folder, name) for name in names if is_left_by_system(name)]
+    return [name for name in names if not name.startswith(".") and not is_left_by_system(name)]
+
+
+def _inside(folder: Path) -> Inside:
+    try:
+        return inside((name, (folder / name).is_dir()) for name in sorted(os.listdir(folder)))
+    except OSError as fault:
+        _refuse(fault)
+
+
+def _files(folder: Path, skipped: list[str]) -> Iterator[Path]:
     seen = set()
     for place, below, files in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
-        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        below[:] = [] if real in seen else _kept(place, below, skipped)
         if real not in seen:
             seen.add(real)
-            yield from (Path(place, name) for name in files if not name.startswith("."))
+            yield from (Path(place, name) for name in _kept(place, files, skipped))
 
 
 def _refuse(fault: OSError) -> None:
@@ -147,7 +171,7 @@ def match_folders(folders: list[str], outputs: int, labels: list[str] | None, wh
             "labels",
             f"{count_of(len(folders), 'folder')} matched to outputs by name",
         )
-    if {name.lower() for name in folders} <= SPLITS:
+    if all(map(split_named, folders)):
         raise DataError(where, "must be a folder of class folders", _few(folders), _help(folders))
     if labels:
         first = next(name for name in folders if name not in named)
@@ -184,17 +208,19 @@ def _plain(name: str) -> str:
     return " ".join(words.split())
 
 
-def _about_set_aside(set_aside: list[tuple[Path, str]]) -> list[str]:
+def _about_skipped(set_aside: list[tuple[Path, str]], system_files: int) -> list[str]:
+    left = count_of(system_files, "file", "that systems leave among images skipped")
+    notes = [f"{left}, such as thumbnails"] if system_files else []
     if not set_aside:
-        return []
+        return notes
     first, reason = set_aside[0]
     count = count_of(len(set_aside), "file", "set aside")
-    return [f"{count}, not decodable; the first is {one_line(str(first))}: {reason}"]
+    return [*notes, f"{count}, not decodable; the first is {one_line(str(first))}: {reason}"]
 
 
 def _help(folders: list[str]) -> str:
-    if {name.lower() for name in folders} & SPLITS:
-        return "These look like splits: give the one to measure, such as its test folder."
+    if any(map(split_named, folders)):
+        return GIVE_ONE
     return "Give the outputs' names with --labels, one a line."
 
 

@@ -20,7 +20,14 @@ UNEVEN = 3.0
 def check_text(checked: Checked) -> str:
     """The findings as plain text without a newline at its end. Long lists are cut, and say so."""
     paragraphs = [_headline(checked), _splits(checked.classes), _classes(checked.classes)]
-    paragraphs += [_set_aside(checked), *_copies(checked), *_near(checked), _sizes("Sizes", checked.sizes)]
+    paragraphs += [
+        _system_files(checked),
+        _alike(checked),
+        _set_aside(checked),
+        *_copies(checked),
+        *_near(checked),
+        _sizes("Sizes", checked.sizes),
+    ]
     paragraphs += [_sizes("Sizes without a label", checked.unlabelled_sizes), _imbalance(checked)]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
@@ -58,6 +65,20 @@ def _classes(classes: list[ClassCounts]) -> str:
     return _aligned(rows) + (f"\n{said}; --json has all of them." if said else "")
 
 
+def _system_files(checked: Checked) -> str:
+    if not checked.system_files:
+        return ""
+    left = count_of(checked.system_files, "file", "that systems leave among images")
+    return f"Skipped: {left}, such as thumbnails (@eaDir, __MACOSX, Thumbs.db)."
+
+
+def _alike(checked: Checked) -> str:
+    lines = [" and ".join(names) for names in checked.alike_classes]
+    return (
+        _listed("Classes whose names differ in capitals alone; rename one if they are not two.", lines) if lines else ""
+    )
+
+
 def _set_aside(checked: Checked) -> str:
     lines = [f"{aside.path}: {aside.reason}" for aside in checked.set_aside]
     return _listed(f"Set aside: {count_of(len(lines), 'file', 'cannot be used')}.", lines) if lines else ""
@@ -72,6 +93,10 @@ def _copies(checked: Checked) -> list[str]:
     if checked.leaks:
         lines = [f"{' and '.join(leak.splits)}: {_group(leak.paths)}" for leak in checked.leaks]
         head = f"Copies in several splits: {len(checked.leaks):,}. The scores will be better than they should be."
+        said.append(_listed(head, lines))
+    if checked.copied_classes:
+        lines = [f"{copy.words()}." for copy in checked.copied_classes]
+        head = f"Copied classes: {len(checked.copied_classes):,}. One label is wrong, or the classes are one."
         said.append(_listed(head, lines))
     if checked.contradictions:
         lines = [_group(paths) for paths in checked.contradictions]

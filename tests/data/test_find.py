@@ -129,7 +129,14 @@ def test_unlabelled_pictures_at_any_depth(photos, loose, tmp_path):
     ]
     assert {(s.label, s.split) for s in made.samples} == {(-1, "unlabelled")} and made.classes == labelled.classes
     assert [a.path for a in made.set_aside] == ["unlabelled/broken.png"]
-    assert results == {"unlabelled": 5, "set_aside": 1, "ignored_files": 1, "duplicates": 0, "leaks": 0}
+    assert results == {
+        "unlabelled": 5,
+        "set_aside": 1,
+        "ignored_files": 1,
+        "system_files": 0,
+        "duplicates": 0,
+        "leaks": 0,
+    }
     assert made.named("train", "val", "unlabelled") == ["unlabelled"] and labelled.named("unlabelled") == []
 
 

@@ -62,7 +62,7 @@ def test_suffixes_hidden_files_and_depth(photos, picture):
         ("cat/IMG_1.HEIC", ".heic files are not decoded: save it as .jpg or .png"),
         ("loose.jpg", "it lies outside the class folders"),
     ]
-    assert found.ignored == 4
+    assert (found.ignored, found.system_files) == (3, 1), "the folder .thumbnails is the system's"
 
 
 @pytest.mark.parametrize(
@@ -258,10 +258,13 @@ def test_splits_with_different_classes(photos):
     assert same in message
 
 
-def test_a_stranger_beside_train(photos):
+def test_a_stranger_beside_train(photos, tmp_path):
     photos("train", cat=3, dog=3)
-    message = refusal(photos("validate", cat=3, dog=3))
-    assert "must hold only test and val beside train, got 'validate'. Move it away" in message
+    message = refusal(photos("more", cat=3, dog=3))
+    assert "must hold only folders of splits beside 'train', got 'more'. If it is a class, move it into" in message
+    (tmp_path / "photos" / "train" / "notes").mkdir()
+    (tmp_path / "photos" / "empty").mkdir()
+    assert "beside 'train', got 'empty'. Move it away, or give the folder" in refusal(tmp_path / "photos")
 
 
 def test_a_folder_that_cannot_be_read(photos, monkeypatch):

@@ -42,6 +42,7 @@ def test_digits(digits, tmp_path):
         "given": [],
         "set_aside": 0,
         "ignored_files": 0,
+        "system_files": 0,
         "duplicates": 0,
         "leaks": 0,
         "contradictions": 0,

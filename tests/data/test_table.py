@@ -177,8 +177,8 @@ def test_other_files_are_set_aside(table):
             ", line 2: must be CSV, got unexpected end of data. Mend its quotes",
         ),
         (
-            "path,label,split\ncat/0.png,cat,dev\n",
-            ", line 2: must have a split of train, val, test, got 'dev'.",
+            "path,label,split\ncat/0.png,cat,practice\n",
+            ", line 2: must have a split of train, val, test, got 'practice'.",
         ),
         ("path,label,split\ncat/0.png,cat,\n", "got ''. Fill in the column in every line, or leave it out"),
         (

@@ -198,7 +198,11 @@ def test_every_picture_counts_links_and_depth_included(models, tmp_path):
     (data / "red" / ".DS_Store").write_bytes(b"x")
     (data / "README").write_text("not a class")
     (data / ".hidden").mkdir()
-    found = class_folders(data)
+    (data / "red" / "@eaDir" / "one.png").mkdir(parents=True)
+    picture(data / "red" / "@eaDir" / "one.png" / "THUMB.png", COLOURS["red"])
+    picture(data / "__MACOSX" / "red" / "._one.png", COLOURS["red"])
+    found, skipped = class_folders(data)
+    assert skipped == 3, ".DS_Store, a thumbnail of a Synology and what macOS packs beside the images"
     assert {name: [path.name for path in paths] for name, paths in found.items()} == {
         "blue": ["a.png"],
         "green": ["one.png"],

@@ -1,0 +1,160 @@
+"""What lies in a folder of images besides the images of its classes: splits, and what systems leave there."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from kd2mobile.errors import DataError, one_line
+from kd2mobile.pixels import SUFFIXES
+
+GivenSplit = Literal["train", "val", "test"]
+SPLIT_WORDS: dict[GivenSplit, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "holdout"),
+}
+"""The usual names of the splits, in any capitals."""
+SPLIT_ENDINGS = ("", "set", "split", "data", "dataset", "images", "photos", "pictures", "samples")
+"""What may follow them, with or without a space, `_`, `-` or `.` between."""
+_SPLITS = {word + ending: split for split, words in SPLIT_WORDS.items() for word in words for ending in SPLIT_ENDINGS}
+
+SYSTEM_NAMES = frozenset(
+    ("@eadir", "@tmp", "#recycle", "#snapshot")  # Synology
+    + (".@__thumb", "@recycle", "@recently-snapshot", ".streams")  # QNAP
+    + ("__macosx", ".ds_store", ".appledouble", ".appledb", ".appledesktop", ".spotlight-v100", ".fseventsd")
+    + (".trashes", ".temporaryitems", "temporary items", "network trash folder", "icon\r")  # macOS, netatalk
+    + ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler")
+    + ("system volume information",)  # Windows
+    + (".thumbnails", ".thumb", ".thumbs", ".directory", ".trash", "lost+found")  # Linux, Android
+    + ("picasa.ini", ".picasa.ini", ".picasaoriginals")
+)
+"""Files and folders that systems and programs leave among images, in lower case."""
+_SYSTEM_STARTS = ("._", ".trash-", ".nfs", ".fuse_hidden")
+
+
+def split_named(name: str) -> GivenSplit | None:
+    """The split that a folder of that name, or a table's word, usually stands for.
+
+    >>> split_named("Training_Set"), split_named("valid"), split_named("trains")
+    ('train', 'val', None)
+    """
+    return _SPLITS.get(re.sub(r"[\s_.-]+", "", unicodedata.normalize("NFC", name).casefold()))
+
+
+def is_left_by_system(name: str) -> bool:
+    """Whether a file or folder of that name is a system's own: thumbnails, an index, what was thrown away.
+
+    >>> is_left_by_system("@eaDir"), is_left_by_system("._cat.jpg"), is_left_by_system("cat")
+    (True, True, False)
+    """
+    lower = name.lower()
+    return lower in SYSTEM_NAMES or lower.startswith(_SYSTEM_STARTS)
+
+
+def files_in(path: str | Path) -> int:
+    """How many files a skipped file or folder is; links are not followed, what cannot be listed counts as one."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return 1
+    return max(1, sum(len(files) for _, _, files in os.walk(path)))
+
+
+class Inside(NamedTuple):
+    """What lies directly in a folder: the folders, and whether an image does. Nothing hidden, nothing of a system."""
+
+    folders: list[str]
+    holds_images: bool
+
+
+def inside(names_and_folders: Iterable[tuple[str, bool]]) -> Inside:
+    """names_and_folders: each entry's name, and whether it is a folder."""
+    entries = [entry for entry in names_and_folders if not entry[0].startswith(".") and not is_left_by_system(entry[0])]
+    images = any(not is_folder and Path(name).suffix.lower() in SUFFIXES for name, is_folder in entries)
+    return Inside([name for name, is_folder in entries if is_folder], images)
+
+
+def splits_among(root: Path, folders: dict[str, Inside]) -> dict[GivenSplit, str]:
+    """The folder of each split that the root gives; nothing where its folders are classes.
+
+    A folder is a split if it has the name of one and holds class folders. One that holds images of its own is a class
+    (of trains, say) where other classes lie beside it.
+    folders: what lies in each folder of the root, by its name.
+    Raises DataError for two folders of one split, for splits without train, and for classes beside splits.
+    """
+    named = {name: split for name in folders if (split := split_named(name))}
+    with_classes = [name for name in named if folders[name].folders]
+    of_classes_alone = [name for name in with_classes if not folders[name].holds_images]
+    others = [name for name in folders if name not in named]
+    has_train = any(named[name] == "train" for name in with_classes)
+    if others and not of_classes_alone:
+        return {}
+    if not has_train:
+        _refuse_without_train(root, folders, of_classes_alone, others)
+        return {}
+    if others:
+        other = "Move it away, or give the folder that holds the class folders."
+        if folders[others[0]].holds_images or folders[others[0]].folders:
+            other = "If it is a class, move it into the folder of its split; if all of them are classes, rename "
+            other += f"{_quoted(with_classes)}. The names of splits are train, val and test."
+        must = f"must hold only folders of splits beside {_quoted(with_classes)}"
+        raise DataError(root, must, repr(_shown(min(others))), other)
+    splits: dict[GivenSplit, str] = {}
+    for name in sorted(named):
+        if first := splits.get(named[name]):
+            one = f"Put all of them into one folder, {named[name]}."
+            raise DataError(root, f"must hold one folder of {named[name]}", _quoted([first, name]), one)
+        splits[named[name]] = name
+    return splits
+
+
+def _refuse_without_train(
+    root: Path, folders: dict[str, Inside], of_classes_alone: list[str], others: Collection[str]
+) -> None:
+    """Raises DataError where folders are val or test for sure: nothing else is there, or the same classes beside."""
+    name = "Name the folder of the training images train."
+    if of_classes_alone and not others:
+        got = f"{_quoted(of_classes_alone)} without train"
+        one = f"{name} If one of them is all you have, give it alone: {root / of_classes_alone[0]}."
+        raise DataError(root, "must hold a folder of training images, or class folders alone", got, one)
+    for split in of_classes_alone:
+        if both := set(folders[split].folders).intersection(others):
+            got = f"{min(both)!r} beside {split!r}, which holds {min(both)!r} as well"
+            one = f"Move the class folders into a folder named train beside {split!r}."
+            raise DataError(root, "must hold class folders or splits, not both", got, one)
+
+
+def class_names(names: Iterable[str]) -> dict[str, str]:
+    """The class that each folder or label stands for.
+
+    Names that are equal after Unicode normalization (NFC) and stripping are one class, as `café` composed (Windows)
+    and decomposed (macOS). A name that is written in one way alone stays as it is.
+
+    >>> class_names(["cat", "cat ", "dog "])
+    {'cat': 'cat', 'cat ': 'cat', 'dog ': 'dog '}
+    """
+    names = list(dict.fromkeys(names))
+    plain = {name: unicodedata.normalize("NFC", name).strip() or name for name in names}
+    ways = list(plain.values())
+    return {name: same if ways.count(same) > 1 else name for name, same in plain.items()}
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The classes that differ in capitals alone, in groups.
+
+    >>> alike(["a", "A", "b"])
+    [['A', 'a']]
+    """
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        groups.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), set()).add(name)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def _quoted(names: Collection[str]) -> str:
+    return " and ".join(repr(_shown(name)) for name in sorted(names))
+
+
+def _shown(name: str) -> str:
+    return one_line(os.fsencode(name).decode("utf-8", "backslashreplace"))
