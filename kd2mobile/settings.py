@@ -40,6 +40,7 @@ def teacher_settings(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
     if is_keras_file(teacher.name):
         unused = {"weights", "epochs", "learning_rate"}
         settings |= {"name": _content(Path(teacher.name)), **_description(Path(teacher.name))}
+        settings["logits_from"] = "the history of its output"  # and not its last layer, as before: those are made again
     else:
         from kd2mobile.teachers.zoo import TEACHERS
 

@@ -8,27 +8,36 @@ import keras
 import numpy as np
 
 from kd2mobile.errors import TeacherError
+from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
 from kd2mobile.schema import Teacher as Asked
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_order
 from kd2mobile.teachers.keras_file import load_keras_file
+from kd2mobile.teachers.output import classes_axis, ending, replaced, without_activation
 from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.teacher import DESCRIPTION, MODES, read_description
 
 SMALLEST_PROBABILITY = 1e-7
 """Probabilities are raised to it before the logarithm, which would be minus infinity at 0; so it is -16.1 at least."""
+SUM_WITHIN = 0.05
+"""So far from 1 may the sum of a photo's probabilities be, as clipping leaves them."""
+FLOAT32_PART = 1e-3
+"""Part of a probability that may be lost to float32's rounding, in another order, on another kernel."""
+OWN_LOGITS = "see docs/how-to/own-teacher.md."
 
 
 @dataclass
 class TeacherFile:
     """A model from a file, made to answer with logits.
 
+    own: the model as the file has it, with whatever it answers; the same as model where nothing was changed.
     outputs: how many numbers it answers with; classes: their names, if the file's owner said them, and classes_from:
     where; changes: what was done to the model, in words.
     """
 
     path: Path
     model: keras.Model
+    own: keras.Model
     input_px: int
     preprocess: str
     outputs: int
@@ -42,31 +51,33 @@ def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
 
     A teacher.json beside the file may say `preprocess`, `classes` (in the order of the outputs), `output` and
     `input_px`; asked.preprocess, .classes (a file, one name a line) and .output say the same in its place. Without
-    either the model must bring its own preprocessing. A final softmax is taken off; other probabilities become
-    log(max(p, 1e-7)).
-    Raises TeacherError if the file cannot be loaded, takes anything but one square RGB picture, answers with anything
-    but one number a class, ends in another activation than softmax, does not say what its pixels should be, or says
-    something else than the recipe.
+    either the model must bring its own preprocessing. A softmax that is the output itself is taken off (that of
+    keras.ops only where the output was said to be probabilities); other probabilities become log(max(p, 1e-7)).
+    Raises TeacherError if the file cannot be loaded, computes channels first, takes anything but one square RGB image,
+    answers with anything but one number per class, in another activation than softmax, does not say what its pixels
+    should be, or says something else than the recipe.
     """
     if not path.is_file():
         raise TeacherError(path, "must be a .keras or .h5 file", "no such file", "Check the path.")
     model = load_keras_file(path)
     _check_finite(path, model)
+    _check_channels_last(path, model)
     beside = path.with_name(DESCRIPTION)
     described = read_description(beside) if beside.is_file() else {}
     said = _said(asked, beside, described)
     px = _input_px(path, model, asked.input_px or described.get("input_px"))
     _check_task(path, model)
+    own = keras.Model(model.inputs, model.outputs[0], name=model.name)  # an answer, where it gave a dict or list of one
     changes: list[str] = []
-    model = _without_softmax(path, model, said["output"], changes)
+    model = _as_logits(path, own, said["output"], changes)
     mode = said["preprocess"] or _own_preprocessing(path, model)
     if said["output"] == "probabilities" and not changes:
         model = _log_probabilities(path, model, px, mode, changes)
     for change in changes:
         say(f"{path.name}: {change}")
     classes_from = (Path(asked.classes) if asked.classes else beside) if said["classes"] else None
-    outputs = int(model.output_shape[-1])
-    return TeacherFile(path, model, px, mode, outputs, said["classes"], classes_from, changes)
+    outputs = int(model.outputs[0].shape[-1])
+    return TeacherFile(path, model, own, px, mode, outputs, said["classes"], classes_from, changes)
 
 
 def _check_finite(path: Path, model: keras.Model) -> None:
@@ -75,6 +86,47 @@ def _check_finite(path: Path, model: keras.Model) -> None:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             next_step = "Save it again from an epoch before its loss was NaN."
             raise TeacherError(path, "must hold finite weights", f"NaN or infinity in {weight.path}", next_step)
+
+
+def _check_channels_last(path: Path, model: keras.Model) -> None:
+    for layer in _flat(model):
+        if getattr(layer, "data_format", None) == "channels_first":
+            step = 'Build it with data_format="channels_last", give it the same weights and save it again.'
+            raise TeacherError(f"{path}, layer {layer.name}", "must be channels_last", "channels_first", step)
+
+
+def check_probabilities(where: object, answers: np.ndarray) -> None:
+    """Raises TeacherError unless the answers, float [n, classes], are at least 0 and each row sums to about 1."""
+    sums = answers.sum(axis=1)
+    if not (answers.min() >= 0 and (np.abs(sums - 1) <= SUM_WITHIN).all()):
+        must = "must be probabilities that sum to 1, as teacher.output says"
+        got = f"sums from {sums.min():.3g} to {sums.max():.3g}, the least number {answers.min():.3g}"
+        raise TeacherError(where, must, got, "Give `--teacher-output logits` if that is what they are.")
+
+
+def check_own_answers(file: TeacherFile, numbers: list[int] | None, own: np.ndarray, logits: np.ndarray) -> None:
+    """Holds the logits that will be stored against what the file itself answers for the same photos.
+
+    own: float [n, outputs], of file.own; numbers: which of the outputs are the classes, None for all; logits: float
+    [n, classes]. Softmax of the logits, as float16, must be the file's probabilities normalized to sum 1, or the
+    softmax of its logits. Rounding a logit z to float16 moves it by up to |z| / 2048 and so a probability by twice that
+    part of itself; raising probabilities to SMALLEST_PROBABILITY, by that. Raises TeacherError where more is lost.
+    """
+    if file.changes:
+        check_probabilities(file.path, own)
+    own = own.astype(np.float64) if numbers is None else own[:, numbers].astype(np.float64)
+    wanted, raised = softmax(own), 0.0
+    if file.changes:
+        total = np.maximum(own.sum(axis=1, keepdims=True), SMALLEST_PROBABILITY)
+        wanted, raised = own / total, SMALLEST_PROBABILITY * file.outputs / total
+    stored = logits.astype(np.float16).astype(np.float64)
+    rounding = np.expm1(2 * np.abs(stored).max(axis=1, keepdims=True) / 2048)
+    excess = np.abs(softmax(stored) - wanted) - wanted * (rounding + raised + FLOAT32_PART) - raised
+    if not (excess <= 0).all():
+        row, column = np.unravel_index(np.nanargmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
+        got = f"{softmax(stored)[row, column]:.4g} where the file says {wanted[row, column]:.4g}"
+        must = "must answer with logits whose softmax is the file's own answer, within float16's rounding"
+        raise TeacherError(file.path, must, got, f"Please report it, and give its logits: {OWN_LOGITS}")
 
 
 def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
@@ -118,7 +170,7 @@ ANOTHER_ORDER = (
 
 def features_of(file: TeacherFile) -> keras.Model:
     """The model up to its last Dense layer, as features [batch, channels]. Raises TeacherError if there is none."""
-    last = file.model.layers[-1]
+    last, _ = ending(file.model.outputs[0])
     if not isinstance(last, keras.layers.Dense):
         raise TeacherError(
             file.path,
@@ -126,7 +178,7 @@ def features_of(file: TeacherFile) -> keras.Model:
             type(last).__name__,
             "Give a teacher with your classes, or one of `kd2mobile list teachers`.",
         )
-    features = last.input
+    features = replaced(file.model.outputs[0], lambda _, tensor: tensor)
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(name="features")(features)
     return keras.Model(file.model.inputs, features)
@@ -184,44 +236,32 @@ def _names(file: str | None) -> list[str] | None:
         raise TeacherError(f"teacher.classes, {file}", "must be a text file in UTF-8", fault, step) from fault
 
 
-def _without_softmax(path: Path, model: keras.Model, output: str | None, changes: list[str]) -> keras.Model:
-    last = model.layers[-1]
-    activation = getattr(_innermost(last), "activation", None)
-    ends = "a softmax" if isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax else None
-    ends = "a log-softmax" if activation is keras.activations.log_softmax else ends
-    if (ends, output) in (("a softmax", "logits"), ("a log-softmax", "probabilities")):
-        raise TeacherError("teacher.output", f"must be what {path} gives: it ends in {ends}", output, "Leave it out.")
-    if isinstance(last, keras.layers.Softmax):
-        changes.append(f"its last layer, the softmax {last.name!r}, was taken off")
-        return keras.Model(model.inputs, last.input)
-    inner = _innermost(last)
-    if activation is keras.activations.softmax:
-        inner.activation = keras.activations.linear
-        changes.append(f"the softmax of its last layer {inner.name!r} was taken off")
-        if isinstance(inner, keras.layers.Activation) and inner is last:
-            return keras.Model(model.inputs, inner.input)
-    elif activation not in (None, keras.activations.linear, keras.activations.log_softmax):
-        name = getattr(activation, "__name__", activation)
-        raise TeacherError(
-            f"{path}, layer {inner.name}", "must give logits", f"the activation {name}", "Save the model without it."
-        )
-    return model
+def _as_logits(path: Path, model: keras.Model, output: str | None, changes: list[str]) -> keras.Model:
+    """The model without the softmax that its output is; of an operation's softmax only if the output was said to be
+    probabilities. Raises TeacherError for the output of another activation."""
+    operation, activation = ending(model.outputs[0])
+    if activation is None:
+        return model
+    if activation not in ("softmax", "log_softmax") or not classes_axis(operation):
+        over = f"the activation {activation}" if classes_axis(operation) else f"a {activation} over the batch"
+        step = "Save the model without it, so that its classes exclude one another after a softmax."
+        raise TeacherError(f"{path}, layer {operation.name}", "must give logits", over, step)
+    if (activation, output) in (("softmax", "logits"), ("log_softmax", "probabilities")):
+        ends = activation.replace("_", "-")
+        raise TeacherError("teacher.output", f"must be what {path} gives: it ends in a {ends}", output, "Leave it out.")
+    if activation == "log_softmax" or (output is None and not isinstance(operation, keras.layers.Layer)):
+        return model  # log-probabilities are logits; probabilities by operations are refused unless they are said
+    changes.append(f"the softmax at its end, {operation.name!r}, was taken off")
+    return keras.Model(model.inputs, replaced(model.outputs[0], without_activation), name=model.name)
 
 
 def _log_probabilities(path: Path, model: keras.Model, px: int, mode: str, changes: list[str]) -> keras.Model:
     noise = np.random.default_rng(0).integers(0, 256, (2, px, px, 3), np.uint8)
-    answer = np.asarray(model.predict_on_batch(preprocess(noise, mode)))
-    if answer.min() < 0 or not np.allclose(answer.sum(axis=1), 1, atol=1e-3):
-        sums = f"sums of {', '.join(f'{total:.3g}' for total in answer.sum(axis=1))}, the least {answer.min():.3g}"
-        must = "must be probabilities that sum to 1, as teacher.output says"
-        raise TeacherError(path, must, sums, "Give `--teacher-output logits` if that is what they are.")
+    check_probabilities(path, np.asarray(model.predict_on_batch(preprocess(noise, mode))))
     changes.append(f"its probabilities became logits: the logarithm of p, which is at least {SMALLEST_PROBABILITY:g}")
-    clipped = keras.ops.maximum(model.outputs[0], SMALLEST_PROBABILITY)
-    return keras.Model(model.inputs, keras.ops.log(clipped))
-
-
-def _innermost(layer: Any) -> Any:
-    return _innermost(layer.layers[-1]) if isinstance(layer, keras.Model) else layer
+    inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in model.inputs]
+    probabilities = keras.ops.maximum(model(inputs[0]), SMALLEST_PROBABILITY)  # outside, where no name is taken yet
+    return keras.Model(inputs, keras.ops.log(probabilities))
 
 
 def _own_preprocessing(path: Path, model: keras.Model) -> str:

@@ -13,7 +13,7 @@ from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import TeacherError, count_of
 from kd2mobile.files import write_json
 from kd2mobile.progress import bar, say
-from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_order, judgement
+from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, judgement
 
 LOGITS = "logits.npz"
 KEYS = ("sample_ids", "class_names", "logits")
@@ -57,10 +57,7 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
             samples = split.samples[start : start + CHECKED_AT_ONCE]
             check_logits(given.of(samples), [sample.path for sample in samples], given.where)
             advance(len(samples))
-    if len(given.values) and given.values.min() >= 0 and given.values.max() <= 1:
-        got = "numbers of 0 to 1 alone, as probabilities are"
-        next_step = "Give the numbers before the sigmoid or softmax, or log(p)."
-        raise TeacherError(f"{path}, logits", "must be logits", got, next_step)
+    check_not_probabilities(given.values, f"{path}, logits")
     judged = split.of("val")
     logits, labels = given.of(judged), np.array([sample.label for sample in judged])
     val = judgement(logits, labels)

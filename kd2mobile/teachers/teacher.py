@@ -148,6 +148,16 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
         )
 
 
+def check_not_probabilities(values: np.ndarray, where: object) -> None:
+    """Raises TeacherError where all numbers are in 0..1, as a sigmoid's or probabilities that sum to no 1 are.
+
+    values: float [n, classes], of all images at once.
+    """
+    if values.size and values.min() >= 0 and values.max() <= 1:
+        got = "numbers of 0 to 1 alone, as probabilities are"
+        raise TeacherError(where, "must be logits", got, "Give the numbers before the sigmoid or softmax, or log(p).")
+
+
 def check_order(path: Path, logits: np.ndarray, labels: np.ndarray, classes: list[str], order: str) -> None:
     """Refuses a teacher that knows the classes by other numbers than it says, or that says nothing of their order.
 

@@ -1,9 +1,11 @@
 """The stage `teacher`: a network of the zoo or of a file comes to know the user's classes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kd2mobile import schema
 from kd2mobile.batch_norm import batch_norms
@@ -12,11 +14,13 @@ from kd2mobile.data.places import Root
 from kd2mobile.data.split import Split
 from kd2mobile.files import write_json
 from kd2mobile.pixels import Resize
-from kd2mobile.progress import say
+from kd2mobile.progress import bar, say
 from kd2mobile.recipe import is_keras_file
 from kd2mobile.teachers.body import build_body, build_whole
 from kd2mobile.teachers.file import (
     ANOTHER_ORDER,
+    TeacherFile,
+    check_own_answers,
     classes_fit,
     features_of,
     imagenet_outputs,
@@ -27,7 +31,14 @@ from kd2mobile.teachers.fit import fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_classes, imagenet_numbers, unclear_names
 from kd2mobile.teachers.reading import Pictures
-from kd2mobile.teachers.teacher import DESCRIPTION, MODEL, Teacher, check_order, read_description
+from kd2mobile.teachers.teacher import (
+    DESCRIPTION,
+    MODEL,
+    Teacher,
+    check_not_probabilities,
+    check_order,
+    read_description,
+)
 from kd2mobile.teachers.zoo import TEACHERS, check_teacher
 
 NOT_IMAGENETS = "The folders have the names of ImageNet classes; if they mean others, rename them to get a new head."
@@ -52,9 +63,11 @@ def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, 
     check_teacher(asked)
     pictures = Pictures(root, split, resize)
     keras.utils.set_random_seed(asked.seed)
-    learn = _from_file if is_keras_file(asked.name) else _from_zoo
-    teacher, how = learn(folder, asked, pictures)
+    file = read_teacher_file(Path(asked.name), asked) if is_keras_file(asked.name) else None
+    teacher, how = _from_file(folder, asked, pictures, file) if file else _from_zoo(folder, asked, pictures)
     logits, val = teacher.judge(pictures, "teacher on validation")
+    if file and how["way"] != "head":
+        _check_as_the_file_answers(file, teacher, pictures, logits)
     if how["way"] in ("file", "imagenet"):
         order = ANOTHER_ORDER if how["way"] == "file" else NOT_IMAGENETS
         check_order(Path(asked.name), logits, pictures.labels("val"), split.classes, order)
@@ -98,8 +111,9 @@ def _from_zoo(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple[
     return teacher, {"way": "head", "head": _give_head(folder, teacher, pictures)}
 
 
-def _from_file(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
-    file = read_teacher_file(Path(asked.name), asked)
+def _from_file(
+    folder: Path, asked: schema.Teacher, pictures: Pictures, file: TeacherFile
+) -> tuple[Teacher, dict[str, Any]]:
     teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, asked.batch_size)
     classes = pictures.split.classes
     numbers = imagenet_outputs(file, classes)
@@ -113,6 +127,20 @@ def _from_file(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple
     teacher.model = features_of(file)
     head = _give_head(folder, teacher, pictures)
     return teacher, {"way": "head", "changes": [*file.changes, "its head was replaced"], "head": head}
+
+
+def _check_as_the_file_answers(file: TeacherFile, teacher: Teacher, pictures: Pictures, logits: np.ndarray) -> None:
+    check_not_probabilities(logits, file.path)
+    classes, samples, own = pictures.split.classes, pictures.of("val"), logits
+    if file.changes:
+        whole = replace(teacher, model=file.own)
+        with bar("the file's own answers", len(samples), "images") as advance:
+            answers = []
+            for answer in whole.judged_outputs(pictures, samples):
+                answers.append(answer)
+                advance(len(answer))
+        own = np.concatenate(answers)
+    check_own_answers(file, imagenet_outputs(file, classes) if file.changes else None, own, logits)
 
 
 def _imagenets_own(teacher: Teacher, numbers: list[int]) -> dict[str, Any]:

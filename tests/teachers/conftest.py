@@ -1,5 +1,6 @@
 """Coloured noise of three classes as a folder of pictures, and a network small enough to learn it in a second."""
 
+import json
 from pathlib import Path
 
 import keras
@@ -9,8 +10,11 @@ from PIL import Image
 
 from kd2mobile import schema
 from kd2mobile.data.split import Sample, Split
+from kd2mobile.teachers.file import read_teacher_file
+from kd2mobile.teachers.training import make_teacher
 from kd2mobile.teachers.zoo import TEACHERS, Architecture
 
+L = keras.layers
 CLASSES = ["blue", "green", "red"]
 COUNTS = {"train": 10, "val": 5, "test": 3}
 PX = 16
@@ -74,3 +78,52 @@ def body_weights(tmp_path):
 
 def asked(**fields) -> schema.Teacher:
     return schema.Teacher(**{"name": "tiny", "weights": "none", "batch_size": 8, "learning_rate": 0.03, **fields})
+
+
+def knower(*tail, classes=CLASSES, px=PX, rescaling=True):
+    """A model that tells the coloured noise apart by its brightest channel; `tail` comes after its Dense layer."""
+    inputs = keras.Input((px, px, 3))
+    x = L.Rescaling(1 / 255)(inputs) if rescaling else inputs
+    x = L.GlobalAveragePooling2D()(x)
+    dense = L.Dense(len(classes), name="answers")
+    x = dense(x)
+    channel = np.array([{"red": 0, "green": 1, "blue": 2}.get(name, 0) for name in classes])
+    dense.set_weights([20 * np.eye(3, dtype="f4")[:, channel], np.zeros(len(classes), "f4")])
+    for layer in tail:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """save(model, beside={...}) writes mine.keras, and teacher.json beside it; returns the path."""
+
+    def write(model, beside=None):
+        path = tmp_path / "mine.keras"
+        model.save(path)
+        if beside is not None:
+            (tmp_path / "teacher.json").write_text(json.dumps(beside))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make(pictures, tmp_path):
+    """make(path, ...) runs the stage on that file; returns its folder and results."""
+    root, split = pictures
+
+    def run(path, **fields):
+        folder = tmp_path / "made"
+        folder.mkdir(exist_ok=True)
+        return folder, make_teacher(folder, asked(**{"name": str(path), **fields}), root, split, "stretch")
+
+    return run
+
+
+def read(path, **fields):
+    return read_teacher_file(path, asked(name=str(path), **fields))
+
+
+def raw(model):
+    return model.predict_on_batch(np.full((1, PX, PX, 3), 99.0)).ravel()
