@@ -130,7 +130,8 @@ class Board:
         """Removes the measurement and what was copied for it, if the board can still be asked to. environment: to
         remove as well."""
         try:
-            self._ask("clean", job=job, files=files, environment=environment)
+            if not self._ask("clean", job=job, files=files, environment=environment)["all"]:
+                say(f"{self.address}: another measurement runs there: what was copied stays, in ~/.cache/kd2mobile")
         except DeviceError as fault:
             say(f"{fault.where}: what was copied stays there, in ~/.cache/kd2mobile ({fault.got})")
 

@@ -176,10 +176,8 @@ def start(job, environment, core, files, request):
     if gone or not os.path.isfile(os.path.join(ENVIRONMENTS, environment, INSTALLED)):
         tell("incomplete")
         return
-    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    lock = _locked()
+    if lock is None:
         tell("started" if _holder() == job else "busy")
         return
     os.ftruncate(lock, 0)
@@ -207,6 +205,28 @@ def start(job, environment, core, files, request):
     tell("started")
 
 
+def _locked():
+    """The lock, held from now on, or None while a measurement holds it.
+
+    A look at it (`_alive`) holds it for a moment too, but shared: then it is tried again.
+    """
+    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    while not _takes(lock, fcntl.LOCK_EX):
+        if not _takes(lock, fcntl.LOCK_SH):
+            os.close(lock)
+            return None
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    return lock
+
+
+def _takes(lock, how):
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _holder():
     with open(LOCK) as lock:
         return lock.read()
@@ -215,32 +235,30 @@ def _holder():
 def _alive(job):
     lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return _holder() == job
+        return not _takes(lock, fcntl.LOCK_SH) and _holder() == job
     finally:
         os.close(lock)
-    return False
 
 
 def follow(job, offset):
-    """Passes on what the measurement says, from that byte on, until it has ended."""
+    """Passes on what the measurement says, from that byte on, until its process has ended: it holds the lock for a
+    while after its answer is written, and nothing could be cleaned in that time."""
     folder = os.path.join(JOBS, job)
-    pause, told = 0.05, time.time()
+    pause, told = 0.05, time.monotonic()
     while True:
         alive = _alive(job)
         lines, offset = _said(os.path.join(folder, "said.jsonl"), offset)
         for line in lines:
             tell("said", line=line, offset=offset)
-        if os.path.isfile(os.path.join(folder, "answer.json")):
-            tell("ended")
-            return
         if not alive:
-            tell("died", log=_log(os.path.join(folder, "log")))
+            if os.path.isfile(os.path.join(folder, "answer.json")):
+                tell("ended")
+            else:
+                tell("died", log=_log(os.path.join(folder, "log")))
             return
         pause = 0.05 if lines else min(1.0, 2 * pause)
-        if lines or time.time() - told > BEAT_S:
-            told = time.time()
+        if lines or time.monotonic() - told > BEAT_S:
+            told = time.monotonic()
             tell("beat")
         time.sleep(pause)
 
@@ -277,24 +295,27 @@ def fetch(job, name):
 
 def stop(job):
     """Ends the measurement if it runs, and removes what it has written."""
-    folder = os.path.join(JOBS, job)
-    if _alive(job):
-        with open(os.path.join(folder, "process")) as stored:
-            os.killpg(int(stored.read()), signal.SIGKILL)
-        with open(LOCK) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # until it has ended
-    _remove(folder)
+    _end(job)
     tell("stopped")
 
 
+def _end(job):
+    folder = os.path.join(JOBS, job)
+    while _alive(job):
+        try:
+            with open(os.path.join(folder, "process")) as stored:
+                os.killpg(int(stored.read()), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            pass  # it is starting, or ending
+        time.sleep(0.05)
+    _remove(folder)
+
+
 def clean(job, files, environment):
-    """Removes the measurement and, while no other one runs, these files and what was left long ago; the environment
-    if one is named, and then all folders that are empty."""
-    _remove(os.path.join(JOBS, job))
-    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    """Removes the measurement, which ends it, and, while no other one runs, these files and what was left long ago;
+    the environment if one is named, and then all folders that are empty."""
+    _end(job)
+    if _locked() is None:
         tell("cleaned", all=False)
         return
     for name in files:
@@ -302,17 +323,24 @@ def clean(job, files, environment):
     for folder in (FILES, JOBS):
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
             path = os.path.join(folder, name)
-            half_made_or_job = name.startswith(".") or folder == JOBS
-            if half_made_or_job and time.time() - os.stat(path).st_mtime > LONG_AGO_S:
+            if (name.startswith(".") or folder == JOBS) and _is_old(path):
                 _remove(path)
     if environment:
         _remove(os.path.join(ENVIRONMENTS, environment))
         _remove(os.path.join(ENVIRONMENTS, environment + ".lock"))
         _remove(LOCK)
-    for folder in (FILES, JOBS, ENVIRONMENTS, HOME):
-        if os.path.isdir(folder) and not os.listdir(folder):
-            os.rmdir(folder)
+        for folder in (FILES, JOBS, ENVIRONMENTS, HOME):
+            if os.path.isdir(folder) and not os.listdir(folder):
+                os.rmdir(folder)
     tell("cleaned", all=True)
+
+
+def _is_old(path):
+    """Whether it was left long ago. One that is gone is a file that another command copies and that is whole now."""
+    try:
+        return time.time() - os.stat(path).st_mtime > LONG_AGO_S
+    except FileNotFoundError:
+        return False
 
 
 def _remove(path):

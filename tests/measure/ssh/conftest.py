@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,17 +44,29 @@ class Server:
     """A running sshd. port; known_hosts: with its key; said: what it logged."""
 
     def __init__(self, place: Path):
-        self.place, self.known_hosts = place, place / "known_hosts"
+        self.place, self.known_hosts, self.said = place, place / "known_hosts", []
+        keygen(place / "host_key")
+        (place / "authorized_keys").touch()
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)
+        while not self._listens():
+            self._end()
+            if not any("Address already in use" in line for line in self.said):
+                pytest.skip(f"sshd does not start here: {' '.join(self.said)}")
+            self.said.clear()  # another program was faster; another port
+        self._log = threading.Thread(target=lambda: self.said.extend(self._process.stderr))
+        self._log.start()
+
+    def _listens(self):
+        """Starts it on a port that was free a moment before."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        keygen(place / "host_key")
-        (place / "authorized_keys").touch()
         lines = {
             "Port": self.port,
             "ListenAddress": "127.0.0.1",
-            "HostKey": place / "host_key",
-            "AuthorizedKeysFile": place / "authorized_keys",
+            "HostKey": self.place / "host_key",
+            "AuthorizedKeysFile": self.place / "authorized_keys",
             "PidFile": "none",
             "StrictModes": "no",
             "UsePAM": "no",
@@ -61,41 +75,40 @@ class Server:
             "PermitRootLogin": "prohibit-password",
             "PermitUserEnvironment": "yes",
         }
-        (place / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-        if os.geteuid() == 0:
-            os.makedirs("/run/sshd", exist_ok=True)
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key_of(place / 'host_key')}\n")
-        command = [SSHD, "-D", "-e", "-f", place / "sshd_config"]
+        (self.place / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key_of(self.place / 'host_key')}\n")
+        command = [SSHD, "-D", "-e", "-f", self.place / "sshd_config"]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.said = []
         for line in self._process.stderr:
             self.said.append(line.strip())
             if "Server listening" in line:
-                break
-        else:
-            pytest.skip(f"sshd does not start here: {' '.join(self.said)}")
-        self._log = threading.Thread(target=lambda: self.said.extend(self._process.stderr))
-        self._log.start()
+                return True
+        return False
 
     def cut(self):
-        """Ends every connection, as a board that loses its network does; the server stays."""
-        parents = {}
+        """Ends every connection to it, as a board that loses its network does; the server stays."""
+        children = defaultdict(list)
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 name, _, rest = (place / "stat").read_text().partition("(")[2].rpartition(")")
             except OSError:
                 continue  # it ended meanwhile
             if name.startswith("sshd"):
-                parents[int(place.name)] = int(rest.split()[1])
-        ended = [process for process, parent in parents.items() if parent in (*parents, self._process.pid)]
+                children[int(rest.split()[1])].append(int(place.name))
+        ended = children[self._process.pid]
+        for process in ended:  # those that are appended here, too
+            ended += children[process]
         for process in ended:
-            os.kill(process, signal.SIGKILL)
-        return len(ended)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def stop(self):
         self._process.terminate()
-        self._process.wait()
         self._log.join()
+        self._end()
+
+    def _end(self):
+        self._process.wait()
         self._process.stderr.close()
 
 
@@ -121,6 +134,25 @@ class Board(NamedTuple):
         folder = self.home / ".cache" / "kd2mobile"
         files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
         return sorted(str(path) for path in files if path.parts[0] != "environments" and path.name != "measuring.lock")
+
+    @property
+    def _gate(self):
+        return self.home / "gate"
+
+    def hold(self):
+        """From now on a measurement there stands still at its start, until `let_go`."""
+        os.mkfifo(self._gate)
+
+    def let_go(self):
+        """After a measurement was started: it goes on, and no later one is held."""
+        with open(self._gate, "w"):  # as soon as it stands there
+            self._gate.unlink()
+
+    def end_measurement(self):
+        """Ends the one that is held, as a reboot does; no later one is held."""
+        self._gate.unlink()
+        (process,) = self.home.rglob("process")
+        os.killpg(int(process.read_text()), signal.SIGKILL)
 
     @contextmanager
     def connected(self):
@@ -154,13 +186,14 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def new_board(server):
-    """new_board("pi", {"python3": line}, PATH="..."): one with these shell scripts, of a line each, and variables.
+    """new_board({"python3": line}, PATH="..."): one with these shell scripts, of a line each, and variables.
 
     It has no other programs than its scripts, and by default this machine's Python for one.
     """
+    numbers = count()
 
-    def make(name, scripts=None, **environment):
-        place = server.place / name
+    def make(scripts=None, **environment):
+        place = server.place / f"board-{next(numbers)}"
         home, programs = place / "home", place / "bin"
         home.mkdir(parents=True)
         programs.mkdir()
@@ -182,6 +215,11 @@ def new_board(server):
     return make
 
 
+def pretending(statement):
+    """The line of a python3 that does this first."""
+    return f'exec {PYTHON} -c "import sys; {statement}; exec(sys.argv[1])" "$2" "$0"'
+
+
 def pips_settings(home):
     """The board's pip finds packages where this machine's does."""
     own = Path.home() / ".config" / "pip"
@@ -190,19 +228,33 @@ def pips_settings(home):
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_") and '"' not in value}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def bare(new_board):
     """A board that nothing is installed on."""
-    return new_board("bare")
+    return new_board()
 
 
 @pytest.fixture(scope="session")
-def board(new_board, tmp_path_factory):
-    """A board with the packages that measuring needs; skips where pip cannot install them on this machine."""
-    made = new_board("board")
+def installed(new_board, tmp_path_factory):
+    """An environment with the packages that measuring needs, made as on a board; skips where pip cannot install them
+    on this machine. Nothing is ever written there."""
+    made = new_board()
     with made.connected() as there:
         try:
-            measuring._install(there, there.about(), tmp_path_factory.mktemp("wheels"))
+            name, _ = measuring._install(there, there.about(), tmp_path_factory.mktemp("wheels"))
         except DeviceError as why:
             pytest.skip(f"no environment for a board: {why}")
+    return made.home / ".cache" / "kd2mobile" / "environments" / name
+
+
+@pytest.fixture
+def board(new_board, installed):
+    """A board of this test's own, whose environment is a script that runs that one's Python."""
+    made = new_board()
+    place = made.home / ".cache" / "kd2mobile" / "environments" / installed.name
+    (place / "bin").mkdir(parents=True)
+    shutil.copy(installed / "installed.json", place)
+    held = f"[ -p {made.home}/gate ] && read _ < {made.home}/gate"
+    (place / "bin" / "python").write_text(f'#!/bin/sh\n{held}\nexec {installed}/bin/python "$@"\n')
+    (place / "bin" / "python").chmod(0o755)
     return made

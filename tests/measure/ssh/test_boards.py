@@ -18,12 +18,7 @@ from kd2mobile.measure.ssh import measuring
 from kd2mobile.measure.ssh.address import parsed
 
 from ..conftest import picture
-from .conftest import ABOUT, PYTHON, keygen
-
-
-def pretending(statement):
-    """The line of a python3 that does this first."""
-    return f'exec {PYTHON} -c "import sys; {statement}; exec(sys.argv[1])" "$2" "$0"'
+from .conftest import ABOUT, PYTHON, keygen, pretending
 
 
 @pytest.fixture
@@ -105,18 +100,18 @@ def test_no_ssh_here(bare, asked, monkeypatch):
 
 
 def test_no_python_there(new_board, asked, tmp_path):
-    said = asked(new_board("without", PATH=tmp_path / "nothing"))
+    said = asked(new_board(PATH=tmp_path / "nothing"))
     assert "must have python3 on its PATH, got " in said and "not found. Install Python 3.11 or newer there" in said
 
 
 def test_a_python_that_is_too_old(new_board, asked):
-    said = asked(new_board("old", {"python3": pretending("sys.version_info = (3, 9, 2)")}))
+    said = asked(new_board({"python3": pretending("sys.version_info = (3, 9, 2)")}))
     assert "must have Python 3.11 or newer, got 3.9.2. Install a newer one beside it" in said
 
 
 def test_a_newer_python_beside_an_old_one(new_board):
     old, new = pretending("sys.version_info = (3, 9, 2)"), f'exec {PYTHON} "$@"'
-    board = new_board("both", {"python3": old, "python3.12": new})
+    board = new_board({"python3": old, "python3.12": new})
     with board.connected() as there:
         about = there.about()
         assert about.version == sys.version_info[:3] and Path(about.python).name == "python3.12"
@@ -125,13 +120,13 @@ def test_a_newer_python_beside_an_old_one(new_board):
 
 def test_a_python_that_makes_no_environments(new_board, asked):
     line = 'case "$2" in *ensurepip*) exit 1;; esac; ' + pretending("sys.executable = sys.argv[2]")
-    said = asked(new_board("bald", {"python3": line}))
+    said = asked(new_board({"python3": line}))
     assert "must have Python's venv and ensurepip, got a Python without. Install it" in said
 
 
 def test_a_home_that_cannot_be_written(new_board, asked, tmp_path):
     (tmp_path / "file").touch()
-    said = asked(new_board("homeless", HOME=tmp_path / "file"))
+    said = asked(new_board(HOME=tmp_path / "file"))
     assert "must have a home folder whose .cache/kd2mobile can be written, got Not a directory. Check it" in said
 
 
@@ -139,7 +134,7 @@ def test_a_disk_that_is_full(new_board, asked, monkeypatch):
     """A limit on the size of a file stands for it."""
     monkeypatch.setattr(measuring, "_install", lambda *_: ("none", {}))
     line = "ulimit -f 0; " + pretending("sys.executable = sys.argv[2]")
-    board = new_board("full", {"python3": line})
+    board = new_board({"python3": line})
     assert "must have room on its disk, got File too large. Free some there" in asked(board)
     assert board.kept == []
 
@@ -155,7 +150,7 @@ def test_a_disk_with_too_little_room(bare, asked, monkeypatch):
 
 
 def test_a_login_shell_that_talks(new_board):
-    board = new_board("talking", {"python3": f'echo Welcome; echo to the board >&2; exec {PYTHON} "$@"'})
+    board = new_board({"python3": f'echo Welcome; echo to the board >&2; exec {PYTHON} "$@"'})
     with board.connected() as there:
         assert there.about().system == "Linux"
 

@@ -20,7 +20,7 @@ from kd2mobile.measure.ssh.address import Address, Asked, address_of, asked, par
 from kd2mobile.measure.ssh.core import PACKAGES, PACKAGES_ARMV7L, pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of, platforms
 
-from .conftest import ABOUT
+from .conftest import ABOUT, PYTHON, pretending
 
 ROOT = Path(__file__).parents[3]
 
@@ -139,7 +139,7 @@ def test_no_pip_here(tmp_path, monkeypatch):
 
 
 def test_a_board_without_a_network_is_brought_the_wheels(new_board, index, tmp_path, monkeypatch, capsys):
-    board = new_board("offline", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_CONFIG_FILE="/dev/null")
+    board = new_board(PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_CONFIG_FILE="/dev/null")
     index("tiny_thing-1.0-py3-none-any")
     monkeypatch.setattr(measuring, "packages", lambda machine: ["tiny-thing"])
     (tmp_path / "out").mkdir()
@@ -161,16 +161,21 @@ def test_a_board_without_a_network_is_brought_the_wheels(new_board, index, tmp_p
 
 
 def test_an_environment_that_was_left_half_made_is_made_again(new_board, server, index, monkeypatch, capsys):
+    """The connection is cut while it is made: that goes on, and the next connection waits for it."""
     folder = index("tiny_thing-1.0-py3-none-any")
-    board = new_board("half", PIP_NO_INDEX="1", PIP_FIND_LINKS=folder, PIP_CONFIG_FILE="/dev/null")
+    held = 'case "$1" in -m) echo > "$HOME/begun"; read _ < "$HOME/gate"; exec ' + PYTHON + ' "$@";; esac'
+    python = f"{held}\n{pretending('sys.executable = sys.argv[2]')}"
+    board = new_board({"python3": python}, PIP_NO_INDEX="1", PIP_FIND_LINKS=folder, PIP_CONFIG_FILE="/dev/null")
     place = board.home / ".cache" / "kd2mobile" / "environments" / "one"
     (place / "left").mkdir(parents=True)
-    monkeypatch.setattr(board_module, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(board_module, "WAITS_S", (0.0,) * 20)
+    for pipe in ("begun", "gate"):
+        os.mkfifo(board.home / pipe)
 
     def cut():
-        while not (place / "pyvenv.cfg").exists():
-            pass
+        (board.home / "begun").read_text()
         server.cut()
+        (board.home / "gate").write_text("")
 
     cutting = threading.Thread(target=cut)
     cutting.start()
