@@ -8,7 +8,11 @@ import base64
 import sys
 from pathlib import Path
 
+import numpy as np
+
 PX = 8
+MEAN, STD = np.float32([124, 116, 104]), np.float32([58, 57, 60])
+"""Of wide_uint8 and wide_int8, whose logits are 2 (pixel - MEAN) / STD."""
 METADATA = (
     "FAAAAE0wMDEMAAwACAAAAAAABAAMAAAACAAAAAgBAAABAAAAEAAAAAwADAAAAAAACAAEAAwAAAAIAAAAeAAAAAEAAAAYAAAAAAAS"
     "AAgAAAAAAAAAAAAAAAAABAASAAAABAAAAAIAAAAwAAAABAAAAOL///8AAAACBAAAAA0AAABteV9sYWJlbHMudHh0AAoADAAIAAAA"
@@ -20,10 +24,9 @@ calibration, calib.txt, then the labels of its axis, my_labels.txt."""
 
 
 def main(folder: Path) -> None:
-    import numpy as np
     import tensorflow as tf
 
-    def converted(function, *shapes, dtype=tf.uint8, quantized=None, flex=False):
+    def converted(function, *shapes, dtype=tf.uint8, quantized=None, flex=False, sees=lambda x: x):
         module = tf.Module()
         specs = [tf.TensorSpec(shape, dtype) for shape in shapes]
         concrete = tf.function(function).get_concrete_function(*specs)
@@ -32,7 +35,7 @@ def main(folder: Path) -> None:
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
         if quantized:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = colours
+            converter.representative_dataset = lambda: ([sees(one)] for one in colours())
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = quantized
         return converter.convert()
@@ -40,7 +43,7 @@ def main(folder: Path) -> None:
     def colours():
         drawn = np.random.default_rng(0)
         for colour in [*np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, 8).T, *drawn.uniform(-1, 1, (24, 3))]:
-            yield [np.broadcast_to(colour, (1, PX, PX, 3)).astype(np.float32)]
+            yield np.broadcast_to(colour, (1, PX, PX, 3)).astype(np.float32)
 
     swap = tf.constant(np.array([[0, 0, 4], [0, 4, 0], [4, 0, 0]], np.float32))
     behind_background = tf.constant(np.array([[0, 0, 0, 4], [0, 0, 4, 0], [0, 4, 0, 0]], np.float32))
@@ -49,6 +52,8 @@ def main(folder: Path) -> None:
     square, whole = [1, PX, PX, 3], tf.nn.softmax
     conv = tf.constant(np.eye(3, dtype=np.float32)[None, None])
     quantizable = lambda x: whole(logits(tf.nn.conv2d(x, conv, 1, "SAME")))  # noqa: E731
+    wide = {"dtype": tf.float32, "sees": lambda x: ((x + 1) * 127.5 - MEAN) / STD}
+    half = lambda x: whole(logits(tf.nn.conv2d(x, conv / 2, 1, "SAME")))  # noqa: E731
 
     files = {
         "uint8": converted(lambda x: whole(logits(scaled(x))), square),
@@ -61,6 +66,8 @@ def main(folder: Path) -> None:
         "pooled": converted(lambda x: tf.reshape(whole(logits(scaled(x))), [1, 1, 1, 3]), square),
         "full_uint8": converted(quantizable, square, dtype=tf.float32, quantized=tf.uint8),
         "full_int8": converted(quantizable, square, dtype=tf.float32, quantized=tf.int8),
+        "wide_uint8": converted(half, square, quantized=tf.uint8, **wide),
+        "wide_int8": converted(half, square, quantized=tf.int8, **wide),
         "two_inputs": converted(lambda x, y: whole(logits(scaled(x) + scaled(y))), square, square),
         "two_outputs": converted(lambda x: (whole(logits(scaled(x))), logits(scaled(x))), square),
         "grey": converted(lambda x: whole(tf.reduce_mean(scaled(x), [1, 3])), [1, PX, PX, 1]),
@@ -81,7 +88,6 @@ def main(folder: Path) -> None:
 def with_metadata(model: bytes) -> bytes:
     """The model with TensorFlow Lite metadata inside: mean 127.5, std 127.5, the labels in my_labels.txt."""
     import flatbuffers
-    import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
     stored = schema.ModelT.InitFromPackedBuf(model, 0)

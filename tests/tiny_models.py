@@ -63,6 +63,20 @@ def own(packed):
     return pack
 
 
+def with_input(path, model, scale, zero_point):
+    """Writes a model with another scale and zero point of its input: what its numbers stand for there."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    stored = schema.ModelT.InitFromPackedBuf(model, 0)
+    quantization = stored.subgraphs[0].tensors[stored.subgraphs[0].inputs[0]].quantization
+    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
+    builder = flatbuffers.Builder(0)
+    builder.Finish(stored.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
+
+
 def nones(record):
     """The fields of a record, as JSON, that are None: {"tool", "latency_ms.p90", "conditions.governor"}."""
     found = {field for field, value in record.items() if value is None}

@@ -62,6 +62,14 @@ fun toPixels(photo: Bitmap, description: Description): IntArray {
     }
 }
 
+/** What an input takes for each pixel from 0 to 255: the pixel; of a narrower scale what stands for its -1 to 1. */
+fun quantizedPixels(scale: Float, zeroPoint: Int): IntArray {
+    val pixels = IntArray(256) { it }
+    if (scale == 0f) return pixels
+    val values = IntArray(256) { (floor((it - 127.5) / 127.5 / scale + 0.5).toInt() + zeroPoint).coerceIn(0, 255) }
+    return if (pixels.all { abs(values[it] - it) <= 1 }) pixels else values
+}
+
 private fun channel(colour: Int, channel: Int): Int = colour shr (16 - 8 * channel) and 0xff
 
 /** The pixels of one direction that an output pixel is the weighted mean of. */

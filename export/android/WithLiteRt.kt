@@ -16,6 +16,7 @@ class LiteRtClassifier(context: Context, asset: String, threads: Int = 2) : Auto
     private val interpreter = Interpreter(file, Interpreter.Options().setNumThreads(threads))
     private val takes = interpreter.getInputTensorFromSignature("image", "classify")
     private val gives = interpreter.getOutputTensorFromSignature("probabilities", "classify")
+    private val takesFor = takes.quantizationParams().let { quantizedPixels(it.scale, it.zeroPoint) }
     private val image = ByteBuffer.allocateDirect(takes.numBytes()).order(ByteOrder.nativeOrder())
     private val answer = ByteBuffer.allocateDirect(gives.numBytes()).order(ByteOrder.nativeOrder())
 
@@ -25,7 +26,7 @@ class LiteRtClassifier(context: Context, asset: String, threads: Int = 2) : Auto
         for (colour in toPixels(photo, description)) {
             for (level in intArrayOf(colour shr 16 and 0xff, colour shr 8 and 0xff, colour and 0xff)) {
                 if (takes.dataType() == DataType.FLOAT32) image.putFloat(level.toFloat()) // int16x8: still 0 to 255
-                else image.put(level.toByte())
+                else image.put(takesFor[level].toByte())
             }
         }
         image.rewind()

@@ -40,15 +40,25 @@ class Classifier:
         image = self._classify.get_input_details()["image"]
         answer = self._classify.get_output_details()["probabilities"]
         self.px, self._dtype = int(image["shape"][1]), image["dtype"]  # uint8; of an int16x8 file float32
+        self._takes = quantized_pixels(*image["quantization"]).astype(self._dtype)
         self._scale, self._zero_point = answer["quantization"]  # of an int8 file 1/256 and 0; of any other 0 and 0
 
     def probabilities(self, picture):
         """The probability of each class, float32 [classes]; picture: upright RGB, as `open_picture` gives it."""
-        pixels = to_pixels(picture, self.px, self.resize)[np.newaxis].astype(self._dtype)
-        answer = self._classify(image=pixels)["probabilities"][0]
+        pixels = to_pixels(picture, self.px, self.resize)[np.newaxis]
+        answer = self._classify(image=self._takes[pixels])["probabilities"][0]
         if self._scale:
             return (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
         return answer
+
+
+def quantized_pixels(scale, zero_point):
+    """What the input takes for each pixel from 0 to 255: the pixel; of a narrower scale what stands for its -1 to 1."""
+    pixels = np.arange(256.0)
+    if not scale:
+        return pixels
+    values = np.clip(np.floor((pixels - 127.5) / 127.5 / scale + 0.5) + zero_point, 0, 255)
+    return pixels if np.abs(values - pixels).max() <= 1 else values
 
 
 def read_description(model):

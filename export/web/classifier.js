@@ -13,6 +13,8 @@ import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/cor
 
 const TYPES = ['float32', 'float16', 'int32', 'uint8', 'int64', 'string', 'bool', 'int16', 'complex64', 'int8'];
 const TAKES = ['uint8', 'float32'];
+const OWN_NORMAL = {mean: 127.5, std: 127.5};  // of every student of kd2mobile's
+const PLAIN_RANGES = [[0, 255], [0, 1], [-1, 1]];
 const CROP_FRACTION = 0.875;
 const SUM_TOLERANCE = 0.02;
 
@@ -33,22 +35,24 @@ export async function startLiteRt(wasmFolder, {threads = false, jspi = false} = 
 /**
  * Opens a .tflite.
  * bytes: ArrayBuffer or Uint8Array. accelerator: `wasm` or `webgpu`. threads: of the processor, with the build that has
- * them. mean, std: of a float input, (pixel - mean) / std, one number or three; 0 and 1 by default, the pixel itself.
- * labels, resize: instead of what the file says.
+ * them. mean, std: the network gets (pixel - mean) / std, one number or three, by default what the file's metadata says.
+ * Without either a float input gets the pixel itself, and so does a quantized one whose range is that of plain pixels;
+ * another is refused. labels, resize: instead of what the file says.
  */
 export async function openClassifier(
-    bytes, {accelerator = 'wasm', threads = 1, mean = 0, std = 1, labels = null, resize = null} = {}) {
+    bytes, {accelerator = 'wasm', threads = 1, mean = null, std = null, labels = null, resize = null} = {}) {
   const data = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
-  const {input, output} = describeModel(data);
+  const {input, output, normal} = describeModel(data);
   const said = await readDescription(data);
+  const given = (mean ?? std) === null ? null : {mean: mean ?? 0, std: std ?? 1};
+  const values = valuesOf(input, given, normal ?? (said.resize && input.scale ? OWN_NORMAL : null));
   const start = performance.now();
   const model = await loadAndCompile(data, {accelerator, cpuOptions: {numThreads: threads}});
   const initMs = performance.now() - start;
   return new Classifier(model, input, output, {
     initMs,
     threads,
-    mean: perChannel(mean),
-    std: perChannel(std),
+    values,
     labels: labels ?? said.labels,
     resize: resize ?? said.resize ?? 'crop',
   });
@@ -56,8 +60,8 @@ export async function openClassifier(
 
 /** What openClassifier returns. inputPx: the side of its square; classes: how many; labels: their names or null. */
 export class Classifier {
-  constructor(model, input, output, {initMs, threads, mean, std, labels, resize}) {
-    Object.assign(this, {model, input, output, initMs, threads, mean, std, resize});
+  constructor(model, input, output, {initMs, threads, values, labels, resize}) {
+    Object.assign(this, {model, input, output, initMs, threads, values, resize});
     this.inputPx = input.shape[1];
     this.classes = output.shape.at(-1);
     this.labels = labels && labels.length === this.classes ? labels : null;
@@ -70,16 +74,12 @@ export class Classifier {
 
   /** Makes bytes [px * px * 3], RGB, the next run's input. */
   async setPixels(pixels) {
-    const {inputPx: px, input, mean, std} = this;
+    const {inputPx: px, values} = this;
     if (pixels.length !== px * px * 3) {
       throw new Error(`pixels must be ${px} x ${px} x 3 numbers, got ${pixels.length}`);
     }
-    let values = new Uint8Array(pixels);
-    if (input.dtype === 'float32') {
-      values = Float32Array.from(values, (pixel, i) => Math.fround(pixel - mean[i % 3]) / std[i % 3]);
-    }
     this.tensor?.delete();
-    this.tensor = new Tensor(values, [1, px, px, 3]);
+    this.tensor = new Tensor(values(pixels), [1, px, px, 3]);
     if (this.accelerator === 'webgpu') {
       this.tensor = await this.tensor.moveTo('webgpu');
     }
@@ -228,7 +228,43 @@ export function asProbabilities(outputs) {
 }
 
 /**
- * The input and output of a .tflite, from its bytes alone: {input, output}, each {dtype, shape, scale, zeroPoint}.
+ * A function from RGB bytes to what the input takes. given: {mean, std} by the caller, or null; known: by the file.
+ * A quantized input takes what stands for (pixel - mean) / std by its own scale, and where that is the pixel itself but for
+ * one step of rounding, the pixel. kd2mobile's own reading is measure/eight_bit.py.
+ */
+export function valuesOf({dtype, scale, zeroPoint}, given, known) {
+  const [mean, std] = ['mean', 'std'].map((field) => perChannel((given ?? known ?? {mean: 0, std: 1})[field]));
+  if (dtype === 'float32') {
+    return (pixels) => Float32Array.from(pixels, (pixel, i) => Math.fround(pixel - mean[i % 3]) / std[i % 3]);
+  }
+  const itself = (pixels) => new Uint8Array(pixels);
+  if (scale === null) {
+    return itself;
+  }
+  const [low, high] = [-zeroPoint * scale, (255 - zeroPoint) * scale];
+  const near = ([first, last]) => Math.max(Math.abs(low - first), Math.abs(high - last)) <= (last - first) / 255 * 1.01;
+  const plain = PLAIN_RANGES.some(near);
+  if (!given && !known && !plain) {
+    throw new Error(`takes other numbers than plain pixels (0..255, 0..1 or -1..1), ${low.toPrecision(4)} to ` +
+        `${high.toPrecision(4)}: give mean and std, the network gets (pixel - mean) / std`);
+  }
+  const ends = [0, 255].flatMap((pixel) => mean.map((middle, c) => (pixel - middle) / std[c]));
+  const fits = Math.min(...ends) >= low - scale * 1.01 && Math.max(...ends) <= high + scale * 1.01;
+  if (!given && plain && !(known && fits)) {
+    return itself;
+  }
+  const taken = (pixel, c) =>
+      Math.min(255, Math.max(0, Math.floor((pixel - mean[c]) / std[c] / scale + 0.5) + zeroPoint));
+  const table = [0, 1, 2].map((c) => Uint8Array.from({length: 256}, (_, pixel) => taken(pixel, c)));
+  if (table.every((channel) => channel.every((value, pixel) => Math.abs(value - pixel) <= 1))) {
+    return itself;
+  }
+  return (pixels) => Uint8Array.from(pixels, (pixel, i) => table[i % 3][pixel]);
+}
+
+/**
+ * The input and output of a .tflite, from its bytes alone: {input, output, normal}, the first two {dtype, shape, scale,
+ * zeroPoint}, the last the {mean, std} in its TensorFlow Lite Metadata, or null.
  * Throws if it is no classifier that LiteRT.js can run.
  */
 export function describeModel(bytes) {
@@ -259,7 +295,7 @@ export function describeModel(bytes) {
       throw new Error(`LiteRT.js can ${what} uint8 or float32, got ${tensor.dtype}`);
     }
   }
-  return {input, output};
+  return {input, output, normal: graph.normal};
 }
 
 function readGraph(view) {
@@ -283,7 +319,33 @@ function readGraph(view) {
   return {
     inputs: numbers(view, graph, 1, 4, 'getInt32').map(tensor),
     outputs: numbers(view, graph, 2, 4, 'getInt32').map(tensor),
+    normal: readNormal(view),
   };
+}
+
+/** What TensorFlow Lite Metadata (metadata_schema.fbs) says of the first input's normalization, or null. */
+function readNormal(view) {
+  const model = root(view);
+  const entry = tables(view, model, 6).find((one) => text(view, one, 0) === 'TFLITE_METADATA');
+  if (entry === undefined) {
+    return null;
+  }
+  const place = field(view, entry, 1);
+  const buffer = tables(view, model, 4)[place ? view.getUint32(place, true) : 0];
+  const start = child(view, buffer, 0);
+  const said = new DataView(view.buffer, view.byteOffset + start + 4, view.getUint32(start, true));
+  const [graph] = tables(said, root(said), 3);
+  const [image] = graph === undefined ? [] : tables(said, graph, 2);
+  const units = image === undefined ? [] : tables(said, image, 4);
+  let normal = null;
+  for (const unit of units) {
+    const kind = field(said, unit, 0), options = child(said, unit, 1);
+    if (kind && said.getUint8(kind) === 1) {
+      const [mean, std] = [0, 1].map((index) => numbers(said, options, index, 4, 'getFloat32'));
+      normal = mean.length && std.length ? {mean, std} : null;
+    }
+  }
+  return normal;
 }
 
 // A flatbuffer's table starts with the distance back to its vtable, which holds for each field its distance from the
@@ -311,6 +373,10 @@ function numbers(view, table, index, size, getter) {
   return Array.from({length: count}, (_, i) => view[getter](vector + 4 + size * i, true));
 }
 
+function text(view, table, index) {
+  return String.fromCharCode(...numbers(view, table, index, 1, 'getUint8'));
+}
+
 function tables(view, table, index) {
   const vector = child(view, table, index);
   return numbers(view, table, index, 4, 'getUint32').map((_, i) => target(view, vector + 4 + 4 * i));
@@ -324,7 +390,39 @@ export async function readDescription(bytes) {
     return {labels: classes, resize};
   }
   const labels = await zipMember(bytes, 'labels.txt');
-  return {labels: labels === null ? null : labels.trimEnd().split('\n').map((line) => line.trim()), resize: null};
+  return {labels: labels === null ? null : labelLines(labels), resize: null};
+}
+
+const NUMBER = '(?<number>[0-9]{1,9})';
+const FORMS = [`${NUMBER}[ \\t]*:[ \\t]*(?<name>\\S.*)`, `${NUMBER}[ \\t]*,[ \\t]*(?<name>\\S.*)`,
+  `${NUMBER}[ \\t]+(?<name>[^\\t]+)`, `(?<name>.+?)[ ]*\\t[ \\t]*${NUMBER}`].map((form) => new RegExp(`^${form}$`, 's'));
+
+/**
+ * The names in a label file, in the order of the outputs: one a line, or numbered on all lines in one form (`0 name`,
+ * `0: name`, `0,name`, `name<TAB>0`), from 0 and each once. kd2mobile's own reading is inspection/labels.py.
+ */
+export function labelLines(text) {
+  const all = text.trimEnd().split('\n').map((line) => line.trim());
+  const lines = all.filter((line) => line);
+  let wrong = false;
+  for (const form of FORMS) {
+    const found = lines.map((line) => line.match(form)?.groups);
+    const numbers = found.map((one) => Number(one?.number));
+    if (!numbers.includes(0) || found.includes(undefined) ||
+        (lines.length > 1 && new Set(found.map((one) => one.name)).size === 1)) {
+      continue;
+    }
+    const names = Array(lines.length).fill(null);
+    numbers.forEach((number, i) => number < names.length && (names[number] = found[i].name));
+    if (!names.includes(null)) {
+      return names;
+    }
+    wrong = true;
+  }
+  if (wrong) {
+    throw new Error(`labels.txt must number its ${lines.length} labels from 0 to ${lines.length - 1}, each once`);
+  }
+  return all;
 }
 
 /** The text of one file in the ZIP behind the model, null if there is none. */

@@ -13,16 +13,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd2mobile.errors import ModelFileError, RecipeError, one_line
-from kd2mobile.inspection.metadata import FileMetadata, read_metadata
+from kd2mobile.inspection.metadata import read_metadata
+from kd2mobile.measure.eight_bit import fits, quantized, stands_for, takes_plain_pixels
 
 RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 """Packages with an Interpreter, first choice first, and the distributions they come in."""
 EIGHT_BIT = ("uint8", "int8")
 FLOATS = ("float32", "float16")
+OWN_NORMAL = (127.5, 127.5)
+"""The mean and std of a student of kd2mobile's, whose quantized input stands for -1 to 1."""
 _CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "SQUEEZE")
 """Ops behind the last one that counts: they change how a number is written, not what it says."""
 
 _MEASURABLE = "Measurable is a file from one RGB picture [1, px, px, 3] to one vector of class scores."
+
+
+Normal = float | Sequence[float] | None
+"""A mean or std: one value, or one a channel."""
 
 
 class Tensor(NamedTuple):
@@ -37,8 +44,9 @@ class Classifier:
     """A .tflite that answers one picture with one vector, opened and run once.
 
     input_px: side of the square it sees; classes: how many outputs; input, output: dtype and quantization;
-    metadata: what the file says about itself; mean, std: float32 [1] or [3], None for an 8-bit input; last_op: the
-    op that makes the outputs, None if unknown; runtime: in words; init_ms: opening and allocation; first_run_ms;
+    metadata: what the file says about itself; mean, std: float32 [1] or [3], of (pixel - mean) / std, None where the
+    input takes the pixel itself; last_op: the op that makes the outputs, None if unknown; runtime: in words; init_ms:
+    opening and allocation; first_run_ms;
     notes: what a reader of its numbers should know.
     """
 
@@ -47,15 +55,16 @@ class Classifier:
         path: str | Path,
         threads: int = 1,
         *,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
+        mean: Normal = None,
+        std: Normal = None,
         xnnpack: bool = True,
     ):
-        """Opens the file. threads: of the runtime. mean, std: a float input's, (pixel - mean) / std of 8-bit pixels,
-        before what the file's own metadata says; an 8-bit input takes the pixel itself and needs neither. xnnpack:
-        whether the runtime may use its XNNPACK kernels.
+        """Opens the file. threads: of the runtime. mean, std: the network gets (pixel - mean) / std of 8-bit pixels,
+        before what the file's own metadata says. A quantized input gets them through its own scale; it needs neither
+        where its range is that of plain pixels (`eight_bit`). xnnpack: whether the runtime may use its XNNPACK kernels.
 
-        Raises ModelFileError if the file is not one whole classifier, or takes floats and nobody says which.
+        Raises ModelFileError if the file is not one whole classifier, or takes other numbers than plain pixels and
+        nobody says which.
         """
         self.path, self.threads = Path(path), threads
         if threads < 1:
@@ -71,13 +80,15 @@ class Classifier:
         self._allocate()
         self.init_ms = (time.perf_counter_ns() - allocation + opened - start) / 1e6
         self._check_output()
+        self._check_scales()
         self.metadata = read_metadata(self.path)
         self._check_metadata()
-        unused = self.input.dtype in EIGHT_BIT and (mean is not None or std is not None)
-        self.notes = [
-            f"{self.path.name}: its {self.input.dtype} input takes the pixel itself: --mean and --std are not used"
-        ] * unused
-        self.mean, self.std = _normalization(self.path, self.input.dtype, mean, std, self.metadata)
+        self.notes: list[str] = []
+        self.mean, self.std, self._table = None, None, None
+        if self.input.dtype in FLOATS:
+            self.mean, self.std = self._normalization(mean, std)
+        else:
+            self._find_table(mean, std)
         self.runtime = f"{package}, XNNPACK" if "DELEGATE" in _op_names(self._interpreter) else package
         self.set_pixels(np.zeros((self.input_px, self.input_px, 3), np.uint8))
         start = time.perf_counter_ns()
@@ -122,6 +133,8 @@ class Classifier:
         return self.output.scale or 0.0
 
     def _to_input(self, pixels: np.ndarray) -> np.ndarray:
+        if self._table is not None:
+            return self._table[pixels, np.arange(3)]
         if self.input.dtype == "uint8":
             return pixels
         if self.input.dtype == "int8":
@@ -173,6 +186,62 @@ class Classifier:
             must = "must answer with floats or quantized numbers"
             raise ModelFileError(self.path, must, f"plain {self.output.dtype}", _MEASURABLE)
         self.classes = shape[-1]
+
+    def _find_table(self, mean: Normal, std: Normal) -> None:
+        """What an 8-bit input takes for each pixel, by the user, the file's metadata or its range, in this order."""
+        dtype, scale, zero_point = self.input
+        if scale is None and dtype == "uint8":
+            if mean is not None or std is not None:
+                why = "its uint8 input takes the pixel itself: --mean and --std are not used"
+                self.notes.append(f"{self.path.name}: {why}")
+            return
+        scale, zero_point = (1.0, 0) if scale is None else (scale, zero_point)
+        plain = takes_plain_pixels(dtype, scale, zero_point)
+        normal = self._normalization(mean, std)
+        if normal and mean is None and plain and not fits(dtype, scale, zero_point, *normal):
+            self.notes.append(
+                f"{self.path.name}: the mean and std in its metadata do not fit its input and are not used"
+            )
+            normal = None
+        if normal:
+            self._table = quantized(dtype, scale, zero_point, *normal)
+            self.mean, self.std = normal if self._table is not None else (None, None)
+        elif not plain:
+            low, high = stands_for(dtype, scale, zero_point)
+            must = "takes other numbers than plain pixels (0..255, 0..1 or -1..1), so somebody must say which"
+            example = "Give --mean and --std: a network gets (pixel - mean) / std."
+            raise ModelFileError(self.path, must, f"{dtype} from {low:.4g} to {high:.4g} and no metadata", example)
+
+    def _normalization(self, mean: Normal, std: Normal) -> tuple[np.ndarray, np.ndarray] | None:
+        """The mean and std of the network, float32 [1] or [3]; None where an 8-bit file does not say them."""
+        if (mean is None) != (std is None):
+            given, missing = ("mean", "std") if std is None else ("std", "mean")
+            must = "must be given both --mean and --std, or neither"
+            raise ModelFileError(self.path, must, f"{given} alone", f"Add --{missing}.")
+        if mean is None:
+            mean, std = self.metadata.mean, self.metadata.std
+            if mean is None and self.input.dtype in EIGHT_BIT:
+                if not self.metadata.own:
+                    return None
+                mean, std = OWN_NORMAL
+        if mean is None:
+            must = "takes floats, so somebody must say how a pixel becomes one"
+            example = "Give --mean and --std: a network gets (pixel - mean) / std, so 127.5 and 127.5 mean [-1, 1]."
+            raise ModelFileError(self.path, must, "no metadata that does", example)
+        values = [np.atleast_1d(np.asarray(given, np.float32)) for given in (mean, std)]
+        if (
+            any(value.shape not in ((1,), (3,)) or not np.isfinite(value).all() for value in values)
+            or not values[1].all()
+        ):
+            must = "must be normalized by one finite value or three, the std not 0"
+            raise ModelFileError(self.path, must, f"mean {mean}, std {std}", "Check --mean and --std.")
+        return values[0], values[1]
+
+    def _check_scales(self) -> None:
+        for tensor in (self.input, self.output):
+            if tensor.scale is not None and not 0 < tensor.scale < float("inf"):
+                must = "must be quantized by scales that are finite and above 0"
+                raise ModelFileError(self.path, must, tensor.scale, "Export or download it again.")
 
     def _check_metadata(self) -> None:
         said = self.metadata
@@ -254,7 +323,7 @@ def _shape(details: dict[str, Any]) -> list[int]:
 
 def _tensor(details: dict[str, Any]) -> Tensor:
     dtype, quantization = np.dtype(details["dtype"]).name, details["quantization_parameters"]
-    if len(quantization["scales"]) != 1:
+    if dtype in FLOATS or len(quantization["scales"]) != 1 or len(quantization["zero_points"]) != 1:
         return Tensor(dtype, None, None)
     return Tensor(dtype, float(quantization["scales"][0]), int(quantization["zero_points"][0]))
 
@@ -277,29 +346,3 @@ def _last_op(interpreter: Any) -> str | None:
     while op is not None and op["op_name"] in _CARRIERS:
         op = makers.get(int(op["inputs"][0]))
     return None if op is None else op["op_name"]
-
-
-def _normalization(
-    path: Path,
-    dtype: str,
-    mean: float | Sequence[float] | None,
-    std: float | Sequence[float] | None,
-    said: FileMetadata,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if dtype in EIGHT_BIT:
-        return None, None
-    if (mean is None) != (std is None):
-        given, missing = ("mean", "std") if std is None else ("std", "mean")
-        raise ModelFileError(
-            path, "must be given both --mean and --std, or neither", f"{given} alone", f"Add --{missing}."
-        )
-    mean, std = (said.mean, said.std) if mean is None else (mean, std)
-    if mean is None:
-        must = "takes floats, so somebody must say how a pixel becomes one"
-        example = "Give --mean and --std: a network gets (pixel - mean) / std, so 127.5 and 127.5 mean [-1, 1]."
-        raise ModelFileError(path, must, "no metadata that does", example)
-    values = [np.atleast_1d(np.asarray(given, np.float32)) for given in (mean, std)]
-    if any(value.shape not in ((1,), (3,)) or not np.isfinite(value).all() for value in values) or not values[1].all():
-        must = "must be normalized by one finite value or three, the std not 0"
-        raise ModelFileError(path, must, f"mean {mean}, std {std}", "Check --mean and --std.")
-    return values[0], values[1]

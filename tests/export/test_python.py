@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from kd2mobile import pixels
+from kd2mobile.measure.eight_bit import quantized
 from kd2mobile.measure.predict import predict
 from kd2mobile.tflite.metadata import attach
 
@@ -141,6 +142,14 @@ def test_its_pixels_are_kd2mobiles_to_the_byte(classify, photos, resize, px):
         known = pixels.load(photo, px, resize)
         assert there.shape == known.shape and there.dtype == known.dtype
         np.testing.assert_array_equal(there, known, photo.name)
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.0, 0), (2 / 255, 127), (2 / 255, 128), (0.00627, 159)])
+def test_the_numbers_that_it_hands_over_are_kd2mobiles(classify, scale, zero_point):
+    normal = np.full(1, 127.5, np.float32)
+    table = quantized("uint8", scale, zero_point, normal, normal) if scale else None
+    expected = np.arange(256) if table is None else table[:, 0]
+    assert (classify["quantized_pixels"](scale, zero_point) == expected).all()
 
 
 def test_it_prints_for_a_person(python, files, digits_in_tflite):

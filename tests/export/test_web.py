@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import json
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,10 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd2mobile.errors import ModelFileError
+from kd2mobile.inspection.labels import label_lines
+from kd2mobile.measure.eight_bit import quantized
 from kd2mobile.measure.predict import predict
+from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import load, render, whole_box
 from tests.chromium import browser, needs_chromium
 from tests.measure.browser.conftest import needs_litert_js
+from tests.tiny_models import pixels
 
 pytestmark = [needs_chromium, needs_litert_js]
 WEB = Path(__file__).parent.parent.parent / "export" / "web"
@@ -91,6 +97,72 @@ def test_labels_that_are_compressed_or_counted_from_the_zip_are_read_too(page, t
         behind = tiny_tflite.read_bytes() + (tmp_path / "labels.zip").read_bytes()
         assert page.value(f"readDescription({bytes_of(behind)})") == {"labels": ["a cat", "a dog"], "resize": None}
     assert page.value(f"readDescription({bytes_of(tiny_tflite.read_bytes())})") == {"labels": None, "resize": None}
+
+
+LABEL_FILES = [
+    "0 cat\n1 dog\n",
+    "1: dog\n0:cat\n",
+    "0,tench, Tinca tinca\n1,goldfish\n",
+    "\ufeff0  crane\r\n\r\n2  maillot\r\n1  crane\r\n",
+    "dog\t1\ncat\t0",
+    "7up\n5 alive\n",
+    "0 degrees\n90 degrees\n",
+    "0 : cat\n1 : dog",
+    "0 0\n1 1",
+    "a\n\nb\n\n",
+    "0 cat\n1: dog",
+    "0 cat\n2 dog",
+    "0,cat\n0,dog",
+]
+
+
+def test_label_files_are_read_as_kd2mobile_reads_them(page):
+    for text in LABEL_FILES:
+        said = page.value(
+            f"(() => {{try {{return labelLines({json.dumps(text)});}} catch (f) {{return f.message;}}}})()"
+        )
+        try:
+            assert said == label_lines(text.encode(), "labels.txt"), text
+        except ModelFileError as fault:
+            assert said == f"labels.txt {fault.must}", text
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(1 / 128, 128), (2 / 255, 127), (0.0187, 114), (0.00627, 159)])
+@pytest.mark.parametrize("normal", [((127.5,), (127.5,)), ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))])
+def test_8_bit_inputs_take_the_numbers_that_kd2mobile_gives_them(page, scale, zero_point, normal):
+    scale = float(np.float32(scale))
+    mean, std = (np.array(values, np.float32) for values in normal)
+    table = quantized("uint8", scale, zero_point, mean, std)
+    every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    tensor = {"dtype": "uint8", "scale": scale, "zeroPoint": zero_point}
+    said = {"mean": mean.tolist(), "std": std.tolist()}
+    call = f"Array.from(valuesOf({json.dumps(tensor)}, {json.dumps(said)}, null)([...{bytes_of(every.tobytes())}]))"
+    assert page.value(call) == (every if table is None else table).reshape(-1).tolist()
+
+
+def test_an_8_bit_input_of_another_scale_is_never_guessed(page, models):
+    content = bytes_of((models / "wide_uint8.tflite").read_bytes())
+    said = page.value(f"openClassifier({content}).then(() => 'opened', (fault) => fault.message)")
+    assert said.startswith("takes other numbers than plain pixels (0..255, 0..1 or -1..1), -2.1")
+
+
+def test_answers_of_an_8_bit_input_of_another_scale_are_kd2mobiles(page, models):
+    file, how = models / "wide_uint8.tflite", {"mean": [124, 116, 104], "std": [58, 57, 60]}
+    classifier = Classifier(file, **how)
+    page.until("typeof openClassifier === 'function'")
+    for colour in [(60, 70, 50), (250, 0, 128)]:
+        shown = pixels(colour)
+        call = f"openClassifier({bytes_of(file.read_bytes())}, {json.dumps(how)})"
+        call += f".then((opened) => opened.outputs({bytes_of(shown.tobytes())})).then((answer) => Array.from(answer))"
+        np.testing.assert_allclose(page.value(call), classifier.outputs(shown), atol=1 / 256)
+
+
+def test_the_normalization_in_the_metadata_is_read(page, models):
+    assert page.value(f"describeModel({bytes_of((models / 'described.tflite').read_bytes())}).normal") == {
+        "mean": [127.5],
+        "std": [127.5],
+    }
+    assert page.value(f"describeModel({bytes_of((models / 'float.tflite').read_bytes())}).normal") is None
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import ModelFileError, RecipeError
+from kd2mobile.inspection.metadata import FileMetadata
 from kd2mobile.measure import runtime
 from kd2mobile.measure.runtime import Classifier
-from tests.tiny_models import by_hand, pixels, probabilities
+from tests.tiny_models import by_hand, pixels, probabilities, with_input
 
 COLOURS = [(255, 0, 0), (10, 200, 30), (128, 128, 128), (0, 0, 0)]
 
@@ -44,6 +45,58 @@ def test_an_8_bit_input_takes_the_pixel_itself(models, name, dtype, colour):
     answer = probabilities(classifier, pixels(colour))
     np.testing.assert_allclose(answer, by_hand(colour), atol=0.06)  # half a pixel's offset and three roundings
     assert np.array_equal(answer * 256, np.round(answer * 256))
+
+
+@pytest.mark.parametrize("name", ["wide_uint8", "wide_int8"])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_8_bit_input_of_another_scale_takes_what_stands_for_the_pixel(models, name, colour):
+    mean, std = (124, 116, 104), (58, 57, 60)
+    classifier = Classifier(models / f"{name}.tflite", mean=mean, std=std)
+    assert 0.015 < classifier.input.scale < 0.025 and classifier.notes == []
+    red, green, blue = (2 * (level - m) / s for level, m, s in zip(colour, mean, std, strict=True))
+    powers = [np.e**value for value in (blue, green, red)]
+    answer = probabilities(classifier, pixels(colour))
+    np.testing.assert_allclose(answer, np.array(powers) / sum(powers), atol=0.02)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("wide_uint8", "uint8"), ("wide_int8", "int8")])
+def test_an_8_bit_input_of_another_scale_is_never_guessed(models, name, dtype):
+    with pytest.raises(ModelFileError) as refused:
+        Classifier(models / f"{name}.tflite")
+    assert "takes other numbers than plain pixels (0..255, 0..1 or -1..1), so somebody must say which" in str(
+        refused.value
+    )
+    assert f"got {dtype} from -2.1" in str(refused.value) and "Give --mean and --std" in str(refused.value)
+
+
+def test_a_file_of_kd2mobiles_with_a_narrower_scale_sees_the_same_pixels(models, own, tmp_path):
+    """Its quantized input ends at pixel 204: what is darker must be seen as it is."""
+    narrow = with_input(tmp_path / "narrow.tflite", (models / "full_uint8.tflite").read_bytes(), 0.00627451, 159)
+    with pytest.raises(ModelFileError, match="got uint8 from -0.9976 to 0.6024 and no metadata"):
+        Classifier(narrow)
+    with zipfile.ZipFile(narrow, "a") as archive, zipfile.ZipFile(own("uint8")) as said:
+        archive.writestr("kd2mobile.json", said.read("kd2mobile.json"))
+    for colour in [(200, 10, 90), (60, 70, 50), (0, 0, 0)]:
+        answer = probabilities(Classifier(narrow), pixels(colour))
+        np.testing.assert_allclose(answer, by_hand(colour), atol=0.02)
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.0, 0), (-0.5, 3), (float("nan"), 0), (float("inf"), 0)])
+def test_a_scale_that_is_none_is_refused(models, tmp_path, scale, zero_point):
+    path = with_input(tmp_path / "odd.tflite", (models / "full_int8.tflite").read_bytes(), scale, zero_point)
+    with pytest.raises(ModelFileError, match="must"):
+        Classifier(path)
+
+
+def test_metadata_that_does_not_fit_a_plain_input_is_said_and_not_used(models, monkeypatch):
+    """As of a uint8 file whose metadata says mean 0, std 1: it means the pixel itself."""
+    monkeypatch.setattr(runtime, "read_metadata", lambda path: FileMetadata(mean=[0.0], std=[1.0]))
+    classifier = Classifier(models / "full_uint8.tflite")
+    why = "the mean and std in its metadata do not fit its input and are not used"
+    assert classifier.notes == [f"full_uint8.tflite: {why}"] and classifier.mean is None
+    np.testing.assert_allclose(probabilities(classifier, pixels((9, 200, 7))), by_hand((9, 200, 7)), atol=0.06)
+    monkeypatch.setattr(runtime, "read_metadata", lambda path: FileMetadata(mean=[0.0], std=[255.0]))
+    assert Classifier(models / "full_uint8.tflite").std == [255]
 
 
 def test_what_it_says_of_itself(models):
@@ -137,7 +190,7 @@ def test_bad_normalization_is_refused(models, mean, std, message):
     assert message in str(refused.value)
 
 
-def test_normalization_of_an_8_bit_input_is_noted_not_used(models):
+def test_normalization_of_an_input_without_a_scale_is_noted_not_used(models):
     classifier = Classifier(models / "uint8.tflite", mean=0, std=1)
     assert classifier.notes == ["uint8.tflite: its uint8 input takes the pixel itself: --mean and --std are not used"]
     np.testing.assert_allclose(probabilities(classifier, pixels((9, 8, 7))), by_hand((9, 8, 7)), atol=1e-6)
