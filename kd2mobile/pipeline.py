@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kd2mobile.artifact import RECORD, Step, Store, read_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.errors import Kd2MobileError, RecipeError
@@ -84,22 +86,19 @@ def check(
     from kd2mobile.data.near_duplicates import read_thumbnails
     from kd2mobile.data.places import several
     from kd2mobile.data.split import read_split
+    from kd2mobile.pixels import DeepImages
 
     meant, artifacts = composed(recipe, settings, flags), Store(store)
     found, step = split_step(meant, artifacts)
     places = [(found.root, found.scan, step)]
     if found.unlabelled:
         places.append((found.unlabelled_root, found.unlabelled, unlabelled_split_step(found, step)))
-    looked = [
-        Looked(
-            root,
-            read_split(artifacts.make(one).folder),
-            read_thumbnails(artifacts.make(thumbnails_step(root, one)).folder),
-            scan.ignored,
-            scan.system_files,
-        )
-        for root, scan, one in places
-    ]
+    looked = []
+    for root, scan, one in places:
+        made = artifacts.make(one)
+        thumbnails = read_thumbnails(artifacts.make(thumbnails_step(root, one)).folder)
+        deep = msgspec.convert(made.results.get("deep_images"), DeepImages | None)
+        looked.append(Looked(root, read_split(made.folder), thumbnails, scan.ignored, scan.system_files, deep))
     data = meant.data
     beside = {"val": data.val_source or (), "test": data.test_source or ()}
     also = [f"{one} ({part})" for part, named in beside.items() for one in several(named)]

@@ -5,25 +5,36 @@ height, is stretched to `px` by `px` pixels with Pillow's antialiased bilinear f
 differ in nothing but the box: a box may reach beyond the picture, and what lies there is black.
 """
 
+import errno
 import math
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, features
 from PIL import __version__ as pillow_version
 
-from kd2mobile.errors import PictureError, one_line
+from kd2mobile.errors import PictureError, count_of, one_line
+from kd2mobile.files import os_error
 
 Resize = Literal["crop", "stretch", "pad"]
 CROP_FRACTION = 0.875
 LARGEST_PICTURE = 178_956_970
 """Pixels of the largest picture that is decoded: twice Pillow's own warning limit, where Pillow sees a bomb."""
+LARGE_PICTURE = 2**25
+"""Pixels from which one picture at a time is open, in a process and its workers; smaller ones take up to 270 MB."""
+PIXELS_AT_ONCE = 2**22
+"""Pixels that are converted at a time: what conversion needs besides the picture before and after stays small."""
+SYSTEM_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the system says of itself and not of a file: no reason to do without that file."""
+BRIGHTEST = 65_535
+"""The value that is white in an image of more than 8 bits, and 0 is black, where no range is given."""
 BEYOND = 1e-3
 """Pixels that a box may reach beyond a picture by rounding alone."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
@@ -35,6 +46,18 @@ SUFFIXES = frozenset(
 """The names under which a picture is looked for in a folder, in lower case."""
 
 
+Range: TypeAlias = tuple[float, float]
+"""The values of a greyscale image of more than 8 bits that are black and white."""
+
+
+class Examined(NamedTuple):
+    """A picture that was decoded whole. width, height: upright; values: `deep_values` of it."""
+
+    width: int
+    height: int
+    values: Range | None
+
+
 class Box(NamedTuple):
     """A rectangle in fractions of a picture's width and height, from the upper left corner."""
 
@@ -44,22 +67,136 @@ class Box(NamedTuple):
     lower: float
 
 
-def open_picture(path: str | Path) -> Image.Image:
+def open_picture(path: str | Path, value_range: Range | None = None) -> Image.Image:
     """The picture as upright 8-bit RGB, whatever mode it was stored in.
 
     EXIF orientation is applied (EXIF that cannot be read counts as none); CMYK, palette, greyscale and 16-bit
     pictures are converted; transparency is laid on white; of an animation the first frame counts. Safe to call from
-    several threads. Raises PictureError if the file cannot be decoded whole.
+    several threads.
+    value_range: of greyscale of more than 8 bits, what is black and white; (0, BRIGHTEST) if left out.
+    Raises PictureError if the file cannot be decoded whole, ArtifactError if the system can open no file at all.
     """
+    with ExitStack() as turn:
+        return _decoded(path, turn, value_range)[0]
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """What `open_picture` gives, for as long as the block needs it: of LARGE_PICTURE pixels and more one at a time.
+
+    So threads and worker processes hold one large picture together, however many they are.
+    """
+    with ExitStack() as turn:
+        yield _decoded(path, turn, None)[0]
+
+
+def examine(path: str | Path) -> Examined:
+    """Decodes the picture as `open_picture` does, and says what it is. Raises what that raises."""
+    with ExitStack() as turn:
+        picture, values = _decoded(path, turn, None)
+        return Examined(*picture.size, values)
+
+
+_one_large: AbstractContextManager = threading.RLock()
+
+
+def take_turns_by(lock: AbstractContextManager) -> None:
+    """From now on a large picture is opened in this process under that lock, which other processes may share."""
+    global _one_large
+    _one_large = lock
+
+
+def _decoded(path: str | Path, turn: ExitStack, value_range: Range | None) -> tuple[Image.Image, Range | None]:
+    """The picture and its deep_values. turn: holds the lock of large pictures, if this is one."""
     try:
         with _no_warnings(), Image.open(path, formats=_formats()) as stored:
-            if stored.width * stored.height > LARGEST_PICTURE:
+            size = stored.width * stored.height  # from the header: nothing is decoded yet
+            if size > LARGEST_PICTURE:
                 raise Image.DecompressionBombError(f"{stored.width} x {stored.height} pixels")
+            if size >= LARGE_PICTURE:
+                turn.enter_context(_one_large)
+            colour = depth_of(stored) == "colour"
             stored.load()
-            return _rgb(_upright(stored))
+            orientation = _orientation(stored)
+            values = deep_values(stored, colour)
+            picture = _rgb(stored, value_range)
+        del stored  # before the picture is turned, which needs as much again
+        turned = _TURNS.get(orientation)
+        return (picture if turned is None else picture.transpose(turned)), values
+    except MemoryError:
+        raise
     except Exception as fault:  # Pillow's decoders raise almost anything on a damaged file
+        if isinstance(fault, OSError) and fault.errno:
+            said = os_error(fault, path)
+            if fault.errno in SYSTEM_FAULTS:
+                raise said from fault
+            raise PictureError(path, said.must, said.got, said.next_step) from fault
         reason = one_line(f"{type(fault).__name__}: {fault}")
         raise PictureError(path, "must be a whole picture", reason, "Repair the file or remove it.") from fault
+
+
+def depth_of(stored: Image.Image) -> Literal["grey", "colour"] | None:
+    """Which kind of more than 8 bits a channel an image has that was opened and not yet loaded; None for 8 bits."""
+    if stored.mode.startswith("I") or stored.mode == "F":
+        return "grey"
+    args = [tile[3] for tile in getattr(stored, "tile", ())]
+    raw = [one[0] if isinstance(one, tuple) and one else one for one in args]
+    return "colour" if any(isinstance(mode, str) and ";16" in mode for mode in raw) else None
+
+
+def deep_values(picture: Image.Image, colour: bool) -> Range | None:
+    """The lowest and the highest value of an image of more than 8 bits; None for others.
+
+    colour: that it has 16 bits a channel, of which Pillow keeps the upper 8.
+    """
+    if colour:
+        ends = [picture.getchannel(band).getextrema() for band in picture.getbands() if band not in "Aa"]
+        return min(low for low, _ in ends) * 256, max(high for _, high in ends) * 256 + 255
+    if not (picture.mode.startswith("I") or picture.mode == "F"):
+        return None
+    ends = [(values.min(), values.max()) for values in map(np.asarray, _strips(picture))]
+    return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+
+
+class DeepImages(msgspec.Struct, frozen=True):
+    """The images of more than 8 bits a channel among many. low, high: the darkest and the brightest value in them."""
+
+    count: int
+    low: float
+    high: float
+
+    @property
+    def odd(self) -> bool:
+        """Whether they use less than a quarter of the values between black and white, or values beyond."""
+        return self.high - self.low < BRIGHTEST / 4 or self.low < 0 or self.high > BRIGHTEST
+
+    def words(self) -> str:
+        """What to know of them, and the range to give."""
+        beyond = self.low < 0 or self.high > BRIGHTEST
+        dark = "nearly black" if self.high < BRIGHTEST / 4 else "with little contrast"
+        effect = "cut off beyond 0 and 65,535" if beyond else dark
+        low = 0 if 0 <= self.low < self.high / 4 else math.floor(self.low)
+        wholes = [2**bits - 1 for bits in (8, 10, 12, 14, 16)]
+        high = next((whole for whole in wholes if low == 0 and whole >= self.high), math.ceil(self.high))
+        images = count_of(self.count, "image", "of more than 8 bits")
+        has = "has" if self.count == 1 else "have"
+        return (
+            f"{images} {has} values from {self.low:,g} to {self.high:,g}, which come out {effect}: "
+            f"`--range {low},{max(high, low + 1)}` scales greyscale ones"
+        )
+
+
+def deep_images(values: list[Range]) -> DeepImages | None:
+    """values: the `deep_values` of each image that has some."""
+    return together([DeepImages(1, *ends) for ends in values])
+
+
+def together(several: list[DeepImages]) -> DeepImages | None:
+    """All of them as one."""
+    if not several:
+        return None
+    low, high = min(one.low for one in several), max(one.high for one in several)
+    return DeepImages(sum(one.count for one in several), low, high)
 
 
 def decoder_words() -> str:
@@ -110,22 +247,43 @@ _TURNS = {
 }
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """What ImageOps.exif_transpose does, without writing the EXIF anew, which fails where it is damaged."""
+def _orientation(picture: Image.Image) -> int:
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged EXIF block raises almost anything; the pixels are still whole
-        orientation = 1
-    turn = _TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
+        return 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    """A new picture, so that the file behind the old one can be closed."""
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels, whose black and white are not known")
-    if picture.mode.startswith("I"):
-        grey = np.clip(np.asarray(picture, np.float64) / 257, 0, 255).round().astype(np.uint8)
+def _strips(picture: Image.Image) -> Iterator[Image.Image]:
+    """The picture's rows from the top, PIXELS_AT_ONCE pixels at a time."""
+    width, height = picture.size
+    rows = max(1, PIXELS_AT_ONCE // width)
+    if rows >= height:
+        yield picture
+        return
+    for top in range(0, height, rows):
+        yield picture.crop((0, top, width, min(height, top + rows)))
+
+
+def _rgb(picture: Image.Image, value_range: Range | None) -> Image.Image:
+    """A new picture, so that the file behind the old one can be closed. Each pixel is converted for itself."""
+    whole = Image.new("RGB", picture.size)
+    top = 0
+    for strip in _strips(picture):
+        whole.paste(_strip_as_rgb(strip, value_range), (0, top))
+        top += strip.height
+    return whole
+
+
+def _strip_as_rgb(picture: Image.Image, value_range: Range | None) -> Image.Image:
+    if picture.mode == "F" and value_range is None:
+        raise ValueError("floating-point pixels, whose black and white are not known: give --range")
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        values = np.asarray(picture, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("pixels that are no finite numbers")
+        low, high = value_range or (0, BRIGHTEST)
+        grey = np.clip((values - low) / ((high - low) / 255), 0, 255).round().astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
@@ -213,8 +371,8 @@ def _margins(start: float, end: float, length: int) -> tuple[int, int]:
 
 def load(path: str | Path, px: int, resize: Resize) -> np.ndarray:
     """The picture in the file as a judged network sees it: uint8 [px, px, 3]. Raises PictureError."""
-    picture = open_picture(path)
-    return render(picture, whole_box(*picture.size, resize), px)
+    with opened(path) as picture:
+        return render(picture, whole_box(*picture.size, resize), px)
 
 
 def to_student_input(pixels: np.ndarray) -> np.ndarray:

@@ -1,9 +1,13 @@
 """From a file to pixels: every kind of file, the three resizes against float64, the random boxes' laws."""
 
+import errno
+import os
 import struct
 import threading
+import tracemalloc
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import numpy as np
@@ -12,8 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from kd2mobile.errors import PictureError
-from kd2mobile.pixels import Box, Resize, load, open_picture, random_box, render, to_student_input, whole_box
+from kd2mobile import pixels
+from kd2mobile.errors import ArtifactError, PictureError
+from kd2mobile.pixels import (
+    Box,
+    Resize,
+    deep_images,
+    examine,
+    load,
+    open_picture,
+    random_box,
+    render,
+    to_student_input,
+    whole_box,
+)
 
 ORIENTATION = 0x0112
 RESIZES = get_args(Resize)
@@ -204,7 +220,9 @@ def test_a_damaged_file_says_why(tmp_path, name):
 
 
 def test_a_missing_file_and_a_name_with_a_newline(tmp_path):
-    with pytest.raises(PictureError, match=r"two\\nlines.jpg: must be a whole picture, got FileNotFoundError"):
+    with pytest.raises(
+        PictureError, match=r"two\\nlines.jpg: must be there, got no such file or directory. Check the path."
+    ):
         open_picture(tmp_path / "two\nlines.jpg")
 
 
@@ -375,3 +393,141 @@ def test_to_student_input_maps_to_minus_one_and_one():
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.array([0, 127, 128, 255]) / 127.5 - 1, atol=1e-7)
     assert found[0] == -1 and found[-1] == 1
+
+
+def grey16(path, values, **how):
+    Image.fromarray(np.asarray(values, np.uint16)).save(path, **how)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_range_says_what_is_black_and_white_in_16_bits(tmp_path, suffix):
+    path = grey16(tmp_path / f"x.{suffix}", [[0, 100, 1000, 4095, 60000]])
+    # by hand: (value - 100) * 255 / 3995, rounded, within 0..255
+    np.testing.assert_array_equal(np.asarray(open_picture(path, (100, 4095)))[0, :, 0], [0, 0, 57, 255, 255])
+    np.testing.assert_array_equal(np.asarray(open_picture(path))[0, :, 1], [0, 0, 4, 16, 233])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"), [(np.int32, [[-1000, 0, 1000, 3000]]), (np.float32, [[-1000.0, 0.0, 1000.0, 3000.0]])]
+)
+def test_a_range_scales_integers_and_floats_of_32_bits(tmp_path, dtype, values):
+    Image.fromarray(np.asarray(values, dtype)).save(tmp_path / "x.tif")
+    scaled = np.asarray(open_picture(tmp_path / "x.tif", (-1000, 3000)))
+    np.testing.assert_array_equal(scaled[0, :, 2], [0, 64, 128, 255])
+
+
+def test_floats_without_a_range_and_values_that_are_no_numbers_are_refused(tmp_path):
+    Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(PictureError, match="floating-point pixels, whose black and white are not known: give --range"):
+        open_picture(tmp_path / "x.tif")
+    with pytest.raises(PictureError, match="pixels that are no finite numbers"):
+        open_picture(tmp_path / "x.tif", (0, 1))
+
+
+def test_the_values_of_images_of_more_than_8_bits(tmp_path):
+    assert examine(grey16(tmp_path / "x.png", [[7, 4000], [9, 8]])) == (2, 2, (7, 4000))
+    Image.fromarray(noise(4, 4)).save(tmp_path / "8.png")
+    assert examine(tmp_path / "8.png") == (4, 4, None)
+    colour = np.array([[[0, 100, 4095], [300, 5, 0]]], ">u2")  # Pillow keeps the upper 8 bits: 0, 0, 15, 1, 0, 0
+    (tmp_path / "c.png").write_bytes(png(2, 1, 16, 2, b"\0" + colour.tobytes()))
+    assert examine(tmp_path / "c.png") == (2, 1, (0, 15 * 256 + 255))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            [(0, 3900)],
+            "1 image of more than 8 bits has values from 0 to 3,900, which come out nearly black: `--range 0,4095`",
+        ),
+        (
+            [(12, 200), (0, 251)],
+            "2 images of more than 8 bits have values from 0 to 251, which come out nearly black: `--range 0,255`",
+        ),
+        ([(30000, 34000)], "values from 30,000 to 34,000, which come out with little contrast: `--range 30000,34000`"),
+        (
+            [(-1024, 3071)],
+            "values from -1,024 to 3,071, which come out cut off beyond 0 and 65,535: `--range -1024,3071`",
+        ),
+        ([(0, 0)], "`--range 0,255`"),
+        ([(0, 3900), (5, 60000)], None),
+        ([], None),
+    ],
+)
+def test_a_range_that_is_nearly_empty_is_said_with_the_one_to_give(values, said):
+    deep = deep_images(values)
+    assert (deep.words() if deep and deep.odd else None) == said or said in deep.words()
+
+
+def test_a_picture_converted_in_strips_is_the_same(tmp_path, monkeypatch):
+    kinds = {
+        "rgb.png": Image.fromarray(noise(20, 30)),
+        "alpha.png": Image.fromarray(np.dstack([noise(20, 30), noise(20, 30, 1)[..., 0]])),
+        "grey.png": Image.fromarray(noise(20, 30)[..., 0].astype(np.uint16) * 200),
+        "palette.gif": Image.fromarray(noise(20, 30)).quantize(7),
+        "bits.png": Image.fromarray(noise(20, 30)).convert("1"),
+        "ink.jpg": Image.fromarray(noise(20, 30)).convert("CMYK"),
+        "int.tif": Image.fromarray(noise(20, 30)[..., 0].astype(np.int32) * 200),
+    }
+    for name, picture in kinds.items():
+        picture.save(tmp_path / name, **({"transparency": 3} if name == "palette.gif" else {}))
+    whole = {name: opened(tmp_path / name) for name in kinds}
+    values = {name: examine(tmp_path / name) for name in kinds}
+    monkeypatch.setattr(pixels, "PIXELS_AT_ONCE", 70)
+    for name in kinds:
+        np.testing.assert_array_equal(opened(tmp_path / name), whole[name], name)
+        assert examine(tmp_path / name) == values[name]
+
+
+def test_sixteen_bits_are_not_held_as_float64(tmp_path):
+    path = grey16(tmp_path / "x.png", np.zeros((4000, 4000)), compress_level=1)
+    open_picture(path)
+    tracemalloc.start()
+    open_picture(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 4000 * 4000, "not even one array of them"
+
+
+def test_of_large_pictures_one_at_a_time_is_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "LARGE_PICTURE", 20 * 20)
+    for name, side in {"large": 20, "small": 19}.items():
+        Image.fromarray(noise(side, side)).save(tmp_path / f"{name}.png")
+    inside, at_once, apart = [], {"large": 0, "small": 0}, threading.Barrier(4)
+
+    def look(name):
+        for _ in range(20):
+            with pixels.opened(tmp_path / f"{name}.png"):
+                inside.append(name)
+                if name == "small":
+                    apart.wait(60)  # all of them are open together, or this fails
+                at_once[name] = max(at_once[name], inside.count(name))
+                if name == "small":
+                    apart.wait(60)
+                inside.remove(name)
+
+    for name in ("large", "small"):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(look, [name] * 4))
+    assert at_once == {"large": 1, "small": 4}
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
+    (tmp_path / "bomb.png").write_bytes(png(20_000, 9_000, 1, 0, b"\0" * 100))
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(PictureError, match="DecompressionBombError: .*180000000 pixels|20000 x 9000 pixels"):
+        open_picture(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("fault", [errno.EMFILE, errno.ENOMEM])
+def test_what_ails_the_system_is_no_reason_to_do_without_a_picture(tmp_path, monkeypatch, fault):
+    def refuse(*_, **__):
+        raise OSError(fault, os.strerror(fault), "x.png")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(ArtifactError):
+        open_picture(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "open", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        open_picture(tmp_path / "x.png")

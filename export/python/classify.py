@@ -82,8 +82,12 @@ def open_picture(path):
     try:
         with Image.open(path) as stored:
             picture = ImageOps.exif_transpose(stored)
+    except FileNotFoundError as fault:
+        raise Unusable(f"{path}: must be there, got no such file") from fault
     except Exception as fault:  # Pillow raises almost anything on a damaged file
         raise Unusable(f"{path}: must be a whole picture, got {type(fault).__name__}: {fault}") from fault
+    if picture.mode == "F":
+        raise Unusable(f"{path}: must have whole numbers as pixels, got floating-point ones")
     if picture.mode.startswith("I"):  # 16-bit grey
         picture = Image.fromarray((np.asarray(picture, float) / 257).clip(0, 255).round().astype(np.uint8))
     if picture.has_transparency_data:

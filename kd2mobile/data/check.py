@@ -12,6 +12,7 @@ from kd2mobile.data.places import Root
 from kd2mobile.data.split import CopiedClass, Leak, SetAside, Split
 from kd2mobile.errors import one_line
 from kd2mobile.folders import alike
+from kd2mobile.pixels import DeepImages, together
 
 
 class ClassCounts(msgspec.Struct, frozen=True):
@@ -63,6 +64,7 @@ class Checked(msgspec.Struct, frozen=True):
     another class. alike_classes: those whose names differ in capitals alone. system_files: what systems leave among
     images. near_duplicates: files that differ and look the same, likewise by group;
     with an unlabelled picture that looks like one of val or test the scores gain.
+    deep_images: the ones of more than 8 bits a channel.
     sizes: of the labelled pictures; unlabelled_sizes: of those without a label.
     """
 
@@ -81,6 +83,7 @@ class Checked(msgspec.Struct, frozen=True):
     alike_classes: list[list[str]] = []
     copied_classes: list[CopiedClass] = []
     system_files: int = 0
+    deep_images: DeepImages | None = None
 
     def json(self) -> str:
         """All of it as one JSON object."""
@@ -91,7 +94,7 @@ class Looked(NamedTuple):
     """Pictures under a root, and what was made of them.
 
     thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails; ignored_files: no pictures by their
-    name; system_files: what systems leave among images.
+    name; system_files: what systems leave among images; deep_images: those of more than 8 bits.
     """
 
     root: Root
@@ -99,6 +102,7 @@ class Looked(NamedTuple):
     thumbnails: np.ndarray
     ignored_files: int
     system_files: int = 0
+    deep_images: DeepImages | None = None
 
 
 def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked | None = None) -> Checked:
@@ -108,6 +112,7 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
     if there are any: one that is also among the labelled ones is set aside in their split.
     """
     split, thumbnails, ignored_files = labelled.split, labelled.thumbnails, labelled.ignored_files
+    looked = [labelled, unlabelled] if unlabelled else [labelled]
     more = Split(split.classes, [])
     if unlabelled:
         more, ignored_files = unlabelled.split, ignored_files + unlabelled.ignored_files
@@ -134,7 +139,8 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
         imbalance=Imbalance(largest, smallest, round(largest.train / max(1, smallest.train), 2)),
         alike_classes=alike(split.classes),
         copied_classes=split.copied_classes(),
-        system_files=labelled.system_files + (unlabelled.system_files if unlabelled else 0),
+        system_files=sum(one.system_files for one in looked),
+        deep_images=together([one.deep_images for one in looked if one.deep_images]),
     )
 
 

@@ -15,7 +15,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.places import Root
 from kd2mobile.data.shards import open_shards, write_shards
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split, SplitName
-from kd2mobile.pixels import Box, open_picture, render
+from kd2mobile.pixels import Box, opened, render
 
 THUMBNAIL_PX = 16
 HASH_SIDE = 8
@@ -67,7 +67,8 @@ def render_thumbnails(folder: Path, root: Root, split: Split) -> dict[str, Any]:
     samples = distinct(split)
 
     def thumbnail(sample: Sample) -> np.ndarray:
-        return render(open_picture(root / sample.path), Box(0.0, 0.0, 1.0, 1.0), THUMBNAIL_PX)[None]
+        with opened(root / sample.path) as picture:
+            return render(picture, Box(0.0, 0.0, 1.0, 1.0), THUMBNAIL_PX)[None]
 
     def make(rows: range) -> np.ndarray:
         return np.stack(list(in_threads(thumbnail, (samples[row] for row in rows))))

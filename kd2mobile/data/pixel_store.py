@@ -11,7 +11,7 @@ from kd2mobile.data.shards import write_shards
 from kd2mobile.data.split import UNLABELLED, Sample, Split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import DataError
-from kd2mobile.pixels import open_picture
+from kd2mobile.pixels import opened
 
 
 def render_pixels(folder: Path, root: Root, split: Split, views_folder: Path, input_px: int) -> dict[str, int]:
@@ -44,12 +44,12 @@ def render_pixels(folder: Path, root: Root, split: Split, views_folder: Path, in
 
 
 def _render_views(target: np.ndarray, root: Root, sample: Sample, views: np.ndarray) -> None:
-    picture = open_picture(root / sample.path)
-    if picture.size != (sample.width, sample.height):
-        raise DataError(
-            root / sample.path,
-            f"must be the picture of {sample.width} x {sample.height} that was split",
-            f"{picture.width} x {picture.height}",
-            "It changed meanwhile: run the same command again.",
-        )
-    fill_views(target, picture, views)
+    with opened(root / sample.path) as picture:
+        if picture.size != (sample.width, sample.height):
+            raise DataError(
+                root / sample.path,
+                f"must be the picture of {sample.width} x {sample.height} that was split",
+                f"{picture.width} x {picture.height}",
+                "It changed meanwhile: run the same command again.",
+            )
+        fill_views(target, picture, views)

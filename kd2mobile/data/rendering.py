@@ -9,12 +9,14 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from kd2mobile import pixels
@@ -34,7 +36,8 @@ def render_views(paths: Sequence[Path], views: np.ndarray, px: int) -> np.ndarra
     """
     seen = np.empty((*views.shape, px, px, 3), np.uint8)
     for target, path, row in zip(seen, paths, views, strict=True):
-        fill_views(target, pixels.open_picture(path), row)
+        with pixels.opened(path) as picture:
+            fill_views(target, picture, row)
     return seen
 
 
@@ -65,10 +68,12 @@ class _Workers:
     """Worker processes, each with one request at a time over its standard input and output."""
 
     def __init__(self, count: int):
+        self._turns = tempfile.TemporaryDirectory(prefix="kd2mobile-")
+        command = [*_COMMAND, os.path.join(self._turns.name, "one-large-picture.lock")]
         package_home = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": os.environ | {"PYTHONPATH": python_path}}
-        self._processes = [subprocess.Popen(_COMMAND, **pipes, **_APART) for _ in range(count)]
+        self._processes = [subprocess.Popen(command, **pipes, **_APART) for _ in range(count)]
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
@@ -98,6 +103,7 @@ class _Workers:
                 process.kill()
                 process.wait()
             process.stdout.close()
+        self._turns.cleanup()
 
 
 def _death(worker: subprocess.Popen[bytes], paths: Sequence[Path], workers: int) -> WorkerError:
@@ -115,7 +121,8 @@ def _death(worker: subprocess.Popen[bytes], paths: Sequence[Path], workers: int)
 
 
 def main() -> None:
-    """Answers requests of `render_views` until standard input ends."""
+    """Answers requests of `render_views` until standard input ends. sys.argv[1]: the lock of large pictures."""
+    pixels.take_turns_by(FileLock(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not get between the answers
     with suppress(BrokenPipeError, EOFError):  # the parent is gone, or is done

@@ -14,18 +14,19 @@ from kd2mobile.data.places import Root
 from kd2mobile.data.scan import Picture, Scan
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Leak, Sample, SetAside, Split, SplitName
 from kd2mobile.errors import DataError, PictureError, count_of
-from kd2mobile.pixels import open_picture
+from kd2mobile.pixels import DeepImages, Range, deep_images, examine
 
 CHECKED = "checked.jsonl"
 """Beside the split while it is made: what each picture's decoding gave, so that a killed call goes on from there."""
 
 
 class _Checked(msgspec.Struct, frozen=True):
-    """What decoding gave. reason: empty if the picture is whole."""
+    """What decoding gave. values: of an image of more than 8 bits; reason: empty if the picture is whole."""
 
     sha256: str
     width: int = 0
     height: int = 0
+    values: Range | None = None
     reason: str = ""
 
 
@@ -58,7 +59,8 @@ def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> d
     split = Split(scan.classes, samples, set_aside, *_same_pictures(samples))
     _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
     (folder / CHECKED).unlink(missing_ok=True)
-    _report(split, scan.system_files)
+    deep = deep_images([values for p in whole if (values := checked[p.sha256].values)])
+    _report(split, scan.system_files, deep)
     return {
         "classes": len(split.classes),
         **{name: len(split.of(name)) for name in SPLIT_NAMES},
@@ -69,7 +71,7 @@ def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> d
         "duplicates": len(split.duplicates),
         "leaks": len(split.leaks),
         "contradictions": len(split.contradictions),
-    }
+    } | _of_deep(deep)
 
 
 def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> dict[str, Any]:
@@ -101,7 +103,8 @@ def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> d
     split = Split(labelled.classes, samples, set_aside, duplicates, leaks)
     _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
     (folder / CHECKED).unlink(missing_ok=True)
-    _report(split, scan.system_files)
+    deep = deep_images([values for p in samples if (values := checked[p.sha256].values)])
+    _report(split, scan.system_files, deep)
     return {
         UNLABELLED: len(samples),
         "set_aside": len(set_aside),
@@ -109,7 +112,12 @@ def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> d
         "system_files": scan.system_files,
         "duplicates": len(duplicates),
         "leaks": len(leaks),
-    }
+    } | _of_deep(deep)
+
+
+def _of_deep(deep: DeepImages | None) -> dict[str, Any]:
+    """For the record, where there are images of more than 8 bits."""
+    return {"deep_images": msgspec.to_builtins(deep)} if deep else {}
 
 
 def _decode_all(folder: Path, root: Root, pictures: list[Picture]) -> dict[str, _Checked]:
@@ -122,7 +130,7 @@ def _decode_all(folder: Path, root: Root, pictures: list[Picture]) -> dict[str, 
 
     def check(picture: "Picture") -> _Checked:
         try:
-            return _Checked(picture.sha256, *open_picture(root / picture.path).size)
+            return _Checked(picture.sha256, *examine(root / picture.path))
         except PictureError as fault:
             return _Checked(picture.sha256, reason=str(fault.got))
 
@@ -195,8 +203,10 @@ def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], 
     return duplicates, leaks, contradictions
 
 
-def _report(split: Split, system_files: int) -> None:
+def _report(split: Split, system_files: int, deep: DeepImages | None) -> None:
     """One line for each thing a person should know before the numbers."""
+    if deep and deep.odd:
+        progress.say(f"split: {deep.words()}")
     if system_files:
         left = count_of(system_files, "file", "that systems leave among images")
         progress.say(f"split: skipped {left} (thumbnails, what was thrown away, ...)")

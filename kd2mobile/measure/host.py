@@ -13,7 +13,7 @@ from kd2mobile.measure.device import cores, device_words
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.worker import FileToTime, Profile, check_cores, profile_files
-from kd2mobile.pixels import Resize, open_picture, render, whole_box
+from kd2mobile.pixels import Resize, opened, render, whole_box
 from kd2mobile.progress import bar, say
 
 PICTURES_AT_ONCE = 32
@@ -107,7 +107,7 @@ def nothing_to_judge(set_aside: Sequence[tuple[Path, str]]) -> DataError:
 def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | PictureError:
     """The picture as each distinct (input_px, resize) sees it: uint8 [px, px, 3]."""
     try:
-        picture = open_picture(path)
+        with opened(path) as picture:
+            return {(px, resize): render(picture, whole_box(*picture.size, resize), px) for px, resize in sights}
     except PictureError as fault:
         return fault
-    return {(px, resize): render(picture, whole_box(*picture.size, resize), px) for px, resize in sights}

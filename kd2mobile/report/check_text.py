@@ -6,6 +6,7 @@ from unicodedata import combining, east_asian_width
 from kd2mobile.data.check import Checked, ClassCounts, Sizes
 from kd2mobile.data.split import SPLIT_NAMES
 from kd2mobile.errors import count_of, one_line
+from kd2mobile.pixels import DeepImages
 
 MOST_CLASSES = 30
 """Classes listed; of more than these the largest and the smallest, half each."""
@@ -22,6 +23,7 @@ def check_text(checked: Checked) -> str:
     paragraphs = [_headline(checked), _splits(checked.classes), _classes(checked.classes)]
     paragraphs += [
         _system_files(checked),
+        _depth(checked.deep_images),
         _alike(checked),
         _set_aside(checked),
         *_copies(checked),
@@ -70,6 +72,10 @@ def _system_files(checked: Checked) -> str:
         return ""
     left = count_of(checked.system_files, "file", "that systems leave among images")
     return f"Skipped: {left}, such as thumbnails (@eaDir, __MACOSX, Thumbs.db)."
+
+
+def _depth(deep: DeepImages | None) -> str:
+    return f"Depth: {deep.words()}." if deep and deep.odd else ""
 
 
 def _alike(checked: Checked) -> str:

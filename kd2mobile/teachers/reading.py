@@ -42,7 +42,7 @@ class Pictures:
         """A random box of each sample: uint8 [samples, px, px, 3]. seeds: what each box follows from alone."""
         rendered = []
         for sample, seed in zip(samples, seeds, strict=True):
-            picture = pixels.open_picture(self.root / sample.path)
-            box = pixels.random_box(*picture.size, self.resize, smallest_area, np.random.default_rng(seed))
-            rendered.append(pixels.render(picture, box, px))
+            with pixels.opened(self.root / sample.path) as picture:
+                box = pixels.random_box(*picture.size, self.resize, smallest_area, np.random.default_rng(seed))
+                rendered.append(pixels.render(picture, box, px))
         return np.stack(rendered)

@@ -59,10 +59,10 @@ def test_digits(digits, tmp_path):
 def test_a_killed_call_renders_the_rest(made, tmp_path, monkeypatch):
     render_pixels(tmp_path / "pixels", *made, 16)
     (tmp_path / "pixels" / "val-00000.npy").unlink()
-    opened, real = [], open_picture
-    monkeypatch.setattr(pixel_store, "open_picture", lambda path: opened.append(path) or real(path))
+    names, real = [], pixel_store.opened
+    monkeypatch.setattr(pixel_store, "opened", lambda path: names.append(path) or real(path))
     render_pixels(tmp_path / "pixels", *made, 16)
-    assert len(opened) == len(made[1].of("val"))
+    assert len(names) == len(made[1].of("val"))
 
 
 def test_a_picture_that_changed_since_the_split(made, picture, tmp_path):
@@ -72,6 +72,6 @@ def test_a_picture_that_changed_since_the_split(made, picture, tmp_path):
         render_pixels(tmp_path / "pixels", root, split, views_folder, 16)
     assert f"{path}: must be the picture of " in str(error.value) and ", got 9 x 9. It changed" in str(error.value)
     path.unlink()
-    with pytest.raises(PictureError, match="must be a whole picture, got FileNotFoundError"):
+    with pytest.raises(PictureError, match="must be there, got no such file or directory"):
         render_pixels(tmp_path / "pixels", root, split, views_folder, 16)
     assert not list((tmp_path / "pixels").iterdir())

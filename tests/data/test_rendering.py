@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from kd2mobile import pixels
 from kd2mobile.data import rendering
@@ -121,3 +123,26 @@ def test_ctrl_c_reaches_the_parent_alone_and_no_worker_outlives_it(two, end):
         assert run.stdout == "(1, 1, 4, 4, 3)\n[0, 0]\n" and run.returncode == 0
     else:
         assert run.returncode == -signal.SIGKILL
+
+
+LARGE_FROM_ONE_PIXEL = """
+from kd2mobile import pixels
+from kd2mobile.data.rendering import main
+pixels.LARGE_PICTURE = 1
+main()
+"""
+
+
+def test_workers_take_turns_with_large_pictures(two, tmp_path, monkeypatch):
+    monkeypatch.setattr(rendering, "_COMMAND", [sys.executable, "-c", LARGE_FROM_ONE_PIXEL])
+    with renderer(3) as render, ThreadPoolExecutor(3) as threads:
+        for seen in threads.map(lambda _: render(*two, 5), range(9)):
+            np.testing.assert_array_equal(seen, render_views(*two, 5))
+    lock, same = FileLock(tmp_path / "turn.lock"), FileLock(tmp_path / "turn.lock")
+    monkeypatch.setattr(pixels, "_one_large", pixels._one_large)  # put back after the test
+    monkeypatch.setattr(pixels, "LARGE_PICTURE", 1)
+    pixels.take_turns_by(lock)
+    with pixels.opened(two[0][0]), pytest.raises(Timeout):
+        same.acquire(blocking=False)
+    with same.acquire(blocking=False):
+        pass

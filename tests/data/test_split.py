@@ -193,7 +193,7 @@ def test_odd_names_go_through_the_file(photos, picture):
 def test_a_killed_call_goes_on(photos, monkeypatch):
     root = photos(cat=6, dog=6)
     folder = root.parent / "split"
-    real, opened = split_module.open_picture, []
+    real, opened = split_module.examine, []
 
     def dies(path):
         opened.append(path.name)
@@ -201,7 +201,7 @@ def test_a_killed_call_goes_on(photos, monkeypatch):
             raise KeyboardInterrupt
         return real(path)
 
-    monkeypatch.setattr(split_module, "open_picture", dies)
+    monkeypatch.setattr(split_module, "examine", dies)
     monkeypatch.setattr(split_module, "in_threads", map)
     with pytest.raises(KeyboardInterrupt):
         split_pictures(folder, root, scan(root), Data())

@@ -90,8 +90,8 @@ def test_one_file_from_picture_to_record(own, pictures, tmp_path):
 
 def test_files_share_one_decoding_and_answer_as_alone(models, own, pictures, monkeypatch, no_profile):
     opened = []
-    from_file = host.open_picture
-    monkeypatch.setattr(host, "open_picture", lambda path: opened.append(path) or from_file(path))
+    from_file = host.opened
+    monkeypatch.setattr(host, "opened", lambda path: opened.append(path) or from_file(path))
     some = [
         FileToMeasure(path=models / "uint8.tflite", resize="crop"),
         FileToMeasure(path=models / "full_uint8.tflite", role="baseline", model="other", resize="stretch"),

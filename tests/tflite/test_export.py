@@ -186,7 +186,7 @@ def test_rounding_without_calibration_pictures_is_refused(case, tmp_path, precis
 
 
 def test_a_calibration_picture_that_cannot_be_read_is_named(case, tmp_path):
-    with pytest.raises(PictureError, match="0/missing.png: must be a whole picture"):
+    with pytest.raises(PictureError, match="0/missing.png: must be there"):
         run_here(case.student, {"int8": tmp_path}, case.arguments(calibration=["0/missing.png"]))
 
 

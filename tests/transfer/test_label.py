@@ -76,8 +76,8 @@ def test_the_batch_size_is_tried_and_recorded(run, monkeypatch, capsys):
 def test_each_picture_is_decoded_once(run, monkeypatch):
     monkeypatch.setattr(labelling, "_say_what_it_takes", lambda *_: None)
     opened = []
-    open_picture = pixels.open_picture
-    monkeypatch.setattr(pixels, "open_picture", lambda path: opened.append(path) or open_picture(path))
+    from_file = pixels.opened
+    monkeypatch.setattr(pixels, "opened", lambda path: opened.append(path) or from_file(path))
     run()
     assert len(opened) == len(set(opened)) == 30 + 15 + 9
 

@@ -135,7 +135,7 @@ def test_an_unreadable_picture_is_named_as_it_is_here(board, own, pictures):
 def test_a_picture_that_is_gone(board, own, pictures):
     pictures[2].unlink()
     given = [FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int)
-    with pytest.raises(PictureError, match=r"2\.png: must be a whole picture, got FileNotFoundError: No such file"):
+    with pytest.raises(PictureError, match=r"2\.png: must be there, got no such file or directory"):
         board.measured(*given, protocol=UNTIMED)
     pictures[1].write_bytes(b"no picture")
     (measured,) = board.measured(*given, protocol=UNTIMED, set_aside_unreadable=True)
