@@ -282,7 +282,7 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
 @click.argument("model", type=PATH, metavar="FILE.tflite")
 @click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
-    "--top", type=click.IntRange(min=1), metavar="N", default=5, show_default=True, help="Classes shown a picture."
+    "--top", type=click.IntRange(1, 100_000), metavar="N", default=5, show_default=True, help="Classes per image."
 )
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
 @click.option("--mean", type=ChannelValues(), help="A float input gets (pixel - mean) / std.")

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MOST_NAMES_LISTED = 12
+LONGEST_SHOWN = 500
+"""Characters of a path or a value in a message."""
 
 
 class Kd2MobileError(Exception):
@@ -20,8 +22,8 @@ class Kd2MobileError(Exception):
 
     def __init__(self, where: object, must: str, got: object, next_step: str):
         self.where, self.must, self.got, self.next_step = str(where), must, got, next_step
-        found = "" if got is None else f", got {got}"
-        super().__init__(one_line(f"{where}: {must}{found}. {next_step}"))
+        found = "" if got is None else f", got {shortened(str(got))}"
+        super().__init__(one_line(f"{shortened(self.where)}: {must}{found}. {next_step}"))
 
 
 class RecipeError(Kd2MobileError):
@@ -134,6 +136,15 @@ def count_of(number: int, noun: str, what: str = "") -> str:
     """
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending} {what}".rstrip()
+
+
+def shortened(text: str) -> str:
+    """The text, or of a very long one its start and its end.
+
+    >>> shortened("photos"), len(shortened("9" * 5000))
+    ('photos', 503)
+    """
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}...{text[-LONGEST_SHOWN // 2 :]}"
 
 
 def one_line(text: str) -> str:

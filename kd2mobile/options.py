@@ -1,5 +1,7 @@
 """The options that verbs share: the flags of the recipe's fields, `--set`, `--store`, `--run`, `--json`."""
 
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -18,12 +20,16 @@ LISTS = {
     "cores": "Such as 0 or 0,1",
 }
 """The flags that take several words, with what to say of them."""
+MOST_DIGITS = 20
+"""More than any number of a recipe has: a longer word is refused as it stands."""
 
 
 class _Path(click.Path):
     """A file or folder; another option where it should stand is refused, not taken for its name."""
 
     def convert(self, value, param, ctx):
+        if "\0" in os.fspath(value):
+            self.fail(f"{value!r} is not a path, which has no NUL in it.", param, ctx)
         if isinstance(param, click.Option) and str(value).startswith("-") and str(value) != "-":
             name, must = param.opts[0], f"must be followed by {'at least one' if param.multiple else 'its'} "
             raise RecipeError(
@@ -219,7 +225,15 @@ def assigned(text: str) -> tuple[str, Any]:
 def _listed(text: str) -> tuple[str | int, ...]:
     """`fp32,int8` as words, `1,2` as numbers."""
     words = dict.fromkeys(word.strip() for word in text.split(","))
-    return tuple(int(word) if word.isdecimal() else word for word in words)
+    return tuple(int(word) if word.isdecimal() and len(word) <= MOST_DIGITS else word for word in words)
+
+
+def finite(value: object) -> list[float]:
+    """Numbers with commas between. Raises ValueError for a word that is none, NaN and infinity too."""
+    numbers = [float(number) for number in str(value).split(",")]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(value)
+    return numbers
 
 
 class Numbers(click.ParamType):
@@ -229,9 +243,9 @@ class Numbers(click.ParamType):
 
     def convert(self, value, param, ctx):
         try:
-            return [float(number) for number in str(value).split(",")]
+            return finite(value)
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers with commas between.", param, ctx)
+            self.fail(f"{value!r} is not a list of finite numbers with commas between.", param, ctx)
 
 
 class ChannelValues(click.ParamType):
@@ -241,9 +255,9 @@ class ChannelValues(click.ParamType):
 
     def convert(self, value, param, ctx):
         try:
-            numbers = [float(number) for number in str(value).split(",")]
+            numbers = finite(value)
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is not one number, or three with commas between.", param, ctx)
+            self.fail(f"{value!r} is not one finite number, or three with commas between.", param, ctx)
         return numbers[0] if len(numbers) == 1 else numbers

@@ -6,13 +6,13 @@ A recipe is layered: the built-in one for its data, then the file, then `--set`,
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
-from kd2mobile.recipe_file import built_in, in_toml, in_words, read_tables
-from kd2mobile.schema import TABLES, Recipe, fields
+from kd2mobile.recipe_file import WRITABLE, built_in, in_toml, in_words, is_writable, read_tables
+from kd2mobile.schema import TABLES, Recipe, fields, takes
 
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
 """The [views] of a teacher that is given as logits: they are of whole pictures."""
@@ -183,20 +183,23 @@ def _check(tables: dict[str, Any], where: str) -> None:
         for field, value in values.items():
             if field not in known:
                 raise UnknownNameError(f"{where}, field of {table}", field, list(known), see="kd2mobile list fields")
-            if isinstance(value, float) and not math.isfinite(value):
-                step = _what_it_is(f"{table}.{field}")
-                raise RecipeError(f"{where}, {table}.{field}", "must be a finite number", repr(value), step)
+            _check_value(f"{table}.{field}", value, where)
     try:
         msgspec.convert(tables, Recipe)
     except msgspec.ValidationError as fault:
-        message, _, place = str(fault).partition(" - at `$.")
-        name = place.rstrip("`").partition("[")[0]
+        name, entry, _ = str(fault).partition(" - at `$.")[2].rstrip("`").partition("[")
         table, _, field = name.partition(".")
-        choices = get_args(fields()[name].kind)
-        must = message.partition(", got")[0].replace("Expected", "must be").replace("`", "")
-        if message.startswith("Invalid enum"):
-            must = f"must be one of {', '.join(map(str, get_args(choices[0]) or choices))}"
+        must = f"must be {takes(name, bool(entry))}"
         raise RecipeError(f"{where}, {name}", must, in_words(tables[table][field]), _what_it_is(name)) from fault
+
+
+def _check_value(name: str, value: Any, where: str) -> None:
+    """Refuses what no number and no text of a recipe may be, for any field."""
+    for one in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(one, float) and not math.isfinite(one):
+            raise RecipeError(f"{where}, {name}", "must be a finite number", repr(one), _what_it_is(name))
+        if isinstance(one, str) and not is_writable(one):
+            raise RecipeError(f"{where}, {name}", f"must be {WRITABLE}", in_words(one), _what_it_is(name))
 
 
 def _what_it_is(name: str) -> str:

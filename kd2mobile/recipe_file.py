@@ -1,5 +1,6 @@
 """A recipe as TOML: read, written, and the one line of it that `--set` is."""
 
+import math
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import msgspec
 
 from kd2mobile.errors import RecipeError
+
+WRITABLE = "text of whole characters, without NUL"
+LONGEST_NUMBER_BITS = 200
 
 
 def built_in(name: str) -> dict[str, Any]:
@@ -21,7 +25,9 @@ def read_tables(file: Path) -> dict[str, Any]:
         return tomllib.loads(Path(file).read_text("utf-8-sig"))  # Notepad's mark at the start is no part of it
     except OSError as fault:
         raise RecipeError(file, "must be a readable recipe", fault.strerror, "Check the path.") from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+    except RecursionError as fault:
+        raise RecipeError(file, "must be TOML in UTF-8", "arrays or tables nested too deep", "Mend that.") from fault
+    except ValueError as fault:  # TOMLDecodeError, UnicodeDecodeError, and a number of thousands of digits
         raise RecipeError(file, "must be TOML in UTF-8", fault, "Mend that place.") from fault
 
 
@@ -45,11 +51,19 @@ def in_toml(value: Any) -> str:
 def in_words(value: Any) -> str:
     """A value in a message: several as a flag takes them, anything else as Python writes it.
 
-    >>> in_words(("int9", "fp32")), in_words((0,)), in_words(-1.0), in_words([])
-    ('int9, fp32', '0', '-1.0', '[]')
+    >>> in_words(("int9", "fp32")), in_words((0,)), in_words(-1.0), in_words([]), in_words(10**200)
+    ('int9, fp32', '0', '-1.0', '[]', 'a number of about 200 digits')
     """
-    several = isinstance(value, list | tuple) and value and all(isinstance(one, str | int) for one in value)
-    return ", ".join(map(str, value)) if several else repr(value)
+    if isinstance(value, list | tuple) and value and all(isinstance(one, str | int) for one in value):
+        return ", ".join(one if isinstance(one, str) else in_words(one) for one in value)
+    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER_BITS:
+        return f"a number of about {value.bit_length() * math.log10(2):.0f} digits"
+    return repr(value)
+
+
+def is_writable(text: str) -> bool:
+    """Whether a recipe file and the names of files can hold the text: neither NUL nor half a character in it."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -63,7 +77,7 @@ def assignment(text: str) -> tuple[str, Any]:
         raise RecipeError("--set", "must be FIELD=VALUE", repr(text), "For example `--set distill.temperature=4`.")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # ValueError: TOMLDecodeError, and a number of thousands of digits
         return name.strip(), value.strip()
 
 

@@ -1,6 +1,6 @@
 """The tables of a recipe and their fields: the types are the schema."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -10,7 +10,16 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "int8")
 """All but int16x8: its kernels are the slow reference ones on most devices, and it takes floats."""
 OneOrMore = str | Annotated[tuple[str, ...], Meta(min_length=1)]
-Count = Annotated[int, Meta(ge=1)]
+SEED = {"ge": 0, "le": 2**32 - 1}
+"""What every library that draws takes."""
+EPOCHS = 100_000
+BATCH_SIZE = 65_536
+INPUT_PX = 2_048
+LEARNING_RATE = 1_000
+PROCESSES = 256
+"""The most of each. A number above is a slip of the hand, and would end in some library, or take the whole machine."""
+Threads = Annotated[int, Meta(ge=1, le=PROCESSES)]
+InputPx = Annotated[int, Meta(ge=1, le=INPUT_PX)]
 Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
@@ -38,7 +47,7 @@ class Data(Table):
     ] = None
     val: Annotated[float, says("Part of each class kept for validation if there is no val folder.", gt=0, lt=0.5)] = 0.1
     test: Annotated[float, says("Part of each class kept for the test if there is no test folder.", gt=0, lt=0.5)] = 0.2
-    seed: Annotated[int, says("Which pictures go where.", ge=0)] = 0
+    seed: Annotated[int, says("Which pictures go where.", **SEED)] = 0
     resize: Annotated[
         Literal["crop", "stretch", "pad"], says("How a whole picture becomes a square: centre crop, stretch or pad.")
     ] = "stretch"
@@ -47,10 +56,12 @@ class Data(Table):
 class Views(Table):
     """The seeded views of each training picture that the teacher labels and the student sees."""
 
-    count: Annotated[int, says("Views a training picture.", ge=1)] = 4
-    smallest_area: Annotated[float, says("Smallest part of a picture that a view shows, by area.", gt=0, le=1)] = 0.7
+    count: Annotated[int, says("Views a training picture.", ge=1, le=10_000)] = 4
+    smallest_area: Annotated[float, says("Smallest part of a picture that a view shows, by area.", ge=0.001, le=1)] = (
+        0.7
+    )
     flip: Annotated[bool, says("Whether half of the views are mirrored left to right.")] = True
-    seed: Annotated[int, says("Which views are drawn.", ge=0)] = 0
+    seed: Annotated[int, says("Which views are drawn.", **SEED)] = 0
 
 
 class Teacher(Table):
@@ -60,9 +71,7 @@ class Teacher(Table):
         str, says("A name of `kd2mobile list teachers`, a .keras or .h5 file, or the logits themselves as .npz.")
     ] = "xception"
     weights: Annotated[str, says("`imagenet` (downloaded by Keras), `none`, or a weights file.")] = "imagenet"
-    input_px: Annotated[
-        Annotated[int, Meta(ge=1)] | None, says("Side of the teacher's input in pixels; its own size if left out.")
-    ] = None
+    input_px: Annotated[InputPx | None, says("Side of the teacher's input in pixels; its own size if left out.")] = None
     preprocess: Annotated[
         Literal["tf", "torch", "caffe", "none"] | None,
         says("What the pixels of a file are: tf is [-1, 1], none is 0..255; only if the file does not say."),
@@ -73,12 +82,14 @@ class Teacher(Table):
     output: Annotated[
         Literal["logits", "probabilities"] | None, says("What a file answers with; only if it does not say.")
     ] = None
-    epochs: Annotated[int, says("Epochs of training where there are no weights to start from.", ge=1)] = 4
-    fine_tune_epochs: Annotated[int, says("Epochs with the body unfrozen, after the new head.", ge=0)] = 0
-    batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
-    learning_rate: Annotated[float, says("Peak learning rate of training from nothing.", gt=0)] = 1e-3
-    fine_tune_learning_rate: Annotated[float, says("Peak learning rate with the body unfrozen.", gt=0)] = 1e-5
-    seed: Annotated[int, says("Initial weights and order of the pictures.", ge=0)] = 0
+    epochs: Annotated[int, says("Epochs of training where there are no weights to start from.", ge=1, le=EPOCHS)] = 4
+    fine_tune_epochs: Annotated[int, says("Epochs with the body unfrozen, after the new head.", ge=0, le=EPOCHS)] = 0
+    batch_size: Annotated[int, says("Pictures a training step.", ge=1, le=BATCH_SIZE)] = 32
+    learning_rate: Annotated[float, says("Peak learning rate of training from nothing.", gt=0, le=LEARNING_RATE)] = 1e-3
+    fine_tune_learning_rate: Annotated[
+        float, says("Peak learning rate with the body unfrozen.", gt=0, le=LEARNING_RATE)
+    ] = 1e-5
+    seed: Annotated[int, says("Initial weights and order of the pictures.", **SEED)] = 0
     dtype: Annotated[
         Literal["float32", "mixed_bfloat16"],
         says("What the teacher's pass computes in, a dtype policy of Keras; its effect on the logits is measured."),
@@ -88,9 +99,12 @@ class Teacher(Table):
 class Label(Table):
     """How the teacher's pass runs. Changes nothing that is made."""
 
-    batch_size: Annotated[int, says("Views a batch of the teacher's pass; 0 finds a fast one by trying.", ge=0)] = 0
+    batch_size: Annotated[
+        int, says("Views a batch of the teacher's pass; 0 finds a fast one by trying.", ge=0, le=BATCH_SIZE)
+    ] = 0
     workers: Annotated[
-        int, says("Processes that decode pictures for the teacher's pass; 0 is threads of this one.", ge=0)
+        int,
+        says("Processes that decode pictures for the teacher's pass; 0 is threads of this one.", ge=0, le=PROCESSES),
     ] = 0
 
 
@@ -99,7 +113,7 @@ class Student(Table):
 
     name: Annotated[str, says("A name of `kd2mobile list students`.")] = "mobilenet025"
     weights: Annotated[str, says("The body's: `imagenet` (downloaded by Keras), `none`, or a file.")] = "imagenet"
-    input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1)] = 128
+    input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1, le=INPUT_PX)] = 128
     train_layers: Annotated[str, says("`all`, or `last:N`: only the last N layers with weights are trained.")] = "all"
 
 
@@ -107,20 +121,24 @@ class Distill(Table):
     """How the student learns from the transfer set."""
 
     loss: Annotated[str, says("A name of `kd2mobile list losses`.")] = "kd"
-    temperature: Annotated[float, says("Softens the teacher's logits; 1.0 leaves them.", gt=0)] = 4.0
+    temperature: Annotated[float, says("Softens the teacher's logits; 1.0 leaves them.", ge=0.01, le=10_000)] = 4.0
     hard_label_weight: Annotated[float, says("Weight of the labels; the soft targets get the rest.", ge=0, le=1)] = 0.5
     epochs: Annotated[
-        int, says("Epochs at most; each shows every training and unlabelled picture in one view.", ge=1)
+        int, says("Epochs at most; each shows every training and unlabelled picture in one view.", ge=1, le=EPOCHS)
     ] = 30
-    batch_size: Annotated[int, says("Pictures a training step.", ge=1)] = 32
-    learning_rate: Annotated[float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0)] = 3e-3
-    warmup_epochs: Annotated[int, says("Epochs of linear warm-up.", ge=0)] = 1
-    patience: Annotated[int, says("Epochs without a better validation top-1 before training stops.", ge=1)] = 10
+    batch_size: Annotated[int, says("Pictures a training step.", ge=1, le=BATCH_SIZE)] = 32
+    learning_rate: Annotated[
+        float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0, le=LEARNING_RATE)
+    ] = 3e-3
+    warmup_epochs: Annotated[int, says("Epochs of linear warm-up.", ge=0, le=EPOCHS)] = 1
+    patience: Annotated[
+        int, says("Epochs without a better validation top-1 before training stops.", ge=1, le=EPOCHS)
+    ] = 10
     class_weights: Annotated[
         bool, says("Whether an example weighs the more the rarer its class is: examples / (classes * of its class).")
     ] = False
     baseline: Annotated[bool, says("Also train the same student on the labels alone, with the same budget.")] = False
-    seed: Annotated[int, says("Initial weights of the student and order of the pictures.", ge=0)] = 0
+    seed: Annotated[int, says("Initial weights of the student and order of the pictures.", **SEED)] = 0
 
 
 class Export(Table):
@@ -132,7 +150,7 @@ class Export(Table):
     ] = ("none",)
     precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = DEFAULT_PRECISIONS
     calibration_pictures: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
         says("Training pictures that calibrate all but fp32, class by class; 400, or one a class if that is more."),
     ] = None
     per_tensor: Annotated[
@@ -140,7 +158,7 @@ class Export(Table):
     ] = False
     auto: Annotated[bool, says("Find the smallest file within max_drop, cheap ways first.")] = False
     max_drop: Annotated[
-        float, says("Points of top-1 on validation that a file found by auto may lose to its student.", ge=0)
+        float, says("Points of top-1 on validation that a file found by auto may lose to its student.", ge=0, le=100)
     ] = 0.5
     keep_float: Annotated[tuple[str, ...], says("Layers of the student that stay float in its int8 file.")] = ()
     version: Annotated[
@@ -157,13 +175,15 @@ DESCRIBED = ("version", "author", "licence")
 class Compress(Table):
     """How a compressed student is made and fine-tuned."""
 
-    epochs: Annotated[int, says("Epochs of fine-tuning, for each method of a compression.", ge=1)] = 4
-    learning_rate: Annotated[float, says("Peak learning rate of Adam, then cosine to zero.", gt=0)] = 3e-4
+    epochs: Annotated[int, says("Epochs of fine-tuning, for each method of a compression.", ge=1, le=EPOCHS)] = 4
+    learning_rate: Annotated[
+        float, says("Peak learning rate of Adam, then cosine to zero.", gt=0, le=LEARNING_RATE)
+    ] = 3e-4
     sparsity: Annotated[float, says("Part of the weights of a layer that pruning makes zero.", gt=0, lt=1)] = 0.5
     sparsity_pattern: Annotated[
         Literal["any", "2:4"], says("Which weights: the smallest of a layer, or of every four in a row two.")
     ] = "any"
-    clusters: Annotated[int, says("Values that the weights of a layer share after clustering.", ge=2)] = 32
+    clusters: Annotated[int, says("Values that the weights of a layer share after clustering.", ge=2, le=256)] = 32
 
 
 class Benchmark(Table):
@@ -173,18 +193,20 @@ class Benchmark(Table):
         "host"
     )
     threads: Annotated[
-        Count | Annotated[tuple[Count, ...], Meta(min_length=1)], says("Threads of the runtime, or several numbers.")
+        Threads | Annotated[tuple[Threads, ...], Meta(min_length=1)],
+        says("Threads of the runtime, or several numbers."),
     ] = 1
     xnnpack: Annotated[
         Literal["on", "off", "both"], says("Whether LiteRT may use its XNNPACK kernels; `both` measures both.")
     ] = "on"
     cores: Annotated[
-        tuple[Annotated[int, Meta(ge=0)], ...], says("The cores that the timed process is pinned to; any if left out.")
+        tuple[Annotated[int, Meta(ge=0, le=65_535)], ...],
+        says("The cores that the timed process is pinned to; any if left out."),
     ] = ()
     rule: Annotated[
         Literal["kd2mobile", "mlperf"], says("How long is timed; `mlperf`: at least 1,024 runs and 60 s a file.")
     ] = "kd2mobile"
-    latency_runs: Annotated[int, says("Timed runs of one picture, after the warm-up.", ge=100)] = 300
+    latency_runs: Annotated[int, says("Timed runs of one picture, after the warm-up.", ge=100, le=1_000_000)] = 300
 
 
 class Recipe(Table):
@@ -221,3 +243,54 @@ def fields() -> dict[str, Field]:
         for name, table in TABLES.items()
         for field in msgspec.structs.fields(table)
     }
+
+
+def takes(name: str, entry: bool = False) -> str:
+    """What the field of that dotted name must be, with its bounds, in words. entry: of a list, what each of it must be.
+
+    >>> takes("distill.epochs")
+    'a whole number from 1 to 100,000'
+    >>> takes("teacher.input_px"), takes("benchmark.cores", entry=True)
+    ('a whole number from 1 to 2,048, or left out', 'a whole number from 0 to 65,535')
+    """
+    table, _, field = name.partition(".")
+    kind = get_type_hints(TABLES[table], include_extras=True)[field]
+    return _words(_entry(kind) if entry else kind)
+
+
+def bounds(*metas: Meta) -> str:
+    """The bounds of a number in words, empty where it has none.
+
+    >>> bounds(Meta(gt=0, lt=0.5)), bounds(Meta(ge=1, le=4096)), bounds(Meta())
+    ('above 0 and below 0.5', 'from 1 to 4,096', '')
+    """
+    words = {"ge": "from", "gt": "above", "lt": "below", "le": "at most"}
+    found = {bound: getattr(meta, bound) for meta in metas for bound in words if getattr(meta, bound) is not None}
+    if {"ge", "le"} <= found.keys():
+        return f"from {found['ge']:,} to {found['le']:,}"
+    return " and ".join(f"{words[bound]} {value:,}" for bound, value in found.items())
+
+
+def _words(kind: Any, *metas: Meta) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _words(parts[0], *metas, *parts[1:])
+    if origin is Literal:
+        return f"one of {', '.join(parts)}"
+    if origin is tuple:
+        filled = " that is not empty" if any(meta.min_length for meta in metas) else ""
+        return f"a list{filled}, each entry {_words(parts[0])}"
+    if parts:
+        return ", or ".join("left out" if part is type(None) else _words(part) for part in parts)
+    if kind is str and any(meta.min_length for meta in metas):
+        return "text that is not empty"
+    named = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind]
+    return f"{named} {bounds(*metas)}".rstrip()
+
+
+def _entry(kind: Any) -> Any:
+    """What each entry of a list is, wherever in the type the list stands."""
+    parts = get_args(kind)
+    if get_origin(kind) is tuple:
+        return parts[0]
+    return next((found for part in parts if (found := _entry(part)) is not None), None)

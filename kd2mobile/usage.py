@@ -4,8 +4,10 @@ import re
 from difflib import get_close_matches
 
 import click
+from msgspec import Meta
 
 from kd2mobile.errors import Kd2MobileError, RecipeError, did_you_mean
+from kd2mobile.schema import bounds
 
 _NEAR = 0.7
 _NEAR_ELSEWHERE = 0.8
@@ -29,7 +31,8 @@ def as_raised(fault: click.UsageError, arguments: list[str]) -> Kd2MobileError:
     if isinstance(fault, click.BadParameter):
         said = re.fullmatch(r"(?P<got>'.*'|\S+) is not (?P<must>.+?)\.?", fault.message, re.DOTALL)
         if said:
-            return RecipeError(f"{command}, {_called(fault)}", f"must be {said['must']}", said["got"], see)
+            must = _number(fault.param) or said["must"]
+            return RecipeError(f"{command}, {_called(fault)}", f"must be {must}", said["got"], see)
     message = fault.format_message()
     if said := re.match(r"No such command '(?P<name>.*?)'\.", message):
         near = did_you_mean(said["name"], getattr(fault.ctx.command, "commands", {}), _NEAR)
@@ -41,6 +44,14 @@ def as_raised(fault: click.UsageError, arguments: list[str]) -> Kd2MobileError:
     if said := re.fullmatch(r"Got unexpected extra arguments? \((?P<words>.*)\)", message):
         return RecipeError(command, "must be given no more than it takes", said["words"], see)
     return RecipeError(command, message.rstrip("."), None, see)
+
+
+def _number(option: click.Parameter | None) -> str | None:
+    """What a number must be, in our words; None for an option of another kind."""
+    kind = option.type if option else None
+    if isinstance(kind, click.IntRange):
+        return f"a whole number {bounds(Meta(ge=kind.min, le=kind.max))}".rstrip()
+    return {click.INT: "a whole number", click.FLOAT: "a number"}.get(kind)
 
 
 def _called(fault: click.BadParameter) -> str:

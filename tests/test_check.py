@@ -88,7 +88,10 @@ assert main_status(["check", "--data", "photos"]) == 0
             "--sheet: must be a file in a folder that is there, got no/s",
         ),
         (["--data", "photos", "--json", "no/found.json"], "--json: must be a file in a folder that is there, got no/f"),
-        (["--data", "photos", "--set", "data.val=2"], "--set, data.val: must be float < 0.5, got 2."),
+        (
+            ["--data", "photos", "--set", "data.val=2"],
+            "--set, data.val: must be a number above 0 and below 0.5, got 2.",
+        ),
         (["--teacher", "xception"], "kd2mobile check: must be given options that it has, got --teacher. Did y"),
     ],
 )

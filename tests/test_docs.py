@@ -54,7 +54,7 @@ def test_every_field_and_flag_of_a_recipe_is_in_the_reference():
 def test_bounds_and_choices_are_said():
     text = (REFERENCE / "recipe.md").read_text("utf-8")
     line = {name: next(li for li in text.splitlines() if li.startswith(f"| `{name}` |")) for name in ("val", "resize")}
-    assert "| number | above 0, below 0.5 | `0.1` |" in line["val"]
+    assert "| number | above 0 and below 0.5 | `0.1` |" in line["val"]
     assert '| `"crop"` or `"stretch"` or `"pad"` |' in line["resize"]
 
 

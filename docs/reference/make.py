@@ -7,29 +7,18 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 import msgspec
-from msgspec.inspect import type_info
 
 from kd2mobile.cli import main
 from kd2mobile.recipe import FLAGS
-from kd2mobile.schema import TABLES, fields
+from kd2mobile.schema import TABLES, bounds, fields
 
 HERE = Path(__file__).parent
 WIDTH = 100
 NOTE = "<!-- Made by `make docs` from {source}. Change it there. -->\n\n"
-BOUNDS = {
-    "gt": "above {}",
-    "ge": "{} or more",
-    "lt": "below {}",
-    "le": "{} or less",
-    "multiple_of": "a multiple of {}",
-    "pattern": "matches `{}`",
-    "min_length": "{} at least",
-    "max_length": "{} at most",
-}
 ABOUT_RECIPES = """
 A recipe is a TOML file of the tables below: `kd2mobile distill --recipe FILE.toml`. Every field has a default;
 `--set table.field=VALUE` writes any of them, and some have a flag. The later of these wins: the built-in recipe, the
@@ -60,9 +49,10 @@ def recipe_page() -> str:
         f"# The recipe\n\n{fill(ABOUT_RECIPES, 120)}\n",
     ]
     for name, table in TABLES.items():
+        hints = get_type_hints(table, include_extras=True)
         parts.append(f"\n## [{name}]\n\n{_first_paragraph(table.__doc__)}\n\n")
         parts.append("| field | type | bounds | default | what it is | flag |\n|---|---|---|---|---|---|\n")
-        parts += [_field_line(f"{name}.{field.encode_name}", field.type) for field in type_info(table).fields]
+        parts += [_field_line(f"{name}.{field}", hints[field]) for field in table.__struct_fields__]
     parts.append("\n## Built-in recipes\n\nWhat comes with kd2mobile; a field that is left out has its default.\n")
     for name, text in built_in_recipes():
         parts.append(f"\n### {name}\n\n```toml\n{text.strip()}\n```\n")
@@ -100,7 +90,14 @@ def _field_line(name: str, kind: Any) -> str:
     field = fields()[name]
     flag = next((f"`--{flag.replace('_', '-')}`" for flag, of in FLAGS.items() if of == name), "")
     default = "" if field.default is None else f"`{msgspec.json.encode(field.default).decode()}`"
-    cells = [f"`{name.partition('.')[2]}`", _type(field.kind), _bounds(kind), default, field.description, flag]
+    cells = [
+        f"`{name.partition('.')[2]}`",
+        _type(field.kind),
+        "; ".join(dict.fromkeys(_bounds(kind))),
+        default,
+        field.description,
+        flag,
+    ]
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 
 
@@ -117,13 +114,14 @@ def _type(kind: Any) -> str:
     return " or ".join(map(_type, parts)) if parts else TYPES[kind]
 
 
-def _bounds(kind: Any) -> str:
-    if type(kind).__name__ == "Metadata":
-        return _bounds(kind.type)
-    if type(kind).__name__ == "UnionType":
-        return "; ".join(filter(None, map(_bounds, kind.types)))
-    found = ((words, getattr(kind, bound, None)) for bound, words in BOUNDS.items())
-    return ", ".join(words.format(value) for words, value in found if value is not None)
+def _bounds(kind: Any) -> list[str]:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return []
+    if origin is Annotated:
+        least = next((f"at least {meta.min_length}" for meta in parts[1:] if meta.min_length), "")
+        return [words for words in (bounds(*parts[1:]), least) if words] + _bounds(parts[0])
+    return [words for part in parts for words in _bounds(part)]
 
 
 def _filled(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from kd2mobile.errors import RecipeError
 from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.files import EXTERNAL_RESIZE
 from kd2mobile.measure.outputs import read_answers
@@ -36,8 +37,10 @@ def predict(
 
     Names come from labels (a file, see `inspection.labels`), else from the model, else they are the outputs' numbers.
     resize: the file's own, else `crop`.
-    Raises ModelFileError, or PictureError for the first picture that cannot be decoded.
+    Raises ModelFileError, PictureError for the first picture that cannot be decoded, RecipeError for a `top` below 1.
     """
+    if top < 1:
+        raise RecipeError("top", "must be 1 or more", top, "The default is 5.")
     classifier = Classifier(model, threads, mean=mean, std=std)
     known, notes = output_names(classifier.path, classifier.metadata, classifier.classes, labels)
     names = known or [str(index) for index in range(classifier.classes)]

@@ -1,6 +1,8 @@
 """Dense nets on grey pixels, as in the published MNIST experiments: `mlp-800-800` is 784-800-800-10 on 28 px."""
 
 import re
+from itertools import pairwise
+from math import isqrt
 from typing import Any
 
 from kd2mobile.errors import RecipeError
@@ -8,6 +10,9 @@ from kd2mobile.students.grey import grey
 
 FORM = "mlp-WIDTH[-WIDTH...]"
 WIDEST = 8192
+SMALLEST_PX = 2
+MOST_WEIGHTS = 500_000_000
+"""As many as a .tflite can hold: 2 GB of float32."""
 
 
 def build(keras: Any, input_px: int, classes: int, *, widths: tuple[int, ...]) -> Any:
@@ -39,15 +44,32 @@ def name_of(widths: tuple[int, ...]) -> str:
 
 
 def widths_of(name: str) -> tuple[int, ...] | None:
-    """The widths that a name stands for, or None if it is none of these. Raises RecipeError for one that is too wide.
+    """The widths that a name stands for, or None if it is none of these.
+
+    Raises RecipeError for one that is too wide or has too many weights.
 
     >>> widths_of("mlp-500-300"), widths_of("mlp-0500"), widths_of("mlp-0"), widths_of("mlp")
     ((500, 300), None, None, None)
     """
     if not re.fullmatch(r"mlp(-[1-9][0-9]*)+", name, re.ASCII):
         return None
-    widths = tuple(map(int, name.split("-")[1:]))
-    if max(widths) > WIDEST:
-        next_step = "Use narrower layers, for example mlp-800-800."
-        raise RecipeError(f"students, {name}", f"must have layers of at most {WIDEST} units", max(widths), next_step)
+    words = name.split("-")[1:]
+    widest = max(words, key=lambda word: (len(word), word))
+    next_step = "Use narrower layers, for example mlp-800-800."
+    if len(widest) > len(str(WIDEST)) or int(widest) > WIDEST:
+        raise RecipeError(f"students, {name}", f"must have layers of at most {WIDEST} units", widest, next_step)
+    widths = tuple(map(int, words))
+    if largest_px(widths) < SMALLEST_PX:
+        between = sum(before * after for before, after in pairwise(widths))
+        raise RecipeError(f"students, {name}", f"must have at most {MOST_WEIGHTS:,} weights", f"{between:,}", next_step)
     return widths
+
+
+def largest_px(widths: tuple[int, ...]) -> int:
+    """Side of the largest input with which the layers have no more than MOST_WEIGHTS weights, without the last one's.
+
+    >>> largest_px((800, 800)), largest_px((8192,))
+    (790, 247)
+    """
+    left = MOST_WEIGHTS - sum(before * after for before, after in pairwise(widths))
+    return isqrt(left // widths[0]) if left > 0 else 0

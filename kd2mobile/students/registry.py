@@ -15,7 +15,8 @@ from kd2mobile.students.weights import BodyWeights, read_body
 class Student:
     """A small model: a body that a weights file can fill and a head for the user's classes.
 
-    smallest_px: side of the smallest square input that the body can take.
+    smallest_px, largest_px: sides of the smallest and the largest square input that the body can take; None where
+        nothing but a recipe's own bound is the limit.
     build: (keras, input_px, classes) or (keras, input_px, classes, dropout) to a model of the entry's name. `keras` is
         the module to build with: keras, or tf_keras where a tool needs it. Every layer is named, so that weights carry
         over by name between the two. Input "pixels" float32 [batch, input_px, input_px, 3], RGB in [-1, 1]; output
@@ -32,6 +33,7 @@ class Student:
     download: Callable[[Any], BodyWeights] | None = None
     without_download: str = "Train it from nothing with `--student-weights none`: nobody trained it on ImageNet."
     fold: Callable[[BodyWeights], None] | None = None
+    largest_px: int | None = None
 
     def load_body(self, model: Any, weights: str) -> None:
         """Fills the model's body and leaves its head as it is.
@@ -127,7 +129,8 @@ def _mlp(name: str) -> Student | None:
     if widths is None:
         return None
     return Student(
-        smallest_px=2,
+        smallest_px=mlp.SMALLEST_PX,
+        largest_px=mlp.largest_px(widths),
         build=partial(mlp.build, widths=widths),
         body_end=f"dense{len(widths)}_relu",
     )
@@ -143,8 +146,8 @@ for _widths in ((800, 800), (1200, 1200), (500, 300), (128, 128)):
 def check_student(name: str, input_px: int, weights: str) -> Student:
     """The entry of that name, if it can be asked for: what can be said of it without building anything.
 
-    Raises UnknownNameError, RecipeError if the input is too small for the body, WeightsError if ImageNet weights are
-    wanted of a student that has none to download.
+    Raises UnknownNameError, RecipeError if the input is too small or too large for the body, WeightsError if ImageNet
+    weights are wanted of a student that has none to download.
     """
     student = STUDENTS[name]
     if input_px < student.smallest_px:
@@ -153,6 +156,13 @@ def check_student(name: str, input_px: int, weights: str) -> Student:
             f"must be at least {student.smallest_px} for {name}",
             input_px,
             f"Use `--input-px {student.smallest_px}` or more, or another student.",
+        )
+    if student.largest_px is not None and input_px > student.largest_px:
+        raise RecipeError(
+            "student.input_px",
+            f"must be at most {student.largest_px} for {name}, which would have too many weights for a .tflite",
+            input_px,
+            f"Use `--input-px {student.largest_px}` or less, or narrower layers.",
         )
     if weights == "imagenet":
         student.check_download(name)

@@ -274,9 +274,15 @@ def test_classes_that_differ_in_capitals_alone_are_said(place, capsys, tmp_path)
             ["--data", "a", "--unlabelled", "one", "--unlabelled", "x.csv"],
             "x.csv: must be a folder of unlabelled pictu",
         ),
-        (["--set", "data.source=[]"], "--set, data.source: must be array of length >= 1, got []. A folder of photos"),
-        (["--set", "data.source=[1]"], "--set, data.source: must be str, got 1. A folder of photos"),
-        (["--set", "data.val_source=1"], "--set, data.val_source: must be str | array | null, got 1. Where the"),
+        (
+            ["--set", "data.source=[]"],
+            "--set, data.source: must be text, or a list that is not empty, each entry text, got []. A folder",
+        ),
+        (["--set", "data.source=[1]"], "--set, data.source: must be text, got 1. A folder of photos"),
+        (
+            ["--set", "data.val_source=1"],
+            "--set, data.val_source: must be text, or a list that is not empty, each entry text, or left out, got 1.",
+        ),
         (
             ["--data", "clash", "--unlabelled", "one"],
             "clash: must not have the ids of unlabelled pictures, unlabelled/..., got 'unlabelled/cat/0.png'. Rename",

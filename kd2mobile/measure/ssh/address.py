@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 from kd2mobile.errors import DeviceError, UnknownNameError
 
 _ADDRESS = re.compile(
-    r"((?P<user>[\w][\w.+-]*\$?)@)?(\[(?P<ipv6>[0-9a-fA-F:.]+(%[\w.-]+)?)\]|(?P<host>[\w][\w.-]*))(:(?P<port>\d+))?",
+    r"((?P<user>[\w][\w.+-]*\$?)@)?(\[(?P<ipv6>[0-9a-fA-F:.]+(%[\w.-]+)?)\]|(?P<host>[\w][\w.-]*))(:(?P<port>\d{1,5}))?",
     re.ASCII,
 )
 
