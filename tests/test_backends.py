@@ -128,8 +128,10 @@ def found(given, tmp_path_factory):
     for backend in BACKENDS:
         folder = tmp_path_factory.mktemp(backend)
         environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+        if "ONEDNN_MAX_CPU_ISA" in environment:
+            environment["TF_ENABLE_ONEDNN_OPTS"] = "0"  # or TensorFlow aborts at bfloat16
         command = [sys.executable, "-c", CHILD, str(root), str(given), str(folder)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         records = json.loads((folder / "records.json").read_text())
         assert records["backend"] == backend
@@ -175,7 +177,8 @@ def test_bfloat16_moves_the_logits_on_both_and_says_by_how_much(found):
         off = np.abs(exact - reduced)
         effect = records["mobilenet in bfloat16"]["dtype_effect"]
         assert 2**-12 < off.max() / np.abs(exact).max() < 2**-1, f"{backend}: 27 untrained layers carry 2**-8 far"
-        assert effect["largest_difference"] == pytest.approx(off.max(), abs=0.01), backend
+        stored = 2 * 2.0**-11 * max(np.abs(exact).max(), np.abs(reduced).max())  # in float16
+        assert effect["largest_difference"] == pytest.approx(off.max(), abs=stored), backend
         assert effect["pictures"] == len(exact)
 
 

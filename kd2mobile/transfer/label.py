@@ -70,14 +70,13 @@ def label(
             name: _Pass(teacher, root, split.of(name), read_views(views_folder, name), render, threads)
             for name in split.named("val", "train", "test", UNLABELLED)  # validation first: wrong logits show there
         }
+        teacher.batch_size = batch_size or teacher.batch_size
         effect = None
         if dtype != "float32":
             effect = _change_dtype(teacher, dtype, Path(teacher_folder), next(iter(passes.values())))
         missing = _missing_views(folder, passes)
         tried: dict[int, float | None] = {}
-        if batch_size:
-            teacher.batch_size = batch_size
-        elif missing:
+        if missing and not batch_size:
             tried = try_batch_sizes(teacher, missing)
         _say_what_it_takes(missing, described, passes)
         start = time.monotonic()
