@@ -50,7 +50,7 @@ def tried(run: Run, data: Path) -> dict:
 
 def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, keep_float: tuple = ()) -> dict:
     """What the record of that file says, or why it was refused."""
-    folders = {role: run.folder / place for role, place in run.record["artifacts"].items()}
+    folders = run.artifacts
     split = read_split(folders["split"])
     val = split.of("val")
     calibration = choose_calibration(split.of("train"), pictures, run.recipe.data.seed)

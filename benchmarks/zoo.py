@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def record_of(run: Run, variant: Variant) -> Published:
-    artifacts = {role: run.folder / folder for role, folder in run.record["artifacts"].items()}
+    artifacts = run.artifacts
     exported = json.loads((artifacts[f"student-{variant.name}"] / "record.json").read_text("utf-8"))
     (measured,) = [r for r in records(run) if (r["role"], r["compression"], r["precision"]) == ("student", *variant)]
     tables = msgspec.to_builtins(run.recipe)

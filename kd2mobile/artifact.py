@@ -15,7 +15,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -24,9 +24,11 @@ from typing import Any
 
 from kd2mobile import __version__
 from kd2mobile.errors import ArtifactError
-from kd2mobile.files import disk_errors, sha256_of, write_json
+from kd2mobile.files import convert_json, disk_errors, inside, locked, read_json, sha256_of, write_json
+from kd2mobile.folders import is_left_by_system
 from kd2mobile.progress import bar, say
 from kd2mobile.spec import differences, why_missing
+from kd2mobile.stage_records import RESULTS, Record, lacking
 
 RECORD = "record.json"
 PACKAGES = (
@@ -113,11 +115,12 @@ class Store:
     def find(self, step: Step) -> Artifact | None:
         """The step's artifact if it is there and whole, its files checked against their checksums.
 
-        Damaged files are said and removed, and the folder is handed back to the stage that fills it.
+        Damaged files are said and removed, and the folder is handed back to the stage that fills it. Raises
+        ArtifactError for a record that is not of this folder, and for a file in it that the record does not list.
         """
         if step.fingerprint not in self._found and (self.folder(step) / RECORD).is_file():
             artifact = read_artifact(self.folder(step))
-            damaged = _damaged_files(artifact)
+            damaged = damaged_files(artifact)
             if damaged:
                 self._reopen(step, damaged)
             else:
@@ -170,6 +173,7 @@ class Store:
             why = "going on from what a stopped run left" if folder.exists() else self._why_missing(step)
             say(f"{step.stage:<8} making    {self.folder(step).as_posix()} ({why})")
             folder.mkdir(exist_ok=True)
+            _refuse_links(folder)
         begun = time.monotonic()
 
         def commit(step: Step, results: dict[str, Any]) -> None:
@@ -191,19 +195,12 @@ class Store:
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[None]:
-        from filelock import FileLock, Timeout
+        def waiting() -> None:
+            say(f"{step.stage:<8} waiting   another process is making {self.folder(step).as_posix()}")
 
         (self.root / step.stage).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self._partial(step)}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"{step.stage:<8} waiting   another process is making {self.folder(step).as_posix()}")
-            lock.acquire()
-        try:
+        with locked(self.folder(step), waiting):
             yield
-        finally:
-            lock.release()
 
     def adopt(self, step: Step, folder: Path) -> Artifact:
         """Copies the artifact in a folder that the user named into its place in the store.
@@ -213,7 +210,7 @@ class Store:
         """
         if not (Path(folder) / RECORD).is_file():
             raise ArtifactError(folder, f"must hold a {step.stage} artifact", f"no {RECORD}", "Give its folder.")
-        artifact = read_artifact(Path(folder))
+        artifact = read_artifact(Path(folder), copied=True)
         if artifact.record["stage"] != step.stage:
             raise ArtifactError(
                 folder, f"must be a {step.stage} artifact", f"a {artifact.record['stage']} artifact", "Give its folder."
@@ -223,16 +220,24 @@ class Store:
             raise ArtifactError(
                 folder, f"must be the {step.stage} of this recipe", stale, "Make it again, or use its recipe."
             )
-        if damaged := _damaged_files(artifact):
+        if damaged := damaged_files(artifact):
             raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", "Copy it again.")
         if not self.find(step):
             with disk_errors(self.root), self._locked(step):
-                shutil.rmtree(self._partial(step), ignore_errors=True)
-                shutil.copytree(folder, self._partial(step))
-                self._partial(step).rename(self.folder(step))
+                self._copy(artifact, step)
         found = self.find(step)
         assert found
         return found
+
+    def _copy(self, artifact: Artifact, step: Step) -> None:
+        """The files of the record and nothing else that lies beside them."""
+        partial = self._partial(step)
+        shutil.rmtree(partial, ignore_errors=True)
+        for name in (*artifact.record["files"], RECORD):
+            copy = inside(partial, name, artifact.folder / RECORD)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.folder / name, copy)
+        partial.rename(self.folder(step))
 
     def _partial(self, step: Step) -> Path:
         return self.root / step.stage / f".{step.fingerprint}.partial"
@@ -241,9 +246,18 @@ class Store:
         """Beside what is missing stands the nearest that an earlier command made; what this one made is no news."""
         folders = {path.parent for path in (self.root / step.stage).glob(f"[!.]*/{RECORD}")}
         folders -= {self.root / step.stage / fingerprint for fingerprint in self._made}
-        return why_missing(step.spec, [read_artifact(folder).record["spec"] for folder in sorted(folders)])
+        specs = []
+        for folder in sorted(folders):
+            with suppress(ArtifactError):  # told when somebody asks for that one
+                specs.append(read_artifact(folder).record["spec"])
+        return why_missing(step.spec, specs)
 
     def _reopen(self, step: Step, damaged: list[str]) -> None:
+        """Takes the damaged files away: their names stay inside the folder, and the folder is the store's own."""
+        for place in (self.root / step.stage, self.folder(step)):
+            if place.is_symlink():
+                got = f"a link to a folder with damaged {', '.join(damaged)}"
+                raise ArtifactError(place, "must be a folder to be mended", got, "Mend what it links to.")
         for name in damaged:
             damaged_file = (self.folder(step) / name).as_posix()
             say(f"{step.stage:<8} damaged   {damaged_file}: its checksum differs; it is made again")
@@ -253,16 +267,37 @@ class Store:
         self.folder(step).rename(self._partial(step))
 
 
-def read_artifact(folder: Path) -> Artifact:
-    """The artifact in a finished folder, its files not looked at. Raises ArtifactError for an unreadable record."""
-    try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
-        missing = {"stage", "fingerprint", "spec", "files", "results"} - record.keys()
-        if missing:
-            raise ValueError(f"no {', '.join(sorted(missing))}")
-        return Artifact(folder, record)
-    except (OSError, ValueError, AttributeError) as fault:
-        raise ArtifactError(folder / RECORD, "must be a readable record", fault, f"Remove {folder}.") from fault
+def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
+    """The artifact in a finished folder, its files not looked at.
+
+    Whoever made it: the record's fields have their types, its fingerprint is that of its spec and the name of its
+    folder, its stage the folder around it, and it lists the files that the stage must have, by names inside the folder.
+    copied: by hand, into a folder of any name. Raises ArtifactError for a record that is otherwise.
+    """
+    place, again = folder / RECORD, f"Remove {folder}; it is made again."
+    if place.is_symlink():
+        raise ArtifactError(place, "must be a file, not a link", f"a link to {place.readlink()}", again)
+    content = read_json(place, dict[str, Any], again, error=ArtifactError)
+    record = convert_json(content, Record, place, again, error=ArtifactError)
+    home = folder.absolute()
+    for name, got, must in (
+        ("spec.stage", record.spec.stage, record.stage),
+        ("fingerprint", record.fingerprint, fingerprint_of(content["spec"])),
+        ("fingerprint", record.fingerprint, record.fingerprint if copied else home.name),
+        ("stage", record.stage, record.stage if copied else home.parent.name),
+    ):
+        if got != must:
+            said = f"must be {must}, that of its spec and its folder"
+            raise ArtifactError(f"{place}: {name}", said, got, again)
+    if missing := lacking(record.stage, record.files):
+        raise ArtifactError(f"{place}: files", f"must list {missing}, which each {record.stage} has", "none", again)
+    for name in record.files:
+        inside(folder, name, f"{place}: files")
+    if record.results.get("file", next(iter(record.files), None)) not in (*record.files, None):
+        raise ArtifactError(f"{place}: results.file", "must be one of its files", record.results["file"], again)
+    if results := RESULTS.get(record.stage):
+        convert_json(record.results, results, f"{place}: results", again, error=ArtifactError)
+    return Artifact(folder, content)
 
 
 def open_artifact(folder: Path, again: str) -> Artifact:
@@ -273,7 +308,7 @@ def open_artifact(folder: Path, again: str) -> Artifact:
     if not (folder / RECORD).is_file():
         raise ArtifactError(folder, "must be in the store", "no such artifact", again)
     artifact = read_artifact(folder)
-    if damaged := _damaged_files(artifact):
+    if damaged := damaged_files(artifact):
         raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", again)
     return artifact
 
@@ -317,8 +352,15 @@ def _commit(partial: Path, folder: Path, step: Step, results: dict[str, Any], se
     partial.rename(folder)
 
 
-def _damaged_files(artifact: Artifact) -> list[str]:
+def damaged_files(artifact: Artifact) -> list[str]:
+    """The files of an artifact that are not there or not what its record says.
+
+    Raises ArtifactError for a file that the record does not list: a stage could take it for its own.
+    """
     files = artifact.record["files"]
+    if added := next((name for name in _names_in(artifact.folder) if name not in files), None):
+        must = f"must hold the files of its {RECORD} alone"
+        raise ArtifactError(artifact.folder, must, f"{added} too", f"Remove {artifact.folder / added}.")
     total = sum(known["bytes"] for known in files.values())
     if total < SLOW_TO_HASH_BYTES:
         return [name for name, known in files.items() if _is_damaged(artifact.folder / name, known)]
@@ -328,6 +370,21 @@ def _damaged_files(artifact: Artifact) -> list[str]:
             damaged += [name] if _is_damaged(artifact.folder / name, known) else []
             advance(known["bytes"] // 1_000_000)
     return damaged
+
+
+def _names_in(folder: Path) -> Iterator[str]:
+    """The files in a folder but its record and what a system leaves, which no stage reads."""
+    for path in folder.rglob("*"):
+        unread = path.name == RECORD or path.name.startswith(".") or is_left_by_system(path.name)
+        if not unread and (path.is_symlink() or not path.is_dir()):
+            yield path.relative_to(folder).as_posix()
+
+
+def _refuse_links(folder: Path) -> None:
+    """A build writes into what a stopped one left, which may be a copy of somebody else's: not through a link."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            raise ArtifactError(path, "must be a file of the store itself", "a link", f"Remove {folder}.")
 
 
 def _is_damaged(path: Path, known: dict[str, Any]) -> bool:

@@ -8,13 +8,13 @@ as logits has no other, and knows each picture whole.
 
 import math
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kd2mobile import pixels
-from kd2mobile.artifact import RECORD, Artifact, fingerprint_of, open_artifact
+from kd2mobile.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.data.split import Sample, Split, read_split
 from kd2mobile.data.views import read_views
@@ -59,7 +59,7 @@ def dark_knowledge(
     """
     softened = _temperatures(run, temperatures)
     _check_top(top)
-    split = read_split(_artifact(run, "split").folder)
+    split = read_split(run.artifact("split").folder)
     seen = _look(run, split, image, view)
     target = _target(run, seen, png)
     teacher, source = _teacher_logits(run, split, seen)
@@ -109,14 +109,6 @@ def _check_top(top: int) -> None:
         raise RecipeError("top", f"must be 1 to {MOST_CLASSES}", top, "The default is 5.")
 
 
-def _artifact(run: Run, role: str) -> Artifact:
-    again = f"`kd2mobile distill --recipe {run.folder.as_posix()}/recipe.toml --run {run.folder.as_posix()}` makes it."
-    reference = run.record["artifacts"].get(role)
-    if reference is None:
-        raise ArtifactError(run.folder, f"must have a {role}", "none", again)
-    return open_artifact(run.store.root.joinpath(*PurePosixPath(reference).parts[-2:]), again)
-
-
 def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
     file, sample = _find(run, split, image)
     if view is None:
@@ -125,7 +117,7 @@ def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
     if sample is None or sample.split != "train":
         got = "a picture that is not of the run" if sample is None else f"one of {sample.split}"
         raise RecipeError("view", "must be of a training picture", got, "Leave it out: the whole picture is shown.")
-    views = read_views(_artifact(run, "views").folder, "train")
+    views = read_views(run.artifact("views").folder, "train")
     if not 0 <= view < views.shape[1]:
         raise RecipeError("view", f"must be 0 to {views.shape[1] - 1}", view, "The run has that many views a picture.")
     drawn = views[split.of("train").index(sample), view]
@@ -164,9 +156,9 @@ def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
 
 def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, str]:
     """float [classes], and where they come from: the teacher itself, or the transfer set."""
-    transfer = _artifact(run, "transfer")
+    transfer = run.artifact("transfer")
     spec = transfer.record["spec"]["inputs"].get("teacher")
-    folder = run.store.root / spec["stage"] / fingerprint_of(spec) if spec else None
+    folder = run.store.root / "teacher" / fingerprint_of(spec) if spec else None
     if folder and (folder / RECORD).is_file() and (folder / "teacher.keras").is_file():
         return _live_logits(folder, seen), LIVE
     given = is_logits_file(run.recipe.teacher.name)
@@ -217,7 +209,7 @@ def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
     load_keras()
     import keras
 
-    made = _artifact(run, "student")
+    made = run.artifact("student")
     say(f"student   answering: {run.recipe.student.name} at {run.recipe.student.input_px} px, {made.folder.as_posix()}")
     model = keras.saving.load_model(made.folder / "student.keras", compile=False, safe_mode=True)
     return _outputs(model, pixels.to_student_input(_pixels(seen, run.recipe.student.input_px)))

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from kd2mobile.artifact import Commit, Step, Store, read_artifact
+from kd2mobile.artifact import RECORD, Commit, Step, Store, read_artifact
 from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.errors import RecipeError
-from kd2mobile.files import disk_errors, sha256_of
+from kd2mobile.files import copy_file, disk_errors, inside, sha256_of
 from kd2mobile.results import Exported
-from kd2mobile.runs import Run
+from kd2mobile.runs import EXPORT, Run
 from kd2mobile.schema import Compress, Export
 from kd2mobile.stages import Stages
 from kd2mobile.variants import Variant, variants_of
@@ -19,7 +19,7 @@ from kd2mobile.variants import Variant, variants_of
 
 def exported_variants(run: Run) -> list[Variant]:
     """Every variant that was exported into the run, else those of its recipe."""
-    return [Variant.named(name) for name in run.record["exported"]] or variants_of(run.recipe.export)
+    return [Variant.named(name) for name in run.record.exported] or variants_of(run.recipe.export)
 
 
 def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
@@ -32,7 +32,7 @@ def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool 
     steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
     if not as_before:
         run.describe()
-    exported = Exported(run.folder / "export", {}, {})
+    exported = Exported(run.folder / EXPORT, {}, {})
     with disk_errors(exported.folder):
         exported.folder.mkdir(exist_ok=True)
     for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
@@ -117,12 +117,12 @@ def _hand_out(
     folder = run.store.reference(step)
     if folder is None:
         return
-    name = read_artifact(folder).results["file"]
-    file = exported.folder / _named(role, name)
+    results = read_artifact(folder).results
+    file = inside(exported.folder, _named(role, results["file"]), folder / RECORD)
     with disk_errors(exported.folder):
-        shutil.copyfile(folder / name, file)
+        copy_file(folder / results["file"], file)
     exported.files[role, variant.name] = file
-    exported.records[role, variant.name] = read_artifact(folder).results
+    exported.records[role, variant.name] = results
     run.refer({f"{role}-{variant.name}": folder})
     run.exported(variant, *tables)
 

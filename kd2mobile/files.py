@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -381,19 +381,28 @@ def _refuse_other_kinds(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds the path for this process, by `.<name>.lock` beside it; another process waits until it is released.
 
-    Raises ArtifactError where the lock is a link: opening it would empty what it links to.
+    waiting: called once if another process holds it. Raises ArtifactError where the lock is a link: opening it would
+    empty what it links to.
     """
-    from filelock import FileLock  # a board that only measures has none
+    from filelock import FileLock, Timeout  # a board that only measures has none
 
     path = Path(path)
     lock = path.with_name(f".{path.name}.lock")
     if lock.is_symlink():
         raise ArtifactError(lock, "must be a lock of kd2mobile", "a link", "Remove it.")
-    with FileLock(lock):
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 # --- what the operating system says

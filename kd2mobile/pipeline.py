@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kd2mobile.artifact import RECORD, Step, Store, read_artifact
+from kd2mobile.artifact import RECORD, Artifact, Step, Store, read_artifact
 from kd2mobile.backend import load_keras
-from kd2mobile.errors import Kd2MobileError, RecipeError
+from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
 from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
 from kd2mobile.files import disk_errors
 from kd2mobile.ladder import walk
@@ -20,7 +20,7 @@ from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_m
 from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
-from kd2mobile.runs import Run, open_run, start_run
+from kd2mobile.runs import EXPORT, Run, open_run, start_run
 from kd2mobile.schema import Recipe, fields
 from kd2mobile.side_by_side import RecordsReported, refuse_as_page, report_records
 from kd2mobile.stages import (
@@ -125,7 +125,7 @@ def label(
     plan = stages(composed(recipe, settings, flags), artifacts)
     transfer = artifacts.make(plan.transfer)
     unlabelled = artifacts.make(plan.unlabelled.transfer).folder if plan.unlabelled else None
-    return Labelled(transfer.folder, artifacts.folder(plan.teacher), transfer.results["val"]["top1"], unlabelled)
+    return Labelled(transfer.folder, artifacts.folder(plan.teacher), _val_top1(transfer), unlabelled)
 
 
 def export(
@@ -339,14 +339,26 @@ def _distill(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = No
     run.refer(found | {"transfer": transfer.folder} | {role: made.folder for role, made in students.items()})
     files = {role: made.folder / "student.keras" for role, made in students.items()}
     val_top1 = {role: made.results["val_top1"] for role, made in students.items()}
-    val_top1 = {"teacher": transfer.results["val"]["top1"]} | val_top1
+    val_top1 = {"teacher": _val_top1(transfer)} | val_top1
     return Distilled(run.folder, files["student"], files.get("baseline"), val_top1)
+
+
+def _val_top1(transfer: Artifact) -> float:
+    """The teacher's accuracy on the validation images, 0..1."""
+    if not (val := transfer.results.get("val")):
+        where = f"{transfer.folder / RECORD}: results.val"
+        raise ArtifactError(where, "must be there", None, f"Remove {transfer.folder}; it is made again.")
+    return val["top1"]
 
 
 def _transfer_meant(plan: Stages, folder: Path) -> Step:
     """The step that a transfer set made elsewhere is of: that of the unlabelled pictures if it says so."""
     unlabelled = plan.unlabelled.transfer if plan.unlabelled else None
-    if unlabelled and (folder / RECORD).is_file() and read_artifact(folder).fingerprint == unlabelled.fingerprint:
+    if (
+        unlabelled
+        and (folder / RECORD).is_file()
+        and read_artifact(folder, copied=True).fingerprint == unlabelled.fingerprint
+    ):
         return unlabelled
     return plan.transfer
 
@@ -362,7 +374,7 @@ def _find_smallest(run: Run, plan: Stages) -> Exported:
     rungs, found = walk(make, run.recipe.export.max_drop)
     files = {key: file for one in made for key, file in one.files.items()}
     records = {key: record for one in made for key, record in one.records.items()}
-    return Exported(run.folder / "export", files, records, rungs, files["student", found.variant.name])
+    return Exported(run.folder / EXPORT, files, records, rungs, files["student", found.variant.name])
 
 
 def _export(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:

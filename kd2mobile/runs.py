@@ -1,27 +1,32 @@
 """A run: one folder of results that refers to artifacts. `recipe.toml`, `run.json`, `export/`, records, the report."""
 
-import json
+import itertools
 import os
+import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import msgspec
 
-from kd2mobile.artifact import Store, made_with
+from kd2mobile.artifact import Artifact, Store, made_with, open_artifact
 from kd2mobile.errors import ArtifactError, RecipeError
-from kd2mobile.files import disk_errors, write_json
+from kd2mobile.files import convert_json, disk_errors, locked, read_json, sha256_of, write_json
 from kd2mobile.progress import say
 from kd2mobile.recipe import compose
-from kd2mobile.recipe_file import write_recipe
-from kd2mobile.schema import DESCRIBED, Compress, Export, Recipe
+from kd2mobile.recipe_file import read_tables, write_recipe
+from kd2mobile.schema import COMPRESSIONS, DESCRIBED, PRECISIONS, TABLES, Compress, Export, Recipe
 from kd2mobile.spec import differences
+from kd2mobile.stage_records import FINGERPRINT, HOLDS, Sha256
 from kd2mobile.variants import Variant, in_order
 
 RUNS = Path("runs")
-RUN_RECORD = "run.json"
+RUN_RECORD, RECIPE = "run.json", "recipe.toml"
+EXPORT = "export"
+"""The folder of a run that holds its .tflite files."""
 RECORDS = "benchmark.json"
 """What `benchmark` leaves in a run: the records of its files and its teacher."""
 PREDICTIONS = "predictions.npz"
@@ -38,6 +43,35 @@ DEFAULTS_FROM = (
     "kd2mobile/recipes/digits.toml, chosen for minutes on two cores",
 )
 
+VARIANTS = "|".join(re.escape(Variant(c, p).name) for c in COMPRESSIONS for p in PRECISIONS)
+VariantName = Annotated[str, msgspec.Meta(pattern=f"^({VARIANTS})$")]
+
+
+class MadeWith(msgspec.Struct, frozen=True):
+    kd2mobile: str
+    python: str
+    platform: str
+    packages: dict[str, str]
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """run.json. created: the time in UTC; store: the folder of its artifacts, relative to the run's.
+
+    artifacts: by role the stage and the fingerprint of each, as the end of a path; exported: names of variants; export:
+    how each was made; described: fields of [export] that a later call gave; recipe_sha256: of recipe.toml, which nobody
+    changes after the start.
+    """
+
+    created: str
+    store: str
+    made_with: MadeWith
+    artifacts: dict[str, str]
+    exported: list[VariantName]
+    export: dict[VariantName, dict[str, Any]] = {}
+    described: dict[str, str | None] = {}
+    defaults_from: str = ""
+    recipe_sha256: Sha256 | None = None
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,54 +82,79 @@ class Run:
     store: Store
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """What `run.json` holds: when and with what it was made, its store, and the folders of its artifacts."""
         return _read_record(self.folder)
+
+    @property
+    def artifacts(self) -> dict[str, Path]:
+        """The folders of its artifacts by role, there or not: always in the run's store, whatever `run.json` says."""
+        return {
+            role: _referred(self.store, reference, f"{self.folder / RUN_RECORD}: artifacts.{role}")
+            for role, reference in self.record.artifacts.items()
+        }
+
+    def artifact(self, role: str) -> Artifact:
+        """The artifact of that role, its files checked. Raises ArtifactError if it is not there or not whole."""
+        folder = self.folder.as_posix()
+        again = f"`kd2mobile distill --recipe {folder}/{RECIPE} --run {folder}` makes it."
+        if role not in self.record.artifacts:
+            raise ArtifactError(self.folder, f"must have a {role}", "none", again)
+        return open_artifact(self.artifacts[role], again)
 
     def refer(self, artifacts: dict[str, Path]) -> None:
         """Adds references to artifacts, by role, as paths relative to the run's folder."""
         relative = {role: _relative(folder, self.folder) for role, folder in artifacts.items()}
-        self._note(artifacts=self.record["artifacts"] | relative)
+        self._note(lambda record: {"artifacts": record.artifacts | relative})
 
     def exported(self, variant: Variant, export: Export | None = None, compress: Compress | None = None) -> None:
         """Notes that the run has files of that variant, so that they are measured with the others.
 
         export, compress: how they were made, for this call or by the recipe; `export_of` tells it later.
         """
-        record = self.record
         how = msgspec.to_builtins(export or self.recipe.export)
         how = {name: value for name, value in how.items() if name not in ("precisions", "compressions")}
         if variant.compression != "none":
             how["compress"] = msgspec.to_builtins(compress or self.recipe.compress)
-        known = record.get("export", {}) | {variant.name: how}
-        self._note(exported=in_order([*record["exported"], variant.name]), export=known)
+        self._note(
+            lambda record: {
+                "exported": in_order([*record.exported, variant.name]),
+                "export": record.export | {variant.name: how},
+            }
+        )
 
     def export_of(self, variant: Variant) -> tuple[Export, Compress]:
         """How the files of that variant were last made; by the recipe if they were not."""
-        known = dict(self.record.get("export", {}).get(variant.name, {}))
-        compress = msgspec.to_builtins(self.recipe.compress) | known.pop("compress", {})
+        known = dict(self.record.export.get(variant.name, {}))
+        where, again = f"{self.folder / RUN_RECORD}: export.{variant.name}", "Export it again into a new run."
+        compress = convert_json(known.pop("compress", {}), dict[str, Any], f"{where}.compress", again)
+        own = msgspec.to_builtins(self.recipe.export), msgspec.to_builtins(self.recipe.compress)
         return (
-            msgspec.convert(msgspec.to_builtins(self.recipe.export) | known, Export),
-            msgspec.convert(compress, Compress),
+            convert_json(own[0] | known, Export, where, again),
+            convert_json(own[1] | compress, Compress, f"{where}.compress", again),
         )
 
     def describe(self) -> None:
         """Keeps what this call says in files about the model, over the recipe of the run, for the calls after it."""
-        first = compose(self.folder / "recipe.toml").export
+        first = compose(self.folder / RECIPE).export
         said = {name: getattr(self.recipe.export, name) for name in DESCRIBED}
-        self._note(described={name: text for name, text in said.items() if text != getattr(first, name)})
+        described = {name: text for name, text in said.items() if text != getattr(first, name)}
+        self._note(lambda record: {"described": described})
 
     def forget(self) -> None:
         """Removes a run that came to nothing: it has no artifact, and would be taken for the newest."""
-        if not self.record["artifacts"]:
-            for name in (RUN_RECORD, "recipe.toml"):
+        if not self.record.artifacts:
+            for name in (RUN_RECORD, RECIPE, f".{RUN_RECORD}.lock"):
                 (self.folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # something else lies there
                 self.folder.rmdir()
 
-    def _note(self, **fields: Any) -> None:
-        with disk_errors(self.folder):
-            write_json(self.folder / RUN_RECORD, self.record | fields)
+    def _note(self, change: Callable[[RunRecord], dict[str, Any]]) -> None:
+        """Changes fields of `run.json`. change: gives them, from the record that no other process changes meanwhile."""
+        place = self.folder / RUN_RECORD
+        with disk_errors(self.folder), locked(place):
+            record = self.record
+            write_json(place, msgspec.to_builtins(msgspec.structs.replace(record, **change(record))), unless_same=True)
 
 
 def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
@@ -105,27 +164,34 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
     verbs; so may [label], which changes nothing that is made. Raises RecipeError if the folder holds the run of
     another recipe.
     """
-    folder = Path(folder) if folder else _unused(f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(recipe.student.name).stem}")
-    if (folder / RUN_RECORD).is_file():
-        run = open_run(folder, store)
-        changes = differences(_before_export(recipe), _before_export(run.recipe))
-        if changes:
-            raise RecipeError(
-                folder, "must hold a run of this recipe", "; ".join(changes), "Give another --run folder."
-            )
-        return run
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_recipe(recipe, folder / "recipe.toml")
-        record = {
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "made_with": made_with(),
-            "defaults_from": DEFAULTS_FROM[recipe.data.source == "digits"],
-            "store": _relative(store, folder),
-            "exported": [],
-            "artifacts": {},
-        }
-        write_json(folder / RUN_RECORD, record)
+    with disk_errors(Path(folder or RUNS)):
+        if folder:
+            folder = Path(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _new_folder(f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(recipe.student.name).stem}")
+        with locked(folder / RUN_RECORD):
+            if not (folder / RUN_RECORD).is_file():
+                return _started(recipe, folder, store)
+    run = open_run(folder, store)
+    changes = differences(_before_export(recipe), _before_export(run.recipe))
+    if changes:
+        raise RecipeError(folder, "must hold a run of this recipe", "; ".join(changes), "Give another --run folder.")
+    return run
+
+
+def _started(recipe: Recipe, folder: Path, store: Path) -> Run:
+    write_recipe(recipe, folder / RECIPE)
+    record = RunRecord(
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        made_with=msgspec.convert(made_with(), MadeWith),
+        defaults_from=DEFAULTS_FROM[recipe.data.source == "digits"],
+        store=_relative(store, folder),
+        exported=[],
+        artifacts={},
+        recipe_sha256=sha256_of(folder / RECIPE),
+    )
+    write_json(folder / RUN_RECORD, msgspec.to_builtins(record))
     return Run(folder, recipe, Store(store))
 
 
@@ -145,9 +211,51 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
             must = f"must be a field of {' or '.join(LATER_TABLES)} in a run that exists"
             raise RecipeError(folder, must, repr(name), "Start another run with `kd2mobile distill`.")
     record = _read_record(folder)
-    described = {f"export.{name}": text for name, text in record.get("described", {}).items()}
-    recipe = compose(folder / "recipe.toml", described | (settings or {}))
-    return Run(folder, recipe, Store(store or os.path.normpath(folder / record["store"])))
+    for name in (EXPORT, MEASUREMENTS):  # what is written there must stay in the run
+        if (folder / name).is_symlink():
+            raise ArtifactError(folder / name, "must be a folder of the run itself", "a link", "Remove the link.")
+    _check_recipe(folder, record)
+    described = {f"export.{name}": text for name, text in record.described.items()}
+    recipe = compose(folder / RECIPE, described | (settings or {}))
+    return Run(folder, recipe, Store(store or _own_store(folder, record)))
+
+
+def _check_recipe(folder: Path, record: RunRecord) -> None:
+    """Refuses a recipe that is not the one which the run was started with, above all an emptied or cut one."""
+    next_step = f"Put it back, or start another run: `kd2mobile distill --recipe {(folder / RECIPE).as_posix()}`."
+    must = "must be the recipe that the run was started with"
+    if not (folder / RECIPE).is_file():
+        raise RecipeError(folder / RECIPE, must, "no such file", next_step)
+    if record.recipe_sha256 is None:  # a run from before the hash
+        lacking = [name for name in TABLES if name not in read_tables(folder / RECIPE)]
+        if lacking:
+            raise RecipeError(folder / RECIPE, must, f"one without the table {lacking[0]}", next_step)
+    elif sha256_of(folder / RECIPE) != record.recipe_sha256:
+        raise RecipeError(folder / RECIPE, must, "another SHA-256", next_step)
+
+
+def _own_store(folder: Path, record: RunRecord) -> Path:
+    """The store that the run names: one that is there, or a new or empty folder. What else lies in a folder of somebody
+    else's run is not written to."""
+    where = f"{folder / RUN_RECORD}: store"
+    if not record.store or "\0" in record.store:
+        raise ArtifactError(where, "must be the path of a folder", repr(record.store), "Give it with --store.")
+    store = Path(os.path.normpath(folder / record.store))
+    with disk_errors(store):
+        names = {path.name for path in store.iterdir()} if store.exists() else set()
+    if names and not names & {*HOLDS, "hashes.json"}:
+        must = "must be a store of artifacts, or a new folder"
+        raise ArtifactError(where, must, f"{store}, which holds other files", "Give the store with --store.")
+    return store
+
+
+def _referred(store: Store, reference: str, where: str) -> Path:
+    """The folder in the store that a reference ends in: its stage and its fingerprint."""
+    stage, fingerprint = ("", "", *PurePosixPath(reference).parts)[-2:]
+    if stage not in HOLDS or not re.fullmatch(FINGERPRINT, fingerprint):
+        must = "must end in a stage and a fingerprint"
+        raise ArtifactError(where, must, repr(reference), "Remove it there, and run `kd2mobile distill` again.")
+    return store.root / stage / fingerprint
 
 
 def newest_run() -> Path | None:
@@ -155,21 +263,14 @@ def newest_run() -> Path | None:
     created = {}
     for path in RUNS.glob(f"*/{RUN_RECORD}"):
         try:
-            created[path.parent] = _read_record(path.parent)["created"]
+            created[path.parent] = _read_record(path.parent).created
         except ArtifactError as fault:
             say(f"passed over: {fault}")
     return max(created, key=lambda folder: (created[folder], folder.name), default=None)
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / RUN_RECORD
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        if not {"created", "store", "artifacts"} <= record.keys():
-            raise ValueError("fields are missing")
-        return record
-    except (OSError, ValueError, AttributeError) as fault:
-        raise ArtifactError(path, "must be the record of a run", fault, f"Remove {folder} or mend it.") from fault
+def _read_record(folder: Path) -> RunRecord:
+    return read_json(folder / RUN_RECORD, RunRecord, f"Remove {folder} or mend it.", error=ArtifactError)
 
 
 def _relative(place: Path, folder: Path) -> str:
@@ -184,6 +285,11 @@ def _before_export(recipe: Recipe) -> dict[str, Any]:
     return {name: table for name, table in msgspec.to_builtins(recipe).items() if name not in skipped}
 
 
-def _unused(name: str) -> Path:
-    numbers = (RUNS / (name if n == 1 else f"{name}-{n}") for n in range(1, 1000))
-    return next(folder for folder in numbers if not folder.exists())
+def _new_folder(name: str) -> Path:
+    """A new folder under `runs/` that no other process has."""
+    RUNS.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        with suppress(FileExistsError):
+            (folder := RUNS / (name if number == 1 else f"{name}-{number}")).mkdir()
+            return folder
+    raise AssertionError

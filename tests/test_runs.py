@@ -40,7 +40,7 @@ def test_a_run_remembers_its_store_and_its_files(tmp_path):
     assert open_run(run.folder).store.root == tmp_path / "elsewhere" / "store"
     for name in ("qat-int8", "int8", "fp32", "int8"):
         run.exported(Variant.named(name))
-    assert run.record["exported"] == ["fp32", "int8", "qat-int8"]
+    assert run.record.exported == ["fp32", "int8", "qat-int8"]
     int8, fp16, qat = map(Variant.named, ("int8", "fp16", "qat-int8"))
     assert run.export_of(int8) == run.export_of(fp16) == (run.recipe.export, run.recipe.compress)
     run.exported(int8, msgspec.structs.replace(run.recipe.export, per_tensor=True, keep_float=("conv",)))
@@ -63,7 +63,7 @@ def test_what_describes_the_model_is_kept_until_something_else_is_said(tmp_path)
     assert (again.author, again.licence, again.version, again.per_tensor) == ("Zoë", "MIT", None, False)
     assert said(version="3", author="Ada").author == "Ada" and said().version == "3"
     assert said(author="", licence="Apache-2.0").author == "" == said().author and said().licence == "Apache-2.0"
-    assert said(licence="MIT").licence == "MIT" and "licence" not in open_run(tmp_path / "here").record["described"]
+    assert said(licence="MIT").licence == "MIT" and "licence" not in open_run(tmp_path / "here").record.described
 
 
 def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):
@@ -72,7 +72,9 @@ def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):
     (bad.folder / "run.json").write_text("{")
     assert newest_run() == good.folder
     assert "passed over" in capsys.readouterr().err
-    with pytest.raises(ArtifactError, match="run.json: must be the record of a run"):
+    with pytest.raises(
+        ArtifactError, match="run.json: must be JSON in UTF-8, with finite numbers, got one that ends too early"
+    ):
         open_run(bad.folder)
 
 
@@ -88,7 +90,7 @@ def test_a_folder_is_used_again_for_the_same_recipe_alone(tmp_path):
 def test_references_are_relative_so_that_both_folders_can_be_moved_together(tmp_path):
     run = start_run(compose(), tmp_path / "runs" / "x", tmp_path / "store")
     run.refer({"student": tmp_path / "store" / "student" / "ab"})
-    assert run.record["artifacts"] == {"student": "../../store/student/ab"}
+    assert run.record.artifacts == {"student": "../../store/student/ab"}
 
 
 def test_no_run_is_said(tmp_path):

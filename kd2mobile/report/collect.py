@@ -1,6 +1,5 @@
 """From a run's folder to what its page shows."""
 
-import json
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -10,14 +9,17 @@ import msgspec
 import numpy as np
 
 from kd2mobile.artifact import RECORD, read_artifact
+from kd2mobile.checkpoint import HISTORY_FILE
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import SPLIT_NAMES, Split, read_split
 from kd2mobile.errors import count_of
+from kd2mobile.files import decode_json
 from kd2mobile.report import findings
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
 from kd2mobile.report.view import Answer, Example, Measurements, Paired, Picture, ReportData, Stage
 from kd2mobile.report.words import best_student, tables, variant_name
-from kd2mobile.runs import PREDICTIONS, Run
+from kd2mobile.runs import PREDICTIONS, MadeWith, Run
+from kd2mobile.stage_records import SplitResults
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
@@ -36,10 +38,10 @@ def collect(
     device. The test pictures and their probabilities come from the run's predictions.npz, everything else from the
     records of its artifacts.
     """
-    folders = {role: run.folder / folder for role, folder in run.record["artifacts"].items()}
+    folders = run.artifacts
     gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
     made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
-    split = read_split(folders["split"])
+    split = read_split(run.artifact("split").folder)
     recommended = variant_name(best_student(tables(records)))
     with np.load(run.folder / PREDICTIONS) as stored:
         unused = [name for name in stored.files if name.startswith("baseline-") and name != f"baseline-{recommended}"]
@@ -54,7 +56,9 @@ def collect(
         records=records,
         measurements=measurements.records,
         paired=comparisons,
-        histories={names[r]: _history(folders[r] / "history.jsonl") for r in names if r in folders},
+        histories={
+            names[role]: _history(run.artifact(role).folder / HISTORY_FILE) for role in names if role in folders
+        },
         pictures=pictures,
         pictures_chosen=HOW_CHOSEN,
         classes=split.classes,
@@ -66,7 +70,7 @@ def collect(
         **_findings(run, split, root, answers, recommended),
         stages=[_stage(role, record) for role, record in made.items()],
         exports=[record["results"] | {"role": role.partition("-")[0]} for role, record in exports.items()],
-        versions=_versions(run.record["made_with"]),
+        versions=_versions(run.record.made_with),
         commands=_commands(run.folder.as_posix()),
         notes=[
             *_notes(split),
@@ -141,7 +145,12 @@ def _named(probabilities: np.ndarray, classes: list[str]) -> list[tuple[str, flo
 
 
 def _history(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    again = f"Remove {file.parent}; it is made again."
+    lines = file.read_text("utf-8").splitlines()
+    return [
+        decode_json(line, dict[str, float | None], f"{file}, line {number}", again)
+        for number, line in enumerate(lines, 1)
+    ]
 
 
 def _stage(role: str, record: dict[str, Any]) -> Stage:
@@ -150,9 +159,9 @@ def _stage(role: str, record: dict[str, Any]) -> Stage:
     return Stage(stage=role, fingerprint=record["fingerprint"], seconds=record["seconds"], what=what)
 
 
-def _versions(made_with: dict[str, Any]) -> dict[str, str]:
-    own = {name: made_with[name] for name in ("kd2mobile", "python", "platform")}
-    return own | made_with["packages"]
+def _versions(made_with: MadeWith) -> dict[str, str]:
+    own = {name: getattr(made_with, name) for name in ("kd2mobile", "python", "platform")}
+    return own | made_with.packages
 
 
 def _commands(folder: str) -> list[str]:
@@ -164,8 +173,8 @@ def _commands(folder: str) -> list[str]:
 def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
     if "unlabelled-split" not in made:
         return []
-    found = made["unlabelled-split"]["results"]
-    pictures, aside = count_of(found["unlabelled"], "picture"), count_of(found["set_aside"], "file", "set aside")
+    found = msgspec.convert(made["unlabelled-split"]["results"], SplitResults)
+    pictures, aside = count_of(found.unlabelled, "picture"), count_of(found.set_aside, "file", "set aside")
     note = "By the teacher's word alone, beside the training pictures, the student learned from"
     return [f"{note} {pictures} without a label; {aside}."]
 

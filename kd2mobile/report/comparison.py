@@ -138,7 +138,7 @@ def _right(run: Run, tested: Tested) -> dict[str, np.ndarray]:
 
 
 def _split(run: Run) -> Split:
-    return read_split(run.folder / run.record["artifacts"]["split"])
+    return read_split(run.artifact("split").folder)
 
 
 def _paired(a: str, b: str, variant: str, right_a: np.ndarray, right_b: np.ndarray) -> Paired:

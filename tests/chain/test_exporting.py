@@ -142,7 +142,7 @@ def test_a_file_in_the_way_is_refused_before_anything_is_made(recipe, place, cap
     assert main_status(["export", "--run", "runs/waiting", "--out", "taken"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("taken/small_cnn-fp32.tflite: must not exist yet, got a file of 5 bytes. ")
-    assert not waiting.record["artifacts"]
+    assert not waiting.record.artifacts
 
 
 def test_a_compression_that_is_known_to_fail_is_refused_before_anything_is_made(recipe, place, capsys):

@@ -1,20 +1,19 @@
 """Several runs on one page: made-up runs in folders, without a network that was ever trained."""
 
-import json
 import re
 
 import msgspec
 import numpy as np
 import pytest
 
-from kd2mobile.artifact import Store
+from kd2mobile.artifact import Step
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import ArtifactError
 from kd2mobile.recipe import compose
 from kd2mobile.report.accuracy_plots import comparison_plots
 from kd2mobile.report.comparison import collect_comparison, render_comparison, write_comparison
 from kd2mobile.report.words import tables
-from kd2mobile.runs import Run
+from kd2mobile.runs import start_run
 
 HOSTILE = '<img src=x onerror=alert(1)> "quote" $x$ </title></style></svg>'
 LABELS = [0, 0, 1, 1, 0, 1]
@@ -26,24 +25,24 @@ def make_run(tmp_path, make_record):
     """A function that writes a run's folder. right: which of the test pictures each file of the student gets right."""
 
     def make(name, right, *, classes=("cat", "dog"), order=range(6), hashes="abcdef", settings=None):
-        folder = tmp_path / name
-        (folder / "split").mkdir(parents=True)
+        recipe = compose(settings={"student.name": "mobilenet025"} | (settings or {}))
+        run = start_run(recipe, tmp_path / name, tmp_path / "store")
         samples = [Sample(f"{place}-{i}.jpg", LABELS[i], "test", hashes[i], 8, 8) for place, i in enumerate(order)] + [
             Sample("t.jpg", 0, "train", "t", 8, 8)
         ]
         split = Split(classes=list(classes), samples=samples)
-        (folder / "split" / "split.json").write_bytes(msgspec.json.encode(split))
-        record = {"created": "", "store": "../store", "exported": [], "artifacts": {"split": "split"}}
-        (folder / "run.json").write_text(json.dumps(record))
+
+        def write(folder, inputs):
+            (folder / "split.json").write_bytes(msgspec.json.encode(split))
+            return {}
+
+        run.refer({"split": run.store.make(Step("split", 1, {"name": name}, {}, write)).folder})
         labels = np.array([LABELS[i] for i in order])
         said = {p: np.where([right[p][i] for i in order], labels, 1 - labels) for p in right}
         answers = {f"student-{p}": np.eye(2)[named] * 0.9 + 0.05 for p, named in said.items()}
-        np.savez(folder / "predictions.npz", teacher=np.eye(2)[labels], **answers)
-        run = Run(
-            folder, compose(settings={"student.name": "mobilenet025"} | (settings or {})), Store(tmp_path / "store")
-        )
+        np.savez(run.folder / "predictions.npz", teacher=np.eye(2)[labels], **answers)
         records = [make_record(precision=p, top1=float(np.mean(right[p])), n=6) for p in right]
-        return run, records, folder / "report.html"
+        return run, records, run.folder / "report.html"
 
     return make
 
