@@ -11,6 +11,7 @@ The form of a step comes from marin's execution steps and allenai/tango: named, 
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import time
@@ -42,6 +43,23 @@ PACKAGES = (
     "pillow",
     "scikit-learn",
 )
+KERNEL_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_PLATFORMS",
+    "KERAS_BACKEND",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "TF_CUDNN_DETERMINISTIC",
+    "TF_DETERMINISTIC_OPS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+)
+"""Variables that choose the kernels and with them the last digits, as the processor and the versions do too."""
 SLOW_TO_HASH_BYTES = 500_000_000
 
 
@@ -319,7 +337,8 @@ def fingerprint_of(spec: dict[str, Any]) -> str:
 
 
 def made_with() -> dict[str, Any]:
-    """The versions that a record names: kd2mobile, Python, the platform and the packages that are installed."""
+    """What a record names beside its spec: the versions of kd2mobile, Python, the platform and the packages that are
+    installed, and those of KERNEL_VARIABLES that are set."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -331,6 +350,7 @@ def made_with() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": versions,
+        "environment": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
     }
 
 

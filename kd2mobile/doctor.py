@@ -19,9 +19,9 @@ from typing import Literal
 import msgspec
 
 from kd2mobile import __version__, progress
-from kd2mobile.backend import backend_name
+from kd2mobile.backend import backend_name, check_backend, check_environment, keras_home
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.errors import count_of
+from kd2mobile.errors import InstallationError, count_of
 from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
 from kd2mobile.measure.device import device_words
 
@@ -122,7 +122,7 @@ def diagnose(store: Path) -> Diagnosis:
             advance(1)
     findings = [*_machine()]
     findings += [_package(name, faults[name], name in needed) for name in tried]
-    findings += [_backend(backend), _gpu(seen), *(_extra(extra) for extra in EXTRAS)]
+    findings += [_backend(backend), _environment(), _gpu(seen), *(_extra(extra) for extra in EXTRAS)]
     findings += [_weights_cache(), _disk(Path(store)), *(_tool(name) for name in TOOLS), _litert_js()]
     return Diagnosis(not any(f.status in ("missing", "broken") for f in findings), backend, findings)
 
@@ -209,11 +209,20 @@ def _backend(backend: str | None) -> Finding:
     if backend is None:
         fix = '`python -m pip install "kd2mobile[train]"`'
         return Finding("backend", "missing", "neither TensorFlow nor JAX", MAIN_CHAIN, fix)
-    if not _installed(backend):
-        fix = "Unset KERAS_BACKEND, or install that package."
-        return Finding("backend", "missing", f"{backend}, which KERAS_BACKEND names", MAIN_CHAIN, fix)
+    try:
+        check_backend(backend)
+    except InstallationError as fault:
+        return Finding("backend", "missing", f"{backend}, which KERAS_BACKEND names", MAIN_CHAIN, fault.next_step)
     why = "KERAS_BACKEND says so" if os.environ.get("KERAS_BACKEND") else "TensorFlow before JAX"
     return Finding("backend", "ok", f"{backend} ({why})", MAIN_CHAIN)
+
+
+def _environment() -> Finding:
+    try:
+        check_environment()
+    except InstallationError as fault:
+        return Finding("settings", "broken", f"{fault.where}: {fault.got}", MAIN_CHAIN, fault.next_step)
+    return Finding("settings", "ok", "no variable and no keras.json changes results", MAIN_CHAIN)
 
 
 def _gpu(seen: dict[str, list[str]]) -> Finding:
@@ -233,7 +242,7 @@ def _extra(extra: str) -> Finding:
 
 
 def _weights_cache() -> Finding:
-    folder = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models").expanduser()
+    folder = keras_home() / "models"
     files = [path for path in folder.glob("*.h5")] if folder.is_dir() else []
     if not files:
         found = f"{folder}: none yet; Keras downloads ImageNet weights there, or give files with --teacher-weights"

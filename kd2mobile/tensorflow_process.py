@@ -19,11 +19,17 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
+from kd2mobile.backend import check_environment, set_precision
 from kd2mobile.errors import ExportError, Kd2MobileError, MissingExtraError, raised_elsewhere
 from kd2mobile.files import DISK_FAULTS
 from kd2mobile.progress import retold
 
-_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+_ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "KERAS_NNX_ENABLED": "false",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "-1",
+}
 
 Tell = Callable[..., None]
 Job = TypeVar("Job", bound=msgspec.Struct)
@@ -42,9 +48,10 @@ def run_in_tensorflow(
     """Runs `python -m <module>` on the job, shows its progress and returns its results.
 
     done: called with a result as soon as it is there; useful because a later refusal raises. verb: for the message of
-    a process that was killed. Raises what the process refused with, OSError for a full disk, RuntimeError with its
-    traceback for a bug in it.
+    a process that was killed. Raises what the process refused with, InstallationError as `check_environment`, OSError
+    for a full disk, RuntimeError with its traceback for a bug in it.
     """
+    check_environment()
     results, refusal = [], None
     with closing(_messages(_command(module), job, verb)) as messages, retold() as show:
         for message in messages:
@@ -71,6 +78,7 @@ def serve(work: Callable[[Job, Tell], None], job_type: type[Job]) -> None:
     def tell(kind: str, **content: Any) -> None:
         print(json.dumps({"kind": kind, **content}), file=channel, flush=True)
 
+    set_precision()
     try:
         work(msgspec.json.decode(sys.stdin.buffer.read(), type=job_type), tell)
     except Kd2MobileError as fault:

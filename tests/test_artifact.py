@@ -154,11 +154,13 @@ def test_an_artifact_given_by_hand_takes_the_place_of_its_own(tmp_path):
         here.adopt(step(), tmp_path)
 
 
-def test_the_record_says_how_it_came_to_be(tmp_path):
+def test_the_record_says_how_it_came_to_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     record = json.loads((Store(tmp_path).make(step()).folder / RECORD).read_text())
     assert record["spec"] == step().spec
     assert record["files"]["a.txt"]["bytes"] == 4
-    assert {"kd2mobile", "python", "platform", "packages"} == record["made_with"].keys()
+    assert {"kd2mobile", "python", "platform", "packages", "environment"} == record["made_with"].keys()
+    assert record["made_with"]["environment"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
 def test_a_full_disk_is_said(tmp_path):

@@ -26,6 +26,7 @@ def few(monkeypatch):
     monkeypatch.setattr(doctor, "TRAIN", {"jinja2": "jinja2"})
     monkeypatch.setattr(doctor, "RUNTIMES", {"msgspec": "msgspec"})
     monkeypatch.setattr(doctor, "backend_name", lambda: "filelock")
+    monkeypatch.setattr("kd2mobile.backend.BACKENDS", ("tensorflow", "filelock"))
     monkeypatch.setattr(doctor, "DEVICES", {"jax": "found = ['a device']"})
 
 

@@ -1,6 +1,5 @@
 """The sources that a recipe names. Data that has a name is written once as a folder of photos like any other."""
 
-import os
 import pickle
 import re
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd2mobile.artifact import Step, Store
-from kd2mobile.backend import load_keras
+from kd2mobile.backend import keras_home, load_keras
 from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
 from kd2mobile.data.places import several
 from kd2mobile.data.table import TABLE_SUFFIXES
@@ -70,7 +69,7 @@ def keras_dataset(name: str, folder: Path) -> None:
     load_keras()
     import keras
 
-    datasets = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    datasets = keras_home() / "datasets"
     try:
         with redirect_stdout(sys.stderr):  # Keras draws its bar on standard output, which is left to results
             splits = getattr(keras.datasets, name).load_data()

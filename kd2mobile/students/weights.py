@@ -1,7 +1,6 @@
 """Weights files of Keras, read by layer name: the `.weights.h5` and `.keras` of Keras 3 and the HDF5 of older ones."""
 
 import io
-import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from kd2mobile.backend import keras_home
 from kd2mobile.errors import Kd2MobileError, WeightsError
 
 BodyWeights: TypeAlias = dict[str, list[Any]]
@@ -59,7 +59,7 @@ def download_body(student: str, file: str, make: Callable[[], Any]) -> BodyWeigh
         with redirect_stdout(sys.stderr):
             body = make()
     except Exception as fault:  # no network, a full disk, a damaged file in the cache: whatever Keras raises
-        cached = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models", file).expanduser()
+        cached = keras_home() / "models" / file
         raise WeightsError(
             f"{student}, ImageNet weights",
             "must be downloaded by Keras",
