@@ -1,20 +1,26 @@
 """Folders of idx files, MNIST's form: two files of training pictures and labels, and two of test ones."""
 
 import gzip
+import math
+import os
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from kd2mobile.data.written import numbered, write_pictures
 from kd2mobile.errors import DataError
-from kd2mobile.files import sha256_of
+from kd2mobile.files import os_error, sha256_of
 from kd2mobile.folders import is_left_by_system
+from kd2mobile.pixels import LARGEST_PICTURE
 
 NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")
 SPLITS = {"train": "train", "t10k": "test", "test": "test"}
+LARGEST_UNPACKED = 2**31
+"""Bytes that a .gz may unpack to; EMNIST's largest takes 547 million."""
 NEEDED = "Give the folder of the four files: train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-... of each."
 
 
@@ -89,21 +95,51 @@ def _read_pair(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(file: Path, axes: int) -> np.ndarray:
-    """The array in an idx file of unsigned bytes: its magic number says the type (8) and the axes, then their sizes."""
+    """The array in an idx file of unsigned bytes: its magic number says the type (8) and the axes, then their sizes.
+
+    The sizes are looked at before anything of that size is held: what is unpacked is never more than they say.
+    """
     again = "Fetch it again."
+    packed = file.suffix == ".gz"
     try:
-        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
-            stored = stream.read()
+        with gzip.open(file) if packed else open(file, "rb") as stream:
+            header = stream.read(4 + 4 * axes)
+            sizes = _sizes(file, axes, header, packed)
+            count = math.prod(sizes)
+            there = count if packed else os.fstat(stream.fileno()).st_size - len(header)
+            stored = b"".join(_pieces(stream, count + 1)) if there == count else b""
     except (OSError, EOFError, zlib.error) as fault:
+        if isinstance(fault, OSError) and fault.errno:
+            raise os_error(fault, file) from fault
         raise DataError(file, "must be a whole file", f"{type(fault).__name__}: {fault}", again) from fault
+    got = len(stored) if there == count else there
+    if got != count:
+        must = f"must hold {' x '.join(map(str, sizes))} bytes after its sizes"
+        raise DataError(file, must, f"more than {count} bytes" if packed and got > count else f"{got} bytes", again)
+    return np.frombuffer(stored, np.uint8).reshape(sizes)
+
+
+def _pieces(stream: IO[bytes], most: int) -> Iterator[bytes]:
+    """What the stream holds, no more than so many bytes: one read of them would take their memory at once."""
+    while most and (piece := stream.read(min(most, 2**20))):
+        yield piece
+        most -= len(piece)
+
+
+def _sizes(file: Path, axes: int, header: bytes, packed: bool) -> list[int]:
+    """The sizes that the header of an idx file names. Raises DataError for ones that no set of images has."""
     magic = bytes([0, 0, 8, axes])
-    if stored[:4] != magic:
+    if header[:4] != magic:
         must = f"must start with the magic number of an idx{axes} file of bytes, {magic.hex(' ')}"
-        raise DataError(file, must, stored[:4].hex(" ") or "an empty file", again)
-    sizes = np.frombuffer(stored[4 : 4 + 4 * axes], ">u4") if len(stored) >= 4 + 4 * axes else None
-    if sizes is None or len(stored) - 4 - 4 * axes != int(np.prod(sizes, dtype=object)):
-        shown = "its sizes" if sizes is None else f"{' x '.join(map(str, sizes))} bytes after its sizes"
-        raise DataError(
-            file, f"must hold {shown}", f"{len(stored) - 4 - (0 if sizes is None else 4 * axes)} bytes", again
-        )
-    return np.frombuffer(stored, np.uint8, offset=4 + 4 * axes).reshape(sizes.tolist())
+        raise DataError(file, must, header[:4].hex(" ") or "an empty file", "Fetch it again.")
+    if len(header) < 4 + 4 * axes:
+        raise DataError(file, "must hold its sizes", f"{len(header) - 4} bytes", "Fetch it again.")
+    sizes = np.frombuffer(header[4:], ">u4").tolist()
+    shown = " x ".join(map(str, sizes))
+    if not all(sizes) or math.prod(sizes[1:]) > LARGEST_PICTURE:
+        must = f"must hold images of 1 to {LARGEST_PICTURE:,} pixels, at least one"
+        raise DataError(file, must, shown, "Fetch it again.")
+    if packed and math.prod(sizes) > LARGEST_UNPACKED:
+        must = f"must unpack to at most {LARGEST_UNPACKED:,} bytes"
+        raise DataError(file, must, shown, "Unpack it with gunzip: for unpacked files there is no such limit.")
+    return sizes

@@ -11,9 +11,10 @@ import msgspec
 from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
-from kd2mobile.errors import DataError, count_of
+from kd2mobile.errors import ArtifactError, DataError, count_of
+from kd2mobile.files import locked, os_error, write_bytes
 from kd2mobile.folders import Inside, class_names, files_in, inside, is_left_by_system, split_named, splits_among
-from kd2mobile.pixels import SUFFIXES
+from kd2mobile.pixels import SUFFIXES, SYSTEM_FAULTS
 
 UNREAD_SUFFIXES = frozenset(
     "." + name for name in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "svg", "psd", "jxl")
@@ -354,8 +355,7 @@ def hashed(
     """The pictures by path; a file that cannot be read is added to set_aside. source: whose hashes; root by default."""
     files = sorted(files, key=lambda file: file.path)
     key = hashlib.sha256(os.fsencode((source or root).resolve())).hexdigest()
-    cached = _read_cache(cache)
-    known = cached.get(key, {})
+    known = _read_cache(cache).get(key, {})
     remembered = {f.path: known[f.path][2] for f in files if known.get(f.path, ())[:2] == (f.size, f.mtime_ns)}
     unread = [f for f in files if f.path not in remembered]
     hashes: dict[str, str] = dict(remembered)
@@ -365,6 +365,8 @@ def hashed(
             with open(root / file.path, "rb") as stream:
                 return file, hashlib.file_digest(stream, "sha256").hexdigest(), ""
         except OSError as fault:
+            if fault.errno in SYSTEM_FAULTS:
+                raise os_error(fault, root / file.path) from fault
             return file, "", reason(fault)
 
     try:
@@ -379,25 +381,28 @@ def hashed(
     finally:
         if cache and (unread or len(known) != len(files)):
             found = {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in files if f.path in hashes}
-            _write_cache(Path(cache), cached | {key: found})
+            _remember(Path(cache), key, found)
     return [Picture(f.path, f.class_name, f.given, hashes[f.path]) for f in files if f.path in hashes]
 
 
 def _read_cache(cache: Path | None) -> dict[str, Known]:
     try:
         return msgspec.json.decode(Path(cache).read_bytes(), type=dict[str, Known]) if cache else {}
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
-def _write_cache(cache: Path, content: dict[str, Known]) -> None:
-    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+def _remember(cache: Path, key: str, found: Known) -> None:
+    """Keeps the hashes of one root beside those that others have written meanwhile."""
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(msgspec.json.encode(content))
-        temporary.replace(cache)
-    except OSError as fault:  # it only saves time
-        progress.say(f"{cache}: not written ({reason(fault)}); the next scan reads every picture again")
+        with locked(cache):
+            for left in cache.parent.glob(f".{cache.name}.*.tmp*"):  # of a scan that was killed: the lock is ours
+                left.unlink(missing_ok=True)
+            write_bytes(cache, msgspec.json.encode(_read_cache(cache) | {key: found}))
+    except (OSError, ArtifactError) as fault:  # it only saves time
+        said = reason(fault) if isinstance(fault, OSError) else f"{fault.must}, got {fault.got}"
+        progress.say(f"{cache}: not written ({said}); the next scan reads every picture again")
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry]:

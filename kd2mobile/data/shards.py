@@ -12,6 +12,7 @@ import numpy as np
 
 from kd2mobile import progress
 from kd2mobile.errors import ArtifactError, one_line
+from kd2mobile.files import os_error
 
 SHARD = 512
 """Samples a file; the last one of a set may hold fewer."""
@@ -110,18 +111,13 @@ def open_shards(folder: Path, name: str) -> Shards:
     for path in folder.glob(f"{name}-*.npy"):
         if match := re.fullmatch(re.escape(name) + r"-(\d{5,})\.npy", path.name):
             numbered[int(match[1])] = path
-    again = f"Remove the folder {folder}; the next run makes it again."
+    again = _again(folder)
     if not numbered:
         raise ArtifactError(shard_path(folder, name, 0), "must be there", "no such file", again)
     paths = [shard_path(folder, name, number) for number in range(max(numbered) + 1)]
     length = 0
     for path in paths:
-        try:
-            part = _map(path)
-        except FileNotFoundError as fault:
-            raise ArtifactError(path, "must be there", "no such file", again) from fault
-        except (OSError, ValueError, EOFError) as fault:
-            raise ArtifactError(path, "must be a whole .npy file", f"{type(fault).__name__}: {fault}", again) from fault
+        part = _map(path)
         if path == paths[0]:
             inner, dtype = part.shape[1:], part.dtype
         rows = part.shape[0] if part.ndim else 0
@@ -133,8 +129,27 @@ def open_shards(folder: Path, name: str) -> Shards:
     return Shards(paths, (length, *inner), dtype)
 
 
+def _again(folder: Path) -> str:
+    return f"Remove the folder {folder}; the next run makes it again."
+
+
 def _map(path: Path) -> np.ndarray:
-    return np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
+    """Raises ArtifactError for a file that is not there, cannot be read or is no whole .npy."""
+    again = _again(path.parent)
+    try:
+        return np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
+    except FileNotFoundError as fault:
+        raise ArtifactError(path, "must be there", "no such file", again) from fault
+    except OSError as fault:
+        if fault.errno:
+            raise os_error(fault, path) from fault
+        raise _damaged(path, fault, again) from fault
+    except Exception as fault:  # a damaged header is evaluated: almost anything
+        raise _damaged(path, fault, again) from fault
+
+
+def _damaged(path: Path, fault: Exception, again: str) -> ArtifactError:
+    return ArtifactError(path, "must be a whole .npy file", one_line(f"{type(fault).__name__}: {fault}"), again)
 
 
 def _stands(path: Path, rows: int) -> bool:
@@ -144,8 +159,10 @@ def _stands(path: Path, rows: int) -> bool:
     try:
         shape = _map(path).shape
         fault = "" if shape[:1] == (rows,) else f"shape {list(shape)}, not {rows} samples"
-    except (OSError, ValueError, EOFError) as damage:
-        fault = one_line(f"{type(damage).__name__}: {damage}")
+    except ArtifactError as damage:
+        if isinstance(damage.__cause__, OSError):
+            raise
+        fault = str(damage.got)
     if fault:
         progress.say(f"{path}: damaged ({fault}); it is made again")
     return not fault

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from kd2mobile.errors import ArtifactError
+from kd2mobile.files import read_json
 
 SplitName = Literal["train", "val", "test", "unlabelled"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
@@ -103,11 +104,5 @@ class Split(msgspec.Struct, frozen=True):
 
 def read_split(folder: Path) -> Split:
     """The split that split_pictures wrote into the folder. Raises ArtifactError if it is missing or damaged."""
-    path = Path(folder) / "split.json"
     again = f"Remove the folder {folder}; the next run makes it again."
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Split)
-    except OSError as fault:
-        raise ArtifactError(path, "must be a readable split", fault.strerror, again) from fault
-    except msgspec.DecodeError as fault:
-        raise ArtifactError(path, "must be a whole split", fault, again) from fault
+    return read_json(Path(folder) / "split.json", Split, again, error=ArtifactError)

@@ -1,8 +1,10 @@
 """Pictures listed in a CSV or TSV file, path,label and perhaps split, as the same Scan that a folder gives."""
 
 import csv
+import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,12 +24,24 @@ from kd2mobile.data.scan import (
 )
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import DataError
+from kd2mobile.files import os_error
 from kd2mobile.folders import class_names, split_named
 from kd2mobile.pixels import SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",\t;"
 COLUMNS = ("path", "label", "split")
+SEPARATOR = re.compile(r'"?sep=([^\w\s"])"?;*\r?\n|"?sep=(\t)"?\r?\n', re.IGNORECASE)
+"""The first line by which Excel is told what stands between the fields, and which it writes."""
+LONGEST_LABEL = 255
+"""Characters of a class's name, as many as most file systems give a folder's."""
+LONGEST_SHOWN = 80
+"""Characters of a table that a message shows."""
+CSV_FAULTS = {
+    "field larger": "a field of more than 131,072 characters, as where a double quote is not closed",
+    "unexpected end": "a double quote that is not closed",
+    "expected after": "more characters after a closing double quote",
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,9 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
     """Finds and hashes the pictures that a table lists. Nothing is decoded.
 
     table: CSV in UTF-8, with or without its mark, quoted as Python's csv reads it; between the fields a comma, a tab
-    or a semicolon. Its first line names the columns `path` and `label`, and perhaps `split` (train, val or test), in
-    any order; other columns are passed over. Paths are relative to the table's folder and, so written, the ids.
+    or a semicolon. A line `sep=;` before the others, as Excel writes it, says which. The first line names the columns
+    `path` and `label`, and perhaps `split` (train, val or test, or as folders of them are called), in any order; other
+    columns are passed over. Paths are relative to the table's folder and, so written, the ids.
     cache: as in `scan.scan`; fewest: labels.
     Raises DataError, with the line, for text that is not UTF-8 or no table, a missing column, an empty or repeated
     path, an empty label, another split; for files that are not there, with their number; for fewer than those labels
@@ -75,10 +90,12 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
 
 def _rows(table: Path) -> Iterator[_Row]:
     text = _text(table)
-    header, delimiter = _header(table, text)
+    told = SEPARATOR.match(text)
+    first = 2 if told else 1
+    header, delimiter = _header(table, text, told)
     seen: dict[str, int] = {}
-    for line, fields in _records(table, text, delimiter):
-        if line == 1 or not any(field.strip() for field in fields):
+    for line, fields in _records(table, text, delimiter, told):
+        if line == first or not any(field.strip() for field in fields):
             continue
         where = f"{table}, line {line}"
         if len(fields) != len(header):
@@ -87,12 +104,15 @@ def _rows(table: Path) -> Iterator[_Row]:
         named = dict(zip(header, fields, strict=True))
         if not named["path"]:
             raise DataError(where, "must name a picture", "an empty path", "Write its path or remove the line.")
+        if len(named["label"]) > LONGEST_LABEL:
+            must = f"must have a label of at most {LONGEST_LABEL} characters"
+            raise DataError(where, must, f"{len(named['label']):,}", "Write a shorter name for the class.")
         if not named["label"].strip():
             raise DataError(where, "must have a label", "an empty one", "Write the class or remove the line.")
         path = Path(os.path.relpath(table.parent / named["path"], table.parent)).as_posix()
         if path in seen:
             once = "Keep one of the two lines: a picture has one label."
-            raise DataError(where, "must name each picture once", f"{path!r} as on line {seen[path]}", once)
+            raise DataError(where, "must name each picture once", f"{_short(path)} as on line {seen[path]}", once)
         seen[path] = line
         yield _Row(line, path, named["label"].strip(), _split(where, named.get("split")))
 
@@ -102,10 +122,15 @@ def _text(table: Path) -> str:
     try:
         stored = table.read_bytes()
     except OSError as fault:
-        raise DataError(table, "must be a file that can be read", fault.strerror, "Change its permissions.") from fault
+        said = os_error(fault, table)
+        raise DataError(table, said.must, said.got, said.next_step) from fault
     utf8 = "Save it again with the encoding UTF-8."
-    if stored.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in stored:
+    start = stored[:4]
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or 0 < start.count(0) < 4:
         raise DataError(f"{table}, line 1", "must be text in UTF-8", "UTF-16 or no text", utf8)
+    if (at := stored.find(0)) >= 0:
+        line = stored.count(b"\n", 0, at) + 1
+        raise DataError(f"{table}, line {line}", "must be text", "a NUL byte", "Remove it: no path has one.")
     try:
         return stored.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
@@ -115,13 +140,13 @@ def _text(table: Path) -> str:
         raise DataError(f"{table}, line {line}", "must be text in UTF-8", likely, utf8) from fault
 
 
-def _header(table: Path, text: str) -> tuple[list[str], str]:
-    """The names of the columns and what stands between them."""
+def _header(table: Path, text: str, told: re.Match | None) -> tuple[list[str], str]:
+    """The names of the columns and what stands between them. told: the line that says the latter."""
     ways = []
     fault = None
-    for delimiter in DELIMITERS:
+    for delimiter in (told[1] or told[2]) if told else DELIMITERS:
         try:
-            names = next((fields for _, fields in _records(table, text, delimiter)), [])
+            names = next((fields for _, fields in _records(table, text, delimiter, told)), [])
         except DataError as wrong:  # quotes that end before another delimiter
             fault = wrong
             continue
@@ -129,20 +154,23 @@ def _header(table: Path, text: str) -> tuple[list[str], str]:
     if not ways:
         raise fault
     names, delimiter = max(ways, key=lambda way: len({"path", "label"} & set(way[0])))
-    where, first = f"{table}, line 1", text.partition("\n")[0]
+    where, first = f"{table}, line {2 if told else 1}", text[told.end() if told else 0 :].partition("\n")[0]
     if missing := [name for name in ("path", "label") if name not in names]:
         write = "Write `path,label` there, or `path,label,split`, with the rows below."
-        got = f"no {listed(missing)} in {first.strip()!r}" if first.strip() else "an empty line"
+        got = f"no {listed(missing)} in {_short(first.strip())}" if first.strip() else "an empty line"
         raise DataError(where, "must name the columns path and label", got, write)
     if twice := [name for name in COLUMNS if names.count(name) > 1]:
         raise DataError(where, "must name each column once", f"{twice[0]!r} twice", "Rename one of the two.")
     return names, delimiter
 
 
-def _records(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each record with the number of its first line."""
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 1
+def _records(table: Path, text: str, delimiter: str, told: re.Match | None) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each record with the number of its first line, that which told the delimiter left out."""
+    stream = io.StringIO(text, newline="")
+    stream.seek(told.end() if told else 0)
+    lines = csv.reader(stream, delimiter=delimiter, strict=True)
+    before = 1 if told else 0
+    line = before + 1
     while True:
         try:
             fields = next(lines)
@@ -150,9 +178,10 @@ def _records(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list
             return
         except csv.Error as fault:
             mend = "Mend its quotes: a double quote inside a field is written twice."
-            raise DataError(f"{table}, line {line}", "must be CSV", fault, mend) from fault
+            got = next((words for said, words in CSV_FAULTS.items() if said in str(fault)), "something else")
+            raise DataError(f"{table}, line {line}", "must be CSV", got, mend) from fault
         yield line, fields
-        line = lines.line_num + 1
+        line = before + lines.line_num + 1
 
 
 def _split(where: str, value: str | None) -> SplitName | None:
@@ -161,7 +190,7 @@ def _split(where: str, value: str | None) -> SplitName | None:
     name = split_named(value)
     if name is None:
         fill = "Fill in the column in every line, or leave it out: the splits are drawn then."
-        raise DataError(where, f"must have a split of {', '.join(SPLIT_NAMES)}", repr(value), fill)
+        raise DataError(where, f"must have a split of {', '.join(SPLIT_NAMES)}", _short(value), fill)
     return name
 
 
@@ -187,27 +216,29 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
     """The files that the rows name. What is no picture by its suffix is set aside."""
     files: list[File] = []
     set_aside: list[SetAside] = []
-    gone: list[_Row] = []
+    gone: list[tuple[_Row, str]] = []
     for row in rows:
         suffix = Path(row.path).suffix.lower()
         try:
             status = (folder / row.path).stat()
-        except OSError:
-            status = None
-        if status is None or not stat.S_ISREG(status.st_mode):
-            gone.append(row)
+        except OSError as fault:
+            missing = fault.errno in (errno.ENOENT, errno.ENOTDIR)
+            gone.append((row, "no such file" if missing else os_error(fault).got))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            gone.append((row, "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"))
         elif suffix not in SUFFIXES:
             known = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not a picture"
             set_aside.append(SetAside(row.path, known))
         else:
             files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns))
     if gone:
+        row, what = gone[0]
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-        slash = " Write / between folders." if "\\" in gone[0].path else ""
+        slash = " Write / between folders." if "\\" in row.path else ""
         here = f"Paths are relative to {folder}, where the table lies.{slash}"
         must = "must name files that are there"
-        what = "a folder" if (folder / gone[0].path).is_dir() else "no such file"
-        raise DataError(f"{table}, line {gone[0].line}", must, f"{gone[0].path!r}, {what}{more}", here)
+        raise DataError(f"{table}, line {row.line}", must, f"{_short(row.path)}, {what}{more}", here)
     kept = {(file.class_name, file.given) for file in files}
     for row in rows:
         if (row.label, row.split) not in kept:
@@ -215,3 +246,8 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
             got = f"none ({len(set_aside)} set aside, first {set_aside[0].path}: {set_aside[0].reason})"
             raise DataError(where, f"must have pictures of the label {row.label!r}", got, "Add pictures of the class.")
     return files, set_aside
+
+
+def _short(text: str) -> str:
+    """The text as a message shows it."""
+    return repr(text) if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]!r}... of {len(text):,} characters"

@@ -174,7 +174,7 @@ def test_other_files_are_set_aside(table):
         ),
         (
             'path,label\ncat/0.png,"cat\ndog/0.png,dog\n',
-            ", line 2: must be CSV, got unexpected end of data. Mend its quotes",
+            ", line 2: must be CSV, got a double quote that is not closed. Mend its quotes",
         ),
         (
             "path,label,split\ncat/0.png,cat,practice\n",
