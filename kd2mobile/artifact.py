@@ -26,7 +26,6 @@ from typing import Any
 from kd2mobile import __version__
 from kd2mobile.errors import ArtifactError
 from kd2mobile.files import convert_json, disk_errors, inside, locked, read_json, sha256_of, write_json
-from kd2mobile.folders import is_left_by_system
 from kd2mobile.progress import bar, say
 from kd2mobile.spec import differences, why_missing
 from kd2mobile.stage_records import RESULTS, Record, lacking
@@ -394,6 +393,8 @@ def damaged_files(artifact: Artifact) -> list[str]:
 
 def _names_in(folder: Path) -> Iterator[str]:
     """The files in a folder but its record and what a system leaves, which no stage reads."""
+    from kd2mobile.folders import is_left_by_system  # loads NumPy, which `kd2mobile --help` can do without
+
     for path in folder.rglob("*"):
         unread = path.name == RECORD or path.name.startswith(".") or is_left_by_system(path.name)
         if not unread and (path.is_symlink() or not path.is_dir()):

@@ -12,8 +12,10 @@ from kd2mobile.errors import InstallationError, RecipeError, one_line
 from kd2mobile.exit_status import status_of
 from kd2mobile.options import (
     PATH,
+    CarefulCommand,
     ChannelValues,
     Numbers,
+    OutputFile,
     board_options,
     browser_options,
     flag_option,
@@ -28,6 +30,7 @@ from kd2mobile.options import (
     settings,
     store_options,
 )
+from kd2mobile.output_files import is_drawing, is_json_of, is_page
 
 
 def run() -> None:
@@ -42,6 +45,8 @@ def main_status(arguments: list[str]) -> int:
 
 class InOrder(click.Group):
     """Its verbs are listed as they stand below, not by the alphabet."""
+
+    command_class = CarefulCommand
 
     def list_commands(self, ctx):
         return list(self.commands)
@@ -95,8 +100,10 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
 @main.command()
 @recipe_options("data")
 @flag_option("input_px")
-@click.option("--sheet", type=PATH, metavar="FILE.png", help="Draw a contact sheet: a row of pictures a class.")
-@json_option("Write what was found as JSON, all of it.")
+@click.option(
+    "--sheet", type=OutputFile(is_drawing), metavar="FILE.png", help="Draw a contact sheet: a row of pictures a class."
+)
+@json_option("Write what was found as JSON, all of it.", "kd2mobile.data.check:Checked")
 def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     """Look at a folder of photos before anything is trained.
 
@@ -104,8 +111,6 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     classes and among unlabelled pictures, sizes and imbalance. Exits with 0 if the pictures can be used, with 2 if not.
     """
     progress.configure(quiet)
-    _refuse_a_missing_folder("--json", json_file)
-    _refuse_a_missing_folder("--sheet", sheet)
     if sheet and sheet.suffix.lower() != ".png":
         raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
     given = settings(flags, assignments)
@@ -173,7 +178,9 @@ def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
 @click.option("--top", type=int, metavar="N", default=5, show_default=True, help="The teacher's classes shown.")
 @click.option("--temperatures", type=Numbers(), help="Such as 1,2,4,8; by default 1 and the run's.")
 @click.option("--view", type=int, metavar="N", help="A stored view of a training picture, from 0, not the whole.")
-@click.option("--png", type=PATH, metavar="FILE", help="The picture drawn; RUN/show-IMAGE.png by default.")
+@click.option(
+    "--png", type=OutputFile(is_drawing), metavar="FILE", help="The picture drawn; RUN/show-IMAGE.png by default."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @run_options
 def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
@@ -203,7 +210,13 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @click.option("--mean", type=ChannelValues(), help="With --model: a float input gets (pixel - mean) / std.")
 @click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
 @click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
-@click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the records as JSON; - is standard output.")
+@click.option(
+    "--json",
+    "json_file",
+    type=OutputFile(is_json_of("kd2mobile.measure.record:BenchmarkRecord[]")),
+    metavar="FILE",
+    help="Write the records as JSON; - is standard output.",
+)
 @set_option
 @run_options
 def benchmark(
@@ -226,7 +239,6 @@ def benchmark(
         raise RecipeError(verb, f"{' and '.join(unused)} must be given with --model", "no --model", see)
     if model and run:
         raise RecipeError(verb, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
-    _refuse_a_missing_folder("--json", json_file)
     done = pipeline.benchmark(
         run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
     )
@@ -242,8 +254,10 @@ def benchmark(
 
 @main.command()
 @records_options
-@json_option("With --records: what the page shows as JSON.")
-@click.option("--out", type=PATH, metavar="FILE.html", help="With several runs or --records: the page of them all.")
+@json_option("With --records: what the page shows as JSON.", "kd2mobile.report.view:DevicesData")
+@click.option(
+    "--out", type=OutputFile(is_page), metavar="FILE.html", help="With several runs or --records: the page of them all."
+)
 @store_options
 @click.option(
     "--run",
@@ -263,7 +277,6 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
     if records:
         if runs:
             raise click.UsageError("--run must be given without --records.")
-        _refuse_a_missing_folder("--json", json_file)
         done = pipeline.report(records=[*records, *files], out=out, **accuracy)
         if not terminal.written(done, json_file):
             terminal.show_devices(done, json_file)
@@ -302,7 +315,7 @@ def predict(model, images, top, labels, mean, std, as_json) -> None:
 
 @main.command()
 @click.argument("model", type=PATH, metavar="FILE.tflite")
-@json_option("Write what was found as JSON, all of it.")
+@json_option("Write what was found as JSON, all of it.", "kd2mobile.inspection.inspect:Inspection")
 def inspect(model, json_file) -> None:
     """See what is in a .tflite file, whoever made it.
 
@@ -310,7 +323,6 @@ def inspect(model, json_file) -> None:
     size raw and compressed, and the record of how it came to be where there is one. No runtime opens it. A folder of
     models/ stands for its file.
     """
-    _refuse_a_missing_folder("--json", json_file)
     found = pipeline.inspect(model)
     if terminal.written(found, json_file):
         return
@@ -320,7 +332,7 @@ def inspect(model, json_file) -> None:
 
 
 @main.command()
-@json_option("Write what was found as JSON.")
+@json_option("Write what was found as JSON.", "kd2mobile.doctor:Diagnosis")
 @store_options
 def doctor(store, quiet, json_file) -> None:
     """See what this machine has, and what installs the rest.
@@ -330,7 +342,6 @@ def doctor(store, quiet, json_file) -> None:
     from kd2mobile.doctor import MAIN_CHAIN, diagnose, lines
 
     progress.configure(quiet)
-    _refuse_a_missing_folder("--json", json_file)
     found = diagnose(store or pipeline.STORE)
     if not terminal.written(found, json_file):
         print("\n".join(map(one_line, lines(found))))
@@ -358,11 +369,6 @@ def list_names(kind, as_json) -> None:
     width = max(map(len, names))
     for name, summary in names.items():
         print(f"{name:<{width}}  {summary}")
-
-
-def _refuse_a_missing_folder(flag: str, file: Path | None) -> None:
-    if file and (file.is_dir() or not file.parent.is_dir()):
-        raise RecipeError(flag, "must be a file in a folder that is there", file, "Make its folder first.")
 
 
 def _done(written: Path, then: str, run: Path | None) -> None:

@@ -19,8 +19,9 @@ from kd2mobile.backend import load_keras
 from kd2mobile.data.split import Sample, Split, read_split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
-from kd2mobile.files import disk_errors, sha256_of
+from kd2mobile.files import disk_errors, replaced, sha256_of
 from kd2mobile.measure.outputs import softmax
+from kd2mobile.output_files import check_apart, check_output, is_drawing, signature
 from kd2mobile.progress import say
 from kd2mobile.recipe import is_logits_file
 from kd2mobile.report.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
@@ -81,10 +82,8 @@ def dark_knowledge(
         png=str(target),
     )
     drawn = draw(shown, _visible(seen))
-    with disk_errors(target):
-        half = target.with_name(f".{target.name}.part")
-        drawn.save(half, "png", optimize=True)
-        half.replace(target)
+    with disk_errors(target), replaced(target) as half:
+        drawn.save(half, "png", optimize=True, pnginfo=signature())
     return shown
 
 
@@ -151,6 +150,8 @@ def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
         return run.folder / f"show-{seen.file.stem}{suffix}.png"
     if Path(png).suffix.lower() != ".png" or not Path(png).parent.is_dir():
         raise RecipeError("png", "must be a .png file in a folder that is there", png, "Make its folder first.")
+    check_output(Path(png), "png", is_drawing)
+    check_apart(Path(png), "png", {"the image": seen.file})
     return Path(png)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from kd2mobile.errors import RecipeError
+from kd2mobile.output_files import IsOurs, check_apart, check_output, is_json_of
 from kd2mobile.recipe import FLAGS, check_settings
 from kd2mobile.recipe_file import assignment
 from kd2mobile.schema import fields
@@ -188,11 +189,44 @@ def in_browser(device: str | None, flags: dict[str, Any]) -> str | None:
     return f"browser:{place.address()}"
 
 
-def json_option(text: str) -> Callable:
-    """--json [FILE]: standard output where no file is named."""
+class OutputFile(click.Path):
+    """A file that a command writes: `CarefulCommand` looks at it before anything is done. - is standard output."""
+
+    def __init__(self, is_ours: IsOurs):
+        super().__init__(path_type=Path)
+        self.is_ours = is_ours
+
+
+class CarefulCommand(click.Command):
+    """Refuses to write over one of its inputs, or over a file that is no earlier result of its kind."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        outputs = {param: ctx.params[param.name] for param in self.params if isinstance(param.type, OutputFile)}
+        inputs = {
+            param.opts[0] if isinstance(param, click.Option) else param.human_readable_name: one
+            for param in self.params
+            if param not in outputs
+            for one in _paths(ctx.params.get(param.name))
+        }
+        for param, path in outputs.items():
+            if path is not None and str(path) != "-":
+                check_output(path, param.opts[0], param.type.is_ours)
+                check_apart(path, param.opts[0], inputs)
+        return super().invoke(ctx)
+
+
+def _paths(value: Any) -> list[Path]:
+    """What of a flag's value may be files: every path and text, one or several."""
+    several = value if isinstance(value, tuple | list) else [value]
+    return [Path(one) for one in several if isinstance(one, str | Path) and "\0" not in str(one)]
+
+
+def json_option(text: str, result: str) -> Callable:
+    """--json [FILE]: standard output where no file is named. result: the type that is written, see `is_json_of`."""
     text = f"{text} On standard output if no file is named."
+    kind = OutputFile(is_json_of(result))
     return click.option(
-        "--json", "json_file", type=PATH, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
+        "--json", "json_file", type=kind, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
     )
 
 

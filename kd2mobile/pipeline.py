@@ -17,12 +17,13 @@ from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_ru
 from kd2mobile.files import disk_errors
 from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_measurements
+from kd2mobile.output_files import check_output, is_drawing, is_page
 from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.runs import EXPORT, Run, open_run, start_run
 from kd2mobile.schema import Recipe, fields
-from kd2mobile.side_by_side import RecordsReported, refuse_as_page, report_records
+from kd2mobile.side_by_side import RecordsReported, report_records
 from kd2mobile.stages import (
     Stages,
     check_student_weights,
@@ -88,6 +89,8 @@ def check(
     from kd2mobile.data.split import read_split
     from kd2mobile.pixels import DeepImages
 
+    if sheet:
+        check_output(sheet, "sheet", is_drawing)
     meant, artifacts = composed(recipe, settings, flags), Store(store)
     found, step = split_step(meant, artifacts)
     places = [(found.root, found.scan, step)]
@@ -302,7 +305,7 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
     if twice:
         raise RecipeError("--run", "must name each run once", f"{twice[0]} twice", "Leave one of them away.")
     opened = [open_or_start(folder, store, {}) for folder in folders]
-    refuse_as_page(out)
+    check_output(out, "--out", is_page)
     if out.resolve() in [(run.folder / "report.html").resolve() for run, _ in opened]:
         raise RecipeError("--out", "must be another file than a run's own page", out, "Choose another name.")
     reports = [_report(run, plan) for run, plan in opened]

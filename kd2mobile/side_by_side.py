@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd2mobile.errors import RecipeError, RecordError
+from kd2mobile.output_files import check_output, is_page
 
 if TYPE_CHECKING:
     from kd2mobile.report.view import DevicesData
@@ -46,7 +47,7 @@ def report_records(
     if min_top1 is not None and not 1 < min_top1 <= 100:
         next_step = "For example `--min-top1 90`: nine pictures of ten."
         raise RecipeError("--min-top1", "must be a percentage above 1, at most 100", min_top1, next_step)
-    refuse_as_page(out)
+    check_output(out, "--out", is_page)
     records = [record for file in files for record in read_records(Path(file))]
     if all(record.role == "teacher" for record in records):
         raise RecordError(files[0], "must hold records of files", "a teacher's alone", "Run `kd2mobile benchmark`.")
@@ -54,9 +55,3 @@ def report_records(
     data = collect_devices(records, *fractions)
     write_devices(out, data)
     return RecordsReported(out, data)
-
-
-def refuse_as_page(out: Path) -> None:
-    """Raises RecipeError for a place where no page can be written."""
-    if not out.parent.is_dir() or out.is_dir():
-        raise RecipeError("--out", "must be a file in a folder that is there", out, "Make its folder first.")

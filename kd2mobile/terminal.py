@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kd2mobile.measurement import Benchmarked
+from kd2mobile.output_files import write_output
 from kd2mobile.side_by_side import RecordsReported
 
 
@@ -16,7 +17,7 @@ class AsJson(Protocol):
 def written(found: AsJson, file: Path | None) -> bool:
     """Writes what was found as JSON if a file is named; True if to standard output, which then holds nothing else."""
     if file and str(file) != "-":
-        file.write_text(found.json(), "utf-8")
+        write_output(file, found.json())
     elif file:
         print(found.json())
     return str(file) == "-"

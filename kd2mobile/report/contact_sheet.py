@@ -13,6 +13,8 @@ from kd2mobile.data.check import Checked, Looked
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
 from kd2mobile.errors import PictureError, count_of, one_line
+from kd2mobile.files import replaced
+from kd2mobile.output_files import signature
 from kd2mobile.pixels import open_picture
 from kd2mobile.report.check_text import cut_classes
 
@@ -64,9 +66,8 @@ def draw_contact_sheet(file: Path, checked: Checked, labelled: Looked, unlabelle
             thumbnails[path] = picture
             advance(1)
     sheet = _draw(checked, sections, thumbnails)
-    temporary = file.with_name(f".{file.name}.tmp")
-    sheet.save(temporary, format="PNG", optimize=False)
-    temporary.replace(file)
+    with replaced(file) as temporary:
+        sheet.save(temporary, format="PNG", optimize=False, pnginfo=signature())
 
 
 def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[_Section]:

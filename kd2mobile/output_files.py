@@ -1,0 +1,114 @@
+"""Where a command may write its result: a new file, or one that holds an earlier result of the same kind.
+
+Everything else that lies there stays: a model, an image, a record, the input of the same command.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kd2mobile.errors import Kd2MobileError, RecipeError, RecordError
+from kd2mobile.files import read_json, write_bytes
+
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
+
+SOFTWARE = ("Software", "kd2mobile")
+"""The text that a PNG of ours holds, before its pixels."""
+HEAD = 4_096
+"""Bytes of a file that are looked at."""
+PAGE_TITLE = b"kd2mobile report</title>"
+
+IsOurs = Callable[[Path], bool]
+
+
+def is_page(path: Path) -> bool:
+    """Whether the file is an HTML page that `report` wrote."""
+    return PAGE_TITLE in _head(path)
+
+
+def is_drawing(path: Path) -> bool:
+    """Whether the file is a PNG that kd2mobile drew."""
+    head = _head(path)
+    return head.startswith(b"\x89PNG\r\n") and b"tEXt" + b"\0".join(word.encode() for word in SOFTWARE) in head
+
+
+def signature() -> "PngInfo":
+    """What `Image.save` takes as pnginfo, so that `is_drawing` knows the file again."""
+    from PIL.PngImagePlugin import PngInfo
+
+    signed = PngInfo()
+    signed.add_text(*SOFTWARE)
+    return signed
+
+
+def is_json_of(name: str) -> IsOurs:
+    """Tells whether a file is a result of that type as JSON. name: the type, as `package.module:Name`, or `...:Name[]`
+    for a list of them. Known by its fields: some may have been added or gone between versions."""
+
+    def is_ours(path: Path) -> bool:
+        try:
+            held = read_json(path, Any, "", error=RecordError)
+        except Kd2MobileError:
+            return False
+        if name.endswith("[]"):
+            held = held[0] if isinstance(held, list) and held else None
+        if not isinstance(held, dict) or not held:
+            return False
+        known = {field.encode_name for field in msgspec.structs.fields(resolve_name(name.removesuffix("[]")))}
+        return held.keys() <= known or known <= held.keys()
+
+    return is_ours
+
+
+def check_output(path: Path, flag: str, is_ours: IsOurs) -> None:
+    """Raises RecipeError unless a command may write there. flag: what named it, for the message.
+
+    is_ours: tells whether a file that is there is an earlier result of the same kind, which may be replaced. A device
+    or a pipe, such as /dev/stdout, may be written to.
+    """
+    path = Path(path)
+    if "\0" in str(path):
+        raise RecipeError(flag, "must be a path", "a NUL character in it", "Give another path.")
+    if path.is_dir() or not path.parent.is_dir():
+        raise RecipeError(flag, "must be a file in a folder that is there", path, "Make its folder first.")
+    if os.path.lexists(path) and not _is_special(path) and not is_ours(path):
+        must = f"{path} must not exist yet, or be an earlier result of this command"
+        got = f"another file of {path.lstat().st_size:,} bytes"
+        raise RecipeError(flag, must, got, "Give another path, or remove the file.")
+
+
+def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
+    """Raises RecipeError where an output is one of the inputs, by whatever name. inputs: by what named them."""
+    for name, given in inputs.items():
+        if os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
+            raise RecipeError(flag, f"must be another file than {name}", path, "Give another path.")
+
+
+def write_output(path: Path, text: str) -> None:
+    """The text in UTF-8, in the path's place or into the device or pipe that is there."""
+    if _is_special(path):
+        with open(path, "w", encoding="utf-8") as device:
+            device.write(text)
+    else:
+        write_bytes(path, text.encode("utf-8"))
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        return not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode)
+    except OSError:
+        return False
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""
