@@ -24,15 +24,16 @@ from records import write_record
 
 from kd2mobile.artifact import Store
 from kd2mobile.data import near_duplicates as near
+from kd2mobile.data.groups import Chains, near_groups
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.split import Sample, Split, read_split
+from kd2mobile.data.split import NearGroup, Sample, Split, read_groups, read_split
+from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, read_thumbnails
 from kd2mobile.measure.device import device_words
 from kd2mobile.pipeline import STORE
-from kd2mobile.pixels import Box, open_picture, render
+from kd2mobile.pixels import open_picture, render
 from kd2mobile.recipe import compose
-from kd2mobile.stages import split_step, thumbnails_step
+from kd2mobile.stages import split_step
 
-WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 MNIST_PICTURES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
@@ -104,32 +105,41 @@ def of_mnist(folder: Path) -> dict:
     """The training pictures as `check` sees them: grey as RGB, stretched to a thumbnail. With what the search takes."""
     pictures, labels = (_idx(folder, name) for name in MNIST_PICTURES)
     pictures = pictures.reshape(len(labels), 28, 28)
-    drawn = in_threads(lambda p: render(Image.fromarray(p).convert("RGB"), WHOLE, near.THUMBNAIL_PX), pictures)
+    drawn = in_threads(lambda p: render(Image.fromarray(p).convert("RGB"), WHOLE, THUMBNAIL_PX), pictures)
     thumbnails = np.stack(list(drawn))
     samples = [Sample(f"{i:05d}", int(label), "train", str(i), 28, 28) for i, label in enumerate(labels)]
     split = Split([str(digit) for digit in range(10)], samples)
     begun, held = time.process_time(), _most_mb()
-    groups = near.near_duplicates(thumbnails, split)
+    near_ones = Chains()
+    for pair in near.near_pairs(Thumbnails({}, [sample.sha256 for sample in samples], thumbnails)):
+        near_ones.join(*pair)
     took = {"search_processor_s": round(time.process_time() - begun, 1), "search_mb": round(_most_mb() - held)}
-    return _found(split, groups) | took
+    return _found(split, near_groups(near_ones, split)) | took
 
 
 def of_data(source: str) -> tuple[dict, Split]:
-    """What `kd2mobile check --data SOURCE` finds, and the split that it draws."""
-    store = Store(STORE)
-    found, step = split_step(compose(settings={"data.source": source}), store)
-    split = read_split(store.make(step).folder)
-    thumbnails = near.read_thumbnails(store.make(thumbnails_step(found.root, step)).folder)
-    return _found(split, near.near_duplicates(thumbnails, split)) | _close(thumbnails), split
+    """What `kd2mobile check --data SOURCE` finds in the plain draw and in that of whole groups, and the plain split."""
+    store, drawn = Store(STORE), {}
+    for groups in (True, False):
+        _, step = split_step(compose(settings={"data.source": source, "data.groups": groups}), store)
+        folder = store.make(step).folder
+        drawn[groups] = read_split(folder), read_groups(folder)
+    split, plain = drawn[False]
+    thumbnails = read_thumbnails(store.make(step.inputs["thumbnails"]).folder).pixels
+    across = sum(len(group.splits) > 1 for group in drawn[True][1].near_duplicates)
+    found = _found(split, plain.near_duplicates) | {"of_them_drawn_whole": across} | _close(thumbnails)
+    leaks = {"test_pictures": len(split.of("test")), "leaked": len(plain.leaked)}
+    return found | leaks | {"leaked_drawn_whole": len(drawn[True][1].leaked)}, split
 
 
 def changed_copies(folder: Path, split: Split, count: int) -> dict[str, int]:
     """By change, how many of the copies are found beside their originals."""
-    chosen = sorted(near.distinct(split), key=lambda sample: sample.sha256)[:count]
+    distinct = {sample.sha256: sample for sample in reversed(split.samples)}
+    chosen = [distinct[content] for content in sorted(distinct)[:count]]
 
     def seen(sample: Sample) -> list[np.ndarray]:
         picture = open_picture(folder / sample.path)
-        return [render(p, WHOLE, near.THUMBNAIL_PX) for p in (picture, *(f(picture) for f in CHANGES.values()))]
+        return [render(p, WHOLE, THUMBNAIL_PX) for p in (picture, *(f(picture) for f in CHANGES.values()))]
 
     thumbnails = np.stack(list(in_threads(seen, chosen)))
     originals, found = thumbnails[:, 0], {}
@@ -150,7 +160,7 @@ def _close(thumbnails: np.ndarray) -> dict:
     return {"pairs_within_most_bits": len(pairs), "least_difference_of_them": round(float(differences.min()), 2)}
 
 
-def _found(split: Split, groups: list[near.NearGroup]) -> dict:
+def _found(split: Split, groups: list[NearGroup]) -> dict:
     return {
         "pictures": len(split.samples),
         "groups": len(groups),

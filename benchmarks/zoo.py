@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 import msgspec
 
-from kd2mobile.artifact import made_with
+from kd2mobile.artifact import made_with, read_artifact
 from kd2mobile.data.sources import SOURCES
 from kd2mobile.files import write_json
 from kd2mobile.measure.record import BenchmarkRecord
@@ -68,7 +68,7 @@ def record_of(run: Run, variant: Variant) -> Published:
     tables = msgspec.to_builtins(run.recipe)
     return Published(
         recipe={name: {k: v for k, v in table.items() if v is not None} for name, table in tables.items()},
-        split_content=json.loads((artifacts["split"] / "record.json").read_text("utf-8"))["spec"]["config"]["content"],
+        split_content=read_artifact(artifacts["thumbnails"]).record["spec"]["config"]["content"],
         benchmark=msgspec.convert(measured, BenchmarkRecord),
         made_with=made_with(),
         finished=exported["finished"],

@@ -29,6 +29,7 @@ from kd2mobile.options import (
     set_option,
     settings,
     store_options,
+    typed,
 )
 from kd2mobile.output_files import is_drawing, is_json_of, is_page
 
@@ -138,7 +139,7 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
         print(f"Of the unlabelled pictures: {done.unlabelled}")
     given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
     each = [(flag, one) for flag, value in given for one in (value if isinstance(value, tuple) else (value,))]
-    again = [word for flag, value in each if value is not None for word in (f"--{flag.replace('_', '-')}", str(value))]
+    again = [word for flag, value in each if value is not None for word in typed(flag, value)]
     _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None)
 
 

@@ -10,7 +10,7 @@ import click
 
 from kd2mobile.errors import RecipeError
 from kd2mobile.output_files import IsOurs, check_apart, check_output, is_json_of
-from kd2mobile.recipe import FLAGS, check_settings
+from kd2mobile.recipe import FLAGS, check_settings, option_of
 from kd2mobile.recipe_file import assignment
 from kd2mobile.schema import fields
 
@@ -23,6 +23,9 @@ LISTS = {
 """The flags that take several words, with what to say of them."""
 MOST_DIGITS = 20
 """More than any number of a recipe has: a longer word is refused as it stands."""
+METAVARS = {"group_by": "REGEX"}
+OFF = {"groups": "Let near duplicates lie on both sides where splits are drawn."}
+"""What a flag does that turns off what is on by default."""
 
 
 class _Path(click.Path):
@@ -47,20 +50,24 @@ def flag_option(flag: str) -> Callable:
     kinds = [kind for kind in get_args(field.kind) if kind is not type(None)] if get_args(field.kind) else [field.kind]
     if get_origin(kinds[0]) is Literal:
         kinds = list(get_args(kinds[0]))
-    name = f"--{flag.replace('_', '-')}"
+    name = option_of(flag)
     if flag in LISTS:
         return click.option(name, metavar="LIST", help=f"{field.description} {LISTS[flag]}, comma-separated.")
     if field.kind == tuple[str, ...]:
         return click.option(name, multiple=True, metavar="NAME", help=f"{field.description} Again for another.")
     if field.kind is bool:
-        return click.option(name, is_flag=True, default=None, help=field.description)
+        value = not field.default
+        text = OFF[flag] if field.default else field.description
+        return click.option(name, flag, is_flag=True, flag_value=value, default=None, help=text)
     text = field.description if field.default is None else f"{field.description} [{field.default}]"
     if all(isinstance(kind, str) for kind in kinds):
         return click.option(name, type=click.Choice(kinds), help=text)
     kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
     several = {"multiple": True, "callback": _one_or_several} if len(kinds) > 1 else {}
     text += " Again for more." if several else ""
-    return click.option(name, type=kind, metavar={int: "N", float: "X"}.get(kind, "NAME"), help=text, **several)
+    return click.option(
+        name, type=kind, metavar=METAVARS.get(flag) or {int: "N", float: "X"}.get(kind, "NAME"), help=text, **several
+    )
 
 
 def _one_or_several(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -243,8 +250,14 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
                 values["export.auto"] = True
                 continue
             values[FLAGS[flag]] = listed
-            check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"--{flag.replace('_', '-')}")
+            check_settings({FLAGS[flag]: values[FLAGS[flag]]}, option_of(flag))
     return values
+
+
+def typed(flag: str, value: Any) -> tuple[str, ...]:
+    """The words that give the flag that value: `--resize crop`, or `--no-groups` alone."""
+    name = option_of(flag) if flag in FLAGS else f"--{flag.replace('_', '-')}"
+    return (name,) if isinstance(value, bool) else (name, str(value))
 
 
 def assigned(text: str) -> tuple[str, Any]:

@@ -29,7 +29,6 @@ from kd2mobile.stages import (
     check_student_weights,
     split_step,
     stages,
-    thumbnails_step,
     unlabelled_split_step,
 )
 from kd2mobile.starting import STORE, all_settings, composed, open_or_start
@@ -84,9 +83,8 @@ def check(
     the [data] table, and student.input_px. Raises DataError for pictures that cannot be used, as `distill` would.
     """
     from kd2mobile.data.check import Looked, check_split
-    from kd2mobile.data.near_duplicates import read_thumbnails
     from kd2mobile.data.places import several
-    from kd2mobile.data.split import read_split
+    from kd2mobile.data.split import read_groups, read_split
     from kd2mobile.pixels import DeepImages
 
     if sheet:
@@ -95,13 +93,13 @@ def check(
     found, step = split_step(meant, artifacts)
     places = [(found.root, found.scan, step)]
     if found.unlabelled:
-        places.append((found.unlabelled_root, found.unlabelled, unlabelled_split_step(found, step)))
+        places.append((found.unlabelled_root, found.unlabelled, unlabelled_split_step(meant, found, step)))
     looked = []
     for root, scan, one in places:
         made = artifacts.make(one)
-        thumbnails = read_thumbnails(artifacts.make(thumbnails_step(root, one)).folder)
+        split, groups = read_split(made.folder), read_groups(made.folder)
         deep = msgspec.convert(made.results.get("deep_images"), DeepImages | None)
-        looked.append(Looked(root, read_split(made.folder), thumbnails, scan.ignored, scan.system_files, deep))
+        looked.append(Looked(root, split, groups, scan.ignored, scan.system_files, deep))
     data = meant.data
     beside = {"val": data.val_source or (), "test": data.test_source or ()}
     also = [f"{one} ({part})" for part, named in beside.items() for one in several(named)]
@@ -334,7 +332,8 @@ def _distill(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = No
         check_student_weights(run.recipe)
     transfer = run.store.make(plan.transfer)
     students = {role: run.store.make(step) for role, step in plan.students.items()}
-    before = {"split": plan.split, "views": plan.views, "teacher": plan.teacher, "pixels": plan.pixels}
+    before = {"thumbnails": plan.split.inputs["thumbnails"], "split": plan.split, "views": plan.views}
+    before |= {"teacher": plan.teacher, "pixels": plan.pixels}
     if plan.unlabelled:
         steps = {field: getattr(plan.unlabelled, field) for field in ("split", "views", "transfer", "pixels")}
         before |= {f"unlabelled-{field}": step for field, step in steps.items()}

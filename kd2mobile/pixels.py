@@ -86,15 +86,22 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
 
     So threads and worker processes hold one large picture together, however many they are.
     """
+    with examined(path) as (picture, _):
+        yield picture
+
+
+@contextmanager
+def examined(path: str | Path) -> Iterator[tuple[Image.Image, Examined]]:
+    """What `opened` gives, and what the picture is."""
     with ExitStack() as turn:
-        yield _decoded(path, turn, None)[0]
+        picture, values = _decoded(path, turn, None)
+        yield picture, Examined(*picture.size, values)
 
 
 def examine(path: str | Path) -> Examined:
     """Decodes the picture as `open_picture` does, and says what it is. Raises what that raises."""
-    with ExitStack() as turn:
-        picture, values = _decoded(path, turn, None)
-        return Examined(*picture.size, values)
+    with examined(path) as (_, found):
+        return found
 
 
 _one_large: AbstractContextManager = threading.RLock()

@@ -24,6 +24,8 @@ FLAGS = {
     "val_data": "data.val_source",
     "test_data": "data.test_source",
     "unlabelled": "data.unlabelled",
+    "groups": "data.groups",
+    "group_by": "data.group_by",
     "resize": "data.resize",
     "views": "views.count",
     "teacher": "teacher.name",
@@ -60,6 +62,15 @@ FLAGS = {
     "rule": "benchmark.rule",
 }
 """The fields that have a flag, `--teacher-weights`, and a keyword, `teacher_weights=`, of their own."""
+
+
+def option_of(flag: str) -> str:
+    """How a flag is typed.
+
+    >>> option_of("teacher_weights"), option_of("groups")
+    ('--teacher-weights', '--no-groups')
+    """
+    return f"--{'no-' * (fields()[FLAGS[flag]].default is True)}{flag.replace('_', '-')}"
 
 
 def compose(file: Path | None = None, settings: dict[str, Any] | None = None) -> Recipe:
@@ -129,7 +140,7 @@ def weights_file(field: str, weights: str) -> Path | None:
 
 
 def _flag_of(field: str) -> str:
-    return next(f"--{flag.replace('_', '-')}" for flag, name in FLAGS.items() if name == field)
+    return next(option_of(flag) for flag, name in FLAGS.items() if name == field)
 
 
 def _merged(layers: Iterable[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:

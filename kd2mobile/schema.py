@@ -48,6 +48,14 @@ class Data(Table):
     val: Annotated[float, says("Part of each class kept for validation if there is no val folder.", gt=0, lt=0.5)] = 0.1
     test: Annotated[float, says("Part of each class kept for the test if there is no test folder.", gt=0, lt=0.5)] = 0.2
     seed: Annotated[int, says("Which pictures go where.", **SEED)] = 0
+    groups: Annotated[bool, says("Whether near duplicates stay in one split where splits are drawn.")] = True
+    group_by: Annotated[
+        str | None,
+        says(
+            "What images have in common that stay in one split: a regular expression on the path, whose first group, "
+            "or else the whole match, is the key; or `column:NAME` of a CSV."
+        ),
+    ] = None
     resize: Annotated[
         Literal["crop", "stretch", "pad"], says("How a whole picture becomes a square: centre crop, stretch or pad.")
     ] = "stretch"

@@ -122,7 +122,7 @@ RESULTS: dict[str, type[msgspec.Struct]] = {
 }
 HOLDS: dict[str, tuple[str, ...]] = {
     "source": ("pictures/*",),
-    "split": ("split.json",),
+    "split": ("split.json", "groups.json"),
     "thumbnails": ("thumbnails-00000.npy",),
     "views": ("train.npy|unlabelled.npy",),
     "teacher": ("teacher.json", "teacher.keras|logits.npz"),
@@ -139,7 +139,7 @@ def lacking(stage: str, files: dict[str, Any]) -> str | None:
     """The first file that a stage's artifact must have and its record does not list.
 
     >>> lacking("teacher", {"teacher.json": {}}), lacking("split", {"split.json": {}})
-    ('teacher.keras or logits.npz', None)
+    ('teacher.keras or logits.npz', 'groups.json')
     """
     for patterns in HOLDS.get(stage, ()):
         if not any(fnmatchcase(name, pattern) for pattern in patterns.split("|") for name in files):

@@ -1,4 +1,4 @@
-"""The stages as steps: what each reads and what it depends on. photos -> split -> views -> teacher -> transfer -> ...
+"""The stages as steps: what each reads and what it depends on. photos -> thumbnails -> split -> views -> teacher -> ...
 
 Nothing is made here but the pictures of an embedded source; a step is data, and the store decides what is missing.
 """
@@ -21,6 +21,7 @@ from kd2mobile.variants import Variant, variants_of
 if TYPE_CHECKING:
     from kd2mobile.data.find import Found
     from kd2mobile.data.places import Root
+    from kd2mobile.data.scan import Scan
     from kd2mobile.schema import Export
 
 LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
@@ -147,7 +148,7 @@ def _unlabelled(
     pixels_config: dict[str, Any],
 ) -> Unlabelled:
     root = found.unlabelled_root
-    split = unlabelled_split_step(found, labelled)
+    split = unlabelled_split_step(recipe, found, labelled)
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
     transfer_inputs = {"teacher": teacher, "split": split, "views": views}
     transfer = Step(
@@ -158,22 +159,32 @@ def _unlabelled(
 
 
 def split_step(recipe: Recipe, store: Store) -> "tuple[Found, Step]":
-    """The recipe's pictures, and the step that splits them. Raises DataError."""
+    """The recipe's pictures, and the step that splits them. Raises DataError, RecipeError."""
+    from kd2mobile.data.groups import column_of, group_keys
+    from kd2mobile.data.scan import content_of
+
     found = _pictures(recipe, store)
     data = recipe.data
-    config = {"content": found.scan.content, "val": data.val, "test": data.test, "seed": data.seed}
-    return found, Step("split", 1, config, {}, partial(_split, recipe, found))
+    config = {"val": data.val, "test": data.test, "seed": data.seed, "groups": data.groups}
+    keys = group_keys(found.scan.pictures, data.group_by)
+    if data.group_by:
+        config["group_by"] = data.group_by
+    if column_of(data.group_by):
+        config["keys"] = content_of(sorted(keys.items()))
+    thumbnails = _thumbnails_step(found.root, found.scan, "content")
+    return found, Step("split", 2, config, {"thumbnails": thumbnails}, partial(_split, recipe, found))
 
 
-def unlabelled_split_step(found: "Found", labelled: Step) -> Step:
+def unlabelled_split_step(recipe: Recipe, found: "Found", labelled: Step) -> Step:
     """The step that checks the unlabelled pictures beside the labelled split. found: with an unlabelled folder."""
-    config = {"unlabelled": found.unlabelled.content}
-    return Step("split", 1, config, {"split": labelled}, partial(_split_unlabelled, found))
+    thumbnails = _thumbnails_step(found.unlabelled_root, found.unlabelled, "unlabelled")
+    inputs = {"split": labelled, "thumbnails": thumbnails, "labelled_thumbnails": labelled.inputs["thumbnails"]}
+    return Step("split", 2, {"groups": recipe.data.groups}, inputs, partial(_split_unlabelled, recipe, found))
 
 
-def thumbnails_step(root: "Root", split: Step) -> Step:
-    """The small pictures by which near duplicates are found; the chain itself does not use them."""
-    return Step("thumbnails", 1, {}, {"split": split}, partial(_thumbnails, root))
+def _thumbnails_step(root: "Root", scan: "Scan", content: str) -> Step:
+    """The step that decodes each image once. content: what its config calls the hash of the images."""
+    return Step("thumbnails", 2, {content: scan.content}, {}, partial(_thumbnails, root, scan))
 
 
 def check_student_weights(recipe: Recipe) -> None:
@@ -197,6 +208,7 @@ def _whole_views(recipe: Recipe) -> bool:
 def _pictures(recipe: Recipe, store: Store) -> "Found":
     """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
     from kd2mobile.data.find import find_pictures
+    from kd2mobile.data.groups import column_of
     from kd2mobile.data.places import several
     from kd2mobile.data.sources import placed_sources
 
@@ -208,7 +220,7 @@ def _pictures(recipe: Recipe, store: Store) -> "Found":
     called = {
         path: name for split in placed for path, name in zip(placed[split], several(given[split][1]), strict=True)
     }
-    return find_pictures(placed, unlabelled, store.root / "hashes.json", called)
+    return find_pictures(placed, unlabelled, store.root / "hashes.json", called, column_of(data.group_by))
 
 
 def _check(recipe: Recipe) -> None:
@@ -240,24 +252,29 @@ def _baseline(recipe: Recipe) -> Recipe:
     return msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, **LABELS_ONLY))
 
 
+def _thumbnails(root: "Root", scan: "Scan", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.thumbnails import write_thumbnails
+
+    return write_thumbnails(folder, root, scan.pictures)
+
+
 def _split(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.splitting import split_pictures
+    from kd2mobile.data.thumbnails import read_thumbnails
 
-    return split_pictures(folder, found.root, found.scan, recipe.data)
-
-
-def _thumbnails(root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
-    from kd2mobile.data.near_duplicates import render_thumbnails
-    from kd2mobile.data.split import read_split
-
-    return render_thumbnails(folder, root, read_split(inputs["split"]))
+    return split_pictures(folder, found.root, found.scan, recipe.data, read_thumbnails(inputs["thumbnails"]))
 
 
-def _split_unlabelled(found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _split_unlabelled(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
     from kd2mobile.data.splitting import split_unlabelled
+    from kd2mobile.data.thumbnails import read_thumbnails
 
-    return split_unlabelled(folder, found.unlabelled_root, found.unlabelled, read_split(inputs["split"]))
+    labelled = read_split(inputs["split"])
+    thumbnails = [read_thumbnails(inputs[name]) for name in ("thumbnails", "labelled_thumbnails")]
+    return split_unlabelled(
+        folder, found.unlabelled_root, found.unlabelled, labelled, *thumbnails, groups=recipe.data.groups
+    )
 
 
 def _views(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from kd2mobile import pipeline
 from kd2mobile.cli import main, main_status
 from kd2mobile.errors import Kd2MobileError
-from kd2mobile.recipe import FLAGS
+from kd2mobile.recipe import FLAGS, option_of
 
 HEAVY = ("numpy", "PIL", "keras", "tensorflow", "jax", "rich", "sklearn", "matplotlib", "ai_edge_litert")
 
@@ -59,7 +59,7 @@ def test_the_flags_that_the_issue_names_are_there():
     )
     assert set(promised.split()) <= distill
     later = {flag for flag, field in FLAGS.items() if field.startswith(("export.", "benchmark."))}
-    assert set(FLAGS) - later <= {name[2:].replace("-", "_") for name in distill}
+    assert {option_of(flag) for flag in set(FLAGS) - later} <= distill
 
 
 @pytest.mark.parametrize(

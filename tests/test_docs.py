@@ -14,7 +14,7 @@ from kd2mobile import pipeline
 from kd2mobile.cli import main
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.options import assigned
-from kd2mobile.recipe import FLAGS, check_settings
+from kd2mobile.recipe import FLAGS, check_settings, option_of
 from kd2mobile.schema import fields
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def test_every_field_and_flag_of_a_recipe_is_in_the_reference():
         section = text.partition(f"\n## [{table}]\n")[2].partition("\n## ")[0]
         line = next(line for line in section.splitlines() if line.startswith(f"| `{own}` |"))
         assert line.count(" | ") == 5 and field.description.replace("|", "&#124;") in line
-        flag = next((f"--{flag.replace('_', '-')}" for flag, of in FLAGS.items() if of == name), None)
+        flag = next((option_of(flag) for flag, of in FLAGS.items() if of == name), None)
         assert line.rstrip(" |").endswith(f"`{flag}`") if flag else "`--" not in line.rpartition(" | ")[2]
 
 

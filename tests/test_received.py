@@ -16,7 +16,7 @@ from kd2mobile.variants import Variant
 SHA256 = "0" * 64
 MADE = {
     "source": (["pictures/cat/1.png"], {}),
-    "split": (["split.json"], {"train": 3, "set_aside": 0}),
+    "split": (["split.json", "groups.json"], {"train": 3, "set_aside": 0}),
     "thumbnails": (["thumbnails-00000.npy"], {"contents": 3}),
     "views": (["train.npy", "val.npy"], {"train": 3}),
     "teacher": (["teacher.json", "teacher.keras"], {}),

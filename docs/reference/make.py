@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from kd2mobile.cli import main
-from kd2mobile.recipe import FLAGS
+from kd2mobile.recipe import FLAGS, option_of
 from kd2mobile.schema import TABLES, bounds, fields
 
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ def verbs(
 
 def _field_line(name: str, kind: Any) -> str:
     field = fields()[name]
-    flag = next((f"`--{flag.replace('_', '-')}`" for flag, of in FLAGS.items() if of == name), "")
+    flag = next((f"`{option_of(flag)}`" for flag, of in FLAGS.items() if of == name), "")
     default = "" if field.default is None else f"`{msgspec.json.encode(field.default).decode()}`"
     cells = [
         f"`{name.partition('.')[2]}`",

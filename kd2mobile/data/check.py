@@ -5,11 +5,9 @@ from statistics import median
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
-from kd2mobile.data.near_duplicates import NearGroup, near_duplicates
 from kd2mobile.data.places import Root
-from kd2mobile.data.split import CopiedClass, Leak, SetAside, Split
+from kd2mobile.data.split import CopiedClass, Groups, Leak, NearGroup, SetAside, Split
 from kd2mobile.errors import one_line
 from kd2mobile.folders import alike
 from kd2mobile.pixels import DeepImages, together
@@ -63,7 +61,8 @@ class Checked(msgspec.Struct, frozen=True):
     contradictions: those in several classes, but for the ones of copied_classes, of which every picture is also in
     another class. alike_classes: those whose names differ in capitals alone. system_files: what systems leave among
     images. near_duplicates: files that differ and look the same, likewise by group;
-    with an unlabelled picture that looks like one of val or test the scores gain.
+    groups: whether they stay in one split where splits are drawn; group_by: what else does, without_key: images of
+    which it gives no key; leaked_test_images: those that are also in train or val or in a group with one of them.
     deep_images: the ones of more than 8 bits a channel.
     sizes: of the labelled pictures; unlabelled_sizes: of those without a label.
     """
@@ -77,6 +76,10 @@ class Checked(msgspec.Struct, frozen=True):
     leaks: list[Leak]
     contradictions: list[list[str]]
     near_duplicates: list[NearGroup]
+    groups: bool
+    group_by: str | None
+    without_key: int
+    leaked_test_images: list[str]
     sizes: Sizes
     unlabelled_sizes: Sizes | None
     imbalance: Imbalance
@@ -93,13 +96,13 @@ class Checked(msgspec.Struct, frozen=True):
 class Looked(NamedTuple):
     """Pictures under a root, and what was made of them.
 
-    thumbnails: uint8 [contents, 16, 16, 3] of near_duplicates.read_thumbnails; ignored_files: no pictures by their
-    name; system_files: what systems leave among images; deep_images: those of more than 8 bits.
+    groups: what stands beside the split; ignored_files: no pictures by their name; system_files: what systems leave
+    among images; deep_images: those of more than 8 bits.
     """
 
     root: Root
     split: Split
-    thumbnails: np.ndarray
+    groups: Groups
     ignored_files: int
     system_files: int = 0
     deep_images: DeepImages | None = None
@@ -111,12 +114,11 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
     source: how to call the data; input_px: the side of the student's input; unlabelled: the pictures without a label,
     if there are any: one that is also among the labelled ones is set aside in their split.
     """
-    split, thumbnails, ignored_files = labelled.split, labelled.thumbnails, labelled.ignored_files
+    split, groups, ignored_files = labelled.split, labelled.groups, labelled.ignored_files
     looked = [labelled, unlabelled] if unlabelled else [labelled]
     more = Split(split.classes, [])
     if unlabelled:
         more, ignored_files = unlabelled.split, ignored_files + unlabelled.ignored_files
-        thumbnails = np.concatenate([thumbnails, unlabelled.thumbnails])
     counted = Counter((sample.label, sample.split) for sample in split.samples)
     classes = [
         ClassCounts(name, *(counted[label, part] for part in ("train", "val", "test")))
@@ -133,7 +135,11 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
         duplicates=split.duplicates + more.duplicates,
         leaks=split.leaks,
         contradictions=split.single_contradictions(),
-        near_duplicates=near_duplicates(thumbnails, Split(split.classes, split.samples + more.samples)),
+        near_duplicates=(unlabelled or labelled).groups.near_duplicates,
+        groups=groups.kept,
+        group_by=groups.group_by,
+        without_key=groups.without_key,
+        leaked_test_images=groups.leaked,
         sizes=_sizes(split, input_px),
         unlabelled_sizes=_sizes(more, input_px) if unlabelled else None,
         imbalance=Imbalance(largest, smallest, round(largest.train / max(1, smallest.train), 2)),

@@ -30,6 +30,7 @@ def find_pictures(
     unlabelled: Path | Sequence[Path] | None = None,
     cache: Path | None = None,
     called: Mapping[Path, str] = MappingProxyType({}),
+    key_column: str = "",
 ) -> Found:
     """Scans the sources, which are folders or tables. Nothing is decoded.
 
@@ -37,14 +38,18 @@ def find_pictures(
     those of one folder with train/, val/ and test/ in it. Of several sources for one of them the classes are put
     together, and the ids start with their numbers, `2/cat/1.jpg` or `train/2/cat/1.jpg`: no file stands for another.
     unlabelled: folders of pictures without classes, whose ids start with `unlabelled/`. cache: as in `scan.scan`.
-    called: what messages call a source that a person knows by another name.
+    called: what messages call a source that a person knows by another name. key_column: the column of the tables that
+    says which images belong together; those of "train" must be tables then, and folders beside them have no keys.
     Raises DataError for a source that cannot be used, that gives a split twice, or that differs in its splits or
     classes.
     """
     listed = {split: several(given) for split, given in sources.items()}
     for paths in listed.values():
         _refuse_shared(paths)
-    scans = {split: [_scan(path, cache, len(paths)) for path in paths] for split, paths in listed.items()}
+    for source in (path for path in listed["train"] if key_column and not _is_table(path)):
+        must = f"must be a CSV or TSV to have the column {key_column!r} of data.group_by"
+        raise DataError(source, must, "no table", "Give a table, or a regular expression on the path.")
+    scans = {split: [_scan(path, cache, len(paths), key_column) for path in paths] for split, paths in listed.items()}
     names = class_names(name for ones in scans.values() for one in ones for name in one.classes)
     scans = {split: [renamed(one, names) for one in ones] for split, ones in scans.items()}
     if list(map(len, scans.values())) == [1]:
@@ -56,9 +61,13 @@ def find_pictures(
     return found if unlabelled is None else _with_unlabelled(found, listed, several(unlabelled), cache)
 
 
-def _scan(source: Path, cache: Path | None, beside: int) -> Scan:
-    is_table = source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
-    return (scan_table if is_table else scan)(source, cache, fewest=2 if beside == 1 else 1)
+def _scan(source: Path, cache: Path | None, beside: int, key_column: str) -> Scan:
+    fewest = 2 if beside == 1 else 1
+    return scan_table(source, cache, fewest, key_column) if _is_table(source) else scan(source, cache, fewest)
+
+
+def _is_table(source: Path) -> bool:
+    return source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
 
 
 def _folder_of(source: Path) -> Path:

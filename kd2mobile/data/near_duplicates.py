@@ -4,20 +4,12 @@ Why these hashes and thresholds: docs/decisions/0006-near-duplicates.md.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from kd2mobile import progress
-from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.places import Root
-from kd2mobile.data.shards import open_shards, write_shards
-from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split, SplitName
-from kd2mobile.pixels import Box, opened, render
+from kd2mobile.data.thumbnails import THUMBNAIL_PX, Thumbnails
 
-THUMBNAIL_PX = 16
 HASH_SIDE = 8
 MOST_BITS = 7
 """Bits of 64 in which the hashes of two near duplicates may differ; `close_pairs` can find no more than 7."""
@@ -32,49 +24,6 @@ THUMBNAILS_AT_ONCE = 8192
 PASSES = 4 * 17
 LUMA = np.array([0.299, 0.587, 0.114])
 _BITS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
-
-
-class NearGroup(msgspec.Struct, frozen=True):
-    """Pictures that look the same, each like at least one other of them.
-
-    paths: by path, every copy of them with them, the unlabelled ones last; splits, classes: where they lie; the first
-    may be `unlabelled`; difference: the largest root mean square difference of a pair that joined them, in steps of
-    255.
-    """
-
-    paths: list[str]
-    splits: list[SplitName]
-    classes: list[str]
-    difference: float
-
-    @property
-    def leaks(self) -> bool:
-        """Whether a picture that is judged looks like one of another split, which may have been learned from."""
-        return len(self.splits) > 1 and bool({"val", "test"}.intersection(self.splits))
-
-
-def distinct(split: Split) -> list[Sample]:
-    """One sample of each content, the first by path: copies of a file are not decoded again."""
-    return list({sample.sha256: sample for sample in reversed(split.samples)}.values())[::-1]
-
-
-def render_thumbnails(folder: Path, root: Root, split: Split) -> dict[str, Any]:
-    """Writes thumbnails-*.npy: uint8 [contents, 1, 16, 16, 3], the whole picture stretched, as `distinct` orders.
-
-    What a killed call finished is kept. Returns the number of contents. Raises PictureError if a picture can no
-    longer be decoded, ArtifactError if the disk is full.
-    """
-    samples = distinct(split)
-
-    def thumbnail(sample: Sample) -> np.ndarray:
-        with opened(root / sample.path) as picture:
-            return render(picture, Box(0.0, 0.0, 1.0, 1.0), THUMBNAIL_PX)[None]
-
-    def make(rows: range) -> np.ndarray:
-        return np.stack(list(in_threads(thumbnail, (samples[row] for row in rows))))
-
-    write_shards(folder, "thumbnails", len(samples), make, "thumbnails", "pictures")
-    return {"contents": len(samples)}
 
 
 def perceptual_hashes(thumbnails: np.ndarray) -> np.ndarray:
@@ -143,49 +92,15 @@ def confirmed(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return np.where(alike & (difference <= MOST_DIFFERENCE), difference, np.float32(np.inf))
 
 
-def near_duplicates(thumbnails: np.ndarray, split: Split) -> list[NearGroup]:
-    """The groups of pictures that look the same, as the samples lie. Copies of one file alone make none.
-
-    thumbnails: uint8 [contents, px, px, 3], as `distinct` orders them.
-    """
-    samples = distinct(split)
-    group = list(range(len(samples)))
-    worst = [0.0] * len(samples)
-
-    def top(i: int) -> int:
-        while group[i] != i:
-            group[i] = group[group[i]]
-            i = group[i]
-        return i
-
+def near_pairs(thumbnails: Thumbnails) -> Iterator[tuple[str, str, float]]:
+    """Every pair of contents that look the same, by SHA-256, and the root mean square difference of their thumbnails in
+    steps of 255."""
+    contents, pixels = thumbnails.contents, thumbnails.pixels
     with progress.bar("comparing", PASSES, "passes") as advance:
-        hashes = perceptual_hashes(thumbnails)
-        for close in close_pairs(hashes, advance):
+        for close in close_pairs(perceptual_hashes(pixels), advance):
             for begin in range(0, len(close), THUMBNAILS_AT_ONCE):
                 pairs = close[begin : begin + THUMBNAILS_AT_ONCE]
-                difference = confirmed(thumbnails, pairs)
+                difference = confirmed(pixels, pairs)
                 same = difference < np.inf
                 for (i, j), steps in zip(pairs[same].tolist(), difference[same].tolist(), strict=True):
-                    i, j = sorted((top(i), top(j)))
-                    group[j] = i
-                    worst[i] = max(worst[i], worst[j], steps)
-    number = {sample.sha256: top(i) for i, sample in enumerate(samples)}
-    members: dict[int, list[Sample]] = {}
-    for sample in split.samples:
-        members.setdefault(number[sample.sha256], []).append(sample)
-    return [
-        NearGroup(
-            [sample.path for sample in alike],
-            [name for name in (*SPLIT_NAMES, UNLABELLED) if any(sample.split == name for sample in alike)],
-            [split.classes[label] for label in sorted({sample.label for sample in alike}) if label >= 0],
-            round(worst[first], 2),
-        )
-        for first, alike in members.items()
-        if len({sample.sha256 for sample in alike}) > 1
-    ]
-
-
-def read_thumbnails(folder: Path) -> np.ndarray:
-    """What render_thumbnails wrote, in memory: uint8 [contents, 16, 16, 3]. Raises ArtifactError."""
-    stored = open_shards(folder, "thumbnails")
-    return stored.take(np.arange(len(stored)), np.zeros(len(stored), int))
+                    yield contents[i], contents[j], steps

@@ -25,12 +25,16 @@ BATCH = 4096
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """One picture file. path: relative to the root, with slashes; given: its split, if the folders say so."""
+    """One picture file. path: relative to the root, with slashes; given: its split, if the folders say so.
+
+    key: what a table's column for `data.group_by` says of it.
+    """
 
     path: str
     class_name: str
     given: SplitName | None
     sha256: str
+    key: str = ""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -109,6 +113,7 @@ class File(msgspec.Struct, frozen=True):
     given: SplitName | None
     size: int
     mtime_ns: int
+    key: str = ""
 
 
 class _Walk:
@@ -382,7 +387,7 @@ def hashed(
         if cache and (unread or len(known) != len(files)):
             found = {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in files if f.path in hashes}
             _remember(Path(cache), key, found)
-    return [Picture(f.path, f.class_name, f.given, hashes[f.path]) for f in files if f.path in hashes]
+    return [Picture(f.path, f.class_name, f.given, hashes[f.path], f.key) for f in files if f.path in hashes]
 
 
 def _read_cache(cache: Path | None) -> dict[str, Known]:

@@ -1,7 +1,7 @@
 """Which picture is for training, which validates, which tests: the types, and the file that keeps them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 """The splits of labelled pictures."""
 UNLABELLED: SplitName = "unlabelled"
 """Pictures that the student learns from by the teacher's word alone."""
+
+Kind = TypeVar("Kind")
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -54,6 +56,40 @@ class CopiedClass(msgspec.Struct, frozen=True):
         """The finding as a clause."""
         all_of = "its one picture is" if self.pictures == 1 else f"all of its {self.pictures:,} pictures are"
         return f"the class {self.name!r} is a copy of {self.of!r}, {all_of} there as well"
+
+
+class NearGroup(msgspec.Struct, frozen=True):
+    """Images that look the same, each like at least one other of them.
+
+    paths: by path, every copy of them with them, the unlabelled ones last; splits, classes: where they lie; the first
+    may be `unlabelled`; difference: the largest root mean square difference of a pair that joined them, in steps of
+    255.
+    """
+
+    paths: list[str]
+    splits: list[SplitName]
+    classes: list[str]
+    difference: float
+
+    @property
+    def leaks(self) -> bool:
+        """Whether an image that is evaluated looks like one of another split, which may have been learned from."""
+        return len(self.splits) > 1 and bool({"val", "test"}.intersection(self.splits))
+
+
+class Groups(msgspec.Struct, frozen=True):
+    """Which images belong together; beside the split, in groups.json.
+
+    kept: whether near duplicates stay in one split where it is drawn (`data.groups`); near_duplicates: all of them.
+    group_by: `data.group_by`; without_key: images of which it gives no key.
+    leaked: test images of a group that has one of train or val: copies, near duplicates and those of one key.
+    """
+
+    kept: bool
+    near_duplicates: list[NearGroup]
+    group_by: str | None = None
+    without_key: int = 0
+    leaked: list[str] = []
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -104,5 +140,13 @@ class Split(msgspec.Struct, frozen=True):
 
 def read_split(folder: Path) -> Split:
     """The split that split_pictures wrote into the folder. Raises ArtifactError if it is missing or damaged."""
-    again = f"Remove the folder {folder}; the next run makes it again."
-    return read_json(Path(folder) / "split.json", Split, again, error=ArtifactError)
+    return _read(Path(folder) / "split.json", Split)
+
+
+def read_groups(folder: Path) -> Groups:
+    """The groups beside the split in the folder. Raises ArtifactError if they are missing or damaged."""
+    return _read(Path(folder) / "groups.json", Groups)
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
+    return read_json(path, kind, f"Remove the folder {path.parent}; the next run makes it again.", error=ArtifactError)

@@ -1,7 +1,6 @@
-"""The stage `split`: every picture is decoded once, then the splits are drawn by seed and written down."""
+"""The stage `split`: what belongs together is found, then the splits are drawn by seed and written down."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,40 +8,35 @@ import msgspec
 
 from kd2mobile import progress, schema
 from kd2mobile.data.draw import Explain, draw_splits
-from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.groups import Chains, contents_by_key, group_keys, leaked_test_images, near_groups
+from kd2mobile.data.near_duplicates import near_pairs
 from kd2mobile.data.places import Root
 from kd2mobile.data.scan import Picture, Scan
-from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Leak, Sample, SetAside, Split, SplitName
-from kd2mobile.errors import DataError, PictureError, count_of
-from kd2mobile.pixels import DeepImages, Range, deep_images, examine
-
-CHECKED = "checked.jsonl"
-"""Beside the split while it is made: what each picture's decoding gave, so that a killed call goes on from there."""
-
-
-class _Checked(msgspec.Struct, frozen=True):
-    """What decoding gave. values: of an image of more than 8 bits; reason: empty if the picture is whole."""
-
-    sha256: str
-    width: int = 0
-    height: int = 0
-    values: Range | None = None
-    reason: str = ""
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Groups, Leak, Sample, SetAside, Split, SplitName
+from kd2mobile.data.thumbnails import Thumbnails, look_at
+from kd2mobile.errors import DataError, count_of
+from kd2mobile.files import write_bytes
+from kd2mobile.pixels import DeepImages, deep_images
 
 
-def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> dict[str, Any]:
-    """Decodes every picture once, draws the splits that the folders do not give and writes split.json.
+def split_pictures(
+    folder: Path, root: Root, scan: Scan, data: schema.Data, thumbnails: Thumbnails | None = None
+) -> dict[str, Any]:
+    """Draws the splits that the folders do not give and writes split.json, and groups.json beside it.
 
-    A picture that cannot be decoded is set aside. Drawn splits take data.val and data.test of each class (at least
-    one picture) out of train; the draw depends on data.seed and the pictures' content alone. Files that are the same
-    byte for byte stay in one split when it is drawn: a picture in train and test both would inflate the score. Where
-    the folders put them into several splits they stay there and are reported as leaks; nothing is dropped.
-    Returns the counts for the record. Raises DataError if a class has too few pictures for each split to get one.
+    thumbnails: of the images of the scan, made here where they are left out.
+    An image that cannot be decoded is set aside. Drawn splits take data.val and data.test of each class (at least one
+    image) out of train; the draw depends on data.seed and the images' content alone. Near duplicates (data.groups),
+    images of one key (data.group_by) and files that are the same byte for byte stay in one split when it is drawn: an
+    image in train and test both would inflate the score. Where the folders put them into several splits they stay
+    there and are reported as leaks; nothing is dropped.
+    Returns the counts for the record. Raises DataError if a class has too few images for each split to get one.
     """
     folder = Path(folder)
-    checked = _decode_all(folder, root, scan.pictures)
-    broken = [SetAside(p.path, checked[p.sha256].reason) for p in scan.pictures if checked[p.sha256].reason]
-    whole = [p for p in scan.pictures if not checked[p.sha256].reason]
+    thumbnails = thumbnails or look_at(root, scan.pictures)
+    decoded = thumbnails.decoded
+    broken = [SetAside(p.path, decoded[p.sha256].reason) for p in scan.pictures if decoded[p.sha256].reason]
+    whole = [p for p in scan.pictures if not decoded[p.sha256].reason]
     set_aside = sorted(scan.set_aside + broken, key=lambda aside: aside.path)
     explain = _explained(scan, set_aside)
     for split in scan.given:
@@ -50,17 +44,23 @@ def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> d
     missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
     if missing:
         _refuse_copied_class(scan.classes, whole, explain)
-    places = draw_splits(whole, scan.classes, missing, data, explain)
+    keys = group_keys(scan.pictures, data.group_by)
+    near, together = _chains(thumbnails, whole, keys, data)
+    places = draw_splits(whole, scan.classes, missing, data, explain, together)
     labels = {name: label for label, name in enumerate(scan.classes)}
     samples = [
-        Sample(p.path, labels[p.class_name], place, p.sha256, checked[p.sha256].width, checked[p.sha256].height)
+        Sample(p.path, labels[p.class_name], place, p.sha256, decoded[p.sha256].width, decoded[p.sha256].height)
         for p, place in zip(whole, places, strict=True)
     ]
     split = Split(scan.classes, samples, set_aside, *_same_pictures(samples))
-    _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
-    (folder / CHECKED).unlink(missing_ok=True)
-    deep = deep_images([values for p in whole if (values := checked[p.sha256].values)])
+    without_key = len(whole) - sum(p.path in keys for p in whole) if data.group_by else 0
+    near_found = near_groups(near, split)
+    near.join_all(contents_by_key(whole, keys))
+    groups = Groups(data.groups, near_found, data.group_by, without_key, leaked_test_images(near, samples))
+    _write(folder, split, groups)
+    deep = deep_images([values for p in whole if (values := decoded[p.sha256].values)])
     _report(split, scan.system_files, deep)
+    _report_groups(split, groups, len(set(keys.values())))
     return {
         "classes": len(split.classes),
         **{name: len(split.of(name)) for name in SPLIT_NAMES},
@@ -71,27 +71,49 @@ def split_pictures(folder: Path, root: Root, scan: Scan, data: schema.Data) -> d
         "duplicates": len(split.duplicates),
         "leaks": len(split.leaks),
         "contradictions": len(split.contradictions),
+        "groups": data.groups,
+        "near_duplicates": len(groups.near_duplicates),
+        "leaked_test_images": len(groups.leaked),
     } | _of_deep(deep)
 
 
-def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> dict[str, Any]:
-    """Decodes every unlabelled picture once and writes split.json: all of them of the split `unlabelled`, label -1.
+def split_unlabelled(
+    folder: Path,
+    root: Root,
+    scan: Scan,
+    labelled: Split,
+    thumbnails: Thumbnails | None = None,
+    labelled_thumbnails: Thumbnails | None = None,
+    groups: bool = True,
+) -> dict[str, Any]:
+    """Writes split.json of the unlabelled images: all of them of the split `unlabelled`, label -1; and groups.json.
 
-    labelled: the split of the pictures with labels. A picture that is one of those is set aside: in train it is learned
-    from already, and in val or test it would be a leak, which is said and counted.
+    labelled: the split of the images with labels. An image that is one of those is set aside: in train it is learned
+    from already, and in val or test it would be a leak, which is said and counted. groups: whether one that looks like
+    one of val or test is set aside too. thumbnails: of the images of the scan, made here where they are left out;
+    labelled_thumbnails: of the others, without which nothing looks like them.
     Returns the counts for the record. Raises DataError if none is left.
     """
     folder = Path(folder)
-    checked = _decode_all(folder, root, scan.pictures)
+    thumbnails = thumbnails or look_at(root, scan.pictures)
+    near = Chains()
+    for one, other, difference in near_pairs(
+        labelled_thumbnails.beside(thumbnails) if labelled_thumbnails else thumbnails
+    ):
+        near.join(one, other, difference)
     known = {sample.sha256: sample for sample in labelled.samples}
-    samples, set_aside, leaks = [], list(scan.set_aside), []
+    tested = {near.of(s.sha256): s for s in reversed(labelled.samples) if s.split != "train"} if groups else {}
+    samples, set_aside, leaks, alike = [], list(scan.set_aside), [], 0
     for p in scan.pictures:
-        found, same = checked[p.sha256], known.get(p.sha256)
+        found, same = thumbnails.decoded[p.sha256], known.get(p.sha256)
         if found.reason:
             set_aside.append(SetAside(p.path, found.reason))
         elif same:
             set_aside.append(SetAside(p.path, f"the same picture as {same.path}, which has a label ({same.split})"))
             leaks += [Leak([p.path, same.path], [UNLABELLED, same.split])] if same.split != "train" else []
+        elif like := tested.get(near.of(p.sha256)):
+            set_aside.append(SetAside(p.path, f"looks like {like.path}, which is a {like.split} image"))
+            alike += 1
         else:
             samples.append(Sample(p.path, -1, UNLABELLED, p.sha256, found.width, found.height))
     set_aside.sort(key=lambda aside: aside.path)
@@ -101,10 +123,12 @@ def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> d
         raise DataError(scan.root, must, f"none ({first})", "Add pictures, or leave data.unlabelled out.")
     duplicates, _, _ = _same_pictures(samples)
     split = Split(labelled.classes, samples, set_aside, duplicates, leaks)
-    _write(folder / "split.json", msgspec.json.format(msgspec.json.encode(split), indent=1))
-    (folder / CHECKED).unlink(missing_ok=True)
-    deep = deep_images([values for p in samples if (values := checked[p.sha256].values)])
+    both = near_groups(near, Split(labelled.classes, labelled.samples + samples))
+    _write(folder, split, Groups(groups, both))
+    deep = deep_images([values for p in samples if (values := thumbnails.decoded[p.sha256].values)])
     _report(split, scan.system_files, deep)
+    if alike:
+        progress.say(f"split: {count_of(alike, 'unlabelled image')} set aside: near duplicates of val or test images")
     return {
         UNLABELLED: len(samples),
         "set_aside": len(set_aside),
@@ -112,6 +136,7 @@ def split_unlabelled(folder: Path, root: Root, scan: Scan, labelled: Split) -> d
         "system_files": scan.system_files,
         "duplicates": len(duplicates),
         "leaks": len(leaks),
+        "near_leaks": alike,
     } | _of_deep(deep)
 
 
@@ -120,39 +145,18 @@ def _of_deep(deep: DeepImages | None) -> dict[str, Any]:
     return {"deep_images": msgspec.to_builtins(deep)} if deep else {}
 
 
-def _decode_all(folder: Path, root: Root, pictures: list[Picture]) -> dict[str, _Checked]:
-    """What decoding gives for each content, from the files that a killed call has not looked at yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checked = {entry.sha256: entry for entry in _read_checked(folder / CHECKED)}
-    unknown = list({p.sha256: p for p in pictures if p.sha256 not in checked}.values())
-    if not unknown:
-        return checked
-
-    def check(picture: "Picture") -> _Checked:
-        try:
-            return _Checked(picture.sha256, *examine(root / picture.path))
-        except PictureError as fault:
-            return _Checked(picture.sha256, reason=str(fault.got))
-
-    with (
-        open(folder / CHECKED, "ab") as journal,
-        progress.bar("checking pictures", len(unknown), "pictures") as advance,
-    ):
-        for entry in in_threads(check, unknown):
-            checked[entry.sha256] = entry
-            journal.write(msgspec.json.encode(entry) + b"\n")
-            advance(1)
-    return checked
-
-
-def _read_checked(path: Path) -> Iterator[_Checked]:
-    if not path.exists():
-        return
-    whole, _, torn = path.read_bytes().rpartition(b"\n")
-    if torn:
-        path.write_bytes(whole + b"\n" if whole else b"")
-    for line in whole.splitlines():
-        yield msgspec.json.decode(line, type=_Checked)
+def _chains(
+    thumbnails: Thumbnails, whole: list[Picture], keys: dict[str, str], data: schema.Data
+) -> tuple[Chains, Chains]:
+    """All near duplicates; and what belongs together among the images that are drawn from."""
+    drawn_from = {p.sha256 for p in whole if p.given in (None, "train")}
+    near, together = Chains(), Chains()
+    for one, other, difference in near_pairs(thumbnails):
+        near.join(one, other, difference)
+        if data.groups and one in drawn_from and other in drawn_from:
+            together.join(one, other)
+    together.join_all(contents_by_key((p for p in whole if p.sha256 in drawn_from), keys))
+    return near, together
 
 
 def _explained(scan: Scan, set_aside: list[SetAside]) -> Explain:
@@ -238,7 +242,25 @@ def _report(split: Split, system_files: int, deep: DeepImages | None) -> None:
         progress.say(f"split: {count_of(len(single), 'picture')} in several classes, first {paths[0]!r}, {paths[1]!r}")
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+def _report_groups(split: Split, groups: Groups, keys: int) -> None:
+    """What belongs together, and how many test images the networks may have learned from."""
+    if groups.group_by:
+        alone = f"; {count_of(groups.without_key, 'image')} without one, each alone" * bool(groups.without_key)
+        progress.say(f"split: {count_of(keys, 'key')} by {groups.group_by!r}{alone}")
+    if groups.near_duplicates:
+        images = sum(len(group.paths) for group in groups.near_duplicates)
+        where = "a drawn split has all of a group or none" if groups.kept else "drawn apart, as --no-groups says"
+        found = count_of(len(groups.near_duplicates), "group", "of near duplicates")
+        progress.say(f"split: {found}, {count_of(images, 'image')}: {where}")
+    if groups.leaked:
+        test = count_of(len(split.of("test")), "test image")
+        progress.say(
+            f"split: {len(groups.leaked):,} of {test} are also in train or val, or in a group with one of them, first "
+            f"{groups.leaked[0]!r}: the report says what is scored without them"
+        )
+
+
+def _write(folder: Path, split: Split, groups: Groups) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in {"groups.json": groups, "split.json": split}.items():
+        write_bytes(folder / name, msgspec.json.format(msgspec.json.encode(content), indent=1))

@@ -50,23 +50,24 @@ class _Row:
     path: str
     label: str
     split: SplitName | None
+    key: str
 
 
-def scan_table(table: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
+def scan_table(table: Path, cache: Path | None = None, fewest: int = 2, key_column: str = "") -> Scan:
     """Finds and hashes the pictures that a table lists. Nothing is decoded.
 
     table: CSV in UTF-8, with or without its mark, quoted as Python's csv reads it; between the fields a comma, a tab
     or a semicolon. A line `sep=;` before the others, as Excel writes it, says which. The first line names the columns
     `path` and `label`, and perhaps `split` (train, val or test, or as folders of them are called), in any order; other
     columns are passed over. Paths are relative to the table's folder and, so written, the ids.
-    cache: as in `scan.scan`; fewest: labels.
+    cache: as in `scan.scan`; fewest: labels. key_column: one more column, which says what images belong together.
     Raises DataError, with the line, for text that is not UTF-8 or no table, a missing column, an empty or repeated
     path, an empty label, another split; for files that are not there, with their number; for fewer than those labels
     and for splits that differ in labels.
     """
     table = Path(table)
     folder = table.parent
-    rows = list(_rows(table))
+    rows = list(_rows(table, key_column.strip().lower()))
     names = class_names(row.label for row in rows)
     rows = [replace(row, label=names[row.label]) for row in rows]
     _refuse_few_labels(table, rows, fewest)
@@ -88,11 +89,11 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
     )
 
 
-def _rows(table: Path) -> Iterator[_Row]:
+def _rows(table: Path, key_column: str) -> Iterator[_Row]:
     text = _text(table)
     told = SEPARATOR.match(text)
     first = 2 if told else 1
-    header, delimiter = _header(table, text, told)
+    header, delimiter = _header(table, text, told, key_column)
     seen: dict[str, int] = {}
     for line, fields in _records(table, text, delimiter, told):
         if line == first or not any(field.strip() for field in fields):
@@ -114,7 +115,8 @@ def _rows(table: Path) -> Iterator[_Row]:
             once = "Keep one of the two lines: a picture has one label."
             raise DataError(where, "must name each picture once", f"{_short(path)} as on line {seen[path]}", once)
         seen[path] = line
-        yield _Row(line, path, named["label"].strip(), _split(where, named.get("split")))
+        key = named[key_column].strip() if key_column else ""
+        yield _Row(line, path, named["label"].strip(), _split(where, named.get("split")), key)
 
 
 def _text(table: Path) -> str:
@@ -140,7 +142,7 @@ def _text(table: Path) -> str:
         raise DataError(f"{table}, line {line}", "must be text in UTF-8", likely, utf8) from fault
 
 
-def _header(table: Path, text: str, told: re.Match | None) -> tuple[list[str], str]:
+def _header(table: Path, text: str, told: re.Match | None, key_column: str) -> tuple[list[str], str]:
     """The names of the columns and what stands between them. told: the line that says the latter."""
     ways = []
     fault = None
@@ -159,7 +161,10 @@ def _header(table: Path, text: str, told: re.Match | None) -> tuple[list[str], s
         write = "Write `path,label` there, or `path,label,split`, with the rows below."
         got = f"no {listed(missing)} in {_short(first.strip())}" if first.strip() else "an empty line"
         raise DataError(where, "must name the columns path and label", got, write)
-    if twice := [name for name in COLUMNS if names.count(name) > 1]:
+    if key_column and key_column not in names:
+        given = "Write the name of one of its columns, or leave --group-by out."
+        raise DataError(where, f"must name the column {key_column!r} of data.group_by", f"{listed(names)}", given)
+    if twice := [name for name in (*COLUMNS, *filter(None, [key_column])) if names.count(name) > 1]:
         raise DataError(where, "must name each column once", f"{twice[0]!r} twice", "Rename one of the two.")
     return names, delimiter
 
@@ -231,7 +236,7 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
             known = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not a picture"
             set_aside.append(SetAside(row.path, known))
         else:
-            files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns))
+            files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns, row.key))
     if gone:
         row, what = gone[0]
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""

@@ -21,15 +21,9 @@ UNEVEN = 3.0
 def check_text(checked: Checked) -> str:
     """The findings as plain text without a newline at its end. Long lists are cut, and say so."""
     paragraphs = [_headline(checked), _splits(checked.classes), _classes(checked.classes)]
-    paragraphs += [
-        _system_files(checked),
-        _depth(checked.deep_images),
-        _alike(checked),
-        _set_aside(checked),
-        *_copies(checked),
-        *_near(checked),
-        _sizes("Sizes", checked.sizes),
-    ]
+    paragraphs += [_system_files(checked), _depth(checked.deep_images), _alike(checked), _set_aside(checked)]
+    paragraphs += [*_copies(checked), *_near(checked), _keys(checked), _leaked(checked)]
+    paragraphs += [_sizes("Sizes", checked.sizes)]
     paragraphs += [_sizes("Sizes without a label", checked.unlabelled_sizes), _imbalance(checked)]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
@@ -118,6 +112,8 @@ def _near(checked: Checked) -> list[str]:
     across = [group for group in groups if group.leaks]
     unlike = [group for group in groups if len(group.classes) > 1]
     head = f"Near duplicates: {pictures:,} pictures in {count_of(len(groups), 'group', 'that look the same')}."
+    if checked.groups:
+        head += " Where splits are drawn, a group is in one of them."
     said = [_listed(head, [_group(group.paths) for group in groups])]
     if across:
         lines = [f"{' and '.join(group.splits)}: {_group(group.paths)}" for group in across]
@@ -127,6 +123,22 @@ def _near(checked: Checked) -> list[str]:
         lines = [_group(group.paths) for group in unlike]
         said.append(_listed(f"Near duplicates in several classes: {count_of(len(unlike), 'group')}.", lines))
     return said
+
+
+def _keys(checked: Checked) -> str:
+    if not checked.group_by:
+        return ""
+    alone = count_of(checked.without_key, "image")
+    return f"Keys by {one_line(repr(checked.group_by))}: one key, one drawn split. {alone} without a key, each alone."
+
+
+def _leaked(checked: Checked) -> str:
+    leaked, tested = checked.leaked_test_images, sum(one.test for one in checked.classes)
+    if not leaked:
+        return ""
+    among = f"{len(leaked):,} of {count_of(tested, 'test image')}"
+    head = f"Leaks: {among} are also in train or val, as a copy, a near duplicate or by their key."
+    return _listed(f"{head} The report says what is scored without them.", leaked)
 
 
 def _sizes(head: str, sizes: Sizes | None) -> str:

@@ -136,6 +136,7 @@ def test_unlabelled_pictures_at_any_depth(photos, loose, tmp_path):
         "system_files": 0,
         "duplicates": 0,
         "leaks": 0,
+        "near_leaks": 0,
     }
     assert made.named("train", "val", "unlabelled") == ["unlabelled"] and labelled.named("unlabelled") == []
 

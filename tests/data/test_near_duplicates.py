@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 from kd2mobile.data import near_duplicates as near
+from kd2mobile.data.groups import Chains, near_groups
+from kd2mobile.data.scan import Picture
 from kd2mobile.data.split import Sample, Split
+from kd2mobile.data.thumbnails import Thumbnails, look_at
 from kd2mobile.pixels import Box, render
 
 
@@ -68,27 +71,36 @@ def test_the_search_finds_every_close_pair_once(at_once, monkeypatch):
     assert sum(passes) == near.PASSES
 
 
+def groups_of(thumbnails, split):
+    chains = Chains()
+    for pair in near.near_pairs(thumbnails):
+        chains.join(*pair)
+    return near_groups(chains, split)
+
+
+def seen(root, split):
+    return look_at(root, [Picture(s.path, split.classes[s.label], None, s.sha256) for s in split.samples])
+
+
 def test_a_picture_saved_again_smaller_is_found_and_another_is_not(tmp_path):
     soft_picture(0).save(tmp_path / "a0.png")
     soft_picture(0).resize((60, 45)).save(tmp_path / "b0.jpg", quality=40)
     soft_picture(1).save(tmp_path / "a1.png")
     split = split_of(("a0.png", 0, "train", "x"), ("a1.png", 0, "train", "y"), ("b0.jpg", 1, "test", "z"))
-    assert near.render_thumbnails(tmp_path / "out", tmp_path, split) == {"contents": 3}
-    (group,) = near.near_duplicates(near.read_thumbnails(tmp_path / "out"), split)
+    (group,) = groups_of(seen(tmp_path, split), split)
     assert group.paths == ["a0.png", "b0.jpg"]
-    assert group.splits == ["train", "test"] and group.classes == ["a", "b"]
+    assert group.splits == ["train", "test"] and group.classes == ["a", "b"] and group.leaks
     assert 0 < group.difference < near.MOST_DIFFERENCE
 
 
 def test_copies_alone_are_no_near_duplicates_but_come_with_their_group(tmp_path):
-    soft_picture(0).save(tmp_path / "a.png")
+    for name in ("a.png", "copy.png"):
+        soft_picture(0).save(tmp_path / name)
     soft_picture(0).save(tmp_path / "z.jpg", quality=90)
     alone = split_of(("a.png", 0, "train", "x"), ("copy.png", 0, "val", "x"))
-    near.render_thumbnails(tmp_path / "alone", tmp_path, alone)
-    assert near.near_duplicates(near.read_thumbnails(tmp_path / "alone"), alone) == []
+    assert groups_of(seen(tmp_path, alone), alone) == []
     split = split_of(("a.png", 0, "train", "x"), ("copy.png", 0, "val", "x"), ("z.jpg", 0, "train", "y"))
-    near.render_thumbnails(tmp_path / "out", tmp_path, split)
-    (group,) = near.near_duplicates(near.read_thumbnails(tmp_path / "out"), split)
+    (group,) = groups_of(seen(tmp_path, split), split)
     assert group.paths == ["a.png", "copy.png", "z.jpg"] and group.splits == ["train", "val"]
 
 
@@ -109,4 +121,5 @@ def test_handwritten_digits_look_alike_and_none_is_taken_for_another():
     thumbnails = np.stack([thumbnail(Image.fromarray(picture).convert("RGB")) for picture in stored])
     samples = [(f"{i:04d}", 0, "train", str(i)) for i in range(len(stored))]
     assert sum(len(pairs) for pairs in near.close_pairs(near.perceptual_hashes(thumbnails))) > 100
-    assert near.near_duplicates(thumbnails, split_of(*samples)) == []
+    contents = [content for *_, content in samples]
+    assert groups_of(Thumbnails({}, contents, thumbnails), split_of(*samples)) == []

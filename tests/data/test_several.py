@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kd2mobile import pipeline
-from kd2mobile.artifact import Store
+from kd2mobile.artifact import Store, fingerprint_of
 from kd2mobile.cli import main_status
 from kd2mobile.data.find import find_pictures
 from kd2mobile.data.places import Places, absolute
@@ -19,7 +19,7 @@ from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import write_recipe
 from kd2mobile.results import Labelled
 from kd2mobile.schema import Data
-from kd2mobile.stages import split_step, unlabelled_split_step
+from kd2mobile.stages import split_step
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ GOLDEN = {
     "table with splits and a folder apart": "3b8914f23525747f",
     "unlabelled": "35f20de0991d149b",
 }
-"""Fingerprints of the stage `split` as the code gave them before it knew of several folders (commit 575e118)."""
+"""Fingerprints of the stage `split` as the code gave them before it knew of several folders (commit 575e118): a
+step then had its content and the draw's settings alone."""
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ GOLDEN = {
         ("unlabelled", {"source": ["photos"], "unlabelled": ["loose"]}),
     ],
 )
-def test_one_folder_has_the_fingerprint_that_it_always_had(name, data, tmp_path, monkeypatch):
+def test_one_folder_has_the_content_that_it_always_had(name, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain = [f"photos/{label}/{i}.png,{label}" for label in ("cat", "dog") for i in range(3)]
     halves = [(split, label, i) for split in ("train", "test") for label in ("cat", "dog") for i in range(2)]
@@ -90,9 +91,12 @@ def test_one_folder_has_the_fingerprint_that_it_always_had(name, data, tmp_path,
     for file, rows in {"plain.csv": plain, "split.csv": split}.items():
         (tmp_path / file).write_text("\n".join(["path,label,split" if rows is split else "path,label", *rows]))
     composed = compose(settings={f"data.{field}": value for field, value in data.items()})
-    found, step = split_step(composed, Store(tmp_path / "store"))
-    step = unlabelled_split_step(found, step) if found.unlabelled else step
-    assert step.fingerprint == GOLDEN[name]
+    found, _ = split_step(composed, Store(tmp_path / "store"))
+    drawn = {"content": found.scan.content, "val": 0.1, "test": 0.2, "seed": 0}
+    spec = {"stage": "split", "version": 1, "config": drawn, "inputs": {}}
+    if found.unlabelled:
+        spec = spec | {"config": {"unlabelled": found.unlabelled.content}, "inputs": {"split": spec}}
+    assert fingerprint_of(spec) == GOLDEN[name]
 
 
 def test_classes_of_the_same_name_are_put_together_and_no_file_stands_for_another(place, tmp_path):

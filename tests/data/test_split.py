@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd2mobile.data import splitting as split_module
 from kd2mobile.data.draw import draw_splits
 from kd2mobile.data.scan import Picture, scan
 from kd2mobile.data.split import Leak, read_split
-from kd2mobile.data.splitting import CHECKED, split_pictures
+from kd2mobile.data.splitting import split_pictures
 from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.schema import Data
 
@@ -46,8 +45,11 @@ def test_digits(digits, tmp_path):
         "duplicates": 0,
         "leaks": 0,
         "contradictions": 0,
+        "groups": True,
+        "near_duplicates": 0,
+        "leaked_test_images": 0,
     }
-    assert [p.name for p in tmp_path.iterdir()] == ["split.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["groups.json", "split.json"]
     assert made.classes == [str(d) for d in range(10)] and len(made.samples) == 1797
     assert all(s.path.startswith(f"{s.label}/") and (s.width, s.height) == (8, 8) for s in made.samples)
     assert [s.path for s in made.samples] == sorted(s.path for s in made.samples)
@@ -188,32 +190,6 @@ def test_odd_names_go_through_the_file(photos, picture):
     assert made.classes == ["cat", name] and {s.path for s in made.samples if s.label == 1} == {
         f"{name}/{name} {i}.png" for i in range(3)
     }
-
-
-def test_a_killed_call_goes_on(photos, monkeypatch):
-    root = photos(cat=6, dog=6)
-    folder = root.parent / "split"
-    real, opened = split_module.examine, []
-
-    def dies(path):
-        opened.append(path.name)
-        if len(opened) == 11:
-            raise KeyboardInterrupt
-        return real(path)
-
-    monkeypatch.setattr(split_module, "examine", dies)
-    monkeypatch.setattr(split_module, "in_threads", map)
-    with pytest.raises(KeyboardInterrupt):
-        split_pictures(folder, root, scan(root), Data())
-    with open(folder / CHECKED, "ab") as journal:
-        journal.write(b'{"sha256": "torn')
-    assert not (folder / "split.json").exists()
-    split_pictures(folder, root, scan(root), Data())
-    assert len(opened) == 11 + 2
-    made = read_split(folder)
-    shutil.rmtree(folder)
-    split_pictures(folder, root, scan(root), Data())
-    assert read_split(folder) == made
 
 
 def test_a_missing_or_damaged_split(tmp_path):

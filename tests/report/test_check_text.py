@@ -3,8 +3,7 @@
 import pytest
 
 from kd2mobile.data.check import Checked, ClassCounts, Imbalance, Sizes
-from kd2mobile.data.near_duplicates import NearGroup
-from kd2mobile.data.split import Leak, SetAside
+from kd2mobile.data.split import Leak, NearGroup, SetAside
 from kd2mobile.report.check_text import check_text
 
 
@@ -22,6 +21,10 @@ def found():
             "leaks": [],
             "contradictions": [],
             "near_duplicates": [],
+            "groups": True,
+            "group_by": None,
+            "without_key": 0,
+            "leaked_test_images": [],
             "sizes": Sizes((8, 8), (20, 10), (1000, 30), 0.5, 33.333, 128, 2),
             "unlabelled_sizes": None,
             "imbalance": Imbalance(classes[-1], classes[0], (count + 2) / 3),
@@ -57,7 +60,8 @@ def test_every_finding_is_said(found):
         "Copies: 1 file byte for byte the same as another.\n  a/1.png, b/1.png",
         "Copies in several splits: 1. The scores will be better than they should be.\n  train and test: a/1.png",
         "Copies in several classes: 1. One label is wrong.\n  a/1.png, b/1.png",
-        "Near duplicates: 2 pictures in 1 group that look the same.\n  a/2.png, b/3.png",
+        "Near duplicates: 2 pictures in 1 group that look the same. Where splits are drawn, a group is in one of "
+        "them.\n  a/2.png, b/3.png",
         "Near duplicates in several splits: 1 group. The scores gain by them.\n  train and val: a/2.png, b/3.png",
         "Near duplicates in several classes: 1 group.\n  a/2.png, b/3.png",
     ):
@@ -76,10 +80,24 @@ def test_what_lies_among_the_pictures_without_a_label_is_said(found):
             unlabelled_sizes=Sizes((9, 9), (9, 9), (9, 9), 1.0, 1.0, 128, 1),
         )
     )
-    assert "Near duplicates: 6 pictures in 3 groups that look the same." in said
+    assert "Near duplicates: 6 pictures in 3 groups that look the same. Where splits are drawn" in said
     across = "Near duplicates in several splits: 1 group. The scores gain by them."
     assert f"{across}\n  test and unlabelled: a/1.png, unlabelled/1.png\n\n" in said
     assert "Sizes without a label: 9 x 9 to 9 x 9 px, median 9 x 9; width / height 1 to 1; 1 picture with" in said
+
+
+def test_what_belongs_together_and_what_leaks_is_said(found):
+    near = [NearGroup(["a/1.png", "a/2.png"], ["train", "test"], ["a"], 1.5)]
+    said = check_text(found(near_duplicates=near, groups=False, leaked_test_images=["a/2.png", "b/1.png"]))
+    assert "Near duplicates: 2 pictures in 1 group that look the same.\n  a/1.png, a/2.png\n\n" in said
+    assert (
+        "\n\nLeaks: 2 of 6 test images are also in train or val, as a copy, a near duplicate or by their key. The"
+        in said
+    )
+    assert "scored without them.\n  a/2.png\n  b/1.png\n\n" in said and "Keys" not in said
+    said = check_text(found(group_by="p\\d", without_key=1_000))
+    assert "\n\nKeys by 'p\\\\d': one key, one drawn split. 1,000 images without a key, each alone.\n\n" in said
+    assert "Leaks" not in said
 
 
 def test_long_lists_are_cut_and_say_so(found):

@@ -5,9 +5,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from kd2mobile.data.check import Looked, check_split
-from kd2mobile.data.near_duplicates import read_thumbnails, render_thumbnails
 from kd2mobile.data.places import Places
-from kd2mobile.data.split import UNLABELLED, Sample, SetAside, Split
+from kd2mobile.data.split import UNLABELLED, Groups, NearGroup, Sample, SetAside, Split
 from kd2mobile.errors import PictureError
 from kd2mobile.report import contact_sheet
 from kd2mobile.report.contact_sheet import CELL_PX, GAP_PX, draw_contact_sheet
@@ -22,8 +21,7 @@ def data_set(root, names, **found):
         Image.new("RGB", (20, 20), colour).save(root / f"{label}.png")
         samples.append(Sample(f"{label}.png", label, "train", f"{label:064x}", 20, 20))
     split = Split(list(names), samples, **found)
-    thumbnails = np.stack([np.full((16, 16, 3), 25 * label, np.uint8) for label in range(len(names))])
-    looked = Looked(root, split, thumbnails, 0)
+    looked = Looked(root, split, Groups(True, []), 0)
     return check_split("photos", 32, looked), looked
 
 
@@ -77,16 +75,12 @@ def test_pictures_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path,
     for name, colour in {"near.png": (66, 225, 40), "new.png": (9, 9, 250)}.items():
         Image.new("RGB", (30, 20), colour).save(tmp_path / "loose" / name)
         samples.append(Sample(f"unlabelled/{name}", -1, UNLABELLED, name, 30, 20))
-    loose = Looked(Places({"unlabelled": str(tmp_path / "loose")}), Split(["cat", "dog"], samples), None, 0)
-    both = []
-    for one in (labelled, loose):
-        folder = tmp_path / f"thumbnails{len(both)}"
-        folder.mkdir()
-        render_thumbnails(folder, one.root, one.split)
-        both.append(one._replace(thumbnails=read_thumbnails(folder)))
-    checked = check_split("photos", 32, *both)
-    assert [group.paths for group in checked.near_duplicates] == [["1.png", "unlabelled/near.png"]]
-    draw_contact_sheet(tmp_path / "sheet.png", checked, *both)
+    near = NearGroup(["1.png", "unlabelled/near.png"], ["train", "unlabelled"], ["dog"], 1.0)
+    place = Places({"unlabelled": str(tmp_path / "loose")})
+    loose = Looked(place, Split(["cat", "dog"], samples), Groups(True, [near]), 0)
+    checked = check_split("photos", 32, labelled, loose)
+    assert checked.near_duplicates == [near]
+    draw_contact_sheet(tmp_path / "sheet.png", checked, labelled, loose)
     assert {"without a label", "2 pictures", "2 in train, unlabelled"} <= set(written)
     with Image.open(tmp_path / "sheet.png") as opened:
         sheet = np.asarray(opened)

@@ -1,0 +1,152 @@
+"""The stage `thumbnails`: each image is decoded once, for its size, its fault and 16 x 16 pixels of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.places import Root
+from kd2mobile.data.scan import Picture
+from kd2mobile.data.shards import SHARD, open_shards, shard_path, write_shards
+from kd2mobile.errors import ArtifactError, PictureError
+from kd2mobile.files import read_json, write_json
+from kd2mobile.pixels import Box, Range, examined, render
+
+THUMBNAIL_PX = 16
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+NAME = "thumbnails"
+ROW = np.dtype(
+    [("sha256", "S64"), ("width", "<u4"), ("height", "<u4"), ("values", "<f8", 2)]
+    + [("pixels", "u1", (THUMBNAIL_PX, THUMBNAIL_PX, 3))]
+)
+"""One content; one that cannot be decoded has the width 0, and values of 8 bits are NaN."""
+
+
+class Decoded(NamedTuple):
+    """What decoding one content gave. width, height: pixels, upright; values: the darkest and the brightest one of an
+    image of more than 8 bits; reason: why it cannot be used, or nothing."""
+
+    width: int
+    height: int
+    values: Range | None = None
+    reason: str = ""
+
+
+class Thumbnails(NamedTuple):
+    """What decoding gave of each content, by its SHA-256, and the small images of those that can be used.
+
+    contents: SHA-256 of each row of pixels; pixels: uint8 [contents, 16, 16, 3], the whole image stretched.
+    """
+
+    decoded: dict[str, Decoded]
+    contents: list[str]
+    pixels: np.ndarray
+
+    def beside(self, other: "Thumbnails") -> "Thumbnails":
+        """Both together, each content once."""
+        new = [row for row, content in enumerate(other.contents) if content not in self.decoded]
+        return Thumbnails(
+            other.decoded | self.decoded,
+            self.contents + [other.contents[row] for row in new],
+            np.concatenate([self.pixels, other.pixels[new]]),
+        )
+
+
+def look_at(root: Root, pictures: Sequence[Picture]) -> Thumbnails:
+    """The thumbnails of these images, made in memory. An image that cannot be decoded has its reason."""
+    rows, broken = _rows(root, _distinct(pictures))
+    return _thumbnails(rows, broken)
+
+
+def write_thumbnails(folder: Path, root: Root, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """Writes the thumbnails of these images: thumbnails-*.npy, and broken-*.json with the reasons.
+
+    What a killed call finished is kept. Returns the numbers of contents and of broken ones. Raises ArtifactError if
+    the disk is full.
+    """
+    distinct = _distinct(pictures)
+    for number in range(-(-len(distinct) // SHARD)):
+        _forget_half(folder, number)
+
+    def make(numbers: range) -> np.ndarray:
+        rows, broken = _rows(root, [distinct[number] for number in numbers])
+        if broken:
+            write_json(_broken(folder, numbers.start // SHARD), broken)
+        return rows[:, None]
+
+    write_shards(folder, NAME, len(distinct), make, NAME, "images")
+    return {"contents": len(distinct), "broken": sum(not d.width for d in read_thumbnails(folder).decoded.values())}
+
+
+def read_thumbnails(folder: Path) -> Thumbnails:
+    """What write_thumbnails wrote, in memory. Raises ArtifactError."""
+    stored = open_shards(folder, NAME)
+    rows = stored.take(np.arange(len(stored)), np.zeros(len(stored), int))
+    broken: dict[str, str] = {}
+    for path in sorted(Path(folder).glob("broken-*.json")):
+        again = f"Remove the folder {folder}; the next run makes it again."
+        broken |= read_json(path, dict[str, str], again, error=ArtifactError)
+    return _thumbnails(rows, broken)
+
+
+def _distinct(pictures: Sequence[Picture]) -> list[Picture]:
+    """One image of each content, the first by path."""
+    first: dict[str, Picture] = {}
+    for picture in sorted(pictures, key=lambda picture: picture.path):
+        first.setdefault(picture.sha256, picture)
+    return list(first.values())
+
+
+def _rows(root: Root, pictures: Sequence[Picture]) -> tuple[np.ndarray, dict[str, str]]:
+    """A ROW of each, and the reasons of those that cannot be decoded."""
+    rows = np.zeros(len(pictures), ROW)
+    broken: dict[str, str] = {}
+
+    def look(numbered: tuple[int, Picture]) -> None:
+        number, picture = numbered
+        rows[number]["sha256"] = picture.sha256
+        try:
+            with examined(root / picture.path) as (opened, found):
+                rows[number]["pixels"] = render(opened, WHOLE, THUMBNAIL_PX)
+            rows[number]["values"] = found.values or np.nan
+            rows[number]["width"], rows[number]["height"] = found.width, found.height
+        except PictureError as fault:
+            broken[picture.sha256] = str(fault.got)
+
+    for _ in in_threads(look, enumerate(pictures)):
+        pass
+    return rows, dict(sorted(broken.items()))
+
+
+def _thumbnails(rows: np.ndarray, broken: dict[str, str]) -> Thumbnails:
+    contents = [content.decode() for content in rows["sha256"].tolist()]
+    sizes = zip(contents, rows["width"].tolist(), rows["height"].tolist(), rows["values"].tolist(), strict=True)
+    whole = rows["width"] > 0
+    return Thumbnails(
+        {
+            content: Decoded(width, height, None if np.isnan(values[0]) else tuple(values), broken.get(content, ""))
+            for content, width, height, values in sizes
+        },
+        [content for content, is_whole in zip(contents, whole.tolist(), strict=True) if is_whole],
+        rows["pixels"][whole],
+    )
+
+
+def _broken(folder: Path, number: int) -> Path:
+    return Path(folder) / f"broken-{number:05d}.json"
+
+
+def _forget_half(folder: Path, number: int) -> None:
+    """Removes reasons without their shard, and a shard without its reasons: both are made again."""
+    shard, broken = shard_path(folder, NAME, number), _broken(folder, number)
+    if not shard.exists():
+        broken.unlink(missing_ok=True)
+    elif not broken.exists():
+        try:
+            half = (np.load(shard)["width"] == 0).any()
+        except (OSError, ValueError, EOFError, IndexError):
+            half = True
+        if half:
+            shard.unlink()
