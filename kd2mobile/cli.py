@@ -338,15 +338,17 @@ def inspect(model, json_file) -> None:
 def doctor(store, quiet, json_file) -> None:
     """See what this machine has, and what installs the rest.
 
-    Exits with 0 if distill, export, benchmark and report can run here, with 2 if not.
+    Exits with 0 if distill, export, benchmark and report can run here, or where no framework is installed if measuring
+    can; with 2 if not.
     """
-    from kd2mobile.doctor import MAIN_CHAIN, diagnose, lines
+    from kd2mobile.doctor import MAIN_CHAIN, MEASURING, TRAINING, diagnose, lines
+    from kd2mobile.installation import install_command
 
     progress.configure(quiet)
     found = diagnose(store or pipeline.STORE)
     if not terminal.written(found, json_file):
         print("\n".join(map(one_line, lines(found))))
-    if not found.main_chain:
+    if not (found.main_chain or found.core_alone):
         bad = [finding for finding in found.findings if finding.status in ("missing", "broken")]
         raise InstallationError(
             "doctor",
@@ -354,7 +356,11 @@ def doctor(store, quiet, json_file) -> None:
             ", ".join(f"{finding.name} {finding.status}" for finding in bad),
             f"First: {bad[0].fix}",
         )
-    if str(json_file) != "-":
+    if str(json_file) == "-":
+        return
+    if found.core_alone:
+        print(f"{MEASURING} can run here. {TRAINING} need [train]: `{install_command('train')}`")
+    else:
         print(f"{MAIN_CHAIN} can run here.")
 
 

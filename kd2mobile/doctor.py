@@ -22,11 +22,16 @@ from kd2mobile import __version__, progress
 from kd2mobile.backend import backend_name, check_backend, check_environment, keras_home
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import InstallationError, count_of
+from kd2mobile.installation import install_command
 from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
 from kd2mobile.measure.device import device_words
 
 Status = Literal["ok", "missing", "broken", "not needed"]
 MAIN_CHAIN = "distill, export, benchmark, report"
+MEASURING = "benchmark --model, predict, inspect, check"
+"""What the core alone does."""
+TRAINING = "distill, label, export, report"
+"""What needs [train]."""
 CORE = {
     "click": "click",
     "filelock": "filelock",
@@ -94,9 +99,11 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Whether distill, export, benchmark and report can run here, and why. backend: the one that Keras would use."""
+    """What can run here, and why. main_chain: distill, export, benchmark and report. core_alone: not these, but what
+    the core is for; no framework is installed, which is no fault. backend: the one that Keras would use."""
 
     main_chain: bool
+    core_alone: bool
     backend: str | None
     findings: list[Finding]
 
@@ -121,10 +128,15 @@ def diagnose(store: Path) -> Diagnosis:
             faults[name], seen[name] = fault, devices
             advance(1)
     findings = [*_machine()]
-    findings += [_package(name, faults[name], name in needed) for name in tried]
-    findings += [_backend(backend), _environment(), _gpu(seen), *(_extra(extra) for extra in EXTRAS)]
+    frameworks = {"keras", "tensorflow", "jax", *([backend] if backend else [])}
+    core_alone = all(faults.get(name, "missing") == "missing" for name in frameworks)
+    wanted = {runtime, *CORE} if core_alone else set(needed)
+    findings += [_package(name, faults[name], name in wanted) for name in tried]
+    findings += [_backend(backend, core_alone), *([] if core_alone else [_environment()]), _gpu(seen)]
+    findings += [_extra(extra) for extra in EXTRAS]
     findings += [_weights_cache(), _disk(Path(store)), *(_tool(name) for name in TOOLS), _litert_js()]
-    return Diagnosis(not any(f.status in ("missing", "broken") for f in findings), backend, findings)
+    whole = not any(finding.status in ("missing", "broken") for finding in findings)
+    return Diagnosis(whole and not core_alone, whole and core_alone, backend, findings)
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:
@@ -174,8 +186,8 @@ def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[
 
 def _package(name: str, fault: str | None, needed: bool) -> Finding:
     extra = next((extra for extra, packages in EXTRAS.items() if name in packages), None)
-    purpose = MAIN_CHAIN if needed else "training and labelling on JAX"
-    fix = f'`python -m pip install "kd2mobile[{extra}]"`' if extra else f"`python -m pip install {name}`"
+    purpose = MAIN_CHAIN if needed else TRAINING if name in TRAIN else "training and labelling on JAX"
+    fix = f"`{install_command(extra)}`" if extra else f"`python -m pip install {name}`"
     newest = ".".join(map(str, NEWEST_FOR_TENSORFLOW))
     if name == "tensorflow" and sys.version_info[:2] > NEWEST_FOR_TENSORFLOW:
         fix = f"it has no wheel for this Python: use an environment of Python 3.11 to {newest}."
@@ -205,10 +217,10 @@ def _machine() -> list[Finding]:
     ]
 
 
-def _backend(backend: str | None) -> Finding:
-    if backend is None:
-        fix = '`python -m pip install "kd2mobile[train]"`'
-        return Finding("backend", "missing", "neither TensorFlow nor JAX", MAIN_CHAIN, fix)
+def _backend(backend: str | None, core_alone: bool) -> Finding:
+    if backend is None or core_alone:
+        status, purpose = ("not needed", TRAINING) if core_alone else ("missing", MAIN_CHAIN)
+        return Finding("backend", status, "neither TensorFlow nor JAX", purpose, f"`{install_command('train')}`")
     try:
         check_backend(backend)
     except InstallationError as fault:
@@ -237,7 +249,7 @@ def _extra(extra: str) -> Finding:
     )
     if not gone:
         return Finding(f"[{extra}]", "ok", "all installed", purpose)
-    fix = f'`python -m pip install "kd2mobile[{extra}]"`'
+    fix = f"`{install_command(extra)}`"
     return Finding(f"[{extra}]", "not needed", f"without {', '.join(gone)}", purpose, fix)
 
 

@@ -95,11 +95,13 @@ class MissingExtraError(Kd2MobileError):
     """A part of the installation that this command needs and that is not there."""
 
     def __init__(self, where: str, package: str, extra: str):
+        from kd2mobile.installation import install_command  # what it imports is needed nowhere else
+
         super().__init__(
             where,
             f"needs the package {package}",
             "an installation without it",
-            f'Install it with `python -m pip install "kd2mobile[{extra}]"`.',
+            f"Install it with `{install_command(extra)}`.",
         )
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from kd2mobile import pipeline, tensorflow_process
 from kd2mobile.cli import main_status
+from kd2mobile.installation import install_command
 from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
 from kd2mobile.results import Exported
@@ -331,7 +332,7 @@ def test_layers_that_cannot_be_converted_and_a_missing_extra(other_classes, caps
         compression = "none" if extra == "train" else "qat"
         said = refused(capsys, ["export", "--run", "run", "--precision", "fp32", "--compress", compression])
         assert f"needs the package {package}, got an installation without it. Install it with " in said
-        assert said.endswith(f'`python -m pip install "kd2mobile[{extra}]"`.')
+        assert said.endswith(f"`{install_command(extra)}`.")
 
 
 def test_a_budget_that_nothing_meets(photos, capsys, monkeypatch):

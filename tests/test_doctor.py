@@ -15,6 +15,7 @@ import pytest
 from kd2mobile import doctor
 from kd2mobile.cli import main_status
 from kd2mobile.doctor import Diagnosis, diagnose
+from kd2mobile.installation import install_command
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
@@ -73,10 +74,10 @@ def test_a_missing_package_is_named_with_its_command_and_exit_code_2(few, monkey
     out, err = capsys.readouterr()
     lines = out.splitlines()
     (at,) = [i for i, line in enumerate(lines) if re.match(r"missing +jinja2 +not installed$", line)]
-    assert lines[at + 1].endswith('for distill, export, benchmark, report: `python -m pip install "kd2mobile[train]"`')
+    assert lines[at + 1].endswith(f"for distill, export, benchmark, report: `{install_command('train')}`")
     assert err.splitlines()[-1] == (
         "doctor: must find what distill, export, benchmark, report need, got jinja2 missing. "
-        'First: `python -m pip install "kd2mobile[train]"`'
+        f"First: `{install_command('train')}`"
     )
     assert "can run here" not in out
 
@@ -102,12 +103,29 @@ def test_without_what_is_optional_all_is_well(few, monkeypatch, tmp_path, capsys
     tools = [rf"{name} +not found on PATH" for name in ("ssh", "adb", "node")]
     for line in (r"jax +not installed", *tools, r"weights .* none yet;"):
         assert re.search(rf"^not needed +{line}", out, re.MULTILINE), line
-    assert 'pip install "kd2mobile[jax]"' in out
+    assert f"`{install_command('jax')}`" in out
     for device, package in {"ssh": "openssh-client", "adb": "adb", "browser": "nodejs"}.items():
         assert re.search(rf"for benchmark --device {device}.*: Install .* `sudo apt-get install {package}`", out), (
             device
         )
     assert out.endswith("distill, export, benchmark, report can run here.\n")
+
+
+def test_without_any_framework_measuring_is_what_this_machine_is_for(few, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(doctor, "backend_name", lambda: None)
+    for name in ("jax", "jinja2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    store = ["doctor", "--store", str(tmp_path)]
+    assert main_status(store) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(
+        "benchmark --model, predict, inspect, check can run here. "
+        f"distill, label, export, report need [train]: `{install_command('train')}`\n"
+    )
+    assert re.search(r"^not needed  jinja2 +not installed$", out, re.MULTILINE) and "missing" not in out
+    monkeypatch.setitem(sys.modules, "click", None)
+    assert main_status(store) == 2
+    assert "got click missing. First: `python -m pip install click`" in capsys.readouterr().err
 
 
 def test_an_accelerator_that_a_backend_sees_is_named(few, tmp_path):
@@ -155,13 +173,13 @@ def test_the_backend_is_the_one_that_keras_would_load(monkeypatch):
     monkeypatch.setattr(backend, "find_spec", lambda name: None)
     monkeypatch.delenv("KERAS_BACKEND")
     assert backend.backend_name() is None
-    assert doctor._backend(None).status == "missing"
+    assert doctor._backend(None, False).status == "missing"
     monkeypatch.setattr(backend, "find_spec", lambda name: name == "jax" or None)
     assert backend.backend_name() == "jax"
     monkeypatch.setenv("KERAS_BACKEND", "torchh")
     assert backend.backend_name() == "torchh"
-    assert doctor._backend("torchh").status == "missing"
-    assert doctor._backend("torchh").found == "torchh, which KERAS_BACKEND names"
+    assert doctor._backend("torchh", False).status == "missing"
+    assert doctor._backend("torchh", False).found == "torchh, which KERAS_BACKEND names"
 
 
 def test_the_tables_are_those_of_pyproject():

@@ -42,7 +42,7 @@ def test_a_killed_call_is_called_again(digits, tmp_path):
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtraError, match=r'scikit-learn.*pip install "kd2mobile\[train\]"'):
+    with pytest.raises(MissingExtraError, match=r'scikit-learn.*pip install .*\[train\]"'):
         SOURCES["digits"](tmp_path)
 
 
