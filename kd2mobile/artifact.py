@@ -25,7 +25,16 @@ from typing import Any
 
 from kd2mobile import __version__
 from kd2mobile.errors import ArtifactError
-from kd2mobile.files import convert_json, disk_errors, inside, locked, read_json, sha256_of, write_json
+from kd2mobile.files import (
+    convert_json,
+    disk_errors,
+    inside,
+    locked,
+    read_json,
+    remove_temporaries,
+    sha256_of,
+    write_json,
+)
 from kd2mobile.progress import bar, say
 from kd2mobile.spec import differences, why_missing
 from kd2mobile.stage_records import RESULTS, Record, lacking
@@ -60,6 +69,8 @@ KERNEL_VARIABLES = (
 )
 """Variables that choose the kernels and with them the last digits, as the processor and the versions do too."""
 SLOW_TO_HASH_BYTES = 500_000_000
+LARGEST_RECORD = 32_000_000
+"""Bytes; 70,000 images of a named data set take 9 MB."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +202,7 @@ class Store:
             say(f"{step.stage:<8} making    {self.folder(step).as_posix()} ({why})")
             folder.mkdir(exist_ok=True)
             _refuse_links(folder)
+            remove_temporaries(folder)
         begun = time.monotonic()
 
         def commit(step: Step, results: dict[str, Any]) -> None:
@@ -294,7 +306,7 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
     place, again = folder / RECORD, f"Remove {folder}; it is made again."
     if place.is_symlink():
         raise ArtifactError(place, "must be a file, not a link", f"a link to {place.readlink()}", again)
-    content = read_json(place, dict[str, Any], again, error=ArtifactError)
+    content = read_json(place, dict[str, Any], again, error=ArtifactError, most=LARGEST_RECORD)
     record = convert_json(content, Record, place, again, error=ArtifactError)
     home = folder.absolute()
     for name, got, must in (

@@ -1,7 +1,6 @@
 """The whole state of a training after an epoch, in one file that is written beside the last one and then renamed."""
 
 import json
-import os
 import re
 import zipfile
 import zlib
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kd2mobile.files import replaced, write_text
 from kd2mobile.progress import say
 
 HISTORY_FILE = "history.jsonl"
@@ -66,19 +66,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     A failure half-way (a full disk, a kill) leaves the former checkpoints as they were. Raises OSError.
     """
     path = checkpoint_path(folder, len(checkpoint.history))
-    temporary = folder / ".checkpoint.tmp"
     arrays = {f"state/{i:05d}": a for i, a in enumerate(checkpoint.state)}
     arrays |= {f"best/{i:05d}": a for i, a in enumerate(checkpoint.best)}
     arrays["history"] = np.frombuffer(json.dumps(checkpoint.history).encode(), np.uint8)
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replaced(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
     for old in _checkpoints(folder)[KEPT:]:
         old.unlink()
     return path
@@ -102,7 +94,7 @@ def read_checkpoint(folder: Path, shapes: list[tuple[int, ...]]) -> Checkpoint |
 
 def remove_checkpoints(folder: Path) -> None:
     """Removes what only an unfinished training needs."""
-    for path in [*_checkpoints(folder), folder / ".checkpoint.tmp"]:
+    for path in _checkpoints(folder):
         path.unlink(missing_ok=True)
 
 
@@ -113,9 +105,7 @@ def best_line(history: list[dict[str, Any]]) -> dict[str, Any]:
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     """`history.jsonl`, a line of JSON an epoch, in place of the old file in one step."""
-    temporary = folder / f".{HISTORY_FILE}.tmp"
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in history), "utf-8")
-    temporary.replace(folder / HISTORY_FILE)
+    write_text(folder / HISTORY_FILE, "".join(json.dumps(line) + "\n" for line in history))
 
 
 def _read(path: Path, shapes: list[tuple[int, ...]]) -> Checkpoint:

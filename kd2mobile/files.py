@@ -293,12 +293,17 @@ def _is_plain_part(part: str) -> bool:
 # --- files that are replaced in one step
 
 
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.[^.]*)?")
+"""The names of the files that `replaced` fills."""
+
+
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A new file beside the path, to be filled by the body, which then takes the path's place in one step.
 
     The temporary has a name of its own and the path's suffix; whatever fails, it is removed and the old file stays.
     Whoever has the old file open or mapped keeps it. A link in the place is replaced itself, not followed.
+    durable: whether it is on the disk, not in the system's memory, before it takes the place.
     Raises ArtifactError where the path is no regular file, as a folder or a device is.
     """
     path = Path(path)
@@ -307,12 +312,20 @@ def replaced(path: Path) -> Iterator[Path]:
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask, as any new file
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what a killed process left of the files that it was replacing, in a folder that nobody else writes to."""
+    for path in Path(folder).rglob(".*.tmp*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes, *, unless_same: bool = False) -> bool:

@@ -286,9 +286,10 @@ def _report(opened: Run, plan: Stages) -> Reported:
     from kd2mobile.report.collect import collect
     from kd2mobile.report.page import write_report
 
+    page = opened.folder / "report.html"
+    check_output(page, "report", is_page)
     files = _export(opened, plan, exported_variants(opened), as_before=True).files
     measured = read_measurement(opened, files) or measure(opened, plan, files)
-    page = opened.folder / "report.html"
     everywhere = read_measurements(opened, files)
     write_report(page, collect(opened, plan.root, measured.records, measured.comparisons, everywhere))
     return Reported(page, measured)

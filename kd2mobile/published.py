@@ -7,6 +7,7 @@ import msgspec
 
 from kd2mobile.artifact import Store
 from kd2mobile.errors import ModelFileError
+from kd2mobile.files import read_json
 from kd2mobile.inspection.inspect import MODEL
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.measurement import Benchmarked
@@ -39,10 +40,7 @@ def read_published(folder: Path) -> Published:
         if not path.is_file():
             must = f"must hold {what}, {path.name}, as the folders under models/ do"
             raise ModelFileError(folder, must, "no such file", "Give the .tflite itself, with --data.")
-    try:
-        return msgspec.json.decode(record.read_bytes(), type=Published)
-    except (OSError, msgspec.MsgspecError) as fault:
-        raise ModelFileError(record, "must be the record of a published model", fault, "Take it again.") from fault
+    return read_json(record, Published, "Download the published model again.", error=ModelFileError)
 
 
 def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked:
@@ -59,7 +57,7 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     from kd2mobile.measure.protocol import protocol_of
 
     published = read_published(folder)
-    data = {f"data.{field}": value for field, value in published.recipe["data"].items()}
+    data = {f"data.{field}": value for field, value in published.recipe.get("data", {}).items()}
     found, step = split_step(compose(settings=data), store)
     if found.scan.content != published.split_content:
         next_step = "Measure it on a folder of your own with --data."

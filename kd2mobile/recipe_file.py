@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from kd2mobile.errors import RecipeError
+from kd2mobile.files import write_bytes
 
 WRITABLE = "text of whole characters, without NUL"
 LONGEST_NUMBER_BITS = 200
@@ -31,12 +32,15 @@ def read_tables(file: Path) -> dict[str, Any]:
         raise RecipeError(file, "must be TOML in UTF-8", fault, "Mend that place.") from fault
 
 
-def write_recipe(recipe: msgspec.Struct, file: Path) -> None:
+def recipe_toml(recipe: msgspec.Struct) -> bytes:
     """The recipe as TOML, every field spelled out."""
     tables = {name: _without_none(table) for name, table in msgspec.to_builtins(recipe).items()}
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_bytes(msgspec.toml.encode(tables))
-    temporary.replace(file)
+    return msgspec.toml.encode(tables)
+
+
+def write_recipe(recipe: msgspec.Struct, file: Path) -> None:
+    """The recipe as `recipe_toml` has it, in the file's place."""
+    write_bytes(file, recipe_toml(recipe))
 
 
 def in_toml(value: Any) -> str:

@@ -17,7 +17,7 @@ from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.files import convert_json, disk_errors, locked, read_json, sha256_of, write_json
 from kd2mobile.progress import say
 from kd2mobile.recipe import compose
-from kd2mobile.recipe_file import read_tables, write_recipe
+from kd2mobile.recipe_file import read_tables, recipe_toml, write_recipe
 from kd2mobile.schema import COMPRESSIONS, DESCRIBED, PRECISIONS, TABLES, Compress, Export, Recipe
 from kd2mobile.spec import differences
 from kd2mobile.stage_records import FINGERPRINT, HOLDS, Sha256
@@ -89,10 +89,7 @@ class Run:
     @property
     def artifacts(self) -> dict[str, Path]:
         """The folders of its artifacts by role, there or not: always in the run's store, whatever `run.json` says."""
-        return {
-            role: _referred(self.store, reference, f"{self.folder / RUN_RECORD}: artifacts.{role}")
-            for role, reference in self.record.artifacts.items()
-        }
+        return _referred(self.folder, self.record, self.store.root)
 
     def artifact(self, role: str) -> Artifact:
         """The artifact of that role, its files checked. Raises ArtifactError if it is not there or not whole."""
@@ -181,7 +178,11 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
 
 
 def _started(recipe: Recipe, folder: Path, store: Path) -> Run:
-    write_recipe(recipe, folder / RECIPE)
+    file = folder / RECIPE
+    if os.path.lexists(file) and not (file.is_file() and file.read_bytes() == recipe_toml(recipe)):  # a kill leaves it
+        must = "must not exist yet: the recipe of a new run goes there"
+        raise RecipeError(file, must, "another file", "Give another --run folder, or move the file.")
+    write_recipe(recipe, file)
     record = RunRecord(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         made_with=msgspec.convert(made_with(), MadeWith),
@@ -189,7 +190,7 @@ def _started(recipe: Recipe, folder: Path, store: Path) -> Run:
         store=_relative(store, folder),
         exported=[],
         artifacts={},
-        recipe_sha256=sha256_of(folder / RECIPE),
+        recipe_sha256=sha256_of(file),
     )
     write_json(folder / RUN_RECORD, msgspec.to_builtins(record))
     return Run(folder, recipe, Store(store))
@@ -249,13 +250,26 @@ def _own_store(folder: Path, record: RunRecord) -> Path:
     return store
 
 
-def _referred(store: Store, reference: str, where: str) -> Path:
-    """The folder in the store that a reference ends in: its stage and its fingerprint."""
-    stage, fingerprint = ("", "", *PurePosixPath(reference).parts)[-2:]
-    if stage not in HOLDS or not re.fullmatch(FINGERPRINT, fingerprint):
-        must = "must end in a stage and a fingerprint"
-        raise ArtifactError(where, must, repr(reference), "Remove it there, and run `kd2mobile distill` again.")
-    return store.root / stage / fingerprint
+def artifacts_of(folder: Path) -> dict[str, Path]:
+    """The folders of a run's artifacts by role, there or not, in the store that the run names. Raises ArtifactError."""
+    record = _read_record(folder)
+    return _referred(folder, record, _own_store(folder, record))
+
+
+def _referred(folder: Path, record: RunRecord, store: Path) -> dict[str, Path]:
+    """The folders in the store that the run's references end in: a stage and a fingerprint each."""
+    found = {}
+    for role, reference in record.artifacts.items():
+        stage, fingerprint = ("", "", *PurePosixPath(reference).parts)[-2:]
+        if stage not in HOLDS or not re.fullmatch(FINGERPRINT, fingerprint):
+            where = f"{folder / RUN_RECORD}: artifacts.{role}"
+            must, next_step = (
+                "must end in a stage and a fingerprint",
+                "Remove it there, and run `kd2mobile distill` again.",
+            )
+            raise ArtifactError(where, must, repr(reference), next_step)
+        found[role] = store / stage / fingerprint
+    return found
 
 
 def newest_run() -> Path | None:

@@ -105,9 +105,3 @@ def test_a_write_that_fails_half_way_leaves_the_former_one(tmp_path, monkeypatch
         write_checkpoint(tmp_path, checkpoint(2))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-00001.npz"]
     assert same(read_checkpoint(tmp_path, SHAPES), checkpoint(1))
-
-
-def test_what_a_kill_left_half_written_is_written_over(tmp_path):
-    (tmp_path / ".checkpoint.tmp").write_bytes(b"half")
-    write_checkpoint(tmp_path, checkpoint(1))
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-00001.npz"]

@@ -23,6 +23,7 @@ from kd2mobile.files import (
     locked,
     os_error,
     read_json,
+    remove_temporaries,
     replaced,
     write_bytes,
     write_json,
@@ -215,6 +216,20 @@ def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     with pytest.raises(ValueError):
         write_json(file, float("nan"))
     assert file.read_text() == "old" and left_in(tmp_path) == ["a.keras"]
+
+
+def test_what_a_kill_left_is_known_by_its_name(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.npy", "sub/b", "x.tar.gz"):
+        with replaced(tmp_path / name) as temporary:
+            left = temporary.with_name(temporary.name)
+            os.link(temporary, tmp_path / "kept")
+        (tmp_path / "kept").rename(left)
+    for name in (".a.tmp", "a.0123abcd.tmp", ".lock"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path)
+    assert left_in(tmp_path) == [".a.tmp", ".lock", "a.0123abcd.tmp", "a.npy", "sub", "x.tar.gz"]
+    assert left_in(tmp_path / "sub") == ["b"]
 
 
 def test_equal_bytes_are_not_written_again(tmp_path):

@@ -68,7 +68,7 @@ def test_a_folder_without_a_record_is_no_published_model(copy, capsys):
 
 def test_a_record_that_is_none_is_refused(copy, capsys):
     (copy / "record.json").write_text("{}")
-    assert "record.json: must be the record of a published model, got " in refusal(copy, capsys)
+    assert "record.json: recipe: must be there. " in refusal(copy, capsys)
 
 
 def test_a_record_of_another_file_is_not_shown(copy, capsys):

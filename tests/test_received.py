@@ -2,16 +2,23 @@
 
 import json
 import random
+import shutil
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kd2mobile.artifact import RECORD, Step, Store, damaged_files, fingerprint_of, read_artifact
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
 from kd2mobile.exporting import exported_variants
+from kd2mobile.inspection.inspect import records_beside
 from kd2mobile.recipe import compose
+from kd2mobile.report.inspect_text import record_text
 from kd2mobile.runs import open_run, start_run
 from kd2mobile.variants import Variant
+
+PUBLISHED = Path(__file__).parent.parent / "models" / "mobilenet025-digits-int8"
 
 SHA256 = "0" * 64
 MADE = {
@@ -38,6 +45,16 @@ MADE = {
 }
 """The files and the results of each stage."""
 HOSTILE = [None, True, -1, 2**70, 1e308, "", "../../x", "/etc/passwd", "a\0b", [], ["x"], {}, {"x": {"x": []}}]
+
+
+def variants(value):
+    """The JSON with each field in turn left out or of another type."""
+    yield from HOSTILE
+    if isinstance(value, dict):
+        for key in value:
+            yield {k: v for k, v in value.items() if k != key}
+            for changed in variants(value[key]):
+                yield value | {key: changed}
 
 
 def step_of(stage, seed=0):
@@ -120,14 +137,6 @@ def test_a_file_too_many_is_refused_and_one_too_few_made_again(tmp_path, stage, 
 @pytest.mark.parametrize("stage", MADE)
 def test_a_record_with_any_field_of_any_type_is_read_or_refused(tmp_path, stage, mine):
     _, record = made(tmp_path, stage)
-
-    def variants(value):
-        yield from HOSTILE
-        if isinstance(value, dict):
-            for key in value:
-                yield {k: v for k, v in value.items() if k != key}
-                for changed in variants(value[key]):
-                    yield value | {key: changed}
 
     for changed in variants(record):
         try:
@@ -214,6 +223,23 @@ def test_bytes_of_a_record_that_changed_are_read_or_refused(tmp_path, stage):
             assert "\n" not in str(error)
 
 
+# --- published models
+
+
+@pytest.mark.parametrize("part", ["export", "benchmark", None])
+def test_a_model_is_inspected_whatever_its_record_says(tmp_path, part):
+    model = tmp_path / "model.tflite"
+    shutil.copyfile(PUBLISHED / "model.tflite", model)
+    whole = json.loads((PUBLISHED / "record.json").read_text())
+    record = {"export": whole["export"], "benchmark": whole["benchmark"]}
+    for changed in variants(record if part is None else record[part]):
+        (tmp_path / RECORD).write_text(json.dumps(changed if part is None else record | {part: changed}))
+        found = records_beside(model, whole["export"]["sha256"])
+        assert all("\n" not in note for note in found[2])
+        shown = SimpleNamespace(record=found[0], benchmark=found[1])
+        assert record_text(shown)
+
+
 # --- runs
 
 
@@ -226,14 +252,6 @@ def a_run(tmp_path):
 
 def test_a_run_whose_fields_have_any_type_is_read_or_refused(tmp_path, mine):
     run, record = a_run(tmp_path)
-
-    def variants(value):
-        yield from HOSTILE
-        if isinstance(value, dict):
-            for key in value:
-                yield {k: v for k, v in value.items() if k != key}
-                for changed in variants(value[key]):
-                    yield value | {key: changed}
 
     for changed in variants(record):
         (run.folder / "run.json").write_text(json.dumps(changed))
@@ -306,6 +324,19 @@ def test_a_recipe_that_is_not_the_runs_is_refused(tmp_path, left, hashed):
             open_run(run.folder)
         with pytest.raises(RecipeError):
             start_run(compose(), run.folder, tmp_path / "store")
+
+
+@pytest.mark.parametrize("theirs", ["[distill]\nseed = 3\n", ""])
+def test_a_new_run_does_not_write_over_a_recipe_in_its_folder(tmp_path, theirs):
+    (tmp_path / "recipe.toml").write_text(theirs)
+    with pytest.raises(
+        RecipeError, match=r"recipe\.toml: must not exist yet: the recipe of a new run goes there, got "
+    ):
+        start_run(compose(tmp_path / "recipe.toml"), tmp_path, tmp_path / "store")
+    assert (tmp_path / "recipe.toml").read_text() == theirs
+    run = start_run(compose(), tmp_path / "run", tmp_path / "store")
+    (tmp_path / "run" / "run.json").unlink()  # as a kill leaves it
+    assert start_run(compose(), tmp_path / "run", tmp_path / "store").recipe == run.recipe
 
 
 def test_what_two_note_at_once_is_all_kept(tmp_path):

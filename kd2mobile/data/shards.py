@@ -1,7 +1,5 @@
 """Arrays too big for memory, as numbered .npy files of SHARD samples each: the pixel store and the transfer set."""
 
-import errno
-import os
 import re
 import shutil
 from collections import OrderedDict
@@ -12,7 +10,7 @@ import numpy as np
 
 from kd2mobile import progress
 from kd2mobile.errors import ArtifactError, one_line
-from kd2mobile.files import os_error
+from kd2mobile.files import NO_ROOM, os_error, replaced
 
 SHARD = 512
 """Samples a file; the last one of a set may hold fewer."""
@@ -174,16 +172,11 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with replaced(path) as temporary, open(temporary, "wb") as file:
             np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as fault:
-        temporary.unlink(missing_ok=True)
-        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if fault.errno not in NO_ROOM:
             raise
         free = shutil.disk_usage(path.parent).free
         raise ArtifactError(

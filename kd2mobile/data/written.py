@@ -7,6 +7,7 @@ from PIL import Image
 
 from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.files import replaced
 
 
 def numbered(classes: int) -> list[str]:
@@ -33,9 +34,8 @@ def write_pictures(folder: Path, pictures: np.ndarray, labels: np.ndarray, names
     def write(index: int) -> None:
         path = folder / names[labels[index]] / f"{index:0{width}d}.png"
         if not path.exists():
-            temporary = path.with_name(f".{path.name}.tmp")
-            Image.fromarray(pictures[index]).save(temporary, format="PNG", compress_level=0)
-            temporary.replace(path)
+            with replaced(path, durable=False) as temporary:  # thousands, whose SHA-256 the record has
+                Image.fromarray(pictures[index]).save(temporary, format="PNG", compress_level=0)
 
     with progress.bar(f"writing {folder.name}", len(pictures), "pictures") as advance:
         for _ in in_threads(write, range(len(pictures))):

@@ -1,7 +1,5 @@
 """What is in a .tflite, whoever made it: read from its bytes, so that no runtime has to be able to run it."""
 
-import json
-import os
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -10,13 +8,14 @@ from typing import Any
 import msgspec
 
 from kd2mobile.artifact import RECORD
-from kd2mobile.errors import ModelFileError
-from kd2mobile.files import sha256_of
+from kd2mobile.errors import Kd2MobileError, ModelFileError, RecordError
+from kd2mobile.files import convert_json, read_json, sha256_of
 from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, read_model
 from kd2mobile.inspection.layer_names import LayerNames, layers_in
 from kd2mobile.inspection.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
 from kd2mobile.inspection.weights import Weights, count_weights
-from kd2mobile.runs import RECORDS, RUN_RECORD
+from kd2mobile.runs import RECORDS, RUN_RECORD, artifacts_of
+from kd2mobile.stage_records import AgainstStudent, Count, Share
 
 MODEL = "model.tflite"
 """What a published model is called in its folder."""
@@ -135,7 +134,7 @@ def inspect_file(path: Path) -> Inspection:
     except ValueError as fault:
         raise ModelFileError(path, "must be a whole TensorFlow Lite model", fault, _AGAIN) from fault
     said, sha256 = read_metadata(path), sha256_of(path)
-    record, benchmark, notes = _records(path, sha256)
+    record, benchmark, notes = records_beside(path, sha256)
     arithmetic, float_ops = _arithmetic(model.graphs, said.own)
     return Inspection(
         file=str(path),
@@ -248,38 +247,96 @@ def _is_packed(tensor: Tensor) -> bool:
     return bool(tensor.scales) or tensor.dtype in ("float16", "bfloat16")
 
 
-def _records(path: Path, sha256: str) -> tuple[Found | None, Found | None, list[str]]:
-    """How the file came to be and what was measured of it, from what lies beside it or in its run's folder."""
+class _Parity(msgspec.Struct, frozen=True):
+    agreement: Share
+    n: Count
+
+
+class _Lost(AgainstStudent, frozen=True):
+    top1: Share
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """How a file came to be, as far as it is shown."""
+
+    sha256: str | None = None
+    converter: str | None = None
+    compression: str | None = None
+    parity: _Parity | None = None
+    against_student: _Lost | None = None
+    calibration: list[str] | None = None
+    made_from: dict[str, str] | None = None
+
+
+class _Told(_Made, frozen=True):
+    """A record beside a file: its own, an artifact's (results) or a published model's (export, benchmark)."""
+
+    results: _Made | None = None
+    export: _Made | None = None
+    benchmark: dict[str, Any] | None = None
+
+
+class _P50(msgspec.Struct, frozen=True):
+    p50: float | None = None
+
+
+class _Measured(msgspec.Struct, frozen=True):
+    """What was measured of a file, as far as it is shown."""
+
+    sha256: str | None = None
+    role: str = ""
+    top1: Share | None = None
+    n: Count = 0
+    device: str | None = None
+    latency_ms: _P50 | None = None
+
+
+def records_beside(path: Path, sha256: str) -> tuple[Found | None, Found | None, list[str]]:
+    """How the file came to be and what was measured of it, from what lies beside it or in its run's folder.
+
+    All of it may be somebody else's: what cannot be read is a note.
+    """
     notes: list[str] = []
     run = next((place for place in (path.parent, path.parent.parent) if (place / RUN_RECORD).is_file()), None)
     places = [path.parent / RECORD]
     if run:
-        artifacts = _read(run / RUN_RECORD, notes).get("artifacts", {})
-        places += [Path(os.path.normpath(run / str(folder) / RECORD)) for folder in artifacts.values()]
-    there = {place: _read(place, notes) for place in places if place.is_file()}
-    record = next((Found(str(place), content) for place, content in there.items() if _is_of(content, sha256)), None)
+        try:
+            places += [folder / RECORD for folder in artifacts_of(run).values()]
+        except Kd2MobileError as fault:
+            notes.append(str(fault))
+    record = None
+    for place in places:
+        content = _read(place, _Told, notes) if place.is_file() and record is None else {}
+        if any(part.get("sha256") == sha256 for part in (content, *_parts(content))):
+            record = Found(str(place), content)
     published = record.content.get("benchmark") if record else None
-    if isinstance(published, dict) and published.get("sha256") == sha256:
-        return record, Found(record.place, published), notes
-    measured = _read(run / RECORDS, notes, list) if run and (run / RECORDS).is_file() else []
-    own = [each for each in measured if isinstance(each, dict) and each.get("sha256") == sha256]
-    return record, Found(str(run / RECORDS), own[0]) if own else None, notes
-
-
-def _is_of(record: dict, sha256: str) -> bool:
-    """Whether it is the file's record: an artifact's says so in `results`, that of a published model in `export`."""
-    said = [record, record.get("results"), record.get("export")]
-    return any(part.get("sha256") == sha256 for part in said if isinstance(part, dict))
-
-
-def _read(place: Path, notes: list[str], kind: type = dict) -> Any:
-    """The JSON in the file; nothing of that kind, and a note, if it cannot be read."""
+    if published and published.get("sha256") == sha256:
+        measured, place = [published], record.place
+    else:
+        file = run / RECORDS if run else path
+        measured, place = _read(file, list[_Measured], notes) if run and file.is_file() else [], str(file)
+    own = next((each for each in measured if each.get("sha256") == sha256), None)
     try:
-        content = json.loads(place.read_text("utf-8"))
-        if isinstance(content, kind):
-            return content
-        fault: object = f"{type(content).__name__}"
-    except (OSError, ValueError) as raised:
-        fault = raised
-    notes.append(f"{place} could not be read: {fault}")
-    return kind()
+        convert_json(own or {}, _Measured, place, _LEFT_OUT)
+    except RecordError as fault:
+        notes.append(str(fault))
+        own = None
+    return record, Found(place, own) if own else None, notes
+
+
+_LEFT_OUT = "It is left out here."
+
+
+def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for name in ("results", "export") if (part := content.get(name))]
+
+
+def _read(place: Path, kind: Any, notes: list[str]) -> Any:
+    """The JSON in the file; nothing, and a note, if it is not of that kind."""
+    try:
+        content = read_json(place, Any, _LEFT_OUT)
+        convert_json(content, kind, place, _LEFT_OUT)
+        return content
+    except RecordError as fault:
+        notes.append(str(fault))
+        return {}

@@ -15,7 +15,7 @@ def inspect_text(found: Inspection) -> str:
     """What was found as plain text without a newline at its end; names are escaped, long lists cut."""
     parts = [_headline(found), _ends(found), _computes(found)]
     parts += [_ops(graph, place, len(found.graphs)) for place, graph in enumerate(found.graphs)]
-    parts += [_metadata(found), _labels(found), _record(found), "\n".join(found.notes)]
+    parts += [_metadata(found), _labels(found), record_text(found), "\n".join(found.notes)]
     return "\n\n".join("\n".join(map(one_line, part.splitlines())) for part in parts if part)
 
 
@@ -100,7 +100,8 @@ def _labels(found: Inspection) -> str:
     return f"{len(found.labels):,} labels: {', '.join(map(one_line, found.labels[:MOST_LABELS]))}{more}"
 
 
-def _record(found: Inspection) -> str:
+def record_text(found: Inspection) -> str:
+    """How the file came to be and what was measured of it, a line each."""
     lines = []
     if found.record:
         content = found.record.content
@@ -124,7 +125,10 @@ def _record(found: Inspection) -> str:
     if found.benchmark:
         content = found.benchmark.content
         lines.append(f"Measured: {found.benchmark.place}")
-        lines.append(f"  {content['role']}: top-1 {content['top1']:.2%} of {content['n']:,} pictures")
-        if latency := content.get("latency_ms"):
-            lines.append(f"  p50 {latency['p50']:.3f} ms on {content['device']}")
+        top1 = content.get("top1")
+        said = "not evaluated" if top1 is None else f"top-1 {top1:.2%} of {content.get('n', 0):,} pictures"
+        lines.append(f"  {content.get('role', 'file')}: {said}")
+        p50 = (content.get("latency_ms") or {}).get("p50")
+        if p50 is not None:
+            lines.append(f"  p50 {p50:.3f} ms on {content.get('device')}")
     return "\n".join(lines) or "No record beside it."

@@ -1,20 +1,23 @@
 """A teacher at work: pixels in, raw logits out, and how good they are."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
+import msgspec
 import numpy as np
 
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import Sample
 from kd2mobile.errors import TeacherError
+from kd2mobile.files import convert_json, read_json
 from kd2mobile.measure.accuracy import logloss
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import bar
+from kd2mobile.schema import INPUT_PX
+from kd2mobile.stage_records import Validated
 from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
 from kd2mobile.teachers.reading import Pictures, in_batches
 
@@ -71,6 +74,9 @@ def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str,
     """The teacher that make_teacher wrote into the folder, and its description. Raises TeacherError."""
     folder = Path(folder)
     described = read_description(folder / DESCRIPTION)
+    if missing := [name for name in ("input_px", "preprocess", "name") if name not in described]:
+        where = f"{folder / DESCRIPTION}: {missing[0]}"
+        raise TeacherError(where, "must be there", None, f"Remove {folder}; it is made again.")
     try:
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     except Exception as fault:
@@ -81,24 +87,29 @@ def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str,
     return Teacher(model, described["input_px"], described["preprocess"], described["name"], batch_size), described
 
 
+class Description(msgspec.Struct, frozen=True):
+    """teacher.json, as far as it is read."""
+
+    name: str = ""
+    input_px: Annotated[int, msgspec.Meta(ge=1, le=INPUT_PX)] = 1
+    preprocess: str = ""
+    output: str = ""
+    classes: list[str] = []
+    val: Validated | None = None
+
+
 def read_description(path: Path) -> dict[str, Any]:
     """A teacher.json: preprocess, output, classes, input_px and more, each where it is said.
 
     Raises TeacherError if it cannot be read or one of them cannot be.
     """
-    try:
-        described = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as fault:
-        raise TeacherError(path, "must be readable JSON", fault, "Mend it or make the teacher again.") from fault
-    if not isinstance(described, dict):
-        raise TeacherError(path, "must be a JSON object", type(described).__name__, "Write it as {...}.")
+    again = "Mend it or make the teacher again."
+    described = read_json(path, dict[str, Any], again, error=TeacherError)
+    convert_json(described, Description, path, again, error=TeacherError)
     for name, choices in (("preprocess", MODES), ("output", OUTPUTS)):
         if name in described and described[name] not in choices:
             must = f"must say {name}: one of {', '.join(choices)}"
             raise TeacherError(path, must, repr(described[name]), "Write it there.")
-    classes = described.get("classes", [])
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise TeacherError(path, "must say classes: a list of names", repr(classes)[:80], "Write it there.")
     return described
 
 

@@ -1,6 +1,5 @@
 """The process that converts: `python -m kd2mobile.tflite.worker`, see tensorflow_process."""
 
-import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from msgspec import to_builtins
 
 from kd2mobile import pixels
 from kd2mobile.errors import ExportError, RecipeError
+from kd2mobile.files import write_bytes
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.inspect import deflated_size
 from kd2mobile.inspection.weights import count_weights
@@ -63,7 +63,7 @@ def work(job: Job, tell: Tell) -> None:
         except ExportError as fault:
             faults.append(fault)
             continue
-        _write(Path(job.folders[precision], job.file_name(precision)), model)
+        write_bytes(Path(job.folders[precision], job.file_name(precision)), model)
         same = found[precision]
         compared = {"n": same.n, "agreement": same.agreement, "largest_difference": same.largest_difference}
         lost = provenance.against_student(same if before is None else same._replace(student_hits=before))
@@ -175,12 +175,6 @@ def _batches(job: Job, px: int) -> Iterator[np.ndarray]:
 
 def _load(job: Job, picture: str, px: int) -> np.ndarray:
     return pixels.load(job.root / picture, px, job.resize)
-
-
-def _write(path: Path, model: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(model)
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

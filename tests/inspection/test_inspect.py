@@ -153,12 +153,15 @@ def test_the_record_beside_it_and_in_its_run(models, tmp_path):
     content = (models / "uint8.tflite").read_bytes()
     digest = sha256(content).hexdigest()
     record = {"results": {"sha256": digest, "parity": {"n": 50, "agreement": 0.98}, "converter": "tensorflow 2"}}
-    export, artifact = tmp_path / "run" / "export", tmp_path / "store" / "tflite" / "f00d"
+    export, artifact = tmp_path / "run" / "export", tmp_path / "store" / "tflite" / f"{'f00d' * 4}"
     for folder in (export, artifact):
         folder.mkdir(parents=True)
         (folder / "m.tflite").write_bytes(content)
     (artifact / "record.json").write_text(json.dumps(record))
-    (tmp_path / "run" / "run.json").write_text(json.dumps({"artifacts": {"student-fp32": "../store/tflite/f00d"}}))
+    made_with = {"kd2mobile": "", "python": "", "platform": "", "packages": {}}
+    run = {"created": "", "store": "../store", "exported": [], "made_with": made_with}
+    run["artifacts"] = {"student-fp32": f"../store/tflite/{artifact.name}"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
     measured = {"role": "student", "sha256": digest, "top1": 0.5, "n": 10, "latency_ms": None, "device": "host"}
     (tmp_path / "run" / "benchmark.json").write_text(json.dumps([{"sha256": None}, measured]))
     place = str(artifact / "record.json")
@@ -172,7 +175,7 @@ def test_the_record_beside_it_and_in_its_run(models, tmp_path):
     assert (inspect_file(other).record, inspect_file(other).benchmark) == (None, None)
     (artifact / "record.json").write_text("{")
     broken = inspect_file(export / "m.tflite")
-    assert broken.record is None and broken.notes[0].startswith(f"{place} could not be read: ")
+    assert broken.record is None and broken.notes[0].startswith(f"{place}: must be JSON in UTF-8")
 
 
 def test_what_is_no_model_is_refused_by_the_verb(models, tmp_path, capsys):

@@ -13,6 +13,7 @@ import numpy as np
 
 from kd2mobile import progress
 from kd2mobile.errors import Kd2MobileError
+from kd2mobile.files import write_bytes
 from kd2mobile.measure.files import FileToMeasure, opened_files
 from kd2mobile.measure.host import measure_on_host
 from kd2mobile.measure.protocol import Protocol
@@ -65,9 +66,7 @@ def main(folder: Path) -> None:
     with open(folder / "said.jsonl", "w", encoding="ascii") as said:
         progress.tell_to(lambda kind, **content: print(json.dumps({"kind": kind, **content}), file=said, flush=True))
         answer = _answer(request, folder)
-    half = folder / "answer.json.part"
-    half.write_bytes(msgspec.json.encode(answer))
-    half.rename(folder / "answer.json")
+    write_bytes(folder / "answer.json", msgspec.json.encode(answer))
 
 
 def _answer(request: Request, folder: Path) -> Answer:
