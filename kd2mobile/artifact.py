@@ -133,6 +133,7 @@ class Store:
     def __init__(self, root: Path):
         self.root = Path(root)
         self._found: dict[str, Artifact] = {}
+        self._damaged: dict[str, list[str]] = {}
         self._said: set[str] = set()
         self._made: set[str] = set()
 
@@ -143,16 +144,20 @@ class Store:
     def find(self, step: Step) -> Artifact | None:
         """The step's artifact if it is there and whole, its files checked against their checksums.
 
-        Damaged files are said and removed, and the folder is handed back to the stage that fills it. Raises
-        ArtifactError for a record that is not of this folder, and for a file in it that the record does not list.
+        One with damaged files is none; `make` makes these files again. Raises ArtifactError for a record that is not of
+        this folder, and for a file in it that the record does not list.
         """
-        if step.fingerprint not in self._found and (self.folder(step) / RECORD).is_file():
-            artifact = read_artifact(self.folder(step))
-            damaged = damaged_files(artifact)
-            if damaged:
-                self._reopen(step, damaged)
-            else:
-                self._found[step.fingerprint] = artifact
+        record = self.folder(step) / RECORD
+        if step.fingerprint not in self._found and record.is_file():
+            try:
+                artifact = read_artifact(self.folder(step))
+                if damaged := damaged_files(artifact):
+                    self._damaged[step.fingerprint] = damaged
+                else:
+                    self._found[step.fingerprint] = artifact
+            except ArtifactError:
+                if record.is_file():
+                    raise  # else another process has just taken it up, to make what is damaged
         return self._found.get(step.fingerprint)
 
     def reference(self, step: Step) -> Path | None:
@@ -197,7 +202,7 @@ class Store:
             return
         folders = [self._partial(step) for step in steps]
         for step, folder in zip(steps, folders, strict=True):
-            self._take_up_unfinished(step)
+            self._take_up(step)
             why = "going on from what a stopped run left" if folder.exists() else self._why_missing(step)
             say(f"{step.stage:<8} making    {self.folder(step).as_posix()} ({why})")
             folder.mkdir(exist_ok=True)
@@ -215,12 +220,25 @@ class Store:
 
         build(steps, folders, inputs, commit)
 
-    def _take_up_unfinished(self, step: Step) -> None:
-        """A folder in the artifact's place without its record, as an interrupted copy leaves it, is gone on from."""
-        if self.folder(step).exists():
-            say(f"{step.stage:<8} unfinished {self.folder(step).as_posix()}: it has no {RECORD}")
-            shutil.rmtree(self._partial(step), ignore_errors=True)
-            self.folder(step).rename(self._partial(step))
+    def _take_up(self, step: Step) -> None:
+        """What stands in the artifact's place and is not whole is gone on from: one with damaged files, or without its
+        record, as an interrupted copy leaves it. The caller holds its lock."""
+        folder = self.folder(step)
+        if not folder.exists():
+            return
+        damaged = self._damaged.pop(step.fingerprint, [])
+        for place in (self.root / step.stage, folder):
+            if place.is_symlink():
+                got = f"a link to a folder that lacks {', '.join(damaged) or RECORD}"
+                raise ArtifactError(place, "must be a folder to be mended", got, "Mend what it links to.")
+        for name in damaged:  # names that were checked to stay inside the folder
+            say(f"{step.stage:<8} damaged   {(folder / name).as_posix()}: its checksum differs; it is made again")
+            (folder / name).unlink(missing_ok=True)
+        if not damaged:
+            say(f"{step.stage:<8} unfinished {folder.as_posix()}: it has no {RECORD}")
+        (folder / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(self._partial(step), ignore_errors=True)
+        folder.rename(self._partial(step))
 
     @contextmanager
     def _locked(self, step: Step) -> Iterator[None]:
@@ -253,7 +271,9 @@ class Store:
             raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", "Copy it again.")
         if not self.find(step):
             with disk_errors(self.root), self._locked(step):
-                self._copy(artifact, step)
+                if not self.find(step):
+                    self._take_up(step)
+                    self._copy(artifact, step)
         found = self.find(step)
         assert found
         return found
@@ -280,20 +300,6 @@ class Store:
             with suppress(ArtifactError):  # told when somebody asks for that one
                 specs.append(read_artifact(folder).record["spec"])
         return why_missing(step.spec, specs)
-
-    def _reopen(self, step: Step, damaged: list[str]) -> None:
-        """Takes the damaged files away: their names stay inside the folder, and the folder is the store's own."""
-        for place in (self.root / step.stage, self.folder(step)):
-            if place.is_symlink():
-                got = f"a link to a folder with damaged {', '.join(damaged)}"
-                raise ArtifactError(place, "must be a folder to be mended", got, "Mend what it links to.")
-        for name in damaged:
-            damaged_file = (self.folder(step) / name).as_posix()
-            say(f"{step.stage:<8} damaged   {damaged_file}: its checksum differs; it is made again")
-            (self.folder(step) / name).unlink(missing_ok=True)
-        (self.folder(step) / RECORD).unlink()
-        shutil.rmtree(self._partial(step), ignore_errors=True)
-        self.folder(step).rename(self._partial(step))
 
 
 def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:

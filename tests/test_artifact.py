@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kd2mobile import artifact
-from kd2mobile.artifact import RECORD, Step, Store
+from kd2mobile.artifact import RECORD, Step, Store, damaged_files
 from kd2mobile.errors import ArtifactError
 from kd2mobile.files import disk_errors
 from kd2mobile.spec import differences, why_missing
@@ -267,3 +267,39 @@ def test_large_artifacts_are_checked_with_a_bar(tmp_path, monkeypatch):
     folder = Store(tmp_path).make(step()).folder
     (folder / "a.txt").write_text("rot")
     assert Store(tmp_path).find(step()) is None
+
+
+DAMAGED = """
+import sys
+from pathlib import Path
+from kd2mobile.artifact import Step, Store
+def build(folder, inputs):
+    for name in "abcdefgh":
+        if not (folder / name).exists():
+            (folder / name).write_text(name)
+    return {}
+step = Step("letters", 1, {}, {}, build)
+assert not [name for name in "abcdefgh" if (Store(Path(sys.argv[1])).make(step).folder / name).read_text() != name]
+"""
+
+
+def test_several_processes_mend_a_damaged_one(tmp_path):
+    def run(count):
+        running = [subprocess.Popen([sys.executable, "-c", DAMAGED, str(tmp_path)], stderr=-1) for _ in range(count)]
+        assert [(one.communicate()[1], one.returncode)[1] for one in running] == [0] * count
+
+    run(1)
+    (folder,) = (tmp_path / "letters").glob("[!.]*")
+    for _ in range(3):
+        (folder / "c").write_text("rot")
+        (folder / "e").unlink()
+        run(4)
+
+
+def test_a_given_one_takes_the_place_of_a_damaged_or_unfinished_one(tmp_path):
+    there = Store(tmp_path / "there").make(step()).folder
+    here = Store(tmp_path / "here").make(step()).folder
+    (here / "a.txt").write_text("rot")
+    assert not damaged_files(Store(tmp_path / "here").adopt(step(), there))
+    (here / RECORD).unlink()
+    assert not damaged_files(Store(tmp_path / "here").adopt(step(), there))

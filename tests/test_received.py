@@ -129,8 +129,9 @@ def test_a_file_too_many_is_refused_and_one_too_few_made_again(tmp_path, stage, 
     (folder / "more.npy").unlink()
     name = list(record["files"])[-1]
     (folder / name).unlink()
-    assert found(tmp_path, stage) is None and "its checksum differs; it is made again" in capsys.readouterr().err
+    assert found(tmp_path, stage) is None
     again = Store(tmp_path / "store").make(step_of(stage))
+    assert f"{name}: its checksum differs; it is made again" in capsys.readouterr().err
     assert not damaged_files(again) and (folder / name).read_text() == "made"
 
 
@@ -143,8 +144,6 @@ def test_a_record_with_any_field_of_any_type_is_read_or_refused(tmp_path, stage,
             found(tmp_path, stage, changed)
         except Kd2MobileError as error:
             assert "\n" not in str(error)
-        if Store(tmp_path / "store").reference(step_of(stage)) is None:  # it was handed back to its stage
-            Store(tmp_path / "store").make(step_of(stage))
 
 
 @pytest.mark.parametrize("name", ["../../../mine", "sub/../../../../mine", "link", "links/mine", "a\0b", "."])
@@ -189,7 +188,7 @@ def test_nothing_is_deleted_or_written_through_a_link_of_the_store(tmp_path, min
     assert found(tmp_path, "student").results == {"val_top1": 0.5}, "what is whole may be a link"
     (tmp_path / "outside" / "student.keras").write_text("other")
     with pytest.raises(ArtifactError, match=r"must be a folder to be mended, got a link"):
-        found(tmp_path, "student")
+        Store(tmp_path / "store").make(step_of("student"))
     assert (tmp_path / "outside" / "student.keras").read_text() == "other"
     folder.unlink()
     (partial := folder.with_name(f".{folder.name}.partial")).mkdir()
