@@ -9,7 +9,7 @@ import click
 
 from kd2mobile import __version__, pipeline, progress, terminal
 from kd2mobile.errors import InstallationError, RecipeError, one_line
-from kd2mobile.exit_status import status_of
+from kd2mobile.exit_status import heed_signals, status_of
 from kd2mobile.options import (
     PATH,
     CarefulCommand,
@@ -36,6 +36,7 @@ from kd2mobile.output_files import is_drawing, is_json_of, is_page
 
 def run() -> None:
     """The entry point: prints what was raised on purpose on one line and exits with 2; a bug keeps its traceback."""
+    heed_signals()
     sys.exit(main_status(sys.argv[1:]))
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from kd2mobile import __version__, progress
 from kd2mobile.backend import backend_name, check_backend, check_environment, keras_home
+from kd2mobile.children import with_parent
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import InstallationError, count_of
 from kd2mobile.installation import install_command
@@ -166,7 +167,7 @@ def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            with_parent([sys.executable, "-c", code]),
             capture_output=True,
             text=True,
             errors="replace",

@@ -87,6 +87,10 @@ class InstallationError(Kd2MobileError):
     """A machine on which the main chain cannot run."""
 
 
+class OutOfMemoryError(Kd2MobileError):
+    """Memory that does not suffice for what was requested."""
+
+
 class WorkerError(Kd2MobileError):
     """A worker process that died at its work."""
 

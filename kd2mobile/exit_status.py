@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import sys
 from typing import TextIO
 
@@ -9,7 +10,7 @@ import click
 from click.shell_completion import shell_complete
 
 from kd2mobile.errors import Kd2MobileError
-from kd2mobile.files import os_error
+from kd2mobile.files import system_errors
 from kd2mobile.usage import as_raised
 
 NAME, COMPLETE = "kd2mobile", "_KD2MOBILE_COMPLETE"
@@ -21,13 +22,34 @@ _MEASURES = "interrupted: earlier measurements are whole. The same command begin
 INTERRUPTED = dict.fromkeys(("distill", "check", "label", "export"), _GOES_ON) | dict.fromkeys(
     ("benchmark", "report"), _MEASURES
 )
-"""What is said after Ctrl-C by the verbs that leave something; the others do their work at once."""
+"""What is said after Ctrl-C, or SIGTERM, by the verbs that leave something; the others do their work at once."""
+
+
+class Stopped(KeyboardInterrupt):
+    """What Ctrl-C is, for another signal that asks a program to end."""
+
+    def __init__(self, signal_number: int):
+        super().__init__()
+        self.status = 128 + signal_number
+
+
+def heed_signals() -> None:
+    """Makes SIGTERM, and the end of the terminal, stop this process as Ctrl-C does. One that is ignored stays so."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(number)
 
 
 def status_of(command: click.Command, arguments: list[str]) -> int:
     """Runs the command line with these arguments and returns its exit status.
 
-    0, 2 for an error, 130 for Ctrl-C, 141 where nobody reads its output any more, as behind `| head`: nothing is said.
+    0, 2 for an error, 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 141 where nobody reads its output any more, as
+    behind `| head`: nothing is said.
     """
     for stream in (sys.stdout, sys.stderr):  # a console of another encoding must not end a run over a class name
         if hasattr(stream, "reconfigure"):
@@ -49,11 +71,12 @@ def _run(command: click.Command, arguments: list[str]) -> int:
         return shell_complete(command, {}, NAME, COMPLETE, asked)
     try:
         try:
-            with command.make_context(NAME, list(arguments)) as context:  # not main(): it takes any broken pipe for
-                command.invoke(context)  # the output's, and ends without a word
+            with system_errors(), command.make_context(NAME, list(arguments)) as context:  # not main(): it takes any
+                command.invoke(context)  # broken pipe for the output's, and ends without a word
         except click.exceptions.Exit:
             pass  # --help, --version
-        sys.stdout.flush()
+        with system_errors():
+            sys.stdout.flush()
         return 0
     except click.exceptions.NoArgsIsHelpError as bare:
         print(bare.ctx.get_help(), flush=True)
@@ -64,14 +87,9 @@ def _run(command: click.Command, arguments: list[str]) -> int:
     except click.UsageError as error:
         print(as_raised(error, arguments), file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         print(INTERRUPTED.get(next(iter(arguments), ""), "interrupted"), file=sys.stderr)
-        return 130
-    except OSError as fault:
-        if fault.errno is None or isinstance(fault, BrokenPipeError):
-            raise
-        print(os_error(fault), file=sys.stderr)
-        return 2
+        return stop.status if isinstance(stop, Stopped) else 130
 
 
 def _silenced() -> bool:

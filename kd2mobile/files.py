@@ -6,7 +6,7 @@ Everything here stands on the standard library and msgspec, so any part of the p
     inside                                  a name from a file, as a path that stays in its folder
     replaced, write_bytes, write_json, ...  the whole new file or the old one, never half of it
     locked                                  one process at a time
-    disk_errors, os_error                   what the operating system says, as one line
+    system_errors, disk_errors, os_error    what the operating system says, as one line
 """
 
 import errno
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kd2mobile.errors import ArtifactError, Kd2MobileError, RecordError
+from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError, RecordError
 
 T = TypeVar("T")
 
@@ -462,6 +462,44 @@ def disk_errors(place: Path) -> Iterator[None]:
         if fault.errno not in DISK_FAULTS:
             raise
         raise os_error(fault, place) from fault
+
+
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Turns whatever the operating system says into its line, and memory that ran out; also a decorator.
+
+    A bug that raises something else keeps its traceback, and so does an OSError that no system call gave. A broken pipe
+    is left alone: whoever reads our output may stop.
+    """
+    try:
+        yield
+    except Kd2MobileError:
+        raise
+    except OSError as fault:
+        if fault.errno is None or isinstance(fault, BrokenPipeError):
+            raise
+        raise os_error(fault) from fault
+    except Exception as fault:
+        if not is_out_of_memory(fault):
+            raise
+        raise memory_error(fault) from fault
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether memory ran out, by a framework's or NumPy's class, or by the words of XLA or CUDA."""
+    kinds = {kind.__name__ for kind in type(fault).__mro__}
+    words = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
+    return bool(kinds & {"ResourceExhaustedError", "OutOfMemoryError", "MemoryError"}) or any(
+        word in str(fault) for word in words
+    )
+
+
+def memory_error(fault: BaseException) -> OutOfMemoryError:
+    """That memory ran out, as one line with what to make smaller."""
+    said = re.search(r"allocate ([\d.]+ \w*B)|allocating tensor with shape(\[[\d,]+\])", str(fault))
+    got = f"too little for {said[1] or f'a tensor of shape {said[2]}'}" if said else "too little"
+    smaller = "Use a smaller batch size or input_px, fewer threads or workers, or close other programs."
+    return OutOfMemoryError("memory", "must suffice for what was requested", got, smaller)
 
 
 def os_error(fault: OSError, place: object = None) -> ArtifactError:

@@ -14,7 +14,7 @@ from kd2mobile.artifact import RECORD, Artifact, Step, Store, read_artifact
 from kd2mobile.backend import load_keras
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
 from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
-from kd2mobile.files import disk_errors
+from kd2mobile.files import disk_errors, system_errors
 from kd2mobile.ladder import walk
 from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_measurements
 from kd2mobile.output_files import check_output, is_drawing, is_page
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from kd2mobile.report.bars import DarkKnowledge
 
 
+@system_errors()
 def distill(
     recipe: Path | None = None,
     *,
@@ -69,6 +70,7 @@ def distill(
         raise
 
 
+@system_errors()
 def check(
     recipe: Path | None = None,
     *,
@@ -113,6 +115,7 @@ def check(
     return checked
 
 
+@system_errors()
 def label(
     recipe: Path | None = None,
     *,
@@ -129,6 +132,7 @@ def label(
     return Labelled(transfer.folder, artifacts.folder(plan.teacher), _val_top1(transfer), unlabelled)
 
 
+@system_errors()
 def export(
     run: Path | None = None,
     *,
@@ -167,6 +171,7 @@ def export(
     return dataclasses.replace(done, copies=copy_out(copied, Path(out), force))
 
 
+@system_errors()
 def benchmark(
     run: Path | None = None,
     *,
@@ -213,6 +218,7 @@ def benchmark(
     return measure(opened, plan, _export(opened, plan, exported_variants(opened), as_before=True).files)
 
 
+@system_errors()
 def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: Any) -> list["Prediction"]:
     """The `top` classes of each picture with their probabilities, by a .tflite file. reading: labels, mean, std."""
     from kd2mobile.measure.predict import predict as classify
@@ -221,6 +227,7 @@ def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: 
     return classify(Path(model), [Path(image) for image in images], top=top, **reading)
 
 
+@system_errors()
 def inspect(model: Path) -> "Inspection":
     """What is in a .tflite file, whoever made it, or in that of a folder as under models/; no runtime opens it.
 
@@ -231,6 +238,7 @@ def inspect(model: Path) -> "Inspection":
     return inspect_file(Path(model))
 
 
+@system_errors()
 def show(
     image: str | Path,
     *,
@@ -255,6 +263,7 @@ def show(
     return dark_knowledge(opened, image, temperatures=temperatures, top=top, view=view, png=png)
 
 
+@system_errors()
 def report(
     run: Path | Sequence[Path] | None = None,
     *,

@@ -2,8 +2,9 @@
 
 Keras takes one backend a process, and the student may have been trained on another than TensorFlow. The job goes to
 the process's standard input as JSON; each message on its output is a line of JSON with a `kind`: `stage` and `done`
-for a progress bar, `say` for a line, `result` for something finished, `error` for a refusal, `disk` for a disk that is
-full. A bug ends it with a traceback on stderr and status 1.
+for a progress bar, `say` for a line, `result` for something finished, `error` for a refusal, `system` for what the
+operating system says. A bug ends it with a traceback on stderr and status 1. The input stays open until the process has
+ended: where it closes, the parent is gone, and the process ends too.
 """
 
 import json
@@ -13,15 +14,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from typing import IO, Any, TypeVar
 
 import msgspec
 
 from kd2mobile.backend import check_environment, set_precision
+from kd2mobile.children import end_with_input, with_parent
 from kd2mobile.errors import ExportError, Kd2MobileError, MissingExtraError, raised_elsewhere
-from kd2mobile.files import DISK_FAULTS
+from kd2mobile.files import is_out_of_memory, memory_error
 from kd2mobile.progress import retold
 
 _ENVIRONMENT = {
@@ -49,7 +51,7 @@ def run_in_tensorflow(
 
     done: called with a result as soon as it is there; useful because a later refusal raises. verb: for the message of
     a process that was killed. Raises what the process refused with, InstallationError as `check_environment`, OSError
-    for a full disk, RuntimeError with its traceback for a bug in it.
+    for what the operating system told it, RuntimeError with its traceback for a bug in it.
     """
     check_environment()
     results, refusal = [], None
@@ -63,7 +65,7 @@ def run_in_tensorflow(
                 case "error":
                     parts = (message[part] for part in ("error", "where", "must", "got", "next_step"))
                     refusal = raised_elsewhere(*parts)
-                case "disk":
+                case "system":
                     refusal = OSError(message["errno"], message["strerror"], message["filename"])
     if refusal:
         raise refusal
@@ -78,17 +80,31 @@ def serve(work: Callable[[Job, Tell], None], job_type: type[Job]) -> None:
     def tell(kind: str, **content: Any) -> None:
         print(json.dumps({"kind": kind, **content}), file=channel, flush=True)
 
-    set_precision()
-    try:
-        work(msgspec.json.decode(sys.stdin.buffer.read(), type=job_type), tell)
-    except Kd2MobileError as fault:
+    def refuse(fault: Kd2MobileError) -> None:
         got = None if fault.got is None else str(fault.got)
         told = {"where": fault.where, "must": fault.must, "got": got, "next_step": fault.next_step}
         tell("error", error=type(fault).__name__, **told)
+
+    set_precision()
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=job_type)
+    end_with_input(sys.stdin.fileno())
+    try:
+        work(job, tell)
+    except Kd2MobileError as fault:
+        refuse(fault)
     except OSError as fault:
-        if fault.errno not in DISK_FAULTS:
+        if fault.errno is None:
             raise
-        tell("disk", errno=fault.errno, strerror=fault.strerror, filename=str(fault.filename))
+        tell("system", errno=fault.errno, strerror=fault.strerror, filename=_name(fault.filename))
+    except Exception as fault:
+        if not is_out_of_memory(fault):
+            raise
+        refuse(memory_error(fault))
+
+
+def _name(path: object) -> str | None:
+    """A path as JSON can hold it."""
+    return None if path is None else os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _command(module: str) -> list[str]:
@@ -100,7 +116,7 @@ def _messages(command: list[str], job: msgspec.Struct, verb: str) -> Iterator[di
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command,
+            with_parent(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -111,6 +127,7 @@ def _messages(command: list[str], job: msgspec.Struct, verb: str) -> Iterator[di
                 _hand_over(job, process.stdin)
                 for line in process.stdout:
                     yield json.loads(line)
+                process.wait()  # its input is open until then
             except BaseException:
                 process.kill()
                 raise
@@ -120,10 +137,11 @@ def _messages(command: list[str], job: msgspec.Struct, verb: str) -> Iterator[di
 
 def _hand_over(job: msgspec.Struct, stdin: IO[bytes]) -> None:
     try:
-        with stdin:
-            stdin.write(msgspec.json.encode(job))
-    except BrokenPipeError:
-        pass  # it ended before it read: its status and its log say why
+        stdin.write(msgspec.json.encode(job) + b"\n")
+        stdin.flush()
+    except BrokenPipeError:  # it ended before it read: its status and its log say why
+        with suppress(BrokenPipeError):
+            stdin.close()
 
 
 def _ended_badly(status: int, log: IO[bytes], verb: str) -> Exception:

@@ -44,7 +44,7 @@ from kd2mobile.losses import LOSSES, split_predictions
 from kd2mobile.teachers.training import make_teacher
 from kd2mobile.training import train
 from kd2mobile.transfer import dtype
-from kd2mobile.transfer.batches import is_out_of_memory
+from kd2mobile.files import is_out_of_memory
 from kd2mobile.transfer.label import label
 from kd2mobile.transfer.store import Transfer
 from tests.losses.test_losses import SETTINGS

@@ -27,8 +27,8 @@ file, `--set`, the flags. In Python a flag is a keyword with underscores: `kd2mo
 """.strip()
 ABOUT_VERBS = """
 Results go to standard output, progress and messages to standard error. The exit status is 0 when all went well, 2 for
-an error (one line on standard error that says what to do), 130 after Ctrl-C, 141 where nobody reads the output any more
-(`| head`), and 1 for a bug.
+an error (one line on standard error that says what to do), 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP,
+which stop a command as Ctrl-C does, 141 where nobody reads the output any more (`| head`), and 1 for a bug.
 
 A file that a flag names (`--json FILE`, `--sheet`, `--png`, `--out FILE.html`) is replaced if it is there, for the
 command makes it again; `export --out DIR` alone, whose place may be an app's own, refuses another file of the same name

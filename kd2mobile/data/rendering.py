@@ -20,7 +20,9 @@ from filelock import FileLock
 from PIL import Image
 
 from kd2mobile import pixels
-from kd2mobile.errors import PictureError, WorkerError
+from kd2mobile.children import with_parent
+from kd2mobile.errors import Kd2MobileError, WorkerError, raised_elsewhere
+from kd2mobile.files import system_errors
 
 Render = Callable[[Sequence[Path], np.ndarray, int], np.ndarray]
 _COMMAND = [sys.executable, "-P", "-m", "kd2mobile.data.rendering"]
@@ -73,7 +75,7 @@ class _Workers:
         package_home = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": os.environ | {"PYTHONPATH": python_path}}
-        self._processes = [subprocess.Popen(command, **pipes, **_APART) for _ in range(count)]
+        self._processes = [subprocess.Popen(with_parent(command), **pipes, **_APART) for _ in range(count)]
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
@@ -89,7 +91,7 @@ class _Workers:
         finally:
             self._idle.put(worker)
         if isinstance(answer, tuple):
-            raise PictureError(*answer)
+            raise raised_elsewhere(*answer)
         return answer
 
     def close(self) -> None:
@@ -129,9 +131,10 @@ def main() -> None:
         while True:
             request = pickle.load(sys.stdin.buffer)
             try:
-                answer = render_views(*request)
-            except PictureError as refusal:
-                answer = (refusal.where, refusal.must, refusal.got, refusal.next_step)
+                with system_errors():
+                    answer = render_views(*request)
+            except Kd2MobileError as refusal:
+                answer = (type(refusal).__name__, refusal.where, refusal.must, refusal.got, refusal.next_step)
             pickle.dump(answer, answers, protocol=5)
             answers.flush()
     with suppress(BrokenPipeError):

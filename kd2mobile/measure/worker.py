@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from kd2mobile.children import with_parent
 from kd2mobile.errors import DeviceError, ModelFileError
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
@@ -164,7 +165,7 @@ class _Process:
         python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
         self._said = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "kd2mobile.measure.worker"],
+            with_parent([sys.executable, "-P", "-m", "kd2mobile.measure.worker"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

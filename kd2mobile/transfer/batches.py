@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from kd2mobile.errors import TeacherError
+from kd2mobile.files import is_out_of_memory
 from kd2mobile.progress import say
 from kd2mobile.teachers.teacher import Teacher
 
@@ -81,15 +82,6 @@ def regrouped(parts: Iterable[np.ndarray], teacher: Teacher) -> Iterator[np.ndar
             waiting = [rows]
     if sum(map(len, waiting)):
         yield np.concatenate(waiting)
-
-
-def is_out_of_memory(fault: BaseException) -> bool:
-    """Whether memory ran out, by a framework's or NumPy's class, or by the words of XLA or CUDA."""
-    kinds = {kind.__name__ for kind in type(fault).__mro__}
-    words = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
-    return bool(kinds & {"ResourceExhaustedError", "OutOfMemoryError", "MemoryError"}) or any(
-        word in str(fault) for word in words
-    )
 
 
 def _views_per_s(teacher: Teacher, batch_size: int) -> float | None:

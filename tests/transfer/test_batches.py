@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import TeacherError
+from kd2mobile.files import is_out_of_memory
 from kd2mobile.teachers.teacher import Teacher
 from kd2mobile.transfer import batches
-from kd2mobile.transfer.batches import answer, is_out_of_memory, regrouped, try_batch_sizes
+from kd2mobile.transfer.batches import answer, regrouped, try_batch_sizes
 
 PX, CLASSES = 2, 3
 

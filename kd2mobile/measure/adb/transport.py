@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from kd2mobile.children import why_not_run, with_parent
 from kd2mobile.errors import DeviceError, one_line
 
 WHERE = "--device adb"
@@ -105,8 +106,8 @@ def _states(listed: str) -> dict[str, str]:
 
 def _call(words: list[str], seconds: float) -> subprocess.CompletedProcess:
     try:
-        return subprocess.run(
-            words,
+        done = subprocess.run(
+            with_parent(words),
             capture_output=True,
             text=True,
             errors="replace",
@@ -118,8 +119,14 @@ def _call(words: list[str], seconds: float) -> subprocess.CompletedProcess:
         got = f"none to `adb {' '.join(words[1:])[:60]}` in {seconds:.0f} s"
         raise DeviceError(WHERE, "must answer", got, "Look at the phone, then run the same command.") from None
     except OSError as fault:
-        next_step = "Install Android's platform-tools again."
-        raise DeviceError(words[0], "must be a program that runs", fault.strerror, next_step) from fault
+        raise _not_run(words[0], fault.strerror) from fault
+    if why := why_not_run(words[0], done.returncode, done.stderr):
+        raise _not_run(words[0], why)
+    return done
+
+
+def _not_run(program: str, why: str) -> DeviceError:
+    return DeviceError(program, "must be a program that runs", why, "Install Android's platform-tools again.")
 
 
 def _is_lost(done: subprocess.CompletedProcess) -> bool:

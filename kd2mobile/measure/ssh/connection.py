@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from kd2mobile.children import with_parent
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh.address import Address
 from kd2mobile.measure.ssh.refusals import refusal
@@ -95,7 +96,7 @@ class Connection:
         command = f"exec {shlex.quote(self.python)} -c {shlex.quote(bootstrap)}"
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
-                self._ssh(command),
+                with_parent(self._ssh(command)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

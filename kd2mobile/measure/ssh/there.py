@@ -13,11 +13,13 @@ import hashlib
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import zipfile
 
@@ -31,6 +33,8 @@ MADE, INSTALLED = "made", "installed.json"
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK = 1 << 20
 LONG_AGO_S = 24 * 3600
+RUNNING = []
+"""The commands that run now."""
 BEAT_S = 5.0
 """So often a follower says something: where nobody hears it any more, that ends it."""
 
@@ -153,7 +157,31 @@ def _install(place, requirements, wheels):
 
 
 def _run(command):
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # what it starts in turn ends with it
+    )
+    RUNNING.append(process)
+    said = process.communicate()[0]
+    RUNNING.remove(process)
+    return subprocess.CompletedProcess(command, process.returncode, said)
+
+
+def end_with_connection():
+    """Ends this process, and the command that it runs, as soon as nobody hears it any more, whatever it is at."""
+
+    def watch():
+        look = select.poll()
+        look.register(1, 0)  # nothing but the end of the other side
+        look.poll()
+        for process in RUNNING:
+            os.killpg(process.pid, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _last(done):
@@ -352,9 +380,14 @@ def _remove(path):
 
 VERBS = {verb.__name__: verb for verb in (about, missing, put, install, start, follow, fetch, stop, clean)}
 
+LONG = ("about", "install", "follow")
+"""Those that may say nothing for a while. What reads or writes all the time notices by itself, and tidies up."""
+
 
 def main():
     asked = read_line()
+    if asked["verb"] in LONG:
+        end_with_connection()
     try:
         VERBS[asked["verb"]](**asked["given"])
     except (BrokenPipeError, EOFError):

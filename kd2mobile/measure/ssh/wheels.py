@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kd2mobile.children import with_parent
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh.address import Address
 from kd2mobile.measure.ssh.board import About
@@ -50,7 +51,9 @@ def fetch_wheels(address: Address, about: About, requirements: list[str], folder
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", version, "--dest", str(folder)]
     command += [word for platform in platforms(about) for word in ("--platform", platform)]
-    done = subprocess.run([*command, *requirements], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        with_parent([*command, *requirements]), stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if "No module named pip" in done.stderr:
         install = f"Install it: {sys.executable} -m ensurepip. Or bring the board a network."
         raise DeviceError(address, "must be brought wheels by pip", "no pip in this environment", install)
