@@ -177,7 +177,7 @@ def test_bfloat16_moves_the_logits_on_both_and_says_by_how_much(found):
         off = np.abs(exact - reduced)
         effect = records["mobilenet in bfloat16"]["dtype_effect"]
         assert 2**-12 < off.max() / np.abs(exact).max() < 2**-1, f"{backend}: 27 untrained layers carry 2**-8 far"
-        stored = 2 * 2.0**-11 * max(np.abs(exact).max(), np.abs(reduced).max())  # in float16
+        stored = 2 * 2.0**-11 * float(max(np.abs(exact).max(), np.abs(reduced).max()))  # in float16
         assert effect["largest_difference"] == pytest.approx(off.max(), abs=stored), backend
         assert effect["pictures"] == len(exact)
 

@@ -115,7 +115,6 @@ def test_ctrl_c_reaches_the_parent_alone_and_no_worker_outlives_it(two, end):
         [sys.executable, "-c", CTRL_C, two[0][0], end],
         capture_output=True,
         text=True,
-        timeout=60,
         start_new_session=True,
     )
     assert run.stderr == ""

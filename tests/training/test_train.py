@@ -147,13 +147,19 @@ def test_a_damaged_checkpoint_is_said_and_costs_one_epoch_but_not_a_byte(unbroke
     assert same_training(tmp_path / "student", whole)
 
 
-CHILD = """
+KILLED_AFTER_TWO = """
+import os
+import signal
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 sys.path.insert(0, {root!r})
+from kd2mobile import progress
 from tests.training.conftest import STUDENT, distill, make_stores
 from kd2mobile.training.train import train_student
+def die(line):
+    if line.startswith("epoch 2/4"):
+        os.kill(os.getpid(), signal.SIGKILL)
+progress.say = die
 folder = Path({folder!r})
 train_student(folder / "student", distill(), STUDENT, **vars(make_stores(folder / "stores")))
 """
@@ -161,15 +167,9 @@ train_student(folder / "student", distill(), STUDENT, **vars(make_stores(folder 
 
 def test_killed_and_started_again_it_reaches_the_bytes_of_an_unbroken_run(unbroken, tmp_path):
     whole, _, _ = unbroken
-    code = CHILD.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as child:
-        said = []
-        for line in child.stderr:
-            said.append(line)
-            if line.startswith("epoch 2/4"):
-                child.kill()
-                break
-        assert child.wait() == -signal.SIGKILL, "".join(said)
+    code = KILLED_AFTER_TWO.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert child.returncode == -signal.SIGKILL, child.stderr
     assert not (tmp_path / "student" / "student.keras").exists()
     assert (tmp_path / "student" / "checkpoint-00002.npz").exists()
     run(tmp_path / "student", make_stores(tmp_path / "stores"))

@@ -55,9 +55,7 @@ def test_a_transfer_set_made_on_jax_is_found_by_its_fingerprint_on_tensorflow(ma
     label = ["label", *arguments("photos", "teacher.keras"), "--workers", "2", "--label-batch-size", "5"]
     code = ON_THE_GPU_MACHINE.format(root=str(Path(__file__).parents[2]), arguments=label)
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"} | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=gpu, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=gpu, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     made = Path(done.stdout.split("Written: ")[1].partition(". Next: kd2mobile distill")[0])
     assert made.parent == STORE / "transfer"

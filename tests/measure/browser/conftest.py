@@ -39,7 +39,7 @@ def measured_in(chromium):
 
         thread = Thread(target=work, daemon=True)
         thread.start()
-        url = urls.get(timeout=60)
+        url = urls.get()
         if not isinstance(url, Exception):
             page.open(url, width, 900)
             (look or until_it_ends)(page)

@@ -75,7 +75,7 @@ class StandIn:
     def _ask(self, url, method, path, body=b"", **query):
         place = urlsplit(url)
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with closing(HTTPConnection(place.hostname, place.port, timeout=20)) as connection:
+        with closing(HTTPConnection(place.hostname, place.port)) as connection:
             connection.request(method, f"{place.path}{path}?{urlencode(query)}", body)
             answer = connection.getresponse()
             held = answer.read()

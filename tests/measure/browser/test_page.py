@@ -4,17 +4,20 @@ import base64
 import re
 import socket
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.accuracy import top1
+from kd2mobile.measure.browser import session
 from kd2mobile.measure.browser.place import Place
 from kd2mobile.measure.browser.server import own_address
 from kd2mobile.measure.browser.session import Patience
 from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure, Opened, Truth, measured_of, opened_files
+from kd2mobile.measure.host import see
 from kd2mobile.measure.protocol import Protocol
 from tests.chromium import browser, needs_chromium
 from tests.tiny_models import by_hand
@@ -86,22 +89,35 @@ def test_open_outputs_floats_and_backgrounds_are_read_as_on_this_host(measured_i
         assert there.profiles[0].latency_ms is None and there.profiles[0].init_ms > 0
 
 
-def test_a_page_that_is_closed_ends_it_and_one_that_is_reloaded_goes_on(measured_in, models, photos, chromium):
-    pictures = sorted(photos.rglob("*.png"))
-    files = opened([models / "uint8.tflite"], QUICK)
+def test_a_page_that_is_closed_ends_it(measured_in, models, photos):
+    pictures, a_minute = sorted(photos.rglob("*.png")), Protocol(rule="mlperf")
 
     def leave(page):
         page.until("document.getElementById('doing').textContent !== 'Starting'")
         page.open("about:blank")
 
     with pytest.raises(DeviceError, match="must keep its page open until it is done, got a page that was closed"):
-        measured_in(files, pictures, QUICK, look=leave, patience=Patience(closed=0.2))
+        files = opened([models / "uint8.tflite"], a_minute)
+        measured_in(files, pictures, a_minute, look=leave, patience=Patience(closed=0.2))
+
+
+def test_a_page_that_is_reloaded_goes_on(measured_in, models, photos, chromium, monkeypatch):
+    """It is reloaded while it waits for the pixels."""
+    pictures, reloaded = sorted(photos.rglob("*.png")), Event()
+    files = opened([models / "uint8.tflite"], QUICK)
+
+    def held(path, sights):
+        reloaded.wait()
+        return see(path, sights)
+
+    monkeypatch.setattr(session, "see", held)
 
     def reload(page):
         """As a phone whose browser keeps its model to itself; the address without its last slash."""
         page.send("Emulation.setTouchEmulationEnabled", enabled=True)
         page.until("document.getElementById('doing').textContent !== 'Starting'")
         page.open(page.value("location.href").rstrip("/"))
+        reloaded.set()
         until_it_ends(page)
 
     given = measured_in(files, pictures, QUICK, look=reload)

@@ -43,7 +43,7 @@ def url(secret):
 def asked(url, path, method="GET", body=None, headers=()):
     """Status, headers and text of a request whose path is sent as it stands."""
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    connection = http.client.HTTPConnection(place.hostname, place.port)
     connection.putrequest(method, path, skip_host=True)
     for name, value in {"Host": place.netloc, **dict(headers)}.items():
         connection.putheader(name, value)
@@ -146,7 +146,7 @@ def test_a_body_is_taken_whole_and_within_its_limit(url):
 def raw(url, request):
     """What is answered to these bytes, after which nothing comes."""
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=20) as plain:
+    with socket.create_connection((place.hostname, place.port)) as plain:
         plain.sendall(request)
         plain.shutdown(socket.SHUT_WR)
         return plain.makefile("rb").read().decode()
@@ -180,9 +180,9 @@ def test_with_a_certificate_it_is_https(certificate):
     with serve({("GET", ""): Route(lambda query, body: Reply("text/plain", b"hello"))}, tls=certificate) as url:
         place = urlsplit(url)
         assert place.scheme == "https"
-        with socket.create_connection((place.hostname, place.port), timeout=20) as silent:
+        with socket.create_connection((place.hostname, place.port)) as silent:
             trusted = ssl.create_default_context(cafile=certificate[0])
-            connection = http.client.HTTPSConnection(place.hostname, place.port, context=trusted, timeout=20)
+            connection = http.client.HTTPSConnection(place.hostname, place.port, context=trusted)
             connection.request("GET", place.path)
             assert connection.getresponse().read() == b"hello", "one that says nothing keeps nobody waiting"
             connection.close()
