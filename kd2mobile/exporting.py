@@ -1,7 +1,6 @@
 """The .tflite files of a run: made, checked and copied into its folder, variant by variant."""
 
 import os
-import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -71,12 +70,7 @@ def copy_out(files: Iterable[Path], out: Path, force: bool) -> list[Path]:
     with disk_errors(out):
         out.mkdir(exist_ok=True)
         for file, place in copied.items():
-            half = out / f".{place.name}.partial"
-            try:
-                shutil.copyfile(file, half)
-                os.replace(half, place)
-            finally:
-                half.unlink(missing_ok=True)
+            copy_file(file, place)
     return list(places.values())
 
 

@@ -1,14 +1,15 @@
 """What the files of a run are worth: measured on its test pictures, kept in the run's folder, read back."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kd2mobile.errors import RecordError, one_line
-from kd2mobile.files import disk_errors, sha256_of, write_json
+from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of, write_json
 from kd2mobile.progress import say
 from kd2mobile.runs import MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages
@@ -16,36 +17,56 @@ from kd2mobile.stages import Stages
 if TYPE_CHECKING:
     import numpy as np
 
-    from kd2mobile.measure.record import BenchmarkRecord
+    from kd2mobile.measure.record import BenchmarkRecord, Validation
     from kd2mobile.report.view import Measurements, Paired
 
 COMPARISONS = "comparisons.json"
 BY_LOGITS = "the teacher is judged by its stored logits, not measured as a file"
 Files = dict[tuple[str, str], Path]
 """The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""
+Validations = dict[str, "Validation"]
+"""What is known of files on the validation images, by SHA-256."""
+AGAIN = "Remove it and run `kd2mobile benchmark`."
 
 
 @dataclass(frozen=True)
 class Benchmarked:
     """What was measured. folder: the run's, None for someone else's file; comparisons: paired tests on the test set;
-    written: the file of the run that holds the records."""
+    written: the file of the run that holds the records; answers: to the test images, `teacher` and `<role>-<variant>`,
+    float [n, classes]."""
 
     folder: Path | None
     records: list["BenchmarkRecord"]
     comparisons: list["Paired"]
     written: Path | None = None
+    answers: dict[str, "np.ndarray"] = field(default_factory=dict)
 
     def json(self) -> str:
         """The records as a JSON list, one object a measured model."""
         return msgspec.json.format(msgspec.json.encode(self.records), indent=1).decode()
 
 
-def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
+def validations(run: Run, plan: Stages, made: Iterable[dict[str, Any]]) -> Validations:
+    """What is known of the files of a run on the validation images; nothing of one whose export had no labels.
+
+    made: what the record of each file says of it.
+    """
+    from kd2mobile.data.split import read_split
+    from kd2mobile.measure.record import Validation, picture_set
+
+    samples = read_split(run.store.make(plan.split).folder).of("val")
+    images = picture_set([sample.sha256 for sample in samples], [sample.label for sample in samples])
+    of_file = {one["sha256"]: one["against_student"] for one in made if one.get("against_student")}
+    return {sha256: Validation(top1=one["top1"], n=one["n"], images=images) for sha256, one in of_file.items()}
+
+
+def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchmarked:
     """Measures the files on the run's test pictures, from file to class, and the teacher by its stored logits.
 
-    The size of the teacher's file is the one that the transfer set's record has: the file may be on another machine.
-    Every record goes to a new file under measurements/. On this host the first setting of the protocol is the run's own
-    measurement too: benchmark.json (the records), comparisons.json (paired tests) and predictions.npz.
+    known: of these files on the validation images, by which one of them is recommended. The size of the teacher's file
+    is the one that the transfer set's record has: the file may be on another machine. Every record goes to a new file
+    under measurements/. On this host the first setting of the protocol is the run's own measurement too: benchmark.json
+    (the records), comparisons.json (paired tests) and predictions.npz.
     """
     import numpy as np
 
@@ -55,6 +76,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     from kd2mobile.measure.outputs import softmax
     from kd2mobile.measure.protocol import protocol_of
     from kd2mobile.measure.record import picture_set, record_of_probabilities, with_reasons
+    from kd2mobile.report.recommending import with_recommendation
     from kd2mobile.transfer.store import Transfer
 
     samples = read_split(run.store.make(plan.split).folder).of("test")
@@ -78,7 +100,7 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     teacher_record = with_reasons(teacher_record, **dict.fromkeys(teacher_record.__struct_fields__, BY_LOGITS))
     device = run.recipe.benchmark.device
     measured = measure_files(
-        [FileToMeasure(path=file, role=role) for (role, _), file in files.items()],
+        [FileToMeasure(path=file, role=key[0], val=known.get(sha256_of(file))) for key, file in files.items()],
         [plan.root / sample.path for sample in samples],
         labels,
         device=device,
@@ -87,22 +109,25 @@ def measure(run: Run, plan: Stages, files: Files) -> Benchmarked:
     )
     by_name = {f"{role}-{variant}": m for (role, variant), m in zip(files, measured, strict=True)}
     answers = {name: m.probabilities for name, m in by_name.items() if m.probabilities is not None}
-    records = [record for m in measured for record in m.records]
     comparisons = _compared(answers, labels)
-    with disk_errors(run.folder):
-        written = _append(run.folder / MEASUREMENTS, device.partition(":")[0], records)
+    answers = {"teacher": teacher, **answers}
+    everywhere = read_measurements(run, files, known).records
+    records = with_recommendation([teacher_record, *(record for m in measured for record in m.records)], everywhere)
+    in_order = iter(records[1:])
+    of_first_setting = [[next(in_order) for _ in m.records][0] for m in measured]
+    with disk_errors(run.folder), locked(run.folder / RECORDS):
+        written = _append(run.folder / MEASUREMENTS, device.partition(":")[0], records[1:])
         if device == "host":
             written = run.folder / RECORDS
-            half = run.folder / f".{PREDICTIONS}"
-            np.savez_compressed(half, teacher=teacher, **answers)
-            half.replace(run.folder / PREDICTIONS)
+            with replaced(run.folder / PREDICTIONS) as new:
+                np.savez_compressed(new, **answers)
             write_json(run.folder / COMPARISONS, msgspec.to_builtins(comparisons))
-            write_json(written, msgspec.to_builtins([teacher_record, *(m.record for m in measured)]))
-    return Benchmarked(run.folder, [teacher_record, *records], comparisons, written)
+            write_json(written, msgspec.to_builtins([records[0], *of_first_setting]))
+    return Benchmarked(run.folder, records, comparisons, written, answers)
 
 
 def _append(folder: Path, word: str, records: list["BenchmarkRecord"]) -> Path:
-    """Leaves the records in a file of their own, whose name no other one has, and returns it."""
+    """Leaves the records in a file of their own, whose name no other one has, and returns it. Under the run's lock."""
     folder.mkdir(exist_ok=True)
     now, again = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), 1
     while (file := folder / f"{now}-{word}{f'-{again}' if again > 1 else ''}.json").exists():
@@ -132,8 +157,9 @@ def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["P
     ]
 
 
-def read_measurements(run: Run, files: Files) -> "Measurements":
-    """Every record under measurements/ that is of a file as it now is, in the order in which they were made.
+def read_measurements(run: Run, files: Files, known: Validations) -> "Measurements":
+    """Every record under measurements/ that is of a file as it now is, in the order in which they were made, with what
+    is known of the files on the validation images.
 
     A file there that holds no records is left out, and that is said: nobody named it, and the others are whole.
     """
@@ -143,27 +169,49 @@ def read_measurements(run: Run, files: Files) -> "Measurements":
     now = {sha256_of(file) for file in files.values()}
     records: list[BenchmarkRecord] = []
     left_out: list[str] = []
-    for file in sorted((run.folder / MEASUREMENTS).glob("*.json")):
+    for file in sorted((run.folder / MEASUREMENTS).glob("[!.]*.json")):
         try:
             records += [record for record in read_records(file) if record.sha256 in now]
         except RecordError as fault:
-            why = f"is left out: it {fault.must}, got {fault.got}"
+            got = "" if fault.got is None else f", got {fault.got}"
+            why = f"is left out: it {fault.must}{got}"
             say(one_line(f"{file.as_posix()} {why}"))
             left_out.append(f"{MEASUREMENTS}/{file.name} {why}.")
-    return Measurements(records, left_out)
+    return Measurements(_with_validation(records, known), left_out)
 
 
-def read_measurement(run: Run, files: Files) -> Benchmarked | None:
-    """What an earlier benchmark of exactly these files left in the run, or None."""
-    from kd2mobile.measure.record import BenchmarkRecord
+def _with_validation(records: list["BenchmarkRecord"], known: Validations) -> list["BenchmarkRecord"]:
+    """Those of an earlier version did not have it."""
+    return [
+        msgspec.structs.replace(record, val=known[record.sha256]) if record.sha256 in known else record
+        for record in records
+    ]
+
+
+def read_measurement(run: Run, plan: Stages, files: Files, known: Validations) -> Benchmarked | None:
+    """What an earlier benchmark of exactly these files left in the run, or None; the recommendation is that of today.
+
+    Raises RecordError for a file there that holds something else.
+    """
+    from kd2mobile.data.split import read_split
+    from kd2mobile.measure.record import read_records
+    from kd2mobile.report.answers import read_answers
+    from kd2mobile.report.recommending import with_recommendation
     from kd2mobile.report.view import Paired
 
-    if not all((run.folder / name).is_file() for name in (RECORDS, COMPARISONS, PREDICTIONS)):
-        return None
-    records = msgspec.json.decode((run.folder / RECORDS).read_bytes(), type=list[BenchmarkRecord])
-    if {sha256_of(file) for file in files.values()} != {r.sha256 for r in records if r.role != "teacher"}:
-        say("benchmark stale     the run's files changed since they were measured")
-        return None
+    with disk_errors(run.folder), locked(run.folder / RECORDS):
+        if not all((run.folder / name).is_file() for name in (RECORDS, COMPARISONS, PREDICTIONS)):
+            return None
+        records = read_records(run.folder / RECORDS, AGAIN)
+        if {sha256_of(file) for file in files.values()} != {r.sha256 for r in records if r.role != "teacher"}:
+            say("benchmark stale     the run's files changed since they were measured")
+            return None
+        split = read_split(run.store.make(plan.split).folder)
+        names = ["teacher", *(f"{role}-{variant}" for role, variant in files)]
+        shape = len(split.of("test")), len(split.classes)
+        answers = read_answers(run.folder / PREDICTIONS, names, shape, AGAIN)
+        comparisons = read_json(run.folder / COMPARISONS, list[Paired], AGAIN)
     say(f"benchmark current   {(run.folder / RECORDS).as_posix()}")
-    comparisons = msgspec.json.decode((run.folder / COMPARISONS).read_bytes(), type=list[Paired])
-    return Benchmarked(run.folder, records, comparisons, run.folder / RECORDS)
+    everywhere = read_measurements(run, files, known).records
+    records = with_recommendation(_with_validation(records, known), everywhere)
+    return Benchmarked(run.folder, records, comparisons, run.folder / RECORDS, answers)

@@ -16,7 +16,7 @@ from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
 from kd2mobile.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
 from kd2mobile.files import disk_errors, system_errors
 from kd2mobile.ladder import walk
-from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_measurements
+from kd2mobile.measurement import Benchmarked, measure, read_measurement, read_measurements, validations
 from kd2mobile.output_files import check_output, is_drawing, is_page
 from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import in_toml
@@ -215,7 +215,8 @@ def benchmark(
         measured = {"device": how.device, "protocol": protocol_of(how)}
         return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
     opened, plan = open_or_start(run, store, settings, look)
-    return measure(opened, plan, _export(opened, plan, exported_variants(opened), as_before=True).files)
+    done = _export(opened, plan, exported_variants(opened), as_before=True)
+    return measure(opened, plan, done.files, validations(opened, plan, done.records.values()))
 
 
 @system_errors()
@@ -297,10 +298,12 @@ def _report(opened: Run, plan: Stages) -> Reported:
 
     page = opened.folder / "report.html"
     check_output(page, "report", is_page)
-    files = _export(opened, plan, exported_variants(opened), as_before=True).files
-    measured = read_measurement(opened, files) or measure(opened, plan, files)
-    everywhere = read_measurements(opened, files)
-    write_report(page, collect(opened, plan.root, measured.records, measured.comparisons, everywhere))
+    done = _export(opened, plan, exported_variants(opened), as_before=True)
+    known = validations(opened, plan, done.records.values())
+    measured = read_measurement(opened, plan, done.files, known) or measure(opened, plan, done.files, known)
+    everywhere = read_measurements(opened, done.files, known)
+    data = collect(opened, plan.root, measured.records, measured.comparisons, everywhere, measured.answers)
+    write_report(page, data)
     return Reported(page, measured)
 
 
@@ -317,7 +320,10 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
     if out.resolve() in [(run.folder / "report.html").resolve() for run, _ in opened]:
         raise RecipeError("--out", "must be another file than a run's own page", out, "Choose another name.")
     reports = [_report(run, plan) for run, plan in opened]
-    runs = [(run, done.measured.records, done.page) for (run, _), done in zip(opened, reports, strict=True)]
+    runs = [
+        (run, done.measured.records, done.measured.answers, done.page)
+        for (run, _), done in zip(opened, reports, strict=True)
+    ]
     write_comparison(out, collect_comparison(runs, out))
     return Compared(out, reports)
 

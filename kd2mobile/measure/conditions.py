@@ -4,13 +4,16 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 SLOWED = 0.9
 """A clock below this part of what it was when timing began is throttled."""
 PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal", "cpu", "x86_pkg_temp", "soc")
 """Beginnings of the names of sensors that sit at the processor."""
+Degrees = Annotated[float, Meta(ge=-300, lt=1e6)]
 NOT_TOLD = "this system does not tell it"
 
 
@@ -20,11 +23,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     battery_c: of a phone. None is what the system does not tell."""
 
     governor: str | None = None
-    temperature_c: float | None = None
-    clock_mhz: float | None = None
-    load: float | None = None
-    throttle_count: int | None = None
-    battery_c: float | None = None
+    temperature_c: Degrees | None = None
+    clock_mhz: Annotated[float, Meta(ge=0, lt=1e9)] | None = None
+    load: Annotated[float, Meta(ge=0, lt=1e9)] | None = None
+    throttle_count: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
+    battery_c: Degrees | None = None
 
 
 class Conditions(msgspec.Struct, frozen=True):

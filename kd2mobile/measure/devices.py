@@ -1,5 +1,6 @@
 """Where files are measured, by the word before the colon: `host`, `ssh:pi@board`, ..."""
 
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -62,7 +63,8 @@ def measure_files(
     given = measure_on(address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
     teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.judged]
     judged = labels[given.judged]
-    truth = Truth(judged, teacher, picture_set([hashes[place] for place in given.judged], judged))
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    truth = Truth(judged, teacher, picture_set([hashes[place] for place in given.judged], judged), now)
     return [
         measured_of(one, answered, given, truth, protocol) for one, answered in zip(opened, given.answered, strict=True)
     ]

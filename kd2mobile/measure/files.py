@@ -1,6 +1,5 @@
 """One .tflite to measure, and what becomes of a device's answers: records, whatever the device was."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from kd2mobile.files import sha256_of
 from kd2mobile.inspection.inspect import deflated_size
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.record import JUDGED, BenchmarkRecord, Role, record_of_probabilities, with_reasons
+from kd2mobile.measure.record import JUDGED, BenchmarkRecord, Role, Validation, record_of_probabilities, with_reasons
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import Resize
@@ -27,7 +26,7 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
     model: its name in the record, by default what the file says or its own name. resize: by default what the file
     says, else `crop`. mean, std: a float input's. labels: the outputs' names, by default what the file says; where a
-    device shows them.
+    device shows them. val: what is known of it on validation images, for its record.
     """
 
     path: Path
@@ -37,6 +36,7 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
     mean: float | list[float] | None = None
     std: float | list[float] | None = None
     labels: list[str] | None = None
+    val: Validation | None = None
 
 
 class Opened(NamedTuple):
@@ -103,11 +103,13 @@ def opened_files(files: Sequence[FileToMeasure], labels: np.ndarray, protocol: P
 
 
 class Truth(NamedTuple):
-    """What is right of the pictures judged. labels, teacher_top1: int [n]; pictures: their name (`picture_set`)."""
+    """What is right of the pictures judged. labels, teacher_top1: int [n]; pictures: their name (`picture_set`).
+    measured_at: when the measurement of all files was finished, UTC, by which their records are known to be of one."""
 
     labels: np.ndarray
     teacher_top1: np.ndarray | None
     pictures: str
+    measured_at: str | None = None
 
 
 def measured_of(opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol) -> Measured:
@@ -129,7 +131,8 @@ def _measured_there(
         "compressed_bytes": deflated_size(file.path.read_bytes()),
         "sha256": sha256_of(file.path),
         "rule": protocol.rule,
-        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "val": file.val,
+        "measured_at": truth.measured_at,
     }
     model = file.model or said.model or file.path.stem
     costs = [common | msgspec.structs.asdict(profile) for profile in answered.profiles]

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 from kd2mobile.errors import RecordError
+from kd2mobile.files import read_json
 from kd2mobile.measure.accuracy import score
 from kd2mobile.measure.conditions import Conditions
 
@@ -17,7 +18,13 @@ Role = Literal["teacher", "student", "baseline", "external"]
 ClassOrder = Literal["labels", "sorted folders", "sorted folders after a background"]
 """How class folders were matched with the outputs of someone else's file."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
+Milliseconds = Annotated[float, Meta(ge=0, lt=1e9)]
+Positive = Annotated[float, Meta(gt=0, lt=1e9)]
+Mebibytes = Annotated[float, Meta(ge=0, lt=1e9)]
+Nats = Annotated[float, Meta(ge=0, lt=1e9)]
+Threads = Annotated[int, Meta(ge=1, le=4096)]
+Cores = Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(max_length=4096)]
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -29,15 +36,15 @@ class Latency(msgspec.Struct, frozen=True):
     the device did other work meanwhile: p90 is more than twice p50, or the spread stayed too wide.
     """
 
-    p50: float | None
-    p90: float | None
-    p99: float | None
-    mean: float
-    n: int
-    p95: float | None = None
-    steps: int = 1
-    rounds: list[float] = []
-    spread: float | None = None
+    p50: Milliseconds | None
+    p90: Milliseconds | None
+    p99: Milliseconds | None
+    mean: Milliseconds
+    n: Count
+    p95: Milliseconds | None = None
+    steps: Annotated[int, Meta(ge=1, lt=2**53)] = 1
+    rounds: Annotated[list[Positive], Meta(max_length=10_000)] = []
+    spread: Annotated[float, Meta(ge=0, lt=1e9)] | None = None
     busy: bool | None = None
 
 
@@ -45,8 +52,8 @@ class OpTime(msgspec.Struct, frozen=True):
     """All operators of one kind: how many a run has, and their mean milliseconds together."""
 
     kind: str
-    count: int
-    mean_ms: float
+    count: Count
+    mean_ms: Milliseconds
 
 
 class ToolReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,13 +62,24 @@ class ToolReport(msgspec.Struct, frozen=True, kw_only=True):
     run with its profiler, the kinds of operators, the costliest first."""
 
     tool: str
-    warmup_ms: float | None = None
-    min_ms: float | None = None
-    max_ms: float | None = None
-    std_ms: float | None = None
-    init_growth_mib: float | None = None
-    growth_mib: float | None = None
+    warmup_ms: Milliseconds | None = None
+    min_ms: Milliseconds | None = None
+    max_ms: Milliseconds | None = None
+    std_ms: Milliseconds | None = None
+    init_growth_mib: Mebibytes | None = None
+    growth_mib: Mebibytes | None = None
     ops: list[OpTime] = []
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a file does on the validation images, by which files are chosen: `export` evaluates it beside its student.
+
+    top1: a fraction, ties by expected rank; n: images; images: which, as `picture_set` names them.
+    """
+
+    top1: Fraction
+    n: Count
+    images: str
 
 
 class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
@@ -69,14 +87,15 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
 
     precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words; decoder: what
     decoded the pictures. n: pictures judged; pictures: which, as `picture_set` names them. top1, top5, ece,
-    teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. latency_ms,
+    teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. val: on validation images. latency_ms,
     first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind
     the model included; compressed_bytes: of the file deflated, as an app store ships it. peak_rss_mib: of a process
     that opened and ran this file alone. threads: of the runtime. sha256: of the file. rule: by which it was timed;
     xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the process could use; conditions:
     the device's state around the timing; clock_step_ms, isolated: of a browser, the step of its clock and whether its
     page may have threads; measured_at: UTC; tool: of a phone; class_order: of someone else's file, how the class
-    folders were matched with its outputs; unknown: why what this way cannot measure is None, by field.
+    folders were matched with its outputs; recommended: why this file of a run is the one to ship; unknown: why what
+    this way cannot measure is None, by field.
     """
 
     role: Role
@@ -90,26 +109,28 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     pictures: str | None = None
     top1: Fraction | None
     top5: Fraction | None
-    logloss: float | None
+    logloss: Nats | None
     ece: Fraction | None
     teacher_agreement: Fraction | None = None
+    val: Validation | None = None
     latency_ms: Latency | None = None
-    first_run_ms: float | None = None
-    init_ms: float | None = None
+    first_run_ms: Milliseconds | None = None
+    init_ms: Milliseconds | None = None
     size_bytes: Count | None = None
     compressed_bytes: Count | None = None
-    peak_rss_mib: float | None = None
-    threads: int | None = None
+    peak_rss_mib: Mebibytes | None = None
+    threads: Threads | None = None
     sha256: str | None = None
     rule: str | None = None
     xnnpack: bool | None = None
-    affinity: list[int] | None = None
+    affinity: Cores | None = None
     conditions: Conditions | None = None
-    clock_step_ms: float | None = None
+    clock_step_ms: Milliseconds | None = None
     isolated: bool | None = None
     measured_at: str | None = None
     tool: ToolReport | None = None
     class_order: ClassOrder | None = None
+    recommended: str | None = None
     unknown: dict[str, str] = {}
 
 
@@ -130,6 +151,8 @@ ELSEWHERE = {
     "compression": "the file does not say",
     "logloss": "the file gives scores, not probabilities",
     "ece": "the file gives scores, not probabilities",
+    "val": "no validation images are known",
+    "recommended": "there was nothing to choose from",
     "latency_ms.spread": "not timed in five rounds or more",
 }
 """Why a field is None where nothing else is known of it."""
@@ -157,23 +180,25 @@ def _nones(record: BenchmarkRecord) -> list[str]:
     return list(found)
 
 
-def read_records(file: Path) -> list[BenchmarkRecord]:
+class _Holder(msgspec.Struct):
+    """A published model's record.json, of which only this is looked at here."""
+
+    benchmark: BenchmarkRecord
+
+
+NO_RECORDS = "Give a benchmark.json, a file of measurements/ or a record.json of models/."
+
+
+def read_records(file: Path, next_step: str = NO_RECORDS) -> list[BenchmarkRecord]:
     """The records in a file that `kd2mobile benchmark` wrote; of a published model's record.json the one in it.
 
-    Raises RecordError for a file that cannot be read, is none of these or holds none.
+    next_step: what to do about another file. Raises RecordError for a file that cannot be read, is none of these or
+    holds none.
     """
-    must = "must hold records as `kd2mobile benchmark --json` writes them"
-    next_step = "Give a benchmark.json, a file of measurements/ or a record.json of models/."
-    try:
-        held = msgspec.json.decode(file.read_bytes())
-        held = [held["benchmark"]] if isinstance(held, dict) and "benchmark" in held else held
-        records = msgspec.convert(held, list[BenchmarkRecord])
-    except OSError as fault:
-        raise RecordError(file, must, fault.strerror, next_step) from fault
-    except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
-        raise RecordError(file, must, f"something else: {fault}", next_step) from fault
+    held = read_json(file, list[BenchmarkRecord] | _Holder, next_step)
+    records = [held.benchmark] if isinstance(held, _Holder) else held
     if not records:
-        raise RecordError(file, must, "an empty list", next_step)
+        raise RecordError(file, "must hold records as `kd2mobile benchmark --json` writes them", "none", next_step)
     return records
 
 

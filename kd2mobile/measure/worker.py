@@ -25,7 +25,7 @@ from kd2mobile.errors import DeviceError, ModelFileError
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
 from kd2mobile.measure.protocol import Protocol, Setting
-from kd2mobile.measure.record import Latency, ToolReport
+from kd2mobile.measure.record import Cores, Latency, Mebibytes, Milliseconds, Threads, ToolReport
 from kd2mobile.measure.rounds import WIDE, Rounds, spreads, take_turns
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import decoder_words
@@ -40,15 +40,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     runtime: str | None = None
     decoder: str | None = None
-    threads: int | None = None
+    threads: Threads | None = None
     xnnpack: bool | None = None
-    init_ms: float | None = None
-    first_run_ms: float | None = None
+    init_ms: Milliseconds | None = None
+    first_run_ms: Milliseconds | None = None
     latency_ms: Latency | None = None
-    peak_rss_mib: float | None = None
-    affinity: list[int] | None = None
+    peak_rss_mib: Mebibytes | None = None
+    affinity: Cores | None = None
     conditions: Conditions | None = None
-    clock_step_ms: float | None = None
+    clock_step_ms: Milliseconds | None = None
     isolated: bool | None = None
     tool: ToolReport | None = None
     unknown: dict[str, str] = {}

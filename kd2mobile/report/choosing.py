@@ -1,24 +1,18 @@
 """How accurate the files on each device are, on which test pictures, and which of them to take there."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kd2mobile.errors import count_of
-from kd2mobile.report import words
+from kd2mobile.report import timings, words
 from kd2mobile.report.view import Choice
 
 Record = dict[str, Any]
 PictureSet = tuple[str | None, int]
 """Test pictures: their name in the records, None in those from before there was one, and how many they are."""
-ROUNDING = 1e-12
-"""Differences of top-1 below it are none."""
 MOST_NAMED = 4
 OTHER_PICTURES, NO_ACCURACY = "judged on other test pictures", "of unknown accuracy"
-
-
-def file_of(record: Record) -> tuple:
-    """Which file a record is of: its SHA-256, or what else tells it."""
-    return (record["sha256"],) if record["sha256"] else tuple(record[f] for f in ("model", "precision", "compression"))
+OTHER_VALIDATION = "evaluated on other validation images"
 
 
 def judged_set(record: Record) -> PictureSet | None:
@@ -37,17 +31,17 @@ def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[st
     judged: dict[tuple, list[tuple[str, Record]]] = {}
     for on, record in newest:
         if record["top1"] is not None:
-            judged.setdefault(file_of(record), []).append((on, record))
+            judged.setdefault(words.file_of(record), []).append((on, record))
 
     def sources(key: str, record: Record) -> list[tuple[str, Record]]:
         if record["top1"] is not None:
             return [(key, record)]
-        of_file = judged.get(file_of(record), [])
+        of_file = judged.get(words.file_of(record), [])
         return [one for one in of_file if one[0] == key] or of_file
 
     def on_device(key: str, own: list[Record]) -> list[Record]:
         found = [sources(key, record) for record in own]
-        most = _of_most_files((file_of(one), _set(one)) for ways in found for _, one in ways)
+        most = _of_most_files((words.file_of(one), _set(one)) for ways in found for _, one in ways)
         taken = [next((one for one in ways if _set(one[1]) == most), (ways or [None])[0]) for ways in found]
         return [_with_accuracy(key, record, source) for record, source in zip(own, taken, strict=True)]
 
@@ -80,42 +74,71 @@ def _of_most_files(judged: Iterable[tuple[tuple, PictureSet | None]]) -> Picture
 
 
 def choose(key: str, device: str, rows: list[Record], within: float | None, min_top1: float | None) -> Choice:
-    """What to take on a device, of the files judged on the same pictures: those that most were judged on.
+    """What to take on a device, of the files evaluated on the same images: the validation images, which choose, where
+    as many files know them as were evaluated on any test images; else the test images that most were evaluated on.
 
-    rows: as from `with_accuracies`. The smallest is the smallest download; of equally small ones the faster, then the
-    more accurate.
+    rows: as from `with_accuracies`. The smallest is the smallest download, of equal ones the more accurate. The fastest
+    is the smallest download of those that the timings do not tell apart from it.
     """
-    pictures = _of_most_files((file_of(r), judged_set(r)) for r in rows)
-    known = [r for r in rows if pictures and judged_set(r) == pictures]
-    best = max((r["judged_top1"] for r in known), default=None)
+    val, test = (_of_most_files((words.file_of(r), of(r)) for r in rows) for of in (_validation_set, judged_set))
+    by_val = val is not None and _files(rows, _validation_set, val) >= _files(rows, judged_set, test)
+    images, of = (val, _validation_set) if by_val else (test, judged_set)
+    known = [r for r in rows if images and of(r) == images]
+
+    def accuracy(record: Record) -> float:
+        return record["val"]["top1"] if by_val else record["judged_top1"]
+
+    best = max(map(accuracy, known), default=None)
     limits = (0.0, None if within is None or best is None else best - within, min_top1)
     least = None if best is None else max(limit for limit in limits if limit is not None)
-    near = [r for r in known if r["judged_top1"] >= least - ROUNDING]
+    near = [r for r in known if accuracy(r) >= least - words.ROUNDING]
     sized = [r for r in near if r["size_bytes"] is not None]
     timed = [r for r in near if words.typical_latency(r) is not None]
-    size, ms = words.download_field(sized), (lambda r: words.or_inf(words.typical_latency(r)))
+    level = timings.equally_fast(timed) if timed else []
+    fastest = words.smallest_download(level, accuracy) if level else None
     return Choice(
         key=key,
         device=device,
-        pictures=pictures and pictures[0],
-        n=pictures and pictures[1],
+        by="validation" if by_val else "test",
+        pictures=images and images[0],
+        n=images and images[1],
         best_top1=best,
         least_top1=least,
-        judged=len({file_of(r) for r in known}),
-        within=len({file_of(r) for r in near}),
-        smallest=min(sized, key=lambda r: (r[size], ms(r), -r["judged_top1"]), default=None),
-        fastest=words.fastest(timed, "judged_top1") if timed else None,
-        left_out=[_left_out(r) for r in rows if judged_set(r) != pictures or not pictures],
+        judged=len({words.file_of(r) for r in known}),
+        within=len({words.file_of(r) for r in near}),
+        smallest=words.smallest_download(sized, accuracy) if sized else None,
+        fastest=fastest,
+        level=list(dict.fromkeys(words.name_and_setting(r) for r in level if r is not fastest)),
+        left_out=[_left_out(r, by_val) for r in rows if of(r) != images or not images],
     )
 
 
-def _left_out(record: Record) -> Record:
+def _validation_set(record: Record) -> PictureSet | None:
+    """The validation images of a record, None without."""
+    val = record.get("val")
+    return val and (val["images"], val["n"])
+
+
+def _files(rows: list[Record], of: Callable[[Record], PictureSet | None], images: PictureSet | None) -> int:
+    """How many files were evaluated on these images."""
+    return len({words.file_of(r) for r in rows if images and of(r) == images})
+
+
+def chosen_top1(choice: Choice, record: Record) -> float:
+    """The accuracy by which a record was chosen."""
+    return record["val"]["top1"] if choice.by == "validation" else record["judged_top1"]
+
+
+def _left_out(record: Record, by_val: bool) -> Record:
+    on = (_validation_set if by_val else judged_set)(record)
+    pictures, n = on or (None, 0)
+    why = OTHER_VALIDATION if by_val else OTHER_PICTURES
     return {
         "name": words.name_and_setting(record),
         "sha256": record["sha256"],
-        "pictures": record["judged_pictures"],
-        "n": record["judged_n"],
-        "why": NO_ACCURACY if record["judged_top1"] is None else OTHER_PICTURES,
+        "pictures": pictures,
+        "n": n,
+        "why": why if on else NO_ACCURACY,
     }
 
 
@@ -130,12 +153,14 @@ def sentence(choice: Choice) -> str:
     """What to take on a device, or why there is nothing to take; on which pictures; what is left out, and why."""
     if choice.best_top1 is None:
         return f"{choice.device}: no file there has a known accuracy, so there is nothing to choose by."
-    least = f"{words.percent(choice.least_top1)} % top-1 on {words.pictures_said(choice.n, choice.pictures)}"
+    least = f"{words.percent(choice.least_top1)} % top-1 on {_images(choice)}"
     left_out = _left_out_said(choice)
     if not choice.within:
         best = words.percent(choice.best_top1)
         return f"{choice.device}: no file reaches {least}; the most accurate one has {best} %.{left_out}"
-    said = {what: _named(r) for what, r in both(choice).items() if r}
+    said = {what: _named(choice, r) for what, r in both(choice).items() if r}
+    if choice.level and "fastest" in said:
+        said["fastest"] += f", from which the timings do not tell {_few(choice.level)} apart"
     reach = "reaches" if choice.within == 1 else "reach"
     of = f"{choice.device}: {choice.within:,} of {count_of(choice.judged, 'file')} {reach} {least}"
     if not said:
@@ -154,7 +179,7 @@ def _left_out_said(choice: Choice) -> str:
     """` Left out, judged on other test pictures: squeezenet int8 (359 #0a1b).`, a sentence a reason; or nothing."""
     whys: dict[str, list[str]] = {}
     for one in choice.left_out:
-        of = f" ({words.pictures(one['n'], one['pictures'])})" if one["why"] == OTHER_PICTURES else ""
+        of = f" ({words.pictures(one['n'], one['pictures'])})" if one["why"] != NO_ACCURACY else ""
         whys.setdefault(one["why"], []).append(one["name"] + of)
     return "".join(f" Left out, {why}: {_few(names)}." for why, names in whys.items())
 
@@ -164,12 +189,21 @@ def _few(names: list[str]) -> str:
     return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
-def _named(record: Record) -> str:
+def _images(choice: Choice) -> str:
+    """On what the files were compared, in words."""
+    if choice.by == "validation":
+        return (
+            f"{count_of(choice.n, 'validation image')} ({words.pictures(choice.n, choice.pictures).partition(' ')[2]})"
+        )
+    return f"{words.pictures_said(choice.n, choice.pictures)}, as validation images are not known of all"
+
+
+def _named(choice: Choice, record: Record) -> str:
     """`mobilenet025 int8 (4 threads), 83.1 %, 352 KB, 0.23 ms`."""
     size, ms = record["size_bytes"], words.typical_latency(record)
     costs = [words.size_said(record)] if size is not None else []
     costs += [f"{words.milliseconds(ms)} ms"] if ms is not None else []
-    return ", ".join([words.name_and_setting(record), f"{words.percent(record['judged_top1'])} %", *costs])
+    return ", ".join([words.name_and_setting(record), f"{words.percent(chosen_top1(choice, record))} %", *costs])
 
 
 def notes(by_device: dict[str, list[Record]]) -> list[str]:

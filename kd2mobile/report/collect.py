@@ -18,7 +18,7 @@ from kd2mobile.report import findings
 from kd2mobile.report.pictures import HOW_CHOSEN, choose_pictures
 from kd2mobile.report.view import Answer, Example, Measurements, Paired, Picture, ReportData, Stage
 from kd2mobile.report.words import best_student, tables, variant_name
-from kd2mobile.runs import PREDICTIONS, MadeWith, Run
+from kd2mobile.runs import MadeWith, Run
 from kd2mobile.stage_records import SplitResults
 
 if TYPE_CHECKING:
@@ -31,21 +31,19 @@ def collect(
     records: "list[BenchmarkRecord]",
     comparisons: list[Paired],
     measurements: Measurements,
+    answers: dict[str, np.ndarray],
 ) -> ReportData:
     """Everything on the page of a run that was measured.
 
     root: where the pictures are. records, comparisons: what `benchmark` measured; measurements: of these files on every
-    device. The test pictures and their probabilities come from the run's predictions.npz, everything else from the
-    records of its artifacts.
+    device; answers: of its files to the test pictures, `teacher` and `<role>-<variant>`, float [n, classes]. Everything
+    else comes from the records of its artifacts.
     """
     folders = run.artifacts
     gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
     made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
     split = read_split(run.artifact("split").folder)
     recommended = variant_name(best_student(tables(records)))
-    with np.load(run.folder / PREDICTIONS) as stored:
-        unused = [name for name in stored.files if name.startswith("baseline-") and name != f"baseline-{recommended}"]
-        answers = {name: stored[name] for name in stored.files if name not in unused}
     pictures = _pictures(split, root, answers["teacher"], answers[f"student-{recommended}"])
     names = {"student": "with the teacher", "baseline": "on labels alone"}
     exports = {role: record for role, record in made.items() if record["stage"] == "tflite"}
@@ -102,7 +100,7 @@ def _pictures(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray
 
 
 def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray], recommended: str) -> dict[str, Any]:
-    """The parts of the page that look at each picture; answers: of the test pictures, as in predictions.npz."""
+    """The parts of the page that look at each picture; answers: as `collect` takes them."""
     samples = split.of("test")
     labels = np.array([sample.label for sample in samples])
     files = {role: _files(answers, role) for role in ("student", "baseline")}

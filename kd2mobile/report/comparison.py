@@ -18,25 +18,27 @@ from kd2mobile.report import columns, words
 from kd2mobile.report.collect import title_of
 from kd2mobile.report.templates import fill, write_page
 from kd2mobile.report.view import ComparedRun, ComparisonData, Paired
-from kd2mobile.runs import PREDICTIONS, Run
+from kd2mobile.runs import Run
 from kd2mobile.variants import in_order
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
 
+Answers = dict[str, np.ndarray]
 Tested = list[tuple[str, str]]
 """The test pictures of a run in the order of its answers: SHA-256 and class name of each."""
 
 
-def collect_comparison(runs: list[tuple[Run, "list[BenchmarkRecord]", Path]], out: Path) -> ComparisonData:
-    """Everything on the page of several runs. runs: each with its records and its own page; out: this page's place.
+def collect_comparison(runs: "list[tuple[Run, list[BenchmarkRecord], Answers, Path]]", out: Path) -> ComparisonData:
+    """Everything on the page of several runs. runs: each with its records, its answers as `collect` takes them, and its
+    own page; out: this page's place.
 
     The students of two runs are compared file by file of the same precision if both were judged on the same pictures:
     equal by SHA-256 and class, in whatever order or place they lie. Where they were not, a sentence says in what.
     """
     keys = [words.letters(place) for place in range(len(runs))]
     tested = {key: _tested(run) for key, (run, *_) in zip(keys, runs, strict=True)}
-    right = {key: _right(run, tested[key]) for key, (run, *_) in zip(keys, runs, strict=True)}
+    right = {key: _right(run, tested[key], answers) for key, (run, _, answers, _) in zip(keys, runs, strict=True)}
     paired, incomparable = [], []
     for a, b in combinations(keys, 2):
         fault = difference_of_pictures(tested[a], tested[b])
@@ -56,7 +58,7 @@ def collect_comparison(runs: list[tuple[Run, "list[BenchmarkRecord]", Path]], ou
                 recipe=recipe,
                 records=records,
             )
-            for key, (run, records, page), recipe in zip(keys, runs, recipes, strict=True)
+            for key, (run, records, _, page), recipe in zip(keys, runs, recipes, strict=True)
         ],
         differing=differing_fields(recipes),
         paired=paired,
@@ -91,7 +93,7 @@ def render_comparison(view: ComparisonData) -> str:
         measured=columns.measured([row for _, row in keyed_rows]),
         numbers=columns.numbered([row for _, row in keyed_rows]),
         accuracy=[Markup(plot) for plot in accuracy_plots.comparison_plots(records)],
-        recommended=words.RECOMMENDED,
+        recommended={key: reason for key, own in records.items() if (reason := words.why_recommended(own))},
         downloads=columns.DOWNLOAD in shown,
     )
 
@@ -128,12 +130,11 @@ def _tested(run: Run) -> Tested:
     return [(sample.sha256, split.classes[sample.label]) for sample in split.of("test")]
 
 
-def _right(run: Run, tested: Tested) -> dict[str, np.ndarray]:
+def _right(run: Run, tested: Tested, answers: Answers) -> dict[str, np.ndarray]:
     """Whether each file of the student is right, by variant; bool [n] in the order of the sorted test pictures."""
     labels = np.array([sample.label for sample in _split(run).of("test")])
     order = sorted(range(len(tested)), key=tested.__getitem__)
-    with np.load(run.folder / PREDICTIONS) as stored:
-        files = {name.removeprefix("student-"): stored[name] for name in stored.files if name.startswith("student-")}
+    files = {name.removeprefix("student-"): answers[name] for name in answers if name.startswith("student-")}
     return {variant: (top1(probabilities) == labels)[order] for variant, probabilities in files.items()}
 
 

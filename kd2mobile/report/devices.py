@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kd2mobile.errors import MissingExtraError, count_of
-from kd2mobile.report import choosing, columns, words
-from kd2mobile.report.choosing import both, file_of
+from kd2mobile.report import choosing, columns, timings, words
+from kd2mobile.report.choosing import both
 from kd2mobile.report.templates import fill, write_page
 from kd2mobile.report.view import Choice, DevicesData
+from kd2mobile.report.words import file_of
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
@@ -129,7 +130,7 @@ def _taken(choice: Choice, what: str, record: Record) -> dict[str, Any]:
         "what": what,
         "model": record["model"],
         "precision": ", ".join([words.precision(record), *words.runtime_setting(record)]),
-        "top1": words.percent(record["judged_top1"]),
+        "top1": words.percent(choosing.chosen_top1(choice, record)),
         "size": words.size(record["size_bytes"]),
         "download": words.size(record["compressed_bytes"]),
         "latency": words.milliseconds(words.typical_latency(record)),
@@ -196,6 +197,7 @@ def _named_apart(records: list[Record]) -> list[Record]:
 def _notes(by_device: dict[str, list[Record]], older: int) -> list[str]:
     notes = choosing.notes(by_device)
     for key, own in by_device.items():
+        notes += timings.busy([r | {"device": key} for r in own])
         slow = [words.name(r) for r in own if (r.get("conditions") or {}).get("throttled")]
         if slow:
             names = ", ".join(dict.fromkeys(slow))

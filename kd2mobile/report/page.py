@@ -6,7 +6,7 @@ from types import ModuleType
 
 from kd2mobile.errors import MissingExtraError, one_line
 from kd2mobile.progress import bar
-from kd2mobile.report import columns, findings, words
+from kd2mobile.report import columns, findings, timings, words
 from kd2mobile.report.devices import collect_devices, devices_view, places
 from kd2mobile.report.templates import fill, write_page
 from kd2mobile.report.view import ClassScore, ReportData
@@ -95,7 +95,8 @@ def render(view: ReportData) -> str:
         parity_fields=list(dict.fromkeys(field for e in view.exports for field in e.get("parity") or {})),
         export_roles=all("role" in export for export in view.exports),
         total_seconds=sum(seconds) if seconds else None,
-        recommended=words.RECOMMENDED,
+        recommended=words.why_recommended(records),
+        timing_notes=timings.notes(records),
         downloads=columns.DOWNLOAD in shown,
     )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.errors import one_line
-from kd2mobile.report import choosing, columns, words
+from kd2mobile.errors import count_of, one_line
+from kd2mobile.report import choosing, columns, timings, words
 from kd2mobile.report.devices import keyed_rows
 from kd2mobile.report.view import DevicesData, Paired
 
@@ -17,10 +17,11 @@ WIDEST = 100
 
 
 def text_table(records: list, paired: list = (), terminal: bool | None = None) -> Any:
-    """The measured models and the paired comparisons; where a download is shown, it stands for the logloss.
+    """The measured models and the paired comparison; where a download is shown, it stands for the logloss.
 
     A terminal's table is as wide as the terminal, plain text as wide as its longest names: it is for a file or a pipe.
-    records: BenchmarkRecords. paired: Paired comparisons, or dicts with their fields; a paragraph each. terminal:
+    records: BenchmarkRecords. paired: Paired comparisons, or dicts with their fields, one per variant of the same two
+    networks: a paragraph tells that of the recommended one, the page of the report all of them. terminal:
     whether a person's terminal shows it; by default whether standard output is one. Returns a Rich renderable for a
     terminal, else plain text that ends without a newline.
     """
@@ -32,9 +33,15 @@ def text_table(records: list, paired: list = (), terminal: bool | None = None) -
     found = columns.rows(plain, tuple(shown))
     best = [row.best for row in found]
     lines = [[one_line(t) for t in (r.role, r.model, r.precision, *(c.text for c in r.cells))] for r in found]
-    mark = f"* {words.RECOMMENDED}"
-    said = [words.headline(plain, pairs), *(words.verdict(pair) for pair in pairs)]
-    return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in said], terminal)
+    reason, pair = words.why_recommended(plain), words.pair_of(plain, pairs)
+    said = [f"* {reason}"] if reason else []
+    said += [words.headline(plain, []), *([_verdict(pair, pairs)] if pair else []), *timings.notes(plain)]
+    return _table(heads, lines, best, [one_line(text) for text in said], terminal)
+
+
+def _verdict(pair: Paired, pairs: list[Paired]) -> str:
+    more = f" The report has the same test of {count_of(len(pairs) - 1, 'more file')}." if len(pairs) > 1 else ""
+    return words.verdict(pair) + more
 
 
 def devices_table(data: DevicesData, terminal: bool | None = None) -> Any:

@@ -2,12 +2,12 @@
 
 import base64
 import hashlib
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from kd2mobile.errors import ArtifactError, MissingExtraError, one_line
+from kd2mobile.errors import MissingExtraError, one_line
+from kd2mobile.files import os_error, write_text
 from kd2mobile.report import words
 
 PARITY_HEADINGS = {
@@ -86,20 +86,11 @@ def fill(template: str, **values: Any) -> str:
 
 
 def write_page(out: Path, page: str) -> None:
-    """The page at `out`, in UTF-8, written beside itself and renamed, so that a page that is there is whole.
-
-    Raises ArtifactError if it cannot be written.
-    """
-    out = Path(out)
-    half = out.with_name(f".{out.name}.{os.getpid()}.part")
+    """The page at `out`, in UTF-8; one that is there is whole at any moment. Raises ArtifactError."""
     try:
-        half.write_text(page, "utf-8", newline="\n")
-        os.replace(half, out)
+        write_text(out, page)
     except OSError as fault:
-        half.unlink(missing_ok=True)
-        raise ArtifactError(
-            out, "must be writable", fault.strerror, "Make room or choose another folder, then run `kd2mobile report`."
-        ) from fault
+        raise os_error(OSError(fault.errno, fault.strerror), out) from fault  # not of its temporary
 
 
 def _packaged(name: str) -> str:

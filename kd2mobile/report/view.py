@@ -1,8 +1,9 @@
 """What the page shows, free of how the store keeps it: the pipeline fills it, the page only lays it out."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 if TYPE_CHECKING:
     from kd2mobile.measure.accuracy import CalibrationBin
@@ -20,11 +21,11 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     a: str
     b: str
-    difference: float
-    only_a: int
-    only_b: int
-    p_value: float
-    n: int
+    difference: Annotated[float, Meta(ge=-1, le=1)]
+    only_a: Annotated[int, Meta(ge=0, lt=2**53)]
+    only_b: Annotated[int, Meta(ge=0, lt=2**53)]
+    p_value: Annotated[float, Meta(ge=0, le=1)]
+    n: Annotated[int, Meta(ge=1, lt=2**53)]
     precision: str | None = None
 
 
@@ -135,13 +136,15 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What to take on one device. key: the letter that names it. best_top1: of its files; least_top1: what was asked.
 
-    pictures, n: on which all of these were judged, as a record has it. within: how many of the `judged` files reach
-    least_top1; smallest, fastest: of those, plain dicts of their records, None without any. left_out: the records that
-    were not compared: name, sha256, pictures, n and why.
+    by: `validation` or `test`, the images that chose. pictures, n: on which of them all of these were evaluated, as a
+    record has it. within: how many of the `judged` files reach least_top1; smallest, fastest: of those, plain dicts of
+    their records, None without any. level: the names of those that the timings do not tell apart from the fastest.
+    left_out: the records that were not compared: name, sha256, pictures, n and why.
     """
 
     key: str
     device: str
+    by: str
     pictures: str | None
     n: int | None
     best_top1: float | None
@@ -150,6 +153,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     within: int
     smallest: dict[str, Any] | None
     fastest: dict[str, Any] | None
+    level: list[str]
     left_out: list[dict[str, Any]]
 
 

@@ -1,6 +1,7 @@
 """Numbers and comparisons as a person reads them. Shared by the page and by the terminal's table."""
 
 import math
+from collections.abc import Callable
 from string import ascii_uppercase
 from typing import Any
 
@@ -15,11 +16,10 @@ ALPHA = 0.05
 """A p-value below it is called significant; none other is."""
 CLOSE_ENOUGH = 0.005
 """The recommended file may lose this much top-1 to the most accurate one."""
-EQUALLY_FAST = 0.05
-"""Latencies that differ by less than this part of the smaller one count as equal: two runs in a row differ so."""
-EQUAL = f"of those within {100 * EQUALLY_FAST:g} % of its time the one with the smallest download"
-RECOMMENDED = f"the fastest student within {100 * CLOSE_ENOUGH:g} points of the most accurate one, and {EQUAL}"
-"""The rule of the star, in words."""
+CLOSE = f"within {100 * CLOSE_ENOUGH:g} points of the most accurate one"
+ROUNDING = 1e-12
+"""Differences of top-1 below it are none."""
+EQUAL = "of those that the timings do not tell apart from it the one with the smallest download"
 PERCENTILES = ("p50", "p90", "p95", "p99")
 ROLES = ("teacher", "student", "baseline", "external")
 
@@ -150,26 +150,44 @@ def pictures_said(n: int, name: str | None) -> str:
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The file to ship: `fastest` of the students within half a point of top-1 of the most accurate one; None without
-    any. records: plain dicts, as from `tables`.
-    """
-    students = [r for r in records if r["role"] == "student" and not _unknown(r["top1"])]
-    if not students:
-        return None
-    top = max(r["top1"] for r in students)
-    near = [r for r in students if r["top1"] >= top - CLOSE_ENOUGH - 1e-12]
-    return fastest(near)
+    """The record of the file to ship, which says why (`recommending`); None without one."""
+    return next((r for r in records if r.get("recommended")), None)
 
 
-def fastest(records: list[dict[str, Any]], top1: str = "top1") -> dict[str, Any]:
-    """The fastest record. Equally fast, or not timed: the one with the smallest download, then the most accurate one.
+def why_recommended(records: list[dict[str, Any]]) -> str | None:
+    """Why the file to ship is that, one sentence; None where none is recommended."""
+    best = best_student(records)
+    return best and best["recommended"]
 
-    records: not none. top1: the field that says how accurate they are.
-    """
-    least = min(or_inf(typical_latency(r)) for r in records)
-    level = [r for r in records if or_inf(typical_latency(r)) <= least * (1 + EQUALLY_FAST)]
+
+def file_of(record: dict[str, Any]) -> tuple:
+    """Which file a record is of: its SHA-256, or what else tells it."""
+    return (record["sha256"],) if record["sha256"] else tuple(record[f] for f in ("model", "precision", "compression"))
+
+
+def known_validation(records: list[dict[str, Any]]) -> bool:
+    """Whether all these files were evaluated on the same validation images."""
+    images = [(one["images"], one["n"]) if (one := r.get("val")) else None for r in records]
+    return None not in images and len(set(images)) == 1
+
+
+def accuracy(record: dict[str, Any], files: list[dict[str, Any]]) -> float | None:
+    """By what a file is chosen among these: top-1 on validation images where it is known of all, else on the test's."""
+    value = record["val"]["top1"] if known_validation(files) else record["top1"]
+    return None if _unknown(value) else value
+
+
+def is_host(record: dict[str, Any]) -> bool:
+    """Whether it was measured on the machine that ran the command, or nobody says where."""
+    return (record["device"] or "host:").startswith("host:")
+
+
+def smallest_download(
+    records: list[dict[str, Any]], accuracy: Callable[[dict[str, Any]], float | None]
+) -> dict[str, Any]:
+    """The smallest download; of equal ones the more accurate, then the first."""
     size = download_field(records)
-    return min(level, key=lambda r: (or_inf(r[size]), or_inf(typical_latency(r)), -r[top1]))
+    return min(records, key=lambda r: (or_inf(r[size]), -(accuracy(r) or 0.0)))
 
 
 def download_field(records: list[dict[str, Any]]) -> str:
@@ -224,10 +242,10 @@ def headline(records: list[dict[str, Any]], paired: list) -> str:
     """The result of the run in one sentence, or what is missing for one; without a run, of the external files."""
     best = best_student(records)
     if best is None:
-        files = [_result(r) for r in records if r["role"] == "external" or latency(r, "mean") is not None]
+        files = [_result(r) for r in records if r["role"] in ("student", "external")]
         return "; ".join(files) + "." if files else "No student has been measured yet: run kd2mobile benchmark."
     text = _result(best)
-    pair = next((p for p in paired if p.precision == best["precision"]), paired[0] if paired else None)
+    pair = pair_of(records, paired)
     if pair is None:
         return text + "."
     files = f"{pair.precision} files, " if pair.precision and pair.precision != best["precision"] else ""
@@ -235,6 +253,13 @@ def headline(records: list[dict[str, Any]], paired: list) -> str:
     move = points(pair.difference)
     than = "the same as" if move == "0.0" else f"{move} points {'more' if pair.difference > 0 else 'less'} than"
     return f"{text}; {pair.a} {than} {pair.b} ({files}McNemar {p_words(pair.p_value)}{doubt})."
+
+
+def pair_of(records: list[dict[str, Any]], paired: list) -> Any:
+    """The paired comparison of the recommended file, else the first; None without any."""
+    best = best_student(records)
+    wanted = [variant_name(best), best["precision"]] if best else []
+    return next((p for name in wanted for p in paired if p.precision == name), paired[0] if paired else None)
 
 
 def _result(record: dict[str, Any]) -> str:

@@ -17,9 +17,9 @@ from tests.tiny_models import is_explained
 
 RECORD_FIELDS = {
     "role", "model", "precision", "compression", "device", "runtime", "decoder", "n", "pictures", "top1", "top5",
-    "logloss", "ece", "teacher_agreement", "latency_ms", "first_run_ms", "init_ms", "size_bytes", "compressed_bytes",
-    "peak_rss_mib", "threads", "sha256", "rule",
-    "xnnpack", "affinity", "conditions", "clock_step_ms", "isolated", "measured_at", "tool", "class_order", "unknown",
+    "logloss", "ece", "teacher_agreement", "val", "latency_ms", "first_run_ms", "init_ms", "size_bytes",
+    "compressed_bytes", "peak_rss_mib", "threads", "sha256", "rule", "xnnpack", "affinity", "conditions",
+    "clock_step_ms", "isolated", "measured_at", "tool", "class_order", "recommended", "unknown",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.report import findings
+from kd2mobile.report.recommending import with_recommendation
 from kd2mobile.report.view import Example, Paired, Picture, ReportData, Stage
 
 CLASSES = ["accordion", "airplanes", "anchor", "ant", "barrel", "bass", "a class with quite a long name"]
@@ -29,7 +30,7 @@ def record(role="student", model="mobilenet025", precision="int8", top1=0.83, si
         "model": model,
         "precision": precision,
         "compression": "none",
-        "device": "made-up host",
+        "device": "host: made up",
         "runtime": "LiteRT 0.0",
         "n": 1692,
         "pictures": None if top1 is None else "0a1b2c3d4e5f6071",
@@ -38,6 +39,7 @@ def record(role="student", model="mobilenet025", precision="int8", top1=0.83, si
         "logloss": None if top1 is None else 3 * (1 - top1),
         "ece": 0.031,
         "teacher_agreement": None if role == "teacher" else 0.851,
+        "val": None if top1 is None else {"top1": top1, "n": 870, "images": "9f8e7d6c5b4a3f2e"},
         "latency_ms": {"p50": p50, "p90": p50 * 1.1, "p99": p50 * 1.4, "mean": p50, "n": 300} if measured else None,
         "first_run_ms": p50,
         "init_ms": p50,
@@ -54,9 +56,11 @@ def teacher(**more):
 
 
 def all_records():
-    students = [record("student", precision=p, top1=0.831 + d, size_bytes=s, p50=ms) for p, s, ms, d in FILES]
-    baselines = [record("baseline", precision=p, top1=0.806 + d, size_bytes=s, p50=ms) for p, s, ms, d in FILES]
-    return [*baselines, *students, teacher()]
+    students, baselines = (
+        [record(role, precision=p, top1=top1 + d, size_bytes=s, p50=ms, sha256=f"{role}-{p}") for p, s, ms, d in FILES]
+        for role, top1 in (("student", 0.831), ("baseline", 0.806))
+    )
+    return with_recommendation([*baselines, *students, teacher()])
 
 
 def pair(**changes):

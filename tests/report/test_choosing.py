@@ -18,7 +18,14 @@ def of(make_record):
     """A function that makes a record of the file that a letter stands for."""
 
     def make(letter, top1, p50, pictures=ONE, device=HOST, **more):
-        fields = {"model": f"net-{letter}", "sha256": letter * 64, "device": device, "n": 200, "pictures": pictures}
+        fields = {
+            "model": f"net-{letter}",
+            "sha256": letter * 64,
+            "device": device,
+            "n": 200,
+            "pictures": pictures,
+            "val": None,
+        }
         return make_record(**fields | {"top1": top1, "p50": p50, "xnnpack": True} | more)
 
     return make
@@ -37,7 +44,7 @@ def everywhere(data):
 def test_a_choice_is_among_the_files_judged_on_the_same_pictures(of):
     records = [of("a", 0.90, 2.0), of("b", 0.897, 1.0), of("c", 0.99, 0.1, OTHER, size_bytes=1)]
     data = collect_devices(records)
-    assert chosen(data) == [("A", "net-b", "net-b")]
+    assert chosen(data) == [("A", "net-a", "net-b")], "of equal downloads the more accurate"
     (choice,) = data.choices
     assert (choice.pictures, choice.n, choice.judged, choice.within) == (ONE, 200, 2, 2)
     assert choice.left_out == [
@@ -82,7 +89,7 @@ def test_the_same_pictures_are_one_choice_without_a_word(of):
 def test_records_of_before_the_pictures_had_a_name_are_one_set_a_number(of):
     old = {"pictures": None}
     data = collect_devices([of("a", 0.90, 2.0, **old), of("b", 0.9, 1.0, **old), of("c", 0.99, 0.1, **old, n=300)])
-    assert chosen(data) == [("A", "net-b", "net-b")]
+    assert chosen(data) == [("A", "net-a", "net-b")]
     assert data.choices[0].left_out[0]["why"] == "judged on other test pictures"
     for said in everywhere(data)[:2]:
         assert "whether the 200 of A are the same ones is not known. They are taken for the same here." in said

@@ -12,6 +12,7 @@ from kd2mobile.errors import ArtifactError
 from kd2mobile.recipe import compose
 from kd2mobile.report.accuracy_plots import comparison_plots
 from kd2mobile.report.comparison import collect_comparison, render_comparison, write_comparison
+from kd2mobile.report.recommending import with_recommendation
 from kd2mobile.report.words import tables
 from kd2mobile.runs import start_run
 
@@ -40,9 +41,8 @@ def make_run(tmp_path, make_record):
         labels = np.array([LABELS[i] for i in order])
         said = {p: np.where([right[p][i] for i in order], labels, 1 - labels) for p in right}
         answers = {f"student-{p}": np.eye(2)[named] * 0.9 + 0.05 for p, named in said.items()}
-        np.savez(run.folder / "predictions.npz", teacher=np.eye(2)[labels], **answers)
         records = [make_record(precision=p, top1=float(np.mean(right[p])), n=6) for p in right]
-        return run, records, run.folder / "report.html"
+        return run, records, answers, run.folder / "report.html"
 
     return make
 
@@ -96,12 +96,12 @@ def test_runs_measured_in_different_places_have_their_numbers_below_the_table(ma
     right = {"int8": [1] * 6}
     found = collect_comparison([make_run("one", right), make_run("two", right)], tmp_path / "all.html")
     alike = render_comparison(found)
-    assert "Measured on 6 test pictures; made-up host" in alike and "<sup>" not in alike
+    assert "Measured on 6 test pictures; host: made up" in alike and "<sup>" not in alike
     elsewhere = [make_record("teacher", "big", p50=None), make_record(n=6), make_record(device="a board", n=9)]
     runs = [found.runs[0], msgspec.structs.replace(found.runs[1], records=elsewhere)]
     html = render_comparison(msgspec.structs.replace(found, runs=runs))
     notes = dict(re.findall('<li id="measured-([0-9])">(.*?)</li>', html))
-    assert {number: note.partition(",")[0] for number, note in notes.items()} == {"1": "made-up host", "2": "a board"}
+    assert {number: note.partition(",")[0] for number, note in notes.items()} == {"1": "host: made up", "2": "a board"}
     assert re.findall('<sup><a href="#measured-([0-9]+)"', html) == ["1", "1", "1", "2"]
     assert re.findall('<td class="num">([0-9,]+) #', html) == ["6", "1,692", "6", "9"] and "last column" not in html
 
@@ -121,12 +121,17 @@ def test_everything_from_outside_is_escaped(make_run, make_record, tmp_path):
 
 def test_the_plot_names_what_each_run_recommends(make_record):
     runs = {
-        "A": tables([make_record(p50=0.4), make_record(precision="fp32", p50=0.9), make_record("baseline", p50=0.5)]),
-        "B": tables([make_record(top1=0.9, p50=2.0), make_record("teacher", "big", top1=0.95, p50=None)]),
+        "A": [
+            make_record(p50=0.4),
+            make_record(precision="fp32", size_bytes=999_999, sha256="cd" * 32),
+            make_record("baseline"),
+        ],
+        "B": [make_record(top1=0.9, p50=2.0), make_record("teacher", "big", top1=0.95, p50=None)],
     }
+    runs = {key: tables(with_recommendation(records)) for key, records in runs.items()}
     latency, _ = comparison_plots(runs)
     assert set(re.findall(r">([AB] [\w ]+)</text>", latency)) == {"A int8", "B int8"}
-    assert "A, baseline mobilenet025 int8: 83.0 % at 0.50" in latency and "B, student mobilenet025 int8" in latency
+    assert "A, baseline mobilenet025 int8: 83.0 % at 0.23" in latency and "B, student mobilenet025 int8" in latency
     assert "var(--run-1)" in latency and "var(--run-2)" in latency
 
 
@@ -138,5 +143,5 @@ def test_many_runs_share_six_looks(make_record):
 
 def test_a_place_that_cannot_be_written(make_run, tmp_path):
     found = collect_comparison([make_run("one", {"int8": [1] * 6})], tmp_path / "all.html")
-    with pytest.raises(ArtifactError, match=r"all\.html: must be writable, got No such file"):
+    with pytest.raises(ArtifactError, match=r"/all\.html: must be there, got no such file"):
         write_comparison(tmp_path / "missing" / "all.html", found)

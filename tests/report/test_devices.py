@@ -55,8 +55,8 @@ def test_the_smallest_and_the_fastest_within_half_a_point_of_the_best_on_each_de
     assert [(c.judged, c.within) for c in data.choices] == [(3, 2), (3, 1)]
     assert data.choices[0].least_top1 == pytest.approx(0.895)
     assert sentence(data.choices[0]) == (
-        f"{HOST}: 2 of 3 files reach 89.5 % top-1 on 1,692 test pictures (#0a1b); the smallest of them is the fastest "
-        "too: mobilenet025 int8 (1 thread), 89.6 %, 0 KB, 1.00 ms."
+        f"{HOST}: 2 of 3 files reach 89.5 % top-1 on 870 validation images (#9f8e); the smallest of them is the "
+        "fastest too: mobilenet025 int8 (1 thread), 89.6 %, 0 KB, 1.00 ms."
     )
 
 
@@ -93,7 +93,7 @@ def test_the_smallest_is_the_smallest_download(measured):
 def test_nothing_is_accurate_enough_is_said(two_devices):
     data = collect_devices(two_devices, None, 0.95)
     assert sentence(data.choices[0]) == (
-        f"{HOST}: no file reaches 95.0 % top-1 on 1,692 test pictures (#0a1b); the most accurate one has 90.0 %."
+        f"{HOST}: no file reaches 95.0 % top-1 on 870 validation images (#9f8e); the most accurate one has 90.0 %."
     )
     assert "at 95 % top-1 or above" in render_devices(data)
 

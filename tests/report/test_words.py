@@ -1,6 +1,7 @@
 import pytest
 
 from kd2mobile.report import columns, words
+from kd2mobile.report.recommending import with_recommendation
 
 
 @pytest.mark.parametrize(
@@ -42,39 +43,8 @@ def test_the_interval_is_wilsons():
     assert words.interval(1.0, 20)[1] == 1.0
 
 
-def test_the_best_student_is_the_fastest_then_the_smallest_within_half_a_point(make_record):
-    close = make_record(precision="int8", top1=0.8261, size_bytes=300)
-    far = make_record(precision="int8_dynamic", top1=0.8249, size_bytes=100)
-    top = make_record(precision="fp32", top1=0.83, size_bytes=900)
-    baseline = make_record("baseline", precision="fp32", top1=0.99, size_bytes=1)
-    records = words.tables([baseline, top, far, close])
-    assert words.best_student(records)["top1"] == 0.8261
-    assert words.best_student(words.tables([baseline])) is None
-    fast = make_record(precision="fp16", top1=0.8262, size_bytes=600, p50=0.01)
-    assert words.best_student(words.tables([top, close, fast]))["precision"] == "fp16"
-
-
-def test_of_equally_fast_students_the_smallest_download_is_best(make_record):
-    plain = make_record(top1=0.83, size_bytes=341_000, compressed_bytes=310_000, p50=0.250)
-    pruned = make_record(compression="prune", top1=0.828, size_bytes=342_000, compressed_bytes=190_000, p50=0.262)
-    slower = make_record(compression="cluster", top1=0.83, size_bytes=340_000, compressed_bytes=90_000, p50=0.263)
-    records = words.tables([plain, pruned, slower])
-    assert words.best_student(records)["compression"] == "prune", "0.263 is more than 5 % above 0.250"
-    assert words.headline(records, []).startswith(
-        "mobilenet025 int8, prune: 82.8 % top-1 (91.4 % top-5) in 342 KB (190 KB as a download), 0.26 ms a picture"
-    )
-    unknown = make_record(compression="prune", top1=0.828, size_bytes=342_000, p50=0.262)
-    assert words.best_student(words.tables([plain, unknown]))["compression"] == "none", "by the sizes as they are"
-
-
-def test_a_student_of_unknown_size_is_best_only_alone(make_record):
-    small, unknown = make_record(size_bytes=300), make_record(precision="fp32", size_bytes=None)
-    assert words.best_student(words.tables([unknown, small]))["size_bytes"] == 300
-    assert words.best_student(words.tables([unknown]))["size_bytes"] is None
-
-
 def test_the_headline(make_record, make_pair):
-    records = words.tables([make_record(top1=0.831, top5=0.965, size_bytes=312_000, p50=0.31)])
+    records = words.tables(with_recommendation([make_record(top1=0.831, top5=0.965, size_bytes=312_000, p50=0.31)]))
     assert words.headline(records, [make_pair(difference=0.023, p_value=0.004)]) == (
         "mobilenet025 int8: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms a picture; "
         "with the teacher 2.3 points more than on labels alone (McNemar p = 0.004)."
@@ -104,7 +74,7 @@ def test_the_headline_of_external_files_alone(make_record):
 
 def test_the_headline_takes_the_pair_of_its_own_precision(make_record, make_pair):
     pairs = [make_pair(precision="fp32", difference=0.09), make_pair(precision="int8", difference=0.023)]
-    assert "2.3 points" in words.headline(words.tables([make_record()]), pairs)
+    assert "2.3 points" in words.headline(words.tables(with_recommendation([make_record()])), pairs)
 
 
 def test_only_a_small_p_value_is_called_significant(make_pair):
