@@ -110,12 +110,14 @@ class MissingExtraError(Kd2MobileError):
 
 
 def raised_elsewhere(error: str, where: str, must: str, got: str | None, next_step: str) -> Kd2MobileError:
-    """The error of that class that another process met, from its four parts.
+    """The error of that class that another process met, from its four parts; of a name that none has the base class.
 
     >>> raised_elsewhere("DataError", "photos", "must be a folder", None, "Check --data.")
     DataError('photos: must be a folder. Check --data.')
     """
-    kind = globals()[error]
+    kinds = {kind.__name__: kind for kind in globals().values() if isinstance(kind, type)}
+    kind = kinds.get(error, Kd2MobileError)
+    kind = kind if issubclass(kind, Kd2MobileError) else Kd2MobileError
     fault = kind.__new__(kind)
     Kd2MobileError.__init__(fault, where, must, got, next_step)
     return fault

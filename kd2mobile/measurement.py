@@ -1,10 +1,10 @@
 """What the files of a run are worth: measured on its test pictures, kept in the run's folder, read back."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -110,20 +110,56 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
     by_name = {f"{role}-{variant}": m for (role, variant), m in zip(files, measured, strict=True)}
     answers = {name: m.probabilities for name, m in by_name.items() if m.probabilities is not None}
     comparisons = _compared(answers, labels)
-    answers = {"teacher": teacher, **answers}
     everywhere = read_measurements(run, files, known).records
     records = with_recommendation([teacher_record, *(record for m in measured for record in m.records)], everywhere)
     in_order = iter(records[1:])
     of_first_setting = [[next(in_order) for _ in m.records][0] for m in measured]
-    with disk_errors(run.folder), locked(run.folder / RECORDS):
-        written = _append(run.folder / MEASUREMENTS, device.partition(":")[0], records[1:])
-        if device == "host":
-            written = run.folder / RECORDS
-            with replaced(run.folder / PREDICTIONS) as new:
-                np.savez_compressed(new, **answers)
-            write_json(run.folder / COMPARISONS, msgspec.to_builtins(comparisons))
-            write_json(written, msgspec.to_builtins([records[0], *of_first_setting]))
-    return Benchmarked(run.folder, records, comparisons, written, answers)
+    own = [records[0], *of_first_setting] if device == "host" else []
+    kept = Kept(own, comparisons, {"teacher": teacher, **answers})
+    written = keep(run.folder, device.partition(":")[0], records[1:], kept)
+    return Benchmarked(run.folder, records, comparisons, written, kept.answers)
+
+
+class Kept(NamedTuple):
+    """A run's own measurement: its records, paired tests and answers, which belong together. No records: none."""
+
+    records: list["BenchmarkRecord"]
+    comparisons: list["Paired"]
+    answers: dict[str, "np.ndarray"]
+
+
+def keep(folder: Path, word: str, records: list["BenchmarkRecord"], kept: Kept) -> Path:
+    """Writes the records to a new file of measurements/, and what is kept of them into the run's folder; returns the
+    file that says most. Another process that reads or writes there waits. word: of the device, in the file's name."""
+    import numpy as np
+
+    with disk_errors(folder), locked(folder / RECORDS):
+        written = _append(folder / MEASUREMENTS, word, records)
+        if not kept.records:
+            return written
+        with replaced(folder / PREDICTIONS) as new:
+            np.savez_compressed(new, **kept.answers)
+        write_json(folder / COMPARISONS, msgspec.to_builtins(kept.comparisons))
+        write_json(folder / RECORDS, msgspec.to_builtins(kept.records))
+    return folder / RECORDS
+
+
+def read_kept(folder: Path, names: Sequence[str], shape: tuple[int, int], of_files: set[str]) -> Kept | None:
+    """What `keep` wrote last, or None if that is of other files. names, shape: of the answers, as `read_answers` takes
+    them; of_files: the SHA-256 of each file. Raises RecordError for a file there that holds something else."""
+    from kd2mobile.measure.record import read_records
+    from kd2mobile.report.answers import read_answers
+    from kd2mobile.report.view import Paired
+
+    with disk_errors(folder), locked(folder / RECORDS):
+        if not all((folder / name).is_file() for name in (RECORDS, COMPARISONS, PREDICTIONS)):
+            return None
+        records = read_records(folder / RECORDS, AGAIN)
+        if {r.sha256 for r in records if r.role != "teacher"} != of_files:
+            say("benchmark stale     the run's files changed since they were measured")
+            return None
+        answers = read_answers(folder / PREDICTIONS, names, shape, AGAIN)
+        return Kept(records, read_json(folder / COMPARISONS, list[Paired], AGAIN), answers)
 
 
 def _append(folder: Path, word: str, records: list["BenchmarkRecord"]) -> Path:
@@ -194,24 +230,16 @@ def read_measurement(run: Run, plan: Stages, files: Files, known: Validations) -
     Raises RecordError for a file there that holds something else.
     """
     from kd2mobile.data.split import read_split
-    from kd2mobile.measure.record import read_records
-    from kd2mobile.report.answers import read_answers
     from kd2mobile.report.recommending import with_recommendation
-    from kd2mobile.report.view import Paired
 
-    with disk_errors(run.folder), locked(run.folder / RECORDS):
-        if not all((run.folder / name).is_file() for name in (RECORDS, COMPARISONS, PREDICTIONS)):
-            return None
-        records = read_records(run.folder / RECORDS, AGAIN)
-        if {sha256_of(file) for file in files.values()} != {r.sha256 for r in records if r.role != "teacher"}:
-            say("benchmark stale     the run's files changed since they were measured")
-            return None
-        split = read_split(run.store.make(plan.split).folder)
-        names = ["teacher", *(f"{role}-{variant}" for role, variant in files)]
-        shape = len(split.of("test")), len(split.classes)
-        answers = read_answers(run.folder / PREDICTIONS, names, shape, AGAIN)
-        comparisons = read_json(run.folder / COMPARISONS, list[Paired], AGAIN)
+    split = read_split(run.store.make(plan.split).folder)
+    names = ["teacher", *(f"{role}-{variant}" for role, variant in files)]
+    kept = read_kept(
+        run.folder, names, (len(split.of("test")), len(split.classes)), {sha256_of(file) for file in files.values()}
+    )
+    if kept is None:
+        return None
     say(f"benchmark current   {(run.folder / RECORDS).as_posix()}")
     everywhere = read_measurements(run, files, known).records
-    records = with_recommendation(_with_validation(records, known), everywhere)
-    return Benchmarked(run.folder, records, comparisons, run.folder / RECORDS, answers)
+    records = with_recommendation(_with_validation(kept.records, known), everywhere)
+    return Benchmarked(run.folder, records, kept.comparisons, run.folder / RECORDS, kept.answers)

@@ -37,7 +37,7 @@ def retold() -> Iterator[Callable[[dict], None]]:
                 case "stage":
                     bars.close()
                     advance = bars.enter_context(bar(message["label"], message["total"], message["unit"]))
-                case "done":
+                case "done" if advance:
                     advance(message["count"])
                 case "say":
                     say(message["line"])

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kd2mobile.errors import RecordError, count_of
-
-LONGEST_HEADER = 10_000
-"""Bytes before an array's numbers; those that NumPy writes have 128."""
+from kd2mobile.measure.arrays import read_floats
 
 
 def read_answers(file: Path, names: Sequence[str], shape: tuple[int, int], next_step: str) -> dict[str, np.ndarray]:
@@ -32,16 +30,11 @@ def _read(held: zipfile.ZipFile, name: str, file: Path, shape: tuple[int, int], 
     if f"{name}.npy" not in held.namelist():
         raise RecordError(where, "must be there", None, next_step)
     with held.open(f"{name}.npy") as stored:
-        version = np.lib.format.read_magic(stored)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read_header:
-            raise ValueError(version)
-        found, by_columns, kind = read_header[version](stored, max_header_size=LONGEST_HEADER)
-        if found != shape or by_columns or kind.kind != "f" or kind.hasobject:
+        try:
+            answers = read_floats(stored, shape)
+        except ValueError as fault:
             must = f"must hold the answers to {count_of(shape[0], 'image')} of {count_of(shape[1], 'class')}"
-            raise RecordError(where, must, f"{kind} {found}", next_step)
-        numbers = stored.read(shape[0] * shape[1] * kind.itemsize)
-    answers = np.frombuffer(numbers, kind).reshape(shape)
+            raise RecordError(where, must, fault, next_step) from fault
     if not ((answers >= 0) & (answers <= 1)).all():
         raise RecordError(where, "must hold numbers from 0 to 1", "others", next_step)
     return answers

@@ -82,7 +82,7 @@ def test_a_damaged_measurement_does_not_stop_the_report(run, capsys):
     damaged = run / "measurements" / "20260101-000000-ssh.json"
     damaged.write_text("{")
     assert main_status(["report", "--run", str(run)]) == 0
-    assert f"{damaged.as_posix()} is left out: it must hold records" in capsys.readouterr().err
+    assert f"{damaged.as_posix()} is left out: it must be JSON" in capsys.readouterr().err
     assert "measurements/20260101-000000-ssh.json is left out: it must" in (run / "report.html").read_text()
     damaged.unlink()
 

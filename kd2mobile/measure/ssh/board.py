@@ -12,6 +12,7 @@ import msgspec
 from kd2mobile.errors import DataError, DeviceError, count_of
 from kd2mobile.files import sha256_of
 from kd2mobile.measure.ssh.connection import CHUNK, Connection, Cut
+from kd2mobile.measure.ssh.messages import About, read_shown
 from kd2mobile.progress import bar, retold, say
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -27,21 +28,6 @@ class Lost(DeviceError):
     """A board that was connected and stayed away: nothing more can be asked of it."""
 
 
-class About(msgspec.Struct, frozen=True):
-    """What the board says of itself. python: the one to use; version: its own; machine: as uname says it, bits: of
-    Python; glibc: None where there is none; has_venv: whether it can make an environment; free_bytes: in its home."""
-
-    python: str
-    version: tuple[int, int, int]
-    system: str
-    machine: str
-    bits: int
-    glibc: str | None
-    musl: bool
-    has_venv: bool
-    free_bytes: int
-
-
 class Board:
     """The board behind a connection. Every method raises DeviceError where it refuses or stays away."""
 
@@ -53,7 +39,7 @@ class Board:
     def about(self) -> About:
         """Raises at once where the board cannot be reached."""
         try:
-            (told,) = self._connection.call("about")
+            told = self._connection.ask("about")
         except Cut as cut:
             raise cut.refused from None
         about = msgspec.convert(told, About)
@@ -70,7 +56,7 @@ class Board:
                 try:
                     for message in self._call("put", _as_sent(files, gone), count=len(gone)):
                         if message["kind"] == "changed":
-                            changed.append(files[message["name"]])
+                            changed += [files[name] for name in gone if name == message["name"]]
                         advance(1)
                 except Cut as cut:
                     self._wait(cut)
@@ -80,7 +66,8 @@ class Board:
                 gone = self._missing(files)
 
     def _missing(self, files: Mapping[str, Path]) -> list[str]:
-        return self._ask("missing", names=list(files))["names"]
+        gone = set(self._ask("missing", names=list(files))["names"])
+        return [name for name in files if name in gone]
 
     def install(self, environment: str, packages: list[str], wheels: dict[str, str] | None = None) -> str | None:
         """Makes the environment if it is not there; why pip could not, or None. wheels: name to SHA-256, brought."""
@@ -99,18 +86,18 @@ class Board:
                 try:
                     for message in self._call("follow", job=job, offset=offset):
                         if message["kind"] == "said":
-                            show(json.loads(message["line"]))
+                            show(read_shown(message["line"], self.address))
                         offset = message.get("offset", offset)
                     return message.get("log")
                 except Cut as cut:
                     self._wait(cut)
 
-    def fetch(self, job: str, file: Path) -> None:
-        """Brings the measurement's file of that name."""
+    def fetch(self, job: str, file: Path, most: int) -> None:
+        """Brings the measurement's file of that name, of `most` bytes at most."""
         while True:
             try:
                 with open(file, "wb") as stored:
-                    there = self._connection.fetch(job, file.name, stored)
+                    there = self._connection.fetch(job, file.name, stored, most)
                 self._waited = 0
                 break
             except Cut as cut:
@@ -144,8 +131,7 @@ class Board:
         """The one message that the verb answers with."""
         while True:
             try:
-                (message,) = self._call(verb, **given)
-                return message
+                return self._connection.only(verb, self._call(verb, **given))
             except Cut as cut:
                 self._wait(cut)
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 from kd2mobile.children import with_parent
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh.address import Address
+from kd2mobile.measure.ssh.messages import LONGEST_LINE, NEXT, read_message
 from kd2mobile.measure.ssh.refusals import refusal
 
 OPTIONS = {
@@ -86,12 +87,26 @@ class Connection:
         """
         return self._answers(verb, given, payload, None)
 
-    def fetch(self, job: str, name: str, to: IO[bytes]) -> str:
-        """Writes a file of the measurement; returns the SHA-256 that it has there. Raises as `call`."""
-        (file,) = self._answers("fetch", {"job": job, "name": name}, (), to)
-        return file["sha256"]
+    def ask(self, verb: str, **given: Any) -> dict:
+        """The one message that the verb answers with. Raises as `call`."""
+        return self.only(verb, self.call(verb, **given))
 
-    def _answers(self, verb: str, given: dict, payload: Iterable[bytes], to: IO[bytes] | None) -> Iterator[dict]:
+    def fetch(self, job: str, name: str, to: IO[bytes], most: int) -> str:
+        """Writes a file of the measurement, of `most` bytes at most; returns the SHA-256 that it has there. Raises as
+        `call`."""
+        answers = self._answers("fetch", {"job": job, "name": name}, (), (to, most))
+        return self.only("fetch", answers)["sha256"]
+
+    def only(self, verb: str, messages: Iterable[dict]) -> dict:
+        """The one message that there must be. Raises DeviceError for another number."""
+        told = list(messages)
+        if len(told) != 1:
+            raise DeviceError(self.address, f"must answer `{verb}` with one message", len(told), NEXT)
+        return told[0]
+
+    def _answers(
+        self, verb: str, given: dict, payload: Iterable[bytes], to: tuple[IO[bytes], int] | None
+    ) -> Iterator[dict]:
         bootstrap = BOOTSTRAP.format(mark=MARK.decode(), size=len(SOURCE), verb=verb)
         command = f"exec {shlex.quote(self.python)} -c {shlex.quote(bootstrap)}"
         with tempfile.TemporaryFile() as log:
@@ -108,7 +123,7 @@ class Connection:
             writer.start()
             try:
                 before = _before_mark(process.stdout)
-                ended = before is None and (yield from self._messages(process.stdout, to))
+                ended = before is None and (yield from self._messages(process.stdout, verb, to))
             except BaseException:
                 process.kill()
                 raise
@@ -120,20 +135,21 @@ class Connection:
                 log.seek(0)
                 raise self._fault(status, log.read().decode("utf-8", "replace"), before)
 
-    def _messages(self, stdout: IO[bytes], to: IO[bytes] | None) -> Iterator[dict]:
-        """Yields them and returns whether the last one came."""
-        for line in stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                return False  # cut within a line
+    def _messages(self, stdout: IO[bytes], verb: str, to: tuple[IO[bytes], int] | None) -> Iterator[dict]:
+        """Yields them and returns whether the last one came. to: where a file goes, and its most bytes."""
+        while (line := stdout.readline(LONGEST_LINE)).endswith(b"\n"):  # else it was cut within a line
+            message = read_message(line, verb, self.address)
             match message["kind"]:
                 case "end":
                     return True
                 case "refused":
                     raise self._refused(message)
                 case "file":
-                    if not _copy(stdout, to, message["size"]):
+                    stored, most = to
+                    if message["size"] > most:
+                        got = f"{message['size']:,} bytes"
+                        raise DeviceError(self.address, f"must send a file of at most {most:,} bytes", got, NEXT)
+                    if not _copy(stdout, stored, message["size"]):
                         return False
             yield message
         return False

@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, raised_elsewhere
-from kd2mobile.files import sha256_of
+from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, count_of, raised_elsewhere
+from kd2mobile.files import LARGEST_JSON, decode_json, sha256_of
+from kd2mobile.measure.arrays import LONGEST_HEADER, read_floats
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host import nothing_to_judge
 from kd2mobile.measure.protocol import Protocol
@@ -25,6 +26,7 @@ from kd2mobile.measure.ssh.work import Answer, FileThere, Refusal, Request
 from kd2mobile.progress import bar, say
 
 OLDEST_PYTHON = (3, 11)
+AGAIN = "Run the command again."
 MOST_DEATHS = 2
 """So often a measurement that was ended there, as by a reboot, is begun again."""
 
@@ -67,7 +69,7 @@ def measure_on_ssh(
         job = secrets.token_hex(8)
         try:
             _run(board, job, environment, sha256_of(core), copied, request)
-            answer = _fetched(board, job, here)
+            answer = _fetched(board, job, here, request)
             outputs = [
                 _outputs(board, job, here, number, (len(answer.judged), one.classifier.classes))
                 for number, one in enumerate(opened if not answer.refusal else [])
@@ -186,19 +188,34 @@ def _run(board: Board, job: str, environment: str, core: str, copied: Mapping[st
             say(f"{board.address}: the measurement was ended there; beginning it again")
 
 
-def _fetched(board: Board, job: str, here: Path) -> Answer:
+def _fetched(board: Board, job: str, here: Path, request: Request) -> Answer:
+    """Raises DeviceError for an answer that is none to the request."""
     file = here / "answer.json"
-    board.fetch(job, file)
-    return msgspec.json.decode(file.read_bytes(), type=Answer)
+    board.fetch(job, file, LARGEST_JSON)
+    answer = decode_json(file.read_bytes(), Answer, board.address, AGAIN, error=DeviceError)
+    if answer.refusal:
+        return answer
+    settings = len(request.protocol.settings)
+    if [len(profiles) for profiles in answer.profiles] != [settings] * len(request.files):
+        must = f"must answer {settings} times for each of {count_of(len(request.files), 'file')}"
+        raise DeviceError(board.address, must, f"{[len(profiles) for profiles in answer.profiles]}", AGAIN)
+    aside = [place for place, _ in answer.set_aside]
+    in_order = answer.judged == sorted(answer.judged)
+    if not answer.judged or not in_order or sorted([*answer.judged, *aside]) != list(range(len(request.pictures))):
+        raise DeviceError(board.address, "must judge each picture once, or say why not", "another list", AGAIN)
+    return answer
 
 
 def _outputs(board: Board, job: str, here: Path, number: int, shape: tuple[int, int]) -> np.ndarray:
     file = here / f"outputs-{number}.npy"
-    board.fetch(job, file)
-    outputs = np.load(file, allow_pickle=False)
-    if outputs.shape != shape or outputs.dtype != np.float32:
-        got = f"{outputs.dtype} {outputs.shape}, not float32 {shape}"
-        raise DeviceError(board.address, "must answer every picture", got, "Run the command again.")
+    board.fetch(job, file, shape[0] * shape[1] * 4 + LONGEST_HEADER)
+    try:
+        with open(file, "rb") as stored:
+            outputs = read_floats(stored, shape)
+    except ValueError as fault:
+        raise DeviceError(board.address, "must answer every picture", fault, AGAIN) from fault
+    if outputs.dtype != np.float32:
+        raise DeviceError(board.address, "must answer every picture", f"{outputs.dtype}, not float32", AGAIN)
     return outputs
 
 

@@ -7,9 +7,11 @@ float32 [judged, classes]; last, answer.json says the rest, or why it was refuse
 import json
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from kd2mobile import progress
 from kd2mobile.errors import Kd2MobileError
@@ -19,6 +21,8 @@ from kd2mobile.measure.host import measure_on_host
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import Resize
+
+Place = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class FileThere(msgspec.Struct, frozen=True):
@@ -55,8 +59,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     words: str = ""
     profiles: list[list[Profile]] = []
-    judged: list[int] = []
-    set_aside: list[tuple[int, str]] = []
+    judged: list[Place] = []
+    set_aside: list[tuple[Place, str]] = []
     refusal: Refusal | None = None
 
 

@@ -1,0 +1,152 @@
+"""What the board tells, a message per line: `there.py` is the other end. It is validated by these types alone."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from kd2mobile.errors import DeviceError, one_line
+from kd2mobile.files import decode_json
+
+Number = Annotated[int, Meta(ge=0, lt=2**53)]
+Part = Annotated[int, Meta(ge=0, lt=10_000)]
+LONGEST_LINE = 64 * 2**20
+"""Bytes: the names of a million files."""
+NEXT = "Run the command again; look at what its login shell prints, and for another program of that name."
+
+
+class _Told(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
+    pass
+
+
+class About(_Told, frozen=True):
+    """What the board says of itself. python: the one to use; version: its own; machine: as uname says it, bits: of
+    Python; glibc: None where there is none; has_venv: whether it can make an environment; free_bytes: in its home."""
+
+    python: str
+    version: tuple[Part, Part, Part]
+    system: str
+    machine: str
+    bits: Annotated[int, Meta(ge=8, le=1024)]
+    glibc: str | None
+    musl: bool
+    has_venv: bool
+    free_bytes: Number
+
+
+class Missing(_Told, frozen=True):
+    names: list[str]
+
+
+class Stored(_Told, frozen=True):
+    name: str
+
+
+class Changed(_Told, frozen=True):
+    name: str
+
+
+class Installed(_Told, frozen=True):
+    pass
+
+
+class NotInstalled(_Told, frozen=True, tag="not_installed"):
+    why: str
+
+
+class Started(_Told, frozen=True):
+    pass
+
+
+class Busy(_Told, frozen=True):
+    pass
+
+
+class Incomplete(_Told, frozen=True):
+    pass
+
+
+class Said(_Told, frozen=True):
+    line: str
+    offset: Number
+
+
+class Beat(_Told, frozen=True):
+    pass
+
+
+class Ended(_Told, frozen=True):
+    pass
+
+
+class Died(_Told, frozen=True):
+    log: str
+
+
+class File(_Told, frozen=True):
+    size: Number
+    sha256: str
+
+
+class Stopped(_Told, frozen=True):
+    pass
+
+
+class Cleaned(_Told, frozen=True):
+    all: bool
+
+
+class Refused(_Told, frozen=True):
+    why: str
+    disk: bool
+
+
+class End(_Told, frozen=True):
+    pass
+
+
+ANSWERS: dict[str, tuple[type[_Told], ...]] = {
+    "about": (About,),
+    "missing": (Missing,),
+    "put": (Stored, Changed),
+    "install": (Installed, NotInstalled),
+    "start": (Started, Busy, Incomplete),
+    "follow": (Said, Beat, Ended, Died),
+    "fetch": (File,),
+    "stop": (Stopped,),
+    "clean": (Cleaned,),
+}
+"""What each verb may answer with, beside Refused and End."""
+_Any = (
+    About | Missing | Stored | Changed | Installed | NotInstalled | Started | Busy | Incomplete | Said | Beat | Ended
+    | Died | File | Stopped | Cleaned | Refused | End
+)  # fmt: skip
+
+
+class Say(_Told, frozen=True):
+    line: str
+
+
+class Stage(_Told, frozen=True):
+    label: str
+    total: Number
+    unit: str
+
+
+class Done(_Told, frozen=True):
+    count: Number
+
+
+def read_message(line: bytes, verb: str, address: object) -> dict[str, Any]:
+    """The message in a whole line, as a dict of the fields of its type. Raises DeviceError for any other."""
+    message = decode_json(line, _Any, address, NEXT, error=DeviceError)
+    if not isinstance(message, (*ANSWERS[verb], Refused, End)):
+        got = f"`{msgspec.to_builtins(message)['kind']}`"
+        raise DeviceError(address, f"must answer `{verb}` as kd2mobile's program there does", got, NEXT)
+    return msgspec.to_builtins(message)
+
+
+def read_shown(line: str, address: object) -> dict[str, Any]:
+    """What the measurement shows, as `progress.retold` takes it. Raises DeviceError for anything else."""
+    shown = msgspec.to_builtins(decode_json(line, Say | Stage | Done, address, NEXT, error=DeviceError))
+    return {name: one_line(value) if isinstance(value, str) else value for name, value in shown.items()}
