@@ -35,6 +35,7 @@ def make_run(tmp_path, make_record):
 
         def write(folder, inputs):
             (folder / "split.json").write_bytes(msgspec.json.encode(split))
+            (folder / "groups.json").write_text("{}")
             return {}
 
         run.refer({"split": run.store.make(Step("split", 1, {"name": name}, {}, write)).folder})
