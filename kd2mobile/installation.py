@@ -22,8 +22,8 @@ def install_command(extra: str) -> str:
 def _requirement(came: dict, extra: str) -> str:
     """What pip is to be given. came: direct_url.json (PEP 610), empty for an index.
 
-    >>> _requirement({"url": "file:///home/me/kd2mobile", "dir_info": {"editable": True}}, "train")
-    '-e "/home/me/kd2mobile[train]"'
+    >>> _requirement({"url": "file:///srv/kd2mobile", "dir_info": {"editable": True}}, "train")
+    '-e "/srv/kd2mobile[train]"'
     >>> _requirement({"url": "ssh://host/x", "vcs_info": {"vcs": "git", "commit_id": "f00d"}}, "train")
     '"kd2mobile[train] @ git+ssh://host/x@f00d"'
     >>> _requirement({}, "train")
