@@ -46,9 +46,7 @@ class Record(msgspec.Struct, frozen=True):
 class Validated(msgspec.Struct, frozen=True):
     """How a network answers the validation images."""
 
-    n: Count
     top1: Share
-    logloss: float
 
 
 class TeacherFile(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ def write_student(folder, inputs):
     keras.utils.set_random_seed(2)
     layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
     keras.Sequential([keras.Input((STUDENT_PX, STUDENT_PX, 3)), *layers]).save(folder / "student.keras")
+    (folder / "history.jsonl").write_text('{"epoch": 1, "val_top1": 0.5}\n')
     return {"val_top1": 0.5}
 
 
@@ -236,8 +237,14 @@ def test_names_that_no_font_has_are_escaped():
         (["ant/99.png"], "Did you mean 'ant/"),
         (["broken.png"], "broken.png: must be a whole picture, got UnidentifiedImageError"),
         (["mine.png", "--temperatures", "0,2"], "temperatures: must be finite numbers above 0, got 0.0. For example"),
-        (["mine.png", "--temperatures", "nan"], "temperatures: must be finite numbers above 0, got nan."),
-        (["mine.png", "--temperatures", "a"], "kd2mobile show, --temperatures: must be a list of numbers with comm"),
+        (
+            ["mine.png", "--temperatures", "nan"],
+            "--temperatures: must be a list of finite numbers with commas between, got 'nan'.",
+        ),
+        (
+            ["mine.png", "--temperatures", "a"],
+            "kd2mobile show, --temperatures: must be a list of finite numbers with comm",
+        ),
         (
             ["mine.png", "--temperatures", "2,3,4,5,6,7,8,9"],
             "temperatures: must be at most 8, with 1 among them, got 9",
@@ -246,7 +253,7 @@ def test_names_that_no_font_has_are_escaped():
         (["mine.png", "--view", "0"], "view: must be of a training picture, got a picture that is not of the run."),
         (["TRAIN", "--view", "2"], "view: must be 0 to 1, got 2."),
         (["TEST", "--view", "0"], "view: must be of a training picture, got one of test."),
-        (["mine.png", "--png", "no/x.png"], "png: must be a .png file in a folder that is there, got no/x.png."),
+        (["mine.png", "--png", "no/x.png"], "--png: must be a file in a folder that is there, got no/x.png."),
         (["mine.png", "--png", "x.jpg"], "png: must be a .png file in a folder that is there, got x.jpg."),
         (["mine.png", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
         ([], "kd2mobile show: must be given IMAGE, got none. See `kd2mobile show --help`."),
@@ -315,6 +322,8 @@ def test_a_loss_without_a_temperature_is_said(run, place, capsys):
     shutil.copytree(place / "run", place / "logits")
     recipe = place / "logits" / "recipe.toml"
     recipe.write_text(recipe.read_text().replace('loss = "kd"', 'loss = "logits"'))
+    record = json.loads((place / "logits" / "run.json").read_text())
+    (place / "logits" / "run.json").write_text(json.dumps(record | {"recipe_sha256": None}))
     shown = kd2mobile.show(samples(place, "test")[0].path, run=place / "logits")
     assert shown.temperatures == [1.0, TEMPERATURE]
     assert "temperature 3: the recipe's; the loss logits does not look at it" in capsys.readouterr().err
