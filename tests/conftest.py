@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.tiny_models import models, own, packed  # noqa: F401, fixtures of every part
 
@@ -18,6 +19,10 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# The same examples in every run, however slow the machine is at them.
+settings.register_profile("tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def fit_statistics(model, pixels):

@@ -132,7 +132,7 @@ JSON = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(JSON | st.fixed_dictionaries({"stage": JSON, "results": JSON}), st.data())
 def test_whatever_comes_is_a_value_or_one_line(value, data):
     text = json.dumps(value).encode()

@@ -12,7 +12,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -346,7 +346,6 @@ def test_one_pixel():
         assert (render(Image.new("RGB", (1, 1), (7, 8, 9)), whole_box(1, 1, resize), 8) == [7, 8, 9]).all()
 
 
-@settings(deadline=None)
 @given(SIDES, SIDES)
 def test_whole_boxes_are_centred_and_of_their_sides(width, height):
     for resize in RESIZES:
@@ -357,7 +356,6 @@ def test_whole_boxes_are_centred_and_of_their_sides(width, height):
         assert (across, down) == pytest.approx((side, side) if side else (width, height))
 
 
-@settings(deadline=None)
 @given(SIDES, SIDES, st.sampled_from(RESIZES), st.floats(0.01, 1), st.integers(0, 2**32))
 def test_random_boxes_keep_their_laws(width, height, resize, smallest_area, seed):
     box = random_box(width, height, resize, smallest_area, np.random.default_rng(seed))

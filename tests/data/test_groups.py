@@ -161,7 +161,7 @@ def counted(pictures, places):
     return Counter((p.class_name, place) for p, place in zip(pictures, places, strict=True))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 12), min_size=3, max_size=25), st.integers(0, 9), st.randoms())
 def test_whole_groups_as_near_to_the_fractions_as_the_largest_allows(sizes, seed, shuffle):
     pictures, chains = pictures_of([{"cat": size} for size in sizes] + [{"dog": 1}] * 3)

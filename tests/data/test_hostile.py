@@ -22,9 +22,6 @@ from kd2mobile.pixels import open_picture
 
 FUZZ = settings(
     max_examples=150,
-    deadline=None,
-    derandomize=True,
-    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 TABLE = b"path,label,split\ncat/0.png,cat,train\ndog/0.png,dog,train\ncat/1.png,cat,test\ndog/1.png,dog,test\n"

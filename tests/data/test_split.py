@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kd2mobile.data.draw import draw_splits
@@ -217,7 +217,6 @@ def draw(pictures, data):
     return draw_splits(pictures, classes, ["val", "test"], data, lambda name, given: (name, ""))
 
 
-@settings(deadline=None)
 @given(CLASS_SIZES, FRACTION, FRACTION, st.integers(0, 9), st.randoms())
 def test_the_draw_is_stratified_and_does_not_depend_on_order(sizes, val, test, seed, random):
     pictures, data = pictures_of(sizes), Data(val=val, test=test, seed=seed)
@@ -231,7 +230,6 @@ def test_the_draw_is_stratified_and_does_not_depend_on_order(sizes, val, test, s
     assert again == {p.path: place for p, place in zip(pictures, places, strict=True)}
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=25), min_size=2, max_size=3), FRACTION, FRACTION)
 def test_copies_share_a_place_whatever_their_number(contents, val, test):
     pictures = [

@@ -14,7 +14,7 @@ def one_hot(classes, width=3):
     return np.eye(width)[classes]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 60), st.integers(0, 20), st.integers(0, 1000))
 def test_chosen_are_unique_and_as_many_as_asked(n, count, seed):
     rng = np.random.default_rng(seed)
