@@ -71,6 +71,10 @@ class StudentResults(msgspec.Struct, frozen=True):
 
 
 class AgainstStudent(msgspec.Struct, frozen=True):
+    """Top-1 of a file on the n validation images, and what it differs by from its student's."""
+
+    n: Count
+    top1: Share
     difference: Annotated[float, Meta(ge=-1, le=1)]
     interval_95: tuple[float, float]
 

@@ -252,10 +252,6 @@ class _Parity(msgspec.Struct, frozen=True):
     n: Count
 
 
-class _Lost(AgainstStudent, frozen=True):
-    top1: Share
-
-
 class _Made(msgspec.Struct, frozen=True):
     """How a file came to be, as far as it is shown."""
 
@@ -263,7 +259,7 @@ class _Made(msgspec.Struct, frozen=True):
     converter: str | None = None
     compression: str | None = None
     parity: _Parity | None = None
-    against_student: _Lost | None = None
+    against_student: AgainstStudent | None = None
     calibration: list[str] | None = None
     made_from: dict[str, str] | None = None
 
