@@ -6,12 +6,13 @@ and without `INFO:`, percentiles since 2024, memory under two names. It times wi
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from kd2mobile.errors import DeviceError
-from kd2mobile.measure.latency import WARMUP_RUNS, WARMUP_SECONDS
+from kd2mobile.measure.latency import BUSY, WARMUP_RUNS, WARMUP_SECONDS
 from kd2mobile.measure.protocol import Setting, Span
-from kd2mobile.measure.record import Latency, OpTime, ToolReport
+from kd2mobile.measure.record import Latency, Mebibytes, Milliseconds, OpTime, ToolReport
 
 MOST_SECONDS = 3600.0
 PROFILED_RUNS = 30
@@ -31,15 +32,15 @@ _HEADING = "Operator-wise Profiling Info for Regular Benchmark Runs:"
 _SUMMARY = "Summary by node type"
 
 
-class Printed(NamedTuple):
+class Printed(msgspec.Struct, frozen=True, kw_only=True):
     """What it printed. init_ms, first_run_ms: opening, and the first inference; peak_mib: the most memory it held, of
     a call that watched it; xnnpack: whether it says that XNNPACK took part."""
 
-    init_ms: float
-    first_run_ms: float
+    init_ms: Milliseconds
+    first_run_ms: Milliseconds
     latency: Latency
     report: ToolReport
-    peak_mib: float | None
+    peak_mib: Mebibytes | None
     xnnpack: bool
 
 
@@ -81,7 +82,15 @@ def check_binary(binary: Path, abis: list[str]) -> None:
 
 
 def read_output(text: str) -> Printed:
-    """What it printed, in milliseconds and MiB. Raises ValueError if it is not what the tool prints at its end."""
+    """What it printed, in milliseconds and MiB. Raises ValueError if it is not what the tool prints at its end, or if a
+    number there cannot be."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(_read(text)), Printed)
+    except (KeyError, OverflowError, msgspec.ValidationError) as fault:
+        raise ValueError("numbers that cannot be") from fault
+
+
+def _read(text: str) -> Printed:
     timings = _TIMINGS.search(text)
     lines = [line for line in text[: timings.start() if timings else 0].splitlines() if _COUNTED.search(line)]
     if not timings or not lines:
@@ -95,10 +104,12 @@ def read_output(text: str) -> Printed:
         us = counted.get(name, else_us)
         return None if us is None else us / 1000
 
+    p50, p95 = ms("median"), ms("p95")
+    busy = None if p50 is None or p95 is None else p95 > BUSY * p50
     return Printed(
         init_ms=init,
         first_run_ms=first,
-        latency=Latency(p50=ms("median"), p90=None, p99=None, mean=mean, n=n, p95=ms("p95")),
+        latency=Latency(p50=p50, p90=None, p99=None, mean=mean, n=n, p95=p95, busy=busy),
         report=ToolReport(
             tool="benchmark_model",
             warmup_ms=warmup,

@@ -31,7 +31,9 @@ def words(told: dict[str, str], cores: int) -> str:
 def core_frequencies(phone: Phone) -> dict[int, int | None]:
     """Each core and its highest clock in kHz, None where the phone does not tell it."""
     present, _, rest = phone.shell(f"{FREQUENCIES}; true").partition("\n")
-    highest = {int(core): int(khz) for core, khz in re.findall(r"/cpu(\d+)/cpufreq/cpuinfo_max_freq:(\d+)", rest)}
+    highest = {
+        int(core): int(khz) for core, khz in re.findall(r"/cpu(\d{1,4})/cpufreq/cpuinfo_max_freq:(\d{1,12})\b", rest)
+    }
     cores = [core for part in present.strip().split(",") if part for core in _range(part)]
     return {core: highest.get(core) for core in cores or highest}
 
@@ -73,8 +75,8 @@ class Seen:
     highest clock that it now allows its cores."""
 
     def __init__(self, governors: list[str], clocks: list[int], caps: list[int], zones: str, services: str):
-        battery = re.search(r"^\s*temperature: (\d+)", services, re.MULTILINE)
-        status = re.search(r"Thermal Status: (\d+)", services)
+        battery = re.search(r"^\s*temperature: (\d{1,6})\b", services, re.MULTILINE)
+        status = re.search(r"Thermal Status: (\d{1,6})\b", services)
         self.status = int(status[1]) if status else None
         self.cap_khz = sum(caps) if caps else None
         self.state = State(
@@ -93,7 +95,9 @@ def look(phone: Phone, cores: Sequence[int]) -> Seen:
     clock = phone.shell(f"grep -H . {places} 2>/dev/null; true") if cores else ""
     zones, services = phone.shell(f"{ZONES}; true"), phone.shell(f"{SERVICES}; true")
     said = {what: re.findall(rf"scaling_{what}:(\S+)", clock) for what in ("governor", "cur_freq", "max_freq")}
-    numbers = [[int(khz) for khz in said[what] if khz.isdecimal()] for what in ("cur_freq", "max_freq")]
+    numbers = [
+        [int(khz) for khz in said[what] if re.fullmatch(r"[0-9]{1,12}", khz)] for what in ("cur_freq", "max_freq")
+    ]
     return Seen(said["governor"], *numbers, zones, services)
 
 
@@ -107,14 +111,14 @@ def conditions(before: Seen, after: Seen) -> Conditions:
 
 
 def _range(part: str) -> range:
-    first, _, last = part.partition("-")
-    return range(int(first), int(last or first) + 1) if first.isdecimal() else range(0)
+    told = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
+    return range(int(told[1]), int(told[2] or told[1]) + 1) if told else range(0)
 
 
 def _from_service(services: str) -> float | None:
     """The hottest processor sensor (type 0) of Android's thermal service."""
     now = services.partition("Current temperatures from HAL:")[2]
-    found = [float(value) for value in re.findall(r"mValue=([\d.]+), mType=0\b", now)]
+    found = [float(value) for value in re.findall(r"mValue=(\d{1,6}(?:\.\d+)?), mType=0\b", now)]
     return max((value for value in found if value > 0), default=None)
 
 
@@ -122,7 +126,7 @@ def _from_zones(zones: str) -> float | None:
     kinds = dict(re.findall(r"(thermal_zone\d+)/type:(.+)", zones))
     found = [
         int(value) / 1000
-        for zone, value in re.findall(r"(thermal_zone\d+)/temp:(-?\d+)", zones)
+        for zone, value in re.findall(r"(thermal_zone\d+)/temp:(-?\d{1,9})\b", zones)
         if kinds.get(zone, "").strip().lower().startswith(PROCESSOR_SENSORS)
     ]
     return max((value for value in found if 0 < value < 150), default=None)

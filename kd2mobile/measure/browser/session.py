@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DeviceError, ModelFileError, PictureError
+from kd2mobile.errors import DeviceError, ModelFileError, PictureError, RecordError
+from kd2mobile.files import decode_json
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.measure.browser.messages import (
     LARGEST_PROFILE,
@@ -351,6 +352,6 @@ def _json(value: object) -> Reply:
 
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"{kind.__name__}: {fault}.") from fault
+        return decode_json(body, kind, kind.__name__, "See docs/how-to/browser.md.")
+    except RecordError as fault:
+        raise Refusal(HTTPStatus.BAD_REQUEST, str(fault)) from fault

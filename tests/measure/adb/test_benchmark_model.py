@@ -1,5 +1,8 @@
 """How benchmark_model is called, and its output in the forms that it has had."""
 
+import random
+
+import msgspec
 import pytest
 
 from kd2mobile.errors import DeviceError
@@ -42,7 +45,7 @@ def test_what_it_printed_before_it_had_percentiles():
 
 def test_what_it_prints_with_percentiles():
     printed = read_output(TIMED_2024)
-    assert printed.latency == Latency(p50=0.265, p90=None, p99=None, mean=0.270125, n=3700, p95=0.29)
+    assert printed.latency == Latency(p50=0.265, p90=None, p99=None, mean=0.270125, n=3700, p95=0.29, busy=False)
     assert (printed.init_ms, printed.first_run_ms, printed.report.warmup_ms) == (3.5, 0.7, 0.2805)
     assert (printed.report.init_growth_mib, printed.report.growth_mib) == (2.5, 4.75)
     assert printed.xnnpack
@@ -108,3 +111,38 @@ def test_a_program_of_another_kind(tmp_path, content, said):
         check_binary(tmp_path / "b", ["arm64-v8a"])
     assert str(fault.value).startswith("--benchmark-binary: must be the benchmark_model program for the phone, got ")
     assert said in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("Init: 3500", "Init: 1e999"),
+        ("First inference: 700", "First inference: 7e300"),
+        ("count=3700", "count=99999999999999999999"),
+        ("min=255 max=900", "min=1e999 max=900"),
+        ("median=265", "median=1e300"),
+    ],
+)
+def test_numbers_that_cannot_be_are_no_output(right, wrong):
+    assert right in TIMED_2024
+    with pytest.raises(ValueError):
+        read_output(TIMED_2024.replace(right, wrong))
+
+
+def test_any_change_of_what_it_prints_is_an_output_or_none():
+    draw, read = random.Random(13), 0
+    for _ in range(2000):
+        bad = list(TIMED_2024)
+        for _ in range(draw.choice((1, 2, 6))):
+            place = draw.randrange(len(bad))
+            bad[place : place + draw.randrange(4)] = draw.choice(
+                ("", "9", "e", ".", "+", "\t", "\n", "1e999", "nan", "=")
+            )
+        try:
+            printed = read_output("".join(bad))
+        except ValueError:
+            continue
+        read += 1
+        again = msgspec.json.decode(msgspec.json.encode(printed), type=type(printed))
+        assert again == printed and printed.latency.mean < 1e9
+    assert 0 < read < 2000
