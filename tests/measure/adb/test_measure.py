@@ -114,6 +114,7 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
     assert record["runtime"] == f"benchmark_model {sha256_of(binary)[:12]}, XNNPACK"
     assert record["latency_ms"] == {
         "p50": 0.265, "p90": None, "p95": 0.29, "p99": None, "mean": 0.270125, "n": 3700, "steps": 1,
+        "rounds": [], "spread": None, "busy": False,
     }  # fmt: skip
     assert (record["init_ms"], record["first_run_ms"], record["peak_rss_mib"]) == (3.5, 0.7, 13.125)
     assert (record["threads"], record["xnnpack"], record["affinity"], record["rule"]) == (1, True, [8], "kd2mobile")
@@ -130,6 +131,9 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
         **dict.fromkeys(("latency_ms.p90", "latency_ms.p99"), "benchmark_model does not print it"),
         **dict.fromkeys(("conditions.load", "conditions.throttle_count"), "a phone is not asked for it"),
         **dict.fromkeys(("clock_step_ms", "isolated"), "of a browser alone"),
+        "latency_ms.spread": "not timed in five rounds or more",
+        "val": "no validation images are known",
+        "recommended": "there was nothing to choose from",
     }
     assert is_explained(record)
     assert record["sha256"] == sha256_of(MODEL) and record["size_bytes"] == MODEL.stat().st_size
