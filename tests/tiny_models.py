@@ -63,18 +63,27 @@ def own(packed):
     return pack
 
 
-def with_input(path, model, scale, zero_point):
-    """Writes a model with another scale and zero point of its input: what its numbers stand for there."""
+def changed(path, model, change):
+    """Writes a model whose tables (schema.fbs) the function has changed."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     stored = schema.ModelT.InitFromPackedBuf(model, 0)
-    quantization = stored.subgraphs[0].tensors[stored.subgraphs[0].inputs[0]].quantization
-    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
+    change(stored)
     builder = flatbuffers.Builder(0)
     builder.Finish(stored.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
     return path
+
+
+def with_input(path, model, scale, zero_point):
+    """Writes a model with another scale and zero point of its input: what its numbers stand for there."""
+
+    def change(stored):
+        quantization = stored.subgraphs[0].tensors[stored.subgraphs[0].inputs[0]].quantization
+        quantization.scale, quantization.zeroPoint = [scale], [zero_point]
+
+    return changed(path, model, change)
 
 
 def nones(record):

@@ -7,12 +7,29 @@ each field its distance from the table, 0 for one that is not set.
 import struct
 from typing import NamedTuple
 
+SHARED = 8
+"""How often an element of a vector may be read, on average over the bytes of a file."""
+
+
+class Budget:
+    """How many elements of vectors may be read: a damaged file can have every table point to one long vector."""
+
+    def __init__(self, data: bytes):
+        self._left = SHARED * len(data)
+
+    def spend(self, elements: int) -> None:
+        """Raises ValueError once it is used up."""
+        self._left -= elements
+        if self._left < 0:
+            raise ValueError("flatbuffer vectors that are many times as long as their file together")
+
 
 class Table(NamedTuple):
     """A table at `place` of `data`. Fields are counted from 0; one that is not set reads as 0, None or empty."""
 
     data: bytes
     place: int
+    budget: Budget
 
     def has(self, field: int) -> bool:
         """Whether the field is set."""
@@ -28,12 +45,12 @@ class Table(NamedTuple):
         place = self._field(field)
         if not place:
             raise ValueError(f"a flatbuffer table without its field {field}")
-        return Table(self.data, _target(self.data, place))
+        return Table(self.data, _target(self.data, place), self.budget)
 
     def tables(self, field: int) -> list["Table"]:
         """A field that is a vector of tables."""
         first, count = self._vector(field)
-        return [Table(self.data, _target(self.data, first + 4 * i)) for i in range(count)]
+        return [Table(self.data, _target(self.data, first + 4 * i), self.budget) for i in range(count)]
 
     def numbers(self, field: int, kind: str) -> list:
         """A field that is a vector of scalars. kind: their struct code."""
@@ -72,12 +89,13 @@ class Table(NamedTuple):
         count = _read(self.data, start, "I")
         if count > len(self.data) - start:
             raise ValueError("a flatbuffer vector that is longer than its file")
+        self.budget.spend(count)
         return start + 4, count
 
 
 def root(data: bytes) -> Table:
     """The outermost table. All readers raise ValueError if an offset leads out of the data."""
-    return Table(data, _target(data, 0))
+    return Table(data, _target(data, 0), Budget(data))
 
 
 def _target(data: bytes, place: int) -> int:

@@ -80,6 +80,33 @@ def read_model(data: bytes) -> Model:
     return Model(model.text(schema.MODEL["description"]), graphs, signatures, entries)
 
 
+def with_readable_names(data: bytes) -> bytes:
+    """The same model, `?` in the place of each byte that keeps a name from being UTF-8; names may be of any bytes.
+
+    Raises ValueError where the bytes are no whole model.
+    """
+    model = root(data)
+    names = [(code, schema.OPERATOR_CODE["custom_code"]) for code in model.tables(schema.MODEL["operator_codes"])]
+    names += [(entry, schema.METADATA["name"]) for entry in model.tables(schema.MODEL["metadata"])]
+    for graph in model.tables(schema.MODEL["subgraphs"]):
+        names += [(graph, schema.SUBGRAPH["name"])]
+        names += [(tensor, schema.TENSOR["name"]) for tensor in graph.tables(schema.SUBGRAPH["tensors"])]
+    for signature in model.tables(schema.MODEL["signature_defs"]):
+        names += [(signature, schema.SIGNATURE["signature_key"])]
+        ends = [end for field in ("inputs", "outputs") for end in signature.tables(schema.SIGNATURE[field])]
+        names += [(end, schema.TENSOR_MAP["name"]) for end in ends]
+    readable = None
+    for table, field in names:
+        first, count = table.span(field)
+        name = data[first : first + count]
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            readable = readable or bytearray(data)
+            readable[first : first + count] = bytes(byte if byte < 128 else ord("?") for byte in name)
+    return data if readable is None else bytes(readable)
+
+
 def _place(buffer: Table, file: int) -> tuple[int, int]:
     """Where a buffer begins and its bytes, which lie in the table or, of a large model, somewhere behind it."""
     inside = buffer.span(schema.BUFFER["data"])

@@ -4,7 +4,8 @@ Both pack their files into a ZIP behind the model. Labels are a text file of one
 metadata, a flatbuffer inside the model, says how a float input is normalized and which file holds the labels.
 """
 
-import json
+import lzma
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile.errors import ModelFileError, count_of
+from kd2mobile.files import decode_json
 from kd2mobile.inspection.flatbuffer import Table, root
 from kd2mobile.inspection.labels import label_lines, read_labels
 from kd2mobile.inspection.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
@@ -23,6 +25,21 @@ DESCRIPTION_FILE = "kd2mobile.json"
 LARGEST_MEMBER = 16 * 2**20
 """Bytes of the largest text that is read out of a file's ZIP."""
 
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What Python's zipfile raises about damaged bytes."""
 _NEXT = "Ask whoever made it for a whole file, or export it again."
 
 
@@ -63,6 +80,10 @@ class TFLiteMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _TEXTS = ("name", "description", "version", "author", "license", "min_parser_version")
+
+
+class _Format(msgspec.Struct):
+    format: int
 
 
 class _Description(msgspec.Struct):
@@ -119,8 +140,8 @@ def _members(path: Path) -> list[str]:
             return []
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as fault:
-        raise ModelFileError(path, "must carry a whole ZIP of labels or none", fault, _NEXT) from fault
+    except _ZIP_FAULTS as fault:
+        raise ModelFileError(path, "must carry a whole ZIP of labels or none", _said(fault), _NEXT) from fault
 
 
 def _member(path: Path, name: str) -> bytes:
@@ -131,20 +152,21 @@ def _member(path: Path, name: str) -> bytes:
             if size > LARGEST_MEMBER:
                 raise ModelFileError(where, f"must be at most {LARGEST_MEMBER} bytes", size, _NEXT)
             return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, ValueError) as fault:
-        raise ModelFileError(where, "must be whole inside its ZIP", fault, _NEXT) from fault
+    except _ZIP_FAULTS as fault:
+        raise ModelFileError(where, "must be whole inside its ZIP", _said(fault), _NEXT) from fault
+
+
+def _said(fault: Exception) -> str:
+    return str(fault) or type(fault).__name__
 
 
 def _own(path: Path, text: bytes) -> FileMetadata:
     where = f"{path}, {DESCRIPTION_FILE}"
-    try:
-        made_as = json.loads(text).get("format")
-        if made_as != FORMAT:
-            later = "Measure it with the kd2mobile that made it, or install a later one."
-            raise ModelFileError(where, f"must be of format {FORMAT}", made_as, later)
-        fields = msgspec.structs.asdict(msgspec.json.decode(text, type=_Description))
-    except (ValueError, AttributeError, msgspec.MsgspecError) as fault:
-        raise ModelFileError(where, "must be kd2mobile's whole description", fault, _NEXT) from fault
+    made_as = decode_json(text, _Format, where, _NEXT, error=ModelFileError).format
+    if made_as != FORMAT:
+        later = "Measure it with the kd2mobile that made it, or install a later one."
+        raise ModelFileError(where, f"must be of format {FORMAT}", made_as, later)
+    fields = msgspec.structs.asdict(decode_json(text, _Description, where, _NEXT, error=ModelFileError))
     del fields["format"]
     return FileMetadata(own=True, **fields)
 

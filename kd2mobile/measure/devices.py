@@ -10,7 +10,7 @@ import numpy as np
 
 from kd2mobile.errors import DataError, UnknownNameError
 from kd2mobile.files import sha256_of
-from kd2mobile.measure.files import FileToMeasure, Measured, Truth, measured_of, opened_files
+from kd2mobile.measure.files import FileToMeasure, Measured, Opened, Truth, measured_of, opened_files
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import picture_set
 from kd2mobile.progress import bar, say
@@ -53,10 +53,39 @@ def measure_files(
     one unless set_aside_unreadable; UnknownNameError or DeviceError for the device.
     """
     protocol = protocol or Protocol()
+    with opened_files(files, protocol) as opened:
+        return measure_opened(
+            opened,
+            pictures,
+            labels,
+            device=device,
+            protocol=protocol,
+            teacher_top1=teacher_top1,
+            set_aside_unreadable=set_aside_unreadable,
+        )
+
+
+def measure_opened(
+    opened: Sequence[Opened],
+    pictures: Sequence[Path],
+    labels: np.ndarray,
+    *,
+    device: str,
+    protocol: Protocol,
+    teacher_top1: np.ndarray | None = None,
+    set_aside_unreadable: bool = False,
+) -> list[Measured]:
+    """`measure_files` of files that are open already, with the protocol's first setting. DataError for a label that a
+    file has no output for."""
     measure_on, address = _way(device, "measure_on")
     labels = np.asarray(labels)
     _check(len(pictures), labels, teacher_top1)
-    opened = opened_files(files, labels, protocol)
+    for _, classifier, _ in opened:
+        if labels.min() < 0 or labels.max() >= classifier.classes:
+            must = f"must have its classes among the {classifier.classes} outputs of {classifier.path}"
+            raise DataError(
+                "benchmark", must, f"class {labels.max()}", "Measure a file on the classes it was made for."
+            )
     hashes = _hashes(pictures)
     if protocol.span.runs and protocol.span.seconds >= LONG_S:
         say(f"each timing takes {protocol.span.seconds:g} s or more")

@@ -13,11 +13,10 @@ import numpy as np
 from kd2mobile.errors import DataError, ModelFileError, count_of, one_line
 from kd2mobile.folders import Inside, files_in, inside, is_left_by_system, split_named, splits_among
 from kd2mobile.inspection.metadata import output_names
-from kd2mobile.measure.devices import measure_files
-from kd2mobile.measure.files import FileToMeasure, Measured
+from kd2mobile.measure.devices import measure_opened
+from kd2mobile.measure.files import FileToMeasure, Measured, guarded, opened_as
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import BenchmarkRecord, ClassOrder
-from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import say
 
@@ -54,36 +53,30 @@ def measure_on_folder(
     resize: `crop` by default, a file of kd2mobile's its own. Pictures that cannot be decoded are set aside and
     counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
     """
-    model, data = Path(model), Path(data)
-    classifier = Classifier(model, mean=mean, std=std)
-    folders, system_files = class_folders(data)
-    names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
-    if notes and not names:
-        must = "must carry one label for each output, since that is how class folders are matched with outputs"
-        got = f"{count_of(len(classifier.metadata.classes), 'label')} for {count_of(classifier.classes, 'output')}"
-        raise ModelFileError(model, must, got, "Give the outputs' names with --labels, one a line.")
-    matching = match_folders(list(folders), classifier.classes, names, str(data))
-    pictures = [
-        (path, output) for paths, output in zip(folders.values(), matching.outputs, strict=True) for path in paths
-    ]
-    if not pictures:
-        raise DataError(data, "must hold pictures in its class folders", "none", "Give a folder with pictures.")
-    file = FileToMeasure(
-        path=model,
-        role="external",
-        resize=resize,
-        mean=mean,
-        std=std,
-        labels=names or _names_by_order(list(folders), matching, classifier.classes),
-    )
-    measured = measure_files(
-        [file],
-        [path for path, _ in pictures],
-        np.array([output for _, output in pictures]),
-        device=device,
-        protocol=protocol,
-        set_aside_unreadable=True,
-    )[0]
+    model, data, protocol = Path(model), Path(data), protocol or Protocol()
+    with guarded(model, protocol, mean=mean, std=std) as classifier:
+        folders, system_files = class_folders(data)
+        names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
+        if notes and not names:
+            must = "must carry one label for each output, since that is how class folders are matched with outputs"
+            got = f"{count_of(len(classifier.metadata.classes), 'label')} for {count_of(classifier.classes, 'output')}"
+            raise ModelFileError(model, must, got, "Give the outputs' names with --labels, one a line.")
+        matching = match_folders(list(folders), classifier.classes, names, str(data))
+        pictures = [
+            (path, output) for paths, output in zip(folders.values(), matching.outputs, strict=True) for path in paths
+        ]
+        if not pictures:
+            raise DataError(data, "must hold pictures in its class folders", "none", "Give a folder with pictures.")
+        shown = names or _names_by_order(list(folders), matching, classifier.classes)
+        file = FileToMeasure(path=model, role="external", resize=resize, mean=mean, std=std, labels=shown)
+        measured = measure_opened(
+            [opened_as(file, classifier)],
+            [path for path, _ in pictures],
+            np.array([output for _, output in pictures]),
+            device=device,
+            protocol=protocol,
+            set_aside_unreadable=True,
+        )[0]
     notes = [*notes, matching.note, *measured.notes, *_about_skipped(measured.set_aside, system_files)]
     for note in notes:
         if note != matching.note or matching.order != "labels":

@@ -1,19 +1,20 @@
 """One .tflite to measure, and what becomes of a device's answers: records, whatever the device was."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DataError
 from kd2mobile.files import sha256_of
 from kd2mobile.inspection.inspect import deflated_size
+from kd2mobile.measure.guarded import GuardedClassifier
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import JUDGED, BenchmarkRecord, Role, Validation, record_of_probabilities, with_reasons
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.runtime import Normal
 from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import Resize
 
@@ -40,10 +41,11 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(NamedTuple):
-    """A file that this host has opened and found measurable. resize: how a picture becomes its square."""
+    """A file that this host has opened, in a process of its own, and found measurable. resize: how a picture becomes
+    its square."""
 
     file: FileToMeasure
-    classifier: Classifier
+    classifier: GuardedClassifier
     resize: Resize
 
 
@@ -85,21 +87,27 @@ class Measured(NamedTuple):
         return self.records[0]
 
 
-def opened_files(files: Sequence[FileToMeasure], labels: np.ndarray, protocol: Protocol) -> list[Opened]:
-    """Opens each file on this host, so that a bad one is refused before a device is touched. labels: int [n].
+@contextmanager
+def opened_files(files: Sequence[FileToMeasure], protocol: Protocol) -> Iterator[list[Opened]]:
+    """Opens each file on this host for the block, so that a bad one is refused before a device is touched.
 
-    Raises ModelFileError; DataError for a label that a file has no output for.
+    Raises ModelFileError.
     """
-    threads, xnnpack = protocol.settings[0]
-    opened = []
-    for file in files:
-        classifier = Classifier(file.path, threads, mean=file.mean, std=file.std, xnnpack=xnnpack)
-        if labels.min() < 0 or labels.max() >= classifier.classes:
-            must = f"must have its classes among the {classifier.classes} outputs of {classifier.path}"
-            next_step = "Measure a file on the classes it was made for."
-            raise DataError("benchmark", must, f"class {labels.max()}", next_step)
-        opened.append(Opened(file, classifier, file.resize or classifier.metadata.resize or EXTERNAL_RESIZE))
-    return opened
+    with ExitStack() as stack:
+        yield [
+            opened_as(file, stack.enter_context(guarded(file.path, protocol, mean=file.mean, std=file.std)))
+            for file in files
+        ]
+
+
+def guarded(path: Path, protocol: Protocol, *, mean: Normal, std: Normal) -> GuardedClassifier:
+    """The file, to be opened in a process of its own with the protocol's first setting, which is the one evaluated."""
+    return GuardedClassifier(path, protocol.settings[0], mean=mean, std=std)
+
+
+def opened_as(file: FileToMeasure, classifier: GuardedClassifier) -> Opened:
+    """An open file with how an image becomes its square: as the file says, unless the user does."""
+    return Opened(file, classifier, file.resize or classifier.metadata.resize or EXTERNAL_RESIZE)
 
 
 class Truth(NamedTuple):

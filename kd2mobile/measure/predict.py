@@ -9,8 +9,9 @@ import numpy as np
 from kd2mobile.errors import RecipeError
 from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.files import EXTERNAL_RESIZE
+from kd2mobile.measure.guarded import GuardedClassifier
 from kd2mobile.measure.outputs import read_answers
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.protocol import Setting
 from kd2mobile.pixels import Resize, load
 from kd2mobile.progress import say
 
@@ -41,11 +42,11 @@ def predict(
     """
     if top < 1:
         raise RecipeError("top", "must be 1 or more", top, "The default is 5.")
-    classifier = Classifier(model, threads, mean=mean, std=std)
-    known, notes = output_names(classifier.path, classifier.metadata, classifier.classes, labels)
-    names = known or [str(index) for index in range(classifier.classes)]
-    way = resize or classifier.metadata.resize or EXTERNAL_RESIZE
-    outputs = [classifier.outputs(load(image, classifier.input_px, way)) for image in images]
+    with GuardedClassifier(model, Setting(threads, True), mean=mean, std=std) as classifier:
+        known, notes = output_names(classifier.path, classifier.metadata, classifier.classes, labels)
+        names = known or [str(index) for index in range(classifier.classes)]
+        way = resize or classifier.metadata.resize or EXTERNAL_RESIZE
+        outputs = [classifier.outputs(load(image, classifier.input_px, way)) for image in images]
     if not outputs:
         return []
     answers = read_answers(np.stack(outputs), classifier.last_op, classifier.step)

@@ -1,5 +1,6 @@
 """One .tflite image classifier in LiteRT, or in tflite_runtime where that is the one that is installed."""
 
+import math
 import os
 import re
 import time
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd2mobile.errors import ModelFileError, RecipeError, one_line
+from kd2mobile.inspection.graph import Graph, Op, read_model, with_readable_names
+from kd2mobile.inspection.graph import Tensor as StoredTensor
 from kd2mobile.inspection.metadata import read_metadata
 from kd2mobile.measure.eight_bit import fits, quantized, stands_for, takes_plain_pixels
 
@@ -25,6 +28,14 @@ OWN_NORMAL = (127.5, 127.5)
 _CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "SQUEEZE")
 """Ops behind the last one that counts: they change how a number is written, not what it says."""
 
+EDGE_TPU_OP = "edgetpu-custom-op"
+"""The only op of a file that was compiled for Google's Edge TPU."""
+LARGEST_PX = 4096
+"""The largest side of an input."""
+LARGEST_TENSOR = 2**30
+"""Bytes of the largest tensor: a damaged file may name any shape, and memory is taken for it."""
+
+_AGAIN = "Export or download it again."
 _MEASURABLE = "Measurable is a file from one RGB picture [1, px, px, 3] to one vector of class scores."
 
 
@@ -70,11 +81,10 @@ class Classifier:
         if threads < 1:
             raise RecipeError("benchmark.threads", "must be at least 1", threads, "Leave --threads out for one.")
         make_interpreter, package = _runtime(xnnpack)
-        _check_readable(self.path)
+        content, self.last_op = _before_opening(self.path)
         start = time.perf_counter_ns()
-        self._interpreter = _open(make_interpreter, self.path, threads)
+        self._interpreter = self._open(make_interpreter, content)
         opened = time.perf_counter_ns()
-        self.last_op = _last_op(self._interpreter)
         self._check_input()
         allocation = time.perf_counter_ns()
         self._allocate()
@@ -89,7 +99,8 @@ class Classifier:
             self.mean, self.std = self._normalization(mean, std)
         else:
             self._find_table(mean, std)
-        self.runtime = f"{package}, XNNPACK" if "DELEGATE" in _op_names(self._interpreter) else package
+        with _runtime_faults(self.path):
+            self.runtime = f"{package}, XNNPACK" if "DELEGATE" in _op_names(self._interpreter) else package
         self.set_pixels(np.zeros((self.input_px, self.input_px, 3), np.uint8))
         start = time.perf_counter_ns()
         self.run()
@@ -101,14 +112,15 @@ class Classifier:
             raise ValueError(
                 f"pixels must be uint8 [{self.input_px}, {self.input_px}, 3], got {pixels.dtype} {pixels.shape}"
             )
-        self._interpreter.set_tensor(self._input_index, self._to_input(pixels)[np.newaxis])
+        with _runtime_faults(self.path):
+            self._interpreter.set_tensor(self._input_index, self._to_input(pixels)[np.newaxis])
 
     def run(self) -> None:
         """One inference of the pixels that are set."""
         try:
             self._interpreter.invoke()
         except RuntimeError as fault:
-            raise ModelFileError(self.path, "must run in LiteRT", _why(fault), _MEASURABLE) from fault
+            raise _cannot_run(self.path, fault) from fault
 
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
         """What the file answers uint8 [px, px, 3] with, dequantized: float32 [classes], probabilities or not.
@@ -117,7 +129,8 @@ class Classifier:
         """
         self.set_pixels(pixels)
         self.run()
-        answer = self._interpreter.get_tensor(self._output_index).reshape(-1)
+        with _runtime_faults(self.path):
+            answer = self._interpreter.get_tensor(self._output_index).reshape(-1)
         if self.output.scale is not None:
             return (answer.astype(np.float32) - np.float32(self.output.zero_point)) * np.float32(self.output.scale)
         answer = answer.astype(np.float32)
@@ -141,8 +154,17 @@ class Classifier:
             return (pixels.astype(np.int16) - 128).astype(np.int8)
         return ((pixels.astype(np.float32) - self.mean) / self.std).astype(self.input.dtype)
 
+    def _open(self, make_interpreter: Any, content: bytes | None) -> Any:
+        where = {"model_path": str(self.path)} if content is None else {"model_content": content}
+        try:
+            with _quiet():
+                return make_interpreter(**where, num_threads=self.threads)
+        except (ValueError, RuntimeError) as fault:
+            raise ModelFileError(self.path, "must be a whole TensorFlow Lite model", _why(fault), _AGAIN) from fault
+
     def _check_input(self) -> None:
-        inputs = self._interpreter.get_input_details()
+        with _runtime_faults(self.path):
+            inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
             raise ModelFileError(self.path, "must take one picture", f"{len(inputs)} inputs", _MEASURABLE)
         self._input_index, self.input, shape = inputs[0]["index"], _tensor(inputs[0]), _shape(inputs[0])
@@ -156,6 +178,9 @@ class Classifier:
             raise ModelFileError(self.path, "must fix the size of its picture", shape, fixed)
         if height != width:
             raise ModelFileError(self.path, "must take a square picture", f"{width} x {height} pixels", _MEASURABLE)
+        if height > LARGEST_PX:
+            must = f"must take a picture of at most {LARGEST_PX} x {LARGEST_PX} pixels"
+            raise ModelFileError(self.path, must, f"{width} x {height}", _AGAIN)
         if self.input.dtype not in EIGHT_BIT + FLOATS:
             must = "must take 8-bit or float pixels"
             raise ModelFileError(self.path, must, self.input.dtype, "Export it with a uint8, int8 or float32 input.")
@@ -170,17 +195,16 @@ class Classifier:
                     self._interpreter.resize_tensor_input(self._input_index, shape)
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as fault:
-            got = _why(fault)
-            ops = "It may hold ops that plain LiteRT does not have, such as Flex ops: export it without them."
-            raise ModelFileError(self.path, "must run in LiteRT", got, ops) from fault
+            raise _cannot_run(self.path, fault) from fault
 
     def _check_output(self) -> None:
-        outputs = self._interpreter.get_output_details()
+        with _runtime_faults(self.path):
+            outputs = self._interpreter.get_output_details()
         if len(outputs) != 1:
             raise ModelFileError(self.path, "must answer with one vector", f"{len(outputs)} outputs", _MEASURABLE)
         self._output_index, self.output = outputs[0]["index"], _tensor(outputs[0])
         shape = [int(side) for side in outputs[0]["shape"]]
-        if not shape or shape[-1] < 2 or int(np.prod(shape)) != shape[-1]:
+        if not shape or shape[-1] < 2 or math.prod(shape) != shape[-1]:
             raise ModelFileError(self.path, "must answer a picture with one vector [1, classes]", shape, _MEASURABLE)
         if self.output.dtype not in FLOATS and self.output.scale is None:
             must = "must answer with floats or quantized numbers"
@@ -241,7 +265,7 @@ class Classifier:
         for tensor in (self.input, self.output):
             if tensor.scale is not None and not 0 < tensor.scale < float("inf"):
                 must = "must be quantized by scales that are finite and above 0"
-                raise ModelFileError(self.path, must, tensor.scale, "Export or download it again.")
+                raise ModelFileError(self.path, must, tensor.scale, _AGAIN)
 
     def _check_metadata(self) -> None:
         said = self.metadata
@@ -268,27 +292,73 @@ def _runtime(xnnpack: bool) -> tuple[Any, str]:
     )
 
 
-def _check_readable(path: Path) -> None:
-    """LiteRT's own words for a file that is missing or something else are no help."""
+def _before_opening(path: Path) -> tuple[bytes | None, str | None]:
+    """What the file's bytes say: a copy of them if LiteRT cannot read the file as it is, and the op that makes the
+    first output, None if unknown.
+
+    LiteRT's own words for a file that is missing or something else are no help, and its Python side takes no names but
+    those in UTF-8.
+    """
     try:
-        with open(path, "rb") as file:
-            head = file.read(8)
+        data = path.read_bytes()
     except OSError as fault:
         raise ModelFileError(path, "must be a readable .tflite file", fault.strerror, "Check the path.") from fault
-    if not head:
-        raise ModelFileError(path, "must be a TensorFlow Lite model", "an empty file", "Export or download it again.")
-    if head[4:] != b"TFL3":
-        got = f"a file that starts with {head!r}"
+    except ValueError as fault:  # NUL in the path
+        raise ModelFileError(path, "must be a path", "a NUL character in it", "Check the path.") from fault
+    if not data:
+        raise ModelFileError(path, "must be a TensorFlow Lite model", "an empty file", _AGAIN)
+    if data[4:8] != b"TFL3":
+        got = f"a file that starts with {data[:8]!r}"
         raise ModelFileError(path, "must be a TensorFlow Lite model", got, "Give the .tflite file itself.")
-
-
-def _open(make_interpreter: Any, path: Path, threads: int) -> Any:
     try:
-        with _quiet():
-            return make_interpreter(model_path=str(path), num_threads=threads)
-    except (ValueError, RuntimeError) as fault:
-        got, again = _why(fault), "Export or download it again."
-        raise ModelFileError(path, "must be a whole TensorFlow Lite model", got, again) from fault
+        readable, graphs = with_readable_names(data), read_model(data).graphs
+    except ValueError:
+        return None, None  # LiteRT says what is wrong with it
+    for tensor in (tensor for graph in graphs for tensor in graph.tensors):
+        if (size := _size(tensor)) > LARGEST_TENSOR:
+            must = f"must hold no tensor of more than {LARGEST_TENSOR / 1e6:,.0f} MB"
+            raise ModelFileError(path, must, f"{size / 1e6:,.0f} MB: {tensor.shape} of {tensor.dtype}", _AGAIN)
+    return (None if readable == data else readable), _last_op(graphs[0])
+
+
+def _size(tensor: StoredTensor) -> int:
+    """Bytes of its numbers once they are in memory, open sides taken for 1."""
+    bits = re.search(r"\d+$", tensor.dtype)
+    return math.prod(max(side, 1) for side in tensor.shape) * (int(bits[0]) if bits else 8) // 8
+
+
+def _last_op(graph: Graph) -> str | None:
+    """The op that makes the first output, before a delegate hides it."""
+    makers = {index: op for op in graph.ops for index in op.outputs}
+    op = makers.get(graph.outputs[0]) if graph.outputs else None
+    seen: list[Op] = []
+    while op is not None and op.name in _CARRIERS and op not in seen:
+        seen.append(op)
+        op = makers.get(op.inputs[0]) if op.inputs else None
+    return None if op is None else op.name
+
+
+@contextmanager
+def _runtime_faults(path: Path) -> Iterator[None]:
+    """Turns what the runtime raises about a damaged file into a ModelFileError."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OverflowError, IndexError) as fault:
+        raise ModelFileError(path, "must be a whole TensorFlow Lite model", _why(fault), _AGAIN) from fault
+
+
+def _cannot_run(path: Path, fault: Exception) -> ModelFileError:
+    got = _why(fault)
+    next_step = _MEASURABLE
+    if EDGE_TPU_OP in got:
+        got = f"a file for the Edge TPU (its op {EDGE_TPU_OP})"
+        next_step = "Give the file that the Edge TPU's compiler was given, whose name does not end in _edgetpu."
+    elif "Flex op" in got:
+        next_step = "Plain LiteRT has no Flex ops: export it without them."
+    elif custom := re.search(r"unresolved custom op: ([^\s.]+)", got):
+        got = f"the custom op {custom[1]}"
+        next_step = "Plain LiteRT does not have it: export the model without it."
+    return ModelFileError(path, "must run in LiteRT", got, next_step)
 
 
 def _why(fault: Exception) -> str:
@@ -328,21 +398,7 @@ def _tensor(details: dict[str, Any]) -> Tensor:
     return Tensor(dtype, float(quantization["scales"][0]), int(quantization["zero_points"][0]))
 
 
-def _ops(interpreter: Any) -> list[dict[str, Any]]:
-    """The graph's ops, as the runtime's private listing has them; none if this runtime has no such listing."""
-    listing = getattr(interpreter, "_get_ops_details", None)
-    return listing() if listing else []
-
-
 def _op_names(interpreter: Any) -> list[str]:
-    return [op["op_name"] for op in _ops(interpreter)]
-
-
-def _last_op(interpreter: Any) -> str | None:
-    """The op that makes the first output, before a delegate hides it."""
-    makers = {int(index): op for op in _ops(interpreter) for index in op["outputs"]}
-    outputs = interpreter.get_output_details()
-    op = makers.get(int(outputs[0]["index"])) if outputs else None
-    while op is not None and op["op_name"] in _CARRIERS:
-        op = makers.get(int(op["inputs"][0]))
-    return None if op is None else op["op_name"]
+    """The ops of the graph as it runs, by the runtime's private listing; none if this runtime has no such listing."""
+    listing = getattr(interpreter, "_get_ops_details", None)
+    return [op["op_name"] for op in listing()] if listing else []

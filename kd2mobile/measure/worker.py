@@ -1,13 +1,15 @@
-"""Opens and times files, each in a process of its own: `python -m kd2mobile.measure.worker`.
+"""Opens, times and asks files, each in a process of its own: `python -m kd2mobile.measure.worker`.
 
-A process reads JSON from standard input, one message per line: a request, then turns, last `null`. It answers each on
-standard output: that the file is open, the median of the turn, a Profile; or the four parts of a ModelFileError. So
-init_ms, first_run_ms and peak_rss_mib are this file's alone. The processes of several files live beside each other and
-take turns: while one works the others wait for their next line, and take no processor time. One whose parent dies reads
-the end of its input, and ends.
+A process reads JSON from standard input, one message per line: a request, then turns, pictures or `null`. It answers
+each on standard output: what the open file is, the median of the turn, the outputs, a Profile; or the parts of the
+error that it met. So init_ms, first_run_ms and peak_rss_mib are this file's alone, and a file that ends the runtime
+(LiteRT can die of a damaged one) ends nothing else. The processes of several files live beside each other and take
+turns: while one works the others wait for their next line, and take no processor time. One whose parent dies reads the
+end of its input, and ends.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,13 +23,14 @@ import msgspec
 import numpy as np
 
 from kd2mobile.children import with_parent
-from kd2mobile.errors import DeviceError, ModelFileError
+from kd2mobile.errors import DeviceError, Kd2MobileError, ModelFileError, raised_elsewhere
+from kd2mobile.inspection.metadata import FileMetadata
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
 from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.record import Cores, Latency, Mebibytes, Milliseconds, Threads, ToolReport
 from kd2mobile.measure.rounds import WIDE, Rounds, spreads, take_turns
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.runtime import Classifier, Tensor
 from kd2mobile.pixels import decoder_words
 
 NOISE_SEED = 0
@@ -62,6 +65,40 @@ class FileToTime(NamedTuple):
     std: float | Sequence[float] | None = None
 
 
+class Facts(msgspec.Struct):
+    """The attributes of a `Classifier` that hold for every picture."""
+
+    input_px: int
+    classes: int
+    input: Tensor
+    output: Tensor
+    metadata: FileMetadata
+    mean: list[float] | None
+    std: list[float] | None
+    last_op: str | None
+    notes: list[str]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An error that another process met. error: its class."""
+
+    error: str
+    where: str
+    must: str
+    got: str | None
+    next_step: str
+
+    @classmethod
+    def of(cls, fault: Kd2MobileError) -> "Refusal":
+        """That of an error."""
+        got = None if fault.got is None else str(fault.got)
+        return cls(type(fault).__name__, fault.where, fault.must, got, fault.next_step)
+
+    def error_here(self) -> Kd2MobileError:
+        """The error, to be raised in this process."""
+        return raised_elsewhere(*msgspec.structs.astuple(self))
+
+
 class _Request(msgspec.Struct):
     path: str
     setting: Setting
@@ -70,22 +107,25 @@ class _Request(msgspec.Struct):
     std: list[float] | None
 
 
-class _Turn(msgspec.Struct):
+class _Turn(msgspec.Struct, tag="turn"):
     span: Span
     warmup: Span
 
 
-class _Refusal(msgspec.Struct):
-    where: str
-    must: str
-    got: str | None
-    next_step: str
+class Picture(msgspec.Struct, tag="picture"):
+    """pixels: uint8 [px, px, 3]."""
+
+    pixels: bytes
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, omit_defaults=True):
+    """outputs: float32 [classes], of a picture."""
+
+    facts: Facts | None = None
     median_ms: float | None = None
+    outputs: bytes | None = None
     profile: Profile | None = None
-    refusal: _Refusal | None = None
+    refusal: Refusal | None = None
 
 
 def profile_file(
@@ -120,7 +160,7 @@ def profile_files(
     """
     check_cores(cores)
     with ExitStack() as stack:
-        processes = [stack.enter_context(_Process(file, setting, cores)) for file in files]
+        processes = [stack.enter_context(FileProcess(file, setting, cores)) for file in files]
         medians = (
             take_turns([_turns(one, span, rounds, done) for one in processes], rounds, repeats) if span.runs else []
         )
@@ -130,7 +170,7 @@ def profile_files(
     return [_in_rounds(*one) for one in zip(profiles, medians, spreads(medians), strict=True)]
 
 
-def _turns(process: "_Process", span: Span, rounds: Rounds, done: Callable[[int], None]) -> Callable[[], float]:
+def _turns(process: "FileProcess", span: Span, rounds: Rounds, done: Callable[[int], None]) -> Callable[[], float]:
     """A function that has the process take its next turn and returns the median, milliseconds."""
     turn = _Turn(*(whole.over(rounds.fewest) for whole in (span, warmup_of(span))))
     expected = iter(range(rounds.fewest))
@@ -154,13 +194,16 @@ def _in_rounds(profile: Profile, medians: list[float], spread: float | None) -> 
     return msgspec.structs.replace(profile, latency_ms=latency)
 
 
-class _Process:
-    """This end of a process that has opened a file."""
+class FileProcess:
+    """This end of a process that has opened a file, as a context. facts: what the file is, once it is entered."""
 
-    def __init__(self, file: FileToTime, setting: Setting, cores: tuple[int, ...]):
+    facts: Facts
+
+    def __init__(self, file: FileToTime, setting: Setting, cores: tuple[int, ...] = ()):
+        """Entering it raises what `ask` does."""
         self._file, self._setting, self._cores = file, setting, cores
 
-    def __enter__(self) -> "_Process":
+    def __enter__(self) -> "FileProcess":
         package_home = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
         self._said = tempfile.TemporaryFile()
@@ -174,7 +217,7 @@ class _Process:
         try:
             path, mean, std = self._file
             listed = [None if value is None else np.atleast_1d(value).astype(float).tolist() for value in (mean, std)]
-            self.ask(_Request(str(path), self._setting, self._cores, *listed))
+            self.facts = self.ask(_Request(str(path), self._setting, self._cores, *listed)).facts
         except BaseException:
             self._end()
             raise
@@ -185,8 +228,8 @@ class _Process:
     ) -> None:
         self._end()
 
-    def ask(self, message: _Request | _Turn | None) -> _Answer:
-        """Raises ModelFileError, its own or for a process that died."""
+    def ask(self, message: _Request | _Turn | Picture | None) -> _Answer:
+        """Raises what the process refused with; ModelFileError for one that died, RuntimeError for a bug in it."""
         try:
             self._child.stdin.write(msgspec.json.encode(message) + b"\n")
             self._child.stdin.flush()
@@ -194,14 +237,17 @@ class _Process:
         except (BrokenPipeError, msgspec.DecodeError):
             raise self._died() from None
         if answer.refusal:
-            raise ModelFileError(*msgspec.structs.astuple(answer.refusal))
+            raise answer.refusal.error_here()
         return answer
 
-    def _died(self) -> ModelFileError:
+    def _died(self) -> Exception:
         status = self._child.wait()
         self._said.seek(0)
-        said = self._said.read().decode("utf-8", "replace").strip().splitlines()
-        got = f"a process that ended with status {status}" + (f": {said[-1]}" if said else "")
+        said = self._said.read().decode("utf-8", "replace").strip()
+        if (begin := said.rfind("Traceback (most recent call last)")) >= 0:
+            return RuntimeError(f"the process of {self._file.path} ended with status {status}:\n{said[begin:]}")
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        got = f"a process that {how}" + (f": {said.splitlines()[-1]}" if said else "")
         again = "The file may be damaged, or the memory too small for it."
         return ModelFileError(self._file.path, "must run in LiteRT", got, again)
 
@@ -215,7 +261,7 @@ class _Process:
 
 
 def main() -> None:
-    """The child's side of `profile_files`."""
+    """The child's side of a `FileProcess`."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
 
@@ -223,20 +269,24 @@ def main() -> None:
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
 
-    asked = sys.stdin.buffer
-    try:
-        timing = _Timing(msgspec.json.decode(asked.readline(), type=_Request))
-    except ModelFileError as fault:
-        got = None if fault.got is None else str(fault.got)
-        tell(_Answer(refusal=_Refusal(fault.where, fault.must, got, fault.next_step)))
-        return
-    tell(_Answer())
+    asked, work = sys.stdin.buffer, None
     for line in asked:
-        turn = msgspec.json.decode(line, type=_Turn | None)
-        tell(_Answer(median_ms=timing.take(turn)) if turn else _Answer(profile=timing.profile()))
+        try:
+            if work is None:
+                request = msgspec.json.decode(line, type=_Request)
+                work = _Work(request)
+                tell(_Answer(facts=work.facts))
+            else:
+                tell(work.answer(msgspec.json.decode(line, type=_Turn | Picture | None)))
+        except Kd2MobileError as fault:
+            tell(_Answer(refusal=Refusal.of(fault)))
+        except MemoryError:
+            must, less = "must fit into memory", "Close other programs, or measure it where there is more."
+            fault = ModelFileError(request.path, must, "a file that takes more than there is", less)
+            tell(_Answer(refusal=Refusal.of(fault)))
 
 
-class _Timing:
+class _Work:
     """The open file, and what its turns have given."""
 
     def __init__(self, request: _Request):
@@ -245,11 +295,27 @@ class _Timing:
         self._request = request
         threads, xnnpack = request.setting
         self._classifier = Classifier(request.path, threads, mean=request.mean, std=request.std, xnnpack=xnnpack)
-        side, noise = self._classifier.input_px, np.random.default_rng(NOISE_SEED)
-        self._classifier.set_pixels(noise.integers(0, 256, (side, side, 3), np.uint8))
+        self._side, noise = self._classifier.input_px, np.random.default_rng(NOISE_SEED)
+        self._classifier.set_pixels(noise.integers(0, 256, (self._side, self._side, 3), np.uint8))
         self._times: list[np.ndarray] = []
         self._states: list[State] = []
         self._peak_rss_mib: float | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What the open file is."""
+        one = self._classifier
+        mean, std = (None if value is None else value.tolist() for value in (one.mean, one.std))
+        return Facts(one.input_px, one.classes, one.input, one.output, one.metadata, mean, std, one.last_op, one.notes)
+
+    def answer(self, message: _Turn | Picture | None) -> _Answer:
+        """What is said to a message."""
+        if message is None:
+            return _Answer(profile=self.profile())
+        if isinstance(message, _Turn):
+            return _Answer(median_ms=self.take(message))
+        pixels = np.frombuffer(message.pixels, np.uint8).reshape(self._side, self._side, 3)
+        return _Answer(outputs=self._classifier.outputs(pixels).astype("<f4").tobytes())
 
     def take(self, turn: _Turn) -> float:
         """Times it for a turn, and returns the median in milliseconds."""

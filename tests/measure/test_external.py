@@ -3,10 +3,11 @@ import os
 import pytest
 
 from kd2mobile.errors import DataError, ModelFileError
-from kd2mobile.measure import host
+from kd2mobile.measure import external, host
 from kd2mobile.measure.external import class_folders, match_folders, measure_on_folder
 from kd2mobile.measure.predict import predict
 from kd2mobile.measure.protocol import Protocol, Span
+from kd2mobile.measure.runtime import Classifier
 from kd2mobile.measure.worker import Profile, profile_file, profile_files
 from tests.tiny_models import CLASSES, COLOURS
 
@@ -20,10 +21,22 @@ def measure_external(*which, **how):
     return measure_on_folder(*which, **how).record
 
 
+class Here(Classifier):
+    """The file in this process."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *fault):
+        """Nothing to end."""
+
+
 @pytest.fixture(autouse=True)
-def no_profile(monkeypatch):
-    """Spares a process a test: what a file costs is tested in test_latency.py."""
-    monkeypatch.setattr(host, "profile_files", lambda files, *_, **__: [Profile(runtime="stand-in")] * len(files))
+def no_process(monkeypatch):
+    """Spares two processes a test: test_guarded.py and test_latency.py try them."""
+    monkeypatch.setattr(external, "guarded", lambda path, protocol, **how: Here(path, **how))
+    stand_in = Profile(runtime="stand-in")
+    monkeypatch.setattr(host, "profile_files", lambda files, *_, **__: [stand_in] * len(files))
 
 
 def test_by_name_when_every_folder_has_a_label():

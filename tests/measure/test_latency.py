@@ -94,7 +94,7 @@ def test_of_several_files_the_one_whose_process_dies_is_named(models, monkeypatc
 
     monkeypatch.setattr(worker, "take_turns", turns_of_the_dead)
     with pytest.raises(
-        ModelFileError, match="full_uint8.tflite: must run in LiteRT, got a process that ended with status -9"
+        ModelFileError, match="full_uint8.tflite: must run in LiteRT, got a process that was ended by SIGKILL"
     ):
         profile_files(files, Setting(1, True), span=Span(10, 0.0, None), rounds=Rounds(1, 1))
     assert all(child.poll() is not None for child in children), "none is left"

@@ -9,7 +9,7 @@ from kd2mobile.errors import ModelFileError, RecipeError
 from kd2mobile.inspection.metadata import FileMetadata
 from kd2mobile.measure import runtime
 from kd2mobile.measure.runtime import Classifier
-from tests.tiny_models import by_hand, pixels, probabilities, with_input
+from tests.tiny_models import by_hand, changed, pixels, probabilities, with_input
 
 COLOURS = [(255, 0, 0), (10, 200, 30), (128, 128, 128), (0, 0, 0)]
 
@@ -137,6 +137,63 @@ def test_what_is_no_single_picture_classifier_is_refused_with_the_reason(models,
     with pytest.raises(ModelFileError) as refused:
         Classifier(models / f"{name}.tflite")
     assert str(refused.value).startswith(f"{models / name}.tflite: {message}")
+
+
+@pytest.mark.parametrize(
+    ("op", "got", "next_step"),
+    [
+        (
+            b"edgetpu-custom-op",
+            "a file for the Edge TPU (its op edgetpu-custom-op)",
+            "whose name does not end in _edgetpu",
+        ),
+        (b"my-op", "the custom op my-op", "Plain LiteRT does not have it: export the model without it."),
+        (b"\xff-op", "the custom op ?-op", "Plain LiteRT does not have it"),
+    ],
+)
+def test_a_custom_op_is_named_with_the_advice_for_it(models, tmp_path, op, got, next_step):
+    def change(stored):
+        last = stored.operatorCodes[stored.subgraphs[0].operators[-1].opcodeIndex]
+        last.builtinCode, last.deprecatedBuiltinCode, last.customCode = 32, 32, op
+
+    path = changed(tmp_path / "custom.tflite", (models / "uint8.tflite").read_bytes(), change)
+    with pytest.raises(ModelFileError) as refused:
+        Classifier(path)
+    assert f"must run in LiteRT, got {got}. " in str(refused.value) and next_step in str(refused.value)
+    assert "Flex" not in str(refused.value)
+
+
+def test_names_that_are_not_utf8_change_nothing(models, tmp_path):
+    def change(stored):
+        graph = stored.subgraphs[0]
+        graph.name = b"\xfe"
+        for number, tensor in enumerate(graph.tensors):
+            tensor.name = b"\xe9t\xe9 %d" % number
+
+    path = changed(tmp_path / "latin.tflite", (models / "full_uint8.tflite").read_bytes(), change)
+    here, there = Classifier(models / "full_uint8.tflite"), Classifier(path)
+    assert there.last_op == "SOFTMAX" and there.runtime == here.runtime
+    np.testing.assert_array_equal(there.outputs(pixels((1, 2, 3))), here.outputs(pixels((1, 2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([1, 5000, 5000, 3], "must take a picture of at most 4096 x 4096 pixels, got 5000 x 5000"),
+        ([1, 2**30, 2**30, 3], "must hold no tensor of more than 1,074 MB, got 3,458,764,513,821 MB"),
+        ([1, 8, -5, 3], "must be a whole TensorFlow Lite model"),
+        ([1, 0, 0, 3], "must fix the size of its picture"),
+        ([], "must take one RGB picture"),
+    ],
+)
+def test_absurd_shapes_are_refused_before_memory_is_taken(models, tmp_path, shape, message):
+    def change(stored):
+        tensor = stored.subgraphs[0].tensors[stored.subgraphs[0].inputs[0]]
+        tensor.shape, tensor.shapeSignature = shape, None
+
+    path = changed(tmp_path / "absurd.tflite", (models / "uint8.tflite").read_bytes(), change)
+    with pytest.raises(ModelFileError, match=message):
+        Classifier(path)
 
 
 def test_answers_that_are_no_numbers_are_refused(models):

@@ -320,8 +320,12 @@ class Session:
 
 def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
     file, classifier, resize = opened
-    graph = read_model(model).graphs[0]
-    image = graph.tensors[graph.inputs[0]]
+    try:
+        graph = read_model(model).graphs[0]
+        image = graph.tensors[graph.inputs[0]]
+    except (ValueError, IndexError) as fault:
+        again = "Export or download it again."
+        raise ModelFileError(file.path, "must be a whole TensorFlow Lite model", fault, again) from fault
     for does, tensor in (("take", image), ("answer with", graph.tensors[graph.outputs[0]])):
         if tensor.dtype not in ("uint8", "float32"):
             other = "Measure it on another device, or export it with uint8 or float32 there."

@@ -22,7 +22,8 @@ from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost
 from kd2mobile.measure.ssh.connection import Connection, check_client
 from kd2mobile.measure.ssh.core import pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
-from kd2mobile.measure.ssh.work import Answer, FileThere, Refusal, Request
+from kd2mobile.measure.ssh.work import Answer, FileThere, Request
+from kd2mobile.measure.worker import Refusal
 from kd2mobile.progress import bar, say
 
 OLDEST_PYTHON = (3, 11)

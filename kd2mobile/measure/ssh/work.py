@@ -19,7 +19,7 @@ from kd2mobile.files import write_bytes
 from kd2mobile.measure.files import FileToMeasure, opened_files
 from kd2mobile.measure.host import measure_on_host
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.worker import Profile
+from kd2mobile.measure.worker import Profile, Refusal
 from kd2mobile.pixels import Resize
 
 Place = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -42,16 +42,6 @@ class Request(msgspec.Struct, frozen=True):
     protocol: Protocol
     set_aside_unreadable: bool
     files_folder: str = ""
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """The error that the measurement met there. error: its class."""
-
-    error: str
-    where: str
-    must: str
-    got: str | None
-    next_step: str
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -81,12 +71,11 @@ def _answer(request: Request, folder: Path) -> Answer:
     ]
     pictures = [place / name for name in request.pictures]
     try:
-        opened = opened_files(files, np.zeros(1, int), request.protocol)
         aside = request.set_aside_unreadable
-        given = measure_on_host("", opened, pictures, request.protocol, set_aside_unreadable=aside)
+        with opened_files(files, request.protocol) as opened:
+            given = measure_on_host("", opened, pictures, request.protocol, set_aside_unreadable=aside)
     except Kd2MobileError as fault:
-        got = None if fault.got is None else str(fault.got)
-        return Answer(refusal=Refusal(type(fault).__name__, fault.where, fault.must, got, fault.next_step))
+        return Answer(refusal=Refusal.of(fault))
     for number, one in enumerate(given.answered):
         np.save(folder / f"outputs-{number}.npy", one.outputs)
     judged = given.judged.tolist()

@@ -9,12 +9,21 @@ import pytest
 
 from kd2mobile.measure.browser.litert_js import installed_version, locked_version
 from kd2mobile.measure.browser.measure import measure_on_browser
+from kd2mobile.measure.files import opened_as
+from kd2mobile.measure.runtime import Classifier
 from tests.chromium import browser
 
 LITERT_JS_LIES_THERE = installed_version() == locked_version()
 needs_litert_js = pytest.mark.skipif(
     not LITERT_JS_LIES_THERE, reason=f"LiteRT.js {locked_version()} is not installed; `make web`"
 )
+
+
+def opened(files, protocol):
+    """The files as the browser's side needs them: what they are, in this process, since no host asks them."""
+    threads, xnnpack = protocol.settings[0]
+    how = {"threads": threads, "xnnpack": xnnpack}
+    return [opened_as(file, Classifier(file.path, mean=file.mean, std=file.std, **how)) for file in files]
 
 
 @pytest.fixture(scope="session")

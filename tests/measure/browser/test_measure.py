@@ -15,10 +15,11 @@ from kd2mobile.cli import main_status
 from kd2mobile.errors import DeviceError, RecipeError
 from kd2mobile.measure.browser import measure
 from kd2mobile.measure.browser.measure import measure_on_browser
-from kd2mobile.measure.files import FileToMeasure, Truth, measured_of, opened_files
+from kd2mobile.measure.files import FileToMeasure, Truth, measured_of
 from kd2mobile.measure.protocol import Protocol
 from tests.tiny_models import is_explained
 
+from .conftest import opened
 from .test_session import HELLO, TIMED
 
 NO_THREADS = "the browser says that it has 2 cores"
@@ -91,14 +92,14 @@ def measured(models, photos, monkeypatch):
     def measured(protocol, hello=(), faults=(), names=("uint8", "full_uint8"), **how):
         pictures = sorted(photos.rglob("*.png"))
         labels = np.zeros(len(pictures), int)
-        opened = opened_files([FileToMeasure(path=models / f"{name}.tflite") for name in names], labels, protocol)
+        files = opened([FileToMeasure(path=models / f"{name}.tflite") for name in names], protocol)
         browser = StandIn(dict(hello), dict(faults), **how)
-        given = measure_on_browser("", opened, pictures, protocol, show=browser.visit)
+        given = measure_on_browser("", files, pictures, protocol, show=browser.visit)
         assert browser.refused == []
         truth = Truth(labels, None, "0123456789abcdef")
         records = [
             measured_of(one, answered, given, truth, protocol).records
-            for one, answered in zip(opened, given.answered, strict=True)
+            for one, answered in zip(files, given.answered, strict=True)
         ]
         for record in chain(*records):
             assert is_explained(json.loads(msgspec.json.encode(record)))

@@ -16,21 +16,22 @@ from kd2mobile.measure.browser.place import Place
 from kd2mobile.measure.browser.server import own_address
 from kd2mobile.measure.browser.session import Patience
 from kd2mobile.measure.devices import measure_files
-from kd2mobile.measure.files import FileToMeasure, Opened, Truth, measured_of, opened_files
+from kd2mobile.measure.files import FileToMeasure, Opened, Truth, measured_of
 from kd2mobile.measure.host import see
 from kd2mobile.measure.protocol import Protocol
 from tests.chromium import browser, needs_chromium
 from tests.tiny_models import by_hand
 
 from .conftest import needs_litert_js, until_it_ends
+from .conftest import opened as opened_as_files
 
 pytestmark = [needs_chromium, needs_litert_js]
 LEAST_AGREEMENT = 0.99
 QUICK = Protocol(threads=(1,), runs=0)
 
 
-def opened(paths, protocol, labels=(0,), **how) -> list[Opened]:
-    return opened_files([FileToMeasure(path=path, **how) for path in paths], np.array(labels), protocol)
+def opened(paths, protocol, **how) -> list[Opened]:
+    return opened_as_files([FileToMeasure(path=path, **how) for path in paths], protocol)
 
 
 def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, chromium):
@@ -80,9 +81,9 @@ def test_open_outputs_floats_and_backgrounds_are_read_as_on_this_host(measured_i
     pictures, labels = sorted(photos.rglob("*.png")), np.zeros(7, int)
     files = [FileToMeasure(path=models / f"{name}.tflite", mean=127.5, std=127.5) for name in names]
     host = measure_files(files, pictures, labels, protocol=QUICK)
-    given = measured_in(opened_files(files, labels, QUICK), pictures, QUICK)
+    given = measured_in(opened_as_files(files, QUICK), pictures, QUICK)
     for name, here, there in zip(names, host, given.answered, strict=True):
-        (one,) = opened_files([files[names.index(name)]], labels, QUICK)
+        (one,) = opened_as_files([files[names.index(name)]], QUICK)
         measured = measured_of(one, there, given, Truth(labels, None, "0" * 16), QUICK)
         step = 1 / 256 if name == "full_uint8" else 1e-5
         assert np.abs(measured.probabilities - here.probabilities).max() <= step, name

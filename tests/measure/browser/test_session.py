@@ -10,8 +10,10 @@ from kd2mobile.errors import DeviceError, ModelFileError, PictureError
 from kd2mobile.measure.browser.messages import Hello
 from kd2mobile.measure.browser.server import Refusal
 from kd2mobile.measure.browser.session import AGAIN, Done, Judged, Patience, Session
-from kd2mobile.measure.files import FileToMeasure, opened_files
+from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.protocol import Protocol
+
+from .conftest import opened
 
 PROTOCOL = Protocol(threads=(1, 2), runs=3)
 HELLO = {
@@ -71,8 +73,7 @@ def session_of(models, photos):
     def make(*names, protocol=PROTOCOL, pictures=None, chunk=4, **how):
         pictures = pictures or sorted(photos.rglob("*.png"))
         files = [FileToMeasure(path=models / f"{name}.tflite", mean=127.5, std=127.5) for name in names]
-        opened = opened_files(files, np.zeros(len(pictures), int), protocol)
-        return Session(opened, pictures, protocol, most_in_a_chunk=chunk, **how)
+        return Session(opened(files, protocol), pictures, protocol, most_in_a_chunk=chunk, **how)
 
     return make
 
@@ -298,8 +299,8 @@ def test_files_that_see_otherwise_get_pixels_of_their_own_and_quantized_ones_no_
     session = session_of("uint8", "full_uint8")
     assert [(file.sight, file.webgpu) for file in session.files] == [(0, True), (0, False)]
     file = FileToMeasure(path=models / "uint8.tflite", resize="pad")
-    opened = opened_files([FileToMeasure(path=models / "uint8.tflite"), file], np.zeros(7, int), PROTOCOL)
-    page = Page(Session(opened, sorted(photos.rglob("*.png")), PROTOCOL))
+    files = opened([FileToMeasure(path=models / "uint8.tflite"), file], PROTOCOL)
+    page = Page(Session(files, sorted(photos.rglob("*.png")), PROTOCOL))
     assert [file.sight for file in page.session.files] == [0, 1]
     assert page.get("pixels/0/0") != page.get("pixels/1/0"), "12 x 10 pictures are cropped, or padded with black"
 
