@@ -221,8 +221,8 @@ def test_xnnpack_off_alone_is_refused_before_a_browser_is_asked_for(measured, mo
     ("model", "labels", "shown"),
     [
         ("uint8", ["blue", "green", "red"], ["blue", "green", "red"]),
-        ("uint8", ["sky", "grass", "brick"], ["sky", "grass", "brick"]),
-        ("background", ["blue", "green", "red"], ["background", "blue", "green", "red"]),
+        ("uint8", ["Blue", "GREEN", "red"], ["Blue", "GREEN", "red"]),
+        ("background", ["3 red", "1 blue", "0 nothing", "2 green"], ["nothing", "blue", "green", "red"]),
         ("uint8", None, ["blue", "green", "red"]),
         ("background", None, ["background", "blue", "green", "red"]),
     ],
