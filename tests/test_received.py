@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from kd2mobile.artifact import RECORD, Step, Store, damaged_files, fingerprint_of, read_artifact
+from kd2mobile.data.split import read_split
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
 from kd2mobile.exporting import exported_variants
 from kd2mobile.inspection.inspect import records_beside
@@ -220,6 +221,16 @@ def test_bytes_of_a_record_that_changed_are_read_or_refused(tmp_path, stage):
             damaged_files(read_artifact(folder))
         except Kd2MobileError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("label", [-2, 1, 2**40])
+def test_a_split_whose_labels_name_no_class_is_refused(tmp_path, label):
+    sample = {"path": "a.png", "label": label, "split": "train", "sha256": SHA256, "width": 8, "height": 8}
+    (tmp_path / "split.json").write_text(json.dumps({"classes": ["cat"], "samples": [sample]}))
+    with pytest.raises(ArtifactError, match=r"samples\[0\]\.label: must be one of the 1 classes, got"):
+        read_split(tmp_path)
+    (tmp_path / "split.json").write_text(json.dumps({"classes": ["cat"], "samples": [sample | {"label": -1}]}))
+    assert read_split(tmp_path).samples[0].label == -1
 
 
 # --- published models

@@ -140,7 +140,13 @@ class Split(msgspec.Struct, frozen=True):
 
 def read_split(folder: Path) -> Split:
     """The split that split_pictures wrote into the folder. Raises ArtifactError if it is missing or damaged."""
-    return _read(Path(folder) / "split.json", Split)
+    path = Path(folder) / "split.json"
+    split = _read(path, Split)
+    for number, sample in enumerate(split.samples):
+        if not -1 <= sample.label < len(split.classes):
+            where, must = f"{path}: samples[{number}].label", f"must be one of the {len(split.classes)} classes"
+            raise ArtifactError(where, must, sample.label, f"Remove the folder {folder}; the next run makes it again.")
+    return split
 
 
 def read_groups(folder: Path) -> Groups:
