@@ -33,7 +33,8 @@ class Latency(msgspec.Struct, frozen=True):
     steps: how many runs each value is the mean of: 1, but where a device's clock is too coarse; then the percentiles
     are those of means. rounds: the median of each round in which the files were timed in turn, empty where they were
     not; files of one measurement have the same rounds. spread: how well these agree (`rounds.spreads`). busy: whether
-    the device did other work meanwhile: p90 is more than twice p50, or the spread stayed too wide.
+    the device did other work meanwhile: of a file that took turns p90 is more than twice p50, or a spread stayed too
+    wide.
     """
 
     p50: Milliseconds | None

@@ -165,9 +165,7 @@ def profile_files(
             take_turns([_turns(one, span, rounds, done) for one in processes], rounds, repeats) if span.runs else []
         )
         profiles = [one.ask(None).profile for one in processes]
-    if not medians:
-        return profiles
-    return [_in_rounds(*one) for one in zip(profiles, medians, spreads(medians), strict=True)]
+    return _in_rounds(profiles, medians) if medians else profiles
 
 
 def _turns(process: "FileProcess", span: Span, rounds: Rounds, done: Callable[[int], None]) -> Callable[[], float]:
@@ -184,14 +182,16 @@ def _turns(process: "FileProcess", span: Span, rounds: Rounds, done: Callable[[i
     return take
 
 
-def _in_rounds(profile: Profile, medians: list[float], spread: float | None) -> Profile:
-    """The profile with what the rounds say of its latency; one round says nothing."""
-    if len(medians) == 1:
-        return profile
-    latency = profile.latency_ms
-    busy = latency.busy or (spread is not None and spread > WIDE)
-    latency = msgspec.structs.replace(latency, rounds=medians, spread=spread, busy=busy)
-    return msgspec.structs.replace(profile, latency_ms=latency)
+def _in_rounds(profiles: list[Profile], medians: list[list[float]]) -> list[Profile]:
+    """The profiles with what the rounds say of their latencies; what one file of a round met, all of them met."""
+    if len(medians[0]) == 1:
+        return profiles
+    agreed = spreads(medians)
+    busy = any(spread is not None and spread > WIDE for spread in agreed)
+    busy = busy or any(profile.latency_ms.busy for profile in profiles)
+    told = [dict(rounds=own, spread=spread, busy=busy) for own, spread in zip(medians, agreed, strict=True)]
+    latencies = [msgspec.structs.replace(p.latency_ms, **own) for p, own in zip(profiles, told, strict=True)]
+    return [msgspec.structs.replace(p, latency_ms=own) for p, own in zip(profiles, latencies, strict=True)]
 
 
 class FileProcess:

@@ -100,6 +100,18 @@ def test_of_several_files_the_one_whose_process_dies_is_named(models, monkeypatc
     assert all(child.poll() is not None for child in children), "none is left"
 
 
+def test_what_one_file_met_all_of_its_rounds_met(models, monkeypatch):
+    def unsteady(turns, *_):
+        for turn in turns:
+            turn()
+        return [[1.0] * 5, [1.0, 1.0, 1.0, 1.0, 2.0]]
+
+    monkeypatch.setattr(worker, "take_turns", unsteady)
+    files = [FileToTime(models / "uint8.tflite"), FileToTime(models / "full_uint8.tflite")]
+    both = profile_files(files, Setting(1, True), span=Span(10, 0.0, None), rounds=Rounds(1, 1))
+    assert [(p.latency_ms.busy, len(p.latency_ms.rounds)) for p in both] == [(True, 5)] * 2
+
+
 def test_p90_of_twice_the_median_is_a_busy_host():
     quiet, busy = np.full(100, 1.0), np.array([1.0] * 80 + [10.0] * 20)
     assert latency.latency_of(quiet).busy is False and latency.latency_of(busy).busy is True
