@@ -4,8 +4,8 @@
 
 FOLDER: the class folders, and the folder of MNIST's idx files, of which the training pictures are compared. The
 changed copies are of --pictures photos of caltech101, the first by the SHA-256 of their files; each copy is compared
-with its own original. Splits and thumbnails are kept in .kd2mobile/. Writes one record to benchmarks/results/.
-About two minutes on two cores. Linux and macOS.
+with its own original. What the search costs is timed on caltech101, --rounds times in turn. Splits and thumbnails are
+kept in .kd2mobile/. Writes one record to benchmarks/results/. About five minutes on two cores. Linux and macOS.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -24,14 +25,17 @@ from records import write_record
 
 from kd2mobile.artifact import Store
 from kd2mobile.data import near_duplicates as near
+from kd2mobile.data.draw import draw_splits
 from kd2mobile.data.groups import Chains, near_groups
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.scan import scan
 from kd2mobile.data.split import NearGroup, Sample, Split, read_groups, read_split
-from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, read_thumbnails
+from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, look_at, read_thumbnails
 from kd2mobile.measure.device import device_words
 from kd2mobile.pipeline import STORE
-from kd2mobile.pixels import open_picture, render
+from kd2mobile.pixels import examine, open_picture, render
 from kd2mobile.recipe import compose
+from kd2mobile.schema import Data
 from kd2mobile.stages import split_step
 
 MNIST_PICTURES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -81,6 +85,7 @@ def main() -> None:
     parser.add_argument("--caltech101", type=Path, required=True)
     parser.add_argument("--mnist", type=Path, required=True)
     parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     data = [{"data": "MNIST, training pictures", **of_mnist(options.mnist)}]
     data.append({"data": "digits", **of_data("digits")[0]})
@@ -94,11 +99,39 @@ def main() -> None:
         most_difference=near.MOST_DIFFERENCE,
         least_correlation=near.LEAST_CORRELATION,
         data=data[::-1],
+        costs=costs(options.caltech101, options.rounds),
         changed_copies={
             "of": options.pictures,
             "found": changed_copies(options.caltech101, split, options.pictures),
         },
     )
+
+
+def costs(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds on the clock and of the processor, medians of rounds in turn: to read and hash each file, to decode it,
+    to decode it and make its thumbnail, to search the thumbnails, and to draw."""
+    found = scan(folder)
+    first = list({picture.sha256: picture for picture in found.pictures}.values())
+    seen, near_ones = look_at(folder, found.pictures), Chains()
+    for pair in near.near_pairs(seen):
+        near_ones.join(*pair)
+    steps = {
+        "scan": lambda: scan(folder),
+        "decode": lambda: list(in_threads(lambda picture: examine(folder / picture.path), first)),
+        "decode_with_thumbnails": lambda: look_at(folder, found.pictures),
+        "search": lambda: list(near.near_pairs(seen)),
+        "draw": lambda: draw_splits(found.pictures, found.classes, ["val", "test"], Data(), None, near_ones),
+    }
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            begun = time.perf_counter(), time.process_time()
+            step()
+            took[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+    return {
+        name: {"s": round(median(s for s, _ in times), 2), "processor_s": round(median(p for _, p in times), 2)}
+        for name, times in took.items()
+    }
 
 
 def of_mnist(folder: Path) -> dict:

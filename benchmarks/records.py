@@ -6,17 +6,21 @@ from typing import Any
 
 from kd2mobile.artifact import made_with
 from kd2mobile.files import write_json
+from kd2mobile.schema import Data
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def write_record(suite: str, command: str, **found: Any) -> None:
-    """Writes a record of the suite and says where: {suite, command, finished, made_with, what was found}.
+    """Writes a record of the suite and says where: {suite, command, finished, made_with, groups, what was found}.
+
+    groups: whether near duplicates stay in one split where a recipe does not say (no suite's does): what was measured
+    on drawn splits before there were groups has no such field, and TABLE.md marks it.
 
     command: that makes the record again, with $NAMES for places.
     """
     now = time.gmtime()
     head = {"suite": suite, "command": command, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", now)}
     out = RESULTS / f"{suite}-{time.strftime('%Y%m%d-%H%M', now)}.json"
-    write_json(out, head | {"made_with": made_with()} | found)
+    write_json(out, head | {"made_with": made_with(), "groups": Data().groups} | found)
     print(f"Written: {out}. Next: python benchmarks/table.py")

@@ -70,16 +70,18 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
     """
     import numpy as np
 
-    from kd2mobile.data.split import read_split
+    from kd2mobile.data.split import leaked_of, read_split
     from kd2mobile.measure.devices import measure_files
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.outputs import softmax
     from kd2mobile.measure.protocol import protocol_of
-    from kd2mobile.measure.record import picture_set, record_of_probabilities, with_reasons
+    from kd2mobile.measure.record import picture_set, record_of_probabilities, with_leaks, with_reasons
     from kd2mobile.report.recommending import with_recommendation
     from kd2mobile.transfer.store import Transfer
 
-    samples = read_split(run.store.make(plan.split).folder).of("test")
+    split = run.store.make(plan.split).folder
+    samples = read_split(split).of("test")
+    leaked = leaked_of(split, samples)
     labels = np.array([sample.label for sample in samples])
     transfer = run.store.make(plan.transfer)
     logits = Transfer(transfer.folder).logits("test")
@@ -98,6 +100,7 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
         sha256=file.get("sha256"),
     )
     teacher_record = with_reasons(teacher_record, **dict.fromkeys(teacher_record.__struct_fields__, BY_LOGITS))
+    teacher_record = with_leaks(teacher_record, teacher, labels, leaked)
     device = run.recipe.benchmark.device
     measured = measure_files(
         [FileToMeasure(path=file, role=key[0], val=known.get(sha256_of(file))) for key, file in files.items()],
@@ -107,6 +110,10 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
         protocol=protocol_of(run.recipe.benchmark),
         teacher_top1=teacher.argmax(axis=1),
     )
+    measured = [
+        m._replace(records=[with_leaks(record, m.probabilities, labels, leaked) for record in m.records])
+        for m in measured
+    ]
     by_name = {f"{role}-{variant}": m for (role, variant), m in zip(files, measured, strict=True)}
     answers = {name: m.probabilities for name, m in by_name.items() if m.probabilities is not None}
     comparisons = _compared(answers, labels)

@@ -51,24 +51,30 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     """
     import numpy as np
 
-    from kd2mobile.data.split import read_split
+    from kd2mobile.data.split import leaked_of, read_split
     from kd2mobile.measure.devices import measure_files
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.protocol import protocol_of
+    from kd2mobile.measure.record import with_leaks
 
     published = read_published(folder)
-    data = {f"data.{field}": value for field, value in published.recipe.get("data", {}).items()}
+    data = {"groups": False} | published.recipe.get("data", {})  # a record of before there were groups has none
+    data = {f"data.{field}": value for field, value in data.items()}
     found, step = split_step(compose(settings=data), store)
     if found.scan.content != published.split_content:
         next_step = "Measure it on a folder of your own with --data."
         got = f"pictures with the fingerprint {found.scan.content}, not {published.split_content}"
         raise ModelFileError(folder / RECORD, "must name pictures that are what they were", got, next_step)
-    samples = read_split(store.make(step).folder).of("test")
+    split = store.make(step).folder
+    samples = read_split(split).of("test")
+    labels = np.array([sample.label for sample in samples])
     (measured,) = measure_files(
         [FileToMeasure(path=folder / MODEL, role="student")],
         [found.root / sample.path for sample in samples],
-        np.array([sample.label for sample in samples]),
+        labels,
         device=how.device,
         protocol=protocol_of(how),
     )
-    return Benchmarked(None, measured.records, [])
+    leaked = leaked_of(split, samples)
+    records = [with_leaks(record, measured.probabilities, labels, leaked) for record in measured.records]
+    return Benchmarked(None, records, [])

@@ -160,11 +160,12 @@ def _unlabelled(
 
 def split_step(recipe: Recipe, store: Store) -> "tuple[Found, Step]":
     """The recipe's pictures, and the step that splits them. Raises DataError, RecipeError."""
-    from kd2mobile.data.groups import column_of, group_keys
+    from kd2mobile.data.groups import check_group_by, column_of, group_keys
     from kd2mobile.data.scan import content_of
 
-    found = _pictures(recipe, store)
     data = recipe.data
+    check_group_by(data.group_by)
+    found = _pictures(recipe, store)
     config = {"val": data.val, "test": data.test, "seed": data.seed, "groups": data.groups}
     keys = group_keys(found.scan.pictures, data.group_by)
     if data.group_by:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from kd2mobile import pipeline
 from kd2mobile.cli import main, main_status
 from kd2mobile.errors import Kd2MobileError
+from kd2mobile.options import typed
 from kd2mobile.recipe import FLAGS, option_of
 
 HEAVY = ("numpy", "PIL", "keras", "tensorflow", "jax", "rich", "sklearn", "matplotlib", "ai_edge_litert")
@@ -48,6 +49,10 @@ def test_every_verb_and_every_option_has_help(verb):
         if parameter.param_type_name == "option":
             assert parameter.help, parameter.name
     assert CliRunner().invoke(main, [verb, "--help"]).exit_code == 0
+
+
+def test_a_flag_that_turns_off_is_typed_alone():
+    assert typed("groups", False) == ("--no-groups",) and typed("resize", "crop") == ("--resize", "crop")
 
 
 def test_the_flags_that_the_issue_names_are_there():

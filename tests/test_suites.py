@@ -84,5 +84,22 @@ def test_a_record_says_what_made_it(benchmark_script, tmp_path, monkeypatch, cap
     (file,) = tmp_path.iterdir()
     assert capsys.readouterr().out == f"Written: {file}. Next: python benchmarks/table.py\n"
     record = json.loads(file.read_text())
-    assert list(record) == ["suite", "command", "finished", "made_with", "rounds"] and record["rounds"] == 3
+    assert list(record) == ["suite", "command", "finished", "made_with", "groups", "rounds"] and record["rounds"] == 3
+    assert record["groups"] is True, "near duplicates stay in one split: TABLE.md does not mark the record"
     assert file.name.startswith("startup-2") and record["made_with"]["kd2mobile"]
+
+
+def test_results_of_before_there_were_groups_are_marked(benchmark_script):
+    names = benchmark_script("table")
+    section = (
+        "## Title\n\n`python x.py`\n\n### Part\n\n| student | top-1 |\n|---|---:|\n| net | 88 |\n\n- fp32: better.\n"
+    )
+    said = names["marked"](section, {"leaked": 23, "test_pictures": 1_736})
+    assert "| student | top-1 |\n|---|---:|\n| † net | 88 |\n\n- † fp32: better.\n" in said
+    assert (
+        "`python x.py`\n\n† Measured without groups: 23 of the 1,736 test photos of this draw look like one of" in said
+    )
+    assert said.partition("by at most ")[2].startswith("1.4 points.")
+    old = {"suite": "tuning"}
+    assert names["without_groups"](old) and not names["without_groups"](old | {"groups": True})
+    assert not names["without_groups"]({"suite": "arm"}), "digits have no near duplicates"

@@ -48,7 +48,9 @@ def find_pictures(
         _refuse_shared(paths)
     for source in (path for path in listed["train"] if key_column and not _is_table(path)):
         must = f"must be a CSV or TSV to have the column {key_column!r} of data.group_by"
-        raise DataError(source, must, "no table", "Give a table, or a regular expression on the path.")
+        raise DataError(
+            called.get(source, source), must, "no table", "Give a table, or a regular expression on the path."
+        )
     scans = {split: [_scan(path, cache, len(paths), key_column) for path in paths] for split, paths in listed.items()}
     names = class_names(name for ones in scans.values() for one in ones for name in one.classes)
     scans = {split: [renamed(one, names) for one in ones] for split, ones in scans.items()}

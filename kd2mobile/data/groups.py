@@ -52,12 +52,18 @@ def column_of(group_by: str | None) -> str:
     return group_by.removeprefix(COLUMN).strip() if group_by and group_by.startswith(COLUMN) else ""
 
 
+def check_group_by(group_by: str | None) -> None:
+    """Refuses, before anything is looked at, what names no column and is no regular expression. Raises RecipeError."""
+    if group_by is not None and not column_of(group_by):
+        _pattern(group_by)
+
+
 def group_keys(pictures: Sequence[Picture], group_by: str | None) -> dict[str, str]:
     """The key of each image that has one, by path; nothing without group_by.
 
     A regular expression is searched for in the path: its first group is the key, or the whole match if it has none. Of
     `column:NAME` the key is the image's field there. An image without a match or with an empty field has no key.
-    Raises RecipeError for a pattern that is none, DataError if no image has a key.
+    Raises DataError if no image has a key, and what `check_group_by` does.
     """
     if group_by is None:
         return {}

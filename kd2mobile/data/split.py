@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
+import numpy as np
 
 from kd2mobile.errors import ArtifactError
 from kd2mobile.files import read_json
@@ -152,6 +153,12 @@ def read_split(folder: Path) -> Split:
 def read_groups(folder: Path) -> Groups:
     """The groups beside the split in the folder. Raises ArtifactError if they are missing or damaged."""
     return _read(Path(folder) / "groups.json", Groups)
+
+
+def leaked_of(folder: Path, samples: list[Sample]) -> np.ndarray:
+    """Which of the test samples of the split in the folder leaked: bool [n]. Raises ArtifactError."""
+    leaked = set(read_groups(folder).leaked)
+    return np.array([sample.path in leaked for sample in samples], bool)
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind:

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from kd2mobile.errors import RecordError
 from kd2mobile.files import read_json
-from kd2mobile.measure.accuracy import score
+from kd2mobile.measure.accuracy import score, top_k_accuracy
 from kd2mobile.measure.conditions import Conditions
 
 Role = Literal["teacher", "student", "baseline", "external"]
@@ -95,8 +95,9 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     xnnpack: whether LiteRT's XNNPACK kernels were allowed; affinity: the cores that the process could use; conditions:
     the device's state around the timing; clock_step_ms, isolated: of a browser, the step of its clock and whether its
     page may have threads; measured_at: UTC; tool: of a phone; class_order: of someone else's file, how the class
-    folders were matched with its outputs; recommended: why this file of a run is the one to ship; unknown: why what
-    this way cannot measure is None, by field.
+    folders were matched with its outputs; recommended: why this file of a run is the one to ship; leaked: test images
+    that were also in train or val, or in a group with one of them (decision 0006); top1_without_leaked: top-1 of the
+    others; unknown: why what this way cannot measure is None, by field.
     """
 
     role: Role
@@ -132,6 +133,8 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     tool: ToolReport | None = None
     class_order: ClassOrder | None = None
     recommended: str | None = None
+    leaked: Count | None = None
+    top1_without_leaked: Fraction | None = None
     unknown: dict[str, str] = {}
 
 
@@ -154,6 +157,8 @@ ELSEWHERE = {
     "ece": "the file gives scores, not probabilities",
     "val": "no validation images are known",
     "recommended": "there was nothing to choose from",
+    "leaked": "what it learned from is not known",
+    "top1_without_leaked": "what it learned from is not known",
     "latency_ms.spread": "not timed in five rounds or more",
 }
 """Why a field is None where nothing else is known of it."""
@@ -164,6 +169,24 @@ def with_reasons(record: BenchmarkRecord, **why: str) -> BenchmarkRecord:
     holds of any record. A field within another is named with a dot: `latency_ms.p90`, `conditions.governor`."""
     reasons = ELSEWHERE | why | record.unknown
     return msgspec.structs.replace(record, unknown={name: reasons.get(name, NOT_TOLD_HERE) for name in _nones(record)})
+
+
+def with_leaks(
+    record: BenchmarkRecord, probabilities: np.ndarray | None, labels: np.ndarray, leaked: np.ndarray
+) -> BenchmarkRecord:
+    """The record with how many of its images leaked, and what it scores without them; unknown where it was not judged.
+
+    probabilities: float [n, classes], or None; labels: int [n]; leaked: bool [n].
+    """
+    fields, of_others = ("leaked", "top1_without_leaked"), None
+    if record.top1 is None or probabilities is None:
+        why = dict.fromkeys(fields, record.unknown.get("top1", ELSEWHERE["top1"]))
+        return with_reasons(msgspec.structs.replace(record, unknown=record.unknown | why))
+    if not leaked.all():
+        of_others = top_k_accuracy(probabilities[~leaked], labels[~leaked], 1)
+    unknown = {name: why for name, why in record.unknown.items() if name not in fields}
+    known = {"leaked": int(leaked.sum()), "top1_without_leaked": of_others, "unknown": unknown}
+    return with_reasons(msgspec.structs.replace(record, **known), top1_without_leaked="every test image leaked")
 
 
 def _nones(record: BenchmarkRecord) -> list[str]:

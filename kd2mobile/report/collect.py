@@ -11,7 +11,7 @@ import numpy as np
 from kd2mobile.artifact import RECORD, read_artifact
 from kd2mobile.checkpoint import HISTORY_FILE
 from kd2mobile.data.places import Root
-from kd2mobile.data.split import SPLIT_NAMES, Split, read_split
+from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, read_groups, read_split
 from kd2mobile.errors import count_of
 from kd2mobile.files import decode_json
 from kd2mobile.report import findings
@@ -42,7 +42,8 @@ def collect(
     folders = run.artifacts
     gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
     made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
-    split = read_split(run.artifact("split").folder)
+    folder = run.artifact("split").folder
+    split, groups = read_split(folder), read_groups(folder)
     recommended = variant_name(best_student(tables(records)))
     pictures = _pictures(split, root, answers["teacher"], answers[f"student-{recommended}"])
     names = {"student": "with the teacher", "baseline": "on labels alone"}
@@ -65,6 +66,8 @@ def collect(
         duplicates=split.duplicates,
         leaks=[leak.paths for leak in split.leaks],
         contradictions=split.contradictions,
+        near_duplicates=[group.paths for group in groups.near_duplicates],
+        leaked=groups.leaked,
         **_findings(run, split, root, answers, recommended),
         stages=[_stage(role, record) for role, record in made.items()],
         exports=[record["results"] | {"role": role.partition("-")[0]} for role, record in exports.items()],
@@ -72,6 +75,7 @@ def collect(
         commands=_commands(run.folder.as_posix()),
         notes=[
             *_notes(split),
+            *_about_groups(split, groups),
             *_about_unlabelled(made),
             *measurements.left_out,
             *(f"The {role} artifact is not in the store any more." for role in gone),
@@ -175,6 +179,23 @@ def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
     pictures, aside = count_of(found.unlabelled, "picture"), count_of(found.set_aside, "file", "set aside")
     note = "By the teacher's word alone, beside the training pictures, the student learned from"
     return [f"{note} {pictures} without a label; {aside}."]
+
+
+def _about_groups(split: Split, groups: Groups) -> list[str]:
+    notes = []
+    if groups.group_by:
+        alone = f"; {count_of(groups.without_key, 'image')} without one, each alone" * bool(groups.without_key)
+        notes.append(f"Images with one key by {groups.group_by!r} are in one split where it is drawn{alone}.")
+    if not groups.kept:
+        notes.append("The splits were drawn with near duplicates on both sides (--no-groups).")
+    if groups.leaked:
+        tested = len(split.of("test"))
+        of_all, others = count_of(tested, "test image"), tested - len(groups.leaked)
+        notes.append(
+            f"{len(groups.leaked):,} of {of_all} are also in train or val, as copies, near duplicates or by their key. "
+            f"The column No leaks is the top-1 of the other {others:,}."
+        )
+    return notes
 
 
 def _notes(split: Split) -> list[str]:

@@ -68,6 +68,10 @@ DOWNLOAD = Column("compressed_bytes", "Download", "KB", words.size)
 """The file compressed, as an app store ships it."""
 
 
+WITHOUT_LEAKED = Column("top1_without_leaked", "No leaks", "%", words.percent)
+"""The top-1 of the test images that did not leak: that are not also in train or val, nor grouped with one there."""
+
+
 def _pictures(record: dict[str, Any]) -> tuple[int, str | None] | None:
     return (record["n"], record["pictures"]) if record["top1"] is not None else None
 
@@ -77,13 +81,20 @@ PICTURES = Column("pictures", "Pictures", "", lambda of: words.pictures(*of) if 
 
 
 def shown(records: Sequence[dict[str, Any]], columns: tuple[Column, ...]) -> tuple[Column, ...]:
-    """The columns, with the download behind the size where a compressed student's file is among the records, and the
-    pictures first where not all were judged on the same."""
+    """The columns, with that of the others behind the top-1 where any test image leaked, the download behind the
+    size where a compressed student's file is among the records, and the pictures first where not all were judged on
+    the same."""
+    if any(r.get("leaked") for r in records):
+        columns = _behind("top1", WITHOUT_LEAKED, columns)
     if any(words.is_compressed(r) and r["compressed_bytes"] is not None for r in records):
-        place = next(place for place, column in enumerate(columns, 1) if column.field == "size_bytes")
-        columns = (*columns[:place], DOWNLOAD, *columns[place:])
+        columns = _behind("size_bytes", DOWNLOAD, columns)
     several = len({_pictures(r) for r in records} - {None}) > 1
     return (PICTURES, *columns) if several else columns
+
+
+def _behind(field: str, more: Column, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    place = next(place for place, column in enumerate(columns, 1) if column.field == field)
+    return (*columns[:place], more, *columns[place:])
 
 
 def without_empty(

@@ -190,7 +190,8 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     any of `val_top1` (fraction), `val_logloss`, `loss`.
     splits: pictures in each split. set_aside: (path, reason) of pictures that could not be used.
     duplicates, leaks, contradictions: groups of paths of identical pictures: all of them, those in several splits, and
-    those in several classes.
+    those in several classes. near_duplicates: groups of paths of images that look the same; leaked: test images that
+    are also in train or val or in a group with one of them.
     confusion: of the recommended student. class_scores: of its precision, in the order of the classes.
     exports: one dict a .tflite: precision, size_bytes, sha256, parity (a dict of numbers and words), perhaps role.
     commands: the shell lines that make the run again. notes: sentences that the reader should know.
@@ -211,6 +212,8 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: list[list[str]] = []
     leaks: list[list[str]] = []
     contradictions: list[list[str]] = []
+    near_duplicates: list[list[str]] = []
+    leaked: list[str] = []
     confusion: Confusion | None = None
     calibrations: list[Calibration] = []
     class_scores: list[ClassScore] = []

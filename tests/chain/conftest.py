@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 import kd2mobile
 from kd2mobile import pipeline
@@ -11,13 +12,15 @@ from kd2mobile.data.sources import SOURCES
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
-    """A folder with `photos/`: three digits, fifty pictures each, one of them not a picture."""
+    """A folder with `photos/`: three digits, fifty pictures each, five of them saved again; one is no picture."""
     place = tmp_path_factory.mktemp("chain")
     SOURCES["digits"](place / "all")
     for digit in "037":
         (place / "photos" / digit).mkdir(parents=True)
-        for picture in sorted((place / "all" / digit).iterdir())[:50]:
+        for number, picture in enumerate(sorted((place / "all" / digit).iterdir())[:45]):
             shutil.copy(picture, place / "photos" / digit / picture.name)
+            if number % 9 == 0:
+                Image.open(picture).save(place / "photos" / digit / f"{picture.stem} again.bmp")
     (place / "photos" / "3" / "broken.png").write_text("not a picture")
     return place
 
@@ -30,6 +33,7 @@ def recipe(place):
 [data]
 source = "{(place / "photos").as_posix()}"
 val = 0.2
+groups = false
 [views]
 count = 2
 flip = false

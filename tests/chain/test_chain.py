@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 
+import numpy as np
 import pytest
 
 import kd2mobile
@@ -11,6 +12,7 @@ from kd2mobile import pipeline
 from kd2mobile.artifact import Store
 from kd2mobile.cli import main_status
 from kd2mobile.errors import ArtifactError, RecipeError
+from kd2mobile.measure.accuracy import hits
 from kd2mobile.recipe import compose
 from kd2mobile.stages import stages
 from tests.tiny_models import is_explained
@@ -19,7 +21,8 @@ RECORD_FIELDS = {
     "role", "model", "precision", "compression", "device", "runtime", "decoder", "n", "pictures", "top1", "top5",
     "logloss", "ece", "teacher_agreement", "val", "latency_ms", "first_run_ms", "init_ms", "size_bytes",
     "compressed_bytes", "peak_rss_mib", "threads", "sha256", "rule", "xnnpack", "affinity", "conditions",
-    "clock_step_ms", "isolated", "measured_at", "tool", "class_order", "recommended", "unknown",
+    "clock_step_ms", "isolated", "measured_at", "tool", "class_order", "recommended", "leaked",
+    "top1_without_leaked", "unknown",
 }  # fmt: skip
 
 
@@ -69,6 +72,26 @@ def test_validation_images_choose_the_file_that_is_recommended(run, capsys):
         recommended is best and best["recommended"] in said and best["recommended"] in (run / "report.html").read_text()
     )
     assert said.count("McNemar") == 1
+
+
+def test_what_leaks_is_counted_and_what_each_model_scores_without_it(run, capsys):
+    """Drawn with near duplicates on both sides: some of the test images have their likes in train or val."""
+    split = run / json.loads((run / "run.json").read_text())["artifacts"]["split"]
+    leaked = json.loads((split / "groups.json").read_text())["leaked"]
+    samples = [s for s in json.loads((split / "split.json").read_text())["samples"] if s["split"] == "test"]
+    others = np.array([s["path"] not in leaked for s in samples])
+    assert 0 < len(leaked) < len(samples) == 30 and others.sum() == 30 - len(leaked)
+    labels = np.array([s["label"] for s in samples])
+    records = json.loads((run / "benchmark.json").read_text())
+    assert {r["leaked"] for r in records} == {len(leaked)}
+    with np.load(run / "predictions.npz") as answers:
+        right = hits(answers["teacher"], labels, 1)
+    assert records[0]["top1"] == pytest.approx(right.mean())
+    assert records[0]["top1_without_leaked"] == pytest.approx(right[others].mean())
+    assert all(0 <= r["top1_without_leaked"] <= 1 for r in records)
+    page = (run / "report.html").read_text()
+    assert f"{len(leaked)} of 30 test images are also in train or val" in page and "No leaks" in page
+    assert "drawn with near duplicates on both sides (--no-groups)" in page and "15 groups of near duplicates" in page
 
 
 def test_a_benchmark_that_fails_leaves_the_earlier_records_whole(run, capsys):

@@ -123,3 +123,11 @@ def test_no_records(terminal):
     screen = io.StringIO()
     Console(file=screen, width=100).print(shown)
     assert "No student has been measured yet" in screen.getvalue()
+
+
+def test_what_is_scored_without_leaks_stands_beside_the_top1_where_any_image_leaked(make_record):
+    leaked = make_record(top1=0.9, leaked=3, top1_without_leaked=0.878)
+    lines = text_table([make_record(top1=0.9, leaked=0, top1_without_leaked=0.9)], terminal=False).splitlines()
+    assert "No leaks" not in lines[0]
+    heads, _, _, row = text_table([leaked], terminal=False).splitlines()[:4]
+    assert heads.index("Top-1") < heads.index("No leaks") < heads.index("Top-5") and " 87.8 " in row
