@@ -4,6 +4,7 @@
 # make web    LiteRT.js by npm, into export/web/node_modules
 # make docs   write docs/reference from the code
 # make notebook  run docs/demo.ipynb and keep its output               (2 minutes on 2 cores)
+# make torture  kills, faults and damaged files by the ten thousand; MINUTES=60 stops, the next call goes on
 # make lock   resolve the dependencies again (needs uv)
 PYTHON ?= python3
 VENV   := .venv
@@ -13,7 +14,7 @@ WEB    := export/web/node_modules/.package-lock.json
 UV_COMPILE = uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
              --no-emit-index-url --no-annotate --no-header --quiet pyproject.toml
 
-.PHONY: setup web demo test lint docs notebook lock clean
+.PHONY: setup web demo test lint docs notebook torture lock clean
 
 setup: $(STAMP)
 
@@ -51,6 +52,9 @@ notebook: setup
 	rm -rf build/notebook
 	mkdir -p build/notebook
 	cd build/notebook && ../../$(BIN)/python ../../docs/run_notebook.py ../../docs/demo.ipynb ../../docs/demo.ipynb
+
+torture: setup
+	$(BIN)/python -m tests.torture $(if $(MINUTES),--minutes $(MINUTES))
 
 lock:
 	$(UV_COMPILE) -o requirements/core.lock

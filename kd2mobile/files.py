@@ -10,6 +10,7 @@ Everything here stands on the standard library and msgspec, so any part of the p
 """
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError, RecordError
 
@@ -303,13 +309,16 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
     The temporary has a name of its own and the path's suffix; whatever fails, it is removed and the old file stays.
     Whoever has the old file open or mapped keeps it. A link in the place is replaced itself, not followed.
-    durable: whether it is on the disk, not in the system's memory, before it takes the place.
+    What a killed process left of the same path is removed first.
+    durable: whether it is on the disk, not in the system's memory, before it takes the place, and whether leftovers are
+    looked for: not for thousands of files.
     Raises ArtifactError where the path is no regular file, as a folder or a device is.
     """
     path = Path(path)
     _refuse_other_kinds(path)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp{path.suffix[:20]}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask, as any new file
+    if durable:
+        _remove_leftovers(path)
+    temporary, held = _new_temporary(path)
     try:
         yield temporary
         if durable:
@@ -319,6 +328,41 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
+
+
+def _temporary_of(path: Path, token: str) -> Path:
+    return path.with_name(f".{path.name[:40]}.{token}.tmp{path.suffix[:20]}")
+
+
+def _new_temporary(path: Path) -> tuple[Path, int | None]:
+    """A new file of its own name, and the descriptor that locks it as long as this process works on it."""
+    while True:
+        temporary = _temporary_of(path, secrets.token_hex(4))
+        held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask, as any new file
+        if fcntl is None:
+            os.close(held)  # Windows replaces no open file
+            return temporary, None
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_SH)
+        if os.path.exists(temporary):
+            return temporary, held
+        os.close(held)  # another process took it for a leftover, before it was locked
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes the path's temporaries that nobody holds: a killed process left them."""
+    if fcntl is None:
+        return
+    with suppress(OSError):
+        for left in path.parent.glob(f".{glob.escape(path.name[:40])}.*.tmp*"):
+            if left.name == _temporary_of(path, left.name[len(path.name[:40]) + 2 :][:8]).name:
+                descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
+                os.close(descriptor)
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -479,6 +523,10 @@ def system_errors() -> Iterator[None]:
         if fault.errno is None or isinstance(fault, BrokenPipeError):
             raise
         raise os_error(fault) from fault
+    except ValueError as fault:
+        if "embedded null" not in str(fault):  # as every call of the system says it, without the path
+            raise
+        raise ArtifactError("a path", "must have no NUL character in it", "one", "Give another path.") from fault
     except Exception as fault:
         if not is_out_of_memory(fault):
             raise

@@ -23,9 +23,11 @@ def built_in(name: str) -> dict[str, Any]:
 def read_tables(file: Path) -> dict[str, Any]:
     """The tables of a TOML file, not yet checked against the schema. Raises RecipeError."""
     try:
-        return tomllib.loads(Path(file).read_text("utf-8-sig"))  # Notepad's mark at the start is no part of it
+        stored = Path(file).read_bytes()
     except OSError as fault:
         raise RecipeError(file, "must be a readable recipe", fault.strerror, "Check the path.") from fault
+    try:
+        return tomllib.loads(stored.decode("utf-8-sig"))  # Notepad's mark at the start is no part of it
     except RecursionError as fault:
         raise RecipeError(file, "must be TOML in UTF-8", "arrays or tables nested too deep", "Mend that.") from fault
     except ValueError as fault:  # TOMLDecodeError, UnicodeDecodeError, and a number of thousands of digits

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import sys
 import threading
 from typing import Annotated, Any, Literal
 
@@ -311,3 +312,17 @@ def test_a_disk_without_inodes_is_told_apart_from_a_full_one(tmp_path, monkeypat
     assert f"{tmp_path / 'x'}: must have room for another file, got no free inodes, 52 MB free. Remove files" in str(
         os_error(fault, tmp_path / "x")
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_what_a_killed_process_left_goes_with_the_next_write_and_what_another_one_writes_stays(tmp_path):
+    left, others = tmp_path / ".a.json.00c0ffee.tmp.json", tmp_path / ".b.json.00c0ffee.tmp.json"
+    for path in (left, others, tmp_path / ".a.json.mine.tmp.json"):
+        path.write_text("half")
+    with replaced(tmp_path / "a.json") as first:
+        assert not left.exists() and others.exists(), "only its own"
+        write_json(tmp_path / "a.json", 1)
+        assert first.exists(), "this process holds it"
+        first.write_text("2")
+    assert (tmp_path / "a.json").read_text() == "2"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", others.name, ".a.json.mine.tmp.json"}

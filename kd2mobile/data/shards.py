@@ -179,9 +179,11 @@ def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
         if fault.errno not in NO_ROOM:
             raise
         free = shutil.disk_usage(path.parent).free
+        if free >= bytes_to_come:  # a quota, or no inodes
+            raise os_error(fault, path) from fault
         raise ArtifactError(
             path,
-            f"needs {_mib(bytes_to_come)} free on its disk to be finished",
+            f"must have {_mib(bytes_to_come)} free on its disk to be finished",
             _mib(free),
             "Free that much, for example by removing folders of old artifacts from the store, and run the same "
             "command again: it goes on from here.",

@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -160,11 +161,14 @@ def test_a_full_disk_says_how_much_is_needed(tmp_path, monkeypatch):
 
     write_shards(tmp_path, "val", 4, lambda rows: WHOLE[:4], "x", "views")
     monkeypatch.setattr(shards_module.np, "save", full)
+    with pytest.raises(ArtifactError, match="must have room to write, got no space left on device"):
+        write(tmp_path)  # a quota: there is room
+    monkeypatch.setattr(shards_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with pytest.raises(ArtifactError) as error:
         write(tmp_path)
     message = str(error.value)
     needed = COUNT * 3 * 5 * 2 / 2**20
-    assert f"train-00000.npy: needs {needed:,.1f} MiB free on its disk to be finished, got " in message
+    assert f"train-00000.npy: must have {needed:,.1f} MiB free on its disk to be finished, got " in message
     assert "Free that much" in message and "it goes on from here" in message
     assert [p.name for p in tmp_path.iterdir()] == ["val-00000.npy"]
 

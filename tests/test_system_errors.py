@@ -1,0 +1,72 @@
+"""What the operating system says is a line and exit status 2, whatever it is; a bug keeps its traceback."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+import kd2mobile
+from kd2mobile.cli import main_status
+from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError
+from kd2mobile.files import system_errors
+from kd2mobile.inspection import inspect as inspection
+
+
+def raising(monkeypatch, fault):
+    def inspect_file(path):
+        raise fault
+
+    monkeypatch.setattr(inspection, "inspect_file", inspect_file)
+
+
+@pytest.mark.parametrize(
+    "number", sorted(set(errno.errorcode) - {errno.EPIPE, errno.ESHUTDOWN}), ids=errno.errorcode.get
+)
+def test_every_error_of_the_system_is_a_line(number, monkeypatch, capsys):
+    raising(monkeypatch, OSError(number, os.strerror(number), "some/file"))
+    assert main_status(["inspect", "x"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and ": must " in said and os.strerror(number).lower() in said, said
+    with pytest.raises(Kd2MobileError):
+        kd2mobile.inspect("x")
+
+
+def test_memory_that_runs_out_is_a_line(monkeypatch, capsys):
+    with pytest.raises(MemoryError) as fault:
+        np.empty((2**40, 2**10), np.uint8)
+    for raised, got in ((fault.value, "got too little for 1.00 PiB"), (MemoryError(), "got too little")):
+        raising(monkeypatch, raised)
+        assert main_status(["inspect", "x"]) == 2
+        smaller = "Use a smaller batch size or input_px, fewer threads or workers, or close other programs."
+        assert capsys.readouterr().err == f"memory: must suffice for what was requested, {got}. {smaller}\n"
+    with pytest.raises(OutOfMemoryError):
+        kd2mobile.inspect("x")
+    with pytest.raises(OutOfMemoryError, match=r"got too little for a tensor of shape \[9,9\]"), system_errors():
+        raise type("ResourceExhaustedError", (Exception,), {})(
+            "OOM when allocating tensor with shape[9,9] and type float"
+        )
+
+
+@pytest.mark.parametrize("fault", [ValueError("x"), OSError("no number: not the system's"), KeyError("x")])
+def test_a_bug_keeps_its_traceback(fault, monkeypatch):
+    raising(monkeypatch, fault)
+    with pytest.raises(type(fault)):
+        main_status(["inspect", "x"])
+    with pytest.raises(type(fault)):
+        kd2mobile.inspect("x")
+
+
+def test_what_was_raised_on_purpose_stays_itself(monkeypatch):
+    raising(monkeypatch, meant := OutOfMemoryError("x", "must be", None, "Do."))
+    with pytest.raises(OutOfMemoryError) as raised:
+        kd2mobile.inspect("x")
+    assert raised.value is meant
+
+
+def test_a_nul_in_a_path_of_python_is_a_line():
+    for call in (kd2mobile.inspect, kd2mobile.check):
+        with pytest.raises(Kd2MobileError, match="NUL"):
+            call("a\0b")
+    with pytest.raises(ArtifactError, match="a path: must have no NUL character in it"), system_errors():
+        os.stat("a\0b")

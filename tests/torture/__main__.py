@@ -1,0 +1,125 @@
+"""`make torture`: everything that may happen to the store and to the files that it reads, for as long as one likes.
+
+`python -m tests.torture [--minutes N]` goes on where the last call stopped, and writes a record once all is tried;
+`--small` is what `make test` runs: fewer trials of each kind, in less than three minutes, without a record.
+"""
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kd2mobile.backend import load_keras
+from kd2mobile.files import read_json, write_json
+from tests.torture import mutations, store
+
+ROOT = Path(__file__).parents[2]
+STATE = ROOT / "build" / "torture.json"
+MUTATIONS, SMALL_MUTATIONS = 10_000, 60
+TOGETHER, SMALL_TOGETHER = 100, 1
+SLOW = ("keras", "tflite_run")
+SMALL_SLOW = 6
+STEP = 250
+"""Mutations between two looks at the clock."""
+MOST_SHOWN = 20
+Trial = tuple[str, str, int]
+"""What is tried (`kill`, an error, `together`, `mutated`), on what, and its number."""
+
+
+def main(arguments: list[str]) -> int:
+    """Returns 0 if all that was tried held."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after that long; go on the next time")
+    parser.add_argument("--small", action="store_true", help="few trials of each kind, and no record")
+    asked = parser.parse_args(arguments)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    before = {"commit": commit, "seconds": 0.0, "tried": {}, "failed": []}
+    if not asked.small and STATE.is_file():
+        kept = read_json(STATE, dict, "Remove it.")
+        before = kept if kept["commit"] == commit else before
+    end = time.monotonic() + 60 * asked.minutes
+    with tempfile.TemporaryDirectory(prefix="kd2mobile-torture-") as place:
+        ended = _try_all(Path(place), before, end, asked.small)
+    for failure in before["failed"][:MOST_SHOWN]:
+        print(f"FAILED {failure['what']} {failure['on']} {failure['number']}: {failure['why']}", file=sys.stderr)
+    for what, count in sorted(before["tried"].items()):
+        failed = sum(f"{one['what']} {one['on']}" == what for one in before["failed"])
+        print(f"{what:<24} {count:>7,} tried {failed:>5,} failed")
+    if asked.small:
+        return bool(before["failed"])
+    if not ended:
+        print(f"Stopped after {asked.minutes:g} minutes. The same command goes on from there.")
+        return bool(before["failed"])
+    from benchmarks.records import write_record
+
+    counts = {what: {"tried": count, "failed": sum(f"{f['what']} {f['on']}" == what for f in before["failed"])}
+              for what, count in sorted(before["tried"].items())}  # fmt: skip
+    write_record("torture", "make torture", commit=commit, seconds=round(before["seconds"]), counts=counts,
+                 failed=before["failed"])  # fmt: skip
+    STATE.unlink(missing_ok=True)
+    return bool(before["failed"])
+
+
+def _try_all(place: Path, kept: dict, end: float, small: bool) -> bool:
+    """Whether all was tried before the end. kept: what was tried so far, noted as it goes on."""
+    load_keras()  # once: the trials run in forked children
+    import tensorflow  # noqa: F401
+
+    for trials in (
+        _of_the_store(place / "store", kept["tried"], small),
+        _of_files(place / "files", kept["tried"], small),
+    ):
+        begun = time.monotonic()
+        for what, on, tried, failures in trials:
+            kept["tried"][f"{what} {on}"] = kept["tried"].get(f"{what} {on}", 0) + tried
+            kept["failed"] += [{"what": what, "on": on, **failure} for failure in failures]
+            kept["seconds"] += time.monotonic() - begun
+            begun = time.monotonic()
+            if not small:
+                STATE.parent.mkdir(exist_ok=True)
+                write_json(STATE, kept)
+            if begun > end:
+                return False
+    return True
+
+
+def _of_the_store(place: Path, tried: dict[str, int], small: bool) -> Iterator[tuple[str, str, int, list[dict]]]:
+    """Each change of each command in an order of its own, which stays the same."""
+    commands = ["check", "label", "distill", "export"] if small else list(store.COMMANDS)
+    few = {"check": 5, "label": 5, "distill": 2, "export": 1}
+    chain = store.Chain(place, commands)
+    for fault in ("kill", *store.FAULTS):
+        for name in commands:
+            order = list(range(1, chain.changes[name] + 1))
+            random.Random(f"{fault} {name}").shuffle(order)
+            count = (few[name] if fault == "kill" else few[name] // 2) if small else len(order)
+            for at in order[tried.get(f"{fault} {name}", 0) : count]:
+                why = chain.disturbed(name, at, fault)
+                yield fault, name, 1, [{"number": at, "why": why}] if why else []
+    for seed in range(tried.get("together all", 0), SMALL_TOGETHER if small else TOGETHER):
+        why = chain.together(seed)
+        yield "together", "all", 1, [{"number": seed, "why": why}] if why else []
+    shutil.rmtree(place)
+
+
+def _of_files(place: Path, tried: dict[str, int], small: bool) -> Iterator[tuple[str, str, int, list[dict]]]:
+    for kind, make in mutations.KINDS.items():
+        first = tried.get(f"mutated {kind}", 0)
+        most = (SMALL_SLOW if kind in SLOW else SMALL_MUTATIONS) if small else MUTATIONS
+        if first >= most:
+            continue
+        (place / kind).mkdir(parents=True)
+        samples, text, read = make(place / kind)
+        for start in range(first, most, STEP):
+            numbers = range(start, min(most, start + STEP))
+            failures = mutations.torture(kind, numbers, place / kind, samples, text, read)
+            yield "mutated", kind, len(numbers), [{"number": f["number"], "why": f["fault"]} for f in failures]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
