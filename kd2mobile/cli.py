@@ -209,7 +209,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
 @click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
 @click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line, numbered or not.")
-@click.option("--mean", type=ChannelValues(), help="With --model: a float input gets (pixel - mean) / std.")
+@click.option("--mean", type=ChannelValues(), help="With --model: its network gets (pixel - mean) / std of each pixel.")
 @click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
 @click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
 @click.option(
@@ -300,7 +300,7 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
     "--top", type=click.IntRange(1, 100_000), metavar="N", default=5, show_default=True, help="Classes per image."
 )
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
-@click.option("--mean", type=ChannelValues(), help="A float input gets (pixel - mean) / std.")
+@click.option("--mean", type=ChannelValues(), help="The network gets (pixel - mean) / std of each pixel.")
 @click.option("--std", type=ChannelValues(), help="See --mean.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 def predict(model, images, top, labels, mean, std, as_json) -> None:

@@ -49,7 +49,7 @@ def measure_on_folder(
     """Measures any .tflite image classifier on every picture of a folder of class folders, role "external".
 
     device, protocol: as `measure_files` takes them.
-    labels: a file of the outputs' names (`read_labels`), before what the model carries. mean, std: of a float input.
+    labels: a file of the outputs' names (`read_labels`), before what the model carries. mean, std: of the network.
     resize: `crop` by default, a file of kd2mobile's its own. Pictures that cannot be decoded are set aside and
     counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
     """

@@ -58,7 +58,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileToTime(NamedTuple):
-    """mean, std: of a float input, one value or three."""
+    """mean, std: its network gets (pixel - mean) / std, one value or three."""
 
     path: Path
     mean: float | Sequence[float] | None = None

@@ -33,7 +33,7 @@ class Hello(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """One file for the page. sight: which of the pixels it sees. mean, std: of a float input. webgpu: whether to
+    """One file for the page. sight: which of the pixels it sees. mean, std: of its network. webgpu: whether to
     try it."""
 
     name: str
