@@ -1,5 +1,5 @@
-# make demo   set up, then photos to report on the embedded digits     (8 minutes at most on 2 cores)
-# make test   set up, then the tests                                   (20 minutes at most on 2 cores)
+# make demo   set up, then photos to report on the embedded digits     (5 minutes at most on 2 cores)
+# make test   set up, then the tests                                   (30 minutes at most on 2 cores)
 # make setup  the installation alone, into .venv; does nothing when current
 # make web    LiteRT.js by npm, into export/web/node_modules
 # make docs   write docs/reference from the code

@@ -1,6 +1,7 @@
-"""Publishes a file of a run as models/<student>-<data>-<variant>/: model.tflite, CARD.md and record.json.
+"""Publishes a file of a run as models/<student>-<data>-<variant>/: model.tflite, CARD.md, record.json and recipe.toml.
 
-    make demo && python benchmarks/zoo.py --run runs/demo [--variant int8]
+    kd2mobile distill RECIPE --run runs/zoo && kd2mobile export --tflite --run runs/zoo
+    kd2mobile benchmark --run runs/zoo && python benchmarks/zoo.py --run runs/zoo [--variant int8]
 
 The run must have been benchmarked, on data that everybody has by its name. The card's numbers are those of the run's
 records; `kd2mobile benchmark --model models/...` makes its accuracy again.
@@ -21,6 +22,7 @@ from kd2mobile.files import write_json
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.measurement import RECORDS
 from kd2mobile.published import CARD, MODEL, RECORD, Published
+from kd2mobile.recipe_file import write_recipe
 from kd2mobile.runs import Run, open_run
 from kd2mobile.variants import Variant
 
@@ -55,6 +57,7 @@ def main() -> None:
     folder = MODELS / f"{run.recipe.student.name}-{data}-{variant.name}"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run.folder / "export" / f"{run.recipe.student.name}-{variant.name}.tflite", folder / MODEL)
+    write_recipe(run.recipe, folder / "recipe.toml")
     published = record_of(run, variant)
     write_json(folder / RECORD, msgspec.to_builtins(published))
     (folder / CARD).write_text(card(folder.name, published, others(run, variant)), "utf-8")

@@ -341,7 +341,6 @@ def names(kind: str) -> dict[str, str]:
 
 
 def _distill(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:
-    load_keras()
     for folder in transfer_set if isinstance(transfer_set, list) else [transfer_set] if transfer_set else []:
         run.store.adopt(_transfer_meant(plan, Path(folder)), folder)
     if not run.store.reference(plan.student):

@@ -92,6 +92,9 @@ class Teacher(Table):
     ] = None
     epochs: Annotated[int, says("Epochs of training where there are no weights to start from.", ge=1, le=EPOCHS)] = 4
     fine_tune_epochs: Annotated[int, says("Epochs with the body unfrozen, after the new head.", ge=0, le=EPOCHS)] = 0
+    train_fraction: Annotated[
+        float, says("Part of each class's training images that the teacher is trained on.", gt=0, le=1)
+    ] = 1.0
     batch_size: Annotated[int, says("Pictures a training step.", ge=1, le=BATCH_SIZE)] = 32
     learning_rate: Annotated[float, says("Peak learning rate of training from nothing.", gt=0, le=LEARNING_RATE)] = 1e-3
     fine_tune_learning_rate: Annotated[

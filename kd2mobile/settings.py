@@ -50,6 +50,8 @@ def teacher_settings(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
         settings["weights"] = _weights("teacher.weights", teacher.weights)
         settings["input_px"] = teacher.input_px or TEACHERS[teacher.name].px
     unused.add("dtype")
+    if teacher.train_fraction == 1:
+        unused.add("train_fraction")
     if not teacher.fine_tune_epochs:
         unused.add("fine_tune_learning_rate")
     return {name: value for name, value in settings.items() if name not in unused}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kd2mobile.artifact import Step, Store
+from kd2mobile.backend import load_keras
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.progress import say
 from kd2mobile.recipe import is_logits_file, weights_file
@@ -189,7 +190,7 @@ def _thumbnails_step(root: "Root", scan: "Scan", content: str) -> Step:
 
 
 def check_student_weights(recipe: Recipe) -> None:
-    """Finds out, before the teacher's hours, whether the student's weights can be had and fit. Keras must be loaded.
+    """Finds out, before the teacher's hours, whether the student's weights can be had and fit.
 
     ImageNet weights are downloaded here, once. Raises WeightsError; RecipeError for more layers than there are.
     """
@@ -197,6 +198,7 @@ def check_student_weights(recipe: Recipe) -> None:
 
     student = recipe.student
     if (student.weights, student.train_layers) != ("none", "all"):
+        load_keras()
         model = build_student(student.name, student.input_px, 2, student.weights, recipe.distill.seed)
         freeze_all_but(model, student.train_layers)
 
@@ -289,6 +291,7 @@ def _views(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) 
 
 
 def _teacher(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    load_keras()
     from kd2mobile.data.split import read_split
     from kd2mobile.teachers.logits import make_logits_teacher
     from kd2mobile.teachers.training import make_teacher
@@ -299,6 +302,7 @@ def _teacher(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]
 
 
 def _transfer(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    load_keras()
     from kd2mobile.data.split import read_split
     from kd2mobile.transfer.given import store_given_logits
     from kd2mobile.transfer.label import label
@@ -326,6 +330,7 @@ def _pixels(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path])
 
 
 def _student(recipe: Recipe, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    load_keras()
     import numpy as np
 
     from kd2mobile.data.split import read_split

@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kd2mobile.cli import main_status
 from kd2mobile.files import sha256_of
+from kd2mobile.recipe import compose
 
 MODELS = Path(__file__).parent.parent / "models"
 PUBLISHED = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
@@ -32,6 +34,14 @@ def test_the_card_is_true(name, tmp_path, monkeypatch, capsys):
     card = (folder / "CARD.md").read_text("utf-8")
     assert f"| **this file** | {100 * then['top1']:.2f} % | {100 * then['top5']:.2f} % |" in card
     assert f"p50 {then['latency_ms']['p50']:.3f} ms" in card and f"{then['size_bytes']:,} bytes" in card
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_its_recipe_is_that_of_the_record(name):
+    record = json.loads((MODELS / name / "record.json").read_text("utf-8"))
+    recipe = json.loads(msgspec.json.encode(compose(MODELS / name / "recipe.toml")))
+    for table, fields in record["recipe"].items():
+        assert {field: recipe[table][field] for field in fields} == fields
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

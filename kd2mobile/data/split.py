@@ -1,5 +1,6 @@
 """Which picture is for training, which validates, which tests: the types, and the file that keeps them."""
 
+import math
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -111,6 +112,21 @@ class Split(msgspec.Struct, frozen=True):
     def of(self, name: SplitName) -> list[Sample]:
         """The samples of one split, in stored order."""
         return [sample for sample in self.samples if sample.split == name]
+
+    def part_of_train(self, fraction: float, seed: int) -> "Split":
+        """This split with a part of each class's training images, at least one of each; val and test stay whole.
+
+        fraction: in (0, 1], of each class, rounded up; seed: which are drawn. The order of the samples stays.
+        """
+        if fraction == 1:
+            return self
+        rng = np.random.default_rng(seed)
+        kept = set()
+        for label in range(len(self.classes)):
+            paths = [sample.path for sample in self.of("train") if sample.label == label]
+            kept.update(rng.permutation(paths)[: math.ceil(fraction * len(paths))].tolist())
+        samples = [sample for sample in self.samples if sample.split != "train" or sample.path in kept]
+        return msgspec.structs.replace(self, samples=samples)
 
     def copied_classes(self) -> list[CopiedClass]:
         """The classes that lie in another one with all of their pictures; of two equal ones the later by name."""

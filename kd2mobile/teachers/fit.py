@@ -43,7 +43,7 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Trains the teacher's model on the training pictures; leaves it with the weights that judged best.
 
-    Adam, its rate warmed up over the first epoch (a quarter of the steps if there are fewer than four epochs), then
+    Adam, its rate warmed up over the first epoch (a tenth of the steps if there are fewer than ten epochs), then
     cosine to zero. Every epoch follows from (seed, epoch) alone. The state after each epoch goes to
     a checkpoint in the folder, from where a killed call goes on. The best epoch has the lowest logloss on validation.
     asked: its epochs, batch_size, learning_rate and seed. start: how good a model is that knows the classes already
@@ -101,7 +101,7 @@ def fit(
 
 def _schedule(peak: float, steps: int, epochs: int) -> keras.optimizers.schedules.CosineDecay:
     total = steps * epochs
-    warmup = max(1, min(steps, total // 4))
+    warmup = max(1, min(steps, total // 10))
     return keras.optimizers.schedules.CosineDecay(0.0, max(1, total - warmup), warmup_target=peak, warmup_steps=warmup)
 
 

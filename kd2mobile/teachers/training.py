@@ -51,7 +51,8 @@ def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, 
     as it is and a new head is fitted to its features; asked.fine_tune_epochs then unfreezes the body, every
     BatchNormalization kept frozen. A .keras file is taken as it is if its classes are the user's, with a new head if
     not. Where the user's classes are ImageNet's, by id or by name, those of a network's 1,000 outputs are used as they
-    are. A killed call goes on from the features and epochs that stand in the folder.
+    are. asked.train_fraction is the part of each class's training images that it is trained on. A killed call goes on
+    from the features and epochs that stand in the folder.
 
     root: of the pictures; resize: how a whole picture is seen when it is judged.
     Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed.
@@ -61,11 +62,14 @@ def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, 
     if (folder / DESCRIPTION).is_file() and (folder / MODEL).is_file():
         return read_description(folder / DESCRIPTION)
     check_teacher(asked)
-    pictures = Pictures(root, split, resize)
+    pictures = Pictures(root, split.part_of_train(asked.train_fraction, asked.seed), resize)
     keras.utils.set_random_seed(asked.seed)
     file = read_teacher_file(Path(asked.name), asked) if is_keras_file(asked.name) else None
     teacher, how = _from_file(folder, asked, pictures, file) if file else _from_zoo(folder, asked, pictures)
-    logits, val = teacher.judge(pictures, "teacher on validation")
+    if how["way"] == "nothing":  # its epochs were evaluated as they ended
+        val = _best(how["history"])
+    else:
+        logits, val = teacher.judge(pictures, "teacher on validation")
     if file and how["way"] != "head":
         _check_as_the_file_answers(file, teacher, pictures, logits)
     if how["way"] in ("file", "imagenet"):
@@ -73,7 +77,7 @@ def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, 
         check_order(Path(asked.name), logits, pictures.labels("val"), split.classes, order)
     if asked.fine_tune_epochs and how["way"] != "nothing":
         how["fine_tuning"] = _unfrozen(folder, teacher, asked, pictures, val)
-        val = min((entry["val"] for entry in how["fine_tuning"]), key=lambda v: v["logloss"])
+        val = _best(how["fine_tuning"])
     say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
     _write_model(folder, teacher.model)
     described = {
@@ -179,6 +183,11 @@ def _unfrozen(
     for layer in batch_norms(teacher.model):
         layer.trainable = False
     return fit(folder, teacher, pictures, asked, start)
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The val of the epoch whose weights `fit` left."""
+    return min((entry["val"] for entry in history), key=lambda val: val["logloss"])
 
 
 def _write_model(folder: Path, model: keras.Model) -> None:

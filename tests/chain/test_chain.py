@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,6 +123,17 @@ def test_a_second_report_makes_nothing_again(run, capsys):
     said = capsys.readouterr()
     assert "making" not in said.err and "benchmark current" in said.err
     assert said.out.splitlines()[-1].startswith(f"Written: {run}/report.html.")
+
+
+def test_what_is_made_is_measured_and_reported_without_loading_keras(run):
+    code = """
+import sys, kd2mobile, kd2mobile.pipeline
+for command in (kd2mobile.export, kd2mobile.benchmark, kd2mobile.pipeline.report):
+    command(sys.argv[1])
+print("keras" in sys.modules)
+"""
+    printed = subprocess.run([sys.executable, "-c", code, run], check=True, capture_output=True, text=True).stdout
+    assert printed.splitlines()[-1] == "False"
 
 
 def test_a_damaged_measurement_does_not_stop_the_report(run, capsys):

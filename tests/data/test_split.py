@@ -1,5 +1,6 @@
 """The split: a partition by class, the same from the same pictures, that drops nothing without a word."""
 
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -56,6 +57,20 @@ def test_digits(digits, tmp_path):
     for label in range(10):
         counts = Counter(s.split for s in made.samples if s.label == label)
         assert abs(counts["test"] - 0.2 * counts.total()) <= 0.5 and abs(counts["val"] - 0.1 * counts.total()) <= 0.5
+
+
+def test_a_part_of_train_has_images_of_each_class_and_all_of_val_and_test(digits, tmp_path):
+    split_pictures(tmp_path, digits, scan(digits), Data())
+    whole = read_split(tmp_path)
+    assert whole.part_of_train(1.0, 0) is whole
+    for fraction in (0.6, 0.001):
+        part = whole.part_of_train(fraction, 0)
+        assert [s for s in whole.samples if s in part.samples] == part.samples  # the same order
+        assert part.of("val") == whole.of("val") and part.of("test") == whole.of("test")
+        for label in range(10):
+            of_class = [sum(s.label == label for s in given.of("train")) for given in (part, whole)]
+            assert of_class[0] == max(1, math.ceil(fraction * of_class[1]))
+    assert part == whole.part_of_train(0.001, 0) != whole.part_of_train(0.001, 1)
 
 
 def test_a_seed_is_another_split_and_a_name_is_not(photos, tmp_path):
