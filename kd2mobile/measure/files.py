@@ -117,7 +117,7 @@ class Truth(NamedTuple):
     labels: np.ndarray
     teacher_top1: np.ndarray | None
     pictures: str
-    measured_at: str | None = None
+    measured_at: str
 
 
 def measured_of(opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol) -> Measured:

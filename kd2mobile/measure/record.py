@@ -160,6 +160,7 @@ ELSEWHERE = {
     "leaked": "what it learned from is not known",
     "top1_without_leaked": "what it learned from is not known",
     "latency_ms.spread": "not timed in five rounds or more",
+    "latency_ms.busy": "without p90 or p95 nothing tells it",
 }
 """Why a field is None where nothing else is known of it."""
 

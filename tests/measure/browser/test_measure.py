@@ -96,7 +96,7 @@ def measured(models, photos, monkeypatch):
         browser = StandIn(dict(hello), dict(faults), **how)
         given = measure_on_browser("", files, pictures, protocol, show=browser.visit)
         assert browser.refused == []
-        truth = Truth(labels, None, "0123456789abcdef")
+        truth = Truth(labels, None, "0123456789abcdef", "2026-11-30T12:00:00Z")
         records = [
             measured_of(one, answered, given, truth, protocol).records
             for one, answered in zip(files, given.answered, strict=True)

@@ -56,7 +56,9 @@ def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, c
         assert one.init_ms > 0 and one.first_run_ms > 0 and one.latency_ms.n >= 100
         assert one.latency_ms.p50 * one.latency_ms.steps >= 50 * one.clock_step_ms * 0.999, "batches of 50 steps"
         assert too_many.latency_ms is None and "cores" in too_many.unknown["latency_ms"]
-    record = measured_of(files[1], given.answered[1], given, Truth(digits.labels, None, "0" * 16), protocol).record
+    record = measured_of(
+        files[1], given.answered[1], given, Truth(digits.labels, None, "0" * 16, "2026-11-30T12:00:00Z"), protocol
+    ).record
     assert record.device == given.words and record.n == 300 and record.top1 > 0.9 and record.precision == "int8"
 
 
@@ -84,7 +86,7 @@ def test_open_outputs_floats_and_backgrounds_are_read_as_on_this_host(measured_i
     given = measured_in(opened_as_files(files, QUICK), pictures, QUICK)
     for name, here, there in zip(names, host, given.answered, strict=True):
         (one,) = opened_as_files([files[names.index(name)]], QUICK)
-        measured = measured_of(one, there, given, Truth(labels, None, "0" * 16), QUICK)
+        measured = measured_of(one, there, given, Truth(labels, None, "0" * 16, "2026-11-30T12:00:00Z"), QUICK)
         step = 1 / 256 if name == "full_uint8" else 1e-5
         assert np.abs(measured.probabilities - here.probabilities).max() <= step, name
         assert there.profiles[0].latency_ms is None and there.profiles[0].init_ms > 0
@@ -171,7 +173,9 @@ def test_a_float_file_runs_on_webgpu_too_with_answers_of_its_own(measured_in, mo
     assert other.profiles[0].runtime.startswith("LiteRT.js") and "WebGPU (" in other.profiles[0].runtime
     assert other.profiles[0].threads is None and other.profiles[0].latency_ms.n >= 3
     assert other.outputs.shape == (7, 3) and np.abs(other.outputs - on_float.outputs).max() < 0.01
-    measured = measured_of(files[0], on_float, given, Truth(np.zeros(7, int), None, "0" * 16), protocol)
+    measured = measured_of(
+        files[0], on_float, given, Truth(np.zeros(7, int), None, "0" * 16, "2026-11-30T12:00:00Z"), protocol
+    )
     assert [record.threads for record in measured.records] == [1, None] and measured.records[1].n == 7
 
 
