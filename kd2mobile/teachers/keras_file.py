@@ -60,7 +60,10 @@ def _config(path: Path) -> Any:
     if config is None:
         step = "Save the whole model with `model.save(...)`; weights of a known network go with --teacher-weights."
         raise TeacherError(path, "must be a whole model", "a file of weights alone", step)
-    return json.loads(config)
+    try:
+        return json.loads(config)
+    except Exception as fault:
+        raise _unloadable(path, fault) from fault
 
 
 def _custom_code(config: Any) -> str | None:

@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ WORDS = (
     *(b'"x"', b"[" * 3000, b'{"a":' * 500, b"\0", b"\xff", b"\xed\xb2\x80", b"\\u0000", b"\\ud800", b"..", b"/etc/x"),
     *(b",", b'"', b"\n"),
 )
+OPEN = ExitStack()
+"""What stays open until all is tried."""
 Try = Callable[[bytes, Path], None]
 """Reads mutated bytes, with a folder of its own; raises what reading raises."""
 
@@ -320,7 +323,7 @@ def _posted(place: Path):
     Image.new("RGB", (32, 32), "teal").save(place / "teal.png")
     model = next(iter(sorted((ROOT / "models").glob("*/model.tflite"))))
     protocol = Protocol(threads=(1,), runs=3)
-    opened = opened_files([FileToMeasure(path=model)], np.zeros(1, int), protocol)
+    opened = OPEN.enter_context(opened_files([FileToMeasure(path=model)], protocol))
     hello = {"user_agent": "x", "model": None, "cores": 2, "isolated": True, "clock_step_ms": 0.1, "webgpu": None,
              "features": ["relaxedSimd"]}  # fmt: skip
     timed = {
