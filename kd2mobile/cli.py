@@ -212,6 +212,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @click.option("--mean", type=ChannelValues(), help="With --model: its network gets (pixel - mean) / std of each pixel.")
 @click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
 @click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
+@click.option("--range", "value_range", type=Numbers(), help="With --model: black and white in more than 8 bits.")
 @click.option(
     "--json",
     "json_file",
@@ -222,7 +223,20 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @set_option
 @run_options
 def benchmark(
-    benchmark_binary, model, data, labels, mean, std, resize, json_file, run, store, quiet, assignments, **flags
+    benchmark_binary,
+    model,
+    data,
+    labels,
+    mean,
+    std,
+    resize,
+    value_range,
+    json_file,
+    run,
+    store,
+    quiet,
+    assignments,
+    **flags,
 ) -> None:
     """Measure accuracy, size and latency of the files.
 
@@ -231,7 +245,7 @@ def benchmark(
     """
     progress.configure(quiet)
     flags["device"] = in_browser(on_board(on_phone(flags["device"], benchmark_binary), flags), flags)
-    reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
+    reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "range": value_range}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
     verb, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
     if bool(model) != bool(data) and not (model and model.is_dir()):
@@ -302,10 +316,13 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
 @click.option("--mean", type=ChannelValues(), help="The network gets (pixel - mean) / std of each pixel.")
 @click.option("--std", type=ChannelValues(), help="See --mean.")
+@click.option(
+    "--range", "value_range", type=Numbers(), help="Black and white in greyscale of more than 8 bits [0,65535]."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-def predict(model, images, top, labels, mean, std, as_json) -> None:
+def predict(model, images, top, labels, mean, std, value_range, as_json) -> None:
     """Classify pictures with a .tflite file."""
-    answers = pipeline.predict(model, images, top=top, labels=labels, mean=mean, std=std)
+    answers = pipeline.predict(model, images, top=top, labels=labels, mean=mean, std=std, range=value_range)
     if as_json:
         print(json.dumps([{"image": str(a.image), "classes": a.classes} for a in answers], ensure_ascii=False))
         return

@@ -35,13 +35,17 @@ MOST_TEMPERATURES, MOST_CLASSES = 8, 50
 
 @dataclass(frozen=True)
 class _Seen:
-    """One picture as both networks see it. sample: if it is one of the run's; view: a stored one, None: the whole."""
+    """One picture as both networks see it. sample: if it is one of the run's; view: a stored one, None: the whole.
+
+    range: of the run's data, for a file of more than 8 bits.
+    """
 
     file: Path
     sample: Sample | None
     view: int | None
     box: pixels.Box
     flip: bool
+    range: pixels.Range | None
 
 
 def dark_knowledge(
@@ -111,8 +115,10 @@ def _check_top(top: int) -> None:
 def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
     file, sample = _find(run, split, image)
     if view is None:
-        width, height = pixels.open_picture(file).size
-        return _Seen(file, sample, None, pixels.whole_box(width, height, run.recipe.data.resize), False)
+        width, height = pixels.open_picture(file, run.recipe.data.range).size
+        return _Seen(
+            file, sample, None, pixels.whole_box(width, height, run.recipe.data.resize), False, run.recipe.data.range
+        )
     if sample is None or sample.split != "train":
         got = "a picture that is not of the run" if sample is None else f"one of {sample.split}"
         raise RecipeError("view", "must be of a training picture", got, "Leave it out: the whole picture is shown.")
@@ -120,7 +126,7 @@ def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
     if not 0 <= view < views.shape[1]:
         raise RecipeError("view", f"must be 0 to {views.shape[1] - 1}", view, "The run has that many views a picture.")
     drawn = views[split.of("train").index(sample), view]
-    return _Seen(file, sample, view, pixels.Box(*drawn["box"].tolist()), bool(drawn["flip"]))
+    return _Seen(file, sample, view, pixels.Box(*drawn["box"].tolist()), bool(drawn["flip"]), run.recipe.data.range)
 
 
 def _find(run: Run, split: Split, image: str | Path) -> tuple[Path, Sample | None]:
@@ -228,12 +234,12 @@ def _outputs(model: Any, eaten: np.ndarray) -> np.ndarray:
 
 
 def _pixels(seen: _Seen, px: int) -> np.ndarray:
-    return pixels.render(pixels.open_picture(seen.file), seen.box, px, seen.flip)
+    return pixels.render(pixels.open_picture(seen.file, seen.range), seen.box, px, seen.flip)
 
 
 def _visible(seen: _Seen) -> Any:
     """The PIL picture that is drawn: the whole one, or the part that the view shows."""
-    picture = pixels.open_picture(seen.file)
+    picture = pixels.open_picture(seen.file, seen.range)
     if seen.view is None:
         return picture
     sides = (picture.width, picture.height) * 2

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -19,6 +20,7 @@ LISTS = {
     "compress": "One of none, qat, prune, cluster, pcqat, or several",
     "threads": "One, or several",
     "cores": "Such as 0 or 0,1",
+    "range": "Such as 0,4095",
 }
 """The flags that take several words, with what to say of them."""
 MOST_DIGITS = 20
@@ -270,9 +272,15 @@ def assigned(text: str) -> tuple[str, Any]:
 
 
 def _listed(text: str) -> tuple[str | int, ...]:
-    """`fp32,int8` as words, `1,2` as numbers."""
+    """`fp32,int8` as words, `1,2` and `-0.5,1` as numbers."""
     words = dict.fromkeys(word.strip() for word in text.split(","))
-    return tuple(int(word) if word.isdecimal() and len(word) <= MOST_DIGITS else word for word in words)
+    return tuple(map(_number_or_word, words))
+
+
+def _number_or_word(word: str) -> str | int | float:
+    if len(word) > MOST_DIGITS or not re.fullmatch(r"-?\d+(\.\d+)?", word, re.ASCII):
+        return word
+    return float(word) if "." in word else int(word)
 
 
 def finite(value: object) -> list[float]:

@@ -181,6 +181,7 @@ def benchmark(
     mean: float | list[float] | None = None,
     std: float | list[float] | None = None,
     resize: str | None = None,
+    range: tuple[float, float] | None = None,
     store: Path | None = None,
     settings: dict[str, Any] | None = None,
     **flags: Any,
@@ -188,9 +189,9 @@ def benchmark(
     """Measures the files of a run on this host, or any .tflite image classifier on a folder (benchmarks/RULES.md).
 
     run: its folder, by default the newest. model, data: someone else's file and a folder of class folders instead; then
-    labels, mean, std and resize say how to read them. A model may also be a folder with its record, as under models/:
-    without data it is measured on the pictures that the record names. settings, flags: of the [benchmark] table, for
-    this call. The device is looked at first: a wrong one is refused before anything is made.
+    labels, mean, std, resize and range say how to read them. A model may also be a folder with its record, as under
+    models/: without data it is measured on the pictures that the record names. settings, flags: of the [benchmark]
+    table, for this call. The device is looked at first: a wrong one is refused before anything is made.
     """
     from kd2mobile.measure.devices import check_device
     from kd2mobile.measure.protocol import protocol_of
@@ -211,7 +212,7 @@ def benchmark(
     if model is not None and data is not None:
         from kd2mobile.measure.external import measure_on_folder
 
-        reading = {"labels": labels, "mean": mean, "std": std, "resize": resize}
+        reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "value_range": range}
         measured = {"device": how.device, "protocol": protocol_of(how)}
         return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
     opened, plan = open_or_start(run, store, settings, look)
@@ -220,12 +221,22 @@ def benchmark(
 
 
 @system_errors()
-def predict(model: Path, images: Path | list[Path], *, top: int = 5, **reading: Any) -> list["Prediction"]:
-    """The `top` classes of each picture with their probabilities, by a .tflite file. reading: labels, mean, std."""
+def predict(
+    model: Path,
+    images: Path | list[Path],
+    *,
+    top: int = 5,
+    range: tuple[float, float] | None = None,
+    **reading: Any,
+) -> list["Prediction"]:
+    """The `top` classes of each picture with their probabilities, by a .tflite file.
+
+    range: what is black and white in greyscale of more than 8 bits. reading: labels, mean, std.
+    """
     from kd2mobile.measure.predict import predict as classify
 
     images = [images] if isinstance(images, str | Path) else images
-    return classify(Path(model), [Path(image) for image in images], top=top, **reading)
+    return classify(Path(model), [Path(image) for image in images], top=top, value_range=range, **reading)
 
 
 @system_errors()

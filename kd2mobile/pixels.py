@@ -9,7 +9,7 @@ import errno
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, features
 from PIL import __version__ as pillow_version
 
-from kd2mobile.errors import PictureError, count_of, one_line
+from kd2mobile.errors import PictureError, RecipeError, count_of, one_line
 from kd2mobile.files import os_error
 
 Resize = Literal["crop", "stretch", "pad"]
@@ -47,7 +47,7 @@ SUFFIXES = frozenset(
 
 
 Range: TypeAlias = tuple[float, float]
-"""The values of a greyscale image of more than 8 bits that are black and white."""
+"""Two values of an image of more than 8 bits: those that are black and white, or the lowest and the highest."""
 
 
 class Examined(NamedTuple):
@@ -81,20 +81,20 @@ def open_picture(path: str | Path, value_range: Range | None = None) -> Image.Im
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Image.Image]:
+def opened(path: str | Path, value_range: Range | None = None) -> Iterator[Image.Image]:
     """What `open_picture` gives, for as long as the block needs it: of LARGE_PICTURE pixels and more one at a time.
 
     So threads and worker processes hold one large picture together, however many they are.
     """
-    with examined(path) as (picture, _):
+    with examined(path, value_range) as (picture, _):
         yield picture
 
 
 @contextmanager
-def examined(path: str | Path) -> Iterator[tuple[Image.Image, Examined]]:
+def examined(path: str | Path, value_range: Range | None = None) -> Iterator[tuple[Image.Image, Examined]]:
     """What `opened` gives, and what the picture is."""
     with ExitStack() as turn:
-        picture, values = _decoded(path, turn, None)
+        picture, values = _decoded(path, turn, value_range)
         yield picture, Examined(*picture.size, values)
 
 
@@ -140,6 +140,41 @@ def _decoded(path: str | Path, turn: ExitStack, value_range: Range | None) -> tu
             raise PictureError(path, said.must, said.got, said.next_step) from fault
         reason = one_line(f"{type(fault).__name__}: {fault}")
         raise PictureError(path, "must be a whole picture", reason, "Repair the file or remove it.") from fault
+
+
+def kind_of_depth(path: str | Path) -> Literal["grey", "colour"] | None:
+    """`depth_of` the file, by its header; None as well for a file that is no image."""
+    try:
+        with _no_warnings(), Image.open(path, formats=_formats()) as stored:
+            return depth_of(stored)
+    except MemoryError:
+        raise
+    except Exception:  # what it is, decoding says
+        return None
+
+
+def refuse_deep_colour(path: Path, kind: str | None) -> None:
+    """Raises PictureError if the kind is "colour", which no range can scale."""
+    if kind == "colour":
+        got = "colour of 16 bits, of which the upper 8 alone are read"
+        raise PictureError(path, "must be greyscale where a range is given", got, "Save it with 8 bits.")
+
+
+def write_8_bit(path: str | Path, target: Path, value_range: Range) -> None:
+    """Greyscale of more than 8 bits as a PNG of 8, upright, not compressed: its bytes depend on the values alone.
+
+    Raises PictureError, and what writing raises.
+    """
+    picture = open_picture(path, value_range)
+    picture.getchannel(0).save(target, format="PNG", compress_level=0)
+
+
+def checked_range(value_range: Sequence[float], where: str) -> Range:
+    """Black and white as floats. Raises RecipeError if they are no two finite numbers, black the smaller."""
+    if len(value_range) != 2 or not all(map(math.isfinite, value_range)) or not value_range[0] < value_range[1]:
+        got = ",".join(f"{value:g}" for value in value_range)
+        raise RecipeError(where, "must be two finite numbers, black below white", got, "For example 0,4095.")
+    return float(value_range[0]), float(value_range[1])
 
 
 def depth_of(stored: Image.Image) -> Literal["grey", "colour"] | None:
@@ -376,9 +411,9 @@ def _margins(start: float, end: float, length: int) -> tuple[int, int]:
     return tuple(max(math.ceil(beyond - BEYOND), 0) for beyond in (-start, end - length))
 
 
-def load(path: str | Path, px: int, resize: Resize) -> np.ndarray:
-    """The picture in the file as a judged network sees it: uint8 [px, px, 3]. Raises PictureError."""
-    with opened(path) as picture:
+def load(path: str | Path, px: int, resize: Resize, value_range: Range | None = None) -> np.ndarray:
+    """The picture in the file as a judged network sees it: uint8 [px, px, 3]. Raises what `open_picture` raises."""
+    with opened(path, value_range) as picture:
         return render(picture, whole_box(*picture.size, resize), px)
 
 

@@ -24,6 +24,7 @@ FLAGS = {
     "val_data": "data.val_source",
     "test_data": "data.test_source",
     "unlabelled": "data.unlabelled",
+    "range": "data.range",
     "groups": "data.groups",
     "group_by": "data.group_by",
     "resize": "data.resize",

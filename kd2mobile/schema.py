@@ -56,6 +56,10 @@ class Data(Table):
             "or else the whole match, is the key; or `column:NAME` of a CSV."
         ),
     ] = None
+    range: Annotated[
+        tuple[float, float] | None,
+        says("Values of greyscale images of more than 8 bits that are black and white; 0 to 65535 if left out."),
+    ] = None
     resize: Annotated[
         Literal["crop", "stretch", "pad"], says("How a whole picture becomes a square: centre crop, stretch or pad.")
     ] = "stretch"

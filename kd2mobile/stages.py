@@ -213,13 +213,20 @@ def _pictures(recipe: Recipe, store: Store) -> "Found":
     from kd2mobile.data.find import find_pictures
     from kd2mobile.data.groups import column_of
     from kd2mobile.data.places import several
+    from kd2mobile.data.scaled import scaled_source
     from kd2mobile.data.sources import placed_sources
+    from kd2mobile.pixels import checked_range
 
     data = recipe.data
     fields = {"train": "source", "val": "val_source", "test": "test_source"}
     given = {split: (f"data.{field}", getattr(data, field)) for split, field in fields.items()}
     placed = {split: placed_sources(*named, store) for split, named in given.items() if named[1] is not None}
     unlabelled = None if data.unlabelled is None else [Path(folder) for folder in several(data.unlabelled)]
+    if data.range is not None:
+        scaled = partial(scaled_source, value_range=checked_range(data.range, "data.range"), store=store)
+        column = column_of(data.group_by)
+        placed = {split: [scaled(source, key_column=column) for source in ones] for split, ones in placed.items()}
+        unlabelled = unlabelled and [scaled(folder, labelled=False) for folder in unlabelled]
     called = {
         path: name for split in placed for path, name in zip(placed[split], several(given[split][1]), strict=True)
     }

@@ -10,7 +10,7 @@ import msgspec
 from kd2mobile.data.places import Root, places_of, several
 from kd2mobile.data.scan import Part, Picture, Scan, content_of, differing, renamed, scan, scan_unlabelled
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, SetAside, SplitName
-from kd2mobile.data.table import TABLE_SUFFIXES, scan_table
+from kd2mobile.data.table import is_table, scan_table
 from kd2mobile.errors import DataError
 from kd2mobile.folders import alike, class_names
 from kd2mobile.progress import say
@@ -46,7 +46,7 @@ def find_pictures(
     listed = {split: several(given) for split, given in sources.items()}
     for paths in listed.values():
         _refuse_shared(paths)
-    for source in (path for path in listed["train"] if key_column and not _is_table(path)):
+    for source in (path for path in listed["train"] if key_column and not is_table(path)):
         must = f"must be a CSV or TSV to have the column {key_column!r} of data.group_by"
         raise DataError(
             called.get(source, source), must, "no table", "Give a table, or a regular expression on the path."
@@ -65,11 +65,7 @@ def find_pictures(
 
 def _scan(source: Path, cache: Path | None, beside: int, key_column: str) -> Scan:
     fewest = 2 if beside == 1 else 1
-    return scan_table(source, cache, fewest, key_column) if _is_table(source) else scan(source, cache, fewest)
-
-
-def _is_table(source: Path) -> bool:
-    return source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
+    return scan_table(source, cache, fewest, key_column) if is_table(source) else scan(source, cache, fewest)
 
 
 def _folder_of(source: Path) -> Path:

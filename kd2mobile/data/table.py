@@ -44,6 +44,11 @@ CSV_FAULTS = {
 }
 
 
+def is_table(source: Path) -> bool:
+    """Whether a source is a table and no folder."""
+    return source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
+
+
 @dataclass(frozen=True)
 class _Row:
     line: int

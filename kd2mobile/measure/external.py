@@ -1,23 +1,35 @@
 """Someone else's .tflite on a folder of class folders: which folder is which output, and every picture judged."""
 
 import os
+import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DataError, ModelFileError, count_of, one_line
+from kd2mobile.errors import DataError, ModelFileError, PictureError, count_of, one_line
 from kd2mobile.folders import Inside, files_in, inside, is_left_by_system, split_named, splits_among
 from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.devices import measure_opened
 from kd2mobile.measure.files import FileToMeasure, Measured, guarded, opened_as
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import BenchmarkRecord, ClassOrder
-from kd2mobile.pixels import Resize
+from kd2mobile.pixels import (
+    Examined,
+    Range,
+    Resize,
+    checked_range,
+    deep_images,
+    examine,
+    kind_of_depth,
+    refuse_deep_colour,
+    write_8_bit,
+)
 from kd2mobile.progress import say
 
 GIVE_ONE = "These look like splits: give the one to measure, such as its test folder."
@@ -43,6 +55,7 @@ def measure_on_folder(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     resize: Resize | None = None,
+    value_range: Range | None = None,
     device: str = "host",
     protocol: Protocol | None = None,
 ) -> Measured:
@@ -50,7 +63,8 @@ def measure_on_folder(
 
     device, protocol: as `measure_files` takes them.
     labels: a file of the outputs' names (`read_labels`), before what the model carries. mean, std: of the network.
-    resize: `crop` by default, a file of kd2mobile's its own. Pictures that cannot be decoded are set aside and
+    resize: `crop` by default, a file of kd2mobile's its own. value_range: what is black and white in greyscale of more
+    than 8 bits, which is scaled to 8 here, for every device. Pictures that cannot be decoded are set aside and
     counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
     """
     model, data, protocol = Path(model), Path(data), protocol or Protocol()
@@ -69,20 +83,53 @@ def measure_on_folder(
             raise DataError(data, "must hold pictures in its class folders", "none", "Give a folder with pictures.")
         shown = names or _names_by_order(list(folders), matching, classifier.classes)
         file = FileToMeasure(path=model, role="external", resize=resize, mean=mean, std=std, labels=shown)
-        measured = measure_opened(
-            [opened_as(file, classifier)],
-            [path for path, _ in pictures],
-            np.array([output for _, output in pictures]),
-            device=device,
-            protocol=protocol,
-            set_aside_unreadable=True,
-        )[0]
-    notes = [*notes, matching.note, *measured.notes, *_about_skipped(measured.set_aside, system_files)]
+        with _in_8_bits([path for path, _ in pictures], value_range) as (paths, of_depth):
+            measured = measure_opened(
+                [opened_as(file, classifier)],
+                paths,
+                np.array([output for _, output in pictures]),
+                device=device,
+                protocol=protocol,
+                set_aside_unreadable=True,
+            )[0]
+    notes = [*notes, *of_depth, matching.note, *measured.notes, *_about_skipped(measured.set_aside, system_files)]
     for note in notes:
         if note != matching.note or matching.order != "labels":
             say(note)
     records = [_with_order(record, matching.order) for record in measured.records]
     return measured._replace(records=records, notes=notes)
+
+
+@contextmanager
+def _in_8_bits(paths: list[Path], value_range: Range | None) -> Iterator[tuple[list[Path], list[str]]]:
+    """The images as they are measured, and what to tell of those of more than 8 bits.
+
+    With a range they are scaled into a folder that goes with the block; without one their values are looked at.
+    Raises RecipeError for a bad range, PictureError for colour of 16 bits where one is given.
+    """
+    black_and_white = value_range and checked_range(value_range, "range")
+    kinds = {place: kind for place, path in enumerate(paths) if (kind := kind_of_depth(path))}
+    if not black_and_white:
+        looked = [examined.values for place in kinds if (examined := _examined(paths[place])) and examined.values]
+        deep = deep_images(looked)
+        yield paths, [deep.words()] if deep and deep.odd else []
+        return
+    with tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
+        ready = list(paths)
+        for place, kind in kinds.items():
+            refuse_deep_colour(paths[place], kind)
+            target = Path(folder, f"{place:06d}.png")
+            with suppress(PictureError):  # it cannot be decoded: measuring sets it aside
+                write_8_bit(paths[place], target, black_and_white)
+                ready[place] = target
+        yield ready, []
+
+
+def _examined(path: Path) -> Examined | None:
+    try:
+        return examine(path)
+    except PictureError:
+        return None
 
 
 def _with_order(record: BenchmarkRecord, order: ClassOrder) -> BenchmarkRecord:

@@ -12,7 +12,7 @@ from kd2mobile.measure.files import EXTERNAL_RESIZE
 from kd2mobile.measure.guarded import GuardedClassifier
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Setting
-from kd2mobile.pixels import Resize, load
+from kd2mobile.pixels import Range, Resize, checked_range, load
 from kd2mobile.progress import say
 
 
@@ -33,20 +33,22 @@ def predict(
     std: float | Sequence[float] | None = None,
     resize: Resize | None = None,
     threads: int = 1,
+    value_range: Range | None = None,
 ) -> list[Prediction]:
     """The `top` likeliest classes of each picture; equal ones in the order of the outputs.
 
     Names come from labels (a file, see `inspection.labels`), else from the model, else they are the outputs' numbers.
-    resize: the file's own, else `crop`.
+    resize: the file's own, else `crop`. value_range: of greyscale of more than 8 bits, what is black and white.
     Raises ModelFileError, PictureError for the first picture that cannot be decoded, RecipeError for a `top` below 1.
     """
     if top < 1:
         raise RecipeError("top", "must be 1 or more", top, "The default is 5.")
+    black_and_white = value_range and checked_range(value_range, "range")
     with GuardedClassifier(model, Setting(threads, True), mean=mean, std=std) as classifier:
         known, notes = output_names(classifier.path, classifier.metadata, classifier.classes, labels)
         names = known or [str(index) for index in range(classifier.classes)]
         way = resize or classifier.metadata.resize or EXTERNAL_RESIZE
-        outputs = [classifier.outputs(load(image, classifier.input_px, way)) for image in images]
+        outputs = [classifier.outputs(load(image, classifier.input_px, way, black_and_white)) for image in images]
     if not outputs:
         return []
     answers = read_answers(np.stack(outputs), classifier.last_op, classifier.step)

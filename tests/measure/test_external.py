@@ -1,6 +1,8 @@
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kd2mobile.errors import DataError, ModelFileError
 from kd2mobile.measure import external, host
@@ -314,3 +316,22 @@ def test_mean_and_std_are_one_value_or_three(models, photos):
         ):
             with pytest.raises(ModelFileError, match="must be normalized by one finite value or three"):
                 refuses(mean=mean, std=127.5)
+
+
+def test_images_of_more_than_8_bits_are_said_or_scaled(models, tmp_path, capsys):
+    rng = np.random.default_rng(5)
+    for name in CLASSES:
+        for folder in ("deep", "scaled"):
+            (tmp_path / folder / name).mkdir(parents=True)
+        values = rng.integers(0, 4096, (8, 8), np.uint16)
+        Image.fromarray(values).save(tmp_path / "deep" / name / "1.png")
+        scaled = (values * (255 / 4095)).round().astype(np.uint8)
+        Image.fromarray(scaled).save(tmp_path / "scaled" / name / "1.png", compress_level=0)
+    dark = measure_on_folder(models / "uint8.tflite", tmp_path / "deep")
+    assert "3 images of more than 8 bits have values from" in "\n".join(dark.notes)
+    assert "`--range 0,4095` scales greyscale ones" in capsys.readouterr().err
+    asked = measure_on_folder(models / "uint8.tflite", tmp_path / "deep", value_range=(0, 4095))
+    plain = measure_on_folder(models / "uint8.tflite", tmp_path / "scaled")
+    assert asked.record.pictures == plain.record.pictures != dark.record.pictures
+    assert (asked.record.top1, asked.record.logloss) == (plain.record.top1, plain.record.logloss)
+    assert "more than 8 bits" not in "\n".join(asked.notes)

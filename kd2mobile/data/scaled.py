@@ -1,0 +1,103 @@
+"""Greyscale of more than 8 bits, scaled to 8 by the values that are black and white, as a source of its own.
+
+Networks, files and phones know 8 bits alone, so this is done once, before the split: all that follows, on every device,
+sees ordinary images, and nothing else of the chain knows the range.
+"""
+
+import csv
+import shutil
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+from kd2mobile import progress
+from kd2mobile.artifact import Step, Store
+from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.scan import Scan, content_of, scan, scan_unlabelled
+from kd2mobile.data.table import is_table, scan_table
+from kd2mobile.errors import PictureError, count_of
+from kd2mobile.files import replaced
+from kd2mobile.pixels import Range, kind_of_depth, refuse_deep_colour, write_8_bit
+
+TABLE = "images.csv"
+
+
+def scaled_source(
+    source: Path, value_range: Range, store: Store, *, labelled: bool = True, key_column: str = ""
+) -> Path:
+    """The source with its greyscale images of more than 8 bits as PNG files of 8, in the store; itself if it has none.
+
+    Those of a folder keep their names, and so their ids, whatever the suffix says: images are known by their content.
+    source: a folder of class folders or splits, or a table; of images without labels if not labelled. value_range: what
+    is black and white. key_column: of a table, see `scan_table`. Other images are copied as they are, those that cannot
+    be decoded as well: the split sets them aside and says why.
+    Raises DataError for a source that cannot be used, PictureError for colour of 16 bits, of which 8 are lost.
+    """
+    cache = store.root / "hashes.json"
+    if not labelled:
+        found, root = scan_unlabelled(source, cache), source
+    elif is_table(source):
+        found, root = scan_table(source, cache, 1, key_column), source.parent
+    else:
+        found, root = scan(source, cache, fewest=1), source
+    config = {"scaled": found.content, "range": list(value_range)}
+    if key_column:
+        config["keys"] = content_of([(picture.path, picture.key) for picture in found.pictures]) + key_column
+    step = Step("source", 1, config, {}, partial(_write, found, root, value_range, key_column))
+    if not (made := store.find(step)):
+        kinds = (kind_of_depth(root / picture.path) for picture in found.pictures)
+        if not any(kind == "grey" for kind in kinds):
+            progress.say(f"{source}: holds no greyscale of more than 8 bits: --range changes nothing there")
+            return source
+        made = store.make(step)
+    if found.set_aside:
+        first, aside = found.set_aside[0], count_of(len(found.set_aside), "file", "set aside")
+        progress.say(f"{source}: {aside} before scaling, first {first.path!r}: {first.reason}")
+    return made.folder / "pictures" / (TABLE if any(part.table for part in found.parts) else "")
+
+
+def _write(
+    found: Scan, root: Path, value_range: Range, key_column: str, folder: Path, inputs: dict[str, Path]
+) -> dict[str, Any]:
+    """`pictures/` with the images where they were; those of a table as near to it as they can be, with a new table."""
+    pictures, listed = folder / "pictures", any(part.table for part in found.parts)
+    kinds = [kind_of_depth(root / picture.path) for picture in found.pictures]
+    names = _inside([picture.path for picture in found.pictures]) if listed else [p.path for p in found.pictures]
+
+    def write(number: int) -> None:
+        source, target = root / found.pictures[number].path, pictures / names[number]
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        refuse_deep_colour(source, kinds[number])
+        with replaced(target) as temporary:
+            try:
+                write_8_bit(source, temporary, value_range) if kinds[number] else shutil.copyfile(source, temporary)
+            except PictureError:
+                shutil.copyfile(source, temporary)
+
+    with progress.bar("scaling", len(names), "images") as advance:
+        for _ in in_threads(write, range(len(names))):
+            advance(1)
+    if listed:
+        with replaced(pictures / TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            columns = ["path", "label", *(["split"] if found.given else []), *([key_column] if key_column else [])]
+            rows = csv.DictWriter(file, columns, extrasaction="ignore")
+            rows.writeheader()
+            for name, picture in zip(names, found.pictures, strict=True):
+                row = {key_column: picture.key, "path": name, "label": picture.class_name, "split": picture.given}
+                rows.writerow(row)
+    return {"images": len(names), "scaled": sum(kind == "grey" for kind in kinds)}
+
+
+def _inside(paths: list[str]) -> list[str]:
+    """The paths without what leads out of a folder, numbered where two of them become one.
+
+    >>> _inside(["a/1.png", "../a/1.png", "/b/2.png"])
+    ['a/1.png', '1/a/1.png', 'b/2.png']
+    """
+    names: dict[str, None] = {}
+    for number, path in enumerate(paths):
+        name = "/".join(part for part in PurePath(path).parts if part not in ("..", PurePath(path).anchor))
+        names[f"{number}/{name}" if name in names else name] = None
+    return list(names)
