@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, count_of, raised_elsewhere
-from kd2mobile.files import LARGEST_JSON, decode_json, sha256_of
+from kd2mobile.files import LARGEST_JSON, decode_json, os_error, sha256_of
 from kd2mobile.measure.arrays import LONGEST_HEADER, read_floats
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host import nothing_to_judge
@@ -119,8 +119,8 @@ def _hashes(pictures: Sequence[Path], set_aside_unreadable: bool) -> tuple[dict[
             except OSError as fault:
                 unreadable[place] = f"{type(fault).__name__}: {fault.strerror}"
                 if not set_aside_unreadable:
-                    repair = "Repair the file or remove it."
-                    raise PictureError(path, "must be a whole picture", unreadable[place], repair) from fault
+                    said = os_error(fault, path)
+                    raise PictureError(path, said.must, said.got, said.next_step) from fault
             advance(1)
     if not hashes:
         raise nothing_to_judge([(pictures[place], reason) for place, reason in unreadable.items()])
