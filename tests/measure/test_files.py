@@ -22,7 +22,7 @@ FIELDS = (
     "role, model, precision, compression, device, runtime, decoder, n, pictures, top1, top5, logloss, ece, "
     "teacher_agreement, val, latency_ms, first_run_ms, init_ms, size_bytes, compressed_bytes, peak_rss_mib, threads, "
     "sha256, rule, xnnpack, affinity, conditions, clock_step_ms, isolated, measured_at, tool, class_order, "
-    "recommended, unknown"
+    "recommended, leaked, top1_without_leaked, unknown"
 )
 SEEN = [(0, 0, 255), (0, 255, 0), (40, 90, 10), (255, 0, 0), (0, 250, 0)]
 LABELS = np.array([0, 1, 1, 2, 2])  # the last one is wrong
