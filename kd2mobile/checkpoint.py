@@ -85,7 +85,7 @@ def read_checkpoint(folder: Path, shapes: list[tuple[int, ...]]) -> Checkpoint |
     for number, path in enumerate(found, start=1):
         try:
             return _read(path, shapes)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+        except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as fault:
             goes_on = f"trying {found[number].name}" if found[number:] else "training starts again from the beginning"
             say(f"{path}: damaged checkpoint ({fault}); {goes_on}")
             path.unlink()

@@ -118,7 +118,7 @@ def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:
             if not set(KEYS) <= set(file.files):
                 raise TeacherError(path, must, found, HOW_TO)
             arrays = {key: _array(path, file, key) for key in KEYS}
-    except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as fault:
+    except (OSError, EOFError, ValueError, BadZipFile, zlib.error, NotImplementedError, RuntimeError) as fault:
         raise TeacherError(path, must, fault, HOW_TO) from fault
     names = {}
     for key in KEYS[:2]:
