@@ -9,29 +9,9 @@ import kd2mobile
 from kd2mobile import pipeline
 from kd2mobile.data.sources import SOURCES
 
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory):
-    """A folder with `photos/`: three digits, fifty pictures each, five of them saved again; one is no picture."""
-    place = tmp_path_factory.mktemp("chain")
-    SOURCES["digits"](place / "all")
-    for digit in "037":
-        (place / "photos" / digit).mkdir(parents=True)
-        for number, picture in enumerate(sorted((place / "all" / digit).iterdir())[:45]):
-            shutil.copy(picture, place / "photos" / digit / picture.name)
-            if number % 9 == 0:
-                Image.open(picture).save(place / "photos" / digit / f"{picture.stem} again.bmp")
-    (place / "photos" / "3" / "broken.png").write_text("not a picture")
-    return place
-
-
-@pytest.fixture(scope="session")
-def recipe(place):
-    file = place / "recipe.toml"
-    file.write_text(
-        f"""
+RECIPE = """
 [data]
-source = "{(place / "photos").as_posix()}"
+source = "{photos}"
 val = 0.2
 groups = false
 [views]
@@ -57,22 +37,49 @@ calibration_pictures = 12
 [benchmark]
 latency_runs = 100
 """
-    )
-    return file
 
 
 @pytest.fixture(scope="session")
-def run(place, recipe):
-    """The run after every verb, made by the Python API in a folder of its own."""
+def made(tmp_path_factory):
+    """A folder after every command, made by the Python API; each test works in a copy of it.
+
+    It holds `photos/`, three digits of fifty images each, five of them saved again, and a file that is none;
+    `recipe.toml`; a store; and the run `runs/made`."""
+    place = tmp_path_factory.mktemp("chain")
+    made = place / "made"
+    SOURCES["digits"](place / "all")
+    for digit in "037":
+        (made / "photos" / digit).mkdir(parents=True)
+        for number, picture in enumerate(sorted((place / "all" / digit).iterdir())[:45]):
+            shutil.copy(picture, made / "photos" / digit / picture.name)
+            if number % 9 == 0:
+                Image.open(picture).save(made / "photos" / digit / f"{picture.stem} again.bmp")
+    (made / "photos" / "3" / "broken.png").write_text("not a picture")
+    (made / "recipe.toml").write_text(RECIPE.format(photos=(made / "photos").as_posix()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        kd2mobile.distill(recipe)
+        patch.chdir(made)
+        kd2mobile.distill(made / "recipe.toml", run="runs/made")
         kd2mobile.export()
         kd2mobile.benchmark()
         pipeline.report()
-    return next((place / "runs").iterdir())
+    return made
 
 
-@pytest.fixture(autouse=True)
-def _in_place(place, monkeypatch):
+@pytest.fixture
+def place(made, tmp_path, monkeypatch):
+    """The test's own copy of all that, which it works in."""
+    place = tmp_path / "chain"
+    shutil.copytree(made, place)
     monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def recipe(place):
+    return place / "recipe.toml"
+
+
+@pytest.fixture
+def run(place):
+    """The run after every verb."""
+    return place / "runs" / "made"

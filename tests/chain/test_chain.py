@@ -142,7 +142,6 @@ def test_a_damaged_measurement_does_not_stop_the_report(run, capsys):
     assert main_status(["report", "--run", str(run)]) == 0
     assert f"{damaged.as_posix()} is left out: it must be JSON" in capsys.readouterr().err
     assert "measurements/20260101-000000-ssh.json is left out: it must" in (run / "report.html").read_text()
-    damaged.unlink()
 
 
 def test_two_runs_beside_each_other(run, recipe, capsys):
@@ -170,6 +169,7 @@ def test_two_runs_beside_each_other(run, recipe, capsys):
     ],
 )
 def test_runs_that_cannot_be_compared(run, arguments, message, capsys):
+    shutil.copytree(run, run.with_name("two"))
     name = run.relative_to(run.parents[1]).as_posix()
     given = [text.replace("runs/../RUN", f"runs/../{name}").replace("RUN", name) for text in arguments]
     assert main_status(["report", *given]) == 2
@@ -211,7 +211,6 @@ def test_a_report_without_the_teacher_in_the_store(run, capsys):
     teacher = next((pipeline.STORE / "teacher").glob("[!.]*"))
     teacher.rename(teacher.with_name(".aside"))
     assert main_status(["report", "--run", str(run)]) == 0
-    teacher.with_name(".aside").rename(teacher)
     assert "The teacher artifact is not in the store any more." in (run / "report.html").read_text()
 
 

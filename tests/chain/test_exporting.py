@@ -9,16 +9,15 @@ import kd2mobile
 from kd2mobile import pipeline
 from kd2mobile.cli import main_status
 from kd2mobile.files import sha256_of
+from kd2mobile.installation import install_command
 from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
 from kd2mobile.runs import start_run
 
 
-def test_int16x8_comes_when_asked_for_and_inspect_finds_its_records(run, place, capsys):
-    folder = place / "elsewhere" / "wide"
-    shutil.copytree(run, folder)
-    file = kd2mobile.export(folder, precision=["int16x8"]).files["student", "int16x8"]
-    measured = kd2mobile.benchmark(folder)
+def test_int16x8_comes_when_asked_for_and_inspect_finds_its_records(run, capsys):
+    file = kd2mobile.export(run, precision=["int16x8"]).files["student", "int16x8"]
+    measured = kd2mobile.benchmark(run)
     (wide,) = (r for r in measured.records if (r.role, r.precision) == ("student", "int16x8"))
     assert wide.n == 30 and wide.top1 > 0.5 and wide.latency_ms.n >= 100
     said = kd2mobile.inspect(file)
@@ -39,12 +38,14 @@ def test_one_precision_does_not_become_the_only_one(run, recipe):
 
 
 @pytest.fixture(scope="module")
-def compressed(run, recipe, place):
-    """A run of its own with a pruned student, made by the command line."""
+def compressed(made, tmp_path_factory):
+    """A run of its own with a pruned student, made by the command line; what a test does with it changes nothing."""
     pytest.importorskip("tensorflow_model_optimization")
+    place = tmp_path_factory.mktemp("compressed") / "chain"
+    shutil.copytree(made, place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        assert main_status(["distill", "--recipe", str(recipe), "--run", "runs/squeezed"]) == 0
+        assert main_status(["distill", "--recipe", "recipe.toml", "--run", "runs/squeezed"]) == 0
         how = ["--precision", "fp32,int8", "--compress", "none,prune", "--set", "compress.epochs=2"]
         assert main_status(["export", "--run", "runs/squeezed", *how]) == 0
         kd2mobile.benchmark("runs/squeezed")
@@ -73,19 +74,17 @@ def test_what_was_set_for_export_is_kept_for_the_next_verb(compressed, capsys):
     assert "compress.epochs" not in said.err and "making" not in said.err
 
 
-def test_the_next_export_says_the_author_again(run, place):
-    folder = place / "elsewhere" / "authored"
-    shutil.copytree(run, folder)
-    file = folder / "export" / "small_cnn-fp32.tflite"
+def test_the_next_export_says_the_author_again(run):
+    file = run / "export" / "small_cnn-fp32.tflite"
 
     def exported(*more):
-        assert main_status(["export", "--run", str(folder), "--precision", "fp32", "--quiet", *more]) == 0
+        assert main_status(["export", "--run", str(run), "--precision", "fp32", "--quiet", *more]) == 0
         return kd2mobile.inspect(file).tflite_metadata.author, sha256_of(file)
 
     nobody, first = exported()
     author, second = exported("--set", "export.author=Zoë")
     assert (nobody, author) == (None, "Zoë") and exported() == ("Zoë", second) != (None, first)
-    kd2mobile.benchmark(folder)
+    kd2mobile.benchmark(run)
     assert exported("--set", "export.author=") == exported() == (None, first)
 
 
@@ -161,7 +160,7 @@ def test_without_the_extra_its_installation_is_named(run, capsys, monkeypatch):
         tensorflow_process, "find_spec", lambda name: None if name == "tensorflow_model_optimization" else found(name)
     )
     assert main_status(["export", "--run", str(run), "--compress", "cluster", "--precision", "fp32"]) == 2
-    assert '"kd2mobile[compress]"' in capsys.readouterr().err.splitlines()[-1]
+    assert f"`{install_command('compress')}`" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_what_no_file_can_be_made_with_is_refused(run, capsys):
