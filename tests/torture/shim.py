@@ -119,7 +119,9 @@ class _File(io.FileIO):
 
 
 def _path_of(descriptor):
+    """Of a pipe or a socket: none of ours."""
     try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
-        return "/"
+        return os.sep
+    return path if os.path.isabs(path) else os.sep
