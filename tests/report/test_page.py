@@ -259,7 +259,7 @@ def test_other_numbers_of_pictures_are_no_other_way_of_timing(make_report, make_
 
 def test_a_picture_that_is_gone_is_named_on_the_page(make_report, make_picture, tmp_path):
     html = render(make_report(pictures=[make_picture(0, image=tmp_path / "gone.jpg")]))
-    assert 'class="gone"' in html and "must be a whole picture" in html
+    assert 'class="gone"' in html and "must be there" in html
 
 
 def test_a_folder_that_is_not_there_is_an_error_with_a_next_step(make_report, tmp_path):
