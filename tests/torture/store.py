@@ -30,7 +30,6 @@ _PHOTOS = ["--data", "photos", *_STORE]
 _LOGITS = [*_PHOTOS, "--teacher", "logits.npz"]
 _STUDENT = ["--student", "mlp-4", "--student-weights", "none", "--input-px", "4", "--epochs", "2", "--run", "run"]
 _FOUND = ["--teacher", "mobilenet", "--teacher-weights", "none", "--teacher-input-px", "32", "--views", "1"]
-_ONE_EPOCH = ["--set", "teacher.epochs=1", "--set", "compress.epochs=1"]
 COMMANDS = {
     "check": ["check", *_PHOTOS],
     "label": ["label", *_LOGITS],
@@ -39,7 +38,7 @@ COMMANDS = {
     "benchmark": ["benchmark", "--run", "run", "--set", "benchmark.latency_runs=100", "--quiet"],
     "report": ["report", "--run", "run", "--quiet"],
     "teacher": ["label", *_PHOTOS, *_FOUND, "--set", "teacher.epochs=1"],
-    "compress": ["export", "--run", "run", "--precision", "fp32", "--compress", "cluster", "--quiet", "--set",
+    "compress": ["export", "--run", "run", "--precision", "fp32", "--compress", "prune", "--quiet", "--set",
                  "compress.epochs=1"],
 }  # fmt: skip
 """In order: each is tried on what those before it made. Together they have every stage."""
