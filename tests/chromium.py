@@ -42,15 +42,18 @@ class Browser:
 
     def __init__(self, to, back):
         self._to, self._back, self._buffer, self._id, self._session = to, back, b"", 0, None
-        self.said = []
-        self._session = self._attach()
-        self.send("Runtime.enable")
-        self.send("Page.enable")
-        self.send("Log.enable")
+        self.said, self._tab = [], None
+        self.new_tab()
 
-    def _attach(self):
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        return self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    def new_tab(self):
+        """An empty tab in place of the one so far: nothing that was emulated or shown there is left."""
+        before, self._session = self._tab, None
+        self._tab = self.send("Target.createTarget", url="about:blank")["targetId"]
+        if before:
+            self.send("Target.closeTarget", targetId=before)
+        self._session = self.send("Target.attachToTarget", targetId=self._tab, flatten=True)["sessionId"]
+        for domain in ("Runtime", "Page", "Log"):
+            self.send(f"{domain}.enable")
 
     def send(self, method, **parameters):
         """The result of one command; a fault of the protocol fails the test."""

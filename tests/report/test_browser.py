@@ -15,9 +15,16 @@ TOP1 = "[...document.querySelectorAll('#models tbody tr')].map(row => row.cells[
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
+def started(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium")) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def chromium(started):
+    """A tab of the test's own."""
+    started.new_tab()
+    return started
 
 
 @pytest.fixture(scope="module")

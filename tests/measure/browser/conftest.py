@@ -27,9 +27,16 @@ def opened(files, protocol):
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("chromium"), "--use-fake-device-for-media-stream") as started:
-        yield started
+def started(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium"), "--use-fake-device-for-media-stream") as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def chromium(started):
+    """A tab of the test's own."""
+    started.new_tab()
+    return started
 
 
 @pytest.fixture

@@ -124,7 +124,6 @@ def test_a_page_that_is_reloaded_goes_on(measured_in, models, photos, chromium, 
         until_it_ends(page)
 
     given = measured_in(files, pictures, QUICK, look=reload)
-    chromium.send("Emulation.setTouchEmulationEnabled", enabled=False)
     assert len(given.judged) == 7 and re.search(r", screen \d+ x \d+ at 1\.00, ", given.words)
 
 

@@ -22,7 +22,7 @@ TIMES = """(async () => {{
 }})()"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def timed(chromium):
     """timed(run_ms): what timing gives, and how long it took. run_ms: milliseconds of one run, an expression of `time`,
     the milliseconds that are over, and of `again`, how often timing has started over."""
