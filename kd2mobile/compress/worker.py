@@ -1,6 +1,5 @@
 """The process that compresses: `python -m kd2mobile.compress.worker`, see tensorflow_process."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from kd2mobile.compress.qat import wrap_qat
 from kd2mobile.compress.twin import carry_back, check_twin, twin_of, weight_names
 from kd2mobile.compress.wrapping import count_clusters, count_zeros, wrap_cluster, wrap_prune
 from kd2mobile.errors import CompressionError, one_line
+from kd2mobile.model_files import save_model
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.training.feed import Feed, Judged
@@ -83,9 +83,7 @@ def _wrapped(job: Job, twin: tf_keras.Model, feed: Feed) -> Any:
 def _save(folder: Path, student: keras.Model, quantized: tf_keras.Model | None) -> None:
     if quantized is not None:
         save_graph(quantized, folder / GRAPH_FOLDER)
-    temporary = folder / f".{STUDENT_FILE}.tmp.keras"
-    student.save(temporary)
-    os.replace(temporary, folder / STUDENT_FILE)
+    save_model(student, folder / STUDENT_FILE)
 
 
 def save_graph(quantized: tf_keras.Model, folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from kd2mobile.backend import keras_home
 from kd2mobile.errors import Kd2MobileError, WeightsError
+from kd2mobile.model_files import WEIGHTS, check_model_file
 
 BodyWeights: TypeAlias = dict[str, list[Any]]
 """The arrays of each layer that has some, by the layer's name, in the order of `layer.get_weights()`."""
@@ -78,6 +79,7 @@ def _open(path: str) -> Iterator[Any]:
         next_step = "Check the path, or use `imagenet` or `none`."
         raise WeightsError(path, "must be a weights file", "no such file", next_step)
     try:
+        check_model_file(Path(path), WeightsError)
         with h5py.File(_member(path) if zipfile.is_zipfile(path) else path, "r") as file:
             yield file
     except Kd2MobileError:
@@ -91,7 +93,7 @@ def _open(path: str) -> Iterator[Any]:
 def _member(path: str) -> io.BytesIO:
     """The weights inside a .keras file; the rest of it, its configuration, is not trusted and not read."""
     with zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read("model.weights.h5"))
+        return io.BytesIO(archive.read(WEIGHTS))
 
 
 def _layers(file: Any) -> Iterator[tuple[str, list[Any]]]:

@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile.errors import WeightsError
+from kd2mobile.errors import Kd2MobileError, WeightsError
+from kd2mobile.model_files import check_model_file
+from kd2mobile.teachers.keras_file import first_line
 from kd2mobile.teachers.zoo import Architecture, check_px
 
 _EFFICIENTNET_VARIANCE = np.array([0.229, 0.224, 0.225], np.float32)
@@ -46,6 +48,7 @@ def build_whole(architecture: Architecture, px: int, weights: str) -> keras.Mode
         stored = _download(architecture, architecture.px, top=True)
     else:
         try:
+            check_model_file(Path(weights), WeightsError)
             stored = _whole_from_file(architecture, Path(weights))
         except Exception:  # a file without a head, or none at all: build_body says which
             return None
@@ -96,7 +99,10 @@ def _fill(body: keras.Model, architecture: Architecture, path: Path) -> None:
     if not path.is_file():
         raise WeightsError(path, "must be a weights file", "no such file", "Check --teacher-weights.")
     try:
+        check_model_file(path, WeightsError)
         body.load_weights(path)
+    except Kd2MobileError:
+        raise
     except Exception as without_top:  # h5py, zipfile and Keras raise almost anything on a file that does not fit
         try:
             _fill_from_whole(body, architecture, path)
@@ -104,7 +110,7 @@ def _fill(body: keras.Model, architecture: Architecture, path: Path) -> None:
             raise WeightsError(
                 path,
                 f"must hold the weights of {architecture.keras_name}, without its top or with ImageNet's 1,000 classes",
-                _brief(without_top),
+                first_line(without_top),
                 "Give a .weights.h5, .h5 or .keras file of that network, `imagenet` or `none`.",
             ) from without_top
     _mend_efficientnet(body, architecture)
@@ -138,9 +144,3 @@ def _mend_efficientnet(body: keras.Model, architecture: Architecture) -> None:
             if np.allclose(variance.ravel(), _EFFICIENTNET_VARIANCE, atol=1e-4):
                 layer.set_weights([mean, variance**2, *count])
                 layer.finalize_state()
-
-
-def _brief(fault: Exception) -> str:
-    """The first sentence of a framework's message, which goes on for pages."""
-    first = str(fault).strip().partition("\n")[0]
-    return f"{type(fault).__name__}: {first[:200]}"

@@ -10,9 +10,10 @@ import numpy as np
 from kd2mobile.errors import TeacherError
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
+from kd2mobile.schema import INPUT_PX
 from kd2mobile.schema import Teacher as Asked
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_order
-from kd2mobile.teachers.keras_file import load_keras_file
+from kd2mobile.teachers.keras_file import first_line, load_keras_file
 from kd2mobile.teachers.output import classes_axis, ending, replaced, without_activation
 from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.teacher import DESCRIPTION, MODES, read_description
@@ -71,8 +72,10 @@ def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
     changes: list[str] = []
     model = _as_logits(path, own, said["output"], changes)
     mode = said["preprocess"] or _own_preprocessing(path, model)
+    answer = _answer(path, own, px, mode, asked.batch_size)
     if said["output"] == "probabilities" and not changes:
-        model = _log_probabilities(path, model, px, mode, changes)
+        check_probabilities(path, answer)
+        model = _log_probabilities(model, changes)
     for change in changes:
         say(f"{path.name}: {change}")
     classes_from = (Path(asked.classes) if asked.classes else beside) if said["classes"] else None
@@ -194,7 +197,10 @@ def _input_px(path: Path, model: keras.Model, asked: int | None) -> int:
         raise TeacherError(path, "takes pictures of any size", None, "Choose one with --teacher-input-px.")
     if own is not None and asked is not None and own != asked:
         raise TeacherError("teacher.input_px", f"must be {own}, the input of {path}", asked, "Leave it out.")
-    return int(own or asked)
+    px = int(own or asked)
+    if px > INPUT_PX:
+        raise TeacherError(path, f"must take images of at most {INPUT_PX:,} px", f"{px:,} px", square)
+    return px
 
 
 def _check_task(path: Path, model: keras.Model) -> None:
@@ -255,9 +261,17 @@ def _as_logits(path: Path, model: keras.Model, output: str | None, changes: list
     return keras.Model(model.inputs, replaced(model.outputs[0], without_activation), name=model.name)
 
 
-def _log_probabilities(path: Path, model: keras.Model, px: int, mode: str, changes: list[str]) -> keras.Model:
-    noise = np.random.default_rng(0).integers(0, 256, (2, px, px, 3), np.uint8)
-    check_probabilities(path, np.asarray(model.predict_on_batch(preprocess(noise, mode))))
+def _answer(path: Path, model: keras.Model, px: int, mode: str, batch_size: int) -> np.ndarray:
+    """What the model says of a batch of noise, float [batch_size, outputs]: that it can, for its graph may fail."""
+    noise = np.random.default_rng(0).integers(0, 256, (batch_size, px, px, 3), np.uint8)
+    try:
+        return np.asarray(model.predict_on_batch(preprocess(noise, mode)))
+    except Exception as fault:  # whatever TensorFlow or JAX say of its operations
+        must = f"must answer a batch of {batch_size} images [{batch_size}, {px}, {px}, 3] of float32"
+        raise TeacherError(path, must, first_line(fault), f"Give its logits: {OWN_LOGITS}") from fault
+
+
+def _log_probabilities(model: keras.Model, changes: list[str]) -> keras.Model:
     changes.append(f"its probabilities became logits: the logarithm of p, which is at least {SMALLEST_PROBABILITY:g}")
     inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in model.inputs]
     probabilities = keras.ops.maximum(model(inputs[0]), SMALLEST_PROBABILITY)  # outside, where no name is taken yet

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import h5py
 import keras
 
-from kd2mobile.errors import TeacherError
+from kd2mobile.errors import Kd2MobileError, TeacherError
+from kd2mobile.model_files import CONFIG, check_config_size, check_model_file
 
 PACKAGES = ("keras", "builtins", "keras_hub", "keras_cv", "keras_nlp")
 """Where Keras itself looks for the classes that a file names."""
@@ -35,41 +37,71 @@ def load_keras_file(path: Path) -> keras.Model:
     """The model, uncompiled, loaded in safe mode. The configuration is read and judged before Keras sees the file.
 
     What Keras 2 wrote into .h5 files and Keras 3 refuses, though it changes nothing, is mended: see `_mended`.
-    Raises TeacherError if the file is damaged, holds weights alone, or names a layer or function that Keras has not.
+    Raises TeacherError if the file is damaged, would unpack to more than `model_files` allows, declares other weights
+    than it holds, holds weights alone, or names a layer or function that Keras has not.
     """
-    config = _config(path)
-    if custom := _custom_code(config):
-        raise TeacherError(path, "must be a model of Keras's own layers; custom code is not run", custom, OTHER_WAYS)
     try:
-        if path.suffix != ".keras" and (mended := _mended(config)) != config:
-            return _load_mended(path, mended)
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as fault:  # zipfile, h5py and every layer's own from_config
+        config = _config(path)
+        if custom := _custom_code(config):
+            must = "must be a model of Keras's own layers; custom code is not run"
+            raise TeacherError(path, must, custom, OTHER_WAYS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of what it then refuses, on a line of its own
+            _check_weights(path, config)
+            model = _load(path, config)
+    except Kd2MobileError:
+        raise
+    except Exception as fault:  # zipfile, h5py and every layer's own from_config, on whatever the file says
         raise _unloadable(path, fault) from fault
+    if not isinstance(model, keras.Model):
+        raise TeacherError(path, "must be a model", f"a {type(model).__name__}", OTHER_WAYS)
+    return model
 
 
-def _config(path: Path) -> Any:
-    try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as file:
-                return json.loads(file.read("config.json"))
+def _config(path: Path) -> dict[str, Any]:
+    """The model's configuration, of a file that unpacks to no more than it may."""
+    check_model_file(path, TeacherError)
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as file:
+            text = file.read(CONFIG)
+    else:
         with h5py.File(path, "r") as file:
-            config = file.attrs.get("model_config")
-    except Exception as fault:
-        raise _unloadable(path, fault) from fault
-    if config is None:
+            text = file.attrs.get("model_config")
+    if text is None:
         step = "Save the whole model with `model.save(...)`; weights of a known network go with --teacher-weights."
         raise TeacherError(path, "must be a whole model", "a file of weights alone", step)
+    check_config_size(path, len(text), TeacherError)
+    config = json.loads(text)  # not msgspec: a layer's bound may be infinite
+    if not isinstance(config, dict):
+        must = "must be an object, as `model.save` writes it"
+        raise TeacherError(f"{path}, its configuration", must, type(config).__name__, OTHER_WAYS)
+    return config
+
+
+def _check_weights(path: Path, config: dict[str, Any]) -> None:
+    """Raises whatever Keras does for weights that are not those of the configuration, before they get their memory.
+
+    Within the scope variables have shapes alone. Keras would give them memory at the end of the next such scope, so
+    they are forgotten.
+    """
     try:
-        return json.loads(config)
-    except Exception as fault:
-        raise _unloadable(path, fault) from fault
+        with keras.StatelessScope(initialize_variables=False):
+            _load(path, config)
+    finally:
+        keras.utils.clear_session(free_memory=False)
+
+
+def _load(path: Path, config: dict[str, Any]) -> Any:
+    if path.suffix != ".keras" and (mended := _mended(config)) != config:
+        return _load_mended(path, mended)
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _custom_code(config: Any) -> str | None:
     """The first thing in a model's configuration that is not Keras's own, in words."""
     for node in _nodes(config):
         name, module = node["class_name"], node.get("module", "keras")
+        module = None if module is None else str(module)
         if name in CARRIES_CODE:
             return CARRIES_CODE[name]
         if module is None or module.partition(".")[0] not in PACKAGES:
@@ -133,11 +165,15 @@ def _load_mended(path: Path, config: Any) -> keras.Model:
 
 
 def _unloadable(path: Path, fault: Exception) -> TeacherError:
-    reason = f"{type(fault).__name__}: {str(fault).strip().partition(chr(10))[0][:200]}"
     return TeacherError(
         path,
         "must be a Keras model of standard layers that loads in safe mode",
-        reason,
+        first_line(fault),
         "Save it with Keras 3 as `model.save('teacher.keras')`, without Lambda or custom layers, "
         "or give its logits: see docs/how-to/own-teacher.md.",
     )
+
+
+def first_line(fault: Exception) -> str:
+    """What a framework says, which goes on for pages, in one line."""
+    return f"{type(fault).__name__}: {str(fault).strip().partition(chr(10))[0][:200]}"

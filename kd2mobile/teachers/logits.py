@@ -1,17 +1,17 @@
 """A teacher that is given as its logits: an .npz file, written by any framework, in the place of a network."""
 
 import shutil
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 import numpy as np
 
 from kd2mobile.data.split import Sample, Split
-from kd2mobile.errors import TeacherError, count_of
+from kd2mobile.errors import Kd2MobileError, TeacherError, count_of
 from kd2mobile.files import write_json
+from kd2mobile.model_files import check_npz
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, judgement
 
@@ -39,7 +39,8 @@ class GivenLogits:
     def of(self, samples: list[Sample]) -> np.ndarray:
         """float32 [samples, classes]."""
         rows = [self.rows[sample.path] for sample in samples]
-        return self.values[rows][:, self.columns].astype(np.float32)
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as that
+            return self.values[rows][:, self.columns].astype(np.float32)
 
 
 def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any]:
@@ -113,13 +114,16 @@ def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     if not is_zipfile(path):
         raise TeacherError(path, must, "no .npz file or a part of one", HOW_TO)
     try:
+        check_npz(path, TeacherError)
         with np.load(path, allow_pickle=False) as file:
             found = ", ".join(file.files) or "nothing"
             if not set(KEYS) <= set(file.files):
                 raise TeacherError(path, must, found, HOW_TO)
-            arrays = {key: _array(path, file, key) for key in KEYS}
-    except (OSError, EOFError, ValueError, BadZipFile, zlib.error, NotImplementedError, RuntimeError) as fault:
-        raise TeacherError(path, must, fault, HOW_TO) from fault
+            arrays = {key: file[key] for key in KEYS}
+    except Kd2MobileError:
+        raise
+    except Exception as fault:  # zipfile and NumPy, on whatever the file says
+        raise TeacherError(path, must, f"{type(fault).__name__}: {fault}", HOW_TO) from fault
     names = {}
     for key in KEYS[:2]:
         array = arrays[key]
@@ -134,16 +138,6 @@ def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:
         must = f"must be [{shape[0]}, {shape[1]}], one row for each of sample_ids, one column for each of class_names"
         raise TeacherError(f"{path}, logits", must, list(logits.shape), HOW_TO)
     return names["sample_ids"], names["class_names"], logits
-
-
-def _array(path: Path, file: Any, key: str) -> np.ndarray:
-    try:
-        return file[key]
-    except ValueError as fault:
-        if "pickle" not in str(fault) and "Object arrays" not in str(fault):
-            raise
-        step = "Write texts with `np.array(names, dtype=str)` and numbers with `np.array(rows, dtype=np.float32)`."
-        raise TeacherError(f"{path}, {key}", "must be a plain array", "pickled Python objects", step) from fault
 
 
 def _refuse_twice(path: Path, key: str, names: list[str]) -> None:

@@ -13,6 +13,7 @@ from kd2mobile.checkpoint import remove_checkpoints
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import Split
 from kd2mobile.files import write_json
+from kd2mobile.model_files import save_model
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import bar, say
 from kd2mobile.recipe import is_keras_file
@@ -63,6 +64,7 @@ def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, 
         return read_description(folder / DESCRIPTION)
     check_teacher(asked)
     pictures = Pictures(root, split.part_of_train(asked.train_fraction, asked.seed), resize)
+    keras.utils.clear_session(free_memory=False)  # layers are named by counting, which begins anew
     keras.utils.set_random_seed(asked.seed)
     file = read_teacher_file(Path(asked.name), asked) if is_keras_file(asked.name) else None
     teacher, how = _from_file(folder, asked, pictures, file) if file else _from_zoo(folder, asked, pictures)
@@ -79,7 +81,7 @@ def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, 
         how["fine_tuning"] = _unfrozen(folder, teacher, asked, pictures, val)
         val = _best(how["fine_tuning"])
     say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
-    _write_model(folder, teacher.model)
+    save_model(keras.Model(teacher.model.inputs, teacher.model.outputs), folder / MODEL)  # fresh: without an optimizer
     described = {
         "name": teacher.where,
         "weights": Path(asked.weights).name if not is_keras_file(asked.name) else None,
@@ -188,9 +190,3 @@ def _unfrozen(
 def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
     """The val of the epoch whose weights `fit` left."""
     return min((entry["val"] for entry in history), key=lambda val: val["logloss"])
-
-
-def _write_model(folder: Path, model: keras.Model) -> None:
-    temporary = folder / f".{MODEL.removesuffix('.keras')}-tmp.keras"
-    keras.Model(model.inputs, model.outputs).save(temporary)  # a fresh model: the optimizer's state stays out
-    temporary.replace(folder / MODEL)

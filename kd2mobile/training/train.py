@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from kd2mobile.checkpoint import (
 from kd2mobile.errors import TrainingError, count_of
 from kd2mobile.files import disk_errors
 from kd2mobile.losses import make_loss, split_predictions
+from kd2mobile.model_files import save_model
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.training.feed import Feed, Judged
 
@@ -121,7 +121,6 @@ class _Training:
 
     def resume(self) -> None:
         """Takes up the last whole checkpoint in the folder, if there is one."""
-        (self.folder / f".{STUDENT_FILE}.tmp.keras").unlink(missing_ok=True)
         self.history, self.best = resume(self.folder, self._variables())
         if self.history:
             progress.say(f"{self.who}: going on after epoch {len(self.history)}/{self.distill.epochs}")
@@ -157,14 +156,8 @@ class _Training:
         set_values(self.model.weights, self.best)
         for layer in self.model.layers:  # on the model itself Keras 3.15 reaches none of them
             layer.trainable = True
-        temporary = self.folder / f".{STUDENT_FILE}.tmp.keras"
-        try:
-            with disk_errors(self.folder):
-                self.model.save(temporary)
-                os.replace(temporary, self.folder / STUDENT_FILE)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with disk_errors(self.folder):
+            save_model(self.model, self.folder / STUDENT_FILE)
         remove_checkpoints(self.folder)
 
     def _fit(self, epoch: int, watch: "_Watch") -> float:

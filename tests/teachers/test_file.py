@@ -224,7 +224,10 @@ def test_probabilities_become_their_logarithm_where_they_are_said_to_be(save, ma
     assert results["val"]["top1"] == 1.0 and "the logarithm of p, which is at least 1e-07" in results["changes"][0]
     logits, probabilities = raw(open_teacher(folder, 8)[0].model), raw(model)
     np.testing.assert_allclose(logits, np.log(np.maximum(probabilities, 1e-7)), atol=1e-5)
-    sure = keras.Model(model.inputs, L.Reshape((3,))(L.Softmax()(L.Rescaling(1e4)(model.layers[-3].output))))
+    sure = keras.Model(
+        model.inputs,
+        L.Reshape((3,), name="flat")(L.Softmax(name="end")(L.Rescaling(1e4, name="sure")(model.layers[-3].output))),
+    )
     assert raw(read(save(sure), output="probabilities").model).min() >= np.log(1e-7) - 1e-5
 
 

@@ -6,6 +6,7 @@ one is recorded, and the next child goes on after it.
 
 import io
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -351,17 +352,24 @@ def _posted(place: Path):
     return samples, True, read
 
 
-def _keras(place: Path):
+def _save_teachers(place: Path) -> None:
     import keras
-
-    from kd2mobile.schema import Teacher
-    from kd2mobile.teachers.file import read_teacher_file
 
     pixels = keras.Input((8, 8, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(pixels))
     model = keras.Model(pixels, keras.layers.Dense(2)(x))
     for suffix in ("keras", "h5"):
         model.save(place / f"whole.{suffix}")
+
+
+def _keras(place: Path):
+    from kd2mobile.schema import Teacher
+    from kd2mobile.teachers.file import read_teacher_file
+
+    # in a process of its own: TensorFlow's threads, once they run, are not in the children that are forked after that
+    saving = multiprocessing.get_context("fork").Process(target=_save_teachers, args=(place,))
+    saving.start()
+    saving.join()
     samples = [(place / f"whole.{suffix}").read_bytes() for suffix in ("keras", "h5")]
 
     def read(data: bytes, folder: Path) -> None:
