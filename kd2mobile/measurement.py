@@ -13,6 +13,7 @@ from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of,
 from kd2mobile.progress import say
 from kd2mobile.runs import MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages
+from kd2mobile.variants import Variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,6 +166,12 @@ def read_kept(folder: Path, names: Sequence[str], shape: tuple[int, int], of_fil
         if {r.sha256 for r in records if r.role != "teacher"} != of_files:
             say("benchmark stale     the run's files changed since they were measured")
             return None
+        of_run = {name for name in names if name != "teacher"}
+        told = {f"{r.role}-{Variant(r.compression, r.precision).name}" for r in records if r.role != "teacher"}
+        if told != of_run:
+            must = "must tell by role, compression and precision of each file of the run"
+            got = ", ".join(sorted(told - of_run)) or f"none of {', '.join(sorted(of_run - told))}"
+            raise RecordError(folder / RECORDS, must, got, AGAIN)
         answers = read_answers(folder / PREDICTIONS, names, shape, AGAIN)
         return Kept(records, read_json(folder / COMPARISONS, list[Paired], AGAIN), answers)
 

@@ -3,6 +3,7 @@
 import mmap
 import multiprocessing
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -30,6 +31,7 @@ def kept_by(writer, turn=0):
         ece=0.0,
         sha256="ab",
         precision="int8",
+        compression="none",
     )
     pair = Paired(label=f"{writer}", a="a", b="b", difference=0.0, only_a=turn, only_b=0, p_value=1.0, n=1)
     answers = {name: np.full(SHAPE, (writer * TIMES + turn) / 100, np.float32) for name in NAMES}
@@ -98,6 +100,29 @@ def test_what_a_run_holds_is_read_by_its_types(run, name, content, said):
     with pytest.raises(RecordError) as refused:
         read_kept(run, NAMES, SHAPE, {"ab"})
     assert said in str(refused.value) and "Remove it and run `kd2mobile benchmark`." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "got"),
+    [
+        ({"precision": "fp99"}, "student-fp99"),
+        ({"precision": "../.."}, "student-../.."),
+        ({"precision": "fp32"}, "student-fp32"),
+        ({"precision": None}, "student-None"),
+        ({"compression": "../x"}, "student-../x-int8"),
+        ({"compression": None}, "student-None-int8"),
+        ({"role": "external"}, "external-int8"),
+        ({"role": "baseline"}, "baseline-int8"),
+    ],
+)
+def test_a_record_of_a_file_that_the_run_does_not_have(run, changed, got):
+    """Of an own file's checksum: its answers are looked for by what the record says it is."""
+    record = msgspec.structs.replace(kept_by(1).records[0], **changed)
+    (run / "benchmark.json").write_bytes(msgspec.json.encode([record]))
+    with pytest.raises(RecordError) as refused:
+        read_kept(run, NAMES, SHAPE, {"ab"})
+    said = "benchmark.json: must tell by role, compression and precision of each file of the run, got "
+    assert str(refused.value) == f"{run}/{said}{got}. Remove it and run `kd2mobile benchmark`."
 
 
 @pytest.mark.parametrize(
