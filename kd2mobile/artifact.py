@@ -309,7 +309,8 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
     folder, its stage the folder around it, and it lists the files that the stage must have, by names inside the folder.
     copied: by hand, into a folder of any name. Raises ArtifactError for a record that is otherwise.
     """
-    place, again = folder / RECORD, f"Remove {folder}; it is made again."
+    place = folder / RECORD
+    again = "Copy it again from where it was made." if copied else f"Remove {folder}; it is made again."
     if place.is_symlink():
         raise ArtifactError(place, "must be a file, not a link", f"a link to {place.readlink()}", again)
     content = read_json(place, dict[str, Any], again, error=ArtifactError, most=LARGEST_RECORD)

@@ -175,6 +175,16 @@ def test_a_given_set_is_copied_without_what_lies_beside_and_without_links(tmp_pa
         Store(tmp_path / "other").adopt(step_of("transfer"), there)
 
 
+def test_a_given_set_that_is_not_whole_is_not_said_to_be_made_again(tmp_path):
+    there = Store(tmp_path / "there").make(step_of("transfer")).folder.rename(tmp_path / "given")
+    record = json.loads((there / RECORD).read_text())
+    for sent in ([], {}, record | {"fingerprint": "0" * 16}, record | {"files": {}}, record | {"results": {"val": 1}}):
+        (there / RECORD).write_text(json.dumps(sent))
+        with pytest.raises(ArtifactError, match=r"Copy it again from where it was made\.$"):
+            Store(tmp_path / "here").adopt(step_of("transfer"), there)
+    assert there.is_dir() and not (tmp_path / "here" / "transfer").exists()
+
+
 def test_a_file_of_a_tflite_that_its_record_does_not_list_is_refused(tmp_path, mine):
     _, record = made(tmp_path, "tflite")
     for name in ("../../../mine", "other.tflite"):
