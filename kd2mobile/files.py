@@ -21,7 +21,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -31,6 +32,9 @@ except ImportError:  # Windows
     fcntl = None
 
 from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError, RecordError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -394,6 +398,17 @@ def write_json(path: Path, value: Any, *, unless_same: bool = False) -> bool:
     return write_text(
         path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", unless_same=unless_same
     )
+
+
+def write_npy(path: Path, array: "np.ndarray") -> None:
+    """The array as a .npy file, the bytes of `np.save`, to a path that nobody reads yet.
+
+    Through Python's file: NumPy writes past it where it can, and then its OSError does not say why. Raises OSError.
+    """
+    import numpy as np
+
+    with open(path, "wb") as file:
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def copy_file(source: Path, target: Path) -> bool:

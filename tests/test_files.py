@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import stat
+import subprocess
 import sys
 import threading
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ from kd2mobile.files import (
     replaced,
     write_bytes,
     write_json,
+    write_npy,
     write_text,
 )
 
@@ -326,3 +329,24 @@ def test_what_a_killed_process_left_goes_with_the_next_write_and_what_another_on
         first.write_text("2")
     assert (tmp_path / "a.json").read_text() == "2"
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", others.name, ".a.json.mine.tmp.json"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file's size")
+def test_an_array_that_does_not_fit_has_the_number_of_the_systems_error(tmp_path):
+    for array in (np.arange(6.0).reshape(2, 3), np.zeros((0, 3)), np.asfortranarray(np.eye(3)), np.array("a")):
+        write_npy(tmp_path / "ours.npy", array)
+        np.save(tmp_path / "numpys.npy", array)
+        assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
+    told = """
+import resource, signal, sys
+import numpy as np
+from kd2mobile.files import write_npy
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+for write in (write_npy, lambda path, array: np.savez(path, array)):
+    try:
+        write(sys.argv[1], np.zeros(100_000))
+    except OSError as fault:
+        print(fault.errno)
+"""
+    child = subprocess.run([sys.executable, "-c", told, str(tmp_path / "x.npz")], capture_output=True, text=True)
+    assert (child.stdout, child.stderr) == (f"{errno.EFBIG}\n" * 2, "")

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd2mobile import progress
 from kd2mobile.errors import ArtifactError, one_line
-from kd2mobile.files import NO_ROOM, os_error, replaced
+from kd2mobile.files import NO_ROOM, os_error, replaced, write_npy
 
 SHARD = 512
 """Samples a file; the last one of a set may hold fewer."""
@@ -173,8 +173,8 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
     try:
-        with replaced(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, array, allow_pickle=False)
+        with replaced(path) as temporary:
+            write_npy(temporary, array)
     except OSError as fault:
         if fault.errno not in NO_ROOM:
             raise

@@ -155,12 +155,12 @@ def test_shards_that_do_not_fit_each_other(folder):
 
 
 def test_a_full_disk_says_how_much_is_needed(tmp_path, monkeypatch):
-    def full(file, array, **named):
-        file.write(b"some")
+    def full(path, array):
+        path.write_bytes(b"some")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     write_shards(tmp_path, "val", 4, lambda rows: WHOLE[:4], "x", "views")
-    monkeypatch.setattr(shards_module.np, "save", full)
+    monkeypatch.setattr(shards_module, "write_npy", full)
     with pytest.raises(ArtifactError, match="must have room to write, got no space left on device"):
         write(tmp_path)  # a quota: there is room
     monkeypatch.setattr(shards_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
@@ -174,10 +174,10 @@ def test_a_full_disk_says_how_much_is_needed(tmp_path, monkeypatch):
 
 
 def test_another_fault_of_the_disk_is_not_called_full(tmp_path, monkeypatch):
-    def broken(file, array, **named):
+    def broken(path, array):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(shards_module.np, "save", broken)
+    monkeypatch.setattr(shards_module, "write_npy", broken)
     with pytest.raises(OSError, match="Input/output error"):
         write(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from kd2mobile import progress
 from kd2mobile.errors import Kd2MobileError
-from kd2mobile.files import write_bytes
+from kd2mobile.files import write_bytes, write_npy
 from kd2mobile.measure.files import FileToMeasure, opened_files
 from kd2mobile.measure.host import measure_on_host
 from kd2mobile.measure.protocol import Protocol
@@ -77,7 +76,7 @@ def _answer(request: Request, folder: Path) -> Answer:
     except Kd2MobileError as fault:
         return Answer(refusal=Refusal.of(fault))
     for number, one in enumerate(given.answered):
-        np.save(folder / f"outputs-{number}.npy", one.outputs)
+        write_npy(folder / f"outputs-{number}.npy", one.outputs)
     judged = given.judged.tolist()
     left = sorted(set(range(len(pictures))) - set(judged))
     return Answer(
