@@ -51,6 +51,7 @@ def status_of(command: click.Command, arguments: list[str]) -> int:
     0, 2 for an error, 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 141 where nobody reads its output any more, as
     behind `| head`: nothing is said.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # a console of another encoding must not end a run over a class name
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -64,6 +65,15 @@ def status_of(command: click.Command, arguments: list[str]) -> int:
         if not isinstance(left.__context__, BrokenPipeError):
             raise
         return UNREAD  # Rich leaves so, and has silenced the output
+
+
+def _open_closed_streams() -> None:
+    """What the shell has closed (`>&-`) leads nowhere, so that no file of ours gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # of the lowest free number
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _run(command: click.Command, arguments: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -70,3 +72,13 @@ def test_a_nul_in_a_path_of_python_is_a_line():
             call("a\0b")
     with pytest.raises(ArtifactError, match="a path: must have no NUL character in it"), system_errors():
         os.stat("a\0b")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell that closes descriptors")
+@pytest.mark.parametrize(("arguments", "status"), [("list losses", 0), ("inspect none", 2)])
+def test_closed_streams_are_no_fault(arguments, status):
+    command = f"{sys.executable} -m kd2mobile {arguments}"
+    told = subprocess.run(["sh", "-c", f"{command} <&- >&-"], stderr=subprocess.PIPE, text=True)
+    assert told.returncode == status and told.stderr.count("\n") == (1 if status else 0), told.stderr
+    told = subprocess.run(["sh", "-c", f"{command} 2>&-"], stdout=subprocess.PIPE, text=True)
+    assert told.returncode == status and bool(told.stdout) == (status == 0), "an error is not standard output"
