@@ -3,7 +3,8 @@
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -135,9 +136,30 @@ def class_names(names: Iterable[str]) -> dict[str, str]:
     {'cat': 'cat', 'cat ': 'cat', 'dog ': 'dog '}
     """
     names = list(dict.fromkeys(names))
-    plain = {name: unicodedata.normalize("NFC", name).strip() or name for name in names}
+    plain = {name: plain_name(name) for name in names}
     ways = list(plain.values())
     return {name: same if ways.count(same) > 1 else name for name, same in plain.items()}
+
+
+def plain_name(name: str) -> str:
+    """The name composed (NFC) and stripped, as which class names are compared."""
+    return unicodedata.normalize("NFC", name).strip() or name
+
+
+def places_of(names: list[str], among: list[str], *ways: Callable[[str], str]) -> dict[str, int]:
+    """The names that stand among others, and where: as they are, else as one of the ways writes both, if that is clear.
+
+    >>> places_of(["A", "b", "c"], ["B", "a", "A"], str.lower)
+    {'A': 2, 'b': 0}
+    """
+    found: dict[str, int] = {}
+    for same in (str, *ways):
+        there, wanted = [same(one) for one in among], Counter(map(same, names))
+        held, places = Counter(there), {one: place for place, one in enumerate(there)}
+        for name in names:
+            if name not in found and held[same(name)] == 1 and wanted[same(name)] == 1:
+                found[name] = places[same(name)]
+    return found
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:

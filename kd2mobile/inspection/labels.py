@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from kd2mobile.errors import ModelFileError
+from kd2mobile.errors import Kd2MobileError, ModelFileError
 
 LARGEST_FILE = 16 * 2**20
 """Bytes of the largest text of labels that is read."""
@@ -27,27 +27,27 @@ _FORMS = [
 ]
 
 
-def read_labels(path: Path) -> list[str]:
-    """The names in a file that the user gave, in the order of the outputs.
+def read_labels(path: Path, flag: str = "--labels", error: type[Kd2MobileError] = ModelFileError) -> list[str]:
+    """The names in a file that the user gave with the flag, in the order of the outputs.
 
-    Raises ModelFileError if it cannot be read, is no UTF-8 text, or is numbered with gaps or twice.
+    Raises the error if it cannot be read, is no UTF-8 text, or is numbered with gaps or twice.
     """
     try:
         with open(path, "rb") as file:
             text = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as fault:
         reason = getattr(fault, "strerror", None) or fault
-        raise ModelFileError(path, "must be a readable file of labels", reason, "Check --labels.") from fault
+        raise error(path, "must be a readable file of labels", reason, f"Check {flag}.") from fault
     if len(text) > LARGEST_FILE:
         must = f"must be a file of labels of at most {LARGEST_FILE} bytes"
-        raise ModelFileError(path, must, "a larger one", "Check --labels.")
-    return label_lines(text, str(path))
+        raise error(path, must, "a larger one", f"Check {flag}.")
+    return label_lines(text, str(path), error)
 
 
-def label_lines(text: bytes, where: str) -> list[str]:
+def label_lines(text: bytes, where: str, error: type[Kd2MobileError] = ModelFileError) -> list[str]:
     """The names in the order of the outputs; of plain lines the order of the file, empty lines at its end left out.
 
-    where: the file, for messages. Raises ModelFileError as `read_labels` does.
+    where: the file, for messages. Raises the error as `read_labels` does.
 
     >>> label_lines(b"1 a dog\\n0 a cat\\n", "labels.txt"), label_lines(b"7up\\n5 alive\\n", "labels.txt")
     (['a cat', 'a dog'], ['7up', '5 alive'])
@@ -56,13 +56,23 @@ def label_lines(text: bytes, where: str) -> list[str]:
         lines = [line.strip() for line in text.decode("utf-8-sig").rstrip().split("\n")]
     except UnicodeDecodeError as fault:
         got, save = f"byte {fault.start} of {len(text)} that is none", "Save the labels as UTF-8, one name a line."
-        raise ModelFileError(where, "must be UTF-8 text", got, save) from fault
+        raise error(where, "must be UTF-8 text", got, save) from fault
     if lines == [""]:
-        raise ModelFileError(where, "must name the outputs, one a line", "an empty file", "Give a whole label file.")
-    return _numbered([line for line in lines if line], where) or lines
+        raise error(where, "must name the outputs, one a line", "an empty file", "Give a whole label file.")
+    return _numbered([line for line in lines if line], where, error) or lines
 
 
-def _numbered(lines: list[str], where: str) -> list[str] | None:
+def number_and_name(line: str) -> tuple[int, str] | None:
+    """What a line of a numbered file says, None if it has none of the forms.
+
+    >>> number_and_name("0 a cat"), number_and_name("7up")
+    ((0, 'a cat'), None)
+    """
+    found = next(filter(None, (form.fullmatch(line.strip()) for form in _FORMS)), None)
+    return (int(found["number"]), found["name"]) if found else None
+
+
+def _numbered(lines: list[str], where: str, error: type[Kd2MobileError]) -> list[str] | None:
     """The names by their numbers, None if the lines are not numbered."""
     wrong = None
     for form in _FORMS:
@@ -81,4 +91,4 @@ def _numbered(lines: list[str], where: str) -> list[str] | None:
     number, times = Counter(wrong).most_common(1)[0]
     got = f"{number} more than once" if times > 1 else f"no {min(set(range(len(lines))) - set(wrong))}"
     mend = f"Mend the numbers. If they are part of the names, number the lines, as in `0 {lines[0]}`."
-    raise ModelFileError(where, must, got, mend)
+    raise error(where, must, got, mend)

@@ -46,12 +46,14 @@ _NEXT = "Ask whoever made it for a whole file, or export it again."
 class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What a .tflite says about itself; None is what it does not say.
 
-    own: whether kd2mobile made it. classes: the outputs' names in order. mean, std: a float input's normalization,
+    own: whether kd2mobile made it. classes: the outputs' names in order. texts: the text files inside, where they are
+    several and nothing says which one holds those names. mean, std: a float input's normalization,
     (pixel - mean) / std of 8-bit pixels, one value or one a channel.
     """
 
     own: bool = False
     classes: list[str] | None = None
+    texts: list[str] = []
     resize: Resize | None = None
     input_px: int | None = None
     model: str | None = None
@@ -106,11 +108,12 @@ def read_metadata(path: Path) -> FileMetadata:
     mean, std, label_file = inside.mean, inside.std, inside.label_file
     if DESCRIPTION_FILE in members:
         return msgspec.structs.replace(_own(path, _member(path, DESCRIPTION_FILE)), mean=mean, std=std)
+    texts: list[str] = []
     if label_file not in members:
         texts = [name for name in members if name.lower().endswith(".txt")]
         label_file = LABELS_FILE if LABELS_FILE in texts else texts[0] if len(texts) == 1 else None
     classes = None if label_file is None else label_lines(_member(path, label_file), f"{path}, {label_file}")
-    return FileMetadata(classes=classes, mean=mean, std=std)
+    return FileMetadata(classes=classes, texts=texts if label_file is None else [], mean=mean, std=std)
 
 
 def output_names(
@@ -119,18 +122,26 @@ def output_names(
     """The outputs' names, by the user's file before what the model says, and notes; None if there are none to use.
 
     Raises ModelFileError if the user's file has any other number of names than the model outputs; where the model's own
-    labels do, they are left out, and a note says so.
+    labels do, or are in one of several text files, they are left out, and a note says so.
     """
     names = read_labels(file) if file else said.classes
-    if names is None or len(names) == outputs:
+    if len(names or []) == outputs or (names is None and not said.texts):
         return names, []
-    got = f"{count_of(len(names), 'label')} for {count_of(outputs, 'output')}"
     if file:
+        got = f"{count_of(len(names), 'label')} for {count_of(outputs, 'output')}"
         next_step = "Give the labels that this model was made with."
         if len(names) == outputs - 1 and not said.own:
             next_step += " If its output 0 is a background class, write the line `background` before the others."
         raise ModelFileError(file, "must name every output, one a line", got, next_step)
-    return None, [f"{model}: its own labels are not used, {got}"]
+    return None, [f"{model}: its own labels are not used, {unused_labels(said, outputs)}"]
+
+
+def unused_labels(said: FileMetadata, outputs: int) -> str:
+    """What is wrong with a model's own labels, in words."""
+    if said.texts:
+        shown = ", ".join(repr(name[:60]) for name in said.texts[:5]) + ", ..." * (len(said.texts) > 5)
+        return f"{len(said.texts)} text files inside ({shown}), none of them named as that of the labels"
+    return f"{count_of(len(said.classes or []), 'label')} for {count_of(outputs, 'output')}"
 
 
 def _members(path: Path) -> list[str]:

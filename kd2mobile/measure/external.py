@@ -3,7 +3,6 @@
 import os
 import tempfile
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +12,9 @@ import msgspec
 import numpy as np
 
 from kd2mobile.errors import DataError, ModelFileError, PictureError, count_of, one_line
-from kd2mobile.folders import Inside, files_in, inside, is_left_by_system, split_named, splits_among
-from kd2mobile.inspection.metadata import output_names
+from kd2mobile.folders import Inside, files_in, inside, is_left_by_system, places_of, split_named, splits_among
+from kd2mobile.inspection.labels import number_and_name
+from kd2mobile.inspection.metadata import output_names, unused_labels
 from kd2mobile.measure.devices import measure_opened
 from kd2mobile.measure.files import FileToMeasure, Measured, guarded, opened_as
 from kd2mobile.measure.protocol import Protocol
@@ -73,7 +73,7 @@ def measure_on_folder(
         names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
         if notes and not names:
             must = "must carry one label for each output, since that is how class folders are matched with outputs"
-            got = f"{count_of(len(classifier.metadata.classes), 'label')} for {count_of(classifier.classes, 'output')}"
+            got = unused_labels(classifier.metadata, classifier.classes)
             raise ModelFileError(model, must, got, "Give the outputs' names with --labels, one a line.")
         matching = match_folders(list(folders), classifier.classes, names, str(data))
         pictures = [
@@ -200,9 +200,9 @@ def match_folders(folders: list[str], outputs: int, labels: list[str] | None, wh
     """Which output each class folder stands for. folders: sorted; labels: the outputs' names, None if they have none.
 
     With labels by name alone: every folder needs one of its own, the same text, or the same but for case, `_` and `-`
-    for spaces, and the way accents are encoded; labels without a folder do not matter. Without labels by sorted order,
-    if there are as many outputs as folders or one more, a background class at 0. Anything else is a DataError, and so
-    are folders that are all named as splits.
+    for spaces, and the way accents are encoded; or all have their outputs' numbers, as `0 red`, the line of a label
+    file. Labels without a folder do not matter. Without labels by sorted order, if there are as many outputs as folders
+    or one more, a background class at 0. Anything else is a DataError, and so are folders that are all named as splits.
     """
     named = _by_name(folders, labels or [])
     if len(named) == len(folders):
@@ -232,14 +232,16 @@ def match_folders(folders: list[str], outputs: int, labels: list[str] | None, wh
 
 
 def _by_name(folders: list[str], labels: list[str]) -> dict[str, int]:
-    """The folders that have a label of their own, and its index."""
-    found: dict[str, int] = {}
-    for same in (str, _plain):
-        held, wanted = Counter(map(same, labels)), Counter(map(same, folders))
-        places = {same(label): place for place, label in enumerate(labels) if held[same(label)] == 1}
-        for name in folders:
-            if name not in found and same(name) in places and wanted[same(name)] == 1:
-                found[name] = places[same(name)]
+    """The folders that have a label of their own, and its index; numbered as label files are, the one of that number.
+
+    Numbers count where all folders have one and the names alone do not say it.
+    """
+    found = places_of(folders, labels, _plain)
+    if len(found) < len(folders):
+        numbered = [one for one in map(number_and_name, folders) if one and one[0] < len(labels)]
+        places = [number for number, name in numbered if _plain(name) == _plain(labels[number])]
+        if len(set(places)) == len(folders):
+            return dict(zip(folders, places, strict=True))
     return found
 
 

@@ -64,6 +64,23 @@ def test_labels_that_others_pack(packed, members, classes):
     assert read_metadata(packed("uint8", members)).classes == classes
 
 
+def test_several_texts_of_which_none_is_said_to_be_the_labels(packed, tmp_path):
+    path = packed("uint8", {"one.txt": "a\n", "two.txt": "b\n"})
+    said = read_metadata(path)
+    assert said.texts == ["one.txt", "two.txt"]
+    assert output_names(path, said, 3, None) == (
+        None,
+        [
+            f"{path}: its own labels are not used, 2 text files inside ('one.txt', 'two.txt'), "
+            "none of them named as that of the labels"
+        ],
+    )
+    file = tmp_path / "labels.txt"
+    file.write_text("x\ny\nz\n")
+    assert output_names(path, said, 3, file) == (["x", "y", "z"], [])
+    assert read_metadata(packed("uint8", {"labels.txt": "a\nb\nc\n", "notes.txt": "x\n"})).texts == []
+
+
 def test_tflite_metadata_names_the_labels_and_the_normalization(packed):
     path = packed("described", {"calib.txt": "1,2,3\n", "my_labels.txt": "\n".join(CLASSES), "other.txt": "x\n"})
     assert read_metadata(path) == FileMetadata(classes=CLASSES, mean=[127.5], std=[127.5])

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from kd2mobile.errors import DataError, ModelFileError
+from kd2mobile.inspection.labels import label_lines
 from kd2mobile.measure import external, host
 from kd2mobile.measure.external import class_folders, match_folders, measure_on_folder
 from kd2mobile.measure.predict import predict
@@ -142,6 +143,29 @@ def test_a_label_file_one_line_short_is_no_background(own, models, photos, tmp_p
 def test_labels_inside_the_file_of_another_number_are_refused(packed, photos):
     with pytest.raises(ModelFileError, match="must carry one label for each output, .* got 2 labels for 3 outputs"):
         measure_external(packed("uint8", {"labels.txt": "green\nred\n"}), photos)
+
+
+def test_several_texts_inside_the_file_are_no_reason_for_sorted_order(packed, photos):
+    path = packed("uint8", {"classes.txt": "red\ngreen\nblue\n", "notes.txt": "x\n"})
+    with pytest.raises(ModelFileError) as refused:
+        measure_external(path, photos)
+    assert str(refused.value) == (
+        f"{path}: must carry one label for each output, since that is how class folders are matched with outputs, "
+        "got 2 text files inside ('classes.txt', 'notes.txt'), none of them named as that of the labels. "
+        "Give the outputs' names with --labels, one a line."
+    )
+
+
+def test_folders_may_be_called_as_the_lines_of_a_numbered_label_file():
+    for lines in (["0 red", "1 green", "2 blue"], ["0: red", "1: green", "2: blue"], ["2,blue", "0,red", "1,green"]):
+        labels = label_lines("\n".join(lines).encode(), "labels.txt")
+        folders = sorted(lines)
+        assert match_folders(folders, 3, labels, "data")[:2] == ([0, 1, 2], "labels")
+        assert match_folders(folders[1:], 3, labels, "data")[:2] == ([1, 2], "labels")
+    assert match_folders(["0 x", "1 0 x"], 2, ["x", "0 x"], "data").outputs == [0, 1]
+    for folders in (["0 green", "1 red", "2 blue"], ["0 red", "green"], ["0 red", "0: red"], ["7 red"]):
+        with pytest.raises(DataError, match="must have one label for each class folder"):
+            match_folders(folders, 3, ["red", "green", "blue"], "data")
 
 
 def test_names_decide_over_order(models, photos, tmp_path, capsys):
