@@ -185,7 +185,7 @@ class Store:
                 self._say_current(step)
         if missing:
             inputs = {name: self.make(needed).folder for name, needed in missing[0].inputs.items()}
-            with disk_errors(self.root), ExitStack() as locks:
+            with disk_errors(self.root, store=True), ExitStack() as locks:
                 for step in sorted(missing, key=lambda step: step.fingerprint):  # one order: no two wait in a ring
                     locks.enter_context(self._locked(step))
                 missing = [step for step in missing if not self.find(step)]
@@ -270,7 +270,7 @@ class Store:
         if damaged := damaged_files(artifact):
             raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", "Copy it again.")
         if not self.find(step):
-            with disk_errors(self.root), self._locked(step):
+            with disk_errors(self.root, store=True), self._locked(step):
                 if not self.find(step):
                     self._take_up(step)
                     self._copy(artifact, step)

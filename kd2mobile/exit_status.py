@@ -1,16 +1,19 @@
 """How a command ends: its exit status, and the one line on standard error that says why."""
 
+import errno
 import os
 import select
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 import click
 from click.shell_completion import shell_complete
 
 from kd2mobile.errors import Kd2MobileError
-from kd2mobile.files import system_errors
+from kd2mobile.files import NO_ROOM, STANDARD_OUTPUT, system_errors
 from kd2mobile.usage import as_raised
 
 NAME, COMPLETE = "kd2mobile", "_KD2MOBILE_COMPLETE"
@@ -71,7 +74,7 @@ def _open_closed_streams() -> None:
     """What the shell has closed (`>&-`) leads nowhere, so that no file of ours gets its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            stream = open(os.devnull, mode, encoding="utf-8")  # of the lowest free number
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - it stays; of the lowest free number
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
 
@@ -81,11 +84,15 @@ def _run(command: click.Command, arguments: list[str]) -> int:
         return shell_complete(command, {}, NAME, COMPLETE, asked)
     try:
         try:
-            with system_errors(), command.make_context(NAME, list(arguments)) as context:  # not main(): it takes any
-                command.invoke(context)  # broken pipe for the output's, and ends without a word
+            with (
+                system_errors(),
+                _output_named(),
+                command.make_context(NAME, list(arguments)) as context,
+            ):  # not main(): it takes any broken pipe for the output's, and ends without a word
+                command.invoke(context)
         except click.exceptions.Exit:
             pass  # --help, --version
-        with system_errors():
+        with system_errors(), _output_named():
             sys.stdout.flush()
         return 0
     except click.exceptions.NoArgsIsHelpError as bare:
@@ -100,6 +107,19 @@ def _run(command: click.Command, arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort) as stop:
         print(INTERRUPTED.get(next(iter(arguments), ""), "interrupted"), file=sys.stderr)
         return stop.status if isinstance(stop, Stopped) else 130
+
+
+@contextmanager
+def _output_named() -> Iterator[None]:
+    """Says of a full disk that nobody else has named that it is standard output's, and silences that."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.filename is None and fault.errno in (*NO_ROOM, errno.EFBIG, errno.EIO):
+            fault.filename = STANDARD_OUTPUT
+            with suppress(OSError), open(os.devnull, "w") as nothing:  # the interpreter writes again what is left
+                os.dup2(nothing.fileno(), sys.stdout.fileno())
+        raise
 
 
 def _silenced() -> bool:

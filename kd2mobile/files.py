@@ -324,7 +324,8 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
         _remove_leftovers(path)
     temporary, held = _new_temporary(path)
     try:
-        yield temporary
+        with _named(path, temporary):
+            yield temporary
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -336,6 +337,18 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
             os.close(held)
 
 
+@contextmanager
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """Makes an OSError of the temporary, or one of a disk that names nothing, say the path: nobody knows the other."""
+    try:
+        yield
+    except OSError as fault:
+        named = [name for name in (fault.filename, fault.filename2) if name is not None]
+        if str(temporary) in map(str, named) or (not named and fault.errno in DISK_FAULTS):
+            fault.filename, fault.filename2 = str(path), None
+        raise
+
+
 def _temporary_of(path: Path, token: str) -> Path:
     return path.with_name(f".{path.name[:40]}.{token}.tmp{path.suffix[:20]}")
 
@@ -344,7 +357,8 @@ def _new_temporary(path: Path) -> tuple[Path, int | None]:
     """A new file of its own name, and the descriptor that locks it as long as this process works on it."""
     while True:
         temporary = _temporary_of(path, secrets.token_hex(4))
-        held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask, as any new file
+        with _named(path, temporary):
+            held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask, as any new file
         if fcntl is None:
             os.close(held)  # Windows replaces no open file
             return temporary, None
@@ -508,19 +522,23 @@ for _name, _reason in {
     if hasattr(errno, _name):
         _REASONS[getattr(errno, _name)] = _reason
 NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
+STANDARD_OUTPUT = "standard output"
 DISK_FAULTS = tuple({*NO_ROOM, *_REASONS} - {errno.ENOENT})
 """What `disk_errors` turns into a line: not a file that is missing, which is a fault of ours where we write."""
 
 
 @contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
-    """Turns what the operating system says of a file or a disk into an ArtifactError. place: where it writes."""
+def disk_errors(place: Path, *, store: bool = False) -> Iterator[None]:
+    """Turns what the operating system says of a file or a disk into an ArtifactError.
+
+    place: where it writes; store: whether that is in a store, for the advice.
+    """
     try:
         yield
     except OSError as fault:
         if fault.errno not in DISK_FAULTS:
             raise
-        raise os_error(fault, place) from fault
+        raise os_error(fault, place, store=store) from fault
 
 
 @contextmanager
@@ -565,31 +583,44 @@ def memory_error(fault: BaseException) -> OutOfMemoryError:
     return OutOfMemoryError("memory", "must suffice for what was requested", got, smaller)
 
 
-def os_error(fault: OSError, place: object = None) -> ArtifactError:
-    """What the operating system said, as one line. place: what it is about where the fault itself names nothing."""
+def os_error(fault: OSError, place: object = None, *, store: bool = False) -> ArtifactError:
+    """What the operating system said, as one line. place: what it is about where the fault itself names nothing, the
+    file or STANDARD_OUTPUT; store: whether that is in a store."""
     if fault.errno in NO_ROOM:
-        return _no_room(fault, Path(str(place or fault.filename or ".")))
+        return _no_room(fault, fault.filename2 or fault.filename or place, store)
     must, next_step = _REASONS.get(fault.errno or 0, ("must be usable", "Check the path and the disk."))
     where = fault.filename if fault.filename not in (None, "") else place
     return ArtifactError("the operating system" if where is None else _text(where), must, _said(fault), next_step)
 
 
-def _no_room(fault: OSError, place: Path) -> ArtifactError:
+def _no_room(fault: OSError, place: object, store: bool) -> ArtifactError:
     """A full disk: what is used up, its bytes, its files (inodes) or the user's share of it."""
-    finished = "what is finished is kept, and the same command goes on."
-    existing = _existing(place.absolute())
-    free, files = shutil.disk_usage(existing).free, None
-    if hasattr(os, "statvfs"):
-        about = os.statvfs(existing)
-        files = about.f_favail if about.f_files else None  # some file systems do not count files
-    if files == 0 and fault.errno == errno.ENOSPC:
-        got = f"no free inodes, {free / 1e6:,.0f} MB free"
-        return ArtifactError(
-            place, "must have room for another file", got, f"Remove files or give another --store; {finished}"
-        )
-    got = f"{_said(fault)}, {free / 1e6:,.0f} MB free"
-    next_step = f"Free some space or give another --store; {finished}"
-    return ArtifactError(place, "must have room to write", got, next_step)
+    where = _text(place or "the operating system")
+    other = (
+        "give another --store; what is finished is kept, and the same command goes on."
+        if store
+        else "give another disk."
+    )
+    got, disk = _said(fault), _disk_of(place)
+    if disk is not None:
+        free, files = shutil.disk_usage(disk).free, None
+        if hasattr(os, "statvfs"):
+            about = os.statvfs(disk)
+            files = about.f_favail if about.f_files else None  # some file systems do not count files
+        if files == 0 and fault.errno == errno.ENOSPC:
+            got = f"no free inodes, {free / 1e6:,.0f} MB free"
+            return ArtifactError(where, "must have room for another file", got, f"Remove files or {other}")
+        got = f"{got}, {free / 1e6:,.0f} MB free"
+    return ArtifactError(where, "must have room to write", got, f"Free some space or {other}")
+
+
+def _disk_of(place: object) -> Path | int | None:
+    """What `shutil.disk_usage` takes for the disk of a file, or of standard output; None for a device or a pipe."""
+    if not place or place == STANDARD_OUTPUT and not hasattr(os, "statvfs"):
+        return None
+    disk = 1 if place == STANDARD_OUTPUT else _existing(Path(_text(place)).absolute())
+    mode = os.stat(disk).st_mode
+    return disk if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else None
 
 
 def _said(fault: OSError) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kd2mobile.errors import Kd2MobileError, RecipeError, RecordError
-from kd2mobile.files import read_json, write_bytes
+from kd2mobile.files import disk_errors, read_json, write_bytes
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -93,7 +93,7 @@ def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
 def write_output(path: Path, text: str) -> None:
     """The text in UTF-8, in the path's place or into the device or pipe that is there."""
     if _is_special(path):
-        with open(path, "w", encoding="utf-8") as device:
+        with disk_errors(path), open(path, "w", encoding="utf-8") as device:
             device.write(text)
     else:
         write_bytes(path, text.encode("utf-8"))

@@ -242,7 +242,7 @@ def _own_store(folder: Path, record: RunRecord) -> Path:
     if not record.store or "\0" in record.store:
         raise ArtifactError(where, "must be the path of a folder", repr(record.store), "Give it with --store.")
     store = Path(os.path.normpath(folder / record.store))
-    with disk_errors(store):
+    with disk_errors(store, store=True):
         names = {path.name for path in store.iterdir()} if store.exists() else set()
     if names and not names & {*HOLDS, "hashes.json"}:
         must = "must be a store of artifacts, or a new folder"

@@ -11,8 +11,9 @@ import pytest
 import kd2mobile
 from kd2mobile.cli import main_status
 from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError
-from kd2mobile.files import system_errors
+from kd2mobile.files import disk_errors, replaced, system_errors
 from kd2mobile.inspection import inspect as inspection
+from kd2mobile.output_files import write_output
 
 
 def raising(monkeypatch, fault):
@@ -82,3 +83,43 @@ def test_closed_streams_are_no_fault(arguments, status):
     assert told.returncode == status and told.stderr.count("\n") == (1 if status else 0), told.stderr
     told = subprocess.run(["sh", "-c", f"{command} 2>&-"], stdout=subprocess.PIPE, text=True)
     assert told.returncode == status and bool(told.stdout) == (status == 0), "an error is not standard output"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux's device that is always full")
+def test_a_full_output_is_named_and_no_store_is_advised(tmp_path):
+    command = f"{sys.executable} -m kd2mobile list losses"
+    told = subprocess.run(["sh", "-c", f"{command} > /dev/full"], stderr=subprocess.PIPE, text=True)
+    room = "must have room to write, got no space left on device. Free some space or give another disk."
+    assert (told.returncode, told.stderr) == (2, f"standard output: {room}\n")
+    with pytest.raises(ArtifactError) as raised:
+        write_output("/dev/full", "x")
+    assert str(raised.value) == f"/dev/full: {room}"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPERM])
+def test_a_file_that_cannot_be_made_is_named_and_not_its_temporary(number, tmp_path, monkeypatch):
+    opened = os.open
+
+    def refuse(path, *rest, **named):
+        if ".tmp" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *rest, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ArtifactError) as raised, system_errors():
+        write_output(tmp_path / "x.json", "x")
+    said = str(raised.value)
+    assert said.startswith(f"{tmp_path / 'x.json'}: must ") and "--store" not in said, said
+
+
+def test_a_disk_that_fills_up_names_the_file_and_its_free_space(tmp_path):
+    for number, store in ((errno.ENOSPC, False), (errno.EDQUOT, True)):
+        with (
+            pytest.raises(ArtifactError) as raised,
+            disk_errors(tmp_path, store=store),
+            replaced(tmp_path / "x.json"),
+        ):
+            raise OSError(number, os.strerror(number))
+        said = str(raised.value)
+        assert said.startswith(f"{tmp_path / 'x.json'}: must have room to write, got ") and " MB free. " in said
+        assert ("--store" in said) == store

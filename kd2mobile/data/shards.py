@@ -180,7 +180,7 @@ def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
             raise
         free = shutil.disk_usage(path.parent).free
         if free >= bytes_to_come:  # a quota, or no inodes
-            raise os_error(fault, path) from fault
+            raise os_error(fault, path, store=True) from fault
         raise ArtifactError(
             path,
             f"must have {_mib(bytes_to_come)} free on its disk to be finished",

@@ -146,7 +146,7 @@ class _Training:
         self.history.append(line)
         if best_line(self.history) is line:
             self.best = values_of(self.model.weights)
-        with disk_errors(self.folder):
+        with disk_errors(self.folder, store=True):
             write_checkpoint(self.folder, Checkpoint(values_of(self._variables()), self.best, self.history))
             write_history(self.folder, self.history)
         return f"epoch {epoch}/{self.distill.epochs}  loss {loss:.3f}  val top-1 {top1:.3f}  val logloss {logloss:.3f}"
@@ -156,7 +156,7 @@ class _Training:
         set_values(self.model.weights, self.best)
         for layer in self.model.layers:  # on the model itself Keras 3.15 reaches none of them
             layer.trainable = True
-        with disk_errors(self.folder):
+        with disk_errors(self.folder, store=True):
             save_model(self.model, self.folder / STUDENT_FILE)
         remove_checkpoints(self.folder)
 
