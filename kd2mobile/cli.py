@@ -32,6 +32,8 @@ from kd2mobile.options import (
     typed,
 )
 from kd2mobile.output_files import is_drawing, is_json_of, is_page
+from kd2mobile.runs import check_outside_data
+from kd2mobile.starting import composed
 
 
 def run() -> None:
@@ -116,6 +118,8 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     if sheet and sheet.suffix.lower() != ".png":
         raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
     given = settings(flags, assignments)
+    if json_file:
+        check_outside_data(composed(recipe, given, {}), {"--json": json_file})
     checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=given)
     if terminal.written(checked, json_file):
         return

@@ -25,7 +25,7 @@ from kd2mobile.output_files import check_apart, check_output, is_drawing, signat
 from kd2mobile.progress import say
 from kd2mobile.recipe import is_logits_file
 from kd2mobile.report.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
-from kd2mobile.runs import Run
+from kd2mobile.runs import Run, check_outside_data, check_outside_results
 from kd2mobile.settings import UNUSED_BY_LOSS
 from kd2mobile.stages import stages
 from kd2mobile.transfer.store import Transfer
@@ -158,6 +158,8 @@ def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
         raise RecipeError("png", "must be a .png file in a folder that is there", png, "Make its folder first.")
     check_output(Path(png), "png", is_drawing)
     check_apart(Path(png), "png", {"the image": seen.file})
+    check_outside_results(Path(png), "png")
+    check_outside_data(run.recipe, {"png": png})
     return Path(png)
 
 

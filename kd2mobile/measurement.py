@@ -11,7 +11,7 @@ import msgspec
 from kd2mobile.errors import RecordError, one_line
 from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of, write_json
 from kd2mobile.progress import say
-from kd2mobile.runs import MEASUREMENTS, PREDICTIONS, RECORDS, Run
+from kd2mobile.runs import COMPARISONS, MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.stages import Stages
 from kd2mobile.variants import Variant
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord, Validation
     from kd2mobile.report.view import Measurements, Paired
 
-COMPARISONS = "comparisons.json"
 BY_LOGITS = "the teacher is judged by its stored logits, not measured as a file"
 Files = dict[tuple[str, str], Path]
 """The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""

@@ -10,9 +10,10 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from kd2mobile.errors import RecipeError
-from kd2mobile.output_files import IsOurs, check_apart, check_output, is_json_of
+from kd2mobile.output_files import IsOurs, check_apart, check_output, check_outside, is_json_of
 from kd2mobile.recipe import FLAGS, check_settings, option_of
 from kd2mobile.recipe_file import assignment
+from kd2mobile.runs import check_outside_results
 from kd2mobile.schema import fields
 
 LISTS = {
@@ -25,6 +26,8 @@ LISTS = {
 """The flags that take several words, with what to say of them."""
 MOST_DIGITS = 20
 """More than any number of a recipe has: a longer word is refused as it stands."""
+DATA = ("data", "val_data", "test_data", "unlabelled")
+"""The flags that name images."""
 METAVARS = {"group_by": "REGEX"}
 OFF = {"groups": "Let near duplicates lie on both sides where splits are drawn."}
 """What a flag does that turns off what is on by default."""
@@ -217,10 +220,14 @@ class CarefulCommand(click.Command):
             if param not in outputs
             for one in _paths(ctx.params.get(param.name))
         }
+        folders = [one for name in DATA for one in _paths(ctx.params.get(name)) if one.is_dir()]
         for param, path in outputs.items():
             if path is not None and str(path) != "-":
                 check_output(path, param.opts[0], param.type.is_ours)
                 check_apart(path, param.opts[0], inputs)
+                check_outside_results(path, param.opts[0])
+                for folder in folders:
+                    check_outside(path, param.opts[0], folder, "a folder of the data")
         return super().invoke(ctx)
 
 

@@ -90,6 +90,13 @@ def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
             raise RecipeError(flag, f"must be another file than {name}", path, "Give another path.")
 
 
+def check_outside(path: Path, flag: str, folder: Path, what: str) -> None:
+    """Raises RecipeError where an output is the folder or lies in it, by whatever links. what: the folder, in words."""
+    place, around = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if place == around or around in place.parents:
+        raise RecipeError(flag, f"must lie outside {folder}, {what}", path, "Give another path.")
+
+
 def write_output(path: Path, text: str) -> None:
     """The text in UTF-8, in the path's place or into the device or pipe that is there."""
     if _is_special(path):

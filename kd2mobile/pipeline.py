@@ -21,7 +21,17 @@ from kd2mobile.output_files import check_output, is_drawing, is_page
 from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import in_toml
 from kd2mobile.results import Compared, Distilled, Exported, Labelled, Reported
-from kd2mobile.runs import EXPORT, Run, open_run, start_run
+from kd2mobile.runs import (
+    EXPORT,
+    PAGE,
+    RUNS,
+    STORE,
+    Run,
+    check_outside_data,
+    check_outside_results,
+    open_run,
+    start_run,
+)
 from kd2mobile.schema import Recipe, fields
 from kd2mobile.side_by_side import RecordsReported, report_records
 from kd2mobile.stages import (
@@ -31,7 +41,7 @@ from kd2mobile.stages import (
     stages,
     unlabelled_split_step,
 )
-from kd2mobile.starting import STORE, all_settings, composed, open_or_start
+from kd2mobile.starting import all_settings, composed, open_or_start
 from kd2mobile.tflite.settings import check_has_effect
 from kd2mobile.variants import Variant, variants_of
 
@@ -61,6 +71,7 @@ def distill(
     """
     load_keras()
     meant, artifacts = composed(recipe, settings, flags), Store(store)
+    check_outside_data(meant, {"--store": store, "--run": run or RUNS})
     plan = stages(meant, artifacts)
     started = start_run(meant, run, store)
     try:
@@ -91,7 +102,9 @@ def check(
 
     if sheet:
         check_output(sheet, "sheet", is_drawing)
+        check_outside_results(sheet, "sheet")
     meant, artifacts = composed(recipe, settings, flags), Store(store)
+    check_outside_data(meant, {"--store": store, "sheet": sheet})
     found, step = split_step(meant, artifacts)
     places = [(found.root, found.scan, step)]
     if found.unlabelled:
@@ -125,8 +138,9 @@ def label(
 ) -> Labelled:
     """The teacher's pass alone: its logits for every view, as `distill` would make and will find them."""
     load_keras()
-    artifacts = Store(store)
-    plan = stages(composed(recipe, settings, flags), artifacts)
+    meant, artifacts = composed(recipe, settings, flags), Store(store)
+    check_outside_data(meant, {"--store": store})
+    plan = stages(meant, artifacts)
     transfer = artifacts.make(plan.transfer)
     unlabelled = artifacts.make(plan.unlabelled.transfer).folder if plan.unlabelled else None
     return Labelled(transfer.folder, artifacts.folder(plan.teacher), _val_top1(transfer), unlabelled)
@@ -155,8 +169,10 @@ def export(
         raise RecipeError("--force", "must be given with --out", "it alone", "Give --out DIR, or leave --force away.")
     if out is not None:
         check_out_folder(Path(out))
+        check_outside_results(Path(out), "--out")
     given = all_settings(settings, flags)
     opened, plan = open_or_start(run, store, given)
+    check_outside_data(opened.recipe, {"--out": out})
     check_has_effect(opened.recipe.export, given)
     if opened.recipe.export.auto:
         done = _find_smallest(opened, plan)
@@ -307,7 +323,7 @@ def _report(opened: Run, plan: Stages) -> Reported:
     from kd2mobile.report.collect import collect
     from kd2mobile.report.page import write_report
 
-    page = opened.folder / "report.html"
+    page = opened.folder / PAGE
     check_output(page, "report", is_page)
     done = _export(opened, plan, exported_variants(opened), as_before=True)
     known = validations(opened, plan, done.records.values())
@@ -328,8 +344,9 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
         raise RecipeError("--run", "must name each run once", f"{twice[0]} twice", "Leave one of them away.")
     opened = [open_or_start(folder, store, {}) for folder in folders]
     check_output(out, "--out", is_page)
-    if out.resolve() in [(run.folder / "report.html").resolve() for run, _ in opened]:
-        raise RecipeError("--out", "must be another file than a run's own page", out, "Choose another name.")
+    check_outside_results(out, "--out")
+    for one, _ in opened:
+        check_outside_data(one.recipe, {"--out": out})
     reports = [_report(run, plan) for run, plan in opened]
     runs = [
         (run, done.measured.records, done.measured.answers, done.page)

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from kd2mobile.artifact import Artifact, Store, made_with, open_artifact
+from kd2mobile.artifact import RECORD, Artifact, Store, made_with, open_artifact
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.files import convert_json, disk_errors, locked, read_json, sha256_of, write_json
+from kd2mobile.output_files import check_outside
 from kd2mobile.progress import say
 from kd2mobile.recipe import compose
 from kd2mobile.recipe_file import read_tables, recipe_toml, write_recipe
@@ -24,16 +25,24 @@ from kd2mobile.stage_records import FINGERPRINT, HOLDS, Sha256
 from kd2mobile.variants import Variant, in_order
 
 RUNS = Path("runs")
+STORE = Path(".kd2mobile")
+"""Where artifacts live if nothing else is said."""
 RUN_RECORD, RECIPE = "run.json", "recipe.toml"
 EXPORT = "export"
 """The folder of a run that holds its .tflite files."""
 RECORDS = "benchmark.json"
 """What `benchmark` leaves in a run: the records of its files and its teacher."""
+COMPARISONS = "comparisons.json"
+"""What `benchmark` leaves in a run: the paired tests."""
 PREDICTIONS = "predictions.npz"
 """What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<variant>`."""
 MEASUREMENTS = "measurements"
 """The folder of a run in which every `benchmark` leaves its records, a file each, named by time and device."""
+PAGE = "report.html"
+"""What `report` leaves in a run."""
 LATER_TABLES = ("compress", "export", "benchmark")
+OWN_FILES = (RUN_RECORD, RECIPE, RECORDS, COMPARISONS, PREDICTIONS, PAGE)
+"""What lies in a run and no command writes but for that run."""
 WITHOUT_EFFECT = ("label",)
 """The tables that change nothing that is made."""
 DEFAULTS_FROM = (
@@ -270,6 +279,32 @@ def _referred(folder: Path, record: RunRecord, store: Path) -> dict[str, Path]:
             raise ArtifactError(where, must, repr(reference), next_step)
         found[role] = store / stage / fingerprint
     return found
+
+
+def check_outside_data(recipe: Recipe, outputs: dict[str, Path | None]) -> None:
+    """Raises RecipeError for an output that is a folder of the recipe's images, or lies in one: images alone lie there.
+
+    outputs: files and folders, by what named them.
+    """
+    data = recipe.data
+    for given in (data.source, data.val_source, data.test_source, data.unlabelled):
+        for folder in map(Path, [given] if isinstance(given, str) else given or ()):
+            for flag, path in outputs.items():
+                if path is not None and folder.is_dir():
+                    check_outside(path, flag, folder, "a folder of the data")
+
+
+def check_outside_results(path: Path, flag: str) -> None:
+    """Raises RecipeError for an output that lies in a store or among the measurements of a run, or that would replace a
+    file of a run which another command reads there."""
+    place = Path(os.path.realpath(path))
+    for folder in (place, *place.parents):
+        if folder.name == STORE.name or (folder.name in HOLDS and any(folder.glob(f"*/{RECORD}"))):
+            check_outside(path, flag, folder, "which holds artifacts alone")
+        if folder.name == MEASUREMENTS and (folder.parent / RUN_RECORD).is_file():
+            check_outside(path, flag, folder, "which holds a run's own measurements alone")
+    if place.name in OWN_FILES and (place.parent / RUN_RECORD).is_file():
+        raise RecipeError(flag, "must be another file than a run's own", path, "Give another path.")
 
 
 def newest_run() -> Path | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kd2mobile.errors import RecipeError, RecordError
 from kd2mobile.output_files import check_output, is_page
+from kd2mobile.runs import check_outside_results
 
 if TYPE_CHECKING:
     from kd2mobile.report.view import DevicesData
@@ -48,6 +49,7 @@ def report_records(
         next_step = "For example `--min-top1 90`: nine pictures of ten."
         raise RecipeError("--min-top1", "must be a percentage above 1, at most 100", min_top1, next_step)
     check_output(out, "--out", is_page)
+    check_outside_results(out, "--out")
     records = [record for file in files for record in read_records(Path(file))]
     if all(record.role == "teacher" for record in records):
         raise RecordError(files[0], "must hold records of files", "a teacher's alone", "Run `kd2mobile benchmark`.")

@@ -9,11 +9,9 @@ from kd2mobile.artifact import Store
 from kd2mobile.errors import UnknownNameError
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, check_settings, compose
-from kd2mobile.runs import LATER_TABLES, RUNS, Run, newest_run, open_run, start_run
+from kd2mobile.runs import LATER_TABLES, RUNS, STORE, Run, newest_run, open_run, start_run
 from kd2mobile.schema import Recipe
 from kd2mobile.stages import Stages, stages
-
-STORE = Path(".kd2mobile")
 
 
 def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[str, Any]) -> Recipe:

@@ -15,6 +15,8 @@ from kd2mobile.cli import main, main_status
 from kd2mobile.errors import RecipeError
 from kd2mobile.options import CarefulCommand, OutputFile
 from kd2mobile.output_files import check_apart, check_output, is_drawing, is_json_of, is_page, signature
+from kd2mobile.recipe import compose
+from kd2mobile.runs import check_outside_data, check_outside_results
 
 PUBLISHED = Path(__file__).parent.parent / "models" / "mobilenet025-digits-int8"
 OUTPUTS = {"json_file", "sheet", "png", "out"}
@@ -116,6 +118,77 @@ def test_the_same_in_python():
 def test_a_path_where_nothing_can_be_written(path):
     with pytest.raises(RecipeError, match="--json: must be a (file in a folder that is there|path), got"):
         check_output(Path(path), "--json", is_page)
+
+
+@pytest.mark.parametrize("place", ["photos", "photos/cat", "photos/new", "link/new", "other/../photos/cat/x"])
+@pytest.mark.parametrize("field", ["data", "val_data", "test_data", "unlabelled"])
+def test_no_store_and_no_run_lies_in_the_data(place, field, monkeypatch):
+    monkeypatch.setattr(pipeline, "load_keras", lambda: None)
+    for folder in ("other", "empty"):
+        Path(folder).mkdir()
+    Path("link").symlink_to("photos")
+    data = {"data": "empty"} | {field: ["other", "photos"] if field == "unlabelled" else "photos"}
+    said = r"must lie outside photos, a folder of the data, got .*\. Give another path\."
+    for verb in (pipeline.distill, pipeline.label, pipeline.check):
+        with pytest.raises(RecipeError, match=f"--store: {said}"):
+            verb(**data, store=Path(place))
+    with pytest.raises(RecipeError, match=f"--run: {said}"):
+        pipeline.distill(**data, run=Path(place))
+    assert [path.name for path in Path("photos").rglob("*")] == ["cat"], "nothing was written"
+
+
+def test_no_result_lies_in_the_data(capsys):
+    ours = Path("photos/cat/ours.png")
+    Image.new("RGB", (8, 8)).save(ours, pnginfo=signature())
+    before = ours.read_bytes()
+    Path("recipe.toml").write_text('[data]\nsource = "photos"\n')
+    for data in (["--data", "photos"], ["--recipe", "recipe.toml"]):
+        for output in (["--sheet", str(ours)], ["--json", "photos/cat/new.json"]):
+            assert main_status(["check", *data, *output]) == 2
+            said = capsys.readouterr().err
+            assert "must lie outside photos, a folder of the data, got photos/cat/" in said and said.count("\n") == 1
+    assert ours.read_bytes() == before and [path.name for path in ours.parent.iterdir()] == ["ours.png"]
+    check_outside_data(compose(settings={"data.source": "photos"}), {"--store": Path("photos2"), "--run": None})
+
+
+@pytest.fixture
+def results():
+    """What stands in a store and a run."""
+    for name in (".kd2mobile/new", "mine/split/0123456789abcdef/record.json", "runs/r1/run.json"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text("{}")
+    Path("runs/r1/measurements").mkdir()
+    shutil.copyfile("host.json", "runs/r1/benchmark.json")
+
+
+@pytest.mark.parametrize("name", ["benchmark", "comparisons", "run", "measurements/x-host"])
+def test_no_result_replaces_what_a_run_holds(results, name, capsys):
+    place = Path(f"runs/r1/{name}.json")
+    before = place.read_bytes() if place.is_file() else None
+    assert main_status(["benchmark", "--model", "a.tflite", "--data", "photos", "--json", str(place)]) == 2
+    assert capsys.readouterr().err.startswith("--json: ")
+    with pytest.raises(RecipeError, match=r"--json: must (lie outside|be another file than a run's own)"):
+        check_outside_results(place, "--json")
+    assert (place.read_bytes() if place.is_file() else None) == before
+    check_outside_results(Path("runs/r1/records.json"), "--json")
+
+
+def test_a_page_of_records_does_not_replace_that_of_a_run(results):
+    assert main_status([*REPORT, "--out", "runs/r1/report.html"]) == 2
+    with pytest.raises(RecipeError, match=r"--out: must be another file than a run's own, got runs/r1/report\.html"):
+        pipeline.report(records=[Path("host.json")], out=Path("runs/r1/report.html"))
+    assert not Path("runs/r1/report.html").exists()
+
+
+@pytest.mark.parametrize("folder", [".kd2mobile", "mine/split/0123456789abcdef", "mine/split"])
+def test_no_result_lies_in_a_store(results, folder, capsys):
+    before = sorted(map(str, Path(folder).rglob("*")))
+    assert main_status([*INSPECT, f"{folder}/new.json"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("--json: must lie outside ") and "which holds artifacts alone, got " in said
+    with pytest.raises(RecipeError, match="--out: must lie outside .*, which holds artifacts alone, got "):
+        pipeline.export(out=Path(folder), force=True)
+    assert sorted(map(str, Path(folder).rglob("*"))) == before
 
 
 def test_a_pipe_and_a_device_are_written_to():

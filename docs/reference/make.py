@@ -30,9 +30,10 @@ Results go to standard output, progress and messages to standard error. The exit
 an error (one line on standard error that says what to do), 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP,
 which stop a command as Ctrl-C does, 141 where nobody reads the output any more (`| head`), and 1 for a bug.
 
-A file that a flag names (`--json FILE`, `--sheet`, `--png`, `--out FILE.html`) is replaced if it is there, for the
-command makes it again; `export --out DIR` alone, whose place may be an app's own, refuses another file of the same name
-unless `--force` is given.
+A file that a flag names (`--json FILE`, `--sheet`, `--png`, `--out FILE.html`) is replaced if it holds an earlier
+result of the same kind; any other file there is refused, and so is a place in the data, in a store or among what a run
+keeps.
+`export --out DIR` refuses another file of the same name unless `--force` is given.
 """.strip()
 TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
