@@ -553,6 +553,8 @@ def system_errors() -> Iterator[None]:
     except Kd2MobileError:
         raise
     except OSError as fault:
+        if is_out_of_memory(fault):
+            raise memory_error(fault) from fault
         if fault.errno is None or isinstance(fault, BrokenPipeError):
             raise
         raise os_error(fault) from fault
@@ -566,10 +568,14 @@ def system_errors() -> Iterator[None]:
         raise memory_error(fault) from fault
 
 
+_UNMAPPED = "failed to map segment from shared object"
+"""What the system's loader says of a library that memory does not suffice for."""
+
+
 def is_out_of_memory(fault: BaseException) -> bool:
-    """Whether memory ran out, by a framework's or NumPy's class, or by the words of XLA or CUDA."""
+    """Whether memory ran out, by a framework's or NumPy's class, or by the words of XLA, CUDA or the loader."""
     kinds = {kind.__name__ for kind in type(fault).__mro__}
-    words = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
+    words = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", _UNMAPPED)
     return bool(kinds & {"ResourceExhaustedError", "OutOfMemoryError", "MemoryError"}) or any(
         word in str(fault) for word in words
     )
@@ -577,6 +583,9 @@ def is_out_of_memory(fault: BaseException) -> bool:
 
 def memory_error(fault: BaseException) -> OutOfMemoryError:
     """That memory ran out, as one line with what to make smaller."""
+    if library := re.search(rf"(\S+): {_UNMAPPED}", str(fault)):
+        step = "Close other programs, or raise the limit (ulimit -v); a disk mounted noexec is refused so, too."
+        return OutOfMemoryError("memory", f"must suffice to load {library[1]}", "too little", step)
     said = re.search(r"allocate ([\d.]+ \w*B)|allocating tensor with shape(\[[\d,]+\])", str(fault))
     got = f"too little for {said[1] or f'a tensor of shape {said[2]}'}" if said else "too little"
     smaller = "Use a smaller batch size or input_px, fewer threads or workers, or close other programs."

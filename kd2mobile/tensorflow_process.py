@@ -149,6 +149,8 @@ def _ended_badly(status: int, log: IO[bytes], verb: str) -> Exception:
     said = log.read().decode("utf-8", "replace").strip()
     if status > 0:
         traceback = said[max(0, said.rfind("Traceback (most recent call last)")) :]
+        if is_out_of_memory(ended := RuntimeError(traceback)):  # while it loaded its libraries
+            return memory_error(ended)
         return RuntimeError(f"the {verb} process ended with status {status}:\n{traceback}")
     name = signal.Signals(-status).name
     last = said.splitlines()[-1] if said else "no message"

@@ -1,6 +1,7 @@
 """What the operating system says is a line and exit status 2, whatever it is; a bug keeps its traceback."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError
 from kd2mobile.files import disk_errors, replaced, system_errors
 from kd2mobile.inspection import inspect as inspection
 from kd2mobile.output_files import write_output
+from kd2mobile.tensorflow_process import _ended_badly
 
 
 def raising(monkeypatch, fault):
@@ -123,3 +125,18 @@ def test_a_disk_that_fills_up_names_the_file_and_its_free_space(tmp_path):
         said = str(raised.value)
         assert said.startswith(f"{tmp_path / 'x.json'}: must have room to write, got ") and " MB free. " in said
         assert ("--store" in said) == store
+
+
+@pytest.mark.parametrize("kind", [ImportError, OSError])
+def test_a_library_that_memory_does_not_suffice_for_is_a_line(kind, monkeypatch, capsys):
+    raising(monkeypatch, kind("libtensorflow_cc.so.2: failed to map segment from shared object"))
+    assert main_status(["inspect", "x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("memory: must suffice to load libtensorflow_cc.so.2, got too little. Close "), said
+    assert said.count("\n") == 1
+
+
+def test_a_process_that_memory_does_not_suffice_to_start_is_a_line():
+    said = b"Traceback (most recent call last)\nImportError: libx.so: failed to map segment from shared object\n"
+    assert "must suffice to load libx.so" in str(_ended_badly(1, io.BytesIO(said), "export"))
+    assert isinstance(_ended_badly(1, io.BytesIO(b"Traceback (most recent call last)\nKeyError: 1"), "x"), RuntimeError)
