@@ -7,9 +7,9 @@ in a script without a main guard.
 
 import os
 import pickle
+import secrets
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,8 +50,11 @@ def fill_views(target: np.ndarray, picture: Image.Image, views: np.ndarray) -> N
 
 
 @contextmanager
-def renderer(workers: int) -> Iterator[Render]:
+def renderer(workers: int, folder: Path) -> Iterator[Render]:
     """`render_views`, or the same done by that many worker processes, which end with the block.
+
+    folder: where they lock one another out, in a file that goes with the block; what a killed process left of it goes
+    with `remove_temporaries`.
 
     What it yields may be called from as many threads as there are workers; the pixels are the same, bit for bit. It
     raises PictureError, and WorkerError if a worker dies.
@@ -59,7 +62,7 @@ def renderer(workers: int) -> Iterator[Render]:
     if not workers:
         yield render_views
         return
-    pool = _Workers(workers)
+    pool = _Workers(workers, Path(folder))
     try:
         yield pool.render
     finally:
@@ -69,9 +72,9 @@ def renderer(workers: int) -> Iterator[Render]:
 class _Workers:
     """Worker processes, each with one request at a time over its standard input and output."""
 
-    def __init__(self, count: int):
-        self._turns = tempfile.TemporaryDirectory(prefix="kd2mobile-")
-        command = [*_COMMAND, os.path.join(self._turns.name, "one-large-picture.lock")]
+    def __init__(self, count: int, folder: Path):
+        self._turns = folder.absolute() / f".one-large-picture.{secrets.token_hex(4)}.tmp.lock"
+        command = [*_COMMAND, str(self._turns)]
         package_home = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": os.environ | {"PYTHONPATH": python_path}}
@@ -105,7 +108,7 @@ class _Workers:
                 process.kill()
                 process.wait()
             process.stdout.close()
-        self._turns.cleanup()
+        self._turns.unlink(missing_ok=True)
 
 
 def _death(worker: subprocess.Popen[bytes], paths: Sequence[Path], workers: int) -> WorkerError:

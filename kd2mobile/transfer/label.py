@@ -64,7 +64,8 @@ def label(
             f"{len(described.get('classes') or [])} classes, from {(described.get('classes') or [None])[0]!r} on",
             "Make the teacher for these pictures.",
         )
-    with renderer(workers) as render:
+    folder.mkdir(parents=True, exist_ok=True)
+    with renderer(workers, folder) as render:
         threads = workers or os.cpu_count() or 1
         passes = {
             name: _Pass(teacher, root, split.of(name), read_views(views_folder, name), render, threads)

@@ -14,6 +14,7 @@ from kd2mobile.data import rendering
 from kd2mobile.data.rendering import render_views, renderer
 from kd2mobile.data.views import VIEW_DTYPE
 from kd2mobile.errors import PictureError, WorkerError
+from kd2mobile.files import TEMPORARY
 
 
 @pytest.fixture
@@ -37,9 +38,9 @@ def test_each_view_is_the_box_of_its_picture(two):
 
 
 def test_workers_render_the_same_bits_and_end_with_the_block(two):
-    with renderer(0) as render:
+    with renderer(0, two[0][0].parent) as render:
         assert render is render_views
-    with renderer(2) as render:
+    with renderer(2, two[0][0].parent) as render:
         pool = render.__self__
         for _ in range(2):
             np.testing.assert_array_equal(render(*two, 5), render_views(*two, 5))
@@ -50,7 +51,7 @@ def test_a_damaged_picture_is_named_and_the_worker_goes_on(two):
     paths, views = two
     whole = paths[1].read_bytes()
     paths[1].write_bytes(b"nonsense")
-    with renderer(1) as render:
+    with renderer(1, two[0][0].parent) as render:
         with pytest.raises(PictureError, match=r"1.png: must be a whole picture, got UnidentifiedImageError"):
             render(paths, views, 4)
         paths[1].write_bytes(whole)
@@ -70,7 +71,7 @@ def test_a_dying_worker_is_said_with_what_it_was_at(two, monkeypatch, dying, cau
     if sys.platform == "win32" and "signal" in cause:
         pytest.skip("no signals")
     monkeypatch.setattr(rendering, "_COMMAND", [sys.executable, "-c", dying])
-    with renderer(2) as render, pytest.raises(WorkerError) as caught:
+    with renderer(2, two[0][0].parent) as render, pytest.raises(WorkerError) as caught:
         render(*two, 4)
     said = str(caught.value)
     assert said.startswith(f"label.workers, one of 2: must live until the pass is done, got {cause} at {two[0][0]} or")
@@ -94,7 +95,7 @@ from kd2mobile.data.views import VIEW_DTYPE
 views = np.zeros((1, 1), VIEW_DTYPE)
 views["box"] = 0, 0, 1, 1
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-with renderer(2) as render:
+with renderer(2, os.path.dirname(sys.argv[1])) as render:
     render([sys.argv[1]], views, 4)
     try:
         os.killpg(0, signal.SIGINT)
@@ -134,9 +135,12 @@ main()
 
 def test_workers_take_turns_with_large_pictures(two, tmp_path, monkeypatch):
     monkeypatch.setattr(rendering, "_COMMAND", [sys.executable, "-c", LARGE_FROM_ONE_PIXEL])
-    with renderer(3) as render, ThreadPoolExecutor(3) as threads:
+    with renderer(3, two[0][0].parent) as render, ThreadPoolExecutor(3) as threads:
         for seen in threads.map(lambda _: render(*two, 5), range(9)):
             np.testing.assert_array_equal(seen, render_views(*two, 5))
+        left = list(two[0][0].parent.glob(".one-large-picture.*"))
+        assert left and all(TEMPORARY.fullmatch(path.name) for path in left), "swept after a kill"
+    assert not list(two[0][0].parent.glob(".*"))
     lock, same = FileLock(tmp_path / "turn.lock"), FileLock(tmp_path / "turn.lock")
     monkeypatch.setattr(pixels, "_one_large", pixels._one_large)  # put back after the test
     monkeypatch.setattr(pixels, "LARGE_PICTURE", 1)
