@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 from kd2mobile.errors import TeacherError
+from kd2mobile.folders import plain_name
+from kd2mobile.inspection.labels import number_and_name, read_labels
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
 from kd2mobile.schema import INPUT_PX
@@ -16,7 +18,7 @@ from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_
 from kd2mobile.teachers.keras_file import first_line, load_keras_file
 from kd2mobile.teachers.output import classes_axis, ending, replaced, without_activation
 from kd2mobile.teachers.preprocess import preprocess
-from kd2mobile.teachers.teacher import DESCRIPTION, MODES, read_description
+from kd2mobile.teachers.teacher import DESCRIPTION, MODES, equal_sums, read_description
 
 SMALLEST_PROBABILITY = 1e-7
 """Probabilities are raised to it before the logarithm, which would be minus infinity at 0; so it is -16.1 at least."""
@@ -104,7 +106,16 @@ def check_probabilities(where: object, answers: np.ndarray) -> None:
     if not (answers.min() >= 0 and (np.abs(sums - 1) <= SUM_WITHIN).all()):
         must = "must be probabilities that sum to 1, as teacher.output says"
         got = f"sums from {sums.min():.3g} to {sums.max():.3g}, the least number {answers.min():.3g}"
-        raise TeacherError(where, must, got, "Give `--teacher-output logits` if that is what they are.")
+        raise TeacherError(where, must, got, _instead(answers))
+
+
+def _instead(answers: np.ndarray) -> str:
+    """What to do about answers that are no probabilities: `logits` is said of those alone that may be logits."""
+    if total := equal_sums(answers):
+        return f"Divide them by {total:.4g} at the model's end and save it again."
+    if answers.min() >= 0 and answers.max() <= 1:
+        return f"Give the numbers before the sigmoid, or log(p): {OWN_LOGITS}"
+    return "Give `--teacher-output logits` if that is what they are."
 
 
 def check_own_answers(file: TeacherFile, numbers: list[int] | None, own: np.ndarray, logits: np.ndarray) -> None:
@@ -135,13 +146,17 @@ def check_own_answers(file: TeacherFile, numbers: list[int] | None, own: np.ndar
 def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
     """Whether the outputs are the user's classes; if not, the teacher needs a new head.
 
+    Names are compared composed (NFC) and stripped; the classes may all have their outputs' numbers, as in `0 red`.
     Raises TeacherError if they are the same classes in another order.
     """
-    known = file.classes
-    if known is None:
+    if file.classes is None:
         return file.outputs == len(classes)
+    known, classes = _plain(file.classes), _plain(classes)
     if len(known) != file.outputs:
         raise TeacherError(file.classes_from, f"must name {file.outputs} classes", len(known), "Name one an output.")
+    numbered = [number_and_name(name) for name in classes]
+    if known != classes and None not in numbered and sorted(numbered) == list(enumerate(known)):
+        known = [name for _, name in sorted(zip([number for number, _ in numbered], classes, strict=True))]
     if known != classes and sorted(known) == sorted(classes):
         first = next(i for i, pair in enumerate(zip(known, classes, strict=True)) if pair[0] != pair[1])
         raise TeacherError(
@@ -224,22 +239,19 @@ def _said(asked: Asked, beside: Path, described: dict[str, Any]) -> dict[str, An
     by_recipe = {"preprocess": asked.preprocess, "classes": _names(asked.classes), "output": asked.output}
     for name, value in by_recipe.items():
         there = described.get(name)
-        if value is not None and there is not None and value != there:
+        if value is not None and there is not None and _plain(value) != _plain(there):
             shown = f"{getattr(asked, name)} here, {there if isinstance(there, str) else 'others'} there"
             must = f"must be what {beside} says, or left out"
             raise TeacherError(f"teacher.{name}", must, shown, f"Leave --teacher-{name} out, or mend the file.")
     return {name: value if value is not None else described.get(name) for name, value in by_recipe.items()}
 
 
+def _plain(said: str | list[str]) -> list[str]:
+    return [said] if isinstance(said, str) else list(map(plain_name, said))
+
+
 def _names(file: str | None) -> list[str] | None:
-    """The class names in a text file, one a line; empty lines at its end do not count."""
-    if file is None:
-        return None
-    try:
-        return Path(file).read_text("utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        step = "Write one class name a line."
-        raise TeacherError(f"teacher.classes, {file}", "must be a text file in UTF-8", fault, step) from fault
+    return None if file is None else read_labels(Path(file), "--teacher-classes", TeacherError)
 
 
 def _as_logits(path: Path, model: keras.Model, output: str | None, changes: list[str]) -> keras.Model:

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 from zipfile import is_zipfile
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import Kd2MobileError, TeacherError, count_of
 from kd2mobile.files import write_json
+from kd2mobile.folders import places_of, plain_name
 from kd2mobile.model_files import check_npz
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, judgement
@@ -82,20 +84,22 @@ def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogit
     """The logits of an .npz file with sample_ids (str [n]), class_names (str [classes]), logits (float [n, classes]).
 
     name: what messages call the file, its path by default.
-    Sample ids are the pictures' paths below their folder, with slashes. Columns may stand in any order: they are
-    found by their names. Raises TeacherError unless every picture and every class is there once, and no other class.
+    Sample ids are the pictures' paths below their folder, with slashes. Rows and columns may stand in any order: they
+    are found by their names, with accents composed or not. Raises TeacherError unless every picture and every class is
+    there once, and no other class.
     """
     sample_ids, class_names, values = _arrays(path)
     path = Path(name or path)
-    rows = {name: i for i, name in enumerate(sample_ids)}
     _refuse_twice(path, "sample_ids", sample_ids)
     _refuse_twice(path, "class_names", class_names)
-    missing = [name for name in split.classes if name not in class_names]
-    extra = [name for name in class_names if name not in split.classes]
+    columns = places_of(split.classes, class_names, plain_name)
+    missing = [name for name in split.classes if name not in columns]
+    extra = [name for i, name in enumerate(class_names) if i not in columns.values()]
     if missing or extra:
         found = [f"no {_few(missing)}"] * bool(missing) + [f"{_few(extra)} besides"] * bool(extra)
         must = f"must name the {len(split.classes)} classes of the pictures"
         raise TeacherError(f"{path}, class_names", must, " and ".join(found), "Name the columns as the folders are.")
+    rows = places_of([sample.path for sample in split.samples], sample_ids, _composed)
     absent = [sample.path for sample in split.samples if sample.path not in rows]
     if absent:
         raise TeacherError(
@@ -105,8 +109,12 @@ def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogit
             "An id is the picture's path below the folder of --data, with slashes; one without a label has "
             "`unlabelled/` before its path.",
         )
-    columns = [class_names.index(name) for name in split.classes]
-    return GivenLogits(str(path), values, rows, columns, len(rows) - len(split.samples))
+    unused = len(sample_ids) - len(rows)
+    return GivenLogits(str(path), values, rows, [columns[name] for name in split.classes], unused)
+
+
+def _composed(name: str) -> str:
+    return normalize("NFC", name)
 
 
 def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:

@@ -132,7 +132,7 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
     """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; pictures: n names.
 
     Raises TeacherError for NaN or infinity and for a number beyond float16, with the picture's name, and for
-    probabilities: every row within [0, 1] and summing to 1 within 1e-3.
+    probabilities: no number below 0 and every row summing to 1, or to one same number, within 1e-3 of it.
     """
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
@@ -157,6 +157,28 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
             "probabilities (each picture's outputs are in [0, 1] and sum to 1)",
             "Give the numbers before the softmax, or log(p); of a model file say `--teacher-output probabilities`.",
         )
+    if total := equal_sums(logits):
+        raise TeacherError(
+            where,
+            "must answer with logits",
+            f"probabilities times {total:.4g} (no number is below 0, and each image's sum to {total:.4g})",
+            f"Give the numbers before the softmax, or log(p / {total:.4g}).",
+        )
+
+
+def equal_sums(answers: np.ndarray) -> float | None:
+    """What each row of numbers of at least 0 sums to, within 1e-3 of it, as of probabilities times 100; else None.
+
+    answers: float [n, classes]. Rows that are all the same, or one alone, say nothing.
+
+    >>> equal_sums(np.array([[90.0, 10], [20, 80]])), equal_sums(np.array([[9.0, 1], [1, 8]]))
+    (100.0, None)
+    """
+    if len(answers) < 2 or not np.isfinite(answers).all() or answers.min() < 0 or (answers == answers[0]).all():
+        return None
+    sums = answers.sum(axis=1, dtype=np.float64)
+    total = float(np.median(sums))
+    return total if total > 0 and (np.abs(sums - total) <= 1e-3 * total).all() else None
 
 
 def check_not_probabilities(values: np.ndarray, where: object) -> None:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import TeacherError
-from kd2mobile.teachers.teacher import check_order, open_teacher
+from kd2mobile.inspection.labels import read_labels
+from kd2mobile.teachers.file import TeacherFile, check_probabilities, classes_fit
+from kd2mobile.teachers.teacher import check_logits, check_not_probabilities, check_order, open_teacher
 from tests.teachers.conftest import CLASSES, PX, knower, raw, read
 
 L = keras.layers
@@ -181,10 +183,59 @@ def test_the_names_in_a_file_of_classes_are_held_against_the_folders(save, make,
         with pytest.raises(TeacherError, match=said):
             make(save(knower()), classes=str(path))
     path.write_bytes(b"caf\xe9\n")
-    with pytest.raises(TeacherError, match="names.txt: must be a text file in UTF-8"):
+    with pytest.raises(TeacherError, match="names.txt: must be UTF-8 text, got byte 3 of 5 that is none"):
         make(save(knower()), classes=str(path))
     with pytest.raises(TeacherError, match="teacher.classes, gone.txt: must be a text file .* got no such file"):
         make(save(knower()), classes="gone.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "folders"),
+    [
+        ("0 blue\n1 green\n2 red\n", CLASSES),
+        ("2: red\n0: blue\n1: green\n", CLASSES),
+        ("blue \r\ngreen\r\nred\r\n\r\n", CLASSES),
+        ("blue\ngreen\nred\n", ["blue ", "green", "red"]),
+        ("cafe\u0301\ntea\n", ["caf\u00e9", "tea"]),
+        ("0 blue\n1 green\n2 red\n", ["0 blue", "1 green", "2 red"]),
+    ],
+)
+def test_a_file_of_classes_is_read_as_label_files_are(tmp_path, text, folders):
+    assert classes_fit(_named(tmp_path, text, len(folders)), folders)
+
+
+def test_numbers_do_not_hide_another_order(tmp_path):
+    with pytest.raises(TeacherError, match="output 0: must be the class 'blue', .* got 'green'"):
+        classes_fit(_named(tmp_path, "0 green\n1 blue\n2 red\n", 3), CLASSES)
+    many = [f"{number} {'abcdefghijk'[number]}" for number in range(11)]
+    with pytest.raises(TeacherError, match="output 2: must be the class '10 k', .* got '1 b'|got '2 c'"):
+        classes_fit(_named(tmp_path, "\n".join(many), 11), sorted(many))
+    assert not classes_fit(_named(tmp_path, "x\ny\nz\n", 3), ["0 blue", "1 green", "2 red"])
+
+
+def _named(folder, text, outputs):
+    path = folder / "names.txt"
+    path.write_bytes(text.encode())
+    names = read_labels(path, "--teacher-classes", TeacherError)
+    return TeacherFile(folder / "mine.keras", None, None, PX, "none", outputs, names, path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([[0.9, 0.8], [0.1, 0.3]], "Give the numbers before the sigmoid, or log\\(p\\): see docs"),
+        ([[90, 10], [20, 80]], "Divide them by 100 at the model's end and save it again."),
+        ([[-1, 3], [2, 0]], "Give `--teacher-output logits` if that is what they are."),
+        ([[1, 3], [2, 0]], "Give `--teacher-output logits` if that is what they are."),
+    ],
+)
+def test_what_to_do_about_no_probabilities_is_not_refused_next(answers, said):
+    answers = np.array(answers, "f4")
+    with pytest.raises(TeacherError, match=said):
+        check_probabilities("mine.keras", answers)
+    if "logits" in said:
+        check_logits(answers, ["a", "b"], "mine.keras")
+        check_not_probabilities(answers, "mine.keras")
 
 
 @pytest.mark.parametrize(

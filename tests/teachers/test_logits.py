@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from kd2mobile.data import shards
+from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import TeacherError
-from kd2mobile.teachers.logits import make_logits_teacher
+from kd2mobile.teachers.logits import make_logits_teacher, read_logits
+from kd2mobile.teachers.teacher import check_logits
 from kd2mobile.transfer.given import store_given_logits
 from kd2mobile.transfer.store import Transfer
 from tests.teachers.conftest import CLASSES
@@ -45,6 +47,34 @@ def make(pictures, answers, tmp_path):
         return taught, store_given_logits(tmp_path / "transfer", tmp_path / "teacher", split)
 
     return run
+
+
+def test_names_are_the_same_composed_and_decomposed(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for here, there in ((composed, decomposed), (decomposed, composed)):
+        split = Split(
+            [here, "tea"], [Sample(f"{name}/1.png", i, "val", "", 1, 1) for i, name in enumerate([here, "tea"])]
+        )
+        path, values = tmp_path / "logits.npz", np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        ids = ["tea/1.png", f"{there}/1.png", "more.png"]
+        np.savez(path, sample_ids=np.array(ids), class_names=np.array(["tea", there]), logits=values)
+        given = read_logits(path, split)
+        assert given.of(split.samples).tolist() == [[4, 3], [2, 1]] and given.unused == 1
+    both = Split(["tea"], [Sample(f"{name}.png", 0, "val", "", 1, 1) for name in (composed, decomposed)])
+    np.savez(path, sample_ids=np.array([f"{composed}.png"]), class_names=np.array(["tea"]), logits=np.ones((1, 1)))
+    with pytest.raises(TeacherError, match="must hold every one of the 2 pictures, got no row for 1 of them"):
+        read_logits(path, both)
+
+
+@pytest.mark.parametrize("times", [100, 255])
+def test_probabilities_times_a_number_are_no_logits(times):
+    answers = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [1, 0, 0]], "f4") * times
+    got = f"got probabilities times {times} \\(no number is below 0, and each image's sum to {times}\\)"
+    with pytest.raises(TeacherError, match=f"{got}. Give the numbers before the softmax, or log\\(p / {times}\\)."):
+        check_logits(answers, ["a", "b", "c"], "mine")
+    check_logits(answers[:1], ["a"], "mine")
+    check_logits(answers + [[0, 0, 0], [0, 0, 0.01 * times], [0, 0, 0]], ["a", "b", "c"], "mine")
+    check_logits(answers - 1, ["a", "b", "c"], "mine")
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
