@@ -121,19 +121,21 @@ def diagnose(store: Path) -> Diagnosis:
     """
     backend = backend_name()
     runtime = next((name for name in RUNTIMES if _installed(RUNTIMES[name])), next(iter(RUNTIMES)))
-    needed = CORE | {runtime: RUNTIMES[runtime]} | TRAIN | ({backend: backend} if backend else {})
+    usable = _usable(backend)
+    needed = CORE | {runtime: RUNTIMES[runtime]} | TRAIN | ({usable: usable} if usable == backend and usable else {})
     tried = needed | {"jax": "jax"}
     with progress.bar("trying", len(tried), "packages") as advance:
         faults, seen = {}, {}
-        for name, (fault, devices) in in_threads(lambda item: (item[0], _try(*item, backend)), tried.items(), 4):
+        for name, (fault, devices) in in_threads(lambda item: (item[0], _try(*item, usable)), tried.items(), 4):
             faults[name], seen[name] = fault, devices
             advance(1)
     findings = [*_machine()]
     frameworks = {"keras", "tensorflow", "jax", *([backend] if backend else [])}
     core_alone = all(faults.get(name, "missing") == "missing" for name in frameworks)
     wanted = {runtime, *CORE} if core_alone else set(needed)
+    findings += [_backend(backend, core_alone)]
     findings += [_package(name, faults[name], name in wanted) for name in tried]
-    findings += [_backend(backend, core_alone), *([] if core_alone else [_environment()]), _gpu(seen)]
+    findings += [*([] if core_alone else [_environment()]), _gpu(seen)]
     findings += [_extra(extra) for extra in EXTRAS]
     findings += [_weights_cache(), _disk(Path(store)), *(_tool(name) for name in TOOLS), _litert_js()]
     whole = not any(finding.status in ("missing", "broken") for finding in findings)
@@ -156,6 +158,16 @@ def _installed(module: str) -> bool:
         return find_spec(module.partition(".")[0]) is not None
     except ValueError:  # something stands in sys.modules under that name without saying what it is
         return False
+
+
+def _usable(backend: str | None) -> str | None:
+    """The backend to try packages with: that one, or one that is there in place of a wrong KERAS_BACKEND."""
+    try:
+        if backend:
+            check_backend(backend)
+    except InstallationError:
+        return next(filter(_installed, DEVICES), "tensorflow")
+    return backend
 
 
 def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[str]]:

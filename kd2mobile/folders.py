@@ -45,6 +45,16 @@ def split_named(name: str) -> GivenSplit | None:
     return _SPLITS.get(re.sub(r"[\s_.-]+", "", unicodedata.normalize("NFC", name).casefold()))
 
 
+def resembles_split(name: str) -> bool:
+    """Whether a folder's name is a split's, or has one among its words, whatever digits are beside.
+
+    >>> resembles_split("seg_train"), resembles_split("test1"), resembles_split("trainval"), resembles_split("trains")
+    (True, True, True, False)
+    """
+    words = re.split(r"[\W\d_]+", unicodedata.normalize("NFC", name).casefold())
+    return split_named(name) is not None or any(word in _SPLITS or word == "trainval" for word in words)
+
+
 def is_left_by_system(name: str) -> bool:
     """Whether a file or folder of that name is a system's own: thumbnails, an index, what was thrown away.
 
@@ -82,7 +92,8 @@ def splits_among(root: Path, folders: dict[str, Inside]) -> dict[GivenSplit, str
     A folder is a split if it has the name of one and holds class folders. One that holds images of its own is a class
     (of trains, say) where other classes lie beside it.
     folders: what lies in each folder of the root, by its name.
-    Raises DataError for two folders of one split, for splits without train, and for classes beside splits.
+    Raises DataError for two folders of one split, for splits without train or of other names, and for classes beside
+    splits.
     """
     named = {name: split for name in folders if (split := split_named(name))}
     with_classes = [name for name in named if folders[name].folders]
@@ -90,9 +101,11 @@ def splits_among(root: Path, folders: dict[str, Inside]) -> dict[GivenSplit, str
     others = [name for name in folders if name not in named]
     has_train = any(named[name] == "train" for name in with_classes)
     if others and not of_classes_alone:
+        _refuse_other_names(root, folders)
         return {}
     if not has_train:
         _refuse_without_train(root, folders, of_classes_alone, others)
+        _refuse_other_names(root, folders)
         return {}
     if others:
         other = "Move it away, or give the folder that holds the class folders."
@@ -124,6 +137,21 @@ def _refuse_without_train(
             got = f"{min(both)!r} beside {split!r}, which holds {min(both)!r} as well"
             one = f"Move the class folders into a folder named train beside {split!r}."
             raise DataError(root, "must hold class folders or splits, not both", got, one)
+
+
+def _refuse_other_names(root: Path, folders: dict[str, Inside]) -> None:
+    """Raises DataError where folders are splits by the look of their names, and hold class folders alone."""
+    alike_splits = [name for name in folders if resembles_split(name)]
+    if len(folders) < 2 or not alike_splits:
+        return
+    for held, images in folders.values():
+        if images or not (len(held) > 1 or any(map(resembles_split, held))):
+            return
+    shared = set.intersection(*(set(held) for held, _ in folders.values()))
+    if len(alike_splits) == len(folders) or len(shared) > 1:
+        names = "Name the splits train, val and test, each with the class folders directly inside; if these are "
+        names += f"classes, rename {_quoted(alike_splits)}."
+        raise DataError(root, "must hold class folders, or splits named train, val and test", _quoted(folders), names)
 
 
 def class_names(names: Iterable[str]) -> dict[str, str]:

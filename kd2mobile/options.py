@@ -251,7 +251,7 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
     check_settings(values, "--set")
     for flag, value in flags.items():
         if value not in (None, ()):
-            listed = _listed(value) if flag in LISTS else value
+            listed = _listed(value, once=flag != "range") if flag in LISTS else value
             if flag == "precision" and "auto" in listed:
                 if len(listed) > 1:
                     next_step = "Give --precision auto, or the precisions without it."
@@ -278,10 +278,10 @@ def assigned(text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _listed(text: str) -> tuple[str | int, ...]:
-    """`fp32,int8` as words, `1,2` and `-0.5,1` as numbers."""
-    words = dict.fromkeys(word.strip() for word in text.split(","))
-    return tuple(map(_number_or_word, words))
+def _listed(text: str, once: bool) -> tuple[str | int, ...]:
+    """`fp32,int8` as words, `1,2` and `-0.5,1` as numbers. once: a word that comes again is left out."""
+    words = [word.strip() for word in text.split(",")]
+    return tuple(map(_number_or_word, dict.fromkeys(words) if once else words))
 
 
 def _number_or_word(word: str) -> str | int | float:

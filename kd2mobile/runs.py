@@ -232,7 +232,7 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
 
 def _check_recipe(folder: Path, record: RunRecord) -> None:
     """Refuses a recipe that is not the one which the run was started with, above all an emptied or cut one."""
-    next_step = f"Put it back, or start another run: `kd2mobile distill --recipe {(folder / RECIPE).as_posix()}`."
+    next_step = "Restore it from where the run came, or start another run with a recipe of your own."
     must = "must be the recipe that the run was started with"
     if not (folder / RECIPE).is_file():
         raise RecipeError(folder / RECIPE, must, "no such file", next_step)

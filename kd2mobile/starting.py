@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kd2mobile.artifact import Store
-from kd2mobile.errors import UnknownNameError
+from kd2mobile.errors import RecipeError, UnknownNameError
 from kd2mobile.progress import say
 from kd2mobile.recipe import FLAGS, SETTINGS, check_settings, compose
+from kd2mobile.recipe_file import read_tables
 from kd2mobile.runs import LATER_TABLES, RUNS, STORE, Run, newest_run, open_run, start_run
 from kd2mobile.schema import Recipe
 from kd2mobile.stages import Stages, stages
@@ -16,6 +17,9 @@ from kd2mobile.stages import Stages, stages
 
 def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[str, Any]) -> Recipe:
     """The recipe of that file with the settings and keywords over it. Raises RecipeError, UnknownNameError."""
+    if recipe and not read_tables(recipe):
+        must = "must have at least one table, such as [data]"
+        raise RecipeError(recipe, must, "none", "Fill it, or leave --recipe out for the demo.")
     return compose(recipe, all_settings(settings, flags))
 
 

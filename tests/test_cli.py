@@ -355,3 +355,9 @@ def test_the_python_api_has_the_verbs_and_refuses_unknown_keywords(tmp_path, mon
         assert getattr(kd2mobile, verb) is getattr(pipeline, verb)
     with pytest.raises(UnknownNameError, match="Did you mean 'temperature'"):
         kd2mobile.distill(temperatur=3)
+
+
+def test_a_range_of_two_equal_numbers_is_said_to_be_one():
+    from kd2mobile.options import _listed
+
+    assert _listed("5,5", once=False) == (5, 5) and _listed("fp32,fp32", once=True) == ("fp32",)

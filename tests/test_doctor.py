@@ -182,6 +182,18 @@ def test_the_backend_is_the_one_that_keras_would_load(monkeypatch):
     assert doctor._backend("torchh", False).found == "torchh, which KERAS_BACKEND names"
 
 
+def test_a_wrong_keras_backend_is_the_first_advice_and_breaks_nothing_else(few, monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "backend_name", lambda: "foo")
+    monkeypatch.setattr(doctor, "DEVICES", {"filelock": "import filelock; found = []"})
+    found = diagnose(tmp_path)
+    wrong = [finding for finding in found.findings if finding.status in ("missing", "broken")]
+    assert [(finding.name, finding.fix) for finding in wrong] == [
+        ("backend", "Unset KERAS_BACKEND, or name one of them.")
+    ]
+    assert found.backend == "foo" and not found.main_chain
+    assert doctor._usable("foo") == "filelock" and doctor._usable("filelock") == "filelock"
+
+
 def test_the_tables_are_those_of_pyproject():
     project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
 

@@ -91,6 +91,34 @@ def test_mixtures_are_refused_with_the_name_to_use(tmp_path, folders, said):
     assert str(error.value).startswith(f"{tmp_path}{said}")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("seg_test", "seg_train"),
+        ("01_train", "02_test"),
+        ("test1", "train1"),
+        ("my_test", "my_train"),
+        ("x_test", "x_train"),
+        ("test", "trainval"),
+        ("entrainement", "test"),
+    ],
+)
+def test_splits_by_other_names_are_refused_and_not_taken_for_classes(tmp_path, names):
+    write(tmp_path, *(f"{name}/{label}/0.png" for name in names for label in ("cat", "dog")))
+    for read in (scan, class_folders):
+        with pytest.raises(DataError, match=r"must hold class folders, or splits|not both|without train") as error:
+            read(tmp_path)
+        assert repr(names[0]) in str(error.value) and "train" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_nested_splits_are_refused_and_classes_with_folders_stay_classes(tmp_path):
+    nested = {name: Inside([name], False) for name in ("seg_train", "seg_test")}
+    with pytest.raises(DataError, match="'seg_test' and 'seg_train'. Name the splits train, val and test, each with"):
+        splits_among(tmp_path, nested)
+    assert splits_among(tmp_path, {"bullet_train": IMAGES, "bus": CLASSES}) == {}
+    assert splits_among(tmp_path, {"cats": Inside(["2020", "2021"], False), "dogs": Inside(["2020"], False)}) == {}
+
+
 def test_a_data_set_with_other_names_has_ids_and_messages_of_its_own_folders(tmp_path):
     root = tmp_path / "photos"
     for label in ("cat", "dog"):

@@ -17,6 +17,7 @@ from kd2mobile.inspection.inspect import records_beside
 from kd2mobile.recipe import compose
 from kd2mobile.report.inspect_text import record_text
 from kd2mobile.runs import open_run, start_run
+from kd2mobile.starting import composed
 from kd2mobile.variants import Variant
 
 PUBLISHED = Path(__file__).parent.parent / "models" / "mobilenet025-digits-int8"
@@ -344,6 +345,13 @@ def test_a_recipe_that_is_not_the_runs_is_refused(tmp_path, left, hashed):
             open_run(run.folder)
         with pytest.raises(RecipeError):
             start_run(compose(), run.folder, tmp_path / "store")
+
+
+@pytest.mark.parametrize("text", ["", "# only this\n"])
+def test_a_recipe_without_a_table_does_not_start_the_demo(tmp_path, text):
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(RecipeError, match=r"r\.toml: must have at least one table, such as \[data\], got none\."):
+        composed(tmp_path / "r.toml", None, {})
 
 
 @pytest.mark.parametrize("theirs", ["[distill]\nseed = 3\n", ""])

@@ -13,7 +13,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import ArtifactError, DataError, count_of
 from kd2mobile.files import locked, os_error, write_bytes
-from kd2mobile.folders import Inside, class_names, files_in, inside, is_left_by_system, split_named, splits_among
+from kd2mobile.folders import Inside, class_names, files_in, inside, is_left_by_system, resembles_split, splits_among
 from kd2mobile.pixels import SUFFIXES, SYSTEM_FAULTS
 
 UNREAD_SUFFIXES = frozenset(
@@ -298,7 +298,7 @@ def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str,
             one_up = "Put the pictures of each class into a folder of its own; the folder's name is the class."
             raise DataError(root, "must hold class folders", got, one_up)
         raise DataError(root, "must hold class folders", "an empty folder" if not entries else "no folder", layout)
-    may_be_splits = any(map(split_named, names))
+    may_be_splits = any(map(resembles_split, names))
     if may_be_splits and (splits := splits_among(root, {name: _inside(root / name) for name in names})):
         return _split_folders(root, splits, fewest)
     if len(set(class_names(names).values())) < fewest:

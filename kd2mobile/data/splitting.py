@@ -60,7 +60,7 @@ def split_pictures(
     _write(folder, split, groups)
     deep = deep_images([values for p in whole if (values := decoded[p.sha256].values)])
     _report(split, scan.system_files, deep)
-    _report_groups(split, groups, len(set(keys.values())))
+    _report_groups(split, groups, len(set(keys.values())), [name for name in ("val", "test") if name in scan.given])
     return {
         "classes": len(split.classes),
         **{name: len(split.of(name)) for name in SPLIT_NAMES},
@@ -242,7 +242,7 @@ def _report(split: Split, system_files: int, deep: DeepImages | None) -> None:
         progress.say(f"split: {count_of(len(single), 'picture')} in several classes, first {paths[0]!r}, {paths[1]!r}")
 
 
-def _report_groups(split: Split, groups: Groups, keys: int) -> None:
+def _report_groups(split: Split, groups: Groups, keys: int, given: list[SplitName]) -> None:
     """What belongs together, and how many test images the networks may have learned from."""
     if groups.group_by:
         alone = f"; {count_of(groups.without_key, 'image')} without one, each alone" * bool(groups.without_key)
@@ -250,6 +250,10 @@ def _report_groups(split: Split, groups: Groups, keys: int) -> None:
     if groups.near_duplicates:
         images = sum(len(group.paths) for group in groups.near_duplicates)
         where = "a drawn split has all of a group or none" if groups.kept else "drawn apart, as --no-groups says"
+        if given:
+            rest = "by groups" if groups.kept else "without regard to groups, as --no-groups says"
+            where = f"the given {' and '.join(given)} may share a group with other splits"
+            where += f"; val is drawn {rest}" * ("val" not in given) + f"; test is drawn {rest}" * ("test" not in given)
         found = count_of(len(groups.near_duplicates), "group", "of near duplicates")
         progress.say(f"split: {found}, {count_of(images, 'image')}: {where}")
     if groups.leaked:

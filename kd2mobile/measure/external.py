@@ -12,7 +12,16 @@ import msgspec
 import numpy as np
 
 from kd2mobile.errors import DataError, ModelFileError, PictureError, count_of, one_line
-from kd2mobile.folders import Inside, files_in, inside, is_left_by_system, places_of, split_named, splits_among
+from kd2mobile.folders import (
+    Inside,
+    files_in,
+    inside,
+    is_left_by_system,
+    places_of,
+    resembles_split,
+    split_named,
+    splits_among,
+)
 from kd2mobile.inspection.labels import number_and_name
 from kd2mobile.inspection.metadata import output_names, unused_labels
 from kd2mobile.measure.devices import measure_opened
@@ -160,7 +169,8 @@ def class_folders(data: Path) -> ClassFolders:
     except OSError as fault:
         raise DataError(data, "must be a folder of class folders", fault.strerror, "Check --data.") from fault
     names = [name for name in entries if (data / name).is_dir()]
-    if any(map(split_named, names)) and (splits := splits_among(data, {name: _inside(data / name) for name in names})):
+    may_be_splits = any(map(resembles_split, names))
+    if may_be_splits and (splits := splits_among(data, {name: _inside(data / name) for name in names})):
         raise DataError(data, "must be a folder of class folders", _few(sorted(splits.values())), GIVE_ONE)
     folders = {name: sorted(_files(data / name, skipped)) for name in names}
     if not folders:

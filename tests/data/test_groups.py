@@ -376,3 +376,21 @@ def test_the_command_line_takes_both(listed, tmp_path, capsys):
     found = check("--group-by", "column:Patient", "--no-groups")
     assert (found["groups"], found["group_by"], found["without_key"]) == (False, "column:Patient", 2)
     assert (check()["groups"], check()["group_by"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "said"),
+    [
+        ([], True, "a drawn split has all of a group or none"),
+        (["test"], True, "the given test may share a group with other splits; val is drawn by groups"),
+        (["test"], False, "the given test may share a group with other splits; val is drawn without regard to groups"),
+        (["val", "test"], True, "the given val and test may share a group with other splits"),
+    ],
+)
+def test_what_is_said_of_groups_is_true_of_given_splits(given, kept, said, capsys):
+    from kd2mobile.data.split import Groups, NearGroup, Split
+    from kd2mobile.data.splitting import _report_groups
+
+    near = NearGroup(*(["a", "b"] if field == "paths" else [] for field in NearGroup.__struct_fields__))
+    _report_groups(Split([], []), Groups(kept, [near]), 0, given)
+    assert f"2 images: {said}" in capsys.readouterr().err
