@@ -227,7 +227,7 @@ class CarefulCommand(click.Command):
                 check_apart(path, param.opts[0], inputs)
                 check_outside_results(path, param.opts[0])
                 for folder in folders:
-                    check_outside(path, param.opts[0], folder, "a folder of the data")
+                    check_outside(path, param.opts[0], folder, "a folder of the data", hidden_may=True)
         return super().invoke(ctx)
 
 

@@ -90,9 +90,14 @@ def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
             raise RecipeError(flag, f"must be another file than {name}", path, "Give another path.")
 
 
-def check_outside(path: Path, flag: str, folder: Path, what: str) -> None:
-    """Raises RecipeError where an output is the folder or lies in it, by whatever links. what: the folder, in words."""
+def check_outside(path: Path, flag: str, folder: Path, what: str, hidden_may: bool = False) -> None:
+    """Raises RecipeError where an output is the folder or lies in it, by whatever links. what: the folder, in words.
+
+    hidden_may: whether it may lie below a hidden folder of it, as `.kd2mobile` is: nothing hidden is read as data.
+    """
     place, around = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if around in place.parents and hidden_may and any(p.startswith(".") for p in place.relative_to(around).parts):
+        return
     if place == around or around in place.parents:
         raise RecipeError(flag, f"must lie outside {folder}, {what}", path, "Give another path.")
 

@@ -291,7 +291,7 @@ def check_outside_data(recipe: Recipe, outputs: dict[str, Path | None]) -> None:
         for folder in map(Path, [given] if isinstance(given, str) else given or ()):
             for flag, path in outputs.items():
                 if path is not None and folder.is_dir():
-                    check_outside(path, flag, folder, "a folder of the data")
+                    check_outside(path, flag, folder, "a folder of the data", hidden_may=True)
 
 
 def check_outside_results(path: Path, flag: str) -> None:

@@ -20,6 +20,8 @@ PROCESSES = 256
 """The most of each. A number above is a slip of the hand, and would end in some library, or take the whole machine."""
 Threads = Annotated[int, Meta(ge=1, le=PROCESSES)]
 InputPx = Annotated[int, Meta(ge=1, le=INPUT_PX)]
+PixelValue = Annotated[float, Meta(ge=-(2**31), le=2**32)]
+"""What a pixel of an image of any depth may hold."""
 Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
@@ -57,7 +59,7 @@ class Data(Table):
         ),
     ] = None
     range: Annotated[
-        tuple[float, float] | None,
+        tuple[PixelValue, PixelValue] | None,
         says("Values of greyscale images of more than 8 bits that are black and white; 0 to 65535 if left out."),
     ] = None
     resize: Annotated[

@@ -35,6 +35,10 @@ def _nothing_begins(monkeypatch):
         monkeypatch.setattr(pipeline, command, begins)
 
 
+LISTS = {"benchmark.cores": "[{0}]", "data.range": "[{0}, 1e99]"}
+"""How a field that takes several numbers is written."""
+
+
 def numbers() -> dict[str, tuple[type, dict[str, float]]]:
     """Every number of a recipe by its dotted name: its type and bounds. Of a list, those of its entries."""
     found = {}
@@ -62,7 +66,7 @@ def inner(kind: Any, metas: tuple = ()) -> list[tuple[type, tuple]]:
 
 def just_outside(kind: type, limits: dict[str, float]) -> list[float]:
     step = 1 if kind is int else 1e-9
-    low = limits["ge"] - step if "ge" in limits else limits["gt"]
+    low = limits["ge"] - step * max(1, -limits["ge"]) if "ge" in limits else limits["gt"]
     high = limits["le"] + step * max(1, limits["le"]) if "le" in limits else limits["lt"]
     return [low, high]
 
@@ -78,18 +82,20 @@ def is_refused(capsys, arguments: list[str]) -> str:
 
 def test_the_numbers_of_a_recipe_are_known_and_have_a_limit_on_either_side():
     plain = {name for name, field in fields().items() if type(field.default) in (int, float)}
-    assert plain | {"teacher.input_px", "export.calibration_pictures", "benchmark.cores"} == numbers().keys()
+    assert (
+        plain | {"teacher.input_px", "export.calibration_pictures", "benchmark.cores", "data.range"} == numbers().keys()
+    )
     for name, (_, limits) in numbers().items():
         assert len(limits) == 2, name
         assert limits.keys() & {"lt", "le"} and limits.keys() & {"gt", "ge"}, name
-        assert takes(name).startswith(("a whole number ", "a number ", "a list, each entry a whole number "))
+        assert takes(name).startswith(("a whole number ", "a number ", "a list, each entry a "))
 
 
 @pytest.mark.parametrize("name", numbers())
 def test_a_number_outside_its_bounds_is_one_line_and_exit_status_2(name, capsys):
     kind, limits = numbers()[name]
     for value in (*just_outside(kind, limits), *HUGE):
-        text = f"[{value}]" if name == "benchmark.cores" else f"{value}"
+        text = LISTS.get(name, "{0}").format(value)
         command = "benchmark" if name.startswith("benchmark.") else "distill"
         said = is_refused(capsys, [command, "--set", f"{name}={text}"])
         if isinstance(value, int) or kind is float:
@@ -107,7 +113,8 @@ def test_a_number_at_its_bounds_is_taken(name):
     kind, limits = numbers()[name]
     for bound in ("ge", "le"):
         if bound in limits:
-            value = (kind(limits[bound]),) if name == "benchmark.cores" else kind(limits[bound])
+            value = kind(limits[bound])
+            value = {"benchmark.cores": (value,), "data.range": tuple(sorted((value, 0.0)))}.get(name, value)
             assert compose(settings={name: value, "data.source": "photos"})
 
 

@@ -14,7 +14,7 @@ from kd2mobile import pipeline
 from kd2mobile.cli import main, main_status
 from kd2mobile.errors import RecipeError
 from kd2mobile.options import CarefulCommand, OutputFile
-from kd2mobile.output_files import check_apart, check_output, is_drawing, is_json_of, is_page, signature
+from kd2mobile.output_files import check_apart, check_output, check_outside, is_drawing, is_json_of, is_page, signature
 from kd2mobile.recipe import compose
 from kd2mobile.runs import check_outside_data, check_outside_results
 
@@ -207,3 +207,10 @@ def test_every_option_for_a_file_that_is_written_is_looked_at(command):
     written = {param.name for param in command.params if isinstance(param.type, OutputFile)}
     folders = {"out"} if command.name == "export" else set()  # it refuses other files itself, without --force
     assert written == {param.name for param in command.params if param.name in OUTPUTS} - folders
+
+
+def test_the_default_store_may_lie_hidden_among_the_images(tmp_path):
+    check_outside(tmp_path / "photos" / ".kd2mobile", "--store", tmp_path / "photos", "data", hidden_may=True)
+    for place in ("photos", "photos/runs", "photos/cat"):
+        with pytest.raises(RecipeError, match="--store: must lie outside .*photos, data, got .*"):
+            check_outside(tmp_path / place, "--store", tmp_path / "photos", "data", hidden_may=True)
