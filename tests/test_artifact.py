@@ -258,7 +258,7 @@ def test_an_unreadable_record_is_said(tmp_path):
     ):
         Store(tmp_path).find(step())
     (folder / RECORD).write_text("[]")
-    with pytest.raises(ArtifactError, match=r"record\.json: must be an object, got a list of 0\. Remove"):
+    with pytest.raises(ArtifactError, match=r"record\.json: must be an object, got a list of 0\. Copy it again"):
         Store(tmp_path).adopt(step(), folder)
 
 
