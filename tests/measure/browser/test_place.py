@@ -54,7 +54,7 @@ def test_an_address_that_says_something_else_is_an_error(address, error, why):
         (["--lan"], "--lan must be given with --device browser."),
         (["--device", "host", "--port", "0", "--no-open"], "--port and --no-open must be given with --device browser."),
         (["--device", "browser", "--tls", "cert.pem"], "Option '--tls' requires 2 arguments."),
-        (["--device", "browser", "--port", "65536"], "--port: must be in the range 0<=x<=65535, got 65536."),
+        (["--device", "browser", "--port", "65536"], "--port: must be a whole number from 0 to 65,535, got 65536."),
     ],
 )
 def test_flags_of_the_browser_alone_are_refused_elsewhere(flags, said, capsys):
