@@ -97,7 +97,7 @@ def of_folder(files: list[Path], data: Path) -> Asked:
         got = " and ".join(f"{len(classes)} classes" if classes else "none" for classes in sorted(known))
         raise ModelFileError(files[-1], "must carry the same classes as all the files", got, "Ask for each by itself.")
     (classes,) = known
-    outputs = match_folders(list(folders), len(classes), list(classes), str(data), own=True).outputs
+    outputs = match_folders(list(folders), len(classes), list(classes), str(data)).outputs
     pairs = [(path, output) for paths, output in zip(folders.values(), outputs, strict=True) for path in paths]
     return Asked(data.name, files, [path for path, _ in pairs], np.array([output for _, output in pairs]))
 
