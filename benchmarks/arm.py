@@ -91,7 +91,7 @@ def of_run(folder: Path, store: Path | None) -> Asked:
 
 def of_folder(files: list[Path], data: Path) -> Asked:
     """Class folders that are named as the files' classes."""
-    folders = class_folders(data)
+    folders, _ = class_folders(data)
     known = {tuple(Classifier(file).metadata.classes or ()) for file in files}
     if len(known) != 1 or known == {()}:
         got = " and ".join(f"{len(classes)} classes" if classes else "none" for classes in sorted(known))
