@@ -117,7 +117,7 @@ def decoding(place: Path, split: Split, options: argparse.Namespace) -> list[dic
     paths = [place / "pictures" / sample.path for sample in split.of("train")]
     views = read_views(place / "views", "train")
     jobs = [slice(first, first + A_JOB) for first in range(0, len(paths), A_JOB)]
-    with renderer(0) as by_threads, renderer(options.workers) as by_workers:
+    with renderer(0, place) as by_threads, renderer(options.workers, place) as by_workers:
 
         def rendered(render: Callable) -> int:
             seen = in_threads(lambda job: render(paths[job], views[job], options.px), jobs, options.workers)
