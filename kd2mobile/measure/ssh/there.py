@@ -110,8 +110,8 @@ def put(count):
 def install(environment, requirements, wheels, room):
     """Makes the environment and installs into it: from wheels (name to SHA-256) if given, else by pip's own ways.
 
-    room: bytes that it takes. One that is whole is used as it is. Two at a time wait for each other: after a cut
-    connection the first may go on.
+    room: bytes that it takes. One that is whole is used as it is. Two at a time wait for each other. What a cut
+    connection left half-made is made again.
     """
     place = os.path.join(ENVIRONMENTS, environment)
     mark = os.path.join(place, INSTALLED)
