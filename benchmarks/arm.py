@@ -24,7 +24,7 @@ from clients import LITERT
 from environments import KEPT, InstallationFailed
 from records import write_record
 
-from kd2mobile import pipeline
+from kd2mobile.api import pipeline
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import Kd2MobileError, ModelFileError
 from kd2mobile.files import sha256_of
@@ -33,8 +33,8 @@ from kd2mobile.measure.external import class_folders, match_folders
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import load
 from kd2mobile.progress import bar, say
-from kd2mobile.runs import open_run
-from kd2mobile.stages import stages
+from kd2mobile.stages.plan import stages
+from kd2mobile.store.run import open_run
 
 PRECISIONS = ("fp32", "int8")
 LEAST_AGREEMENT = 0.99

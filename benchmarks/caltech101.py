@@ -19,7 +19,7 @@ import numpy as np
 from records import write_record
 
 from kd2mobile.measure.accuracy import mcnemar, paired_interval
-from kd2mobile.runs import open_run
+from kd2mobile.store.run import open_run
 
 TEACHER = ["--teacher", "mobilenetv2", "--teacher-weights", "$WEIGHTS/mobilenet_v2_1.0_224_notop.weights.h5"]
 STUDENTS = {

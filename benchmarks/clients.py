@@ -18,15 +18,15 @@ import numpy as np
 from environments import KEPT, InstallationFailed, environment
 from records import write_record
 
-from kd2mobile import pipeline
+from kd2mobile.api import pipeline
 from kd2mobile.data.split import read_split
 from kd2mobile.measure.device import device_words
 from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import load
 from kd2mobile.progress import bar, say
-from kd2mobile.runs import open_run
-from kd2mobile.schema import PRECISIONS
-from kd2mobile.stages import stages
+from kd2mobile.recipe.schema import PRECISIONS
+from kd2mobile.stages.plan import stages
+from kd2mobile.store.run import open_run
 
 HERE = Path(__file__).parent
 LITERT = HERE / "clients" / "ask_litert.py"

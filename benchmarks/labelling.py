@@ -23,13 +23,13 @@ import numpy as np
 from PIL import Image
 from records import write_record
 
-from kd2mobile import schema
-from kd2mobile.backend import load_keras
+from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.rendering import renderer
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import draw_views, read_views
 from kd2mobile.measure.device import device_words
+from kd2mobile.recipe import schema
 
 DTYPES = ("float32", "mixed_bfloat16")
 WIDTH, HEIGHT, A_JOB = 640, 480, 8

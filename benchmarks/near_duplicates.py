@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 from records import write_record
 
-from kd2mobile.artifact import Store
+from kd2mobile.api.pipeline import STORE
 from kd2mobile.data import near_duplicates as near
 from kd2mobile.data.draw import draw_splits
 from kd2mobile.data.groups import Chains, near_groups
@@ -32,11 +32,11 @@ from kd2mobile.data.scan import scan
 from kd2mobile.data.split import NearGroup, Sample, Split, read_groups, read_split
 from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, look_at, read_thumbnails
 from kd2mobile.measure.device import device_words
-from kd2mobile.pipeline import STORE
 from kd2mobile.pixels import examine, open_picture, render
 from kd2mobile.recipe import compose
-from kd2mobile.schema import Data
-from kd2mobile.stages import split_step
+from kd2mobile.recipe.schema import Data
+from kd2mobile.stages.plan import split_step
+from kd2mobile.store.artifact import Store
 
 MNIST_PICTURES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

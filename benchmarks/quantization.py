@@ -15,7 +15,7 @@ from records import write_record
 
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import ExportError
-from kd2mobile.runs import Run, open_run
+from kd2mobile.store.run import Run, open_run
 from kd2mobile.tflite.calibration import choose_calibration
 from kd2mobile.tflite.export import export_student
 from kd2mobile.tflite.layer_errors import worst_layers

@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kd2mobile.artifact import made_with
 from kd2mobile.files import write_json
-from kd2mobile.schema import Data
+from kd2mobile.recipe.schema import Data
+from kd2mobile.store.artifact import made_with
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import jinja2
 import msgspec
 
-from kd2mobile.artifact import made_with, read_artifact
+from kd2mobile.api.measurement import RECORDS
+from kd2mobile.api.published import CARD, MODEL, RECORD, Published
 from kd2mobile.data.sources import SOURCES
 from kd2mobile.files import write_json
 from kd2mobile.measure.record import BenchmarkRecord
-from kd2mobile.measurement import RECORDS
-from kd2mobile.published import CARD, MODEL, RECORD, Published
-from kd2mobile.recipe_file import write_recipe
-from kd2mobile.runs import Run, open_run
-from kd2mobile.variants import Variant
+from kd2mobile.recipe.toml import write_recipe
+from kd2mobile.recipe.variants import Variant
+from kd2mobile.store.artifact import made_with, read_artifact
+from kd2mobile.store.run import Run, open_run
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models"

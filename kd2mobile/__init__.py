@@ -17,4 +17,4 @@ def __getattr__(name: str):
         raise AttributeError(f"module 'kd2mobile' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("kd2mobile.pipeline"), name)
+    return getattr(import_module("kd2mobile.api.pipeline"), name)

@@ -1,6 +1,6 @@
 """`python -m kd2mobile`."""
 
-from kd2mobile.cli import run
+from kd2mobile.cli.commands import run
 
 if __name__ == "__main__":
     run()

@@ -6,6 +6,7 @@ Everything here stands on the standard library and msgspec, so any part of the p
     inside                                  a name from a file, as a path that stays in its folder
     replaced, write_bytes, write_json, ...  the whole new file or the old one, never half of it
     locked                                  one process at a time
+    is_left_by_system                       thumbnails and indexes that systems leave among files
     system_errors, disk_errors, os_error    what the operating system says, as one line
 """
 
@@ -36,6 +37,18 @@ from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError, Re
 if TYPE_CHECKING:
     import numpy as np
 
+SYSTEM_NAMES = frozenset(
+    ("@eadir", "@tmp", "#recycle", "#snapshot")  # Synology
+    + (".@__thumb", "@recycle", "@recently-snapshot", ".streams")  # QNAP
+    + ("__macosx", ".ds_store", ".appledouble", ".appledb", ".appledesktop", ".spotlight-v100", ".fseventsd")
+    + (".trashes", ".temporaryitems", "temporary items", "network trash folder", "icon\r")  # macOS, netatalk
+    + ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler")
+    + ("system volume information",)  # Windows
+    + (".thumbnails", ".thumb", ".thumbs", ".directory", ".trash", "lost+found")  # Linux, Android
+    + ("picasa.ini", ".picasa.ini", ".picasaoriginals")
+)
+"""Files and folders that systems and programs leave among images, in lower case."""
+_SYSTEM_STARTS = ("._", ".trash-", ".nfs", ".fuse_hidden")
 T = TypeVar("T")
 
 LARGEST_JSON = 256_000_000
@@ -644,3 +657,13 @@ def _existing(path: Path) -> Path:
     while not os.path.exists(path) and path != path.parent:
         path = path.parent
     return path
+
+
+def is_left_by_system(name: str) -> bool:
+    """Whether a file or folder of that name is a system's own: thumbnails, an index, what was thrown away.
+
+    >>> is_left_by_system("@eaDir"), is_left_by_system("._cat.jpg"), is_left_by_system("cat")
+    (True, True, False)
+    """
+    lower = name.lower()
+    return lower in SYSTEM_NAMES or lower.startswith(_SYSTEM_STARTS)

@@ -104,7 +104,7 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
     from kd2mobile.data.sources import SOURCES
     from kd2mobile.measure.runtime import Classifier
     from kd2mobile.pixels import load, to_student_input
-    from kd2mobile.schema import PRECISIONS
+    from kd2mobile.recipe.schema import PRECISIONS
     from kd2mobile.students import build_student
     from kd2mobile.tflite import worker
     from kd2mobile.tflite.job import Job

@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 import pytest
 
-from kd2mobile import pipeline
-from kd2mobile.cli import main
+from kd2mobile.api import pipeline
+from kd2mobile.cli.commands import main
+from kd2mobile.cli.options import assigned
 from kd2mobile.errors import Kd2MobileError
-from kd2mobile.options import assigned
-from kd2mobile.recipe import FLAGS, check_settings, option_of
-from kd2mobile.schema import fields
+from kd2mobile.recipe.compose import FLAGS, check_settings, option_of
+from kd2mobile.recipe.schema import fields
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -60,7 +60,7 @@ def test_bounds_and_choices_are_said():
 
 def test_every_built_in_recipe_is_in_the_reference():
     text = (REFERENCE / "recipe.md").read_text("utf-8")
-    recipes = sorted((DOCS.parent / "kd2mobile" / "recipes").glob("*.toml"))
+    recipes = sorted((DOCS.parent / "kd2mobile" / "recipe" / "built_in").glob("*.toml"))
     assert recipes
     for recipe in recipes:
         assert f"\n### {recipe.stem}\n" in text and recipe.read_text("utf-8").strip() in text, recipe.stem

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd2mobile.cli import main
+from kd2mobile.cli.commands import main
 
 ROOT = Path(__file__).parent.parent
 LONGEST_FUNCTION = 90

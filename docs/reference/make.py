@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import click
 import msgspec
 
-from kd2mobile.cli import main
-from kd2mobile.recipe import FLAGS, option_of
-from kd2mobile.schema import TABLES, bounds, fields
+from kd2mobile.cli.commands import main
+from kd2mobile.recipe.compose import FLAGS, option_of
+from kd2mobile.recipe.schema import TABLES, bounds, fields
 
 HERE = Path(__file__).parent
 WIDTH = 100
@@ -46,7 +46,7 @@ def pages() -> dict[str, str]:
 def recipe_page() -> str:
     """Every table and field of a recipe, and the recipes that come with kd2mobile."""
     parts = [
-        NOTE.format(source="kd2mobile/schema.py"),
+        NOTE.format(source="kd2mobile/recipe/schema.py"),
         f"# The recipe\n\n{fill(ABOUT_RECIPES, 120)}\n",
     ]
     for name, table in TABLES.items():
@@ -70,7 +70,7 @@ def built_in_recipes() -> list[tuple[str, str]]:
 def cli_page() -> str:
     """The help of every verb."""
     parts = [
-        NOTE.format(source="kd2mobile/cli.py"),
+        NOTE.format(source="kd2mobile/cli/commands.py"),
         f"# The command line\n\n{_filled(ABOUT_VERBS)}\n",
     ]
     parts += [f"\n## {verb.command_path}\n\n```text\n{verb.get_help().rstrip()}\n```\n" for verb in verbs(main)]

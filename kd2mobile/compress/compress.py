@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from kd2mobile.backend.tensorflow_process import need_packages, run_in_tensorflow
 from kd2mobile.compress.job import Job
-from kd2mobile.schema import Compress, Distill
-from kd2mobile.tensorflow_process import need_packages, run_in_tensorflow
+from kd2mobile.recipe.schema import Compress, Distill
 
 PACKAGES = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from kd2mobile.checkpoint import (
+from kd2mobile.backend.checkpoint import (
     Checkpoint,
     best_line,
     resume,
@@ -18,12 +18,12 @@ from kd2mobile.checkpoint import (
     write_checkpoint,
     write_history,
 )
+from kd2mobile.backend.tensorflow_process import Tell
 from kd2mobile.compress.job import Job
 from kd2mobile.compress.wrapping import Wrapped
 from kd2mobile.errors import TrainingError
 from kd2mobile.losses import make_loss, split_predictions
 from kd2mobile.pixels import to_int8_input
-from kd2mobile.tensorflow_process import Tell
 from kd2mobile.training.feed import Feed, Judged
 
 JUDGE_BATCH = 64

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from kd2mobile.schema import Compress, Distill
+from kd2mobile.recipe.schema import Compress, Distill
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

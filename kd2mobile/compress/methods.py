@@ -3,7 +3,7 @@
 from typing import Any
 
 from kd2mobile.errors import CompressionError
-from kd2mobile.schema import Compress, Compression
+from kd2mobile.recipe.schema import Compress, Compression
 
 CHAINS: dict[Compression, tuple[str, ...]] = {
     "none": (),

@@ -8,7 +8,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from kd2mobile.checkpoint import best_line, remove_checkpoints
+from kd2mobile.backend.checkpoint import best_line, remove_checkpoints
+from kd2mobile.backend.model_files import save_model
+from kd2mobile.backend.tensorflow_process import Tell, serve
 from kd2mobile.compress.fine_tune import fine_tune, judge
 from kd2mobile.compress.job import Job
 from kd2mobile.compress.methods import GRAPH_FOLDER
@@ -16,9 +18,7 @@ from kd2mobile.compress.qat import wrap_qat
 from kd2mobile.compress.twin import carry_back, check_twin, twin_of, weight_names
 from kd2mobile.compress.wrapping import count_clusters, count_zeros, wrap_cluster, wrap_prune
 from kd2mobile.errors import CompressionError, one_line
-from kd2mobile.model_files import save_model
 from kd2mobile.pixels import to_int8_input
-from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.training.feed import Feed, Judged
 
 STUDENT_FILE = "student.keras"

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from kd2mobile.data.folders import alike
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import CopiedClass, Groups, Leak, NearGroup, SetAside, Split
 from kd2mobile.errors import one_line
-from kd2mobile.folders import alike
 from kd2mobile.pixels import DeepImages, together
 
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from kd2mobile.data.written import numbered, write_pictures
 from kd2mobile.errors import DataError
-from kd2mobile.files import os_error, sha256_of
-from kd2mobile.folders import is_left_by_system
+from kd2mobile.files import is_left_by_system, os_error, sha256_of
 from kd2mobile.pixels import LARGEST_PICTURE
 
 NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")

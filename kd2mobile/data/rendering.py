@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from kd2mobile import pixels
-from kd2mobile.children import with_parent
+from kd2mobile.backend.children import with_parent
 from kd2mobile.errors import Kd2MobileError, WorkerError, raised_elsewhere
 from kd2mobile.files import system_errors
 

@@ -9,11 +9,18 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile import progress
+from kd2mobile.data.folders import (
+    Inside,
+    class_names,
+    files_in,
+    inside,
+    resembles_split,
+    splits_among,
+)
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import ArtifactError, DataError, count_of
-from kd2mobile.files import locked, os_error, write_bytes
-from kd2mobile.folders import Inside, class_names, files_in, inside, is_left_by_system, resembles_split, splits_among
+from kd2mobile.files import is_left_by_system, locked, os_error, write_bytes
 from kd2mobile.pixels import SUFFIXES, SYSTEM_FAULTS
 
 UNREAD_SUFFIXES = frozenset(

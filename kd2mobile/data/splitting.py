@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile import progress, schema
+from kd2mobile import progress
 from kd2mobile.data.draw import Explain, draw_splits
 from kd2mobile.data.groups import Chains, contents_by_key, group_keys, leaked_test_images, near_groups
 from kd2mobile.data.near_duplicates import near_pairs
@@ -17,6 +17,7 @@ from kd2mobile.data.thumbnails import Thumbnails, look_at
 from kd2mobile.errors import DataError, count_of
 from kd2mobile.files import write_bytes
 from kd2mobile.pixels import DeepImages, deep_images
+from kd2mobile.recipe import schema
 
 
 def split_pictures(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kd2mobile.data.folders import class_names, split_named
 from kd2mobile.data.scan import (
     UNREAD_SUFFIXES,
     File,
@@ -25,7 +26,6 @@ from kd2mobile.data.scan import (
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import DataError
 from kd2mobile.files import os_error
-from kd2mobile.folders import class_names, split_named
 from kd2mobile.pixels import SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv")

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kd2mobile import pixels, progress, schema
+from kd2mobile import pixels, progress
 from kd2mobile.data.shards import write_array
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
 from kd2mobile.errors import ArtifactError
+from kd2mobile.recipe import schema
 
 VIEW_DTYPE = np.dtype(
     [

@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.artifact import RECORD
 from kd2mobile.errors import Kd2MobileError, ModelFileError, RecordError
 from kd2mobile.files import convert_json, read_json, sha256_of
 from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, read_model
 from kd2mobile.inspection.layer_names import LayerNames, layers_in
 from kd2mobile.inspection.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
 from kd2mobile.inspection.weights import Weights, count_weights
-from kd2mobile.runs import RECORDS, RUN_RECORD, artifacts_of
-from kd2mobile.stage_records import AgainstStudent, Count, Share
+from kd2mobile.store.artifact import RECORD
+from kd2mobile.store.run import RECORDS, RUN_RECORD, artifacts_of
+from kd2mobile.store.stage_records import AgainstStudent, Count, Share
 
 MODEL = "model.tflite"
 """What a published model is called in its folder."""

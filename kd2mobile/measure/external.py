@@ -11,17 +11,17 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DataError, ModelFileError, PictureError, count_of, one_line
-from kd2mobile.folders import (
+from kd2mobile.data.folders import (
     Inside,
     files_in,
     inside,
-    is_left_by_system,
     places_of,
     resembles_split,
     split_named,
     splits_among,
 )
+from kd2mobile.errors import DataError, ModelFileError, PictureError, count_of, one_line
+from kd2mobile.files import is_left_by_system
 from kd2mobile.inspection.labels import number_and_name
 from kd2mobile.inspection.metadata import output_names, unused_labels
 from kd2mobile.measure.devices import measure_opened

@@ -7,7 +7,7 @@ import msgspec
 from kd2mobile.errors import count_of
 from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS, Span
 from kd2mobile.measure.rounds import Rounds
-from kd2mobile.schema import Benchmark
+from kd2mobile.recipe.schema import Benchmark
 
 Rule = Literal["kd2mobile", "mlperf"]
 MLPERF_QUERIES = 1024

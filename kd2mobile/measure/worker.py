@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kd2mobile.children import with_parent
+from kd2mobile.backend.children import with_parent
 from kd2mobile.errors import DeviceError, Kd2MobileError, ModelFileError, raised_elsewhere
 from kd2mobile.inspection.metadata import FileMetadata
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state

@@ -8,9 +8,9 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kd2mobile.backend import keras_home
+from kd2mobile.backend.keras_backend import keras_home
+from kd2mobile.backend.model_files import WEIGHTS, check_model_file
 from kd2mobile.errors import Kd2MobileError, WeightsError
-from kd2mobile.model_files import WEIGHTS, check_model_file
 
 BodyWeights: TypeAlias = dict[str, list[Any]]
 """The arrays of each layer that has some, by the layer's name, in the order of `layer.get_weights()`."""

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kd2mobile.backend.model_files import check_model_file
 from kd2mobile.errors import Kd2MobileError, WeightsError
-from kd2mobile.model_files import check_model_file
 from kd2mobile.teachers.keras_file import first_line
 from kd2mobile.teachers.zoo import Architecture, check_px
 

@@ -7,13 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from kd2mobile.data.folders import plain_name
 from kd2mobile.errors import TeacherError
-from kd2mobile.folders import plain_name
 from kd2mobile.inspection.labels import number_and_name, read_labels
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import say
-from kd2mobile.schema import INPUT_PX
-from kd2mobile.schema import Teacher as Asked
+from kd2mobile.recipe.schema import INPUT_PX
+from kd2mobile.recipe.schema import Teacher as Asked
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_order
 from kd2mobile.teachers.keras_file import first_line, load_keras_file
 from kd2mobile.teachers.output import classes_axis, ending, replaced, without_activation

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile import schema
-from kd2mobile.batch_norm import shorten_memory
-from kd2mobile.checkpoint import Checkpoint, resume, set_values, values_of, write_checkpoint
+from kd2mobile.backend.batch_norm import shorten_memory
+from kd2mobile.backend.checkpoint import Checkpoint, resume, set_values, values_of, write_checkpoint
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import TrainingError
 from kd2mobile.progress import bar, say
+from kd2mobile.recipe import schema
 from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import Teacher

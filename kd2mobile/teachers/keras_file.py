@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import keras
 
+from kd2mobile.backend.model_files import CONFIG, check_config_size, check_model_file
 from kd2mobile.errors import Kd2MobileError, TeacherError
-from kd2mobile.model_files import CONFIG, check_config_size, check_model_file
 
 PACKAGES = ("keras", "builtins", "keras_hub", "keras_cv", "keras_nlp")
 """Where Keras itself looks for the classes that a file names."""

@@ -16,8 +16,8 @@ from kd2mobile.files import convert_json, read_json
 from kd2mobile.measure.accuracy import logloss
 from kd2mobile.measure.outputs import softmax
 from kd2mobile.progress import bar
-from kd2mobile.schema import INPUT_PX
-from kd2mobile.stage_records import Validated
+from kd2mobile.recipe.schema import INPUT_PX
+from kd2mobile.store.stage_records import Validated
 from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
 from kd2mobile.teachers.reading import Pictures, in_batches
 

@@ -7,16 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile import schema
-from kd2mobile.batch_norm import batch_norms
-from kd2mobile.checkpoint import remove_checkpoints
+from kd2mobile.backend.batch_norm import batch_norms
+from kd2mobile.backend.checkpoint import remove_checkpoints
+from kd2mobile.backend.model_files import save_model
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import Split
 from kd2mobile.files import write_json
-from kd2mobile.model_files import save_model
 from kd2mobile.pixels import Resize
 from kd2mobile.progress import bar, say
-from kd2mobile.recipe import is_keras_file
+from kd2mobile.recipe import schema
+from kd2mobile.recipe.compose import is_keras_file
 from kd2mobile.teachers.body import build_body, build_whole
 from kd2mobile.teachers.file import (
     ANOTHER_ORDER,

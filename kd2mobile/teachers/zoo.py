@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd2mobile.errors import TeacherError
-from kd2mobile.recipe import is_keras_file, is_logits_file
+from kd2mobile.recipe.compose import is_keras_file, is_logits_file
+from kd2mobile.recipe.schema import Teacher
 from kd2mobile.registry import Registry
-from kd2mobile.schema import Teacher
 from kd2mobile.teachers.preprocess import Mode
 
 

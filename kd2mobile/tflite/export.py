@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kd2mobile.backend.tensorflow_process import need_packages, run_in_tensorflow
 from kd2mobile.data.places import Root, absolute
-from kd2mobile.tensorflow_process import need_packages, run_in_tensorflow
 from kd2mobile.tflite.job import Job
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile.data.places import Places, Root
+from kd2mobile.recipe.variants import Variant
 from kd2mobile.tflite.settings import file_name
-from kd2mobile.variants import Variant
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

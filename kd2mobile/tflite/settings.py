@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from kd2mobile.artifact import Step, fingerprint_of
 from kd2mobile.errors import RecipeError
-from kd2mobile.schema import DESCRIBED, Compression, Export, Recipe
-from kd2mobile.variants import Variant
+from kd2mobile.recipe.schema import DESCRIBED, Compression, Export, Recipe
+from kd2mobile.recipe.variants import Variant
+from kd2mobile.store.artifact import Step, fingerprint_of
 
 CALIBRATION_PICTURES = 400
 """Where the recipe does not say; more where there are more classes, so that none is missed."""

@@ -11,13 +11,13 @@ from keras import Model
 from msgspec import to_builtins
 
 from kd2mobile import pixels
+from kd2mobile.backend.tensorflow_process import Tell, serve
 from kd2mobile.errors import ExportError, RecipeError
 from kd2mobile.files import write_bytes
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.inspect import deflated_size
 from kd2mobile.inspection.weights import count_weights
 from kd2mobile.measure.accuracy import hits
-from kd2mobile.tensorflow_process import Tell, serve
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job
 from kd2mobile.tflite.layer_errors import layer_errors, worst_layers

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import CosineDecay
 
-from kd2mobile import progress, schema
-from kd2mobile.batch_norm import shorten_memory
-from kd2mobile.checkpoint import (
+from kd2mobile import progress
+from kd2mobile.backend.batch_norm import shorten_memory
+from kd2mobile.backend.checkpoint import (
     HISTORY_FILE,
     Checkpoint,
     best_line,
@@ -24,10 +24,11 @@ from kd2mobile.checkpoint import (
     write_checkpoint,
     write_history,
 )
+from kd2mobile.backend.model_files import save_model
 from kd2mobile.errors import TrainingError, count_of
 from kd2mobile.files import disk_errors
 from kd2mobile.losses import make_loss, split_predictions
-from kd2mobile.model_files import save_model
+from kd2mobile.recipe import schema
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.training.feed import Feed, Judged
 

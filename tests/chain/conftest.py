@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import kd2mobile
-from kd2mobile import pipeline
+from kd2mobile.api import pipeline
 from kd2mobile.data.sources import SOURCES
 
 RECIPE = """

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import kd2mobile
-from kd2mobile import pipeline
-from kd2mobile.artifact import Store
-from kd2mobile.cli import main_status
+from kd2mobile.api import pipeline
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.measure.accuracy import hits
 from kd2mobile.recipe import compose
-from kd2mobile.stages import stages
+from kd2mobile.stages.plan import stages
+from kd2mobile.store.artifact import Store
 from tests.tiny_models import is_explained
 
 RECORD_FIELDS = {
@@ -127,8 +127,8 @@ def test_a_second_report_makes_nothing_again(run, capsys):
 
 def test_what_is_made_is_measured_and_reported_without_loading_keras(run):
     code = """
-import sys, kd2mobile, kd2mobile.pipeline
-for command in (kd2mobile.export, kd2mobile.benchmark, kd2mobile.pipeline.report):
+import sys, kd2mobile, kd2mobile.api.pipeline
+for command in (kd2mobile.export, kd2mobile.benchmark, kd2mobile.api.pipeline.report):
     command(sys.argv[1])
 print("keras" in sys.modules)
 """

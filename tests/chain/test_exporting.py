@@ -6,13 +6,13 @@ import shutil
 import pytest
 
 import kd2mobile
-from kd2mobile import pipeline
-from kd2mobile.cli import main_status
+from kd2mobile.api import pipeline
+from kd2mobile.api.pipeline import STORE
+from kd2mobile.cli.commands import main_status
 from kd2mobile.files import sha256_of
 from kd2mobile.installation import install_command
-from kd2mobile.pipeline import STORE
 from kd2mobile.recipe import compose
-from kd2mobile.runs import start_run
+from kd2mobile.store.run import start_run
 
 
 def test_int16x8_comes_when_asked_for_and_inspect_finds_its_records(run, capsys):
@@ -153,7 +153,7 @@ def test_a_compression_that_is_known_to_fail_is_refused_before_anything_is_made(
 
 
 def test_without_the_extra_its_installation_is_named(run, capsys, monkeypatch):
-    from kd2mobile import tensorflow_process
+    from kd2mobile.backend import tensorflow_process
 
     found = tensorflow_process.find_spec
     monkeypatch.setattr(

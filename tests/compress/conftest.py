@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kd2mobile import schema
 from kd2mobile.compress import worker
 from kd2mobile.compress.job import Job
+from kd2mobile.recipe import schema
 from kd2mobile.training.train import train_student
 
 from ..training.conftest import CLASSES, STUDENT, Stores, distill, make_stores

@@ -15,7 +15,7 @@ from kd2mobile.compress.fine_tune import judge
 from kd2mobile.compress.methods import CHAINS, GRAPH_FOLDER
 from kd2mobile.errors import CompressionError, TrainingError
 from kd2mobile.pixels import to_int8_input
-from kd2mobile.schema import COMPRESSIONS
+from kd2mobile.recipe.schema import COMPRESSIONS
 from kd2mobile.training.feed import Judged
 
 from ..training.conftest import CLASSES, PX

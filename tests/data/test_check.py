@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from kd2mobile import pipeline
+from kd2mobile.api import pipeline
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import DataError
 
@@ -119,9 +119,9 @@ def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
 
 
 def test_distill_finds_the_split_that_was_looked_at(checked, faulty, tmp_path):
-    from kd2mobile.artifact import Store
     from kd2mobile.recipe import compose
-    from kd2mobile.stages import stages
+    from kd2mobile.stages.plan import stages
+    from kd2mobile.store.artifact import Store
 
     small = {"teacher.weights": "none", "student.weights": "none", "data.source": str(faulty)}
     store = Store(tmp_path / "store")

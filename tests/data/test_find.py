@@ -10,7 +10,7 @@ from kd2mobile.data.scan import scan
 from kd2mobile.data.split import Leak, read_split
 from kd2mobile.data.splitting import split_pictures, split_unlabelled
 from kd2mobile.errors import DataError
-from kd2mobile.schema import Data
+from kd2mobile.recipe.schema import Data
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd2mobile.artifact import Store
 from kd2mobile.data.draw import draw_splits
 from kd2mobile.data.find import find_pictures
 from kd2mobile.data.groups import Chains, group_keys
@@ -22,8 +21,9 @@ from kd2mobile.data.split import read_groups, read_split
 from kd2mobile.data.splitting import split_pictures
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.recipe import compose
-from kd2mobile.schema import Data
-from kd2mobile.stages import split_step
+from kd2mobile.recipe.schema import Data
+from kd2mobile.stages.plan import split_step
+from kd2mobile.store.artifact import Store
 
 SPLITS = ("train", "val", "test")
 
@@ -366,7 +366,7 @@ def test_keys_that_cannot_be(source, group_by, kind, said, listed, tmp_path):
 
 
 def test_the_command_line_takes_both(listed, tmp_path, capsys):
-    from kd2mobile.cli import main_status
+    from kd2mobile.cli.commands import main_status
 
     def check(*flags):
         arguments = ["check", "--data", str(listed), "--store", str(tmp_path / "store"), "--json", *flags]

@@ -12,7 +12,7 @@ from kd2mobile.data.splitting import split_pictures
 from kd2mobile.data.views import draw_views, read_views
 from kd2mobile.errors import DataError, PictureError
 from kd2mobile.pixels import load, open_picture, render
-from kd2mobile.schema import Data, Views
+from kd2mobile.recipe.schema import Data, Views
 
 
 @pytest.fixture

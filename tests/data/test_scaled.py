@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile import pipeline
-from kd2mobile.artifact import Store
-from kd2mobile.cli import main_status
+from kd2mobile.api import pipeline
+from kd2mobile.cli.commands import main_status
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import PictureError, RecipeError
 from kd2mobile.measure.predict import predict
 from kd2mobile.recipe import compose
-from kd2mobile.stages import split_step
+from kd2mobile.stages.plan import split_step
+from kd2mobile.store.artifact import Store
 from tests.data.conftest import write_picture
 
 BLACK, WHITE = 96, 4095

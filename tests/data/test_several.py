@@ -7,19 +7,19 @@ import shutil
 import msgspec
 import pytest
 
-from kd2mobile import pipeline
-from kd2mobile.artifact import Store, fingerprint_of
-from kd2mobile.cli import main_status
+from kd2mobile.api import pipeline
+from kd2mobile.api.results import Labelled
+from kd2mobile.cli.commands import main_status
 from kd2mobile.data.find import find_pictures
 from kd2mobile.data.places import Places, absolute
 from kd2mobile.data.split import read_split
 from kd2mobile.data.splitting import split_pictures, split_unlabelled
 from kd2mobile.errors import DataError
 from kd2mobile.recipe import compose
-from kd2mobile.recipe_file import write_recipe
-from kd2mobile.results import Labelled
-from kd2mobile.schema import Data
-from kd2mobile.stages import split_step
+from kd2mobile.recipe.schema import Data
+from kd2mobile.recipe.toml import write_recipe
+from kd2mobile.stages.plan import split_step
+from kd2mobile.store.artifact import Store, fingerprint_of
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from kd2mobile.data.scan import Picture, scan
 from kd2mobile.data.split import Leak, read_split
 from kd2mobile.data.splitting import split_pictures
 from kd2mobile.errors import ArtifactError, DataError
-from kd2mobile.schema import Data
+from kd2mobile.recipe.schema import Data
 
 
 def split(root, **data):

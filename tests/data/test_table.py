@@ -11,7 +11,7 @@ from kd2mobile.data.split import read_split
 from kd2mobile.data.splitting import split_pictures
 from kd2mobile.data.table import scan_table
 from kd2mobile.errors import DataError
-from kd2mobile.schema import Data
+from kd2mobile.recipe.schema import Data
 
 
 @pytest.fixture

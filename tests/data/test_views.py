@@ -10,7 +10,7 @@ from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import VIEW_DTYPE, draw_views, read_views
 from kd2mobile.errors import ArtifactError
 from kd2mobile.pixels import Resize, whole_box
-from kd2mobile.schema import Views
+from kd2mobile.recipe.schema import Views
 
 
 def sample(i, split="train", size=(300, 200)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile.inspection.metadata import read_tflite_metadata
-from kd2mobile.schema import PRECISIONS
+from kd2mobile.recipe.schema import PRECISIONS
 from kd2mobile.tflite.contract import read_graph
 
 CONTRACT = (Path(__file__).parent.parent.parent / "export" / "CONTRACT.md").read_text("utf-8")

@@ -14,11 +14,11 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import kd2mobile
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.inspection import model_schema
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.inspect import FloatOps, Found, inspect_file
-from kd2mobile.report.inspect_text import inspect_text
+from kd2mobile.pages.inspect_text import inspect_text
 from tests.tiny_models import CLASSES
 
 

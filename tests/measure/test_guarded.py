@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ModelFileError, RecipeError
 from kd2mobile.measure.guarded import GuardedClassifier
 from kd2mobile.measure.protocol import Setting

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DeviceError, RecipeError, UnknownNameError
 from kd2mobile.measure import worker
 from kd2mobile.measure.devices import measure_files

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import kd2mobile
-from kd2mobile.artifact import Store
 from kd2mobile.errors import WeightsError
-from kd2mobile.recipe import FLAGS, compose
-from kd2mobile.stages import stages
+from kd2mobile.recipe.compose import FLAGS, compose
+from kd2mobile.stages.plan import stages
+from kd2mobile.store.artifact import Store
 from kd2mobile.students import STUDENTS, build_student
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-student.md"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile import schema
 from kd2mobile.data.split import Sample, Split
+from kd2mobile.recipe import schema
 from kd2mobile.teachers.file import read_teacher_file
 from kd2mobile.teachers.training import make_teacher
 from kd2mobile.teachers.zoo import TEACHERS, Architecture

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile import schema
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import TeacherError
+from kd2mobile.recipe import schema
 from kd2mobile.teachers.keras_file import load_keras_file
 from kd2mobile.teachers.zoo import check_teacher
 from tests.teachers.conftest import PX

@@ -190,7 +190,7 @@ def test_a_file_that_answers_otherwise_than_was_made_of_it_is_refused(save, make
 
 
 def test_the_settings_say_that_the_output_was_read_by_its_history(save):
-    from kd2mobile.settings import teacher_settings
+    from kd2mobile.stages.fingerprints import teacher_settings
 
     config = teacher_settings(asked(name=str(save(knower()))), CLASSES)
     assert config["logits_from"] == "the history of its output"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile.batch_norm import batch_norms
+from kd2mobile.backend.batch_norm import batch_norms
 from kd2mobile.errors import TeacherError, TrainingError, UnknownNameError, WeightsError
 from kd2mobile.teachers import fit as fitting
 from kd2mobile.teachers import head, training

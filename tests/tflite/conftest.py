@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.schema import PRECISIONS
+from kd2mobile.recipe.schema import PRECISIONS
 from kd2mobile.tflite.export import export_student
 
 PX = 16

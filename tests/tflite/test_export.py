@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from kd2mobile import pixels, tensorflow_process
+from kd2mobile import pixels
+from kd2mobile.backend import tensorflow_process
 from kd2mobile.errors import ExportError, MissingExtraError, PictureError, RecipeError
 from kd2mobile.inspection.inspect import inspect_file
 from kd2mobile.inspection.layer_names import layers_in
-from kd2mobile.schema import PRECISIONS
+from kd2mobile.recipe.schema import PRECISIONS
 from kd2mobile.tflite import convert, worker
 from kd2mobile.tflite.contract import read_graph
 from kd2mobile.tflite.export import export_student

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import ExportError
-from kd2mobile.schema import PRECISIONS
+from kd2mobile.recipe.schema import PRECISIONS
 from kd2mobile.tflite.parity import LOWEST_AGREEMENT, Parity, check_parity, compare, open_classifier
 
 from .conftest import dark_pictures

@@ -3,9 +3,9 @@
 import pytest
 
 from kd2mobile.errors import RecipeError
-from kd2mobile.schema import Export
+from kd2mobile.recipe.schema import Export
+from kd2mobile.recipe.variants import Variant
 from kd2mobile.tflite.settings import calibration_pictures, check_has_effect, file_settings
-from kd2mobile.variants import Variant
 
 ALL = [Variant("none", precision) for precision in ("fp32", "fp16", "int8_dynamic", "int8")]
 

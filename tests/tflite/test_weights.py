@@ -6,10 +6,10 @@ import pytest
 
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.weights import count_weights
-from kd2mobile.schema import COMPRESSIONS, Export
+from kd2mobile.recipe.schema import COMPRESSIONS, Export
+from kd2mobile.recipe.variants import Variant
 from kd2mobile.tflite.convert import Converter, load_student
 from kd2mobile.tflite.settings import file_settings, is_clustered
-from kd2mobile.variants import Variant
 
 from .conftest import dark_pictures
 from .test_export import run_here

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kd2mobile.backend import load_keras
+from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.files import read_json, write_json
 from tests.torture import mutations, store
 

@@ -180,7 +180,7 @@ def _tflite_run(place: Path):
     """LiteRT opens it, and answers an image: a child process each."""
     from PIL import Image
 
-    from kd2mobile import pipeline
+    from kd2mobile.api import pipeline
 
     samples, _, _ = _tflite(place)
     Image.new("RGB", (32, 32), "teal").save(place / "teal.png")
@@ -248,10 +248,10 @@ def _idx(place: Path):
 
 def _toml(place: Path):
     from kd2mobile.recipe import compose
-    from kd2mobile.recipe_file import write_recipe
+    from kd2mobile.recipe.toml import write_recipe
 
     write_recipe(compose(settings={"data.source": "photos"}), place / "whole.toml")
-    demo = (ROOT / "kd2mobile" / "recipes" / "digits.toml").read_bytes()
+    demo = (ROOT / "kd2mobile" / "recipe" / "built_in" / "digits.toml").read_bytes()
 
     def read(data: bytes, folder: Path) -> None:
         (folder / "x.toml").write_bytes(data)
@@ -262,11 +262,11 @@ def _toml(place: Path):
 
 def _json(place: Path):
     """Every JSON that others may send: records, a run, an artifact's record, a published model's."""
-    from kd2mobile.artifact import fingerprint_of, read_artifact
+    from kd2mobile.api.published import read_published
     from kd2mobile.measure.record import read_records
-    from kd2mobile.published import read_published
     from kd2mobile.recipe import compose
-    from kd2mobile.runs import open_run, start_run
+    from kd2mobile.store.artifact import fingerprint_of, read_artifact
+    from kd2mobile.store.run import open_run, start_run
 
     models = sorted((ROOT / "models").glob("*/record.json"))[:3]
     start_run(compose(settings={"data.source": "photos"}), place / "run", place / "store")
@@ -363,7 +363,7 @@ def _save_teachers(place: Path) -> None:
 
 
 def _keras(place: Path):
-    from kd2mobile.schema import Teacher
+    from kd2mobile.recipe.schema import Teacher
     from kd2mobile.teachers.file import read_teacher_file
 
     # in a process of its own: TensorFlow's threads, once they run, are not in the children that are forked after that

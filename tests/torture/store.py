@@ -173,7 +173,7 @@ def _be(arguments: list[str], place: Path, told: dict, said: Path) -> None:
         os.environ[shim.VARIABLE] = json.dumps(told)
         sys.path.insert(0, str(Path(__file__).parent / "site"))  # a child's path is this one's
         shim.install(**told)
-        from kd2mobile.cli import main_status
+        from kd2mobile.cli.commands import main_status
 
         status = main_status(arguments)
     except BaseException:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd2mobile import schema
 from kd2mobile.data.shards import write_array
+from kd2mobile.recipe import schema
 
 CLASSES, PX, VIEWS = 3, 8, 2
 

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import pytest
 
-from kd2mobile import checkpoint, progress
+from kd2mobile import progress
+from kd2mobile.backend import checkpoint
 from kd2mobile.data.shards import write_array
 from kd2mobile.errors import ArtifactError, TrainingError
 from kd2mobile.training import train

@@ -5,8 +5,8 @@ import json
 import keras
 import pytest
 
-from kd2mobile import schema
 from kd2mobile.data.views import draw_views
+from kd2mobile.recipe import schema
 from tests.teachers.conftest import CLASSES, make_pictures
 
 PX, VIEWS = 8, 3

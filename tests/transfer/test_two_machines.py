@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from kd2mobile.cli import main_status
-from kd2mobile.pipeline import STORE
+from kd2mobile.api.pipeline import STORE
+from kd2mobile.cli.commands import main_status
 
 ON_THE_GPU_MACHINE = """
 import sys
@@ -18,7 +18,7 @@ sys.path.insert(0, {root!r})
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *how: None if name.partition(".")[0] == "tensorflow" else find(name, *how)
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 status = main_status({arguments!r})
 import keras
 assert keras.config.backend() == "jax"

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from kd2mobile.children import why_not_run, with_parent
+from kd2mobile.backend.children import why_not_run, with_parent
 from kd2mobile.errors import DeviceError, one_line
 
 WHERE = "--device adb"

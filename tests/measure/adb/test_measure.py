@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DeviceError
 from kd2mobile.files import sha256_of
 from kd2mobile.measure.adb.phone import CPU, FREQUENCIES, SERVICES, ZONES

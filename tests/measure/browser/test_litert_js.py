@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd2mobile import doctor
+from kd2mobile.cli import doctor
 from kd2mobile.errors import InstallationError
 from kd2mobile.measure.browser import litert_js
 

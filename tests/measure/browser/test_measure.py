@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DeviceError, RecipeError
 from kd2mobile.measure.browser import measure
 from kd2mobile.measure.browser.measure import measure_on_browser

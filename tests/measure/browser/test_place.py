@@ -4,11 +4,11 @@ import socket
 
 import pytest
 
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
+from kd2mobile.cli.options import in_browser
 from kd2mobile.errors import RecipeError, UnknownNameError
 from kd2mobile.measure.browser import measure
 from kd2mobile.measure.browser.place import Place, place_of
-from kd2mobile.options import in_browser
 
 from .conftest import needs_litert_js
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.ssh import board as board_module

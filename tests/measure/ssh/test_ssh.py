@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from kd2mobile.cli import main_status
+from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DataError, DeviceError, PictureError
 from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure

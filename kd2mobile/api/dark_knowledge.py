@@ -1,0 +1,274 @@
+"""What teacher and student think of one picture: found in a run, asked, softened and drawn.
+
+The student is the run's student.keras, whose logits can be softened at any temperature; a .tflite answers with
+probabilities at temperature 1 alone, and rounded ones if it is quantized. The teacher is teacher.keras where its
+artifact stands in the store, else its stored logits, which know the run's own pictures only. A teacher that was given
+as logits has no other, and knows each picture whole.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd2mobile import pixels
+from kd2mobile.backend.keras_backend import load_keras
+from kd2mobile.data.split import Sample, Split, read_split
+from kd2mobile.data.views import read_views
+from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
+from kd2mobile.files import disk_errors, replaced, sha256_of
+from kd2mobile.measure.outputs import softmax
+from kd2mobile.pages.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
+from kd2mobile.progress import say
+from kd2mobile.recipe.compose import is_logits_file
+from kd2mobile.stages.fingerprints import UNUSED_BY_LOSS
+from kd2mobile.stages.plan import stages
+from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
+from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
+from kd2mobile.store.run import Run, check_outside_data, check_outside_results
+from kd2mobile.transfer.store import Transfer
+
+MOST_TEMPERATURES, MOST_CLASSES = 8, 50
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One picture as both networks see it. sample: if it is one of the run's; view: a stored one, None: the whole.
+
+    range: of the run's data, for a file of more than 8 bits.
+    """
+
+    file: Path
+    sample: Sample | None
+    view: int | None
+    box: pixels.Box
+    flip: bool
+    range: pixels.Range | None
+
+
+def dark_knowledge(
+    run: Run,
+    image: str | Path,
+    *,
+    temperatures: list[float] | None = None,
+    top: int = 5,
+    view: int | None = None,
+    png: Path | None = None,
+) -> DarkKnowledge:
+    """Asks teacher and student of the run about the picture and draws their answers: see `pipeline.show`.
+
+    Raises RecipeError for settings that cannot be, DataError and PictureError for the picture, ArtifactError for an
+    artifact that is gone or damaged, or a teacher that is gone where only it could answer.
+    """
+    softened = _temperatures(run, temperatures)
+    _check_top(top)
+    split = read_split(run.artifact("split").folder)
+    seen = _look(run, split, image, view)
+    target = _target(run, seen, png)
+    teacher, source = _teacher_logits(run, split, seen)
+    student = _student_logits(run, seen)
+    true = None if seen.sample is None else _true_class(split, seen.sample)
+    rows, others = _rows(split.classes, teacher, student, softened, top, true)
+    shown = DarkKnowledge(
+        image=str(image),
+        sample=seen.sample.path if seen.sample else None,
+        split=seen.sample.split if seen.sample else None,
+        view=seen.view,
+        true_class=true,
+        teacher=Path(run.recipe.teacher.name).stem,
+        teacher_from=source,
+        student=run.recipe.student.name,
+        temperatures=softened,
+        classes=rows,
+        others=others,
+        png=str(target),
+    )
+    drawn = draw(shown, _visible(seen))
+    with disk_errors(target), replaced(target) as half:
+        drawn.save(half, "png", optimize=True, pnginfo=signature())
+    return shown
+
+
+def _temperatures(run: Run, given: list[float] | None) -> list[float]:
+    """At which temperatures the answers are shown: 1, which every network answers at, always among them."""
+    distill = run.recipe.distill
+    if given is None and "temperature" in UNUSED_BY_LOSS.get(distill.loss, ()):
+        say(f"temperature {distill.temperature:g}: the recipe's; the loss {distill.loss} does not look at it")
+    wanted = [distill.temperature] if given is None else [float(number) for number in given]
+    for number in wanted:
+        if not (math.isfinite(number) and number > 0):
+            raise RecipeError("temperatures", "must be finite numbers above 0", number, "For example 1,2,4,8.")
+    wanted = list(dict.fromkeys(wanted if 1.0 in wanted else [1.0, *wanted]))
+    if len(wanted) > MOST_TEMPERATURES:
+        must = f"must be at most {MOST_TEMPERATURES}, with 1 among them"
+        raise RecipeError("temperatures", must, len(wanted), "Leave some out.")
+    return wanted
+
+
+def _check_top(top: int) -> None:
+    if not 1 <= top <= MOST_CLASSES:
+        raise RecipeError("top", f"must be 1 to {MOST_CLASSES}", top, "The default is 5.")
+
+
+def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
+    file, sample = _find(run, split, image)
+    if view is None:
+        width, height = pixels.open_picture(file, run.recipe.data.range).size
+        return _Seen(
+            file, sample, None, pixels.whole_box(width, height, run.recipe.data.resize), False, run.recipe.data.range
+        )
+    if sample is None or sample.split != "train":
+        got = "a picture that is not of the run" if sample is None else f"one of {sample.split}"
+        raise RecipeError("view", "must be of a training picture", got, "Leave it out: the whole picture is shown.")
+    views = read_views(run.artifact("views").folder, "train")
+    if not 0 <= view < views.shape[1]:
+        raise RecipeError("view", f"must be 0 to {views.shape[1] - 1}", view, "The run has that many views a picture.")
+    drawn = views[split.of("train").index(sample), view]
+    return _Seen(file, sample, view, pixels.Box(*drawn["box"].tolist()), bool(drawn["flip"]), run.recipe.data.range)
+
+
+def _find(run: Run, split: Split, image: str | Path) -> tuple[Path, Sample | None]:
+    """The picture's file, and which sample of the run it is, by its content or by its id."""
+    name = Path(image).as_posix()
+    if Path(image).is_file():
+        digest = sha256_of(Path(image))
+        same = [sample for sample in split.samples if sample.sha256 == digest]
+        own = [sample for sample in same if f"/{name}".endswith(f"/{sample.path}")]
+        return Path(image), (own or same or [None])[0]
+    sample = next((sample for sample in split.samples if sample.path == name), None)
+    if sample is None:
+        got = "a folder" if Path(image).is_dir() else "no such file and no such sample"
+        hint = did_you_mean(name, (sample.path for sample in split.samples), cutoff=0.6)
+        next_step = f"{hint}A sample's id is its path in the data, such as {split.of('test')[0].path!r}."
+        raise DataError(name, "must be a picture file or the id of a sample of the run", got, next_step)
+    return stages(run.recipe, run.store).root / sample.path, sample
+
+
+def _true_class(split: Split, sample: Sample) -> str | None:
+    return split.classes[sample.label] if sample.label in range(len(split.classes)) else None
+
+
+def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
+    if png is None:
+        suffix = "" if seen.view is None else f"-view{seen.view}"
+        return run.folder / f"show-{seen.file.stem}{suffix}.png"
+    if Path(png).suffix.lower() != ".png" or not Path(png).parent.is_dir():
+        raise RecipeError("png", "must be a .png file in a folder that is there", png, "Make its folder first.")
+    check_output(Path(png), "png", is_drawing)
+    check_apart(Path(png), "png", {"the image": seen.file})
+    check_outside_results(Path(png), "png")
+    check_outside_data(run.recipe, {"png": png})
+    return Path(png)
+
+
+def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, str]:
+    """float [classes], and where they come from: the teacher itself, or the transfer set."""
+    transfer = run.artifact("transfer")
+    spec = transfer.record["spec"]["inputs"].get("teacher")
+    folder = run.store.root / "teacher" / fingerprint_of(spec) if spec else None
+    if folder and (folder / RECORD).is_file() and (folder / "teacher.keras").is_file():
+        return _live_logits(folder, seen), LIVE
+    given = is_logits_file(run.recipe.teacher.name)
+    if seen.sample is None and given:
+        raise ArtifactError(
+            seen.file,
+            f"must be a picture of the run, for its teacher, {Path(run.recipe.teacher.name).name}, was given as logits "
+            "of the run's own pictures alone",
+            "another picture",
+            f"Give one such as {split.of('test')[0].path!r}, or distill a run with the teacher as a .keras file.",
+        )
+    if seen.sample is None:
+        where = f" (it would be {folder.as_posix()})" if folder else ""
+        raise ArtifactError(
+            seen.file,
+            f"must be a picture of the run, for its teacher is not in the store{where}",
+            "another picture",
+            f"Give one such as {split.of('test')[0].path!r}, or copy the teacher's artifact there.",
+        )
+    stored = Transfer(transfer.folder).logits(seen.sample.split)
+    if seen.sample.split not in ("val", "test") and seen.view is None and not given:
+        raise ArtifactError(
+            seen.sample.path,
+            "must be shown in a stored view, for it is a training picture and the teacher is not in the store",
+            "the whole picture",
+            f"Give --view 0 to --view {stored.shape[1] - 1}.",
+        )
+    place = split.of(seen.sample.split).index(seen.sample)
+    say(f"teacher   by its stored logits: {transfer.folder.as_posix()}")
+    return np.asarray(stored.take(np.array([place]), np.array([seen.view or 0]))[0], np.float64), STORED
+
+
+def _live_logits(folder: Path, seen: _Seen) -> np.ndarray:
+    load_keras()
+    from kd2mobile.teachers.preprocess import preprocess
+    from kd2mobile.teachers.teacher import check_logits, open_teacher
+
+    whole = open_artifact(folder, f"Remove {folder.as_posix()} and run `kd2mobile distill` again.")
+    teacher, described = open_teacher(whole.folder)
+    say(f"teacher   answering: {described['name']} at {teacher.input_px} px, {whole.folder.as_posix()}")
+    logits = _outputs(teacher.model, preprocess(_pixels(seen, teacher.input_px), teacher.preprocess))
+    check_logits(logits[None], [str(seen.file)], teacher.where)
+    return logits
+
+
+def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
+    """float [classes], of student.keras."""
+    load_keras()
+    import keras
+
+    made = run.artifact("student")
+    say(f"student   answering: {run.recipe.student.name} at {run.recipe.student.input_px} px, {made.folder.as_posix()}")
+    model = keras.saving.load_model(made.folder / "student.keras", compile=False, safe_mode=True)
+    return _outputs(model, pixels.to_student_input(_pixels(seen, run.recipe.student.input_px)))
+
+
+def _outputs(model: Any, eaten: np.ndarray) -> np.ndarray:
+    """float32 [classes]: what the Keras model says of one picture. `predict` would compile it, for one answer.
+
+    A file may have its one input in a list, and Keras warns of a tensor there: the model is called by its tensors.
+    """
+    import keras
+
+    called = keras.Model(model.inputs[0], model.outputs[0])
+    return keras.ops.convert_to_numpy(called(eaten[None], training=False))[0].astype(np.float32)
+
+
+def _pixels(seen: _Seen, px: int) -> np.ndarray:
+    return pixels.render(pixels.open_picture(seen.file, seen.range), seen.box, px, seen.flip)
+
+
+def _visible(seen: _Seen) -> Any:
+    """The PIL picture that is drawn: the whole one, or the part that the view shows."""
+    picture = pixels.open_picture(seen.file, seen.range)
+    if seen.view is None:
+        return picture
+    sides = (picture.width, picture.height) * 2
+    part = picture.crop(tuple(round(end * side) for end, side in zip(seen.box, sides, strict=True)))
+    return part.transpose(0) if seen.flip else part
+
+
+def _rows(
+    classes: list[str],
+    teacher: np.ndarray,
+    student: np.ndarray,
+    temperatures: list[float],
+    top: int,
+    true: str | None,
+) -> tuple[list[ClassAnswers], ClassAnswers | None]:
+    """The classes shown, the teacher's likeliest first, and what is left for the others together."""
+    by_teacher = np.stack([softmax(teacher / temperature) for temperature in temperatures])
+    by_student = np.stack([softmax(student / temperature) for temperature in temperatures])
+    order = np.argsort(-teacher, kind="stable").tolist()
+    added = {int(student.argmax())} | ({classes.index(true)} if true is not None else set())
+    shown = [*order[:top], *(place for place in order[top:] if place in added)]
+    rest = [place for place in order if place not in shown]
+
+    def answer(name: str, places: list[int]) -> ClassAnswers:
+        return ClassAnswers(
+            name, by_teacher[:, places].sum(axis=1).tolist(), by_student[:, places].sum(axis=1).tolist()
+        )
+
+    others = answer(f"{len(rest)} other{'s' * (len(rest) > 1)}", rest) if rest else None
+    return [answer(classes[place], [place]) for place in shown], others

@@ -1,0 +1,163 @@
+"""The .tflite files of a run: made, checked and copied into its folder, variant by variant."""
+
+import os
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from kd2mobile.api.results import Exported
+from kd2mobile.compress.methods import GRAPH_FOLDER
+from kd2mobile.errors import RecipeError
+from kd2mobile.files import copy_file, disk_errors, inside, sha256_of
+from kd2mobile.recipe.schema import Compress, Export
+from kd2mobile.recipe.variants import Variant, variants_of
+from kd2mobile.stages.plan import Stages
+from kd2mobile.store.artifact import RECORD, Commit, Step, Store, read_artifact
+from kd2mobile.store.run import EXPORT, Run
+
+
+def exported_variants(run: Run) -> list[Variant]:
+    """Every variant that was exported into the run, else those of its recipe."""
+    return [Variant.named(name) for name in run.record.exported] or variants_of(run.recipe.export)
+
+
+def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
+    """Makes the files of a run whose students are made, and copies them into its folder.
+
+    as_before: each variant as it was last exported, not as the recipe says now. Raises what `tflite.export` raises.
+    """
+    how = {v: run.export_of(v) if as_before else (run.recipe.export, run.recipe.compress) for v in variants}
+    asked = _asked(plan, variants)
+    steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
+    if not as_before:
+        run.describe()
+    exported = Exported(run.folder / EXPORT, {}, {})
+    with disk_errors(exported.folder):
+        exported.folder.mkdir(exist_ok=True)
+    for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
+        alike = [v for other, v in asked if (other, v.compression, how[v]) == (role, compression, tables)]
+        try:
+            run.store.make_together(
+                [steps[role, variant] for variant in alike], partial(_convert, run.store, plan, tables[0])
+            )
+        finally:
+            for variant in alike:
+                _hand_out(run, role, variant, steps[role, variant], tables, exported)
+        if compression != "none":
+            run.refer({f"{role}-{compression}": run.store.folder(steps[role, alike[0]].inputs["student"])})
+    return exported
+
+
+def check_out(run: Run, plan: Stages, variants: list[Variant], out: Path, force: bool) -> None:
+    """Refuses a file in the folder `out` that is not the student's which an export would put there; makes nothing.
+
+    force: other files are replaced. Raises RecipeError. A file whose content is not made yet is another one.
+    """
+    from kd2mobile.tflite.settings import file_name
+
+    table = run.recipe.export
+    for variant in variants:
+        name = file_name(plan.recipe.student.name, variant, per_tensor=table.per_tensor, keep_float=table.keep_float)
+        made = run.store.find(plan.exported("student", variant))
+        _needs_copy(made.folder / name if made else None, out / name, force)
+
+
+def copy_out(files: Iterable[Path], out: Path, force: bool) -> list[Path]:
+    """Copies the files into the folder `out`, which is made if its own folder is there; those that lie there already
+    stay. Returns where they are. Raises RecipeError, before any is copied, for a file that `force` would replace."""
+    places = {file: out / file.name for file in files}
+    copied = {file: place for file, place in places.items() if _needs_copy(file, place, force)}
+    with disk_errors(out):
+        out.mkdir(exist_ok=True)
+        for file, place in copied.items():
+            copy_file(file, place)
+    return list(places.values())
+
+
+def check_out_folder(out: Path) -> None:
+    """Raises RecipeError unless `out` is a folder, or can be made in one."""
+    if not out.is_dir() and (os.path.lexists(out) or not out.parent.is_dir()):
+        must = "must be a folder, or the name of a new one in a folder that is there"
+        raise RecipeError("--out", must, out, "Choose another, or make the folder around it first.")
+
+
+def _needs_copy(file: Path | None, place: Path, force: bool) -> bool:
+    """file: what shall lie in that place, None if it is not made yet."""
+    if not os.path.lexists(place):
+        return True
+    if place.is_dir():
+        raise RecipeError(place, "must not exist yet", "a folder", "Move it away, or choose another --out.")
+    if file and place.is_file() and sha256_of(place) == sha256_of(file):
+        return False
+    if not force:
+        got = f"a file of {place.lstat().st_size:,} bytes"
+        raise RecipeError(place, "must not exist yet", got, "Give --force to replace it.")
+    return True
+
+
+def _asked(plan: Stages, variants: list[Variant]) -> list[tuple[str, Variant]]:
+    """Which student in which variant: the baseline is not compressed."""
+    return [(role, v) for role in plan.students for v in variants if role == "student" or v.compression == "none"]
+
+
+def _named(role: str, name: str) -> str:
+    return name if role == "student" else f"{role}-{name}"
+
+
+def _hand_out(
+    run: Run, role: str, variant: Variant, step: Step, tables: tuple[Export, Compress], exported: Exported
+) -> None:
+    """Copies a .tflite that is made into the run's folder. tables: how it was made."""
+    folder = run.store.reference(step)
+    if folder is None:
+        return
+    results = read_artifact(folder).results
+    file = inside(exported.folder, _named(role, results["file"]), folder / RECORD)
+    with disk_errors(exported.folder):
+        copy_file(folder / results["file"], file)
+    exported.files[role, variant.name] = file
+    exported.records[role, variant.name] = results
+    run.refer({f"{role}-{variant.name}": folder})
+    run.exported(variant, *tables)
+
+
+def _convert(
+    store: Store,
+    plan: Stages,
+    table: Export,
+    steps: list[Step],
+    folders: list[Path],
+    inputs: dict[str, Path],
+    commit: Commit,
+) -> None:
+    from kd2mobile.data.split import read_split
+    from kd2mobile.tflite.calibration import choose_calibration
+    from kd2mobile.tflite.export import export_student
+    from kd2mobile.tflite.settings import calibration_pictures, described, fingerprints
+
+    recipe, split = plan.recipe, read_split(inputs["split"])
+    count = calibration_pictures(table, len(split.classes))
+    calibration = choose_calibration(split.of("train"), count, recipe.data.seed)
+    student = steps[0].inputs["student"]
+    made_from = {"made_from": fingerprints(recipe, student)}
+    by_precision = {step.config["precision"]: step for step in steps}
+    compression = steps[0].config.get("compression", "none")
+    export_student(
+        inputs["student"] / "student.keras",
+        dict(zip(by_precision, folders, strict=True)),
+        classes=split.classes,
+        resize=recipe.data.resize,
+        model_name=recipe.student.name,
+        compression=compression,
+        fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
+        distilled=None if compression == "none" else store.folder(plan.student) / "student.keras",
+        student_fingerprint=student.fingerprint,
+        pictures=plan.root,
+        calibration=[sample.path for sample in calibration],
+        validation=[sample.path for sample in split.of("val")],
+        validation_labels=[sample.label for sample in split.of("val")],
+        per_tensor=table.per_tensor,
+        keep_float=table.keep_float,
+        **described(table),
+        done=lambda result: commit(by_precision[result["precision"]], result | made_from),
+    )

@@ -1,0 +1,80 @@
+"""A published model: a folder with model.tflite, CARD.md and record.json, as under models/. Measured by its record."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kd2mobile.api.measurement import Benchmarked
+from kd2mobile.errors import ModelFileError
+from kd2mobile.files import read_json
+from kd2mobile.inspection.inspect import MODEL
+from kd2mobile.measure.record import BenchmarkRecord
+from kd2mobile.recipe import compose
+from kd2mobile.recipe.schema import Benchmark
+from kd2mobile.stages.plan import split_step
+from kd2mobile.store.artifact import Store
+
+RECORD, CARD = "record.json", "CARD.md"
+
+
+class Published(msgspec.Struct, kw_only=True, frozen=True):
+    """record.json of a published model.
+
+    recipe: the tables that it was made by; split_content: the fingerprint of the pictures that these split; benchmark:
+    what was measured of the file on the test pictures; made_with: versions.
+    """
+
+    recipe: dict[str, dict[str, Any]]
+    split_content: str
+    benchmark: BenchmarkRecord
+    made_with: dict[str, Any]
+    finished: str
+    export: dict[str, Any]
+
+
+def read_published(folder: Path) -> Published:
+    """The record of a published model. Raises ModelFileError if the folder holds none or it cannot be read."""
+    record = folder / RECORD
+    for path, what in ((folder / MODEL, "a model"), (record, "its record")):
+        if not path.is_file():
+            must = f"must hold {what}, {path.name}, as the folders under models/ do"
+            raise ModelFileError(folder, must, "no such file", "Give the .tflite itself, with --data.")
+    return read_json(record, Published, "Download the published model again.", error=ModelFileError)
+
+
+def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked:
+    """Measures a published model on the test pictures that its record names, split as they were.
+
+    Needs what its data needs: the embedded digits come with scikit-learn. Raises ModelFileError if the pictures of that
+    name are others today, DataError.
+    """
+    import numpy as np
+
+    from kd2mobile.data.split import leaked_of, read_split
+    from kd2mobile.measure.devices import measure_files
+    from kd2mobile.measure.files import FileToMeasure
+    from kd2mobile.measure.protocol import protocol_of
+    from kd2mobile.measure.record import with_leaks
+
+    published = read_published(folder)
+    data = {"groups": False} | published.recipe.get("data", {})  # a record of before there were groups has none
+    data = {f"data.{field}": value for field, value in data.items()}
+    found, step = split_step(compose(settings=data), store)
+    if found.scan.content != published.split_content:
+        next_step = "Measure it on a folder of your own with --data."
+        got = f"pictures with the fingerprint {found.scan.content}, not {published.split_content}"
+        raise ModelFileError(folder / RECORD, "must name pictures that are what they were", got, next_step)
+    split = store.make(step).folder
+    samples = read_split(split).of("test")
+    labels = np.array([sample.label for sample in samples])
+    (measured,) = measure_files(
+        [FileToMeasure(path=folder / MODEL, role="student")],
+        [found.root / sample.path for sample in samples],
+        labels,
+        device=how.device,
+        protocol=protocol_of(how),
+    )
+    leaked = leaked_of(split, samples)
+    records = [with_leaks(record, measured.probabilities, labels, leaked) for record in measured.records]
+    return Benchmarked(None, records, [])

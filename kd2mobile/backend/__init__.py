@@ -1,0 +1,1 @@
+"""Keras on its backend, its files and states, and child processes."""

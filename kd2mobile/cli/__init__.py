@@ -1,0 +1,1 @@
+"""The command line: commands, their options, what they print and how they end."""

@@ -1,0 +1,407 @@
+"""The command line: each verb is one call to the Python API. Loads no framework to start."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from kd2mobile import __version__, progress
+from kd2mobile.api import pipeline
+from kd2mobile.api.start import composed
+from kd2mobile.cli import output as terminal
+from kd2mobile.cli.exit_status import heed_signals, status_of
+from kd2mobile.cli.options import (
+    PATH,
+    CarefulCommand,
+    ChannelValues,
+    Numbers,
+    OutputFile,
+    board_options,
+    browser_options,
+    flag_option,
+    in_browser,
+    json_option,
+    on_board,
+    on_phone,
+    recipe_options,
+    records_options,
+    run_options,
+    set_option,
+    settings,
+    store_options,
+    typed,
+)
+from kd2mobile.errors import InstallationError, RecipeError, one_line
+from kd2mobile.store.output_files import is_drawing, is_json_of, is_page
+from kd2mobile.store.run import check_outside_data
+
+
+def run() -> None:
+    """The entry point: prints what was raised on purpose on one line and exits with 2; a bug keeps its traceback."""
+    heed_signals()
+    sys.exit(main_status(sys.argv[1:]))
+
+
+def main_status(arguments: list[str]) -> int:
+    """Runs the command line with these arguments and returns its exit status."""
+    return status_of(main, arguments)
+
+
+class InOrder(click.Group):
+    """Its verbs are listed as they stand below, not by the alphabet."""
+
+    command_class = CarefulCommand
+
+    def list_commands(self, ctx):
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """Distil big image classifiers into tiny ones and prove them on the phone.
+
+    \b
+    kd2mobile check --data photos/          what is in the folder
+    kd2mobile distill --data photos/        photos -> teacher -> transfer set -> student
+    kd2mobile export --tflite               student -> .tflite, quantized and checked
+    kd2mobile benchmark                     accuracy, top-5 and latency of the files
+    kd2mobile report                        one HTML page
+
+    Each verb runs the stages before it that are missing and skips those that are there. Without --data the embedded
+    digits are used: try it.
+    """
+
+
+@main.command()
+@recipe_options("data", "views", "teacher", "label", "student", "distill")
+@click.option("--run", type=PATH, metavar="DIR", help="The run's folder; runs/<time>-<student> by default.")
+@click.option(
+    "--transfer-set",
+    type=PATH,
+    multiple=True,
+    metavar="DIR",
+    help="A transfer set made elsewhere, instead of the teacher. With --unlabelled there are two: give both.",
+)
+def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> None:
+    """Train a student with a teacher on a folder of photos.
+
+    In brackets the defaults for a folder of photos. Without --data the embedded digits are used, with the demo's
+    own settings: small inputs, and everything trained from nothing.
+    """
+    progress.configure(quiet)
+    done = pipeline.distill(
+        recipe,
+        run=run,
+        store=store or pipeline.STORE,
+        transfer_set=list(transfer_set),
+        settings=settings(flags, assignments),
+    )
+    print("Validation top-1:", ", ".join(f"{role} {top1:.1%}" for role, top1 in done.val_top1.items()))
+    _done(done.folder, "kd2mobile export --tflite", run)
+
+
+@main.command()
+@recipe_options("data")
+@flag_option("input_px")
+@click.option(
+    "--sheet", type=OutputFile(is_drawing), metavar="FILE.png", help="Draw a contact sheet: a row of pictures a class."
+)
+@json_option("Write what was found as JSON, all of it.", "kd2mobile.data.check:Checked")
+def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
+    """Look at a folder of photos before anything is trained.
+
+    Classes and counts by split, files that cannot be read, copies and near duplicates within and across the splits and
+    classes and among unlabelled pictures, sizes and imbalance. Exits with 0 if the pictures can be used, with 2 if not.
+    """
+    progress.configure(quiet)
+    if sheet and sheet.suffix.lower() != ".png":
+        raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
+    given = settings(flags, assignments)
+    if json_file:
+        check_outside_data(composed(recipe, given, {}), {"--json": json_file})
+    checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=given)
+    if terminal.written(checked, json_file):
+        return
+    from kd2mobile.pages.check_text import check_text
+
+    print(check_text(checked))
+    if written := [str(file) for file in (json_file, sheet) if file]:
+        print(f"Written: {', '.join(written)}.")
+
+
+@main.command()
+@recipe_options("data", "views", "teacher", "label")
+def label(recipe, assignments, store, quiet, **flags) -> None:
+    """The teacher's pass alone: make the transfer set of its logits.
+
+    `kd2mobile distill` with the same flags finds it; on another machine it takes the folder by --transfer-set.
+    """
+    progress.configure(quiet)
+    done = pipeline.label(recipe, store=store or pipeline.STORE, settings=settings(flags, assignments))
+    print(f"Validation top-1: teacher {done.val_top1:.1%}")
+    if done.unlabelled:
+        print(f"Of the unlabelled pictures: {done.unlabelled}")
+    given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
+    each = [(flag, one) for flag, value in given for one in (value if isinstance(value, tuple) else (value,))]
+    again = [word for flag, value in each if value is not None for word in typed(flag, value)]
+    _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None)
+
+
+@main.command()
+@click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
+@flag_option("precision")
+@flag_option("compress")
+@flag_option("max_drop")
+@flag_option("per_tensor")
+@flag_option("keep_float")
+@click.option("--out", type=PATH, metavar="DIR", help="Copy the student's files here as well, of auto the found one.")
+@click.option("--force", is_flag=True, help="With --out: replace other files of the same names.")
+@set_option
+@run_options
+def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
+    """Convert the students to .tflite files and check each.
+
+    Each file answers validation pictures beside the student that it was made from, and is refused where it differs.
+    """
+    progress.configure(quiet)
+    values = settings(flags, assignments)
+    if "export.max_drop" in values and not values.get("export.auto"):
+        got = f"--precision {flags['precision']}" if flags["precision"] else "no --precision"
+        raise RecipeError("kd2mobile export", "--max-drop must be given with --precision auto", got, "Add it.")
+    done = pipeline.export(run, out=out, force=force, store=store, settings=values)
+    for line in done.worst_layers():
+        print(one_line(line))
+    for rung in done.rungs:
+        print(one_line(rung.text()))
+    for copy in done.copies:
+        print(f"Copied: {copy}.")
+    _done(done.found or done.folder, "kd2mobile benchmark", run)
+
+
+@main.command()
+@click.argument("image", type=PATH, metavar="IMAGE")
+@click.option("--top", type=int, metavar="N", default=5, show_default=True, help="The teacher's classes shown.")
+@click.option("--temperatures", type=Numbers(), help="Such as 1,2,4,8; by default 1 and the run's.")
+@click.option("--view", type=int, metavar="N", help="A stored view of a training picture, from 0, not the whole.")
+@click.option(
+    "--png", type=OutputFile(is_drawing), metavar="FILE", help="The picture drawn; RUN/show-IMAGE.png by default."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@run_options
+def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
+    """The dark knowledge of one picture, teacher beside student.
+
+    The top classes of both with their probabilities at several temperatures, as text and drawn as a PNG.
+
+    IMAGE is any picture file, or the id of a sample of the run: its path in the data, class/name.png.
+    """
+    progress.configure(quiet)
+    shown = pipeline.show(image, run=run, temperatures=temperatures, top=top, view=view, png=png, store=store)
+    print(shown.json() if as_json else f"{shown.text()}\n\nWritten: {shown.png}.")
+
+
+@main.command()
+@flag_option("device")
+@flag_option("threads")
+@flag_option("xnnpack")
+@flag_option("cores")
+@flag_option("rule")
+@click.option("--benchmark-binary", type=PATH, metavar="FILE", help="With adb: TensorFlow Lite's benchmark_model.")
+@board_options
+@browser_options
+@click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
+@click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
+@click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line, numbered or not.")
+@click.option("--mean", type=ChannelValues(), help="With --model: its network gets (pixel - mean) / std of each pixel.")
+@click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
+@click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
+@click.option("--range", "value_range", type=Numbers(), help="With --model: black and white in more than 8 bits.")
+@click.option(
+    "--json",
+    "json_file",
+    type=OutputFile(is_json_of("kd2mobile.measure.record:BenchmarkRecord[]")),
+    metavar="FILE",
+    help="Write the records as JSON; - is standard output.",
+)
+@set_option
+@run_options
+def benchmark(
+    benchmark_binary,
+    model,
+    data,
+    labels,
+    mean,
+    std,
+    resize,
+    value_range,
+    json_file,
+    run,
+    store,
+    quiet,
+    assignments,
+    **flags,
+) -> None:
+    """Measure accuracy, size and latency of the files.
+
+    The files of a run, on its test pictures: top-1, top-5, logloss, calibration, latency and memory, on this host or
+    on the device itself. Or with --model any .tflite image classifier, whoever made it, on a folder.
+    """
+    progress.configure(quiet)
+    flags["device"] = in_browser(on_board(on_phone(flags["device"], benchmark_binary), flags), flags)
+    reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "range": value_range}
+    unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
+    verb, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
+    if bool(model) != bool(data) and not (model and model.is_dir()):
+        got = f"--model {model} alone" if model else f"--data {data} alone"
+        raise RecipeError(verb, "--model and --data must be given together", got, f"Add the other. {see}")
+    if unused:
+        raise RecipeError(verb, f"{' and '.join(unused)} must be given with --model", "no --model", see)
+    if model and run:
+        raise RecipeError(verb, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
+    done = pipeline.benchmark(
+        run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
+    )
+    if terminal.written(done, json_file):
+        return
+    if not json_file:
+        terminal.show_measured(done)
+    if done.folder:
+        _done(json_file or done.written, "kd2mobile report", run)
+    elif json_file:
+        print(f"Written: {json_file}. Next: kd2mobile predict {shlex.quote(str(model))} IMAGE")
+
+
+@main.command()
+@records_options
+@json_option("With --records: what the page shows as JSON.", "kd2mobile.pages.view:DevicesData")
+@click.option(
+    "--out", type=OutputFile(is_page), metavar="FILE.html", help="With several runs or --records: the page of them all."
+)
+@store_options
+@click.option(
+    "--run",
+    "runs",
+    type=PATH,
+    metavar="DIR",
+    multiple=True,
+    help="The run's folder; the newest by default. Again: compare.",
+)
+def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> None:
+    """Write the HTML page of a run and print its table.
+
+    With several --run each gets its page, and another one compares them. With --records FILE... the page shows the
+    records of these files, whatever was measured where, and which model is the smallest and the fastest on each device.
+    """
+    progress.configure(quiet)
+    if records:
+        if runs:
+            raise click.UsageError("--run must be given without --records.")
+        done = pipeline.report(records=[*records, *files], out=out, **accuracy)
+        if not terminal.written(done, json_file):
+            terminal.show_devices(done, json_file)
+        return
+    if files or json_file or any(value is not None for value in accuracy.values()):
+        raise click.UsageError("FILE, --json, --within and --min-top1 must be given with --records.")
+    done = pipeline.report(runs or None, store=store, out=out)
+    for one in done.runs if isinstance(done, pipeline.Compared) else [done]:
+        terminal.show_measured(one.measured)
+        print(f"Written: {one.page}. Open it in a browser.")
+    if isinstance(done, pipeline.Compared):
+        print(f"Written: {done.page}. It compares the {len(done.runs)} runs.")
+
+
+@main.command()
+@click.argument("model", type=PATH, metavar="FILE.tflite")
+@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--top", type=click.IntRange(1, 100_000), metavar="N", default=5, show_default=True, help="Classes per image."
+)
+@click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
+@click.option("--mean", type=ChannelValues(), help="The network gets (pixel - mean) / std of each pixel.")
+@click.option("--std", type=ChannelValues(), help="See --mean.")
+@click.option(
+    "--range", "value_range", type=Numbers(), help="Black and white in greyscale of more than 8 bits [0,65535]."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def predict(model, images, top, labels, mean, std, value_range, as_json) -> None:
+    """Classify pictures with a .tflite file."""
+    answers = pipeline.predict(model, images, top=top, labels=labels, mean=mean, std=std, range=value_range)
+    if as_json:
+        print(json.dumps([{"image": str(a.image), "classes": a.classes} for a in answers], ensure_ascii=False))
+        return
+    for answer in answers:
+        print(one_line(str(answer.image)))
+        for name, probability in answer.classes:
+            print(f"  {probability:6.1%}  {one_line(name)}")
+
+
+@main.command()
+@click.argument("model", type=PATH, metavar="FILE.tflite")
+@json_option("Write what was found as JSON, all of it.", "kd2mobile.inspection.inspect:Inspection")
+def inspect(model, json_file) -> None:
+    """See what is in a .tflite file, whoever made it.
+
+    Its inputs, outputs and quantization, its ops and their types, floats left in an integer file, metadata, labels,
+    size raw and compressed, and the record of how it came to be where there is one. No runtime opens it. A folder of
+    models/ stands for its file.
+    """
+    found = pipeline.inspect(model)
+    if terminal.written(found, json_file):
+        return
+    from kd2mobile.pages.inspect_text import inspect_text
+
+    print(inspect_text(found))
+
+
+@main.command()
+@json_option("Write what was found as JSON.", "kd2mobile.cli.doctor:Diagnosis")
+@store_options
+def doctor(store, quiet, json_file) -> None:
+    """See what this machine has, and what installs the rest.
+
+    Exits with 0 if distill, export, benchmark and report can run here, or where no framework is installed if measuring
+    can; with 2 if not.
+    """
+    from kd2mobile.cli.doctor import MAIN_CHAIN, MEASURING, TRAINING, diagnose, lines
+    from kd2mobile.installation import install_command
+
+    progress.configure(quiet)
+    found = diagnose(store or pipeline.STORE)
+    if not terminal.written(found, json_file):
+        print("\n".join(map(one_line, lines(found))))
+    if not (found.main_chain or found.core_alone):
+        bad = [finding for finding in found.findings if finding.status in ("missing", "broken")]
+        raise InstallationError(
+            "doctor",
+            f"must find what {MAIN_CHAIN} need",
+            ", ".join(f"{finding.name} {finding.status}" for finding in bad),
+            f"First: {bad[0].fix}",
+        )
+    if str(json_file) == "-":
+        return
+    if found.core_alone:
+        print(f"{MEASURING} can run here. {TRAINING} need [train]: `{install_command('train')}`")
+    else:
+        print(f"{MAIN_CHAIN} can run here.")
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(["teachers", "students", "losses", "data", "fields"]))
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def list_names(kind, as_json) -> None:
+    """The names that flags and recipes may use."""
+    names = pipeline.names(kind)
+    if as_json:
+        print(json.dumps(names, ensure_ascii=False))
+        return
+    width = max(map(len, names))
+    for name, summary in names.items():
+        print(f"{name:<{width}}  {summary}")
+
+
+def _done(written: Path, then: str, run: Path | None) -> None:
+    flag = f" --run {shlex.quote(str(run))}" if run else ""
+    print(f"Written: {written}. Next: {then}{flag}")

@@ -1,0 +1,310 @@
+"""What this machine has of what kd2mobile needs, and the command that installs what is missing.
+
+Nothing is loaded here: a package counts as whole when a process of its own can import it, so that a broken
+installation, or a processor that TensorFlow was not built for, is found and named.
+"""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from kd2mobile import __version__, progress
+from kd2mobile.backend.children import with_parent
+from kd2mobile.backend.keras_backend import backend_name, check_backend, check_environment, keras_home
+from kd2mobile.data.in_threads import in_threads
+from kd2mobile.errors import InstallationError, count_of
+from kd2mobile.installation import install_command
+from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
+from kd2mobile.measure.device import device_words
+
+Status = Literal["ok", "missing", "broken", "not needed"]
+MAIN_CHAIN = "distill, export, benchmark, report"
+MEASURING = "benchmark --model, predict, inspect, check"
+"""What the core alone does."""
+TRAINING = "distill, label, export, report"
+"""What needs [train]."""
+CORE = {
+    "click": "click",
+    "filelock": "filelock",
+    "msgspec": "msgspec",
+    "numpy": "numpy",
+    "pillow": "PIL.Image",
+    "segno": "segno",
+    "tomli-w": "tomli_w",
+}
+"""Packages of the core and the module by which each is tried. The runtime is tried beside them."""
+RUNTIMES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+"""One of them runs .tflite files, the first one that is there."""
+TRAIN = {
+    "jinja2": "jinja2",
+    "keras": "keras",
+    "matplotlib": "matplotlib",
+    "scikit-learn": "sklearn.linear_model",
+    "tensorflow": "tensorflow",
+}
+"""Packages of [train] that the main chain needs. Rich is not among them: without it bars are plain lines."""
+EXTRAS = {
+    "train": ("jinja2", "keras", "matplotlib", "rich", "scikit-learn", "tensorflow"),
+    "jax": ("jax", "jinja2", "keras", "matplotlib", "rich", "scikit-learn"),
+    "compress": ("tensorflow-model-optimization", "tf-keras"),
+    "test": (
+        "editables",
+        "hatchling",
+        "hypothesis",
+        "import-linter",
+        "jax",
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "tf-keras",
+    ),
+}
+"""The packages of each extra, as in pyproject.toml."""
+DEVICES = {
+    "tensorflow": "import tensorflow as it; found = [d.name for d in it.config.list_physical_devices('GPU')]",
+    "jax": "import jax as it; found = [str(d) for d in it.devices() if d.platform != 'cpu']",
+}
+"""How a backend is tried, and asked for the accelerators that it sees."""
+IN_BROWSER = "benchmark --device browser, or adb without --benchmark-binary"
+TOOLS = {
+    "ssh": ("benchmark --device ssh", "Install the OpenSSH client, for example `sudo apt-get install openssh-client`."),
+    "adb": ("benchmark --device adb", "Install Android's platform tools, for example `sudo apt-get install adb`."),
+    "node": (IN_BROWSER, "Install Node.js 20 or later, for example `sudo apt-get install nodejs`."),
+}
+"""Programs that some devices need: for what, and what installs them."""
+LONGEST_IMPORT_S = 180
+LEAST_FREE_BYTES = 1_000_000_000
+OLDEST_PYTHON, NEWEST_FOR_TENSORFLOW = (3, 11), (3, 13)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at. found: its version or state, or what is wrong; needed_for: verbs or a purpose;
+    fix: what installs or mends it, empty where there is nothing to do.
+    """
+
+    name: str
+    status: Status
+    found: str
+    needed_for: str
+    fix: str = ""
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """What can run here, and why. main_chain: distill, export, benchmark and report. core_alone: not these, but what
+    the core is for; no framework is installed, which is no fault. backend: the one that Keras would use."""
+
+    main_chain: bool
+    core_alone: bool
+    backend: str | None
+    findings: list[Finding]
+
+    def json(self) -> str:
+        """All of it as one JSON object."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+
+def diagnose(store: Path) -> Diagnosis:
+    """Looks at Python, the packages, GPUs, the weights cache, the disk and the tools. Takes some seconds.
+
+    store: where artifacts would be written. Changes nothing, but where LiteRT.js is missing from an installed package
+    its lock is put where npm will read it.
+    """
+    backend = backend_name()
+    runtime = next((name for name in RUNTIMES if _installed(RUNTIMES[name])), next(iter(RUNTIMES)))
+    usable = _usable(backend)
+    needed = CORE | {runtime: RUNTIMES[runtime]} | TRAIN | ({usable: usable} if usable == backend and usable else {})
+    tried = needed | {"jax": "jax"}
+    with progress.bar("trying", len(tried), "packages") as advance:
+        faults, seen = {}, {}
+        for name, (fault, devices) in in_threads(lambda item: (item[0], _try(*item, usable)), tried.items(), 4):
+            faults[name], seen[name] = fault, devices
+            advance(1)
+    findings = [*_machine()]
+    frameworks = {"keras", "tensorflow", "jax", *([backend] if backend else [])}
+    core_alone = all(faults.get(name, "missing") == "missing" for name in frameworks)
+    wanted = {runtime, *CORE} if core_alone else set(needed)
+    findings += [_backend(backend, core_alone)]
+    findings += [_package(name, faults[name], name in wanted) for name in tried]
+    findings += [*([] if core_alone else [_environment()]), _gpu(seen)]
+    findings += [_extra(extra) for extra in EXTRAS]
+    findings += [_weights_cache(), _disk(Path(store)), *(_tool(name) for name in TOOLS), _litert_js()]
+    whole = not any(finding.status in ("missing", "broken") for finding in findings)
+    return Diagnosis(whole and not core_alone, whole and core_alone, backend, findings)
+
+
+def lines(diagnosis: Diagnosis) -> list[str]:
+    """One line a finding, and under what is not there the way to it."""
+    width = max(len(finding.name) for finding in diagnosis.findings)
+    said = []
+    for finding in diagnosis.findings:
+        said.append(f"{finding.status:<10}  {finding.name:<{width}}  {finding.found}".rstrip())
+        if finding.fix:
+            said.append(f"{'':<10}  {'':<{width}}  for {finding.needed_for}: {finding.fix}")
+    return said
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module.partition(".")[0]) is not None
+    except ValueError:  # something stands in sys.modules under that name without saying what it is
+        return False
+
+
+def _usable(backend: str | None) -> str | None:
+    """The backend to try packages with: that one, or one that is there in place of a wrong KERAS_BACKEND."""
+    try:
+        if backend:
+            check_backend(backend)
+    except InstallationError:
+        return next(filter(_installed, DEVICES), "tensorflow")
+    return backend
+
+
+def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[str]]:
+    """Why the package cannot be imported (`missing`: it is not there), None if it can; and the accelerators it sees."""
+    if not _installed(module):
+        return "missing", []
+    ask = DEVICES.get(name, f"import {module}; found = []")
+    code = f"import sys, json; sys.path[:] = {sys.path!r}\n{ask}\nprint(json.dumps(found))"
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
+    try:
+        done = subprocess.run(
+            with_parent([sys.executable, "-c", code]),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            timeout=LONGEST_IMPORT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"its import did not end in {LONGEST_IMPORT_S} s", []
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
+        if done.returncode < 0:
+            return f"its import was killed by {signal.Signals(-done.returncode).name}", []
+        return (said[-1].strip() if said else f"its import ended with status {done.returncode}"), []
+    return None, json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _package(name: str, fault: str | None, needed: bool) -> Finding:
+    extra = next((extra for extra, packages in EXTRAS.items() if name in packages), None)
+    purpose = MAIN_CHAIN if needed else TRAINING if name in TRAIN else "training and labelling on JAX"
+    fix = f"`{install_command(extra)}`" if extra else f"`python -m pip install {name}`"
+    newest = ".".join(map(str, NEWEST_FOR_TENSORFLOW))
+    if name == "tensorflow" and sys.version_info[:2] > NEWEST_FOR_TENSORFLOW:
+        fix = f"it has no wheel for this Python: use an environment of Python 3.11 to {newest}."
+    if fault is None:
+        return Finding(name, "ok", _version(name), purpose)
+    if fault == "missing":
+        return Finding(name, "missing" if needed else "not needed", "not installed", purpose, fix)
+    again = f"`python -m pip install --force-reinstall {name}`"
+    return Finding(name, "broken" if needed else "not needed", f"{_version(name)}: {fault}", purpose, again)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _machine() -> list[Finding]:
+    old = sys.version_info[:2] < OLDEST_PYTHON
+    fix = "Use an environment of Python 3.11 to 3.13." if old else ""
+    return [
+        Finding("kd2mobile", "ok", __version__, "everything"),
+        Finding("python", "broken" if old else "ok", platform.python_version(), "everything", fix),
+        Finding("system", "ok", platform.platform(), "everything"),
+        Finding("processor", "ok", device_words(), "everything"),
+    ]
+
+
+def _backend(backend: str | None, core_alone: bool) -> Finding:
+    if backend is None or core_alone:
+        status, purpose = ("not needed", TRAINING) if core_alone else ("missing", MAIN_CHAIN)
+        return Finding("backend", status, "neither TensorFlow nor JAX", purpose, f"`{install_command('train')}`")
+    try:
+        check_backend(backend)
+    except InstallationError as fault:
+        return Finding("backend", "missing", f"{backend}, which KERAS_BACKEND names", MAIN_CHAIN, fault.next_step)
+    why = "KERAS_BACKEND says so" if os.environ.get("KERAS_BACKEND") else "TensorFlow before JAX"
+    return Finding("backend", "ok", f"{backend} ({why})", MAIN_CHAIN)
+
+
+def _environment() -> Finding:
+    try:
+        check_environment()
+    except InstallationError as fault:
+        return Finding("settings", "broken", f"{fault.where}: {fault.got}", MAIN_CHAIN, fault.next_step)
+    return Finding("settings", "ok", "no variable and no keras.json changes results", MAIN_CHAIN)
+
+
+def _gpu(seen: dict[str, list[str]]) -> Finding:
+    found = [f"{name} sees {', '.join(devices)}" for name, devices in seen.items() if devices]
+    return Finding("gpu", "ok" if found else "not needed", "; ".join(found) or "none seen", "faster labelling")
+
+
+def _extra(extra: str) -> Finding:
+    gone = [name for name in EXTRAS[extra] if _version(name) == "of unknown version"]
+    purpose = {"train": MAIN_CHAIN, "jax": "training and labelling on JAX", "compress": "export --compress"}.get(
+        extra, "working on kd2mobile itself"
+    )
+    if not gone:
+        return Finding(f"[{extra}]", "ok", "all installed", purpose)
+    fix = f"`{install_command(extra)}`"
+    return Finding(f"[{extra}]", "not needed", f"without {', '.join(gone)}", purpose, fix)
+
+
+def _weights_cache() -> Finding:
+    folder = keras_home() / "models"
+    files = [path for path in folder.glob("*.h5")] if folder.is_dir() else []
+    if not files:
+        found = f"{folder}: none yet; Keras downloads ImageNet weights there, or give files with --teacher-weights"
+        return Finding("weights", "not needed", found, "ImageNet weights")
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    return Finding(
+        "weights", "ok", f"{folder}: {count_of(len(files), 'file')}, {megabytes:,.0f} MB", "ImageNet weights"
+    )
+
+
+def _disk(store: Path) -> Finding:
+    place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    found = f"{store}: {free / 1e9:,.1f} GB free"
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        return Finding("store", "broken", f"{store}: {place} cannot be written to", MAIN_CHAIN, "Give another --store.")
+    if free < LEAST_FREE_BYTES:
+        need = f"Free some space, {LEAST_FREE_BYTES / 1e9:g} GB at least, or give another --store."
+        return Finding("store", "missing", found, MAIN_CHAIN, need)
+    return Finding("store", "ok", found, MAIN_CHAIN)
+
+
+def _litert_js() -> Finding:
+    wanted, found = locked_version(), installed_version()
+    state = f"{found or 'none'} in {home()}"
+    if found == wanted:
+        return Finding("litert.js", "ok", state, IN_BROWSER)
+    try:
+        fix = f"`{npm_command()}`"
+    except OSError as fault:
+        fix = f"Set XDG_CACHE_HOME to a folder that can be written to ({fault.strerror}), and ask again."
+    return Finding("litert.js", "not needed", state, IN_BROWSER, fix)
+
+
+def _tool(name: str) -> Finding:
+    purpose, fix = TOOLS[name]
+    path = shutil.which(name)
+    if path is None:
+        return Finding(name, "not needed", "not found on PATH", purpose, fix)
+    return Finding(name, "ok", path, purpose)

@@ -1,0 +1,325 @@
+"""The options that verbs share: the flags of the recipe's fields, `--set`, `--store`, `--run`, `--json`."""
+
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from kd2mobile.errors import RecipeError
+from kd2mobile.recipe.compose import FLAGS, check_settings, option_of
+from kd2mobile.recipe.schema import fields
+from kd2mobile.recipe.toml import assignment
+from kd2mobile.store.output_files import IsOurs, check_apart, check_output, check_outside, is_json_of
+from kd2mobile.store.run import check_outside_results
+
+LISTS = {
+    "precision": "`auto` finds the smallest within --max-drop. All but int16x8 by default",
+    "compress": "One of none, qat, prune, cluster, pcqat, or several",
+    "threads": "One, or several",
+    "cores": "Such as 0 or 0,1",
+    "range": "Such as 0,4095",
+}
+"""The flags that take several words, with what to say of them."""
+MOST_DIGITS = 20
+"""More than any number of a recipe has: a longer word is refused as it stands."""
+DATA = ("data", "val_data", "test_data", "unlabelled")
+"""The flags that name images."""
+METAVARS = {"group_by": "REGEX"}
+OFF = {"groups": "Let near duplicates lie on both sides where splits are drawn."}
+"""What a flag does that turns off what is on by default."""
+
+
+class _Path(click.Path):
+    """A file or folder; another option where it should stand is refused, not taken for its name."""
+
+    def convert(self, value, param, ctx):
+        if "\0" in os.fspath(value):
+            self.fail(f"{value!r} is not a path, which has no NUL in it.", param, ctx)
+        if isinstance(param, click.Option) and str(value).startswith("-") and str(value) != "-":
+            name, must = param.opts[0], f"must be followed by {'at least one' if param.multiple else 'its'} "
+            raise RecipeError(
+                f"{ctx.command_path}, {name}", must + param.metavar, value, f"See `{ctx.command_path} --help`."
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
+
+
+def flag_option(flag: str) -> Callable:
+    field = fields()[FLAGS[flag]]
+    kinds = [kind for kind in get_args(field.kind) if kind is not type(None)] if get_args(field.kind) else [field.kind]
+    if get_origin(kinds[0]) is Literal:
+        kinds = list(get_args(kinds[0]))
+    name = option_of(flag)
+    if flag in LISTS:
+        return click.option(name, metavar="LIST", help=f"{field.description} {LISTS[flag]}, comma-separated.")
+    if field.kind == tuple[str, ...]:
+        return click.option(name, multiple=True, metavar="NAME", help=f"{field.description} Again for another.")
+    if field.kind is bool:
+        value = not field.default
+        text = OFF[flag] if field.default else field.description
+        return click.option(name, flag, is_flag=True, flag_value=value, default=None, help=text)
+    text = field.description if field.default is None else f"{field.description} [{field.default}]"
+    if all(isinstance(kind, str) for kind in kinds):
+        return click.option(name, type=click.Choice(kinds), help=text)
+    kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
+    several = {"multiple": True, "callback": _one_or_several} if len(kinds) > 1 else {}
+    text += " Again for more." if several else ""
+    return click.option(
+        name, type=kind, metavar=METAVARS.get(flag) or {int: "N", float: "X"}.get(kind, "NAME"), help=text, **several
+    )
+
+
+def _one_or_several(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
+    """What a recipe would say: nothing, one value, or all of them."""
+    return values[0] if len(values) == 1 else values or None
+
+
+def recipe_options(*tables: str) -> Callable:
+    """The flags of these recipe tables, with --recipe, --set, --store and --quiet."""
+
+    def decorate(function: Callable) -> Callable:
+        function = store_options(function)
+        function = set_option(function)
+        function = click.option("--recipe", type=PATH, metavar="FILE.toml", help="A recipe; flags go over it.")(
+            function
+        )
+        for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
+            function = flag_option(flag)(function)
+        return function
+
+    return decorate
+
+
+def set_option(function: Callable) -> Callable:
+    text = "Any field of the verb's tables, such as distill.patience=5; see `kd2mobile list fields`."
+    return click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help=text)(function)
+
+
+def store_options(function: Callable) -> Callable:
+    function = click.option("--quiet", is_flag=True, help="Plain lines instead of bars.")(function)
+    return click.option(
+        "--store", type=PATH, metavar="DIR", help="Where artifacts live: .kd2mobile, or the run's own."
+    )(function)
+
+
+def run_options(function: Callable) -> Callable:
+    function = store_options(function)
+    return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
+
+
+def on_phone(device: str | None, binary: Path | None) -> str | None:
+    """The device with the program of --benchmark-binary in its address. Raises UsageError if it is no phone."""
+    if binary is None:
+        return device
+    word, _, serial = (device or "").partition(":")
+    if word != "adb" or "?" in serial:
+        raise click.UsageError("--benchmark-binary must be given with --device adb:SERIAL.")
+    from kd2mobile.measure.adb.measure import address_of
+
+    return f"adb:{address_of(serial, binary.absolute())}"
+
+
+def board_options(function: Callable) -> Callable:
+    """How `--device ssh:` connects, and what it leaves there."""
+    stays = "With ssh: what stays on the board, by default its Python environment."
+    function = click.option("--keep", type=click.Choice(["nothing", "environment", "all"]), help=stays)(function)
+    text = "With ssh: its configuration, as `ssh -F` takes it."
+    return click.option("--ssh-config", type=PATH, metavar="FILE", help=text)(function)
+
+
+def on_board(device: str | None, flags: dict[str, Any]) -> str | None:
+    """The device with the flags of `board_options` in its address; they are taken out of `flags`.
+
+    Raises UsageError if it is no board.
+    """
+    config, keep = flags.pop("ssh_config"), flags.pop("keep")
+    given = [flag for flag, value in {"--ssh-config": config, "--keep": keep}.items() if value]
+    if not given:
+        return device
+    word, _, login = (device or "").partition(":")
+    if word != "ssh" or "?" in login:
+        raise click.UsageError(f"{' and '.join(given)} must be given with --device ssh:USER@HOST.")
+    from kd2mobile.measure.ssh.address import address_of
+
+    return f"ssh:{address_of(login, config and config.absolute(), keep)}"
+
+
+def records_options(function: Callable) -> Callable:
+    """--records FILE..., and how accurate what is taken of them must be."""
+    for option in (
+        click.option("--min-top1", type=float, metavar="PERCENT", help="With --records: the least top-1 of a choice."),
+        click.option(
+            "--within",
+            type=float,
+            metavar="POINTS",
+            help="With --records: how far a choice may be from the best there [0.5].",
+        ),
+        click.option("--records", multiple=True, type=PATH, metavar="FILE", help="Lay these records side by side."),
+        click.argument("files", nargs=-1, type=PATH, metavar="[FILE]..."),
+    ):
+        function = option(function)
+    return function
+
+
+def browser_options(function: Callable) -> Callable:
+    """Where the page of `--device browser` is served."""
+    options = [
+        click.option("--lan", is_flag=True, help="With browser: to the local network too, a phone for example."),
+        click.option(
+            "--port", type=click.IntRange(0, 65535), metavar="N", help="With browser: any free one if left out."
+        ),
+        click.option("--tls", type=PATH, nargs=2, metavar="CERT KEY", help="With browser: https, by these PEM files."),
+        click.option("--no-open", is_flag=True, help="With browser: only show the URL, do not open it here."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def in_browser(device: str | None, flags: dict[str, Any]) -> str | None:
+    """The device with the flags of `browser_options` as its address; they are taken out of `flags`.
+
+    Raises UsageError if it is no browser.
+    """
+    lan, port, tls, no_open = (flags.pop(name) for name in ("lan", "port", "tls", "no_open"))
+    given = {"--lan": lan, "--port": port is not None, "--tls": tls, "--no-open": no_open}
+    if not any(given.values()):
+        return device
+    if device != "browser":
+        said = " and ".join(flag for flag, value in given.items() if value)
+        raise click.UsageError(f"{said} must be given with --device browser.")
+    from kd2mobile.measure.browser.place import Place
+
+    certificate, key = map(str, tls) if tls else (None, None)
+    place = Place(lan=lan, port=port or 0, certificate=certificate, key=key, open=not no_open)
+    return f"browser:{place.address()}"
+
+
+class OutputFile(click.Path):
+    """A file that a command writes: `CarefulCommand` looks at it before anything is done. - is standard output."""
+
+    def __init__(self, is_ours: IsOurs):
+        super().__init__(path_type=Path)
+        self.is_ours = is_ours
+
+
+class CarefulCommand(click.Command):
+    """Refuses to write over one of its inputs, or over a file that is no earlier result of its kind."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        outputs = {param: ctx.params[param.name] for param in self.params if isinstance(param.type, OutputFile)}
+        inputs = {
+            param.opts[0] if isinstance(param, click.Option) else param.human_readable_name: one
+            for param in self.params
+            if param not in outputs
+            for one in _paths(ctx.params.get(param.name))
+        }
+        folders = [one for name in DATA for one in _paths(ctx.params.get(name)) if one.is_dir()]
+        for param, path in outputs.items():
+            if path is not None and str(path) != "-":
+                check_output(path, param.opts[0], param.type.is_ours)
+                check_apart(path, param.opts[0], inputs)
+                check_outside_results(path, param.opts[0])
+                for folder in folders:
+                    check_outside(path, param.opts[0], folder, "a folder of the data", hidden_may=True)
+        return super().invoke(ctx)
+
+
+def _paths(value: Any) -> list[Path]:
+    """What of a flag's value may be files: every path and text, one or several."""
+    several = value if isinstance(value, tuple | list) else [value]
+    return [Path(one) for one in several if isinstance(one, str | Path) and "\0" not in str(one)]
+
+
+def json_option(text: str, result: str) -> Callable:
+    """--json [FILE]: standard output where no file is named. result: the type that is written, see `is_json_of`."""
+    text = f"{text} On standard output if no file is named."
+    kind = OutputFile(is_json_of(result))
+    return click.option(
+        "--json", "json_file", type=kind, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
+    )
+
+
+def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
+    values = dict(assigned(text) for text in assignments)
+    check_settings(values, "--set")
+    for flag, value in flags.items():
+        if value not in (None, ()):
+            listed = _listed(value, once=flag != "range") if flag in LISTS else value
+            if flag == "precision" and "auto" in listed:
+                if len(listed) > 1:
+                    next_step = "Give --precision auto, or the precisions without it."
+                    raise RecipeError("--precision", "must be auto alone, which tries its own files", value, next_step)
+                values["export.auto"] = True
+                continue
+            values[FLAGS[flag]] = listed
+            check_settings({FLAGS[flag]: values[FLAGS[flag]]}, option_of(flag))
+    return values
+
+
+def typed(flag: str, value: Any) -> tuple[str, ...]:
+    """The words that give the flag that value: `--resize crop`, or `--no-groups` alone."""
+    name = option_of(flag) if flag in FLAGS else f"--{flag.replace('_', '-')}"
+    return (name,) if isinstance(value, bool) else (name, str(value))
+
+
+def assigned(text: str) -> tuple[str, Any]:
+    """The name and value of a `--set`; a field of text takes `3` and `true` as text too."""
+    name, value = assignment(text)
+    field = fields().get(name)
+    if field and field.kind in (str, str | None) and not isinstance(value, str):
+        value = text.partition("=")[2].strip()
+    return name, value
+
+
+def _listed(text: str, once: bool) -> tuple[str | int, ...]:
+    """`fp32,int8` as words, `1,2` and `-0.5,1` as numbers. once: a word that comes again is left out."""
+    words = [word.strip() for word in text.split(",")]
+    return tuple(map(_number_or_word, dict.fromkeys(words) if once else words))
+
+
+def _number_or_word(word: str) -> str | int | float:
+    if len(word) > MOST_DIGITS or not re.fullmatch(r"-?\d+(\.\d+)?", word, re.ASCII):
+        return word
+    return float(word) if "." in word else int(word)
+
+
+def finite(value: object) -> list[float]:
+    """Numbers with commas between. Raises ValueError for a word that is none, NaN and infinity too."""
+    numbers = [float(number) for number in str(value).split(",")]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(value)
+    return numbers
+
+
+class Numbers(click.ParamType):
+    """Numbers with commas between."""
+
+    name = "X,X,..."
+
+    def convert(self, value, param, ctx):
+        try:
+            return finite(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a list of finite numbers with commas between.", param, ctx)
+
+
+class ChannelValues(click.ParamType):
+    """One number, or three for red, green and blue: `127.5` or `123.7,116.3,103.5`."""
+
+    name = "X[,X,X]"
+
+    def convert(self, value, param, ctx):
+        try:
+            numbers = finite(value)
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            self.fail(f"{value!r} is not one finite number, or three with commas between.", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers

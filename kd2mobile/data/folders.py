@@ -1,0 +1,188 @@
+"""What lies in a folder of images besides the images of its classes: splits, and what systems leave there."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from kd2mobile.errors import DataError, one_line
+from kd2mobile.files import is_left_by_system
+from kd2mobile.pixels import SUFFIXES
+
+GivenSplit = Literal["train", "val", "test"]
+SPLIT_WORDS: dict[GivenSplit, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "holdout"),
+}
+"""The usual names of the splits, in any capitals."""
+SPLIT_ENDINGS = ("", "set", "split", "data", "dataset", "images", "photos", "pictures", "samples")
+"""What may follow them, with or without a space, `_`, `-` or `.` between."""
+_SPLITS = {word + ending: split for split, words in SPLIT_WORDS.items() for word in words for ending in SPLIT_ENDINGS}
+
+
+def split_named(name: str) -> GivenSplit | None:
+    """The split that a folder of that name, or a table's word, usually stands for.
+
+    >>> split_named("Training_Set"), split_named("valid"), split_named("trains")
+    ('train', 'val', None)
+    """
+    return _SPLITS.get(re.sub(r"[\s_.-]+", "", unicodedata.normalize("NFC", name).casefold()))
+
+
+def resembles_split(name: str) -> bool:
+    """Whether a folder's name is a split's, or has one among its words, whatever digits are beside.
+
+    >>> resembles_split("seg_train"), resembles_split("test1"), resembles_split("trainval"), resembles_split("trains")
+    (True, True, True, False)
+    """
+    words = re.split(r"[\W\d_]+", unicodedata.normalize("NFC", name).casefold())
+    return split_named(name) is not None or any(word in _SPLITS or word == "trainval" for word in words)
+
+
+def files_in(path: str | Path) -> int:
+    """How many files a skipped file or folder is; links are not followed, what cannot be listed counts as one."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return 1
+    return max(1, sum(len(files) for _, _, files in os.walk(path)))
+
+
+class Inside(NamedTuple):
+    """What lies directly in a folder: the folders, and whether an image does. Nothing hidden, nothing of a system."""
+
+    folders: list[str]
+    holds_images: bool
+
+
+def inside(names_and_folders: Iterable[tuple[str, bool]]) -> Inside:
+    """names_and_folders: each entry's name, and whether it is a folder."""
+    entries = [entry for entry in names_and_folders if not entry[0].startswith(".") and not is_left_by_system(entry[0])]
+    images = any(not is_folder and Path(name).suffix.lower() in SUFFIXES for name, is_folder in entries)
+    return Inside([name for name, is_folder in entries if is_folder], images)
+
+
+def splits_among(root: Path, folders: dict[str, Inside]) -> dict[GivenSplit, str]:
+    """The folder of each split that the root gives; nothing where its folders are classes.
+
+    A folder is a split if it has the name of one and holds class folders. One that holds images of its own is a class
+    (of trains, say) where other classes lie beside it.
+    folders: what lies in each folder of the root, by its name.
+    Raises DataError for two folders of one split, for splits without train or of other names, and for classes beside
+    splits.
+    """
+    named = {name: split for name in folders if (split := split_named(name))}
+    with_classes = [name for name in named if folders[name].folders]
+    of_classes_alone = [name for name in with_classes if not folders[name].holds_images]
+    others = [name for name in folders if name not in named]
+    has_train = any(named[name] == "train" for name in with_classes)
+    if others and not of_classes_alone:
+        _refuse_other_names(root, folders)
+        return {}
+    if not has_train:
+        _refuse_without_train(root, folders, of_classes_alone, others)
+        _refuse_other_names(root, folders)
+        return {}
+    if others:
+        other = "Move it away, or give the folder that holds the class folders."
+        if folders[others[0]].holds_images or folders[others[0]].folders:
+            other = "If it is a class, move it into the folder of its split; if all of them are classes, rename "
+            other += f"{_quoted(with_classes)}. The names of splits are train, val and test."
+        must = f"must hold only folders of splits beside {_quoted(with_classes)}"
+        raise DataError(root, must, repr(_shown(min(others))), other)
+    splits: dict[GivenSplit, str] = {}
+    for name in sorted(named):
+        if first := splits.get(named[name]):
+            one = f"Put all of them into one folder, {named[name]}."
+            raise DataError(root, f"must hold one folder of {named[name]}", _quoted([first, name]), one)
+        splits[named[name]] = name
+    return splits
+
+
+def _refuse_without_train(
+    root: Path, folders: dict[str, Inside], of_classes_alone: list[str], others: Collection[str]
+) -> None:
+    """Raises DataError where folders are val or test for sure: nothing else is there, or the same classes beside."""
+    name = "Name the folder of the training images train."
+    if of_classes_alone and not others:
+        got = f"{_quoted(of_classes_alone)} without train"
+        one = f"{name} If one of them is all you have, give it alone: {root / of_classes_alone[0]}."
+        raise DataError(root, "must hold a folder of training images, or class folders alone", got, one)
+    for split in of_classes_alone:
+        if both := set(folders[split].folders).intersection(others):
+            got = f"{min(both)!r} beside {split!r}, which holds {min(both)!r} as well"
+            one = f"Move the class folders into a folder named train beside {split!r}."
+            raise DataError(root, "must hold class folders or splits, not both", got, one)
+
+
+def _refuse_other_names(root: Path, folders: dict[str, Inside]) -> None:
+    """Raises DataError where folders are splits by the look of their names, and hold class folders alone."""
+    alike_splits = [name for name in folders if resembles_split(name)]
+    if len(folders) < 2 or not alike_splits:
+        return
+    for held, images in folders.values():
+        if images or not (len(held) > 1 or any(map(resembles_split, held))):
+            return
+    shared = set.intersection(*(set(held) for held, _ in folders.values()))
+    if len(alike_splits) == len(folders) or len(shared) > 1:
+        names = "Name the splits train, val and test, each with the class folders directly inside; if these are "
+        names += f"classes, rename {_quoted(alike_splits)}."
+        raise DataError(root, "must hold class folders, or splits named train, val and test", _quoted(folders), names)
+
+
+def class_names(names: Iterable[str]) -> dict[str, str]:
+    """The class that each folder or label stands for.
+
+    Names that are equal after Unicode normalization (NFC) and stripping are one class, as `café` composed (Windows)
+    and decomposed (macOS). A name that is written in one way alone stays as it is.
+
+    >>> class_names(["cat", "cat ", "dog "])
+    {'cat': 'cat', 'cat ': 'cat', 'dog ': 'dog '}
+    """
+    names = list(dict.fromkeys(names))
+    plain = {name: plain_name(name) for name in names}
+    ways = list(plain.values())
+    return {name: same if ways.count(same) > 1 else name for name, same in plain.items()}
+
+
+def plain_name(name: str) -> str:
+    """The name composed (NFC) and stripped, as which class names are compared."""
+    return unicodedata.normalize("NFC", name).strip() or name
+
+
+def places_of(names: list[str], among: list[str], *ways: Callable[[str], str]) -> dict[str, int]:
+    """The names that stand among others, and where: as they are, else as one of the ways writes both, if that is clear.
+
+    >>> places_of(["A", "b", "c"], ["B", "a", "A"], str.lower)
+    {'A': 2, 'b': 0}
+    """
+    found: dict[str, int] = {}
+    for same in (str, *ways):
+        there, wanted = [same(one) for one in among], Counter(map(same, names))
+        held, places = Counter(there), {one: place for place, one in enumerate(there)}
+        for name in names:
+            if name not in found and held[same(name)] == 1 and wanted[same(name)] == 1:
+                found[name] = places[same(name)]
+    return found
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The classes that differ in capitals alone, in groups.
+
+    >>> alike(["a", "A", "b"])
+    [['A', 'a']]
+    """
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        groups.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), set()).add(name)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def _quoted(names: Collection[str]) -> str:
+    return " and ".join(repr(_shown(name)) for name in sorted(names))
+
+
+def _shown(name: str) -> str:
+    return one_line(os.fsencode(name).decode("utf-8", "backslashreplace"))

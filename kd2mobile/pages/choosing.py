@@ -1,0 +1,259 @@
+"""How accurate the files on each device are, on which test pictures, and which of them to take there."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kd2mobile.errors import count_of
+from kd2mobile.pages import timings, words
+from kd2mobile.pages.view import Choice
+
+Record = dict[str, Any]
+PictureSet = tuple[str | None, int]
+"""Test pictures: their name in the records, None in those from before there was one, and how many they are."""
+MOST_NAMED = 4
+OTHER_PICTURES, NO_ACCURACY = "judged on other test pictures", "of unknown accuracy"
+OTHER_VALIDATION = "evaluated on other validation images"
+
+
+def judged_set(record: Record) -> PictureSet | None:
+    """The pictures of a record's judged_top1, None without one."""
+    return None if record["judged_top1"] is None else (record["judged_pictures"], record["judged_n"])
+
+
+def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
+    """The records with judged_top1, judged_pictures, judged_n; judged_on, the letter of the device where that was; and
+    judged_with, in words, if it was with another setting on the same device.
+
+    given: every record with its device's letter, those that a newer one replaced too. A record without an accuracy has
+    that of the same file with another setting, or else on another device: the newest on the pictures of most files.
+    """
+    newest = sorted(given, key=lambda one: one[1]["measured_at"] or "", reverse=True)
+    judged: dict[tuple, list[tuple[str, Record]]] = {}
+    for on, record in newest:
+        if record["top1"] is not None:
+            judged.setdefault(words.file_of(record), []).append((on, record))
+
+    def sources(key: str, record: Record) -> list[tuple[str, Record]]:
+        if record["top1"] is not None:
+            return [(key, record)]
+        of_file = judged.get(words.file_of(record), [])
+        return [one for one in of_file if one[0] == key] or of_file
+
+    def on_device(key: str, own: list[Record]) -> list[Record]:
+        found = [sources(key, record) for record in own]
+        most = _of_most_files((words.file_of(one), _set(one)) for ways in found for _, one in ways)
+        taken = [next((one for one in ways if _set(one[1]) == most), (ways or [None])[0]) for ways in found]
+        return [_with_accuracy(key, record, source) for record, source in zip(own, taken, strict=True)]
+
+    return {key: on_device(key, own) for key, own in by_device.items()}
+
+
+def _with_accuracy(key: str, record: Record, source: tuple[str, Record] | None) -> Record:
+    on, judged = source or (None, {"top1": None, "pictures": None, "n": 0})
+    elsewise = on == key and judged is not record
+    return record | {
+        "judged_top1": judged["top1"],
+        "judged_pictures": judged["pictures"],
+        "judged_n": judged["n"],
+        "judged_on": on,
+        "judged_with": words.whole_setting(judged) if elsewise else None,
+    }
+
+
+def _set(record: Record) -> PictureSet:
+    return record["pictures"], record["n"]
+
+
+def _of_most_files(judged: Iterable[tuple[tuple, PictureSet | None]]) -> PictureSet | None:
+    """The pictures that most files were judged on; of several those that are known, then the most pictures."""
+    files: dict[PictureSet, set[tuple]] = {}
+    for file, pictures in judged:
+        if pictures:
+            files.setdefault(pictures, set()).add(file)
+    return max(files, key=lambda one: (len(files[one]), one[0] is not None, one[1]), default=None)
+
+
+def choose(key: str, device: str, rows: list[Record], within: float | None, min_top1: float | None) -> Choice:
+    """What to take on a device, of the files evaluated on the same images: the validation images, which choose, where
+    as many files know them as were evaluated on any test images; else the test images that most were evaluated on.
+
+    rows: as from `with_accuracies`. The smallest is the smallest download, of equal ones the more accurate. The fastest
+    is the smallest download of those that the timings do not tell apart from it.
+    """
+    val, test = (_of_most_files((words.file_of(r), of(r)) for r in rows) for of in (_validation_set, judged_set))
+    by_val = val is not None and _files(rows, _validation_set, val) >= _files(rows, judged_set, test)
+    images, of = (val, _validation_set) if by_val else (test, judged_set)
+    known = [r for r in rows if images and of(r) == images]
+
+    def accuracy(record: Record) -> float:
+        return record["val"]["top1"] if by_val else record["judged_top1"]
+
+    best = max(map(accuracy, known), default=None)
+    limits = (0.0, None if within is None or best is None else best - within, min_top1)
+    least = None if best is None else max(limit for limit in limits if limit is not None)
+    near = [r for r in known if accuracy(r) >= least - words.ROUNDING]
+    sized = [r for r in near if r["size_bytes"] is not None]
+    timed = [r for r in near if words.typical_latency(r) is not None]
+    level = timings.equally_fast(timed) if timed else []
+    fastest = words.smallest_download(level, accuracy) if level else None
+    return Choice(
+        key=key,
+        device=device,
+        by="validation" if by_val else "test",
+        pictures=images and images[0],
+        n=images and images[1],
+        best_top1=best,
+        least_top1=least,
+        judged=len({words.file_of(r) for r in known}),
+        within=len({words.file_of(r) for r in near}),
+        smallest=words.smallest_download(sized, accuracy) if sized else None,
+        fastest=fastest,
+        level=list(dict.fromkeys(words.name_and_setting(r) for r in level if r is not fastest)),
+        left_out=[_left_out(r, by_val) for r in rows if of(r) != images or not images],
+    )
+
+
+def _validation_set(record: Record) -> PictureSet | None:
+    """The validation images of a record, None without."""
+    val = record.get("val")
+    return val and (val["images"], val["n"])
+
+
+def _files(rows: list[Record], of: Callable[[Record], PictureSet | None], images: PictureSet | None) -> int:
+    """How many files were evaluated on these images."""
+    return len({words.file_of(r) for r in rows if images and of(r) == images})
+
+
+def chosen_top1(choice: Choice, record: Record) -> float:
+    """The accuracy by which a record was chosen."""
+    return record["val"]["top1"] if choice.by == "validation" else record["judged_top1"]
+
+
+def _left_out(record: Record, by_val: bool) -> Record:
+    on = (_validation_set if by_val else judged_set)(record)
+    pictures, n = on or (None, 0)
+    why = OTHER_VALIDATION if by_val else OTHER_PICTURES
+    return {
+        "name": words.name_and_setting(record),
+        "sha256": record["sha256"],
+        "pictures": pictures,
+        "n": n,
+        "why": why if on else NO_ACCURACY,
+    }
+
+
+def asked(within: float | None, min_top1: float | None) -> str:
+    """What a choice had to be, in words: "within 0.5 points of the most accurate file there"."""
+    near = f"within {100 * within:g} points of the most accurate file there" if within is not None else ""
+    least = f"at {100 * min_top1:g} % top-1 or above" if min_top1 is not None else ""
+    return " and ".join(filter(None, (near, least)))
+
+
+def sentence(choice: Choice) -> str:
+    """What to take on a device, or why there is nothing to take; on which pictures; what is left out, and why."""
+    if choice.best_top1 is None:
+        return f"{choice.device}: no file there has a known accuracy, so there is nothing to choose by."
+    least = f"{words.percent(choice.least_top1)} % top-1 on {_images(choice)}"
+    left_out = _left_out_said(choice)
+    if not choice.within:
+        best = words.percent(choice.best_top1)
+        return f"{choice.device}: no file reaches {least}; the most accurate one has {best} %.{left_out}"
+    said = {what: _named(choice, r) for what, r in both(choice).items() if r}
+    if choice.level and "fastest" in said:
+        said["fastest"] += f", from which the timings do not tell {_few(choice.level)} apart"
+    reach = "reaches" if choice.within == 1 else "reach"
+    of = f"{choice.device}: {choice.within:,} of {count_of(choice.judged, 'file')} {reach} {least}"
+    if not said:
+        return f"{of}, and neither size nor latency is known of any.{left_out}"
+    if len(said) == 2 and choice.smallest["sha256"] == choice.fastest["sha256"]:
+        return f"{of}; the smallest of them is the fastest too: {said['fastest']}.{left_out}"
+    return f"{of}; the {'; the '.join(f'{what} is {text}' for what, text in said.items())}.{left_out}"
+
+
+def both(choice: Choice) -> dict[str, Record | None]:
+    """The two records of a choice by what they are."""
+    return {"smallest": choice.smallest, "fastest": choice.fastest}
+
+
+def _left_out_said(choice: Choice) -> str:
+    """` Left out, judged on other test pictures: squeezenet int8 (359 #0a1b).`, a sentence a reason; or nothing."""
+    whys: dict[str, list[str]] = {}
+    for one in choice.left_out:
+        of = f" ({words.pictures(one['n'], one['pictures'])})" if one["why"] != NO_ACCURACY else ""
+        whys.setdefault(one["why"], []).append(one["name"] + of)
+    return "".join(f" Left out, {why}: {_few(names)}." for why, names in whys.items())
+
+
+def _few(names: list[str]) -> str:
+    shown = "; ".join(names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+
+
+def _images(choice: Choice) -> str:
+    """On what the files were compared, in words."""
+    if choice.by == "validation":
+        return (
+            f"{count_of(choice.n, 'validation image')} ({words.pictures(choice.n, choice.pictures).partition(' ')[2]})"
+        )
+    return f"{words.pictures_said(choice.n, choice.pictures)}, as validation images are not known of all"
+
+
+def _named(choice: Choice, record: Record) -> str:
+    """`mobilenet025 int8 (4 threads), 83.1 %, 352 KB, 0.23 ms`."""
+    size, ms = record["size_bytes"], words.typical_latency(record)
+    costs = [words.size_said(record)] if size is not None else []
+    costs += [f"{words.milliseconds(ms)} ms"] if ms is not None else []
+    return ", ".join([words.name_and_setting(record), f"{words.percent(chosen_top1(choice, record))} %", *costs])
+
+
+def notes(by_device: dict[str, list[Record]]) -> list[str]:
+    """What a reader must know of the accuracies: whether they compare, and which were judged elsewhere."""
+    keyed = [(key, r) for key, own in by_device.items() for r in own]
+    judged_on: dict[PictureSet, list[tuple[str, Record]]] = {}
+    for key, r in keyed:
+        if r["top1"] is not None:
+            judged_on.setdefault(_set(r), []).append((key, r))
+    found = []
+    if len(judged_on) > 1:
+        counts = "; ".join(f"{words.pictures(n, name)} ({_keys(of)})" for (name, n), of in judged_on.items())
+        found.append(
+            f"Not all were judged on the same test pictures (# begins their name in the records): {counts}. "
+            "Their top-1 does not compare, so each device's choice is among the files of one of these."
+        )
+    unnamed = [f"{words.count(n)} of {_keys(of)}" for (name, n), of in judged_on.items() if not name and len(of) > 1]
+    if unnamed:
+        found.append(
+            "Records of an earlier version tell how many test pictures they are of, not which: whether the "
+            f"{', and the '.join(unnamed)} are the same ones is not known. They are taken for the same here."
+        )
+    for key, own in by_device.items():
+        found += [*_of_other_settings(key, own), *_of_other_devices(key, own)]
+    return found
+
+
+def _keys(judged: list[tuple[str, Record]]) -> str:
+    return ", ".join(dict.fromkeys(key for key, _ in judged))
+
+
+def _of_other_settings(key: str, own: list[Record]) -> list[str]:
+    other = [r for r in own if r["judged_with"]]
+    if not other:
+        return []
+    settings = " or ".join(dict.fromkeys(r["judged_with"] for r in other))
+    other_kernels = any(r["xnnpack"] is False for r in other)
+    kernels = " Kernels other than XNNPACK's may answer a little differently." if other_kernels else ""
+    return [
+        f"{key}: accuracy was judged with {settings}; with other settings a file counts as equally accurate in the "
+        f"choice and in the plot.{kernels}"
+    ]
+
+
+def _of_other_devices(key: str, own: list[Record]) -> list[str]:
+    other = [r for r in own if r["judged_on"] not in (None, key)]
+    if not other:
+        return []
+    on = ", ".join(dict.fromkeys(r["judged_on"] for r in other))
+    if any(r["top1"] is not None for r in own):
+        names = ", ".join(dict.fromkeys(words.name(r) for r in other))
+        return [f"{key} did not judge {names}: in the choice and in the plot as accurate as on {on}."]
+    return [f"{key} gave no answers: in the choice and in the plot its files are as accurate as on {on}."]

@@ -1,0 +1,210 @@
+"""From a run's folder to what its page shows."""
+
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from kd2mobile.backend.checkpoint import HISTORY_FILE
+from kd2mobile.data.places import Root
+from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, read_groups, read_split
+from kd2mobile.errors import count_of
+from kd2mobile.files import decode_json
+from kd2mobile.pages import findings
+from kd2mobile.pages.pictures import HOW_CHOSEN, choose_pictures
+from kd2mobile.pages.view import Answer, Example, Measurements, Paired, Picture, ReportData, Stage
+from kd2mobile.pages.words import best_student, tables, variant_name
+from kd2mobile.store.artifact import RECORD, read_artifact
+from kd2mobile.store.run import MadeWith, Run
+from kd2mobile.store.stage_records import SplitResults
+
+if TYPE_CHECKING:
+    from kd2mobile.measure.record import BenchmarkRecord
+
+
+def collect(
+    run: Run,
+    root: Root,
+    records: "list[BenchmarkRecord]",
+    comparisons: list[Paired],
+    measurements: Measurements,
+    answers: dict[str, np.ndarray],
+) -> ReportData:
+    """Everything on the page of a run that was measured.
+
+    root: where the pictures are. records, comparisons: what `benchmark` measured; measurements: of these files on every
+    device; answers: of its files to the test pictures, `teacher` and `<role>-<variant>`, float [n, classes]. Everything
+    else comes from the records of its artifacts.
+    """
+    folders = run.artifacts
+    gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
+    made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
+    folder = run.artifact("split").folder
+    split, groups = read_split(folder), read_groups(folder)
+    recommended = variant_name(best_student(tables(records)))
+    pictures = _pictures(split, root, answers["teacher"], answers[f"student-{recommended}"])
+    names = {"student": "with the teacher", "baseline": "on labels alone"}
+    exports = {role: record for role, record in made.items() if record["stage"] == "tflite"}
+    return ReportData(
+        title=title_of(run),
+        run=run.folder.name,
+        recipe=msgspec.to_builtins(run.recipe),
+        records=records,
+        measurements=measurements.records,
+        paired=comparisons,
+        histories={
+            names[role]: _history(run.artifact(role).folder / HISTORY_FILE) for role in names if role in folders
+        },
+        pictures=pictures,
+        pictures_chosen=HOW_CHOSEN,
+        classes=split.classes,
+        splits=split_sizes(split),
+        set_aside=[(aside.path, aside.reason) for aside in split.set_aside],
+        duplicates=split.duplicates,
+        leaks=[leak.paths for leak in split.leaks],
+        contradictions=split.contradictions,
+        near_duplicates=[group.paths for group in groups.near_duplicates],
+        leaked=groups.leaked,
+        **_findings(run, split, root, answers, recommended),
+        stages=[_stage(role, record) for role, record in made.items()],
+        exports=[record["results"] | {"role": role.partition("-")[0]} for role, record in exports.items()],
+        versions=_versions(run.record.made_with),
+        commands=_commands(run.folder.as_posix()),
+        notes=[
+            *_notes(split),
+            *_about_groups(split, groups),
+            *_about_unlabelled(made),
+            *measurements.left_out,
+            *(f"The {role} artifact is not in the store any more." for role in gone),
+        ],
+    )
+
+
+def title_of(run: Run) -> str:
+    """What a run is about, in a few words."""
+    return f"{run.recipe.student.name} taught by {Path(run.recipe.teacher.name).name}"
+
+
+def _pictures(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray) -> list[Picture]:
+    samples = split.of("test")
+    labels = np.array([sample.label for sample in samples])
+    return [
+        Picture(
+            path=samples[i].path,
+            image=root / samples[i].path,
+            true_class=split.classes[labels[i]],
+            teacher=_named(teacher[i], split.classes),
+            student=_named(student[i], split.classes),
+        )
+        for i in choose_pictures(labels, teacher, student)
+    ]
+
+
+def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray], recommended: str) -> dict[str, Any]:
+    """The parts of the page that look at each picture; answers: as `collect` takes them."""
+    samples = split.of("test")
+    labels = np.array([sample.label for sample in samples])
+    files = {role: _files(answers, role) for role in ("student", "baseline")}
+    student, baseline = files["student"][recommended], files["baseline"].get(recommended)
+    judged = {"teacher": answers["teacher"], "student": student, "baseline": baseline}
+    name = run.recipe.student.name
+    names = {"teacher": Path(run.recipe.teacher.name).name} | dict.fromkeys(files, f"{name} {recommended}")
+
+    def exemplify(i: int, said: list[Answer]) -> Example:
+        sample = samples[i]
+        return Example(path=sample.path, image=root / sample.path, true_class=split.classes[sample.label], answers=said)
+
+    return {
+        "confusion": findings.confusion(
+            names["student"], labels, student, answers["teacher"], split.classes, exemplify
+        ),
+        "calibrations": [
+            findings.calibration(role, names[role], probabilities, labels)
+            for role, probabilities in judged.items()
+            if probabilities is not None
+        ],
+        "class_scores": [] if baseline is None else findings.class_scores(labels, student, baseline, split.classes),
+        "disagreements": findings.disagreements(files["student"], labels, split.classes, exemplify),
+    }
+
+
+def _files(answers: dict[str, np.ndarray], role: str) -> dict[str, np.ndarray]:
+    """The answers of a role's files by the name of their variant."""
+    return {name.removeprefix(f"{role}-"): answers[name] for name in answers if name.startswith(f"{role}-")}
+
+
+def split_sizes(split: Split) -> dict[str, int]:
+    """Pictures in train, val and test, and then in whatever other split there is."""
+    counts = Counter(sample.split for sample in split.samples)
+    return {name: counts[name] for name in dict.fromkeys((*SPLIT_NAMES, *counts))}
+
+
+def _named(probabilities: np.ndarray, classes: list[str]) -> list[tuple[str, float]]:
+    return [(name, float(probability)) for name, probability in zip(classes, probabilities, strict=True)]
+
+
+def _history(file: Path) -> list[dict[str, Any]]:
+    again = f"Remove {file.parent}; it is made again."
+    lines = file.read_text("utf-8").splitlines()
+    return [
+        decode_json(line, dict[str, float | None], f"{file}, line {number}", again)
+        for number, line in enumerate(lines, 1)
+    ]
+
+
+def _stage(role: str, record: dict[str, Any]) -> Stage:
+    size = sum(file["bytes"] for file in record["files"].values())
+    what = f"{count_of(len(record['files']), 'file')}, {size / 1e6:,.1f} MB"
+    return Stage(stage=role, fingerprint=record["fingerprint"], seconds=record["seconds"], what=what)
+
+
+def _versions(made_with: MadeWith) -> dict[str, str]:
+    own = {name: getattr(made_with, name) for name in ("kd2mobile", "python", "platform")}
+    return own | made_with.packages
+
+
+def _commands(folder: str) -> list[str]:
+    run = shlex.quote(folder)
+    later = [f"kd2mobile {verb} --run {run}" for verb in ("export --tflite", "benchmark", "report")]
+    return [f"kd2mobile distill --recipe {shlex.quote(folder + '/recipe.toml')} --run {run}", *later]
+
+
+def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
+    if "unlabelled-split" not in made:
+        return []
+    found = msgspec.convert(made["unlabelled-split"]["results"], SplitResults)
+    pictures, aside = count_of(found.unlabelled, "picture"), count_of(found.set_aside, "file", "set aside")
+    note = "By the teacher's word alone, beside the training pictures, the student learned from"
+    return [f"{note} {pictures} without a label; {aside}."]
+
+
+def _about_groups(split: Split, groups: Groups) -> list[str]:
+    notes = []
+    if groups.group_by:
+        alone = f"; {count_of(groups.without_key, 'image')} without one, each alone" * bool(groups.without_key)
+        notes.append(f"Images with one key by {groups.group_by!r} are in one split where it is drawn{alone}.")
+    if not groups.kept:
+        notes.append("The splits were drawn with near duplicates on both sides (--no-groups).")
+    if groups.leaked:
+        tested = len(split.of("test"))
+        of_all, others = count_of(tested, "test image"), tested - len(groups.leaked)
+        notes.append(
+            f"{len(groups.leaked):,} of {of_all} are also in train or val, as copies, near duplicates or by their key. "
+            f"The column No leaks is the top-1 of the other {others:,}."
+        )
+    return notes
+
+
+def _notes(split: Split) -> list[str]:
+    notes = []
+    if split.duplicates:
+        groups = count_of(len(split.duplicates), "group", "of identical pictures")
+        notes.append(f"{groups}; those that are drawn stay in one split.")
+    if split.leaks:
+        notes.append(f"{count_of(len(split.leaks), 'picture')} in more than one split, as given.")
+    if split.contradictions:
+        notes.append(f"{count_of(len(split.contradictions), 'picture')} in more than one class.")
+    return notes

@@ -1,0 +1,153 @@
+"""One self-contained HTML page about a run. It opens without a network and says nothing that the data does not."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+from kd2mobile.errors import MissingExtraError, one_line
+from kd2mobile.pages import columns, findings, timings, words
+from kd2mobile.pages.devices import collect_devices, devices_view, places
+from kd2mobile.pages.templates import fill, write_page
+from kd2mobile.pages.view import ClassScore, ReportData
+from kd2mobile.progress import bar
+
+MOST_FILES = 200
+MOST_GROUPS = 50
+MOST_PATHS = 6
+MOST_MOVED = 10
+MOST_LAYERS = 15
+
+
+def write_report(out: Path, view: ReportData) -> None:
+    """The page at `out`, a file in UTF-8. The same data makes the same bytes.
+
+    Raises ArtifactError if it cannot be written, MissingExtraError where jinja2 or matplotlib is not installed.
+    """
+    write_page(out, render(view))
+
+
+def render(view: ReportData) -> str:
+    """The page as text. Everything in `view` is data: escaped on its way in, in HTML and in the plots."""
+    try:
+        from markupsafe import Markup
+
+        from kd2mobile.pages import accuracy_plots, pictures, plots
+    except ModuleNotFoundError as fault:
+        raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
+
+    records = words.tables(view.records)
+    shown = columns.shown(records, columns.COLUMNS)
+    rows = columns.rows(records, shown)
+    settings = columns.measured_on(rows)
+    seconds = [stage.seconds for stage in view.stages if stage.seconds is not None]
+    everywhere = collect_devices([*view.measurements, *(r for r in view.records if r.role == "teacher")])
+    pairs = view.confusion.pairs if view.confusion else []
+    moved = most_moved(view.class_scores)
+    examples = sum(len(one.examples) for one in [*pairs, *view.disagreements])
+    with bar("thumbnails", len(view.pictures) + examples, "pictures") as advance:
+
+        def shot(example):
+            advance(1)
+            return example, pictures.thumbnail(example.image, pictures.EXAMPLE_PX)
+
+        def card(picture):
+            advance(1)
+            return pictures.card(picture)
+
+        cards = [card(picture) for picture in view.pictures]
+        confused = [(pair, [shot(example) for example in pair.examples]) for pair in pairs]
+        quantized = [(one, [shot(example) for example in one.examples]) for one in view.disagreements]
+    return fill(
+        "report.html.j2",
+        view=view,
+        headline=Markup.escape(_unbroken(words.headline(records, view.paired))),
+        verdicts=[Markup.escape(_unbroken(words.verdict(pair))) for pair in view.paired],
+        columns=shown,
+        records=records,
+        rows=rows,
+        keyed_rows=[("", row) for row in rows],
+        measured=columns.measured(rows),
+        numbers=columns.numbered(rows),
+        teacher_settings=_teachers(rows, settings),
+        whys=columns.whys(rows, shown),
+        devices=devices_view(everywhere) if places(everywhere) > 1 else None,
+        accuracy=[Markup(plot) for plot in accuracy_plots.accuracy_plots(records)],
+        roles=[role for role in words.ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
+        teacher_line=any(r["role"] == "teacher" and words.latency(r, "p50") is None for r in records),
+        curves=[Markup(plot) for plot in plots.curve_plots(view.histories)],
+        kept=plots.kept_epochs(view.histories),
+        lines=[role for role, _ in plots.LINES],
+        cards=cards,
+        confused=confused,
+        most_examples=findings.PICTURES_A_PAIR,
+        calibrations=[Markup(plots.calibration_plot(one)) for one in view.calibrations],
+        moved=moved,
+        most_moved=max((abs(score.student - score.baseline) for score in moved), default=0),
+        class_sums=words.class_sums(view.class_scores) if view.class_scores else "",
+        quantized=quantized,
+        variants=[words.precision(export) for export in view.exports],
+        counted=any(export.get("weights") and export["compression"] != "none" for export in view.exports),
+        lost=[words.lost(e.get("against_student")) for e in view.exports] if _known(view.exports) else [],
+        layer_errors=[_layer_errors(place, e, plots) for place, e in enumerate(view.exports) if _by_layer(e)],
+        most_files=MOST_FILES,
+        most_groups=MOST_GROUPS,
+        most_paths=MOST_PATHS,
+        parity_fields=list(dict.fromkeys(field for e in view.exports for field in e.get("parity") or {})),
+        export_roles=all("role" in export for export in view.exports),
+        total_seconds=sum(seconds) if seconds else None,
+        recommended=words.why_recommended(records),
+        timing_notes=timings.notes(records),
+        downloads=columns.DOWNLOAD in shown,
+    )
+
+
+def _known(exports: list[dict]) -> bool:
+    """Whether any file's record says what it loses: those made by earlier versions do not."""
+    return any(export.get("against_student") for export in exports)
+
+
+def _by_layer(export: dict) -> bool:
+    """Whether the file is the student's and its record says what each of its layers loses."""
+    return bool(export.get("layer_errors")) and export.get("role", "student") == "student"
+
+
+def _layer_errors(place: int, export: dict, plots: ModuleType) -> dict:
+    """What layers.html.j2 shows of one file: its plot, and the rows with the largest errors first."""
+    from markupsafe import Markup
+
+    layers, name = export["layer_errors"]["layers"], export["file"].removesuffix(".tflite")
+    order = sorted(layers, key=lambda layer: -1 if layer["own_error"] is None else layer["own_error"], reverse=True)
+    return {
+        "name": name,
+        "pictures": export["layer_errors"]["pictures"],
+        "count": len(layers),
+        "calibrated": export.get("compression") not in ("qat", "pcqat"),
+        "rows": order[:MOST_LAYERS],
+        "plot": Markup(plots.layer_plot(place, name, layers)),
+    }
+
+
+def most_moved(scores: list[ClassScore]) -> list[ClassScore]:
+    """The classes that gain most pictures by the teacher, then those that lose most, ten of each at most.
+
+    Of two that move by the same number of pictures, the smaller class moves further.
+    """
+
+    def move(score: ClassScore) -> tuple[int, float]:
+        return score.student - score.baseline, (score.student - score.baseline) / score.n
+
+    order = sorted(scores, key=move, reverse=True)
+    gains = [score for score in order if move(score)[0] > 0][:MOST_MOVED]
+    return gains + [score for score in order if move(score)[0] < 0][-MOST_MOVED:]
+
+
+def _teachers(rows: list[columns.Row], settings: list[str]) -> list[str]:
+    """Where the teacher was measured, if all files were in one other place."""
+    teachers = [row.setting for row in rows if row.role == "teacher" and row.setting not in ("", *settings)]
+    return list(dict.fromkeys(teachers)) if len(settings) == 1 else []
+
+
+def _unbroken(text: str) -> str:
+    """The text with spaces that do not break between a number and its unit, or inside `p = 0.004`."""
+    space = r"(?<=\d) (?=%|KB|MB|ms|points)|(?<=\bp) (?=[=<] \d)|(?<=\bp [=<]) (?=\d)"
+    return re.sub(space, "\xa0", one_line(text))

@@ -1,0 +1,219 @@
+"""The recipe: what to do. Flags, TOML files and `--set` write the same fields, those of `schema.py`.
+
+A recipe is layered: the built-in one for its data, then the file, then `--set`, then the flags.
+"""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
+from kd2mobile.recipe.schema import TABLES, Recipe, fields, takes
+from kd2mobile.recipe.toml import WRITABLE, built_in, in_toml, in_words, is_writable, read_tables
+
+WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
+"""The [views] of a teacher that is given as logits: they are of whole pictures."""
+SETTINGS = "settings"
+"""What a message calls the place of values that came by no file."""
+
+FLAGS = {
+    "data": "data.source",
+    "val_data": "data.val_source",
+    "test_data": "data.test_source",
+    "unlabelled": "data.unlabelled",
+    "range": "data.range",
+    "groups": "data.groups",
+    "group_by": "data.group_by",
+    "resize": "data.resize",
+    "views": "views.count",
+    "teacher": "teacher.name",
+    "teacher_weights": "teacher.weights",
+    "teacher_input_px": "teacher.input_px",
+    "teacher_preprocess": "teacher.preprocess",
+    "teacher_classes": "teacher.classes",
+    "teacher_output": "teacher.output",
+    "fine_tune_epochs": "teacher.fine_tune_epochs",
+    "teacher_dtype": "teacher.dtype",
+    "label_batch_size": "label.batch_size",
+    "workers": "label.workers",
+    "student": "student.name",
+    "student_weights": "student.weights",
+    "input_px": "student.input_px",
+    "train_layers": "student.train_layers",
+    "loss": "distill.loss",
+    "temperature": "distill.temperature",
+    "hard_label_weight": "distill.hard_label_weight",
+    "epochs": "distill.epochs",
+    "batch_size": "distill.batch_size",
+    "class_weights": "distill.class_weights",
+    "baseline": "distill.baseline",
+    "seed": "distill.seed",
+    "precision": "export.precisions",
+    "compress": "export.compressions",
+    "max_drop": "export.max_drop",
+    "per_tensor": "export.per_tensor",
+    "keep_float": "export.keep_float",
+    "device": "benchmark.device",
+    "threads": "benchmark.threads",
+    "xnnpack": "benchmark.xnnpack",
+    "cores": "benchmark.cores",
+    "rule": "benchmark.rule",
+}
+"""The fields that have a flag, `--teacher-weights`, and a keyword, `teacher_weights=`, of their own."""
+
+
+def option_of(flag: str) -> str:
+    """How a flag is typed.
+
+    >>> option_of("teacher_weights"), option_of("groups")
+    ('--teacher-weights', '--no-groups')
+    """
+    return f"--{'no-' * (fields()[FLAGS[flag]].default is True)}{flag.replace('_', '-')}"
+
+
+def compose(file: Path | None = None, settings: dict[str, Any] | None = None) -> Recipe:
+    """The recipe of the built-in layer, the file and the settings, in this order.
+
+    file: a TOML file; settings: values by dotted name (`check_settings` tells where a wrong one came from).
+    The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
+    teacher, which is trained from nothing, is left out where teacher.name is a file. With a teacher of logits the views
+    are WHOLE_VIEW, and others are refused. An array of one source is that source.
+    Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
+    """
+    layers = [(read_tables(file), str(file))] if file else []
+    layers.append((_nested(settings or {}, SETTINGS), SETTINGS))
+    for tables, place in layers:
+        _check(tables, place)
+    merged = _merged(tables for tables, _ in layers)
+    for field, value in merged.get("data", {}).items():
+        if isinstance(value, list | tuple) and len(value) == 1:
+            merged["data"][field] = value[0]
+    teacher = merged.get("teacher", {}).get("name", "")
+    if merged.get("data", {}).get("source", "digits") == "digits":
+        demo = built_in("digits")
+        if is_keras_file(teacher) or is_logits_file(teacher):
+            del demo["teacher"]
+        _check_none_over(demo, merged)
+        merged = _merged([demo, merged])
+    if is_logits_file(teacher):
+        for tables, place in layers:
+            _refuse_other_views(tables.get("views", {}), place, teacher)
+        merged = _merged([merged, {"views": WHOLE_VIEW}])
+    return msgspec.convert(merged, Recipe)
+
+
+def check_settings(settings: dict[str, Any], where: str) -> None:
+    """Refuses values by dotted name that no recipe takes. where: where they came from, `--set`, for the message.
+
+    Raises RecipeError or UnknownNameError.
+    """
+    _check(_nested(settings, where), where)
+
+
+def is_keras_file(teacher: str) -> bool:
+    """Whether that teacher.name stands for a file with a Keras model, there or not."""
+    return teacher.endswith((".keras", ".h5", ".hdf5"))
+
+
+def is_logits_file(teacher: str) -> bool:
+    """Whether that teacher.name stands for a file with the logits themselves, there or not."""
+    return teacher.endswith(".npz")
+
+
+def weights_file(field: str, weights: str) -> Path | None:
+    """The file that a field like `teacher.weights` names; None for the words `imagenet` and `none`.
+
+    Raises WeightsError for anything else.
+    """
+    if weights in ("imagenet", "none"):
+        return None
+    if not Path(weights).is_file():
+        raise WeightsError(
+            f"{field}, {weights}",
+            "must be a weights file, `imagenet` or `none`",
+            "a folder" if Path(weights).is_dir() else "no such file",
+            f"Check the path, or use `{_flag_of(field)} none` to train from nothing.",
+        )
+    return Path(weights)
+
+
+def _flag_of(field: str) -> str:
+    return next(option_of(flag) for flag, name in FLAGS.items() if name == field)
+
+
+def _merged(layers: Iterable[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for tables in layers:
+        for name, values in tables.items():
+            merged[name] = merged.get(name, {}) | values
+    return merged
+
+
+def _nested(settings: dict[str, Any], where: str) -> dict[str, Any]:
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        table, dot, field = name.partition(".")
+        if not dot:
+            raise UnknownNameError(f"{where}, field", name, list(fields()), see="kd2mobile list fields")
+        tables.setdefault(table, {})[field] = value
+    return tables
+
+
+def _check_none_over(built_in_tables: dict[str, dict[str, Any]], tables: dict[str, dict[str, Any]]) -> None:
+    """Refuses None where the built-in recipe has a value: a run would be read back with that value."""
+    for table, values in tables.items():
+        for field, value in values.items():
+            default = built_in_tables.get(table, {}).get(field)
+            if value is None and default is not None:
+                must = f"must be a value: the built-in recipe has {default!r}, and no recipe file can say None"
+                raise RecipeError(f"{SETTINGS}, {table}.{field}", must, value, "Give a value, or leave it out.")
+
+
+def _refuse_other_views(views: dict[str, Any], where: str, teacher: str) -> None:
+    for field, only in WHOLE_VIEW.items():
+        if views.get(field, only) != only:
+            raise RecipeError(
+                f"{where}, views.{field}",
+                f"must be {str(only).lower()} with the teacher {teacher}, whose logits are of whole pictures, one each",
+                views[field],
+                "Leave it out, or give the model itself as the teacher: it labels as many views as you like.",
+            )
+
+
+def _check(tables: dict[str, Any], where: str) -> None:
+    for table, values in tables.items():
+        if table not in TABLES:
+            raise UnknownNameError(f"{where}, table", table, list(TABLES), see="kd2mobile list fields")
+        if not isinstance(values, dict):
+            raise RecipeError(
+                f"{where}, {table}", "must be a table", repr(values), f"Write its fields under [{table}]."
+            )
+        known = TABLES[table].__struct_fields__
+        for field, value in values.items():
+            if field not in known:
+                raise UnknownNameError(f"{where}, field of {table}", field, list(known), see="kd2mobile list fields")
+            _check_value(f"{table}.{field}", value, where)
+    try:
+        msgspec.convert(tables, Recipe)
+    except msgspec.ValidationError as fault:
+        name, entry, _ = str(fault).partition(" - at `$.")[2].rstrip("`").partition("[")
+        table, _, field = name.partition(".")
+        must = f"must be {takes(name, bool(entry))}"
+        raise RecipeError(f"{where}, {name}", must, in_words(tables[table][field]), _what_it_is(name)) from fault
+
+
+def _check_value(name: str, value: Any, where: str) -> None:
+    """Refuses what no number and no text of a recipe may be, for any field."""
+    for one in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(one, float) and not math.isfinite(one):
+            raise RecipeError(f"{where}, {name}", "must be a finite number", repr(one), _what_it_is(name))
+        if isinstance(one, str) and not is_writable(one):
+            raise RecipeError(f"{where}, {name}", f"must be {WRITABLE}", in_words(one), _what_it_is(name))
+
+
+def _what_it_is(name: str) -> str:
+    field = fields()[name]
+    return f"{field.description} The default is {in_toml(field.default)}."

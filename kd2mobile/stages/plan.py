@@ -1,0 +1,392 @@
+"""The stages as steps: what each reads and what it depends on. photos -> thumbnails -> split -> views -> teacher -> ...
+
+Nothing is made here but the pictures of an embedded source; a step is data, and the store decides what is missing.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kd2mobile.backend.keras_backend import load_keras
+from kd2mobile.errors import DataError, RecipeError
+from kd2mobile.progress import say
+from kd2mobile.recipe.compose import is_logits_file, weights_file
+from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe
+from kd2mobile.recipe.variants import Variant, variants_of
+from kd2mobile.stages.fingerprints import distill_settings, student_settings, teacher_settings, transfer_settings
+from kd2mobile.store.artifact import Step, Store
+
+if TYPE_CHECKING:
+    from kd2mobile.data.find import Found
+    from kd2mobile.data.places import Root
+    from kd2mobile.data.scan import Scan
+    from kd2mobile.recipe.schema import Export
+
+LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
+"""What the baseline's recipe says in the place of the teacher's part."""
+SPARED = "its logits are stored: the teacher is not run again"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The steps of one recipe, over the pictures under `root`. unlabelled: the steps over those without labels."""
+
+    recipe: Recipe
+    root: "Root"
+    split: Step
+    views: Step
+    teacher: Step
+    transfer: Step
+    pixels: Step
+    student: Step
+    baseline: Step
+    class_count: int
+    unlabelled: "Unlabelled | None" = None
+
+    @property
+    def students(self) -> dict[str, Step]:
+        """The students that the recipe asks for, by role: `student`, and `baseline` if it is wanted."""
+        return {"student": self.student} | ({"baseline": self.baseline} if self.recipe.distill.baseline else {})
+
+    def exported(
+        self, role: str, variant: Variant, export: Export | None = None, compress: Compress | None = None
+    ) -> Step:
+        """The .tflite of that student in that variant. Several precisions are built together: pipeline.export.
+
+        export, compress: other tables than the recipe's own.
+        """
+        from kd2mobile.tflite.settings import file_settings
+
+        settings = file_settings(export or self.recipe.export, variant, self.class_count)
+        config = settings | _resize(self.recipe)
+        inputs = {"student": self.compressed(role, variant.compression, compress), "split": self.split}
+        return Step("tflite", 2, config, inputs, _built_together)
+
+    def compressed(self, role: str, compression: Compression, compress: Compress | None = None) -> Step:
+        """The student after that compression: the last of its methods' steps, each on the student before it."""
+        from kd2mobile.compress.methods import CHAINS, VERSIONS, check_compression, method_settings
+
+        check_compression(self.recipe.student.name, compression)
+        recipe = self.recipe if role == "student" else _baseline(self.recipe)
+        recipe = msgspec.structs.replace(recipe, compress=compress or recipe.compress)
+        step = self.students[role]
+        learned = {name: given for name, given in step.inputs.items() if name != "student"}
+        for place, method in enumerate(CHAINS[compression]):
+            preserve = list(CHAINS[compression][:place])
+            config = {"method": method, "preserve": preserve, **method_settings(recipe.compress, method)}
+            build = partial(_compressed, recipe, method, preserve)
+            step = Step("compressed", VERSIONS[method], config, {"student": step, **learned}, build)
+        return step
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """The steps over the unlabelled pictures, apart from the others: a picture more makes nothing labelled again."""
+
+    split: Step
+    views: Step
+    transfer: Step
+    pixels: Step
+
+    @property
+    def learned(self) -> dict[str, Step]:
+        """What the student reads of them."""
+        return {"unlabelled_pixels": self.pixels, "unlabelled_transfer": self.transfer}
+
+
+def stages(recipe: Recipe, store: Store) -> Stages:
+    """The steps of the recipe. Looks at the pictures (a file that has not changed is not read again).
+
+    Raises DataError for a folder that cannot be used, UnknownNameError for a name that no registry has, and for a
+    teacher or a student that cannot be: TeacherError, RecipeError, WeightsError.
+    """
+    _check(recipe)
+    found, split = split_step(recipe, store)
+    root = found.root
+    seen = msgspec.to_builtins(recipe)
+    student_config = student_settings(recipe.student)
+    teacher_config = teacher_settings(recipe.teacher, found.scan.classes) | _resize(recipe)
+    views_config = ({"whole": True} if _whole_views(recipe) else seen["views"]) | _resize(recipe)
+    views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
+    teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
+    transfer_inputs = {"teacher": teacher, "split": split, "views": views}
+    transfer = Step(
+        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), SPARED
+    )
+    pixels_config = {"input_px": recipe.student.input_px}
+    pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
+    learned = {"split": split, "pixels": pixels, "transfer": transfer}
+    unlabelled = None
+    if found.unlabelled and recipe.distill.loss == "labels":
+        say("data.unlabelled: not used, for the loss `labels` has no teacher")
+    elif found.unlabelled:
+        unlabelled = _unlabelled(recipe, found, split, teacher, views_config, pixels_config)
+        learned |= unlabelled.learned
+    student_step_config = {"student": student_config, "distill": distill_settings(recipe.distill)}
+    student = Step("student", 1, student_step_config, learned, partial(_student, recipe))
+    without_teacher, on_labels = {"split": split, "pixels": pixels}, _baseline(recipe)
+    baseline_config = {"student": student_config, "distill": distill_settings(on_labels.distill)}
+    baseline = Step("student", 1, baseline_config, without_teacher, partial(_student, on_labels))
+    if recipe.distill.loss == "labels":
+        student = baseline
+    made = Stages(
+        recipe, root, split, views, teacher, transfer, pixels, student, baseline, len(found.scan.classes), unlabelled
+    )
+    for variant in variants_of(recipe.export):
+        made.exported("student", variant)  # refuses what no file can be made with, before anything is trained
+    return made
+
+
+def _unlabelled(
+    recipe: Recipe,
+    found: "Found",
+    labelled: Step,
+    teacher: Step,
+    views_config: dict[str, Any],
+    pixels_config: dict[str, Any],
+) -> Unlabelled:
+    root = found.unlabelled_root
+    split = unlabelled_split_step(recipe, found, labelled)
+    views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
+    transfer_inputs = {"teacher": teacher, "split": split, "views": views}
+    transfer = Step(
+        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), SPARED
+    )
+    pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
+    return Unlabelled(split, views, transfer, pixels)
+
+
+def split_step(recipe: Recipe, store: Store) -> "tuple[Found, Step]":
+    """The recipe's pictures, and the step that splits them. Raises DataError, RecipeError."""
+    from kd2mobile.data.groups import check_group_by, column_of, group_keys
+    from kd2mobile.data.scan import content_of
+
+    data = recipe.data
+    check_group_by(data.group_by)
+    found = _pictures(recipe, store)
+    config = {"val": data.val, "test": data.test, "seed": data.seed, "groups": data.groups}
+    keys = group_keys(found.scan.pictures, data.group_by)
+    if data.group_by:
+        config["group_by"] = data.group_by
+    if column_of(data.group_by):
+        config["keys"] = content_of(sorted(keys.items()))
+    thumbnails = _thumbnails_step(found.root, found.scan, "content")
+    return found, Step("split", 2, config, {"thumbnails": thumbnails}, partial(_split, recipe, found))
+
+
+def unlabelled_split_step(recipe: Recipe, found: "Found", labelled: Step) -> Step:
+    """The step that checks the unlabelled pictures beside the labelled split. found: with an unlabelled folder."""
+    thumbnails = _thumbnails_step(found.unlabelled_root, found.unlabelled, "unlabelled")
+    inputs = {"split": labelled, "thumbnails": thumbnails, "labelled_thumbnails": labelled.inputs["thumbnails"]}
+    return Step("split", 2, {"groups": recipe.data.groups}, inputs, partial(_split_unlabelled, recipe, found))
+
+
+def _thumbnails_step(root: "Root", scan: "Scan", content: str) -> Step:
+    """The step that decodes each image once. content: what its config calls the hash of the images."""
+    return Step("thumbnails", 2, {content: scan.content}, {}, partial(_thumbnails, root, scan))
+
+
+def check_student_weights(recipe: Recipe) -> None:
+    """Finds out, before the teacher's hours, whether the student's weights can be had and fit.
+
+    ImageNet weights are downloaded here, once. Raises WeightsError; RecipeError for more layers than there are.
+    """
+    from kd2mobile.students import build_student, freeze_all_but
+
+    student = recipe.student
+    if (student.weights, student.train_layers) != ("none", "all"):
+        load_keras()
+        model = build_student(student.name, student.input_px, 2, student.weights, recipe.distill.seed)
+        freeze_all_but(model, student.train_layers)
+
+
+def _whole_views(recipe: Recipe) -> bool:
+    """Whether each training picture is seen whole, once: all that logits which were made elsewhere are for."""
+    return is_logits_file(recipe.teacher.name)
+
+
+def _pictures(recipe: Recipe, store: Store) -> "Found":
+    """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
+    from kd2mobile.data.find import find_pictures
+    from kd2mobile.data.groups import column_of
+    from kd2mobile.data.places import several
+    from kd2mobile.data.scaled import scaled_source
+    from kd2mobile.data.sources import placed_sources
+    from kd2mobile.pixels import checked_range
+
+    data = recipe.data
+    fields = {"train": "source", "val": "val_source", "test": "test_source"}
+    given = {split: (f"data.{field}", getattr(data, field)) for split, field in fields.items()}
+    placed = {split: placed_sources(*named, store) for split, named in given.items() if named[1] is not None}
+    unlabelled = None if data.unlabelled is None else [Path(folder) for folder in several(data.unlabelled)]
+    if data.range is not None:
+        scaled = partial(scaled_source, value_range=checked_range(data.range, "data.range"), store=store)
+        column = column_of(data.group_by)
+        placed = {split: [scaled(source, key_column=column) for source in ones] for split, ones in placed.items()}
+        unlabelled = unlabelled and [scaled(folder, labelled=False) for folder in unlabelled]
+    called = {
+        path: name for split in placed for path, name in zip(placed[split], several(given[split][1]), strict=True)
+    }
+    return find_pictures(placed, unlabelled, store.root / "hashes.json", called, column_of(data.group_by))
+
+
+def _check(recipe: Recipe) -> None:
+    """Everything about the names, sizes and files of a recipe that can be said before anything is built."""
+    from kd2mobile.losses import LOSSES
+    from kd2mobile.students import check_student, last_layers
+    from kd2mobile.teachers.zoo import check_teacher
+
+    LOSSES[recipe.distill.loss]
+    distill = recipe.distill
+    if recipe.data.unlabelled is not None and distill.loss in ("kd", "logits") and distill.hard_label_weight == 1:
+        why = "At 1 only labels teach, and these pictures have none: lower it, or leave data.unlabelled out."
+        raise RecipeError("distill.hard_label_weight", "must be below 1 with data.unlabelled", 1.0, why)
+    check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
+    last_layers(recipe.student.train_layers)
+    weights_file("student.weights", recipe.student.weights)
+    check_teacher(recipe.teacher)
+    weights_file("teacher.weights", recipe.teacher.weights)
+
+
+def _resize(recipe: Recipe) -> dict[str, Any]:
+    """How the pictures become square, for a step's config. margin: a version, counted up since `pad` had a pixel more
+    than it needs at some sizes."""
+    resize = recipe.data.resize
+    return {"resize": resize} | ({"margin": 2} if resize == "pad" else {})
+
+
+def _baseline(recipe: Recipe) -> Recipe:
+    return msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, **LABELS_ONLY))
+
+
+def _thumbnails(root: "Root", scan: "Scan", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.thumbnails import write_thumbnails
+
+    return write_thumbnails(folder, root, scan.pictures)
+
+
+def _split(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.splitting import split_pictures
+    from kd2mobile.data.thumbnails import read_thumbnails
+
+    return split_pictures(folder, found.root, found.scan, recipe.data, read_thumbnails(inputs["thumbnails"]))
+
+
+def _split_unlabelled(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.split import read_split
+    from kd2mobile.data.splitting import split_unlabelled
+    from kd2mobile.data.thumbnails import read_thumbnails
+
+    labelled = read_split(inputs["split"])
+    thumbnails = [read_thumbnails(inputs[name]) for name in ("thumbnails", "labelled_thumbnails")]
+    return split_unlabelled(
+        folder, found.unlabelled_root, found.unlabelled, labelled, *thumbnails, groups=recipe.data.groups
+    )
+
+
+def _views(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.split import read_split
+    from kd2mobile.data.views import draw_views
+
+    views = None if _whole_views(recipe) else recipe.views
+    if views is None:
+        say(f"views: each picture is seen whole, once: {Path(recipe.teacher.name).name} holds one answer a picture")
+    return draw_views(folder, read_split(inputs["split"]), views, recipe.data.resize)
+
+
+def _teacher(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    load_keras()
+    from kd2mobile.data.split import read_split
+    from kd2mobile.teachers.logits import make_logits_teacher
+    from kd2mobile.teachers.training import make_teacher
+
+    if is_logits_file(recipe.teacher.name):
+        return make_logits_teacher(folder, Path(recipe.teacher.name), read_split(inputs["split"]))
+    return make_teacher(folder, recipe.teacher, root, read_split(inputs["split"]), recipe.data.resize)
+
+
+def _transfer(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    load_keras()
+    from kd2mobile.data.split import read_split
+    from kd2mobile.transfer.given import store_given_logits
+    from kd2mobile.transfer.label import label
+
+    split = read_split(inputs["split"])
+    if is_logits_file(recipe.teacher.name):
+        return store_given_logits(folder, inputs["teacher"], split)
+    return label(
+        folder,
+        inputs["teacher"],
+        root,
+        split,
+        inputs["views"],
+        recipe.label.batch_size,
+        workers=recipe.label.workers,
+        dtype=recipe.teacher.dtype,
+    )
+
+
+def _pixels(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    from kd2mobile.data.pixel_store import render_pixels
+    from kd2mobile.data.split import read_split
+
+    return render_pixels(folder, root, read_split(inputs["split"]), inputs["views"], recipe.student.input_px)
+
+
+def _student(recipe: Recipe, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    load_keras()
+    import numpy as np
+
+    from kd2mobile.data.split import read_split
+    from kd2mobile.training.train import train_student
+
+    split = read_split(inputs["split"])
+    labels = {name: np.array([s.label for s in split.of(name)]) for name in ("train", "val")}
+    return train_student(
+        folder,
+        recipe.distill,
+        recipe.student,
+        len(split.classes),
+        labels["train"],
+        labels["val"],
+        inputs["pixels"],
+        inputs.get("transfer"),
+        _unlabelled_learned(inputs),
+    )
+
+
+def _compressed(
+    recipe: Recipe, method: str, preserve: list[str], folder: Path, inputs: dict[str, Path]
+) -> dict[str, Any]:
+    from kd2mobile.compress.compress import compress_student
+    from kd2mobile.data.split import read_split
+
+    split = read_split(inputs["split"])
+    labels = {name: [sample.label for sample in split.of(name)] for name in ("train", "val")}
+    return compress_student(
+        folder,
+        inputs["student"] / "student.keras",
+        recipe.student.name,
+        method,
+        preserve,
+        recipe.compress,
+        recipe.distill,
+        classes=len(split.classes),
+        train_labels=labels["train"],
+        val_labels=labels["val"],
+        pixels_folder=inputs["pixels"],
+        transfer_folder=inputs.get("transfer"),
+        unlabelled=_unlabelled_learned(inputs),
+    )
+
+
+def _unlabelled_learned(inputs: dict[str, Path]) -> tuple[Path, Path] | None:
+    """Pixel store and logits of the unlabelled pictures, if the student learns from any."""
+    return (inputs["unlabelled_pixels"], inputs["unlabelled_transfer"]) if "unlabelled_pixels" in inputs else None
+
+
+def _built_together(folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    raise DataError(folder, "must be built with the other precisions", None, "Use pipeline.export.")

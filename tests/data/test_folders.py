@@ -1,0 +1,257 @@
+"""Names of splits, what systems leave among images, and classes whose names look the same."""
+
+import pytest
+
+from kd2mobile.data.find import find_pictures
+from kd2mobile.data.folders import Inside, alike, class_names, split_named, splits_among
+from kd2mobile.data.scan import content_of, scan
+from kd2mobile.data.split import read_split
+from kd2mobile.data.splitting import split_pictures
+from kd2mobile.errors import DataError
+from kd2mobile.files import is_left_by_system
+from kd2mobile.measure.external import class_folders
+from kd2mobile.pixels import SUFFIXES
+from kd2mobile.recipe.schema import Data
+from tests.data.conftest import write_picture
+
+CLASSES, IMAGES, BOTH, EMPTY = Inside(["cat", "dog"], False), Inside([], True), Inside(["cat"], True), Inside([], False)
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def write(root, *files):
+    for number, file in enumerate(files):
+        write_picture(root / file, (sum(file.encode()), number))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    {
+        "train": ["train", "Train", "TRAINING", "training_set", "train set", "Train-Images", "traindata"],
+        "val": ["val", "Valid", "validation", "VALIDATION", "valset", "validation-set", "eval", "Evaluation", "dev"],
+        "test": ["test", "Test", "TESTING", "test_set", "testset", "test.images"],
+        None: ["trains", "tests", "cat", "valley", "devil", "trainer", "set", "", "1"],
+    }.items(),
+)
+def test_the_usual_names_of_splits(split, names):
+    assert [split_named(name) for name in names] == [split] * len(names)
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        ({"train": CLASSES, "test": CLASSES}, {"train": "train", "test": "test"}),
+        (
+            {"Training": CLASSES, "Test": CLASSES, "valid": CLASSES},
+            {"train": "Training", "test": "Test", "val": "valid"},
+        ),
+        ({"train": BOTH, "test": CLASSES}, {"train": "train", "test": "test"}),
+        ({"train": CLASSES, "test": IMAGES}, {"train": "train", "test": "test"}),
+        ({"train": IMAGES, "test": IMAGES}, {}),
+        ({"Train": IMAGES, "Bus": IMAGES}, {}),
+        ({"Train": BOTH, "Bus": BOTH}, {}),
+        ({"valid": Inside(["2024"], False), "invalid": Inside(["2024"], False)}, {}),
+        ({"cat": IMAGES, "dog": CLASSES}, {}),
+    ],
+)
+def test_folders_that_are_splits_and_folders_that_are_classes(tmp_path, folders, splits):
+    assert splits_among(tmp_path, folders) == splits
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (
+            {"Training": CLASSES, "train": CLASSES, "test": CLASSES},
+            ": must hold one folder of train, got 'Training' and 'train'. Put all of them into one folder, train.",
+        ),
+        (
+            {"train": CLASSES, "val": CLASSES, "valid": CLASSES},
+            ": must hold one folder of val, got 'val' and 'valid'. Put all of them into one folder, val.",
+        ),
+        (
+            {"train": CLASSES, "bird": IMAGES},
+            ": must hold only folders of splits beside 'train', got 'bird'. If it is a class, move it into the folder "
+            "of its split; if all of them are classes, rename 'train'. The names of splits are train, val and test.",
+        ),
+        (
+            {"Test": CLASSES, "Validation": CLASSES},
+            ": must hold a folder of training images, or class folders alone, got 'Test' and 'Validation' without "
+            "train. Name the folder of the training images train.",
+        ),
+        (
+            {"cat": IMAGES, "dog": IMAGES, "test": CLASSES},
+            ": must hold class folders or splits, not both, got 'cat' beside 'test', which holds 'cat' as well. Move "
+            "the class folders into a folder named train beside 'test'.",
+        ),
+    ],
+)
+def test_mixtures_are_refused_with_the_name_to_use(tmp_path, folders, said):
+    with pytest.raises(DataError) as error:
+        splits_among(tmp_path, folders)
+    assert str(error.value).startswith(f"{tmp_path}{said}")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("seg_test", "seg_train"),
+        ("01_train", "02_test"),
+        ("test1", "train1"),
+        ("my_test", "my_train"),
+        ("x_test", "x_train"),
+        ("test", "trainval"),
+        ("entrainement", "test"),
+    ],
+)
+def test_splits_by_other_names_are_refused_and_not_taken_for_classes(tmp_path, names):
+    write(tmp_path, *(f"{name}/{label}/0.png" for name in names for label in ("cat", "dog")))
+    for read in (scan, class_folders):
+        with pytest.raises(DataError, match=r"must hold class folders, or splits|not both|without train") as error:
+            read(tmp_path)
+        assert repr(names[0]) in str(error.value) and "train" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_nested_splits_are_refused_and_classes_with_folders_stay_classes(tmp_path):
+    nested = {name: Inside([name], False) for name in ("seg_train", "seg_test")}
+    with pytest.raises(DataError, match="'seg_test' and 'seg_train'. Name the splits train, val and test, each with"):
+        splits_among(tmp_path, nested)
+    assert splits_among(tmp_path, {"bullet_train": IMAGES, "bus": CLASSES}) == {}
+    assert splits_among(tmp_path, {"cats": Inside(["2020", "2021"], False), "dogs": Inside(["2020"], False)}) == {}
+
+
+def test_a_data_set_with_other_names_has_ids_and_messages_of_its_own_folders(tmp_path):
+    root = tmp_path / "photos"
+    for label in ("cat", "dog"):
+        write(root, f"Training Set/{label}/0.png", f"Training Set/{label}/1.png", f"Valid/{label}/2.png")
+    found = find_pictures({"train": root})
+    assert found.scan.given == ["train", "val"] and found.scan.classes == ["cat", "dog"]
+    assert [(p.path, p.given) for p in found.scan.pictures if p.class_name == "cat"] == [
+        ("Training Set/cat/0.png", "train"),
+        ("Training Set/cat/1.png", "train"),
+        ("Valid/cat/2.png", "val"),
+    ]
+    assert found.scan.content != content_of([(p.path, p.sha256) for p in found.scan.pictures]), (
+        "as two classes, Training Set and Valid, it was another data set"
+    )
+    assert found.scan.place_of("cat", "train") == str(root / "Training Set" / "cat")
+    with pytest.raises(DataError, match=r"Training Set and .* must not hold|must not hold test|must hold the test"):
+        find_pictures({"train": root, "test": root})
+    apart = find_pictures({"train": root, "test": write(tmp_path / "x", "cat/9.png", "dog/9.png")})
+    assert sorted({p.path.partition("/")[0] for p in apart.scan.pictures}) == ["test", "train", "val"]
+    assert all((apart.root / p.path).is_file() for p in apart.scan.pictures)
+
+
+def test_a_table_may_call_its_splits_so_too(tmp_path):
+    write(tmp_path, *(f"{label}{n}.png" for label in "ab" for n in range(2)))
+    rows = [f"{label}{n}.png,{label},{split}" for label in "ab" for n, split in enumerate(("Training", "valid"))]
+    (tmp_path / "x.csv").write_text("\n".join(["path,label,split", *rows]))
+    found = find_pictures({"train": tmp_path / "x.csv"}).scan
+    assert found.given == ["train", "val"] and [p.given for p in found.pictures] == ["train", "val"] * 2
+
+
+def test_benchmark_refuses_splits_by_any_name(tmp_path):
+    write(tmp_path, "Training/cat/0.png", "Training/dog/0.png", "Valid/cat/0.png", "Valid/dog/0.png")
+    with pytest.raises(DataError, match=r"got 'Training', 'Valid'. These look like splits: give the one to measure"):
+        class_folders(tmp_path)
+    assert list(class_folders(tmp_path / "Valid").images) == ["cat", "dog"]
+
+
+def test_what_systems_leave_is_skipped_and_counted(tmp_path):
+    root = tmp_path / "photos"
+    images = [f"{label}/{n}.png" for label in ("cat", "dog") for n in range(5)]
+    thumbnails = [f"cat/@eaDir/{n}.png/SYNOPHOTO_THUMB_{size}.png" for n in range(5) for size in "SMX"]
+    more = ["__MACOSX/cat/._0.png", "cat/.@__thumb/0.png", "$RECYCLE.BIN/S-1-5/0.png", "#recycle/dog/0.png"]
+    write(root, *images, *thumbnails, *more, "dog/._1.png", "dog/.AppleDouble/1.png", "lost+found/1.png")
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (root / "cat" / name).write_bytes(b"x")
+    found = scan(root)
+    assert [p.path for p in found.pictures] == images and found.classes == ["cat", "dog"]
+    assert (found.system_files, found.ignored, found.set_aside) == (15 + 4 + 3 + 3, 0, [])
+    loose = find_pictures({"train": root}, unlabelled=write(tmp_path / "loose", "@eaDir/1/a.png", "b.png")).unlabelled
+    assert [p.path for p in loose.pictures] == ["unlabelled/b.png"] and loose.system_files == 1
+    labelled, system_files = class_folders(root)
+    assert sum(map(len, labelled.values())) == 10 and system_files == found.system_files
+
+
+def test_what_was_skipped_is_said_once_and_recorded(tmp_path, capsys):
+    root = write(tmp_path / "photos", *(f"{c}/{n}.png" for c in "ab" for n in range(3)), "a/@eaDir/0.png/x.png")
+    found = find_pictures({"train": root})
+    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert results["system_files"] == 1 and results["train"] + results["val"] + results["test"] == 6
+    assert capsys.readouterr().err.count("skipped 1 file that systems leave among images") == 1
+
+
+def test_no_image_and_no_split_is_taken_for_a_systems():
+    assert not [
+        name for name in ("cat", "recycle", "trash", "thumb", "thumbs", "tmp", "Icons") if is_left_by_system(name)
+    ]
+    assert not [f"a{suffix}" for suffix in SUFFIXES if is_left_by_system(f"a{suffix}")]
+
+
+def test_composed_and_decomposed_names_are_one_class(tmp_path, capsys):
+    windows = write(tmp_path / "windows", *(f"{c}/{n}.png" for c in (COMPOSED, "dog") for n in range(2)))
+    mac = write(tmp_path / "mac", *(f"{c}/{n}.png" for c in (DECOMPOSED, "dog") for n in range(2)))
+    found = find_pictures({"train": [windows, mac]})
+    assert found.scan.classes == [COMPOSED, "dog"] and len(found.scan.pictures) == 8
+    assert all((found.root / p.path).is_file() for p in found.scan.pictures)
+    assert f"data: {COMPOSED!r} is one class, written in 2 ways: 'cafe\\u0301', 'caf\\xe9'\n" in capsys.readouterr().err
+    assert found.scan.place_of(COMPOSED, None) == f"{windows / COMPOSED} and {mac / DECOMPOSED}"
+    tested = find_pictures({"train": windows, "test": mac})
+    assert tested.scan.classes == [COMPOSED, "dog"] and tested.scan.given == ["train", "test"]
+
+
+def test_both_ways_and_spaces_in_one_folder_are_one_class_and_another_data_set(tmp_path):
+    root = write(
+        tmp_path / "photos", f"{COMPOSED}/1.png", f"{DECOMPOSED}/2.png", "cat/1.png", "cat /2.png", "dog/1.png"
+    )
+    found = scan(root)
+    assert found.classes == [COMPOSED, "cat", "dog"] and len(found.pictures) == 5
+    assert found.place_of("cat", None) == f"{root / 'cat'} and {root / 'cat '}"
+    apart = write(tmp_path / "apart", f"{DECOMPOSED}/1.png", "cat /2.png")
+    assert scan(apart).classes == [DECOMPOSED, "cat "], (
+        "written in one way alone it keeps its name, and its fingerprint"
+    )
+
+
+def test_labels_of_a_table_are_one_class_too(tmp_path):
+    write(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "x.csv").write_text(f"path,label\n1.png,{COMPOSED}\n2.png,{DECOMPOSED}\n3.png,dog\n", "utf-8")
+    assert find_pictures({"train": tmp_path / "x.csv"}).scan.classes == [COMPOSED, "dog"]
+
+
+def test_names_of_classes():
+    assert class_names([COMPOSED, DECOMPOSED]) == {COMPOSED: COMPOSED, DECOMPOSED: COMPOSED}
+    assert class_names([DECOMPOSED, "a ", " "]) == {DECOMPOSED: DECOMPOSED, "a ": "a ", " ": " "}
+    assert alike(["A", "a", "B", "c", "C", COMPOSED]) == [["A", "a"], ["C", "c"]]
+
+
+def test_a_class_that_is_a_copy_of_another_is_said_as_that(tmp_path, capsys):
+    root = tmp_path / "photos"
+    write(root, *(f"{split}/{label}/{n}.png" for split in ("train", "val", "test") for label in "ab" for n in range(2)))
+    for split in ("train", "val", "test"):
+        (root / split / "copy").mkdir()
+        for n in range(2):
+            (root / split / "copy" / f"{n}.png").write_bytes((root / split / "a" / f"{n}.png").read_bytes())
+    (root / "train" / "b" / "9.png").write_bytes((root / "train" / "a" / "0.png").read_bytes())
+    found = find_pictures({"train": root})
+    split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    (copy,) = read_split(tmp_path / "split").copied_classes()
+    assert (copy.name, copy.of, copy.pictures) == ("copy", "a", 6)
+    said = capsys.readouterr().err
+    assert "the class 'copy' is a copy of 'a', all of its 6 pictures are there as well" in said
+    assert "1 picture in several classes, first 'train/a/0.png', 'train/b/9.png'" in said, "which is no copied class"
+
+
+def test_where_splits_are_drawn_a_copied_class_is_refused(tmp_path):
+    root = write(tmp_path / "photos", *(f"{label}/{n}.png" for label in "ab" for n in range(4)))
+    (root / "copy").mkdir()
+    for n in range(3):
+        (root / "copy" / f"{n}.png").write_bytes((root / "a" / f"{n}.png").read_bytes())
+    found = find_pictures({"train": root})
+    with pytest.raises(DataError) as error:
+        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert str(error.value) == (
+        f"{root / 'copy'}: must hold pictures that no other class holds, got a copy: the class 'copy' is a copy of "
+        "'a', all of its 3 pictures are there as well. Remove one of the two, or put them together: 'a' holds the same."
+    )

@@ -1,0 +1,175 @@
+"""Accuracies that do not compare, or were judged elsewhere: made-up records, whose choices were worked out by hand."""
+
+import json
+
+import pytest
+
+from kd2mobile.pages.choosing import sentence
+from kd2mobile.pages.devices import collect_devices, devices_json, render_devices
+from kd2mobile.pages.table import devices_table
+
+HOST, BOARD = "host: a laptop, 8 cores", "ssh: a board, 4 cores"
+ONE, OTHER = "1111aaaabbbbcccc", "2222aaaabbbbcccc"
+UNJUDGED = {"top1": None, "n": 0, "unknown": {"top1": "judged with the first setting alone: 1 thread, XNNPACK"}}
+
+
+@pytest.fixture
+def of(make_record):
+    """A function that makes a record of the file that a letter stands for."""
+
+    def make(letter, top1, p50, pictures=ONE, device=HOST, **more):
+        fields = {
+            "model": f"net-{letter}",
+            "sha256": letter * 64,
+            "device": device,
+            "n": 200,
+            "pictures": pictures,
+            "val": None,
+        }
+        return make_record(**fields | {"top1": top1, "p50": p50, "xnnpack": True} | more)
+
+    return make
+
+
+def chosen(data):
+    return [(c.key, *(one and one["model"] for one in (c.smallest, c.fastest))) for c in data.choices]
+
+
+def everywhere(data):
+    """What page, terminal and JSON say, each on one line."""
+    page = render_devices(data)
+    return page, " ".join(devices_table(data, terminal=False).split()), devices_json(data)
+
+
+def test_a_choice_is_among_the_files_judged_on_the_same_pictures(of):
+    records = [of("a", 0.90, 2.0), of("b", 0.897, 1.0), of("c", 0.99, 0.1, OTHER, size_bytes=1)]
+    data = collect_devices(records)
+    assert chosen(data) == [("A", "net-a", "net-b")], "of equal downloads the more accurate"
+    (choice,) = data.choices
+    assert (choice.pictures, choice.n, choice.judged, choice.within) == (ONE, 200, 2, 2)
+    assert choice.left_out == [
+        {
+            "name": "net-c int8 (1 thread)",
+            "sha256": "c" * 64,
+            "pictures": OTHER,
+            "n": 200,
+            "why": "judged on other test pictures",
+        }
+    ]
+    page, terminal, as_json = everywhere(data)
+    for said in (page, terminal):
+        assert "2 of 2 files reach 89.5 % top-1 on 200 test pictures (#1111)" in said
+        assert "Left out, judged on other test pictures: net-c int8 (1 thread) (200 #2222)." in said
+        assert (
+            "Not all were judged on the same test pictures (# begins their name in the records): 200 #1111 (A); "
+            in said
+        )
+        assert "Pictures" in said
+    assert json.loads(as_json)["choices"][0]["left_out"] == choice.left_out
+    assert page.count('class="plot"') == 2 and "There is a plot for each set of test pictures" in page
+    ids = [part.partition('"')[0] for part in page.split(' id="')[1:]]
+    assert len(ids) == len(set(ids))
+
+
+def test_each_device_has_the_pictures_that_most_of_its_files_were_judged_on(of):
+    there = [of("a", 0.9, 2.0, OTHER, BOARD), of("b", 0.8, 3.0, OTHER, BOARD), of("d", 0.99, 1.0, ONE, BOARD)]
+    data = collect_devices([of("a", 0.95, 1.0), of("c", 0.95, 2.0), *there])
+    assert [(choice.key, choice.pictures, choice.judged) for choice in data.choices] == [("A", ONE, 2), ("B", OTHER, 2)]
+    assert chosen(data) == [("A", "net-a", "net-a"), ("B", "net-a", "net-a")]
+
+
+def test_the_same_pictures_are_one_choice_without_a_word(of):
+    data = collect_devices([of("a", 0.90, 2.0), of("b", 0.897, 1.0), of("a", 0.9, 5.0, device=BOARD)])
+    page, terminal, _ = everywhere(data)
+    assert data.notes == [] and all(choice.left_out == [] for choice in data.choices)
+    assert "Pictures" not in terminal and page.count('class="plot"') == 1
+    assert "Measured on 200 test pictures." in page
+
+
+def test_records_of_before_the_pictures_had_a_name_are_one_set_a_number(of):
+    old = {"pictures": None}
+    data = collect_devices([of("a", 0.90, 2.0, **old), of("b", 0.9, 1.0, **old), of("c", 0.99, 0.1, **old, n=300)])
+    assert chosen(data) == [("A", "net-a", "net-b")]
+    assert data.choices[0].left_out[0]["why"] == "judged on other test pictures"
+    for said in everywhere(data)[:2]:
+        assert "whether the 200 of A are the same ones is not known. They are taken for the same here." in said
+        assert "on 200 test pictures (#?)" in said
+    assert collect_devices([of("a", 0.90, 2.0, **old)]).notes == []
+    known = collect_devices([of("a", 0.90, 2.0, **old), of("b", 0.9, 1.0)])
+    assert known.choices[0].pictures == ONE, "of as many files those whose pictures are known"
+
+
+def test_of_one_file_what_was_judged_on_other_pictures_stays_beside_the_newest(of):
+    def at(hour, top1, pictures, **more):
+        return of("a", top1, float(hour), pictures, measured_at=f"2026-11-22T0{hour}:00:00Z", **more)
+
+    both = collect_devices([at(1, 0.8, ONE), at(2, 0.9, OTHER)])
+    assert [r["judged_top1"] for r in both.records["A"]] == [0.8, 0.9] and "older" not in " ".join(both.notes)
+    assert [r["judged_top1"] for r in collect_devices([at(1, 0.8, None), at(2, 0.9, OTHER)]).records["A"]] == [0.9]
+    newest = collect_devices([at(1, 0.8, ONE), at(2, None, None, n=0)])
+    ((kept,),) = newest.records.values()
+    assert (kept["latency_ms"]["p50"], kept["top1"], kept["judged_top1"], kept["judged_pictures"]) == (
+        2.0,
+        None,
+        0.8,
+        ONE,
+    )
+
+
+def test_another_setting_is_as_accurate_as_the_one_that_was_judged_on_that_device(of):
+    def unjudged(p50, **more):
+        return of("a", p50=p50, **{"pictures": None} | UNJUDGED | more)
+
+    sweep = [of("a", 0.9, 4.0), unjudged(1.0, threads=4), unjudged(9.0, xnnpack=False)]
+    data = collect_devices([of("a", 0.7, 3.0, device=BOARD), *sweep])
+    assert [(r["judged_top1"], r["judged_on"], r["judged_with"]) for r in data.records["B"]] == [
+        (0.9, "B", None),
+        (0.9, "B", "1 thread, XNNPACK"),
+        (0.9, "B", "1 thread, XNNPACK"),
+    ]
+    assert data.choices[1].fastest["threads"] == 4 and data.choices[1].left_out == []
+    note = (
+        "B: accuracy was judged with 1 thread, XNNPACK; with other settings a file counts as equally accurate in the "
+        "choice and in the plot. Kernels other than XNNPACK's may answer a little differently."
+    )
+    assert data.notes == [note]
+    page, terminal, _ = everywhere(data)
+    assert note in terminal and "B (Top-1): judged with the first setting alone: 1 thread, XNNPACK" in page
+    assert "B, net-a int8, 4 threads: 90.0 % at 1.00" in page
+    threads = collect_devices([*sweep[:2], of("b", 0.9, 1.0)])
+    assert threads.notes[0].endswith("in the plot."), "with XNNPACK alone nothing answers differently"
+
+
+def test_a_device_that_judged_the_file_takes_no_accuracy_from_elsewhere(of):
+    """Though another one judged it on more pictures."""
+    here = [
+        of("a", 0.825, 2.0, OTHER, BOARD),
+        of("a", p50=1.0, device=BOARD, **UNJUDGED | {"pictures": None, "threads": 2}),
+    ]
+    data = collect_devices([of("a", 0.852, 1.0, n=359), *here])
+    assert [(r["judged_on"], r["judged_top1"]) for r in data.records["B"]] == [("B", 0.825)] * 2
+    assert data.choices[1].fastest["threads"] == 2 and data.choices[1].left_out == []
+    assert not any("did not judge" in note for note in data.notes)
+
+
+def test_a_device_that_judged_some_says_of_which_the_accuracy_is_from_elsewhere(of):
+    there = [of("b", 0.9, 1.0, device=BOARD), of("a", p50=2.0, device=BOARD, **UNJUDGED | {"pictures": None})]
+    data = collect_devices([of("a", 0.8, 1.0), *there, of("c", p50=1.0, device=BOARD, **UNJUDGED | {"pictures": None})])
+    assert data.notes == ["B did not judge net-a int8: in the choice and in the plot as accurate as on A."]
+    assert "Left out, of unknown accuracy: net-c int8 (1 thread)." in sentence(data.choices[1])
+
+
+def test_pages_that_are_isolated_and_not_are_two_settings(of):
+    data = collect_devices([of("a", 0.9, 1.0, isolated=True), of("a", 0.9, 2.0, isolated=False)])
+    assert len(data.records["A"]) == 2 and "int8, 1 thread, not isolated" in render_devices(data)
+
+
+def test_the_plots_labels_name_the_model_where_there_are_several(of):
+    def labels(*records):
+        page = render_devices(collect_devices(records, 0.5))
+        texts = [part.partition("</text>")[0].rpartition(">")[2] for part in page.split("<text")[1:]]
+        return [text for text in texts if text.startswith("A ")]
+
+    small = {"size_bytes": 1, "p50": 9.0}
+    assert labels(of("a", 0.9, 1.0), of("b", 0.9, **small)) == ["A net-a int8", "A net-b int8"]
+    assert labels(of("a", 0.9, 1.0), of("b", 0.9, **small, model="net-a", precision="fp32")) == ["A fp32", "A int8"]

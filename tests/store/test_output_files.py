@@ -1,0 +1,224 @@
+"""No command writes over its input, or over a file that is no earlier result of its own kind."""
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import click
+import pytest
+from PIL import Image
+
+from kd2mobile.api import pipeline
+from kd2mobile.cli.commands import main, main_status
+from kd2mobile.cli.options import CarefulCommand, OutputFile
+from kd2mobile.errors import RecipeError
+from kd2mobile.recipe import compose
+from kd2mobile.store.output_files import (
+    check_apart,
+    check_output,
+    check_outside,
+    is_drawing,
+    is_json_of,
+    is_page,
+    signature,
+)
+from kd2mobile.store.run import check_outside_data, check_outside_results
+
+PUBLISHED = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"
+OUTPUTS = {"json_file", "sheet", "png", "out"}
+"""What the options for files that are written are called."""
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """Files that must stay, whatever a command is told."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(PUBLISHED / "model.tflite", "a.tflite")
+    shutil.copyfile("a.tflite", "b.tflite")
+    shutil.copyfile(PUBLISHED / "record.json", "record.json")
+    Image.new("RGB", (8, 8)).save("photo.png")
+    Path("page.html").write_text("<!doctype html><title>mine</title>")
+    Path("package.json").write_text('{"name": "mine"}')
+    Path("notes.json").write_text("not JSON")
+    Path("host.json").write_text(json.dumps([json.loads(Path("record.json").read_text())["benchmark"]]))
+    Path("link.json").symlink_to("a.tflite")
+    os.link("host.json", "same.json")
+    Path("photos/cat").mkdir(parents=True)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    yield
+    assert before == {path: path.read_bytes() for path in before}
+
+
+INSPECT, REPORT = ["inspect", "a.tflite", "--json"], ["report", "--records", "host.json"]
+
+
+@pytest.mark.parametrize(
+    "arguments, flag",
+    [
+        *(([*INSPECT, name], "--json") for name in ("b.tflite", "a.tflite", "link.json", "package.json", "notes.json")),
+        *(([*INSPECT, name], "--json") for name in ("record.json", "host.json", "photo.png")),
+        *(([*REPORT, "--json", name], "--json") for name in ("host.json", "same.json", "a.tflite")),
+        *(([*REPORT, "--out", name], "--out") for name in ("page.html", "host.json", "a.tflite", "photo.png")),
+        (["check", "--data", "photos", "--sheet", "photo.png"], "--sheet"),
+        (["check", "--data", "photos", "--json", "photo.png"], "--json"),
+        (["doctor", "--json", "package.json"], "--json"),
+        (["benchmark", "--model", "a.tflite", "--data", "photos", "--json", "a.tflite"], "--json"),
+        (["show", "photo.png", "--png", "photo.png"], "--png"),
+    ],
+)
+def test_another_file_is_not_written_over(arguments, flag, capsys):
+    assert main_status(arguments) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"{flag}: {arguments[-1]} must not exist yet, or be an earlier result")
+
+
+def test_an_input_is_not_written_over_even_where_it_is_of_the_kind(capsys):
+    @click.command(cls=CarefulCommand)
+    @click.argument("image")
+    @click.option("--png", type=OutputFile(is_drawing))
+    def show(image, png):
+        raise AssertionError
+
+    Image.new("RGB", (8, 8)).save("ours.png", pnginfo=signature())
+    Path("other.png").symlink_to("ours.png")
+    for output in ("ours.png", "other.png", "./photos/../ours.png"):
+        with pytest.raises(RecipeError, match=r"--png: must be another file than IMAGE, got "):
+            show.main(["ours.png", "--png", output], standalone_mode=False)
+    check_apart(Path("new.png"), "--png", {"IMAGE": Path("ours.png"), "gone": Path("gone")})
+
+
+def test_an_earlier_result_of_the_kind_is_replaced():
+    for _ in range(2):
+        assert main_status([*INSPECT, "found.json"]) == 0
+    assert json.loads(Path("found.json").read_text())
+    for _ in range(2):
+        assert main_status([*REPORT, "--json", "shown.json", "--out", "shown.html"]) == 0
+    with pytest.raises(RecipeError, match=r"found\.json must not exist yet"):
+        check_output(Path("found.json"), "--json", is_json_of("kd2mobile.cli.doctor:Diagnosis"))
+
+
+def test_a_result_of_another_version_is_still_of_the_kind():
+    is_ours = is_json_of("kd2mobile.cli.doctor:Diagnosis")
+    assert main_status([*INSPECT, "found.json"]) == 0
+    found = json.loads(Path("found.json").read_text())
+    less = dict(list(found.items())[:-1])
+    for held in (found, found | {"new": 1}, less):
+        Path("found.json").write_text(json.dumps(held))
+        check_output(Path("found.json"), "--json", is_json_of("kd2mobile.inspection.inspect:Inspection"))
+    for held in ([], {}, [[]], [1], 3, None, "x", less | {"new": 1}):
+        Path("found.json").write_text(json.dumps(held))
+        assert not is_ours(Path("found.json"))
+
+
+def test_the_same_in_python():
+    with pytest.raises(RecipeError, match=r"sheet: photo\.png must not exist yet"):
+        pipeline.check(data="photos", sheet=Path("photo.png"))
+    with pytest.raises(RecipeError, match=r"--out: page\.html must not exist yet"):
+        pipeline.report(records=[Path("host.json")], out=Path("page.html"))
+    Path("devices.html").write_text("mine")
+    with pytest.raises(RecipeError, match=r"--out: devices\.html must not exist yet"):
+        pipeline.report(records=[Path("host.json")])
+
+
+@pytest.mark.parametrize("path", ["photos", "no/x.json", "a\0b"])
+def test_a_path_where_nothing_can_be_written(path):
+    with pytest.raises(RecipeError, match="--json: must be a (file in a folder that is there|path), got"):
+        check_output(Path(path), "--json", is_page)
+
+
+@pytest.mark.parametrize("place", ["photos", "photos/cat", "photos/new", "link/new", "other/../photos/cat/x"])
+@pytest.mark.parametrize("field", ["data", "val_data", "test_data", "unlabelled"])
+def test_no_store_and_no_run_lies_in_the_data(place, field, monkeypatch):
+    monkeypatch.setattr(pipeline, "load_keras", lambda: None)
+    for folder in ("other", "empty"):
+        Path(folder).mkdir()
+    Path("link").symlink_to("photos")
+    data = {"data": "empty"} | {field: ["other", "photos"] if field == "unlabelled" else "photos"}
+    said = r"must lie outside photos, a folder of the data, got .*\. Give another path\."
+    for verb in (pipeline.distill, pipeline.label, pipeline.check):
+        with pytest.raises(RecipeError, match=f"--store: {said}"):
+            verb(**data, store=Path(place))
+    with pytest.raises(RecipeError, match=f"--run: {said}"):
+        pipeline.distill(**data, run=Path(place))
+    assert [path.name for path in Path("photos").rglob("*")] == ["cat"], "nothing was written"
+
+
+def test_no_result_lies_in_the_data(capsys):
+    ours = Path("photos/cat/ours.png")
+    Image.new("RGB", (8, 8)).save(ours, pnginfo=signature())
+    before = ours.read_bytes()
+    Path("recipe.toml").write_text('[data]\nsource = "photos"\n')
+    for data in (["--data", "photos"], ["--recipe", "recipe.toml"]):
+        for output in (["--sheet", str(ours)], ["--json", "photos/cat/new.json"]):
+            assert main_status(["check", *data, *output]) == 2
+            said = capsys.readouterr().err
+            assert "must lie outside photos, a folder of the data, got photos/cat/" in said and said.count("\n") == 1
+    assert ours.read_bytes() == before and [path.name for path in ours.parent.iterdir()] == ["ours.png"]
+    check_outside_data(compose(settings={"data.source": "photos"}), {"--store": Path("photos2"), "--run": None})
+
+
+@pytest.fixture
+def results():
+    """What stands in a store and a run."""
+    for name in (".kd2mobile/new", "mine/split/0123456789abcdef/record.json", "runs/r1/run.json"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text("{}")
+    Path("runs/r1/measurements").mkdir()
+    shutil.copyfile("host.json", "runs/r1/benchmark.json")
+
+
+@pytest.mark.parametrize("name", ["benchmark", "comparisons", "run", "measurements/x-host"])
+def test_no_result_replaces_what_a_run_holds(results, name, capsys):
+    place = Path(f"runs/r1/{name}.json")
+    before = place.read_bytes() if place.is_file() else None
+    assert main_status(["benchmark", "--model", "a.tflite", "--data", "photos", "--json", str(place)]) == 2
+    assert capsys.readouterr().err.startswith("--json: ")
+    with pytest.raises(RecipeError, match=r"--json: must (lie outside|be another file than a run's own)"):
+        check_outside_results(place, "--json")
+    assert (place.read_bytes() if place.is_file() else None) == before
+    check_outside_results(Path("runs/r1/records.json"), "--json")
+
+
+def test_a_page_of_records_does_not_replace_that_of_a_run(results):
+    assert main_status([*REPORT, "--out", "runs/r1/report.html"]) == 2
+    with pytest.raises(RecipeError, match=r"--out: must be another file than a run's own, got runs/r1/report\.html"):
+        pipeline.report(records=[Path("host.json")], out=Path("runs/r1/report.html"))
+    assert not Path("runs/r1/report.html").exists()
+
+
+@pytest.mark.parametrize("folder", [".kd2mobile", "mine/split/0123456789abcdef", "mine/split"])
+def test_no_result_lies_in_a_store(results, folder, capsys):
+    before = sorted(map(str, Path(folder).rglob("*")))
+    assert main_status([*INSPECT, f"{folder}/new.json"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("--json: must lie outside ") and "which holds artifacts alone, got " in said
+    with pytest.raises(RecipeError, match="--out: must lie outside .*, which holds artifacts alone, got "):
+        pipeline.export(out=Path(folder), force=True)
+    assert sorted(map(str, Path(folder).rglob("*"))) == before
+
+
+def test_a_pipe_and_a_device_are_written_to():
+    os.mkfifo("pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append(Path("pipe").read_text()))
+    reader.start()
+    assert main_status([*INSPECT, "pipe"]) == 0
+    reader.join()
+    assert json.loads(read[0]) and main_status([*INSPECT, "/dev/null"]) == 0 and not Path("/dev/null").is_file()
+
+
+@pytest.mark.parametrize("command", main.commands.values(), ids=main.commands)
+def test_every_option_for_a_file_that_is_written_is_looked_at(command):
+    assert isinstance(command, CarefulCommand)
+    written = {param.name for param in command.params if isinstance(param.type, OutputFile)}
+    folders = {"out"} if command.name == "export" else set()  # it refuses other files itself, without --force
+    assert written == {param.name for param in command.params if param.name in OUTPUTS} - folders
+
+
+def test_the_default_store_may_lie_hidden_among_the_images(tmp_path):
+    check_outside(tmp_path / "photos" / ".kd2mobile", "--store", tmp_path / "photos", "data", hidden_may=True)
+    for place in ("photos", "photos/runs", "photos/cat"):
+        with pytest.raises(RecipeError, match="--store: must lie outside .*photos, data, got .*"):
+            check_outside(tmp_path / place, "--store", tmp_path / "photos", "data", hidden_may=True)

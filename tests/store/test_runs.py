@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kd2mobile.errors import ArtifactError, RecipeError
+from kd2mobile.recipe import compose
+from kd2mobile.recipe.variants import Variant
+from kd2mobile.store.run import newest_run, open_run, start_run
+
+
+@pytest.fixture(autouse=True)
+def _in_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_keeps_its_recipe_and_the_newest_is_found(tmp_path):
+    first = start_run(compose(), None, tmp_path / "store")
+    second = start_run(compose(), None, tmp_path / "store")
+    assert first.folder != second.folder and first.folder.name.endswith("-mobilenet025")
+    record = json.loads((first.folder / "run.json").read_text())
+    (first.folder / "run.json").write_text(json.dumps(record | {"created": "2100-01-01T00:00:00Z"}))
+    assert newest_run() == first.folder
+    assert open_run(None, tmp_path / "store").recipe == compose()
+
+
+def test_later_tables_may_be_set_for_one_call_and_no_other(tmp_path):
+    run = start_run(compose(), tmp_path / "here", tmp_path / "store")
+    assert open_run(run.folder, settings={"export.precisions": ["int8"]}).recipe.export.precisions == ("int8",)
+    assert open_run(run.folder).recipe == compose(), "the run's recipe stays as it was"
+    with pytest.raises(
+        RecipeError, match=r"here: must be a field of compress or export or benchmark in a run that exists"
+    ):
+        open_run(run.folder, settings={"distill.temperature": 2})
+
+
+def test_a_run_remembers_its_store_and_its_files(tmp_path):
+    run = start_run(compose(), tmp_path / "here", tmp_path / "elsewhere" / "store")
+    assert open_run(run.folder).store.root == tmp_path / "elsewhere" / "store"
+    for name in ("qat-int8", "int8", "fp32", "int8"):
+        run.exported(Variant.named(name))
+    assert run.record.exported == ["fp32", "int8", "qat-int8"]
+    int8, fp16, qat = map(Variant.named, ("int8", "fp16", "qat-int8"))
+    assert run.export_of(int8) == run.export_of(fp16) == (run.recipe.export, run.recipe.compress)
+    run.exported(int8, msgspec.structs.replace(run.recipe.export, per_tensor=True, keep_float=("conv",)))
+    run.exported(qat, None, msgspec.structs.replace(run.recipe.compress, epochs=9))
+    again = open_run(run.folder)
+    assert (again.export_of(int8)[0].per_tensor, again.export_of(int8)[0].keep_float) == (True, ("conv",))
+    assert again.export_of(qat)[1].epochs == 9 and again.export_of(fp16)[0] == run.recipe.export
+
+
+def test_what_describes_the_model_is_kept_until_something_else_is_said(tmp_path):
+    start_run(compose(settings={"export.licence": "MIT"}), tmp_path / "here", tmp_path / "store")
+
+    def said(**settings):
+        run = open_run(tmp_path / "here", settings={f"export.{name}": value for name, value in settings.items()})
+        run.describe()
+        return run.recipe.export
+
+    assert said(author="Zoë", per_tensor=True).per_tensor
+    again = said()
+    assert (again.author, again.licence, again.version, again.per_tensor) == ("Zoë", "MIT", None, False)
+    assert said(version="3", author="Ada").author == "Ada" and said().version == "3"
+    assert said(author="", licence="Apache-2.0").author == "" == said().author and said().licence == "Apache-2.0"
+    assert said(licence="MIT").licence == "MIT" and "licence" not in open_run(tmp_path / "here").record.described
+
+
+def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):
+    good = start_run(compose(), None, tmp_path / "store")
+    bad = start_run(compose(), None, tmp_path / "store")
+    (bad.folder / "run.json").write_text("{")
+    assert newest_run() == good.folder
+    assert "passed over" in capsys.readouterr().err
+    with pytest.raises(
+        ArtifactError, match="run.json: must be JSON in UTF-8, with finite numbers, got one that ends too early"
+    ):
+        open_run(bad.folder)
+
+
+def test_a_folder_is_used_again_for_the_same_recipe_alone(tmp_path):
+    start_run(compose(), tmp_path / "here", tmp_path / "store")
+    assert start_run(compose(), tmp_path / "here", tmp_path / "store").folder == tmp_path / "here"
+    start_run(compose(settings={"export.precisions": ["int8"]}), tmp_path / "here", tmp_path / "store")
+    start_run(compose(settings={"label.workers": 3}), tmp_path / "here", tmp_path / "store")
+    with pytest.raises(RecipeError, match=r"here: must hold a run of this recipe, got distill.seed: 1 here, 0 there"):
+        start_run(compose(settings={"distill.seed": 1}), tmp_path / "here", tmp_path / "store")
+
+
+def test_references_are_relative_so_that_both_folders_can_be_moved_together(tmp_path):
+    run = start_run(compose(), tmp_path / "runs" / "x", tmp_path / "store")
+    run.refer({"student": tmp_path / "store" / "student" / "ab"})
+    assert run.record.artifacts == {"student": "../../store/student/ab"}
+
+
+def test_no_run_is_said(tmp_path):
+    with pytest.raises(ArtifactError, match=r"runs: must hold a run, got none. Make one with `kd2mobile distill`"):
+        open_run(None, tmp_path)
+    with pytest.raises(ArtifactError, match=r"gone: must hold a run"):
+        open_run(tmp_path / "gone", tmp_path)
+
+
+def test_a_run_that_came_to_nothing_is_not_the_newest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = start_run(compose(), Path("runs/good"), Path("store"))
+    good.refer({"student": Path("store/student/0123")})
+    good.forget()
+    refused = start_run(compose(), Path("runs/refused"), Path("store"))
+    (refused.folder / "notes.txt").touch()
+    refused.forget()
+    assert newest_run() == Path("runs/good") and (good.folder / "recipe.toml").is_file()
+    assert [path.name for path in refused.folder.iterdir()] == ["notes.txt"]
