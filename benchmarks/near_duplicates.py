@@ -33,7 +33,7 @@ from kd2mobile.data.split import NearGroup, Sample, Split, read_groups, read_spl
 from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, look_at, read_thumbnails
 from kd2mobile.measure.device import device_words
 from kd2mobile.pixels import examine, open_picture, render
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
 from kd2mobile.stages.plan import split_step
 from kd2mobile.store.artifact import Store

@@ -13,7 +13,7 @@ from records import write_record
 
 from kd2mobile.api.pipeline import STORE
 from kd2mobile.backend.keras_backend import load_keras
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store
 

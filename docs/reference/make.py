@@ -20,20 +20,19 @@ HERE = Path(__file__).parent
 WIDTH = 100
 NOTE = "<!-- Made by `make docs` from {source}. Change it there. -->\n\n"
 ABOUT_RECIPES = """
-A recipe is a TOML file of the tables below: `kd2mobile distill --recipe FILE.toml`. Every field has a default;
-`--set table.field=VALUE` writes any of them, and some have a flag. The later of these wins: the built-in recipe, the
-file, `--set`, the flags. In Python a flag is a keyword with underscores: `kd2mobile.distill(hard_label_weight=0.3)`;
-`settings={"distill.patience": 5}` takes any field.
+A recipe is a TOML file with the tables below: `kd2mobile distill --recipe FILE.toml`. Every field has a default.
+`--set table.field=VALUE` sets any field, and some fields have a flag of their own. Later sources override earlier ones:
+the built-in recipe, the file, `--set`, the flags. In Python, a flag is a keyword with underscores:
+`kd2mobile.distill(hard_label_weight=0.3)`; `settings={"distill.patience": 5}` sets any field.
 """.strip()
-ABOUT_VERBS = """
-Results go to standard output, progress and messages to standard error. The exit status is 0 when all went well, 2 for
-an error (one line on standard error that says what to do), 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP,
-which stop a command as Ctrl-C does, 141 where nobody reads the output any more (`| head`), and 1 for a bug.
+ABOUT_COMMANDS = """
+Results go to standard output, progress and messages to standard error. Exit status: 0 for success, 2 for an error (one
+line on standard error with the next step), 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which stop a
+command as Ctrl-C does, 141 if the reader of the output has gone (`| head`), and 1 for a bug.
 
-A file that a flag names (`--json FILE`, `--sheet`, `--png`, `--out FILE.html`) is replaced if it holds an earlier
-result of the same kind; any other file there is refused, and so is a place in the data, in a store or among what a run
-keeps.
-`export --out DIR` refuses another file of the same name unless `--force` is given.
+An output file (`--json FILE`, `--sheet`, `--png`, `--out FILE.html`) replaces an earlier result of the same kind. Any
+other existing file is refused, and so is a path inside the data, a store or the files of a run. `export --out DIR`
+refuses to replace an existing file unless `--force` is given.
 """.strip()
 TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
@@ -52,9 +51,9 @@ def recipe_page() -> str:
     for name, table in TABLES.items():
         hints = get_type_hints(table, include_extras=True)
         parts.append(f"\n## [{name}]\n\n{_first_paragraph(table.__doc__)}\n\n")
-        parts.append("| field | type | bounds | default | what it is | flag |\n|---|---|---|---|---|---|\n")
+        parts.append("| field | type | bounds | default | description | flag |\n|---|---|---|---|---|---|\n")
         parts += [_field_line(f"{name}.{field}", hints[field]) for field in table.__struct_fields__]
-    parts.append("\n## Built-in recipes\n\nWhat comes with kd2mobile; a field that is left out has its default.\n")
+    parts.append("\n## Built-in recipes\n\nThe recipes in the package. A field that is left out has its default.\n")
     for name, text in built_in_recipes():
         parts.append(f"\n### {name}\n\n```toml\n{text.strip()}\n```\n")
     return "".join(parts)
@@ -62,29 +61,31 @@ def recipe_page() -> str:
 
 def built_in_recipes() -> list[tuple[str, str]]:
     """(name, TOML) of each recipe in the package."""
-    folder = resources.files("kd2mobile") / "recipes"
+    folder = resources.files("kd2mobile") / "recipe" / "built_in"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
     return [(file.name.removesuffix(".toml"), file.read_text("utf-8")) for file in files]
 
 
 def cli_page() -> str:
-    """The help of every verb."""
+    """The help of every command."""
     parts = [
         NOTE.format(source="kd2mobile/cli/commands.py"),
-        f"# The command line\n\n{_filled(ABOUT_VERBS)}\n",
+        f"# The command line\n\n{_filled(ABOUT_COMMANDS)}\n",
     ]
-    parts += [f"\n## {verb.command_path}\n\n```text\n{verb.get_help().rstrip()}\n```\n" for verb in verbs(main)]
+    parts += [
+        f"\n## {context.command_path}\n\n```text\n{context.get_help().rstrip()}\n```\n" for context in contexts(main)
+    ]
     return "".join(parts)
 
 
-def verbs(
+def contexts(
     command: click.Command, name: str = "kd2mobile", above: click.Context | None = None
 ) -> Iterator[click.Context]:
     """The command and all below it, as contexts of a terminal of WIDTH columns."""
     context = click.Context(command, above, name, **({"terminal_width": WIDTH} | command.context_settings))
     yield context
-    for below, verb in getattr(command, "commands", {}).items():
-        yield from verbs(verb, below, context)
+    for below, one in getattr(command, "commands", {}).items():
+        yield from contexts(one, below, context)
 
 
 def _field_line(name: str, kind: Any) -> str:

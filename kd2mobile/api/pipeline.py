@@ -19,7 +19,7 @@ from kd2mobile.api.start import all_settings, composed, open_or_start
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
 from kd2mobile.files import disk_errors, system_errors
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Recipe, fields
 from kd2mobile.recipe.toml import in_toml
 from kd2mobile.recipe.variants import Variant, variants_of

@@ -10,7 +10,7 @@ from kd2mobile.errors import ModelFileError
 from kd2mobile.files import read_json
 from kd2mobile.inspection.inspect import MODEL
 from kd2mobile.measure.record import BenchmarkRecord
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Benchmark
 from kd2mobile.stages.plan import split_step
 from kd2mobile.store.artifact import Store

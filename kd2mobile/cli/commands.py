@@ -1,4 +1,4 @@
-"""The command line: each verb is one call to the Python API. Loads no framework to start."""
+"""The command line: each command is one call to the Python API. Loads no framework to start."""
 
 import json
 import shlex
@@ -39,7 +39,7 @@ from kd2mobile.store.run import check_outside_data
 
 
 def run() -> None:
-    """The entry point: prints what was raised on purpose on one line and exits with 2; a bug keeps its traceback."""
+    """The entry point: prints an expected error on one line and exits with 2; a bug keeps its traceback."""
     heed_signals()
     sys.exit(main_status(sys.argv[1:]))
 
@@ -50,7 +50,7 @@ def main_status(arguments: list[str]) -> int:
 
 
 class InOrder(click.Group):
-    """Its verbs are listed as they stand below, not by the alphabet."""
+    """Lists its commands in the order of definition."""
 
     command_class = CarefulCommand
 
@@ -64,32 +64,33 @@ def main() -> None:
     """Distil big image classifiers into tiny ones and prove them on the phone.
 
     \b
-    kd2mobile check --data photos/          what is in the folder
-    kd2mobile distill --data photos/        photos -> teacher -> transfer set -> student
+    kd2mobile check --data photos/          check the images and labels
+    kd2mobile distill --data photos/        images -> teacher -> transfer set -> student
     kd2mobile export --tflite               student -> .tflite, quantized and checked
-    kd2mobile benchmark                     accuracy, top-5 and latency of the files
+    kd2mobile benchmark                     accuracy, size and latency of the files
     kd2mobile report                        one HTML page
 
-    Each verb runs the stages before it that are missing and skips those that are there. Without --data the embedded
-    digits are used: try it.
+    Each command runs the earlier stages that are missing and skips those that are up to date. Without --data, the
+    embedded handwritten digits are used.
     """
 
 
 @main.command()
 @recipe_options("data", "views", "teacher", "label", "student", "distill")
-@click.option("--run", type=PATH, metavar="DIR", help="The run's folder; runs/<time>-<student> by default.")
+@click.option("--run", type=PATH, metavar="DIR", help="The folder of the new run. [runs/<time>-<student>]")
 @click.option(
     "--transfer-set",
     type=PATH,
     multiple=True,
     metavar="DIR",
-    help="A transfer set made elsewhere, instead of the teacher. With --unlabelled there are two: give both.",
+    help="A transfer set from another machine, used instead of the teacher. May be repeated: with --unlabelled, give "
+    "both sets.",
 )
 def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> None:
-    """Train a student with a teacher on a folder of photos.
+    """Train a student with a teacher on labelled images.
 
-    In brackets the defaults for a folder of photos. Without --data the embedded digits are used, with the demo's
-    own settings: small inputs, and everything trained from nothing.
+    Defaults are in brackets. They are for images of your own: without --data, the embedded digits are used with the
+    demo's recipe, which has small inputs and trains everything from scratch.
     """
     progress.configure(quiet)
     done = pipeline.distill(
@@ -107,14 +108,18 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
 @recipe_options("data")
 @flag_option("input_px")
 @click.option(
-    "--sheet", type=OutputFile(is_drawing), metavar="FILE.png", help="Draw a contact sheet: a row of pictures a class."
+    "--sheet",
+    type=OutputFile(is_drawing),
+    metavar="FILE.png",
+    help="Write a contact sheet: one row of images per class.",
 )
-@json_option("Write what was found as JSON, all of it.", "kd2mobile.data.check:Checked")
+@json_option("Write the complete result as JSON.", "kd2mobile.data.check:Checked")
 def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
-    """Look at a folder of photos before anything is trained.
+    """Check the images and labels before anything is trained.
 
-    Classes and counts by split, files that cannot be read, copies and near duplicates within and across the splits and
-    classes and among unlabelled pictures, sizes and imbalance. Exits with 0 if the pictures can be used, with 2 if not.
+    Lists classes and counts per split, unreadable files, copies and near duplicates within and across splits and
+    classes and among unlabelled images, image sizes and class imbalance. Exits with 0 if the images can be used,
+    otherwise with 2.
     """
     progress.configure(quiet)
     if sheet and sheet.suffix.lower() != ".png":
@@ -135,15 +140,16 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
 @main.command()
 @recipe_options("data", "views", "teacher", "label")
 def label(recipe, assignments, store, quiet, **flags) -> None:
-    """The teacher's pass alone: make the transfer set of its logits.
+    """Compute the teacher's logits: make the transfer set without training a student.
 
-    `kd2mobile distill` with the same flags finds it; on another machine it takes the folder by --transfer-set.
+    `kd2mobile distill` with the same flags uses it. On another machine, copy the folder there and give it with
+    --transfer-set.
     """
     progress.configure(quiet)
     done = pipeline.label(recipe, store=store or pipeline.STORE, settings=settings(flags, assignments))
     print(f"Validation top-1: teacher {done.val_top1:.1%}")
     if done.unlabelled:
-        print(f"Of the unlabelled pictures: {done.unlabelled}")
+        print(f"Unlabelled images: {done.unlabelled}")
     given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
     each = [(flag, one) for flag, value in given for one in (value if isinstance(value, tuple) else (value,))]
     again = [word for flag, value in each if value is not None for word in typed(flag, value)]
@@ -151,20 +157,25 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 
 
 @main.command()
-@click.option("--tflite", is_flag=True, default=True, help="The format; the only one today.")
+@click.option("--tflite", is_flag=True, default=True, help="Write .tflite files, the only format.")
 @flag_option("precision")
 @flag_option("compress")
 @flag_option("max_drop")
 @flag_option("per_tensor")
 @flag_option("keep_float")
-@click.option("--out", type=PATH, metavar="DIR", help="Copy the student's files here as well, of auto the found one.")
-@click.option("--force", is_flag=True, help="With --out: replace other files of the same names.")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="DIR",
+    help="Also copy the student's files to this folder; with precision auto, only the chosen file.",
+)
+@click.option("--force", is_flag=True, help="With --out: replace existing files of the same names.")
 @set_option
 @run_options
 def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
-    """Convert the students to .tflite files and check each.
+    """Convert the students of a run to .tflite files and check each.
 
-    Each file answers validation pictures beside the student that it was made from, and is refused where it differs.
+    Each file runs on validation images beside its student, and is refused if their results differ.
     """
     progress.configure(quiet)
     values = settings(flags, assignments)
@@ -183,20 +194,25 @@ def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
 
 @main.command()
 @click.argument("image", type=PATH, metavar="IMAGE")
-@click.option("--top", type=int, metavar="N", default=5, show_default=True, help="The teacher's classes shown.")
-@click.option("--temperatures", type=Numbers(), help="Such as 1,2,4,8; by default 1 and the run's.")
-@click.option("--view", type=int, metavar="N", help="A stored view of a training picture, from 0, not the whole.")
 @click.option(
-    "--png", type=OutputFile(is_drawing), metavar="FILE", help="The picture drawn; RUN/show-IMAGE.png by default."
+    "--top", type=int, metavar="N", default=5, show_default=True, help="Number of the teacher's classes to show."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.option("--temperatures", type=Numbers(), help="Temperatures, such as 1,2,4,8. [1 and the run's temperature]")
+@click.option(
+    "--view",
+    type=int,
+    metavar="N",
+    help="Show stored view N of a training image, counted from 0, instead of the whole image.",
+)
+@click.option("--png", type=OutputFile(is_drawing), metavar="FILE", help="The drawing to write. [RUN/show-IMAGE.png]")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 @run_options
 def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
-    """The dark knowledge of one picture, teacher beside student.
+    """Show the dark knowledge about one image, teacher beside student.
 
-    The top classes of both with their probabilities at several temperatures, as text and drawn as a PNG.
+    Prints the top classes of both with their probabilities at several temperatures, and draws them as a PNG file.
 
-    IMAGE is any picture file, or the id of a sample of the run: its path in the data, class/name.png.
+    IMAGE is any image file, or the id of a sample of the run: its path in the data, such as class/name.png.
     """
     progress.configure(quiet)
     shown = pipeline.show(image, run=run, temperatures=temperatures, top=top, view=view, png=png, store=store)
@@ -209,22 +225,45 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @flag_option("xnnpack")
 @flag_option("cores")
 @flag_option("rule")
-@click.option("--benchmark-binary", type=PATH, metavar="FILE", help="With adb: TensorFlow Lite's benchmark_model.")
+@click.option(
+    "--benchmark-binary", type=PATH, metavar="FILE", help="With adb: the benchmark_model program of TensorFlow Lite."
+)
 @board_options
 @browser_options
-@click.option("--model", type=PATH, metavar="FILE.tflite", help="Measure this file on --data, or a folder of models/.")
-@click.option("--data", type=PATH, metavar="DIR", help="With --model: a folder of class folders; all of it is used.")
-@click.option("--labels", type=PATH, metavar="FILE", help="With --model: its class names, one a line, numbered or not.")
-@click.option("--mean", type=ChannelValues(), help="With --model: its network gets (pixel - mean) / std of each pixel.")
+@click.option(
+    "--model", type=PATH, metavar="FILE.tflite", help="Measure this file, on --data, or a published model, models/NAME."
+)
+@click.option(
+    "--data",
+    type=PATH,
+    metavar="DIR",
+    help="With --model: a folder of class folders, all of which is the evaluation set.",
+)
+@click.option(
+    "--labels",
+    type=PATH,
+    metavar="FILE",
+    help="With --model: a text file of its class names, one per line, with or without numbers.",
+)
+@click.option("--mean", type=ChannelValues(), help="With --model: its input is (pixel - mean) / std.")
 @click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
-@click.option("--resize", type=click.Choice(["crop", "stretch", "pad"]), help="With --model: the file's own, or crop.")
-@click.option("--range", "value_range", type=Numbers(), help="With --model: black and white in more than 8 bits.")
+@click.option(
+    "--resize",
+    type=click.Choice(["crop", "stretch", "pad"]),
+    help="With --model: how an image becomes a square. [the file's metadata, or crop]",
+)
+@click.option(
+    "--range",
+    "value_range",
+    type=Numbers(),
+    help="With --model: pixel values of black and white in greyscale images of more than 8 bits. [0,65535]",
+)
 @click.option(
     "--json",
     "json_file",
     type=OutputFile(is_json_of("kd2mobile.measure.record:BenchmarkRecord[]")),
     metavar="FILE",
-    help="Write the records as JSON; - is standard output.",
+    help="Write the records as JSON; - for standard output.",
 )
 @set_option
 @run_options
@@ -244,23 +283,23 @@ def benchmark(
     assignments,
     **flags,
 ) -> None:
-    """Measure accuracy, size and latency of the files.
+    """Measure accuracy, size and latency of .tflite files.
 
-    The files of a run, on its test pictures: top-1, top-5, logloss, calibration, latency and memory, on this host or
-    on the device itself. Or with --model any .tflite image classifier, whoever made it, on a folder.
+    Measures the files of a run on its test images: top-1, top-5, logloss, calibration, latency and memory, on this
+    host or on another device. With --model, measures any .tflite image classifier on a folder of images.
     """
     progress.configure(quiet)
     flags["device"] = in_browser(on_board(on_phone(flags["device"], benchmark_binary), flags), flags)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "range": value_range}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
-    verb, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
+    command, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
     if bool(model) != bool(data) and not (model and model.is_dir()):
         got = f"--model {model} alone" if model else f"--data {data} alone"
-        raise RecipeError(verb, "--model and --data must be given together", got, f"Add the other. {see}")
+        raise RecipeError(command, "--model and --data must be given together", got, f"Add the other. {see}")
     if unused:
-        raise RecipeError(verb, f"{' and '.join(unused)} must be given with --model", "no --model", see)
+        raise RecipeError(command, f"{' and '.join(unused)} must be given with --model", "no --model", see)
     if model and run:
-        raise RecipeError(verb, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
+        raise RecipeError(command, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
     done = pipeline.benchmark(
         run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
     )
@@ -276,9 +315,9 @@ def benchmark(
 
 @main.command()
 @records_options
-@json_option("With --records: what the page shows as JSON.", "kd2mobile.pages.view:DevicesData")
+@json_option("With --records: write the page's content as JSON.", "kd2mobile.pages.view:DevicesData")
 @click.option(
-    "--out", type=OutputFile(is_page), metavar="FILE.html", help="With several runs or --records: the page of them all."
+    "--out", type=OutputFile(is_page), metavar="FILE.html", help="With several runs or --records: the page to write."
 )
 @store_options
 @click.option(
@@ -287,13 +326,13 @@ def benchmark(
     type=PATH,
     metavar="DIR",
     multiple=True,
-    help="The run's folder; the newest by default. Again: compare.",
+    help="The folder of the run; repeat to compare several runs. [the newest run]",
 )
 def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> None:
     """Write the HTML page of a run and print its table.
 
-    With several --run each gets its page, and another one compares them. With --records FILE... the page shows the
-    records of these files, whatever was measured where, and which model is the smallest and the fastest on each device.
+    With several --run, writes one page per run and one that compares them. With --records FILE..., writes one page of
+    these benchmark records of any models and devices, with the smallest and the fastest model per device.
     """
     progress.configure(quiet)
     if records:
@@ -319,15 +358,23 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
 @click.option(
     "--top", type=click.IntRange(1, 100_000), metavar="N", default=5, show_default=True, help="Classes per image."
 )
-@click.option("--labels", type=PATH, metavar="FILE", help="Class names, one a line, if the file holds none.")
-@click.option("--mean", type=ChannelValues(), help="The network gets (pixel - mean) / std of each pixel.")
+@click.option(
+    "--labels",
+    type=PATH,
+    metavar="FILE",
+    help="A text file of the class names, one per line, if the model file has none.",
+)
+@click.option("--mean", type=ChannelValues(), help="The network's input is (pixel - mean) / std.")
 @click.option("--std", type=ChannelValues(), help="See --mean.")
 @click.option(
-    "--range", "value_range", type=Numbers(), help="Black and white in greyscale of more than 8 bits [0,65535]."
+    "--range",
+    "value_range",
+    type=Numbers(),
+    help="Pixel values of black and white in greyscale images of more than 8 bits. [0,65535]",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 def predict(model, images, top, labels, mean, std, value_range, as_json) -> None:
-    """Classify pictures with a .tflite file."""
+    """Classify images with a .tflite file."""
     answers = pipeline.predict(model, images, top=top, labels=labels, mean=mean, std=std, range=value_range)
     if as_json:
         print(json.dumps([{"image": str(a.image), "classes": a.classes} for a in answers], ensure_ascii=False))
@@ -340,13 +387,12 @@ def predict(model, images, top, labels, mean, std, value_range, as_json) -> None
 
 @main.command()
 @click.argument("model", type=PATH, metavar="FILE.tflite")
-@json_option("Write what was found as JSON, all of it.", "kd2mobile.inspection.inspect:Inspection")
+@json_option("Write the complete result as JSON.", "kd2mobile.inspection.inspect:Inspection")
 def inspect(model, json_file) -> None:
-    """See what is in a .tflite file, whoever made it.
+    """Describe any .tflite file without running it.
 
-    Its inputs, outputs and quantization, its ops and their types, floats left in an integer file, metadata, labels,
-    size raw and compressed, and the record of how it came to be where there is one. No runtime opens it. A folder of
-    models/ stands for its file.
+    Lists its inputs, outputs and quantization, its ops and their types, floats left in an integer file, metadata,
+    labels, size raw and compressed, and its record if there is one. The model may also be a published one, models/NAME.
     """
     found = pipeline.inspect(model)
     if terminal.written(found, json_file):
@@ -357,13 +403,13 @@ def inspect(model, json_file) -> None:
 
 
 @main.command()
-@json_option("Write what was found as JSON.", "kd2mobile.cli.doctor:Diagnosis")
+@json_option("Write the result as JSON.", "kd2mobile.cli.doctor:Diagnosis")
 @store_options
 def doctor(store, quiet, json_file) -> None:
-    """See what this machine has, and what installs the rest.
+    """Check the installation, and print the command that installs what is missing.
 
-    Exits with 0 if distill, export, benchmark and report can run here, or where no framework is installed if measuring
-    can; with 2 if not.
+    Exits with 0 if distill, export, benchmark and report can run here, or if no framework is installed and measuring
+    can run here; otherwise with 2.
     """
     from kd2mobile.cli.doctor import MAIN_CHAIN, MEASURING, TRAINING, diagnose, lines
     from kd2mobile.installation import install_command
@@ -376,7 +422,7 @@ def doctor(store, quiet, json_file) -> None:
         bad = [finding for finding in found.findings if finding.status in ("missing", "broken")]
         raise InstallationError(
             "doctor",
-            f"must find what {MAIN_CHAIN} need",
+            f"must find everything that {MAIN_CHAIN} need",
             ", ".join(f"{finding.name} {finding.status}" for finding in bad),
             f"First: {bad[0].fix}",
         )
@@ -390,9 +436,9 @@ def doctor(store, quiet, json_file) -> None:
 
 @main.command("list")
 @click.argument("kind", type=click.Choice(["teachers", "students", "losses", "data", "fields"]))
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 def list_names(kind, as_json) -> None:
-    """The names that flags and recipes may use."""
+    """List the names that flags and recipes accept."""
     names = pipeline.names(kind)
     if as_json:
         print(json.dumps(names, ensure_ascii=False))

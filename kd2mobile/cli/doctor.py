@@ -1,7 +1,7 @@
-"""What this machine has of what kd2mobile needs, and the command that installs what is missing.
+"""Which of kd2mobile's requirements this machine meets, and the command that installs what is missing.
 
-Nothing is loaded here: a package counts as whole when a process of its own can import it, so that a broken
-installation, or a processor that TensorFlow was not built for, is found and named.
+Nothing is loaded here. A package is ok when a separate process can import it, so that a broken installation, or a
+processor that TensorFlow was not built for, is reported.
 """
 
 import json
@@ -30,9 +30,9 @@ from kd2mobile.measure.device import device_words
 Status = Literal["ok", "missing", "broken", "not needed"]
 MAIN_CHAIN = "distill, export, benchmark, report"
 MEASURING = "benchmark --model, predict, inspect, check"
-"""What the core alone does."""
+"""The commands that the core alone runs."""
 TRAINING = "distill, label, export, report"
-"""What needs [train]."""
+"""The commands that need [train]."""
 CORE = {
     "click": "click",
     "filelock": "filelock",
@@ -42,9 +42,9 @@ CORE = {
     "segno": "segno",
     "tomli-w": "tomli_w",
 }
-"""Packages of the core and the module by which each is tried. The runtime is tried beside them."""
+"""Packages of the core, with the module that is imported to test each. The runtime is tested as well."""
 RUNTIMES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
-"""One of them runs .tflite files, the first one that is there."""
+"""The runtimes for .tflite files; the first installed one is used."""
 TRAIN = {
     "jinja2": "jinja2",
     "keras": "keras",
@@ -52,7 +52,7 @@ TRAIN = {
     "scikit-learn": "sklearn.linear_model",
     "tensorflow": "tensorflow",
 }
-"""Packages of [train] that the main chain needs. Rich is not among them: without it bars are plain lines."""
+"""Packages of [train] that the main chain needs. Rich is not among them: without it, progress is plain lines."""
 EXTRAS = {
     "train": ("jinja2", "keras", "matplotlib", "rich", "scikit-learn", "tensorflow"),
     "jax": ("jax", "jinja2", "keras", "matplotlib", "rich", "scikit-learn"),
@@ -74,22 +74,22 @@ DEVICES = {
     "tensorflow": "import tensorflow as it; found = [d.name for d in it.config.list_physical_devices('GPU')]",
     "jax": "import jax as it; found = [str(d) for d in it.devices() if d.platform != 'cpu']",
 }
-"""How a backend is tried, and asked for the accelerators that it sees."""
+"""The code that imports each backend and lists its accelerators."""
 IN_BROWSER = "benchmark --device browser, or adb without --benchmark-binary"
 TOOLS = {
     "ssh": ("benchmark --device ssh", "Install the OpenSSH client, for example `sudo apt-get install openssh-client`."),
     "adb": ("benchmark --device adb", "Install Android's platform tools, for example `sudo apt-get install adb`."),
     "node": (IN_BROWSER, "Install Node.js 20 or later, for example `sudo apt-get install nodejs`."),
 }
-"""Programs that some devices need: for what, and what installs them."""
+"""Programs that some devices need: the purpose, and how to install them."""
 LONGEST_IMPORT_S = 180
 LEAST_FREE_BYTES = 1_000_000_000
 OLDEST_PYTHON, NEWEST_FOR_TENSORFLOW = (3, 11), (3, 13)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at. found: its version or state, or what is wrong; needed_for: verbs or a purpose;
-    fix: what installs or mends it, empty where there is nothing to do.
+    """The result of one check. found: a version, a state or a fault; needed_for: commands or a purpose; fix: how to
+    install or repair it, empty if there is nothing to do.
     """
 
     name: str
@@ -100,8 +100,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """What can run here, and why. main_chain: distill, export, benchmark and report. core_alone: not these, but what
-    the core is for; no framework is installed, which is no fault. backend: the one that Keras would use."""
+    """Which commands can run here, and why. main_chain: distill, export, benchmark and report can. core_alone: no
+    framework is installed, which is no fault, and the core's commands can. backend: the one that Keras would use."""
 
     main_chain: bool
     core_alone: bool
@@ -109,15 +109,15 @@ class Diagnosis(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
     def json(self) -> str:
-        """All of it as one JSON object."""
+        """The diagnosis as one JSON object."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
 
 
 def diagnose(store: Path) -> Diagnosis:
-    """Looks at Python, the packages, GPUs, the weights cache, the disk and the tools. Takes some seconds.
+    """Checks Python, the packages, GPUs, the weights cache, the disk and the tools. Takes some seconds.
 
-    store: where artifacts would be written. Changes nothing, but where LiteRT.js is missing from an installed package
-    its lock is put where npm will read it.
+    store: the folder for artifacts. Changes nothing, except that if LiteRT.js is missing from an installed package, its
+    lock file is written where npm will read it.
     """
     backend = backend_name()
     runtime = next((name for name in RUNTIMES if _installed(RUNTIMES[name])), next(iter(RUNTIMES)))
@@ -143,7 +143,7 @@ def diagnose(store: Path) -> Diagnosis:
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:
-    """One line a finding, and under what is not there the way to it."""
+    """One line per finding, followed by its fix if it has one."""
     width = max(len(finding.name) for finding in diagnosis.findings)
     said = []
     for finding in diagnosis.findings:
@@ -161,7 +161,7 @@ def _installed(module: str) -> bool:
 
 
 def _usable(backend: str | None) -> str | None:
-    """The backend to try packages with: that one, or one that is there in place of a wrong KERAS_BACKEND."""
+    """The backend for testing packages: that one, or an installed one in place of a wrong KERAS_BACKEND."""
     try:
         if backend:
             check_backend(backend)
@@ -171,7 +171,7 @@ def _usable(backend: str | None) -> str | None:
 
 
 def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[str]]:
-    """Why the package cannot be imported (`missing`: it is not there), None if it can; and the accelerators it sees."""
+    """Why the package cannot be imported (`missing`: not installed; None: it can), and the accelerators it lists."""
     if not _installed(module):
         return "missing", []
     ask = DEVICES.get(name, f"import {module}; found = []")
@@ -188,7 +188,7 @@ def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"its import did not end in {LONGEST_IMPORT_S} s", []
+        return f"its import took longer than {LONGEST_IMPORT_S} s", []
     if done.returncode:
         said = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
         if done.returncode < 0:
@@ -233,12 +233,14 @@ def _machine() -> list[Finding]:
 def _backend(backend: str | None, core_alone: bool) -> Finding:
     if backend is None or core_alone:
         status, purpose = ("not needed", TRAINING) if core_alone else ("missing", MAIN_CHAIN)
-        return Finding("backend", status, "neither TensorFlow nor JAX", purpose, f"`{install_command('train')}`")
+        return Finding(
+            "backend", status, "neither TensorFlow nor JAX is installed", purpose, f"`{install_command('train')}`"
+        )
     try:
         check_backend(backend)
     except InstallationError as fault:
-        return Finding("backend", "missing", f"{backend}, which KERAS_BACKEND names", MAIN_CHAIN, fault.next_step)
-    why = "KERAS_BACKEND says so" if os.environ.get("KERAS_BACKEND") else "TensorFlow before JAX"
+        return Finding("backend", "missing", f"{backend}, which KERAS_BACKEND requests", MAIN_CHAIN, fault.next_step)
+    why = "set by KERAS_BACKEND" if os.environ.get("KERAS_BACKEND") else "TensorFlow before JAX"
     return Finding("backend", "ok", f"{backend} ({why})", MAIN_CHAIN)
 
 
@@ -247,12 +249,12 @@ def _environment() -> Finding:
         check_environment()
     except InstallationError as fault:
         return Finding("settings", "broken", f"{fault.where}: {fault.got}", MAIN_CHAIN, fault.next_step)
-    return Finding("settings", "ok", "no variable and no keras.json changes results", MAIN_CHAIN)
+    return Finding("settings", "ok", "no environment variable or keras.json changes results", MAIN_CHAIN)
 
 
 def _gpu(seen: dict[str, list[str]]) -> Finding:
-    found = [f"{name} sees {', '.join(devices)}" for name, devices in seen.items() if devices]
-    return Finding("gpu", "ok" if found else "not needed", "; ".join(found) or "none seen", "faster labelling")
+    found = [f"{name} lists {', '.join(devices)}" for name, devices in seen.items() if devices]
+    return Finding("gpu", "ok" if found else "not needed", "; ".join(found) or "none", "faster labelling")
 
 
 def _extra(extra: str) -> Finding:
@@ -270,7 +272,7 @@ def _weights_cache() -> Finding:
     folder = keras_home() / "models"
     files = [path for path in folder.glob("*.h5")] if folder.is_dir() else []
     if not files:
-        found = f"{folder}: none yet; Keras downloads ImageNet weights there, or give files with --teacher-weights"
+        found = f"{folder}: empty; Keras downloads ImageNet weights there, or give files with --teacher-weights"
         return Finding("weights", "not needed", found, "ImageNet weights")
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     return Finding(
@@ -279,13 +281,13 @@ def _weights_cache() -> Finding:
 
 
 def _disk(store: Path) -> Finding:
-    place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
+    existing = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     found = f"{store}: {free / 1e9:,.1f} GB free"
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        return Finding("store", "broken", f"{store}: {place} cannot be written to", MAIN_CHAIN, "Give another --store.")
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        return Finding("store", "broken", f"{store}: {existing} is not writable", MAIN_CHAIN, "Give another --store.")
     if free < LEAST_FREE_BYTES:
-        need = f"Free some space, {LEAST_FREE_BYTES / 1e9:g} GB at least, or give another --store."
+        need = f"Free at least {LEAST_FREE_BYTES / 1e9:g} GB, or give another --store."
         return Finding("store", "missing", found, MAIN_CHAIN, need)
     return Finding("store", "ok", found, MAIN_CHAIN)
 
@@ -298,7 +300,7 @@ def _litert_js() -> Finding:
     try:
         fix = f"`{npm_command()}`"
     except OSError as fault:
-        fix = f"Set XDG_CACHE_HOME to a folder that can be written to ({fault.strerror}), and ask again."
+        fix = f"Set XDG_CACHE_HOME to a writable folder ({fault.strerror}), and run `kd2mobile doctor` again."
     return Finding("litert.js", "not needed", state, IN_BROWSER, fix)
 
 

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and the one line on standard error that says why."""
+"""How a command ends: its exit status, and the one line on standard error that gives the reason."""
 
 import errno
 import os
@@ -17,19 +17,19 @@ from kd2mobile.errors import Kd2MobileError
 from kd2mobile.files import NO_ROOM, STANDARD_OUTPUT, system_errors
 
 NAME, COMPLETE = "kd2mobile", "_KD2MOBILE_COMPLETE"
-"""The program's name, and the variable by which a shell asks how a word goes on."""
+"""The program's name, and the variable by which a shell requests completions."""
 UNREAD = 141
-"""As a shell tells of a program that SIGPIPE ended."""
-_GOES_ON = "interrupted: what is finished is kept. The same command goes on from there."
-_MEASURES = "interrupted: earlier measurements are whole. The same command begins this one anew."
+"""The status that a shell gives to a program ended by SIGPIPE."""
+_GOES_ON = "interrupted: finished stages are kept. Run the same command to resume."
+_MEASURES = "interrupted: earlier measurements are kept. Run the same command to start this one again."
 INTERRUPTED = dict.fromkeys(("distill", "check", "label", "export"), _GOES_ON) | dict.fromkeys(
     ("benchmark", "report"), _MEASURES
 )
-"""What is said after Ctrl-C, or SIGTERM, by the verbs that leave something; the others do their work at once."""
+"""The line after Ctrl-C or SIGTERM, for the commands that keep something."""
 
 
 class Stopped(KeyboardInterrupt):
-    """What Ctrl-C is, for another signal that asks a program to end."""
+    """As Ctrl-C, for another signal that ends a program."""
 
     def __init__(self, signal_number: int):
         super().__init__()
@@ -52,7 +52,7 @@ def status_of(command: click.Command, arguments: list[str]) -> int:
     """Runs the command line with these arguments and returns its exit status.
 
     0, 2 for an error, 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 141 where nobody reads its output any more, as
-    behind `| head`: nothing is said.
+    behind `| head`; then nothing is printed.
     """
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # a console of another encoding must not end a run over a class name
@@ -71,7 +71,7 @@ def status_of(command: click.Command, arguments: list[str]) -> int:
 
 
 def _open_closed_streams() -> None:
-    """What the shell has closed (`>&-`) leads nowhere, so that no file of ours gets its number."""
+    """Opens streams that the shell closed (`>&-`) on the null device, so that no file of ours gets their number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - it stays; of the lowest free number
@@ -80,8 +80,8 @@ def _open_closed_streams() -> None:
 
 
 def _run(command: click.Command, arguments: list[str]) -> int:
-    if asked := os.environ.get(COMPLETE):
-        return shell_complete(command, {}, NAME, COMPLETE, asked)
+    if instruction := os.environ.get(COMPLETE):
+        return shell_complete(command, {}, NAME, COMPLETE, instruction)
     try:
         try:
             with (
@@ -111,7 +111,7 @@ def _run(command: click.Command, arguments: list[str]) -> int:
 
 @contextmanager
 def _output_named() -> Iterator[None]:
-    """Says of a full disk that nobody else has named that it is standard output's, and silences that."""
+    """Names standard output as the file of a disk error that has no file name, and silences that stream."""
     try:
         yield
     except OSError as fault:
@@ -123,7 +123,7 @@ def _output_named() -> Iterator[None]:
 
 
 def _silenced() -> bool:
-    """Whether somebody has stopped reading standard output or error; that one is silenced."""
+    """Whether the reader of standard output or error has gone; that stream is silenced."""
     gone = [stream for stream in (sys.stdout, sys.stderr) if _is_gone(stream)]
     with open(os.devnull, "w") as nothing:
         for stream in gone:
@@ -132,7 +132,7 @@ def _silenced() -> bool:
 
 
 def _is_gone(stream: TextIO) -> bool:
-    """Whether the other end of a pipe was closed: the system tells that even where nothing is asked for."""
+    """Whether the other end of a pipe was closed."""
     if not hasattr(select, "poll"):
         return False  # Windows, where a closed pipe is no BrokenPipeError
     look = select.poll()

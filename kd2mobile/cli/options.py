@@ -1,4 +1,4 @@
-"""The options that verbs share: the flags of the recipe's fields, `--set`, `--store`, `--run`, `--json`."""
+"""The options that commands share: the flags of the recipe's fields, `--set`, `--store`, `--run`, `--json`."""
 
 import math
 import os
@@ -17,24 +17,37 @@ from kd2mobile.store.output_files import IsOurs, check_apart, check_output, chec
 from kd2mobile.store.run import check_outside_results
 
 LISTS = {
-    "precision": "`auto` finds the smallest within --max-drop. All but int16x8 by default",
-    "compress": "One of none, qat, prune, cluster, pcqat, or several",
-    "threads": "One, or several",
-    "cores": "Such as 0 or 0,1",
-    "range": "Such as 0,4095",
+    "precision": "Separate several with commas; `auto` finds the smallest file within --max-drop. "
+    "[fp32,fp16,int8_dynamic,int8]",
+    "compress": "Separate several with commas. [none]",
+    "threads": "Separate several with commas. [1]",
+    "cores": "Separate several with commas, such as 0,1.",
+    "range": "Such as 0,4095.",
 }
-"""The flags that take several words, with what to say of them."""
+"""The flags that take several values, with the end of their help."""
 MOST_DIGITS = 20
-"""More than any number of a recipe has: a longer word is refused as it stands."""
+"""More digits than any number of a recipe has: a longer word is kept as text and refused as such."""
 DATA = ("data", "val_data", "test_data", "unlabelled")
 """The flags that name images."""
-METAVARS = {"group_by": "REGEX"}
-OFF = {"groups": "Let near duplicates lie on both sides where splits are drawn."}
-"""What a flag does that turns off what is on by default."""
+METAVARS = {
+    "data": "PATH",
+    "val_data": "PATH",
+    "test_data": "PATH",
+    "unlabelled": "DIR",
+    "group_by": "REGEX",
+    "teacher": "NAME|FILE",
+    "teacher_weights": "FILE",
+    "teacher_classes": "FILE",
+    "student_weights": "FILE",
+    "train_layers": "LAYERS",
+    "device": "DEVICE",
+}
+OFF = {"groups": "Let near duplicates fall into different splits."}
+"""The help of a flag that turns off what is on by default."""
 
 
 class _Path(click.Path):
-    """A file or folder; another option where it should stand is refused, not taken for its name."""
+    """A file or folder. Another option in its position is refused instead of being read as a file name."""
 
     def convert(self, value, param, ctx):
         if "\0" in os.fspath(value):
@@ -57,9 +70,9 @@ def flag_option(flag: str) -> Callable:
         kinds = list(get_args(kinds[0]))
     name = option_of(flag)
     if flag in LISTS:
-        return click.option(name, metavar="LIST", help=f"{field.description} {LISTS[flag]}, comma-separated.")
+        return click.option(name, metavar="LIST", help=f"{field.description} {LISTS[flag]}")
     if field.kind == tuple[str, ...]:
-        return click.option(name, multiple=True, metavar="NAME", help=f"{field.description} Again for another.")
+        return click.option(name, multiple=True, metavar="NAME", help=f"{field.description} May be repeated.")
     if field.kind is bool:
         value = not field.default
         text = OFF[flag] if field.default else field.description
@@ -69,14 +82,14 @@ def flag_option(flag: str) -> Callable:
         return click.option(name, type=click.Choice(kinds), help=text)
     kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
     several = {"multiple": True, "callback": _one_or_several} if len(kinds) > 1 else {}
-    text += " Again for more." if several else ""
+    text = f"{field.description} May be repeated." + text.removeprefix(field.description) if several else text
     return click.option(
         name, type=kind, metavar=METAVARS.get(flag) or {int: "N", float: "X"}.get(kind, "NAME"), help=text, **several
     )
 
 
 def _one_or_several(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
-    """What a recipe would say: nothing, one value, or all of them."""
+    """The value as a recipe holds it: None, one value, or all of them."""
     return values[0] if len(values) == 1 else values or None
 
 
@@ -86,9 +99,9 @@ def recipe_options(*tables: str) -> Callable:
     def decorate(function: Callable) -> Callable:
         function = store_options(function)
         function = set_option(function)
-        function = click.option("--recipe", type=PATH, metavar="FILE.toml", help="A recipe; flags go over it.")(
-            function
-        )
+        function = click.option(
+            "--recipe", type=PATH, metavar="FILE.toml", help="A recipe file; flags override its fields."
+        )(function)
         for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
             function = flag_option(flag)(function)
         return function
@@ -97,24 +110,25 @@ def recipe_options(*tables: str) -> Callable:
 
 
 def set_option(function: Callable) -> Callable:
-    text = "Any field of the verb's tables, such as distill.patience=5; see `kd2mobile list fields`."
+    text = "Set any recipe field of this command, such as distill.patience=5; `kd2mobile list fields` lists them. "
+    text += "May be repeated."
     return click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help=text)(function)
 
 
 def store_options(function: Callable) -> Callable:
-    function = click.option("--quiet", is_flag=True, help="Plain lines instead of bars.")(function)
+    function = click.option("--quiet", is_flag=True, help="Print plain lines instead of progress bars.")(function)
     return click.option(
-        "--store", type=PATH, metavar="DIR", help="Where artifacts live: .kd2mobile, or the run's own."
+        "--store", type=PATH, metavar="DIR", help="The folder of the artifacts. [.kd2mobile, or the run's store]"
     )(function)
 
 
 def run_options(function: Callable) -> Callable:
     function = store_options(function)
-    return click.option("--run", type=PATH, metavar="DIR", help="The run's folder; the newest by default.")(function)
+    return click.option("--run", type=PATH, metavar="DIR", help="The folder of the run. [the newest run]")(function)
 
 
 def on_phone(device: str | None, binary: Path | None) -> str | None:
-    """The device with the program of --benchmark-binary in its address. Raises UsageError if it is no phone."""
+    """The device with the program of --benchmark-binary in its address. Raises UsageError if it is not a phone."""
     if binary is None:
         return device
     word, _, serial = (device or "").partition(":")
@@ -126,17 +140,17 @@ def on_phone(device: str | None, binary: Path | None) -> str | None:
 
 
 def board_options(function: Callable) -> Callable:
-    """How `--device ssh:` connects, and what it leaves there."""
-    stays = "With ssh: what stays on the board, by default its Python environment."
+    """The options of `--device ssh:`: how it connects, and what it keeps on the board."""
+    stays = "With ssh: what stays on the board afterwards. [environment]"
     function = click.option("--keep", type=click.Choice(["nothing", "environment", "all"]), help=stays)(function)
-    text = "With ssh: its configuration, as `ssh -F` takes it."
+    text = "With ssh: a configuration file, as for `ssh -F`."
     return click.option("--ssh-config", type=PATH, metavar="FILE", help=text)(function)
 
 
 def on_board(device: str | None, flags: dict[str, Any]) -> str | None:
     """The device with the flags of `board_options` in its address; they are taken out of `flags`.
 
-    Raises UsageError if it is no board.
+    Raises UsageError if it is not a board.
     """
     config, keep = flags.pop("ssh_config"), flags.pop("keep")
     given = [flag for flag, value in {"--ssh-config": config, "--keep": keep}.items() if value]
@@ -151,16 +165,27 @@ def on_board(device: str | None, flags: dict[str, Any]) -> str | None:
 
 
 def records_options(function: Callable) -> Callable:
-    """--records FILE..., and how accurate what is taken of them must be."""
+    """--records FILE..., and the accuracy that a recommended model must have."""
     for option in (
-        click.option("--min-top1", type=float, metavar="PERCENT", help="With --records: the least top-1 of a choice."),
+        click.option(
+            "--min-top1",
+            type=float,
+            metavar="PERCENT",
+            help="With --records: lowest test top-1 of a recommended model.",
+        ),
         click.option(
             "--within",
             type=float,
             metavar="POINTS",
-            help="With --records: how far a choice may be from the best there [0.5].",
+            help="With --records: percentage points of top-1 that a recommended model may lack of the best one. [0.5]",
         ),
-        click.option("--records", multiple=True, type=PATH, metavar="FILE", help="Lay these records side by side."),
+        click.option(
+            "--records",
+            multiple=True,
+            type=PATH,
+            metavar="FILE",
+            help="Compare these benchmark records. May be repeated.",
+        ),
         click.argument("files", nargs=-1, type=PATH, metavar="[FILE]..."),
     ):
         function = option(function)
@@ -168,14 +193,25 @@ def records_options(function: Callable) -> Callable:
 
 
 def browser_options(function: Callable) -> Callable:
-    """Where the page of `--device browser` is served."""
+    """The options of `--device browser`: how its page is served."""
     options = [
-        click.option("--lan", is_flag=True, help="With browser: to the local network too, a phone for example."),
         click.option(
-            "--port", type=click.IntRange(0, 65535), metavar="N", help="With browser: any free one if left out."
+            "--lan", is_flag=True, help="With browser: serve the page to the local network too, for example to a phone."
         ),
-        click.option("--tls", type=PATH, nargs=2, metavar="CERT KEY", help="With browser: https, by these PEM files."),
-        click.option("--no-open", is_flag=True, help="With browser: only show the URL, do not open it here."),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            metavar="N",
+            help="With browser: port of the page; any free one if left out.",
+        ),
+        click.option(
+            "--tls",
+            type=PATH,
+            nargs=2,
+            metavar="CERT KEY",
+            help="With browser: serve over https with these two PEM files.",
+        ),
+        click.option("--no-open", is_flag=True, help="With browser: print the URL without opening it here."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -185,15 +221,15 @@ def browser_options(function: Callable) -> Callable:
 def in_browser(device: str | None, flags: dict[str, Any]) -> str | None:
     """The device with the flags of `browser_options` as its address; they are taken out of `flags`.
 
-    Raises UsageError if it is no browser.
+    Raises UsageError if it is not a browser.
     """
     lan, port, tls, no_open = (flags.pop(name) for name in ("lan", "port", "tls", "no_open"))
     given = {"--lan": lan, "--port": port is not None, "--tls": tls, "--no-open": no_open}
     if not any(given.values()):
         return device
     if device != "browser":
-        said = " and ".join(flag for flag, value in given.items() if value)
-        raise click.UsageError(f"{said} must be given with --device browser.")
+        flags_given = " and ".join(flag for flag, value in given.items() if value)
+        raise click.UsageError(f"{flags_given} must be given with --device browser.")
     from kd2mobile.measure.browser.place import Place
 
     certificate, key = map(str, tls) if tls else (None, None)
@@ -202,7 +238,7 @@ def in_browser(device: str | None, flags: dict[str, Any]) -> str | None:
 
 
 class OutputFile(click.Path):
-    """A file that a command writes: `CarefulCommand` looks at it before anything is done. - is standard output."""
+    """A file that a command writes; - is standard output. `CarefulCommand` checks it before any work is done."""
 
     def __init__(self, is_ours: IsOurs):
         super().__init__(path_type=Path)
@@ -210,7 +246,7 @@ class OutputFile(click.Path):
 
 
 class CarefulCommand(click.Command):
-    """Refuses to write over one of its inputs, or over a file that is no earlier result of its kind."""
+    """Refuses to overwrite one of its inputs, or a file that is not an earlier result of the same kind."""
 
     def invoke(self, ctx: click.Context) -> Any:
         outputs = {param: ctx.params[param.name] for param in self.params if isinstance(param.type, OutputFile)}
@@ -232,14 +268,14 @@ class CarefulCommand(click.Command):
 
 
 def _paths(value: Any) -> list[Path]:
-    """What of a flag's value may be files: every path and text, one or several."""
+    """The parts of a flag's value that may be files: every path and text, one or several."""
     several = value if isinstance(value, tuple | list) else [value]
     return [Path(one) for one in several if isinstance(one, str | Path) and "\0" not in str(one)]
 
 
 def json_option(text: str, result: str) -> Callable:
-    """--json [FILE]: standard output where no file is named. result: the type that is written, see `is_json_of`."""
-    text = f"{text} On standard output if no file is named."
+    """--json [FILE]: standard output if no file is given. result: the type that is written, see `is_json_of`."""
+    text = f"{text} Without FILE: to standard output."
     kind = OutputFile(is_json_of(result))
     return click.option(
         "--json", "json_file", type=kind, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
@@ -255,7 +291,9 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
             if flag == "precision" and "auto" in listed:
                 if len(listed) > 1:
                     next_step = "Give --precision auto, or the precisions without it."
-                    raise RecipeError("--precision", "must be auto alone, which tries its own files", value, next_step)
+                    raise RecipeError(
+                        "--precision", "must be auto alone, because it chooses the precisions itself", value, next_step
+                    )
                 values["export.auto"] = True
                 continue
             values[FLAGS[flag]] = listed
@@ -264,13 +302,13 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
 
 
 def typed(flag: str, value: Any) -> tuple[str, ...]:
-    """The words that give the flag that value: `--resize crop`, or `--no-groups` alone."""
+    """The words of a command line that set the flag to that value: `--resize crop`, or `--no-groups` alone."""
     name = option_of(flag) if flag in FLAGS else f"--{flag.replace('_', '-')}"
     return (name,) if isinstance(value, bool) else (name, str(value))
 
 
 def assigned(text: str) -> tuple[str, Any]:
-    """The name and value of a `--set`; a field of text takes `3` and `true` as text too."""
+    """The name and value of a `--set`. A text field reads `3` and `true` as text."""
     name, value = assignment(text)
     field = fields().get(name)
     if field and field.kind in (str, str | None) and not isinstance(value, str):
@@ -279,7 +317,7 @@ def assigned(text: str) -> tuple[str, Any]:
 
 
 def _listed(text: str, once: bool) -> tuple[str | int, ...]:
-    """`fp32,int8` as words, `1,2` and `-0.5,1` as numbers. once: a word that comes again is left out."""
+    """`fp32,int8` as words, `1,2` and `-0.5,1` as numbers. once: drop repeated words."""
     words = [word.strip() for word in text.split(",")]
     return tuple(map(_number_or_word, dict.fromkeys(words) if once else words))
 
@@ -291,7 +329,7 @@ def _number_or_word(word: str) -> str | int | float:
 
 
 def finite(value: object) -> list[float]:
-    """Numbers with commas between. Raises ValueError for a word that is none, NaN and infinity too."""
+    """Numbers separated by commas. Raises ValueError for any other word, and for NaN and infinity."""
     numbers = [float(number) for number in str(value).split(",")]
     if not all(map(math.isfinite, numbers)):
         raise ValueError(value)
@@ -299,7 +337,7 @@ def finite(value: object) -> list[float]:
 
 
 class Numbers(click.ParamType):
-    """Numbers with commas between."""
+    """Numbers separated by commas."""
 
     name = "X,X,..."
 
@@ -307,7 +345,7 @@ class Numbers(click.ParamType):
         try:
             return finite(value)
         except ValueError:
-            self.fail(f"{value!r} is not a list of finite numbers with commas between.", param, ctx)
+            self.fail(f"{value!r} is not a list of finite numbers separated by commas.", param, ctx)
 
 
 class ChannelValues(click.ParamType):
@@ -321,5 +359,5 @@ class ChannelValues(click.ParamType):
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is not one finite number, or three with commas between.", param, ctx)
+            self.fail(f"{value!r} is not one finite number, or three separated by commas.", param, ctx)
         return numbers[0] if len(numbers) == 1 else numbers

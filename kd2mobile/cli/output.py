@@ -1,4 +1,4 @@
-"""What verbs print: a table as the terminal takes it, and JSON where it was asked for."""
+"""What commands print: a table for the terminal, and JSON if requested."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,13 +9,13 @@ from kd2mobile.store.output_files import write_output
 
 
 class AsJson(Protocol):
-    """What a verb returned."""
+    """The result of a command."""
 
     def json(self) -> str: ...
 
 
 def written(found: AsJson, file: Path | None) -> bool:
-    """Writes what was found as JSON if a file is named; True if to standard output, which then holds nothing else."""
+    """Writes the result as JSON if a file is given; True if to standard output, which then holds nothing else."""
     if file and str(file) != "-":
         write_output(file, found.json())
     elif file:
@@ -24,14 +24,14 @@ def written(found: AsJson, file: Path | None) -> bool:
 
 
 def show_measured(measured: Benchmarked) -> None:
-    """The table of models and what is to be said of them."""
+    """The table of models and its comparisons."""
     from kd2mobile.pages.table import text_table
 
     _show(text_table(measured.records, measured.comparisons))
 
 
 def show_devices(reported: RecordsReported, json_file: Path | None) -> None:
-    """The table of devices, what to take on each, and where it all was written."""
+    """The table of devices with the recommended model of each, and the files that were written."""
     from kd2mobile.pages.table import devices_table
 
     _show(devices_table(reported.devices))

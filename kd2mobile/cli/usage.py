@@ -1,4 +1,4 @@
-"""What a person typed wrong, as click tells it, in the form of every other error."""
+"""Usage errors of click, in the form of every other error."""
 
 import re
 from difflib import get_close_matches
@@ -11,20 +11,20 @@ from kd2mobile.recipe.schema import bounds
 
 _NEAR = 0.7
 _NEAR_ELSEWHERE = 0.8
-"""How alike two options of this verb, or of another, must be for one to be meant by the other, dashes included."""
+"""How alike a mistyped option and one of this command, or of another, must be for it to be suggested."""
 
 
 def as_raised(fault: click.UsageError, arguments: list[str]) -> Kd2MobileError:
     """The error `<command>: <what must hold>, got <value>. See ...` for one of click's own.
 
-    arguments: of the command line, the verb first; click does not say it where an option lacks its value.
+    arguments: of the command line, the command first; click leaves it out where an option lacks its value.
     """
-    verb = [word for word in arguments[:1] if not word.startswith("-")]
-    command = fault.ctx.command_path if fault.ctx else " ".join(["kd2mobile", *verb])
+    first = [word for word in arguments[:1] if not word.startswith("-")]
+    command = fault.ctx.command_path if fault.ctx else " ".join(["kd2mobile", *first])
     see = f"See `{command} --help`."
     if isinstance(fault, click.NoSuchOption):
         return RecipeError(
-            command, "must be given options that it has", fault.option_name, f"{_nearest_option(fault)}{see}"
+            command, "must be given options of this command", fault.option_name, f"{_nearest_option(fault)}{see}"
         )
     if isinstance(fault, click.MissingParameter):
         return RecipeError(command, f"must be given {_called(fault)}", "none", see)
@@ -36,18 +36,18 @@ def as_raised(fault: click.UsageError, arguments: list[str]) -> Kd2MobileError:
     message = fault.format_message()
     if said := re.match(r"No such command '(?P<name>.*?)'\.", message):
         near = did_you_mean(said["name"], getattr(fault.ctx.command, "commands", {}), _NEAR)
-        return RecipeError(command, "must be given a verb that it has", repr(said["name"]), f"{near}{see}")
+        return RecipeError(command, "must be given one of its commands", repr(said["name"]), f"{near}{see}")
     if said := re.fullmatch(r"Option '(?P<name>.*)' (?:requires an argument|does not take a value)\.", message):
         without = message.endswith("take a value.")
         must, got = ("must be given without a value", None) if without else ("must be given with a value", "none")
         return RecipeError(f"{command}, {said['name']}", must, got, see)
     if said := re.fullmatch(r"Got unexpected extra arguments? \((?P<words>.*)\)", message):
-        return RecipeError(command, "must be given no more than it takes", said["words"], see)
+        return RecipeError(command, "must be given no further argument", said["words"], see)
     return RecipeError(command, message.rstrip("."), None, see)
 
 
 def _number(option: click.Parameter | None) -> str | None:
-    """What a number must be, in our words; None for an option of another kind."""
+    """The values that a number option accepts, in words; None for an option of another kind."""
     kind = option.type if option else None
     if isinstance(kind, click.IntRange):
         return f"a whole number {bounds(Meta(ge=kind.min, le=kind.max))}".rstrip()
@@ -59,11 +59,11 @@ def _called(fault: click.BadParameter) -> str:
 
 
 def _nearest_option(fault: click.NoSuchOption) -> str:
-    """The option that was meant, of this verb or of another."""
+    """The nearest option of this command or of another one, as a question."""
     if near := did_you_mean(fault.option_name, _options(fault.ctx.command), _NEAR):
         return near
-    for name, verb in getattr(fault.ctx.find_root().command, "commands", {}).items():
-        if near := get_close_matches(fault.option_name, _options(verb), 1, _NEAR_ELSEWHERE):
+    for name, other in getattr(fault.ctx.find_root().command, "commands", {}).items():
+        if near := get_close_matches(fault.option_name, _options(other), 1, _NEAR_ELSEWHERE):
             return f"Did you mean `kd2mobile {name} {near[0]}`? "
     return ""
 

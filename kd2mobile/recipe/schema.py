@@ -11,17 +11,17 @@ DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8_dynamic", "in
 """All but int16x8: its kernels are the slow reference ones on most devices, and it takes floats."""
 OneOrMore = str | Annotated[tuple[str, ...], Meta(min_length=1)]
 SEED = {"ge": 0, "le": 2**32 - 1}
-"""What every library that draws takes."""
+"""What every random generator of the libraries takes."""
 EPOCHS = 100_000
 BATCH_SIZE = 65_536
 INPUT_PX = 2_048
 LEARNING_RATE = 1_000
 PROCESSES = 256
-"""The most of each. A number above is a slip of the hand, and would end in some library, or take the whole machine."""
+"""The most of each. A larger number is a typing error: some library would fail on it, or it would fill the machine."""
 Threads = Annotated[int, Meta(ge=1, le=PROCESSES)]
 InputPx = Annotated[int, Meta(ge=1, le=INPUT_PX)]
 PixelValue = Annotated[float, Meta(ge=-(2**31), le=2**32)]
-"""What a pixel of an image of any depth may hold."""
+"""The values that a pixel of any bit depth can have."""
 Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
@@ -36,198 +36,257 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Data(Table):
-    """Where the pictures come from and how they are split and seen."""
+    """Where the images come from, how they are split, and how each becomes a square."""
 
     source: Annotated[
         OneOrMore,
-        says("A folder of photos or of idx files, a CSV or TSV of path,label, or a name of `kd2mobile list data`."),
+        says(
+            "The images: a folder of class folders, a folder of idx files, a CSV or TSV of path,label, "
+            "or a name of `kd2mobile list data`."
+        ),
     ] = "digits"
-    val_source: Annotated[OneOrMore | None, says("Where the validation pictures lie, if not in the source.")] = None
-    test_source: Annotated[OneOrMore | None, says("Where the test pictures lie, if not in the source.")] = None
+    val_source: Annotated[OneOrMore | None, says("The validation images, if the source does not hold them.")] = None
+    test_source: Annotated[OneOrMore | None, says("The test images, if the source does not hold them.")] = None
     unlabelled: Annotated[
-        OneOrMore | None, says("A folder of pictures without labels, which the teacher alone labels for the student.")
+        OneOrMore | None, says("A folder of images without labels, from which the student learns the teacher's logits.")
     ] = None
-    val: Annotated[float, says("Part of each class kept for validation if there is no val folder.", gt=0, lt=0.5)] = 0.1
-    test: Annotated[float, says("Part of each class kept for the test if there is no test folder.", gt=0, lt=0.5)] = 0.2
-    seed: Annotated[int, says("Which pictures go where.", **SEED)] = 0
-    groups: Annotated[bool, says("Whether near duplicates stay in one split where splits are drawn.")] = True
+    val: Annotated[
+        float, says("Fraction of each class drawn for validation if there is no val folder.", gt=0, lt=0.5)
+    ] = 0.1
+    test: Annotated[
+        float, says("Fraction of each class drawn for the test if there is no test folder.", gt=0, lt=0.5)
+    ] = 0.2
+    seed: Annotated[int, says("Seed of the split.", **SEED)] = 0
+    groups: Annotated[bool, says("Keep near duplicates in the same split.")] = True
     group_by: Annotated[
         str | None,
         says(
-            "What images have in common that stay in one split: a regular expression on the path, whose first group, "
-            "or else the whole match, is the key; or `column:NAME` of a CSV."
+            "Keep images with the same key in the same split. The key is what a regular expression matches in the "
+            "path (its first group, if it has one), or `column:NAME` of a CSV."
         ),
     ] = None
     range: Annotated[
         tuple[PixelValue, PixelValue] | None,
-        says("Values of greyscale images of more than 8 bits that are black and white; 0 to 65535 if left out."),
+        says("Pixel values of black and white in greyscale images of more than 8 bits; 0 and 65535 if left out."),
     ] = None
     resize: Annotated[
-        Literal["crop", "stretch", "pad"], says("How a whole picture becomes a square: centre crop, stretch or pad.")
+        Literal["crop", "stretch", "pad"], says("How an image becomes a square: centre crop, stretch or pad.")
     ] = "stretch"
 
 
 class Views(Table):
-    """The seeded views of each training picture that the teacher labels and the student sees."""
+    """The seeded views of each training image: the teacher labels them, the student trains on them."""
 
-    count: Annotated[int, says("Views a training picture.", ge=1, le=10_000)] = 4
-    smallest_area: Annotated[float, says("Smallest part of a picture that a view shows, by area.", ge=0.001, le=1)] = (
+    count: Annotated[int, says("Number of views per training image.", ge=1, le=10_000)] = 4
+    smallest_area: Annotated[float, says("Smallest fraction of an image's area that a view shows.", ge=0.001, le=1)] = (
         0.7
     )
-    flip: Annotated[bool, says("Whether half of the views are mirrored left to right.")] = True
-    seed: Annotated[int, says("Which views are drawn.", **SEED)] = 0
+    flip: Annotated[bool, says("Mirror half of the views left to right.")] = True
+    seed: Annotated[int, says("Seed of the views.", **SEED)] = 0
 
 
 class Teacher(Table):
-    """The big model and how it comes to know the user's classes."""
+    """The big model, and how it is trained for the classes of the data."""
 
     name: Annotated[
-        str, says("A name of `kd2mobile list teachers`, a .keras or .h5 file, or the logits themselves as .npz.")
+        str, says("The teacher: a name of `kd2mobile list teachers`, a .keras or .h5 file, or logits as an .npz file.")
     ] = "xception"
-    weights: Annotated[str, says("`imagenet` (downloaded by Keras), `none`, or a weights file.")] = "imagenet"
-    input_px: Annotated[InputPx | None, says("Side of the teacher's input in pixels; its own size if left out.")] = None
+    weights: Annotated[
+        str, says("The teacher's initial weights: `imagenet` (downloaded by Keras), `none` or a weights file.")
+    ] = "imagenet"
+    input_px: Annotated[
+        InputPx | None, says("Side of the teacher's input in pixels; the network's own size if left out.")
+    ] = None
     preprocess: Annotated[
         Literal["tf", "torch", "caffe", "none"] | None,
-        says("What the pixels of a file are: tf is [-1, 1], none is 0..255; only if the file does not say."),
+        says(
+            "Pixel values that a teacher file takes, if its metadata does not say: `tf` is [-1, 1], `none` is 0..255, "
+            "`torch` and `caffe` are as in Keras."
+        ),
     ] = None
     classes: Annotated[
-        str | None, says("The classes of a file, one name a line in the order of its outputs; if it does not say.")
+        str | None,
+        says(
+            "A text file with the classes of a teacher file, if its metadata does not say: one name per line, in the "
+            "order of the outputs."
+        ),
     ] = None
     output: Annotated[
-        Literal["logits", "probabilities"] | None, says("What a file answers with; only if it does not say.")
+        Literal["logits", "probabilities"] | None,
+        says("What a teacher file computes, if its metadata does not say."),
     ] = None
-    epochs: Annotated[int, says("Epochs of training where there are no weights to start from.", ge=1, le=EPOCHS)] = 4
-    fine_tune_epochs: Annotated[int, says("Epochs with the body unfrozen, after the new head.", ge=0, le=EPOCHS)] = 0
+    epochs: Annotated[int, says("Epochs of training from scratch, with weights `none`.", ge=1, le=EPOCHS)] = 4
+    fine_tune_epochs: Annotated[
+        int, says("Epochs of fine-tuning the whole teacher after its new head.", ge=0, le=EPOCHS)
+    ] = 0
     train_fraction: Annotated[
-        float, says("Part of each class's training images that the teacher is trained on.", gt=0, le=1)
+        float, says("Fraction of each class's training images on which the teacher is trained.", gt=0, le=1)
     ] = 1.0
-    batch_size: Annotated[int, says("Pictures a training step.", ge=1, le=BATCH_SIZE)] = 32
-    learning_rate: Annotated[float, says("Peak learning rate of training from nothing.", gt=0, le=LEARNING_RATE)] = 1e-3
+    batch_size: Annotated[int, says("Images per training step.", ge=1, le=BATCH_SIZE)] = 32
+    learning_rate: Annotated[float, says("Peak learning rate of training from scratch.", gt=0, le=LEARNING_RATE)] = 1e-3
     fine_tune_learning_rate: Annotated[
-        float, says("Peak learning rate with the body unfrozen.", gt=0, le=LEARNING_RATE)
+        float, says("Peak learning rate of fine-tuning the whole teacher.", gt=0, le=LEARNING_RATE)
     ] = 1e-5
-    seed: Annotated[int, says("Initial weights and order of the pictures.", **SEED)] = 0
+    seed: Annotated[int, says("Seed of the teacher's initial weights and of the order of the images.", **SEED)] = 0
     dtype: Annotated[
         Literal["float32", "mixed_bfloat16"],
-        says("What the teacher's pass computes in, a dtype policy of Keras; its effect on the logits is measured."),
+        says("Number format in which the teacher computes its logits; the record holds how far they move."),
     ] = "float32"
 
 
 class Label(Table):
-    """How the teacher's pass runs. Changes nothing that is made."""
+    """How the teacher's pass runs. Changes no result."""
 
     batch_size: Annotated[
-        int, says("Views a batch of the teacher's pass; 0 finds a fast one by trying.", ge=0, le=BATCH_SIZE)
+        int, says("Views per batch of the teacher's pass; 0 tries several and takes the fastest.", ge=0, le=BATCH_SIZE)
     ] = 0
     workers: Annotated[
         int,
-        says("Processes that decode pictures for the teacher's pass; 0 is threads of this one.", ge=0, le=PROCESSES),
+        says("Processes that decode images for the teacher's pass; 0 uses threads instead.", ge=0, le=PROCESSES),
     ] = 0
 
 
 class Student(Table):
     """The small model."""
 
-    name: Annotated[str, says("A name of `kd2mobile list students`.")] = "mobilenet025"
-    weights: Annotated[str, says("The body's: `imagenet` (downloaded by Keras), `none`, or a file.")] = "imagenet"
+    name: Annotated[str, says("The student: a name of `kd2mobile list students`.")] = "mobilenet025"
+    weights: Annotated[
+        str, says("Initial weights of the student's body: `imagenet` (downloaded by Keras), `none` or a weights file.")
+    ] = "imagenet"
     input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1, le=INPUT_PX)] = 128
-    train_layers: Annotated[str, says("`all`, or `last:N`: only the last N layers with weights are trained.")] = "all"
+    train_layers: Annotated[
+        str, says("Layers that are trained: `all`, or `last:N` for the last N layers that have weights.")
+    ] = "all"
 
 
 class Distill(Table):
     """How the student learns from the transfer set."""
 
-    loss: Annotated[str, says("A name of `kd2mobile list losses`.")] = "kd"
-    temperature: Annotated[float, says("Softens the teacher's logits; 1.0 leaves them.", ge=0.01, le=10_000)] = 4.0
-    hard_label_weight: Annotated[float, says("Weight of the labels; the soft targets get the rest.", ge=0, le=1)] = 0.5
+    loss: Annotated[str, says("The loss: a name of `kd2mobile list losses`.")] = "kd"
+    temperature: Annotated[
+        float,
+        says("Divides the logits before the softmax: a higher temperature gives softer targets.", ge=0.01, le=10_000),
+    ] = 4.0
+    hard_label_weight: Annotated[
+        float, says("Weight of the hard labels in the loss, 0 to 1; the soft targets have the rest.", ge=0, le=1)
+    ] = 0.5
     epochs: Annotated[
-        int, says("Epochs at most; each shows every training and unlabelled picture in one view.", ge=1, le=EPOCHS)
+        int,
+        says(
+            "Largest number of epochs; an epoch uses one view of each training and unlabelled image.", ge=1, le=EPOCHS
+        ),
     ] = 30
-    batch_size: Annotated[int, says("Pictures a training step.", ge=1, le=BATCH_SIZE)] = 32
+    batch_size: Annotated[int, says("Images per training step.", ge=1, le=BATCH_SIZE)] = 32
     learning_rate: Annotated[
-        float, says("Peak learning rate of Adam: warm-up, then cosine to zero.", gt=0, le=LEARNING_RATE)
+        float,
+        says(
+            "Peak learning rate of Adam, after a linear warm-up and before a cosine decay to zero.",
+            gt=0,
+            le=LEARNING_RATE,
+        ),
     ] = 3e-3
-    warmup_epochs: Annotated[int, says("Epochs of linear warm-up.", ge=0, le=EPOCHS)] = 1
+    warmup_epochs: Annotated[int, says("Number of epochs of linear warm-up.", ge=0, le=EPOCHS)] = 1
     patience: Annotated[
-        int, says("Epochs without a better validation top-1 before training stops.", ge=1, le=EPOCHS)
+        int, says("Stop training after this number of epochs without a better validation top-1.", ge=1, le=EPOCHS)
     ] = 10
     class_weights: Annotated[
-        bool, says("Whether an example weighs the more the rarer its class is: examples / (classes * of its class).")
+        bool, says("Weight each example by the rarity of its class: all examples / (classes x examples of its class).")
     ] = False
-    baseline: Annotated[bool, says("Also train the same student on the labels alone, with the same budget.")] = False
-    seed: Annotated[int, says("Initial weights of the student and order of the pictures.", **SEED)] = 0
+    baseline: Annotated[bool, says("Also train the same student on the hard labels alone, with the same settings.")] = (
+        False
+    )
+    seed: Annotated[int, says("Seed of the student's initial weights and of the order of the images.", **SEED)] = 0
 
 
 class Export(Table):
-    """Which .tflite files to make: every precision of every compression."""
+    """Which .tflite files to make: each requested precision of each requested compression."""
 
     compressions: Annotated[
         tuple[Compression, ...],
-        says("What the student goes through before; all but none are fine-tuned with the teacher.", min_length=1),
+        says("How the student is compressed before it is converted: none, qat, prune, cluster or pcqat.", min_length=1),
     ] = ("none",)
-    precisions: Annotated[tuple[Precision, ...], says("Precisions of the files.", min_length=1)] = DEFAULT_PRECISIONS
+    precisions: Annotated[
+        tuple[Precision, ...], says("Precisions of the files: fp32, fp16, int8_dynamic, int8 or int16x8.", min_length=1)
+    ] = DEFAULT_PRECISIONS
     calibration_pictures: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None,
-        says("Training pictures that calibrate all but fp32, class by class; 400, or one a class if that is more."),
+        says(
+            "Number of training images, spread evenly over the classes, that calibrate the quantized files; "
+            "400 if left out, or one per class if that is more."
+        ),
     ] = None
     per_tensor: Annotated[
-        bool, says("Whether a weight tensor has one scale and not one a channel, for old accelerators; int8 files.")
+        bool,
+        says("Give each weight tensor of an int8 file one scale, not one per channel; some accelerators require it."),
     ] = False
-    auto: Annotated[bool, says("Find the smallest file within max_drop, cheap ways first.")] = False
+    auto: Annotated[
+        bool, says("Find the smallest file that loses no more than max_drop, trying the cheapest methods first.")
+    ] = False
     max_drop: Annotated[
-        float, says("Points of top-1 on validation that a file found by auto may lose to its student.", ge=0, le=100)
+        float,
+        says(
+            "With precision auto: percentage points of validation top-1 that a file may lose to its student.",
+            ge=0,
+            le=100,
+        ),
     ] = 0.5
-    keep_float: Annotated[tuple[str, ...], says("Layers of the student that stay float in its int8 file.")] = ()
+    keep_float: Annotated[tuple[str, ...], says("Name of a student layer that stays float in the int8 file.")] = ()
     version: Annotated[
-        str | None, says("The model's version in the file's metadata; the student's fingerprint if left out.")
+        str | None, says("The model's version for the file's metadata; the student's fingerprint if left out.")
     ] = None
-    author: Annotated[str | None, says("Who made the model, for the file's metadata.")] = None
-    licence: Annotated[str | None, says("The model's licence, for the file's metadata, such as `Apache-2.0`.")] = None
+    author: Annotated[str | None, says("The model's author for the file's metadata.")] = None
+    licence: Annotated[str | None, says("The model's licence for the file's metadata, such as `Apache-2.0`.")] = None
 
 
 DESCRIBED = ("version", "author", "licence")
-"""The fields of [export] that describe the model: a run keeps them from one export to the next."""
+"""The fields of [export] that describe the model. A run keeps them for its next export."""
 
 
 class Compress(Table):
-    """How a compressed student is made and fine-tuned."""
+    """How a student is compressed and fine-tuned."""
 
-    epochs: Annotated[int, says("Epochs of fine-tuning, for each method of a compression.", ge=1, le=EPOCHS)] = 4
+    epochs: Annotated[
+        int, says("Epochs of fine-tuning per method of a compression; pcqat has three.", ge=1, le=EPOCHS)
+    ] = 4
     learning_rate: Annotated[
-        float, says("Peak learning rate of Adam, then cosine to zero.", gt=0, le=LEARNING_RATE)
+        float, says("Initial learning rate of Adam, with a cosine decay to zero.", gt=0, le=LEARNING_RATE)
     ] = 3e-4
-    sparsity: Annotated[float, says("Part of the weights of a layer that pruning makes zero.", gt=0, lt=1)] = 0.5
+    sparsity: Annotated[float, says("Fraction of each layer's weights that pruning sets to zero.", gt=0, lt=1)] = 0.5
     sparsity_pattern: Annotated[
-        Literal["any", "2:4"], says("Which weights: the smallest of a layer, or of every four in a row two.")
+        Literal["any", "2:4"],
+        says("Which weights pruning sets to zero: `any` the smallest of a layer, `2:4` two of every four in a row."),
     ] = "any"
-    clusters: Annotated[int, says("Values that the weights of a layer share after clustering.", ge=2, le=256)] = 32
+    clusters: Annotated[int, says("Number of distinct weight values per layer after clustering.", ge=2, le=256)] = 32
 
 
 class Benchmark(Table):
-    """How the files are measured. Changes nothing that was made before."""
+    """How the files are measured. Changes no artifact of an earlier stage."""
 
-    device: Annotated[str, says("Where: `host`, `ssh:USER@HOST[:PORT]`, `adb:SERIAL` or `browser`.", min_length=1)] = (
-        "host"
-    )
+    device: Annotated[
+        str, says("The device: `host`, `ssh:USER@HOST[:PORT]`, `adb:SERIAL` or `browser`.", min_length=1)
+    ] = "host"
     threads: Annotated[
         Threads | Annotated[tuple[Threads, ...], Meta(min_length=1)],
-        says("Threads of the runtime, or several numbers."),
+        says("Number of threads of the runtime; a list measures each number."),
     ] = 1
     xnnpack: Annotated[
-        Literal["on", "off", "both"], says("Whether LiteRT may use its XNNPACK kernels; `both` measures both.")
+        Literal["on", "off", "both"], says("Run with LiteRT's XNNPACK kernels, without them, or measure both.")
     ] = "on"
     cores: Annotated[
         tuple[Annotated[int, Meta(ge=0, le=65_535)], ...],
-        says("The cores that the timed process is pinned to; any if left out."),
+        says("Processor cores to which the timed process is pinned; any core if left out."),
     ] = ()
     rule: Annotated[
-        Literal["kd2mobile", "mlperf"], says("How long is timed; `mlperf`: at least 1,024 runs and 60 s a file.")
+        Literal["kd2mobile", "mlperf"],
+        says("How many runs are timed: `mlperf` at least 1,024 and 60 s per file, `kd2mobile` latency_runs."),
     ] = "kd2mobile"
-    latency_runs: Annotated[int, says("Timed runs of one picture, after the warm-up.", ge=100, le=1_000_000)] = 300
+    latency_runs: Annotated[
+        int, says("Number of timed runs on one image, after the warm-up.", ge=100, le=1_000_000)
+    ] = 300
 
 
 class Recipe(Table):
-    """Everything that a run does."""
+    """All tables of a recipe."""
 
     data: Data = Data()
     views: Views = Views()

@@ -15,7 +15,7 @@ import msgspec
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.files import convert_json, disk_errors, locked, read_json, sha256_of, write_json
 from kd2mobile.progress import say
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import COMPRESSIONS, DESCRIBED, PRECISIONS, TABLES, Compress, Export, Recipe
 from kd2mobile.recipe.toml import read_tables, recipe_toml, write_recipe
 from kd2mobile.recipe.variants import Variant, in_order

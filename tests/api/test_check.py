@@ -92,7 +92,7 @@ assert main_status(["check", "--data", "photos"]) == 0
             ["--data", "photos", "--set", "data.val=2"],
             "--set, data.val: must be a number above 0 and below 0.5, got 2.",
         ),
-        (["--teacher", "xception"], "kd2mobile check: must be given options that it has, got --teacher. Did y"),
+        (["--teacher", "xception"], "kd2mobile check: must be given options of this command, got --teacher. Did y"),
     ],
 )
 def test_what_cannot_be_looked_at(arguments, said, photos, capsys):

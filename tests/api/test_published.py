@@ -9,7 +9,7 @@ import pytest
 
 from kd2mobile.cli.commands import main_status
 from kd2mobile.files import sha256_of
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 
 MODELS = Path(__file__).parents[2] / "models"
 PUBLISHED = sorted(path.name for path in MODELS.iterdir() if path.is_dir())

@@ -16,7 +16,7 @@ from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, PictureError, RecipeError
 from kd2mobile.pages import bars
 from kd2mobile.pages.bars import WIDTH_PX
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import start_run
@@ -243,7 +243,7 @@ def test_names_that_no_font_has_are_escaped():
         (["mine.png", "--temperatures", "0,2"], "temperatures: must be finite numbers above 0, got 0.0. For example"),
         (
             ["mine.png", "--temperatures", "nan"],
-            "--temperatures: must be a list of finite numbers with commas between, got 'nan'.",
+            "--temperatures: must be a list of finite numbers separated by commas, got 'nan'.",
         ),
         (
             ["mine.png", "--temperatures", "a"],

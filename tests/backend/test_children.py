@@ -168,7 +168,7 @@ def test_a_signal_stops_a_command_as_ctrl_c_does(name, status):
         command.send_signal(getattr(signal, name))
         said, err = command.communicate(timeout=LONGEST_S)
     assert (command.returncode, said) == (status, "tidied up\n")
-    assert err == "interrupted: what is finished is kept. The same command goes on from there.\n"
+    assert err == "interrupted: finished stages are kept. Run the same command to resume.\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -14,7 +14,7 @@ from kd2mobile.api import pipeline
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.measure.accuracy import hits
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store
 from tests.tiny_models import is_explained

@@ -11,7 +11,7 @@ from kd2mobile.api.pipeline import STORE
 from kd2mobile.cli.commands import main_status
 from kd2mobile.files import sha256_of
 from kd2mobile.installation import install_command
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.store.run import start_run
 
 

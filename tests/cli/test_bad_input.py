@@ -20,7 +20,7 @@ from kd2mobile.api.results import Exported
 from kd2mobile.backend import tensorflow_process
 from kd2mobile.cli.commands import main_status
 from kd2mobile.installation import install_command
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.store.run import start_run
 from kd2mobile.students import STUDENTS
 from kd2mobile.students.registry import Student
@@ -278,7 +278,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(other_classe
     assert child.returncode == 130, child.stderr
     assert "Traceback" not in child.stderr
     last = child.stderr.splitlines()[-1]
-    assert last == "interrupted: what is finished is kept. The same command goes on from there."
+    assert last == "interrupted: finished stages are kept. Run the same command to resume."
 
     again = subprocess.run([sys.executable, "-m", "kd2mobile", *command], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
@@ -357,7 +357,7 @@ def test_a_budget_that_nothing_meets(photos, capsys, monkeypatch):
 def test_auto_stands_alone(photos, capsys):
     for given in ("auto,int8", "fp32, auto"):
         assert refused(capsys, ["export", "--precision", given]) == (
-            f"--precision: must be auto alone, which tries its own files, got {given}. "
+            f"--precision: must be auto alone, because it chooses the precisions itself, got {given}. "
             "Give --precision auto, or the precisions without it."
         )
 

@@ -70,18 +70,18 @@ def test_the_flags_that_the_issue_names_are_there():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["distil"], "kd2mobile: must be given a verb that it has, got 'distil'. Did you mean 'distill'? See `kd2mo"),
-        (["frobnicate"], "kd2mobile: must be given a verb that it has, got 'frobnicate'. See `kd2mobile --help`."),
+        (["distil"], "kd2mobile: must be given one of its commands, got 'distil'. Did you mean 'distill'? See `kd2mo"),
+        (["frobnicate"], "kd2mobile: must be given one of its commands, got 'frobnicate'. See `kd2mobile --help`."),
         (
             ["distill", "--temprature", "3"],
-            "kd2mobile distill: must be given options that it has, got --temprature. Did you mean '--temperature'? See",
+            "kd2mobile distill: must be given options of this command, got --temprature. Did you mean '--temperature'?",
         ),
         (["benchmark", "--precison", "int8"], "got --precison. Did you mean `kd2mobile export --precision`? See"),
         (["benchmark", "--nothing"], "got --nothing. See `kd2mobile benchmark --help`."),
         (["distill", "--temperature", "x"], "kd2mobile distill, --temperature: must be a number, got 'x'. See"),
         (["distill", "--temperature"], "kd2mobile distill, --temperature: must be given with a value, got none. See"),
         (["distill", "--quiet=1"], "kd2mobile distill, --quiet: must be given without a value. See `kd2mobile distill"),
-        (["doctor", "me"], "kd2mobile doctor: must be given no more than it takes, got me. See `kd2mobile doctor"),
+        (["doctor", "me"], "kd2mobile doctor: must be given no further argument, got me. See `kd2mobile doctor"),
         (
             ["report", "--records", "--out", "x.html"],
             "kd2mobile report, --records: must be followed by at least one FILE, got --out. See `kd2mobile report --he",
@@ -178,7 +178,7 @@ def test_the_flags_that_the_issue_names_are_there():
         ),
         (
             ["benchmark", "--model", "x.tflite", "--data", "y", "--mean", "1,2"],
-            "kd2mobile benchmark, --mean: must be one finite number, or three with commas between, got '1,2'. See",
+            "kd2mobile benchmark, --mean: must be one finite number, or three separated by commas, got '1,2'. See",
         ),
         (
             ["benchmark", "--model", "x", "--data", "y", "--json", "no/x.json"],
@@ -258,10 +258,10 @@ cli.run()
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["distill"], "interrupted: what is finished is kept. The same command goes on from there."),
+        (["distill"], "interrupted: finished stages are kept. Run the same command to resume."),
         (
             ["benchmark", "--threads", "1,2"],
-            "interrupted: earlier measurements are whole. The same command begins this one anew.",
+            "interrupted: earlier measurements are kept. Run the same command to start this one again.",
         ),
         (["inspect", "x.tflite"], "interrupted"),
     ],

@@ -20,7 +20,7 @@ from kd2mobile.data.scan import Picture, scan
 from kd2mobile.data.split import read_groups, read_split
 from kd2mobile.data.splitting import split_pictures
 from kd2mobile.errors import DataError, RecipeError
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
 from kd2mobile.stages.plan import split_step
 from kd2mobile.store.artifact import Store

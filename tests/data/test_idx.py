@@ -10,7 +10,7 @@ from PIL import Image
 from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
 from kd2mobile.data.scan import scan
 from kd2mobile.errors import DataError
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store
 

@@ -11,7 +11,7 @@ from kd2mobile.cli.commands import main_status
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import PictureError, RecipeError
 from kd2mobile.measure.predict import predict
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import split_step
 from kd2mobile.store.artifact import Store
 from tests.data.conftest import write_picture

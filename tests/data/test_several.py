@@ -15,7 +15,7 @@ from kd2mobile.data.places import Places, absolute
 from kd2mobile.data.split import read_split
 from kd2mobile.data.splitting import split_pictures, split_unlabelled
 from kd2mobile.errors import DataError
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
 from kd2mobile.recipe.toml import write_recipe
 from kd2mobile.stages.plan import split_step

@@ -9,7 +9,7 @@ from kd2mobile.api import start as starting
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import InstallationError, UnknownNameError
 from kd2mobile.measure.browser import litert_js
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.store.run import open_run, start_run
 
 DIGITS = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"

@@ -12,7 +12,7 @@ from kd2mobile.measure import worker
 from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.protocol import Protocol, Setting, Span, protocol_of
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from tests.tiny_models import COLOURS, is_explained
 
 from .conftest import picture

@@ -12,7 +12,7 @@ from kd2mobile.pages.accuracy_plots import comparison_plots
 from kd2mobile.pages.comparison import collect_comparison, render_comparison, write_comparison
 from kd2mobile.pages.recommending import with_recommendation
 from kd2mobile.pages.words import tables
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.store.artifact import Step
 from kd2mobile.store.run import start_run
 

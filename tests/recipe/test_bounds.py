@@ -15,7 +15,7 @@ from kd2mobile.cli.commands import main, main_status
 from kd2mobile.errors import RecipeError
 from kd2mobile.measure.predict import predict
 from kd2mobile.measure.ssh.address import parsed
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import TABLES, bounds, fields, takes
 from kd2mobile.students import STUDENTS, check_student
 from kd2mobile.students.mlp import MOST_WEIGHTS, largest_px, widths_of
@@ -183,7 +183,7 @@ def test_a_number_of_a_flag_has_bounds(command, option, capsys, tmp_path, monkey
 @pytest.mark.parametrize("flag", ["--mean", "--std"])
 @pytest.mark.parametrize("value", ["nan", "inf", "1,2", "1,2,inf", "x", "9" * 5000])
 def test_mean_and_std_are_finite(flag, value, capsys):
-    assert "must be one finite number, or three with commas" in is_refused(
+    assert "must be one finite number, or three separated by commas" in is_refused(
         capsys, ["predict", "a.tflite", "a.png", f"{flag}={value}"]
     )
 

@@ -39,7 +39,7 @@ def test_a_written_recipe_is_read_back_the_same(tmp_path):
         (
             {"distill.temperature": -1.0},
             "settings, distill.temperature: must be a number from 0.01 to 10,000, got -1.0. "
-            "Softens the teacher's logits; 1.0 leaves them. The default is 4.0.",
+            "Divides the logits before the softmax: a higher temperature gives softer targets. The default is 4.0.",
         ),
         ({"distill.temperatur": 1}, "Did you mean 'temperature'?"),
         ({"distil.temperature": 1}, "Did you mean 'distill'?"),
@@ -47,7 +47,7 @@ def test_a_written_recipe_is_read_back_the_same(tmp_path):
         ({"distill.Temperature": 1}, "Did you mean 'temperature'?"),
         (
             {"distill.temperature": float("inf")},
-            "settings, distill.temperature: must be a finite number, got inf. Softens",
+            "settings, distill.temperature: must be a finite number, got inf. Divides",
         ),
         ({"distill.learning_rate": float("nan")}, "settings, distill.learning_rate: must be a finite number, got nan."),
         ({"data.val": float("nan")}, "settings, data.val: must be a finite number, got nan."),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kd2mobile.errors import DataError, RecipeError, TeacherError, UnknownNameError, WeightsError
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.stages.plan import check_student_weights, stages
 from kd2mobile.store.artifact import Store

@@ -14,7 +14,7 @@ from kd2mobile.api import pipeline
 from kd2mobile.cli.commands import main, main_status
 from kd2mobile.cli.options import CarefulCommand, OutputFile
 from kd2mobile.errors import RecipeError
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.store.output_files import (
     check_apart,
     check_output,

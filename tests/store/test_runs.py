@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from kd2mobile.errors import ArtifactError, RecipeError
-from kd2mobile.recipe import compose
+from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.store.run import newest_run, open_run, start_run
 
