@@ -20,7 +20,7 @@ from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
 from kd2mobile.files import disk_errors, replaced, sha256_of
 from kd2mobile.measure.outputs import softmax
-from kd2mobile.pages.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
+from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
 from kd2mobile.recipe.compose import is_logits_file
 from kd2mobile.stages.fingerprints import UNUSED_BY_LOSS

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kd2mobile.data.check import Checked
     from kd2mobile.inspection.inspect import Inspection
     from kd2mobile.measure.predict import Prediction
-    from kd2mobile.pages.bars import DarkKnowledge
+    from kd2mobile.pages.plots.bars import DarkKnowledge
 
 
 @system_errors()

@@ -130,7 +130,7 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=given)
     if terminal.written(checked, json_file):
         return
-    from kd2mobile.pages.check_text import check_text
+    from kd2mobile.pages.terminal.check import check_text
 
     print(check_text(checked))
     if written := [str(file) for file in (json_file, sheet) if file]:
@@ -397,7 +397,7 @@ def inspect(model, json_file) -> None:
     found = pipeline.inspect(model)
     if terminal.written(found, json_file):
         return
-    from kd2mobile.pages.inspect_text import inspect_text
+    from kd2mobile.pages.terminal.inspect import inspect_text
 
     print(inspect_text(found))
 

@@ -25,14 +25,14 @@ def written(found: AsJson, file: Path | None) -> bool:
 
 def show_measured(measured: Benchmarked) -> None:
     """The table of models and its comparisons."""
-    from kd2mobile.pages.table import text_table
+    from kd2mobile.pages.terminal.table import text_table
 
     _show(text_table(measured.records, measured.comparisons))
 
 
 def show_devices(reported: RecordsReported, json_file: Path | None) -> None:
     """The table of devices with the recommended model of each, and the files that were written."""
-    from kd2mobile.pages.table import devices_table
+    from kd2mobile.pages.terminal.table import devices_table
 
     _show(devices_table(reported.devices))
     print(f"Written: {', '.join(str(file) for file in (reported.page, json_file) if file)}.")

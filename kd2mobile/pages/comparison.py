@@ -76,7 +76,7 @@ def render_comparison(view: ComparisonData) -> str:
     try:
         from markupsafe import Markup
 
-        from kd2mobile.pages import accuracy_plots
+        from kd2mobile.pages.plots import accuracy
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
@@ -92,7 +92,7 @@ def render_comparison(view: ComparisonData) -> str:
         places={key: place for place, key in enumerate(records)},
         measured=columns.measured([row for _, row in keyed_rows]),
         numbers=columns.numbered([row for _, row in keyed_rows]),
-        accuracy=[Markup(plot) for plot in accuracy_plots.comparison_plots(records)],
+        accuracy=[Markup(plot) for plot in accuracy.comparison_plots(records)],
         recommended={key: reason for key, own in records.items() if (reason := words.why_recommended(own))},
         downloads=columns.DOWNLOAD in shown,
     )

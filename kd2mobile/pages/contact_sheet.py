@@ -14,7 +14,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
 from kd2mobile.errors import PictureError, count_of, one_line
 from kd2mobile.files import replaced
-from kd2mobile.pages.check_text import cut_classes
+from kd2mobile.pages.terminal.check import cut_classes
 from kd2mobile.pixels import open_picture
 from kd2mobile.store.output_files import signature
 

@@ -80,7 +80,7 @@ def devices_view(data: DevicesData) -> dict[str, Any]:
     try:
         from markupsafe import Markup
 
-        from kd2mobile.pages import accuracy_plots
+        from kd2mobile.pages.plots import accuracy
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
@@ -88,7 +88,7 @@ def devices_view(data: DevicesData) -> dict[str, Any]:
     shown, empty = columns.without_empty(every, columns.shown(every, columns.DEVICE_COLUMNS))
     keyed, rows = keyed_rows(data, shown)
     chosen = [r for choice in data.choices for r in (choice.smallest, choice.fastest) if r]
-    plots = accuracy_plots.device_plots(data.records, chosen, data.teachers)
+    plots = accuracy.device_plots(data.records, chosen, data.teachers)
     return {
         "data": data,
         "rows": keyed,

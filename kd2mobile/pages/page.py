@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import ModuleType
 
 from kd2mobile.errors import MissingExtraError, one_line
 from kd2mobile.pages import columns, findings, timings, words
@@ -31,7 +30,8 @@ def render(view: ReportData) -> str:
     try:
         from markupsafe import Markup
 
-        from kd2mobile.pages import accuracy_plots, pictures, plots
+        from kd2mobile.pages import pictures
+        from kd2mobile.pages.plots import accuracy, curves
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
@@ -71,16 +71,16 @@ def render(view: ReportData) -> str:
         teacher_settings=_teachers(rows, settings),
         whys=columns.whys(rows, shown),
         devices=devices_view(everywhere) if places(everywhere) > 1 else None,
-        accuracy=[Markup(plot) for plot in accuracy_plots.accuracy_plots(records)],
+        accuracy=[Markup(plot) for plot in accuracy.accuracy_plots(records)],
         roles=[role for role in words.ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
         teacher_line=any(r["role"] == "teacher" and words.latency(r, "p50") is None for r in records),
-        curves=[Markup(plot) for plot in plots.curve_plots(view.histories)],
-        kept=plots.kept_epochs(view.histories),
-        lines=[role for role, _ in plots.LINES],
+        curves=[Markup(plot) for plot in curves.curve_plots(view.histories)],
+        kept=curves.kept_epochs(view.histories),
+        lines=[role for role, _ in curves.LINES],
         cards=cards,
         confused=confused,
         most_examples=findings.PICTURES_A_PAIR,
-        calibrations=[Markup(plots.calibration_plot(one)) for one in view.calibrations],
+        calibrations=[Markup(curves.calibration_plot(one)) for one in view.calibrations],
         moved=moved,
         most_moved=max((abs(score.student - score.baseline) for score in moved), default=0),
         class_sums=words.class_sums(view.class_scores) if view.class_scores else "",
@@ -88,7 +88,7 @@ def render(view: ReportData) -> str:
         variants=[words.precision(export) for export in view.exports],
         counted=any(export.get("weights") and export["compression"] != "none" for export in view.exports),
         lost=[words.lost(e.get("against_student")) for e in view.exports] if _known(view.exports) else [],
-        layer_errors=[_layer_errors(place, e, plots) for place, e in enumerate(view.exports) if _by_layer(e)],
+        layer_errors=[_layer_errors(place, e) for place, e in enumerate(view.exports) if _by_layer(e)],
         most_files=MOST_FILES,
         most_groups=MOST_GROUPS,
         most_paths=MOST_PATHS,
@@ -111,9 +111,11 @@ def _by_layer(export: dict) -> bool:
     return bool(export.get("layer_errors")) and export.get("role", "student") == "student"
 
 
-def _layer_errors(place: int, export: dict, plots: ModuleType) -> dict:
+def _layer_errors(place: int, export: dict) -> dict:
     """What layers.html.j2 shows of one file: its plot, and the rows with the largest errors first."""
     from markupsafe import Markup
+
+    from kd2mobile.pages.plots import curves
 
     layers, name = export["layer_errors"]["layers"], export["file"].removesuffix(".tflite")
     order = sorted(layers, key=lambda layer: -1 if layer["own_error"] is None else layer["own_error"], reverse=True)
@@ -123,7 +125,7 @@ def _layer_errors(place: int, export: dict, plots: ModuleType) -> dict:
         "count": len(layers),
         "calibrated": export.get("compression") not in ("qat", "pcqat"),
         "rows": order[:MOST_LAYERS],
-        "plot": Markup(plots.layer_plot(place, name, layers)),
+        "plot": Markup(curves.layer_plot(place, name, layers)),
     }
 
 

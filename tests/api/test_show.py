@@ -14,8 +14,8 @@ from kd2mobile.cli.commands import main_status
 from kd2mobile.data.split import read_split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, PictureError, RecipeError
-from kd2mobile.pages import bars
-from kd2mobile.pages.bars import WIDTH_PX
+from kd2mobile.pages.plots import bars
+from kd2mobile.pages.plots.bars import WIDTH_PX
 from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store

@@ -16,7 +16,7 @@ from kd2mobile.measure.record import read_records
 from kd2mobile.pages.choosing import sentence
 from kd2mobile.pages.devices import collect_devices, devices_json
 from kd2mobile.pages.recommending import with_recommendation
-from kd2mobile.pages.table import devices_table, text_table
+from kd2mobile.pages.terminal.table import devices_table, text_table
 from kd2mobile.pages.view import Measurements
 
 PUBLISHED = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8" / "record.json"

@@ -119,7 +119,7 @@ def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
 
 
 def test_distill_finds_the_split_that_was_looked_at(checked, faulty, tmp_path):
-    from kd2mobile.recipe import compose
+    from kd2mobile.recipe.compose import compose
     from kd2mobile.stages.plan import stages
     from kd2mobile.store.artifact import Store
 

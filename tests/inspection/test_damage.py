@@ -13,7 +13,7 @@ from kd2mobile.inspection.flatbuffer import root
 from kd2mobile.inspection.graph import read_model, with_readable_names
 from kd2mobile.inspection.inspect import inspect_file
 from kd2mobile.inspection.metadata import read_metadata
-from kd2mobile.pages.inspect_text import inspect_text
+from kd2mobile.pages.terminal.inspect import inspect_text
 from tests.tiny_models import changed
 
 FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), max_size=5)

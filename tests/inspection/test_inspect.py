@@ -18,7 +18,7 @@ from kd2mobile.cli.commands import main_status
 from kd2mobile.inspection import model_schema
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.inspect import FloatOps, Found, inspect_file
-from kd2mobile.pages.inspect_text import inspect_text
+from kd2mobile.pages.terminal.inspect import inspect_text
 from tests.tiny_models import CLASSES
 
 

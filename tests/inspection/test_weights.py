@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.inspect import inspect_file
 from kd2mobile.inspection.weights import Weights, count_weights
-from kd2mobile.pages.inspect_text import inspect_text
+from kd2mobile.pages.terminal.inspect import inspect_text
 
 DTYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT8: np.int8}
 

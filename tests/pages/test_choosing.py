@@ -6,7 +6,7 @@ import pytest
 
 from kd2mobile.pages.choosing import sentence
 from kd2mobile.pages.devices import collect_devices, devices_json, render_devices
-from kd2mobile.pages.table import devices_table
+from kd2mobile.pages.terminal.table import devices_table
 
 HOST, BOARD = "host: a laptop, 8 cores", "ssh: a board, 4 cores"
 ONE, OTHER = "1111aaaabbbbcccc", "2222aaaabbbbcccc"

@@ -9,7 +9,7 @@ import pytest
 from kd2mobile.pages.choosing import sentence
 from kd2mobile.pages.devices import collect_devices, devices_json, places, render_devices
 from kd2mobile.pages.page import render
-from kd2mobile.pages.table import devices_table
+from kd2mobile.pages.terminal.table import devices_table
 
 HOST, BOARD, PHONE = "host: a laptop, 8 cores", "ssh: a board, 4 cores", "adb: a phone, 9 cores"
 HOSTILE = '<img src=x onerror=alert(1)> "quote" $x$ </title></style></svg>'

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from kd2mobile.errors import ArtifactError
-from kd2mobile.pages.accuracy_plots import accuracy_plots
 from kd2mobile.pages.page import render, write_report
-from kd2mobile.pages.plots import kept_epoch
+from kd2mobile.pages.plots.accuracy import accuracy_plots
+from kd2mobile.pages.plots.curves import kept_epoch
 from kd2mobile.pages.recommending import with_recommendation
 
 VOID = {"meta", "img", "br", "hr", "input", "link", "wbr", "col", "source"}

@@ -14,7 +14,7 @@ from kd2mobile.api.start import composed
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
 from kd2mobile.inspection.inspect import records_beside
-from kd2mobile.pages.inspect_text import record_text
+from kd2mobile.pages.terminal.inspect import record_text
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.store.artifact import RECORD, Step, Store, damaged_files, fingerprint_of, read_artifact

@@ -247,7 +247,7 @@ def _idx(place: Path):
 
 
 def _toml(place: Path):
-    from kd2mobile.recipe import compose
+    from kd2mobile.recipe.compose import compose
     from kd2mobile.recipe.toml import write_recipe
 
     write_recipe(compose(settings={"data.source": "photos"}), place / "whole.toml")
@@ -264,7 +264,7 @@ def _json(place: Path):
     """Every JSON that others may send: records, a run, an artifact's record, a published model's."""
     from kd2mobile.api.published import read_published
     from kd2mobile.measure.record import read_records
-    from kd2mobile.recipe import compose
+    from kd2mobile.recipe.compose import compose
     from kd2mobile.store.artifact import fingerprint_of, read_artifact
     from kd2mobile.store.run import open_run, start_run
 

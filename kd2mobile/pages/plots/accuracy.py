@@ -9,8 +9,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from kd2mobile.errors import one_line
 from kd2mobile.pages import words
-from kd2mobile.pages.label_places import Size, place_labels, place_line_labels
-from kd2mobile.pages.svg import COLOURS, MARKERS, drawing, inline, short
+from kd2mobile.pages.plots.labels import Size, place_labels, place_line_labels
+from kd2mobile.pages.plots.svg import COLOURS, MARKERS, drawing, inline, short
 
 ACCURACY_PX = (400, 310)
 LABEL_PX = 10

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kd2mobile.errors import one_line
 from kd2mobile.pages import words
-from kd2mobile.pages.svg import COLOURS, MARKERS, drawing, inline, short
+from kd2mobile.pages.plots.svg import COLOURS, MARKERS, drawing, inline, short
 from kd2mobile.pages.view import Calibration
 
 CURVE_PX = (360, 280)

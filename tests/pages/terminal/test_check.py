@@ -4,7 +4,7 @@ import pytest
 
 from kd2mobile.data.check import Checked, ClassCounts, Imbalance, Sizes
 from kd2mobile.data.split import Leak, NearGroup, SetAside
-from kd2mobile.pages.check_text import check_text
+from kd2mobile.pages.terminal.check import check_text
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from kd2mobile.pages.recommending import with_recommendation
-from kd2mobile.pages.table import text_table
+from kd2mobile.pages.terminal.table import text_table
 
 
 def latency(rounds, **more):

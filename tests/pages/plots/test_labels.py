@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from kd2mobile.pages.accuracy_plots import ACCURACY_PX, accuracy_plots
-from kd2mobile.pages.label_places import place_labels, place_line_labels
+from kd2mobile.pages.plots.accuracy import ACCURACY_PX, accuracy_plots
+from kd2mobile.pages.plots.labels import place_labels, place_line_labels
 from kd2mobile.pages.words import tables
 
 FRAME = (40.0, 30.0, 390.0, 280.0)
