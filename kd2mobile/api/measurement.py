@@ -11,6 +11,7 @@ import msgspec
 from kd2mobile.errors import RecordError, one_line
 from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of, write_json
 from kd2mobile.progress import say
+from kd2mobile.recipe.schema import Benchmark
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.stages.plan import Stages
 from kd2mobile.store.run import COMPARISONS, MEASUREMENTS, PREDICTIONS, RECORDS, Run
@@ -18,6 +19,7 @@ from kd2mobile.store.run import COMPARISONS, MEASUREMENTS, PREDICTIONS, RECORDS,
 if TYPE_CHECKING:
     import numpy as np
 
+    from kd2mobile.measure.protocol import Protocol
     from kd2mobile.measure.record import BenchmarkRecord, Validation
     from kd2mobile.pages.view import Measurements, Paired
 
@@ -27,6 +29,7 @@ Files = dict[tuple[str, str], Path]
 Validations = dict[str, "Validation"]
 """What is known of files on the validation images, by SHA-256."""
 AGAIN = "Remove it and run `kd2mobile benchmark`."
+XNNPACK = {"on": (True,), "off": (False,), "both": (True, False)}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,19 @@ class Benchmarked:
     def json(self) -> str:
         """The records as a JSON list, one object a measured model."""
         return msgspec.json.format(msgspec.json.encode(self.records), indent=1).decode()
+
+
+def protocol_of(table: Benchmark) -> "Protocol":
+    """The protocol that a recipe's [benchmark] requests."""
+    from kd2mobile.measure.protocol import Protocol
+
+    return Protocol(
+        threads=(table.threads,) if isinstance(table.threads, int) else table.threads,
+        xnnpack=XNNPACK[table.xnnpack],
+        cores=table.cores,
+        rule=table.rule,
+        runs=table.latency_runs,
+    )
 
 
 def validations(run: Run, plan: Stages, made: Iterable[dict[str, Any]]) -> Validations:
@@ -71,11 +87,10 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
     import numpy as np
 
     from kd2mobile.data.split import leaked_of, read_split
-    from kd2mobile.measure.devices import measure_files
     from kd2mobile.measure.files import FileToMeasure
+    from kd2mobile.measure.measured import measure_files, record_of_probabilities, with_leaks
     from kd2mobile.measure.outputs import softmax
-    from kd2mobile.measure.protocol import protocol_of
-    from kd2mobile.measure.record import picture_set, record_of_probabilities, with_leaks, with_reasons
+    from kd2mobile.measure.record import picture_set, with_reasons
     from kd2mobile.pages.recommending import with_recommendation
     from kd2mobile.transfer.store import Transfer
 

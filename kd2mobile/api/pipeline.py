@@ -12,7 +12,14 @@ import msgspec
 
 from kd2mobile.api.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
 from kd2mobile.api.ladder import walk
-from kd2mobile.api.measurement import Benchmarked, measure, read_measurement, read_measurements, validations
+from kd2mobile.api.measurement import (
+    Benchmarked,
+    measure,
+    protocol_of,
+    read_measurement,
+    read_measurements,
+    validations,
+)
 from kd2mobile.api.results import Compared, Distilled, Exported, Labelled, Reported
 from kd2mobile.api.side_by_side import RecordsReported, report_records
 from kd2mobile.api.start import all_settings, composed, open_or_start
@@ -210,7 +217,6 @@ def benchmark(
     table, for this call. The device is looked at first: a wrong one is refused before anything is made.
     """
     from kd2mobile.measure.devices import check_device
-    from kd2mobile.measure.protocol import protocol_of
 
     def look(recipe: Recipe) -> None:
         check_device(recipe.benchmark.device, protocol_of(recipe.benchmark))
@@ -261,9 +267,10 @@ def inspect(model: Path) -> "Inspection":
 
     Raises ModelFileError if it is none.
     """
+    from kd2mobile.api.records_beside import with_records
     from kd2mobile.inspection.inspect import inspect_file
 
-    return inspect_file(Path(model))
+    return with_records(inspect_file(Path(model)))
 
 
 @system_errors()

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.api.measurement import Benchmarked
+from kd2mobile.api.measurement import Benchmarked, protocol_of
 from kd2mobile.errors import ModelFileError
 from kd2mobile.files import read_json
 from kd2mobile.inspection.inspect import MODEL
@@ -52,10 +52,8 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     import numpy as np
 
     from kd2mobile.data.split import leaked_of, read_split
-    from kd2mobile.measure.devices import measure_files
     from kd2mobile.measure.files import FileToMeasure
-    from kd2mobile.measure.protocol import protocol_of
-    from kd2mobile.measure.record import with_leaks
+    from kd2mobile.measure.measured import measure_files, with_leaks
 
     published = read_published(folder)
     data = {"groups": False} | published.recipe.get("data", {})  # a record of before there were groups has none

@@ -1,21 +1,18 @@
 """What is in a .tflite, whoever made it: read from its bytes, so that no runtime has to be able to run it."""
 
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from kd2mobile.errors import Kd2MobileError, ModelFileError, RecordError
-from kd2mobile.files import convert_json, read_json, sha256_of
+from kd2mobile.errors import ModelFileError
+from kd2mobile.files import sha256_of
 from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, read_model
 from kd2mobile.inspection.layer_names import LayerNames, layers_in
 from kd2mobile.inspection.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
+from kd2mobile.inspection.size import deflated_size
 from kd2mobile.inspection.weights import Weights, count_weights
-from kd2mobile.store.artifact import RECORD
-from kd2mobile.store.run import RECORDS, RUN_RECORD, artifacts_of
-from kd2mobile.store.stage_records import AgainstStudent, Count, Share
 
 MODEL = "model.tflite"
 """What a published model is called in its folder."""
@@ -86,8 +83,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     input and the DEQUANTIZE of an output; None if the file is not integer. custom_ops: those that only a runtime
     which has them can run. weights: of its convolutions and dense layers. metadata: bytes of each metadata entry of
     the model. tflite_metadata: what TensorFlow Lite Metadata says; kd2mobile: what a file of kd2mobile's says besides.
-    labels: of the outputs, in order. record: how it came to be; benchmark: what was measured of it. notes: what could
-    not be read.
+    labels: of the outputs, in order. record: how it came to be; benchmark: what was measured of it; notes: what of the
+    records beside it could not be read: `api.records_beside` adds these three.
     """
 
     file: str
@@ -105,9 +102,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     tflite_metadata: TFLiteMetadata | None
     kd2mobile: FileMetadata | None
     labels: list[str] | None
-    record: Found | None
-    benchmark: Found | None
-    notes: list[str]
+    record: Found | None = None
+    benchmark: Found | None = None
+    notes: list[str] = []
 
     def json(self) -> str:
         """All of it, as a JSON object."""
@@ -115,7 +112,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def inspect_file(path: Path) -> Inspection:
-    """What is in the .tflite, or in that of a published model's folder.
+    """What is in the .tflite, or in that of a published model's folder, by its bytes alone.
 
     Raises ModelFileError if it cannot be read, or is not one whole model.
     """
@@ -133,14 +130,13 @@ def inspect_file(path: Path) -> Inspection:
         model = read_model(data)
     except ValueError as fault:
         raise ModelFileError(path, "must be a whole TensorFlow Lite model", fault, _AGAIN) from fault
-    said, sha256 = read_metadata(path), sha256_of(path)
-    record, benchmark, notes = records_beside(path, sha256)
+    said = read_metadata(path)
     arithmetic, float_ops = _arithmetic(model.graphs, said.own)
     return Inspection(
         file=str(path),
         size_bytes=len(data),
         deflated_bytes=deflated_size(data),
-        sha256=sha256,
+        sha256=sha256_of(path),
         description=model.description or None,
         arithmetic=arithmetic,
         float_ops=float_ops,
@@ -152,20 +148,7 @@ def inspect_file(path: Path) -> Inspection:
         tflite_metadata=read_tflite_metadata(path),
         kd2mobile=said if said.own else None,
         labels=said.classes,
-        record=record,
-        benchmark=benchmark,
-        notes=notes,
     )
-
-
-def deflated_size(data: bytes) -> int:
-    """Bytes of the data as an entry of a ZIP, without the entry's own head: what an app's download grows by.
-
-    >>> deflated_size(bytes(1000))
-    11
-    """
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return len(deflate.compress(data)) + len(deflate.flush())
 
 
 def _graph(model: Model, place: int) -> GraphSaid:
@@ -245,94 +228,3 @@ def _is_float(tensor: Tensor) -> bool:
 def _is_packed(tensor: Tensor) -> bool:
     """Whether a constant of a float op is stored in fewer bits than it computes in."""
     return bool(tensor.scales) or tensor.dtype in ("float16", "bfloat16")
-
-
-class _Parity(msgspec.Struct, frozen=True):
-    agreement: Share
-    n: Count
-
-
-class _Made(msgspec.Struct, frozen=True):
-    """How a file came to be, as far as it is shown."""
-
-    sha256: str | None = None
-    converter: str | None = None
-    compression: str | None = None
-    parity: _Parity | None = None
-    against_student: AgainstStudent | None = None
-    calibration: list[str] | None = None
-    made_from: dict[str, str] | None = None
-
-
-class _Told(_Made, frozen=True):
-    """A record beside a file: its own, an artifact's (results) or a published model's (export, benchmark)."""
-
-    results: _Made | None = None
-    export: _Made | None = None
-    benchmark: dict[str, Any] | None = None
-
-
-class _P50(msgspec.Struct, frozen=True):
-    p50: float | None = None
-
-
-class _Measured(msgspec.Struct, frozen=True):
-    """What was measured of a file, as far as it is shown."""
-
-    sha256: str | None = None
-    role: str = ""
-    top1: Share | None = None
-    n: Count = 0
-    device: str | None = None
-    latency_ms: _P50 | None = None
-
-
-def records_beside(path: Path, sha256: str) -> tuple[Found | None, Found | None, list[str]]:
-    """How the file came to be and what was measured of it, from what lies beside it or in its run's folder.
-
-    All of it may be somebody else's: what cannot be read is a note.
-    """
-    notes: list[str] = []
-    run = next((place for place in (path.parent, path.parent.parent) if (place / RUN_RECORD).is_file()), None)
-    places = [path.parent / RECORD]
-    if run:
-        try:
-            places += [folder / RECORD for folder in artifacts_of(run).values()]
-        except Kd2MobileError as fault:
-            notes.append(str(fault))
-    record = None
-    for place in places:
-        content = _read(place, _Told, notes) if place.is_file() and record is None else {}
-        if any(part.get("sha256") == sha256 for part in (content, *_parts(content))):
-            record = Found(str(place), content)
-    published = record.content.get("benchmark") if record else None
-    if published and published.get("sha256") == sha256:
-        measured, place = [published], record.place
-    else:
-        file = run / RECORDS if run else path
-        measured, place = _read(file, list[_Measured], notes) if run and file.is_file() else [], str(file)
-    own = next((each for each in measured if each.get("sha256") == sha256), None)
-    try:
-        convert_json(own or {}, _Measured, place, _LEFT_OUT)
-    except RecordError as fault:
-        notes.append(str(fault))
-        own = None
-    return record, Found(place, own) if own else None, notes
-
-
-_LEFT_OUT = "It is left out here."
-
-
-def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:
-    return [part for name in ("results", "export") if (part := content.get(name))]
-
-
-def _read(place: Path, kind: Any, notes: list[str]) -> Any:
-    """The JSON in the file; nothing, and a note, if it is not of that kind."""
-    try:
-        content = read_json(place, Any, _LEFT_OUT)
-        convert_json(content, kind, place, _LEFT_OUT)
-        return content
-    except RecordError as fault:
-        notes.append(str(fault))
-        return {}

@@ -24,8 +24,8 @@ from kd2mobile.errors import DataError, ModelFileError, PictureError, count_of, 
 from kd2mobile.files import is_left_by_system
 from kd2mobile.inspection.labels import number_and_name
 from kd2mobile.inspection.metadata import output_names, unused_labels
-from kd2mobile.measure.devices import measure_opened
-from kd2mobile.measure.files import FileToMeasure, Measured, guarded, opened_as
+from kd2mobile.measure.files import FileToMeasure, guarded, opened_as
+from kd2mobile.measure.measured import Measured, measure_opened
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import BenchmarkRecord, ClassOrder
 from kd2mobile.pixels import (

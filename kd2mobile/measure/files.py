@@ -1,4 +1,4 @@
-"""One .tflite to measure, and what becomes of a device's answers: records, whatever the device was."""
+"""What a device is given and what it gives: open .tflite files, and what each of them took and answered there."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,12 +8,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kd2mobile.files import sha256_of
-from kd2mobile.inspection.inspect import deflated_size
 from kd2mobile.measure.guarded import GuardedClassifier
-from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.record import JUDGED, BenchmarkRecord, Role, Validation, record_of_probabilities, with_reasons
+from kd2mobile.measure.record import Role, Validation
 from kd2mobile.measure.runtime import Normal
 from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import Resize
@@ -69,24 +66,6 @@ class FromDevice(NamedTuple):
     set_aside: list[tuple[Path, str]]
 
 
-class Measured(NamedTuple):
-    """records: one for each setting of the protocol, then those of others. probabilities: float32 [pictures judged,
-    classes], what the first were computed from, in the pictures' order (where the file gives only scores, these); None
-    where the way has no answers. judged, set_aside: as of FromDevice. notes: what a reader of the numbers should know,
-    one sentence each."""
-
-    records: list[BenchmarkRecord]
-    probabilities: np.ndarray | None
-    judged: np.ndarray
-    set_aside: list[tuple[Path, str]]
-    notes: list[str]
-
-    @property
-    def record(self) -> BenchmarkRecord:
-        """That of the protocol's first setting."""
-        return self.records[0]
-
-
 @contextmanager
 def opened_files(files: Sequence[FileToMeasure], protocol: Protocol) -> Iterator[list[Opened]]:
     """Opens each file on this host for the block, so that a bad one is refused before a device is touched.
@@ -108,59 +87,3 @@ def guarded(path: Path, protocol: Protocol, *, mean: Normal, std: Normal) -> Gua
 def opened_as(file: FileToMeasure, classifier: GuardedClassifier) -> Opened:
     """An open file with how an image becomes its square: as the file says, unless the user does."""
     return Opened(file, classifier, file.resize or classifier.metadata.resize or EXTERNAL_RESIZE)
-
-
-class Truth(NamedTuple):
-    """What is right of the pictures judged. labels, teacher_top1: int [n]; pictures: their name (`picture_set`).
-    measured_at: when the measurement of all files was finished, UTC, by which their records are known to be of one."""
-
-    labels: np.ndarray
-    teacher_top1: np.ndarray | None
-    pictures: str
-    measured_at: str
-
-
-def measured_of(opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol) -> Measured:
-    """The records of one file, those of what it gave elsewhere on the device behind the others."""
-    measured, *others = (_measured_there(opened, one, given, truth, protocol) for one in (answered, *answered.others))
-    return measured._replace(records=measured.records + [record for other in others for record in other.records])
-
-
-def _measured_there(
-    opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol
-) -> Measured:
-    file, classifier, _ = opened
-    said = classifier.metadata
-    common = {
-        "precision": said.precision,
-        "compression": said.compression,
-        "device": given.words,
-        "size_bytes": file.path.stat().st_size,
-        "compressed_bytes": deflated_size(file.path.read_bytes()),
-        "sha256": sha256_of(file.path),
-        "rule": protocol.rule,
-        "val": file.val,
-        "measured_at": truth.measured_at,
-    }
-    model = file.model or said.model or file.path.stem
-    costs = [common | msgspec.structs.asdict(profile) for profile in answered.profiles]
-    nothing = dict.fromkeys(JUDGED)
-    unjudged = [BenchmarkRecord(role=file.role, model=model, n=0, **nothing, **cost) for cost in costs]
-    if answered.outputs is None:
-        records = [with_reasons(record) for record in unjudged]
-        return Measured(records, None, given.judged, given.set_aside, classifier.notes)
-    answers = read_answers(answered.outputs, classifier.last_op, classifier.step)
-    judged = record_of_probabilities(
-        file.role,
-        model,
-        answers.values,
-        truth.labels,
-        teacher_top1=truth.teacher_top1,
-        pictures=truth.pictures,
-        are_probabilities=answers.kind != "scores",
-        **costs[0],
-    )
-    alone = dict.fromkeys(JUDGED, f"judged with the first setting alone: {protocol.settings[0].words}")
-    records = [with_reasons(judged), *(with_reasons(record, **alone) for record in unjudged[1:])]
-    notes = classifier.notes + [f"{file.path.name}: {answers.note}"] * (answers.note is not None)
-    return Measured(records, answers.values, given.judged, given.set_aside, notes)

@@ -7,7 +7,6 @@ import msgspec
 from kd2mobile.errors import count_of
 from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS, Span
 from kd2mobile.measure.rounds import Rounds
-from kd2mobile.recipe.schema import Benchmark
 
 Rule = Literal["kd2mobile", "mlperf"]
 MLPERF_QUERIES = 1024
@@ -57,17 +56,3 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
     def rounds(self) -> Rounds:
         """In how many rounds the files take turns. One for `mlperf`, whose single stream is not interrupted."""
         return Rounds(1, 1) if self.rule == "mlperf" else ROUNDS
-
-
-XNNPACK = {"on": (True,), "off": (False,), "both": (True, False)}
-
-
-def protocol_of(table: Benchmark) -> Protocol:
-    """The protocol that a recipe's [benchmark] asks for."""
-    return Protocol(
-        threads=(table.threads,) if isinstance(table.threads, int) else table.threads,
-        xnnpack=XNNPACK[table.xnnpack],
-        cores=table.cores,
-        rule=table.rule,
-        runs=table.latency_runs,
-    )

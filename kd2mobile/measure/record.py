@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from kd2mobile.errors import RecordError
 from kd2mobile.files import read_json
-from kd2mobile.measure.accuracy import score, top_k_accuracy
 from kd2mobile.measure.conditions import Conditions
 
 Role = Literal["teacher", "student", "baseline", "external"]
@@ -172,24 +170,6 @@ def with_reasons(record: BenchmarkRecord, **why: str) -> BenchmarkRecord:
     return msgspec.structs.replace(record, unknown={name: reasons.get(name, NOT_TOLD_HERE) for name in _nones(record)})
 
 
-def with_leaks(
-    record: BenchmarkRecord, probabilities: np.ndarray | None, labels: np.ndarray, leaked: np.ndarray
-) -> BenchmarkRecord:
-    """The record with how many of its images leaked, and what it scores without them; unknown where it was not judged.
-
-    probabilities: float [n, classes], or None; labels: int [n]; leaked: bool [n].
-    """
-    fields, of_others = ("leaked", "top1_without_leaked"), None
-    if record.top1 is None or probabilities is None:
-        why = dict.fromkeys(fields, record.unknown.get("top1", ELSEWHERE["top1"]))
-        return with_reasons(msgspec.structs.replace(record, unknown=record.unknown | why))
-    if not leaked.all():
-        of_others = top_k_accuracy(probabilities[~leaked], labels[~leaked], 1)
-    unknown = {name: why for name, why in record.unknown.items() if name not in fields}
-    known = {"leaked": int(leaked.sum()), "top1_without_leaked": of_others, "unknown": unknown}
-    return with_reasons(msgspec.structs.replace(record, **known), top1_without_leaked="every test image leaked")
-
-
 def _nones(record: BenchmarkRecord) -> list[str]:
     found: dict[str, None] = {}
 
@@ -237,22 +217,3 @@ def picture_set(hashes: Sequence[str], labels: Sequence[int]) -> str:
         classes.setdefault(int(label), []).append(sha256)
     named = sorted("\n".join(sorted(own)) for own in classes.values())
     return hashlib.sha256("\n\n".join(named).encode()).hexdigest()[:16]
-
-
-def record_of_probabilities(
-    role: Role,
-    model: str,
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    *,
-    teacher_top1: np.ndarray | None = None,
-    are_probabilities: bool = True,
-    **known: object,
-) -> BenchmarkRecord:
-    """A record of answers that may not come from a .tflite, such as the teacher's; `known` are its other fields,
-    before those that are computed.
-
-    probabilities: float [n, classes]; labels, teacher_top1: int [n].
-    """
-    scores = score(probabilities, labels, teacher_top1, are_probabilities=are_probabilities)
-    return BenchmarkRecord(role=role, model=model, n=len(labels), **(msgspec.structs.asdict(scores) | known))

@@ -15,7 +15,7 @@ from kd2mobile.backend.tensorflow_process import Tell, serve
 from kd2mobile.errors import ExportError, RecipeError
 from kd2mobile.files import write_bytes
 from kd2mobile.inspection.graph import read_model
-from kd2mobile.inspection.inspect import deflated_size
+from kd2mobile.inspection.size import deflated_size
 from kd2mobile.inspection.weights import count_weights
 from kd2mobile.measure.accuracy import hits
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance

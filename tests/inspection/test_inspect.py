@@ -17,7 +17,7 @@ import kd2mobile
 from kd2mobile.cli.commands import main_status
 from kd2mobile.inspection import model_schema
 from kd2mobile.inspection.graph import read_model
-from kd2mobile.inspection.inspect import FloatOps, Found, inspect_file
+from kd2mobile.inspection.inspect import FloatOps, inspect_file
 from kd2mobile.pages.terminal.inspect import inspect_text
 from tests.tiny_models import CLASSES
 
@@ -145,35 +145,6 @@ def test_metadata_and_labels(packed, own):
         and "Made by kd2mobile: mobilenet025, int8, resize stretch" in inspect_text(ours)
     )
     assert "3 labels: a\\nb, green, red" in inspect_text(ours)
-
-
-def test_the_record_beside_it_and_in_its_run(models, tmp_path):
-    content = (models / "uint8.tflite").read_bytes()
-    digest = sha256(content).hexdigest()
-    record = {"results": {"sha256": digest, "parity": {"n": 50, "agreement": 0.98}, "converter": "tensorflow 2"}}
-    export, artifact = tmp_path / "run" / "export", tmp_path / "store" / "tflite" / f"{'f00d' * 4}"
-    for folder in (export, artifact):
-        folder.mkdir(parents=True)
-        (folder / "m.tflite").write_bytes(content)
-    (artifact / "record.json").write_text(json.dumps(record))
-    made_with = {"kd2mobile": "", "python": "", "platform": "", "packages": {}}
-    run = {"created": "", "store": "../store", "exported": [], "made_with": made_with}
-    run["artifacts"] = {"student-fp32": f"../store/tflite/{artifact.name}"}
-    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
-    measured = {"role": "student", "sha256": digest, "top1": 0.5, "n": 10, "latency_ms": None, "device": "host"}
-    (tmp_path / "run" / "benchmark.json").write_text(json.dumps([{"sha256": None}, measured]))
-    place = str(artifact / "record.json")
-    assert inspect_file(artifact / "m.tflite").record == Found(place, record)
-    found = inspect_file(export / "m.tflite")
-    assert found.record == Found(place, record) and found.benchmark.content == measured and not found.notes
-    assert "98.00% of 50 pictures as the student answers" in inspect_text(found)
-    assert "student: top-1 50.00% of 10 pictures" in inspect_text(found)
-    other = export / "other.tflite"
-    other.write_bytes((models / "logits.tflite").read_bytes())
-    assert (inspect_file(other).record, inspect_file(other).benchmark) == (None, None)
-    (artifact / "record.json").write_text("{")
-    broken = inspect_file(export / "m.tflite")
-    assert broken.record is None and broken.notes[0].startswith(f"{place}: must be JSON in UTF-8")
 
 
 def test_what_is_no_model_is_refused_by_the_verb(models, tmp_path, capsys):

@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from kd2mobile.measure.record import BenchmarkRecord, record_of_probabilities, with_leaks, with_reasons
+from kd2mobile.measure.measured import record_of_probabilities, with_leaks
+from kd2mobile.measure.record import BenchmarkRecord, with_reasons
 
 LABELS = np.array([0, 1, 0, 1])
 ANSWERS = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.5, 0.5]])

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from kd2mobile.api.exporting import exported_variants
+from kd2mobile.api.records_beside import records_beside
 from kd2mobile.api.start import composed
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
-from kd2mobile.inspection.inspect import records_beside
 from kd2mobile.pages.terminal.inspect import record_text
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.variants import Variant

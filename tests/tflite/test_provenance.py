@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import ExportError
-from kd2mobile.inspection.inspect import deflated_size
+from kd2mobile.inspection.size import deflated_size
 from kd2mobile.tflite.contract import Graph, Op, Tensor
 from kd2mobile.tflite.parity import Parity
 from kd2mobile.tflite.provenance import against_student, check_per_tensor, op_types, weight_scales

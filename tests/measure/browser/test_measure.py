@@ -15,7 +15,8 @@ from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DeviceError, RecipeError
 from kd2mobile.measure.browser import measure
 from kd2mobile.measure.browser.measure import measure_on_browser
-from kd2mobile.measure.files import FileToMeasure, Truth, measured_of
+from kd2mobile.measure.files import FileToMeasure
+from kd2mobile.measure.measured import Truth, measured_of
 from kd2mobile.measure.protocol import Protocol
 from tests.tiny_models import is_explained
 

@@ -15,9 +15,9 @@ from kd2mobile.measure.browser import session
 from kd2mobile.measure.browser.place import Place
 from kd2mobile.measure.browser.server import own_address
 from kd2mobile.measure.browser.session import Patience
-from kd2mobile.measure.devices import measure_files
-from kd2mobile.measure.files import FileToMeasure, Opened, Truth, measured_of
+from kd2mobile.measure.files import FileToMeasure, Opened
 from kd2mobile.measure.host import see
+from kd2mobile.measure.measured import Truth, measure_files, measured_of
 from kd2mobile.measure.protocol import Protocol
 from tests.chromium import browser, needs_chromium
 from tests.tiny_models import by_hand

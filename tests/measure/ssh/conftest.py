@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from kd2mobile.errors import DeviceError
-from kd2mobile.measure.devices import measure_files
+from kd2mobile.measure.measured import measure_files
 from kd2mobile.measure.ssh import board as board_module
 from kd2mobile.measure.ssh import measuring
 from kd2mobile.measure.ssh.address import address_of, parsed

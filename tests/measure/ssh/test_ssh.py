@@ -11,8 +11,8 @@ import pytest
 
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DataError, DeviceError, PictureError
-from kd2mobile.measure.devices import measure_files
 from kd2mobile.measure.files import FileToMeasure
+from kd2mobile.measure.measured import measure_files
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh import board as board_module
 from kd2mobile.measure.ssh import connection, measuring

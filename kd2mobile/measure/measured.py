@@ -1,0 +1,217 @@
+"""What files are worth on a device: measured there, and their answers scored here, whatever the device is."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from kd2mobile.errors import DataError
+from kd2mobile.files import sha256_of
+from kd2mobile.inspection.size import deflated_size
+from kd2mobile.measure.accuracy import score, top_k_accuracy
+from kd2mobile.measure.devices import way_of
+from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice, Opened, opened_files
+from kd2mobile.measure.outputs import read_answers
+from kd2mobile.measure.protocol import Protocol
+from kd2mobile.measure.record import ELSEWHERE, JUDGED, BenchmarkRecord, Role, picture_set, with_reasons
+from kd2mobile.progress import bar, say
+
+LONG_S = 10
+"""A timing that takes so long is announced."""
+
+
+class Measured(NamedTuple):
+    """records: one for each setting of the protocol, then those of others. probabilities: float32 [pictures judged,
+    classes], what the first were computed from, in the pictures' order (where the file gives only scores, these); None
+    where the way has no answers. judged, set_aside: as of FromDevice. notes: what a reader of the numbers should know,
+    one sentence each."""
+
+    records: list[BenchmarkRecord]
+    probabilities: np.ndarray | None
+    judged: np.ndarray
+    set_aside: list[tuple[Path, str]]
+    notes: list[str]
+
+    @property
+    def record(self) -> BenchmarkRecord:
+        """That of the protocol's first setting."""
+        return self.records[0]
+
+
+class Truth(NamedTuple):
+    """What is right of the pictures judged. labels, teacher_top1: int [n]; pictures: their name (`picture_set`).
+    measured_at: when the measurement of all files was finished, UTC, by which their records are known to be of one."""
+
+    labels: np.ndarray
+    teacher_top1: np.ndarray | None
+    pictures: str
+    measured_at: str
+
+
+def measure_files(
+    files: Sequence[FileToMeasure],
+    pictures: Sequence[Path],
+    labels: np.ndarray,
+    *,
+    device: str = "host",
+    protocol: Protocol | None = None,
+    teacher_top1: np.ndarray | None = None,
+    set_aside_unreadable: bool = False,
+) -> list[Measured]:
+    """Times each file on the device in every setting of the protocol, and judges it there on each picture.
+
+    pictures: n files; labels: int [n], the index of the output that is right; teacher_top1: int [n], the teacher's
+    likeliest class. Raises ModelFileError; DataError without a readable picture; PictureError for the first unreadable
+    one unless set_aside_unreadable; UnknownNameError or DeviceError for the device.
+    """
+    protocol = protocol or Protocol()
+    with opened_files(files, protocol) as opened:
+        return measure_opened(
+            opened,
+            pictures,
+            labels,
+            device=device,
+            protocol=protocol,
+            teacher_top1=teacher_top1,
+            set_aside_unreadable=set_aside_unreadable,
+        )
+
+
+def measure_opened(
+    opened: Sequence[Opened],
+    pictures: Sequence[Path],
+    labels: np.ndarray,
+    *,
+    device: str,
+    protocol: Protocol,
+    teacher_top1: np.ndarray | None = None,
+    set_aside_unreadable: bool = False,
+) -> list[Measured]:
+    """`measure_files` of files that are open already, with the protocol's first setting. DataError for a label that a
+    file has no output for."""
+    measure_on, address = way_of(device, "measure_on")
+    labels = np.asarray(labels)
+    _check(len(pictures), labels, teacher_top1)
+    for _, classifier, _ in opened:
+        if labels.min() < 0 or labels.max() >= classifier.classes:
+            must = f"must have its classes among the {classifier.classes} outputs of {classifier.path}"
+            raise DataError(
+                "benchmark", must, f"class {labels.max()}", "Measure a file on the classes it was made for."
+            )
+    hashes = _hashes(pictures)
+    if protocol.span.runs and protocol.span.seconds >= LONG_S:
+        say(f"each timing takes {protocol.span.seconds:g} s or more")
+    given = measure_on(address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
+    teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.judged]
+    judged = labels[given.judged]
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    truth = Truth(judged, teacher, picture_set([hashes[place] for place in given.judged], judged), now)
+    return [
+        measured_of(one, answered, given, truth, protocol) for one, answered in zip(opened, given.answered, strict=True)
+    ]
+
+
+def measured_of(opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol) -> Measured:
+    """The records of one file, those of what it gave elsewhere on the device behind the others."""
+    measured, *others = (_measured_there(opened, one, given, truth, protocol) for one in (answered, *answered.others))
+    return measured._replace(records=measured.records + [record for other in others for record in other.records])
+
+
+def _measured_there(
+    opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol
+) -> Measured:
+    file, classifier, _ = opened
+    said = classifier.metadata
+    common = {
+        "precision": said.precision,
+        "compression": said.compression,
+        "device": given.words,
+        "size_bytes": file.path.stat().st_size,
+        "compressed_bytes": deflated_size(file.path.read_bytes()),
+        "sha256": sha256_of(file.path),
+        "rule": protocol.rule,
+        "val": file.val,
+        "measured_at": truth.measured_at,
+    }
+    model = file.model or said.model or file.path.stem
+    costs = [common | msgspec.structs.asdict(profile) for profile in answered.profiles]
+    nothing = dict.fromkeys(JUDGED)
+    unjudged = [BenchmarkRecord(role=file.role, model=model, n=0, **nothing, **cost) for cost in costs]
+    if answered.outputs is None:
+        records = [with_reasons(record) for record in unjudged]
+        return Measured(records, None, given.judged, given.set_aside, classifier.notes)
+    answers = read_answers(answered.outputs, classifier.last_op, classifier.step)
+    judged = record_of_probabilities(
+        file.role,
+        model,
+        answers.values,
+        truth.labels,
+        teacher_top1=truth.teacher_top1,
+        pictures=truth.pictures,
+        are_probabilities=answers.kind != "scores",
+        **costs[0],
+    )
+    alone = dict.fromkeys(JUDGED, f"judged with the first setting alone: {protocol.settings[0].words}")
+    records = [with_reasons(judged), *(with_reasons(record, **alone) for record in unjudged[1:])]
+    notes = classifier.notes + [f"{file.path.name}: {answers.note}"] * (answers.note is not None)
+    return Measured(records, answers.values, given.judged, given.set_aside, notes)
+
+
+def with_leaks(
+    record: BenchmarkRecord, probabilities: np.ndarray | None, labels: np.ndarray, leaked: np.ndarray
+) -> BenchmarkRecord:
+    """The record with how many of its images leaked, and what it scores without them; unknown where it was not judged.
+
+    probabilities: float [n, classes], or None; labels: int [n]; leaked: bool [n].
+    """
+    fields, of_others = ("leaked", "top1_without_leaked"), None
+    if record.top1 is None or probabilities is None:
+        why = dict.fromkeys(fields, record.unknown.get("top1", ELSEWHERE["top1"]))
+        return with_reasons(msgspec.structs.replace(record, unknown=record.unknown | why))
+    if not leaked.all():
+        of_others = top_k_accuracy(probabilities[~leaked], labels[~leaked], 1)
+    unknown = {name: why for name, why in record.unknown.items() if name not in fields}
+    known = {"leaked": int(leaked.sum()), "top1_without_leaked": of_others, "unknown": unknown}
+    return with_reasons(msgspec.structs.replace(record, **known), top1_without_leaked="every test image leaked")
+
+
+def record_of_probabilities(
+    role: Role,
+    model: str,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    teacher_top1: np.ndarray | None = None,
+    are_probabilities: bool = True,
+    **known: object,
+) -> BenchmarkRecord:
+    """A record of answers that may not come from a .tflite, such as the teacher's; `known` are its other fields,
+    before those that are computed.
+
+    probabilities: float [n, classes]; labels, teacher_top1: int [n].
+    """
+    scores = score(probabilities, labels, teacher_top1, are_probabilities=are_probabilities)
+    return BenchmarkRecord(role=role, model=model, n=len(labels), **(msgspec.structs.asdict(scores) | known))
+
+
+def _hashes(pictures: Sequence[Path]) -> list[str]:
+    """The SHA-256 of each picture; nothing for one that cannot be read: the device refuses it or sets it aside."""
+    hashes = []
+    with bar("hashing", len(pictures), "pictures") as advance:
+        for path in pictures:
+            try:
+                hashes.append(sha256_of(path))
+            except OSError:
+                hashes.append("")
+            advance(1)
+    return hashes
+
+
+def _check(count: int, labels: np.ndarray, teacher_top1: np.ndarray | None) -> None:
+    if not count:
+        raise DataError("benchmark", "must have pictures to judge", "none", "Give a folder with test pictures.")
+    if labels.shape != (count,) or (teacher_top1 is not None and np.shape(teacher_top1) != (count,)):
+        raise ValueError(f"{count} pictures need as many labels and teacher's answers")
