@@ -17,7 +17,7 @@ from kd2mobile.data.split import read_split
 from kd2mobile.errors import ExportError
 from kd2mobile.store.run import Run, open_run
 from kd2mobile.tflite.calibration import choose_calibration
-from kd2mobile.tflite.export import export_student
+from kd2mobile.tflite.export import converting_process, export_student
 from kd2mobile.tflite.layer_errors import worst_layers
 
 TRIED = [{"pictures": count} for count in (50, 100, 400, 800)] + [{"pictures": 400, "per_tensor": True}]
@@ -55,11 +55,12 @@ def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, kee
     val = split.of("val")
     calibration = choose_calibration(split.of("train"), pictures, run.recipe.data.seed)
     print(f"{run.folder.name}: {pictures} pictures{', per tensor' * per_tensor}", *keep_float, flush=True)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, converting_process() as process:
         try:
             (result,) = export_student(
                 folders["student"] / "student.keras",
                 {"int8": Path(place)},
+                process,
                 classes=split.classes,
                 resize=run.recipe.data.resize,
                 model_name=run.recipe.student.name,

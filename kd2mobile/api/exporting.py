@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from kd2mobile.api.results import Exported
+from kd2mobile.backend.tensorflow_process import TensorFlowProcess
 from kd2mobile.compress.methods import GRAPH_FOLDER
-from kd2mobile.errors import RecipeError
+from kd2mobile.errors import CompressionError, ExportError, RecipeError
 from kd2mobile.files import copy_file, disk_errors, inside, sha256_of
 from kd2mobile.recipe.schema import Compress, Export
 from kd2mobile.recipe.variants import Variant, variants_of
@@ -21,10 +22,13 @@ def exported_variants(run: Run) -> list[Variant]:
     return [Variant.named(name) for name in run.record.exported] or variants_of(run.recipe.export)
 
 
-def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
+def export_run(
+    run: Run, plan: Stages, variants: list[Variant], process: TensorFlowProcess, as_before: bool = False
+) -> Exported:
     """Makes the files of a run whose students are made, and copies them into its folder.
 
-    as_before: each variant as it was last exported, not as the recipe says now. Raises what `tflite.export` raises.
+    process: that converts, see `tflite.export`. as_before: each variant as it was last exported, not as the recipe says
+    now. Raises what `tflite.export` raises, when the files that can be made are made.
     """
     how = {v: run.export_of(v) if as_before else (run.recipe.export, run.recipe.compress) for v in variants}
     asked = _asked(plan, variants)
@@ -34,17 +38,21 @@ def export_run(run: Run, plan: Stages, variants: list[Variant], as_before: bool 
     exported = Exported(run.folder / EXPORT, {}, {})
     with disk_errors(exported.folder):
         exported.folder.mkdir(exist_ok=True)
+    refused = []
     for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
         alike = [v for other, v in asked if (other, v.compression, how[v]) == (role, compression, tables)]
+        build = partial(_convert, process, run.store, plan, tables[0])
         try:
-            run.store.make_together(
-                [steps[role, variant] for variant in alike], partial(_convert, run.store, plan, tables[0])
-            )
+            run.store.make_together([steps[role, variant] for variant in alike], build)
+            if compression != "none":
+                run.refer({f"{role}-{compression}": run.store.folder(steps[role, alike[0]].inputs["student"])})
+        except (CompressionError, ExportError) as fault:
+            refused.append(fault)
         finally:
             for variant in alike:
                 _hand_out(run, role, variant, steps[role, variant], tables, exported)
-        if compression != "none":
-            run.refer({f"{role}-{compression}": run.store.folder(steps[role, alike[0]].inputs["student"])})
+    if refused:
+        raise refused[0]
     return exported
 
 
@@ -122,6 +130,7 @@ def _hand_out(
 
 
 def _convert(
+    process: TensorFlowProcess,
     store: Store,
     plan: Stages,
     table: Export,
@@ -145,6 +154,7 @@ def _convert(
     export_student(
         inputs["student"] / "student.keras",
         dict(zip(by_precision, folders, strict=True)),
+        process,
         classes=split.classes,
         resize=recipe.data.resize,
         model_name=recipe.student.name,

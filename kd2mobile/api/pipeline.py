@@ -50,6 +50,7 @@ from kd2mobile.store.run import (
     open_run,
     start_run,
 )
+from kd2mobile.tflite.export import converting_process
 from kd2mobile.tflite.settings import check_has_effect
 
 if TYPE_CHECKING:
@@ -418,12 +419,14 @@ def _transfer_meant(plan: Stages, folder: Path) -> Step:
 def _find_smallest(run: Run, plan: Stages) -> Exported:
     made: list[Exported] = []
 
-    def make(variants: list[Variant]) -> Exported:
-        made.append(export_run(run, plan, variants))
-        return made[-1]
-
     _distill(run, plan)
-    rungs, found = walk(make, run.recipe.export.max_drop)
+    with converting_process() as process:
+
+        def make(variants: list[Variant]) -> Exported:
+            made.append(export_run(run, plan, variants, process))
+            return made[-1]
+
+        rungs, found = walk(make, run.recipe.export.max_drop)
     files = {key: file for one in made for key, file in one.files.items()}
     records = {key: record for one in made for key, record in one.records.items()}
     return Exported(run.folder / EXPORT, files, records, rungs, files["student", found.variant.name])
@@ -431,4 +434,5 @@ def _find_smallest(run: Run, plan: Stages) -> Exported:
 
 def _export(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
     _distill(run, plan)
-    return export_run(run, plan, variants, as_before)
+    with converting_process() as process:
+        return export_run(run, plan, variants, process, as_before)

@@ -1,14 +1,13 @@
 """Child processes end with their parent, however it ends: by SIGKILL too.
 
 On Linux the kernel sees to it: a command is started behind this file, which asks for it (PR_SET_PDEATHSIG) and then
-becomes the command. On other systems those of our own that take their work from standard input notice that it closes:
-`end_with_input`. Nothing but the standard library: this file runs without the package.
+becomes the command. On other systems those of our own that take their work from standard input notice that it closes.
+Nothing but the standard library: this file runs without the package.
 """
 
 import os
 import shutil
 import sys
-import threading
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _NOT_RUN = 126
@@ -28,20 +27,6 @@ def with_parent(command: list[str]) -> list[str]:
     if sys.platform != "linux" or not sys.executable or not shutil.which(command[0]):
         return command
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), str(os.getpid()), *command]
-
-
-def end_with_input(descriptor: int) -> None:
-    """Ends this process at once when that input does: its parent, which holds the other end, is gone.
-
-    For a process that has read all its work from there.
-    """
-
-    def watch() -> None:
-        while os.read(descriptor, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _become(parent: int, command: list[str]) -> None:

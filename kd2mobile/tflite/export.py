@@ -4,14 +4,20 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kd2mobile.backend.tensorflow_process import need_packages, run_in_tensorflow
+from kd2mobile.backend.tensorflow_process import TensorFlowProcess, need_packages
 from kd2mobile.data.places import Root, absolute
 from kd2mobile.tflite.job import Job
+
+
+def converting_process() -> TensorFlowProcess:
+    """The process that converts: for several calls of `export_student`, as starting TensorFlow takes seconds."""
+    return TensorFlowProcess("kd2mobile.tflite.worker", "export")
 
 
 def export_student(
     student: Path,
     folders: dict[str, Path],
+    process: TensorFlowProcess,
     *,
     classes: list[str],
     resize: str,
@@ -36,6 +42,7 @@ def export_student(
 
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes].
     folders: which precisions (schema.PRECISIONS) and the folder of each; made if missing.
+    process: see converting_process.
     classes: names in the order of the logits. resize: how a picture becomes pixels, stored in the file.
     pictures: where the ids (relative paths) in calibration and validation are. calibration: training
     pictures for all but fp32, see choose_calibration. validation: those on which each file must agree with the student;
@@ -81,4 +88,4 @@ def export_student(
         author=author,
         licence=licence,
     )
-    return run_in_tensorflow("kd2mobile.tflite.worker", job, "export", done)
+    return process.run(job, done)

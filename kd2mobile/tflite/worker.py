@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from keras import Model
+from keras.utils import clear_session
 from msgspec import to_builtins
 
 from kd2mobile import pixels
@@ -37,6 +38,7 @@ def work(job: Job, tell: Tell) -> None:
 
     A file appears under its name only after it has passed, so a precision that fails costs the others nothing.
     """
+    clear_session()  # what the job before left would take memory, and number this one's tensors on
     student, px = convert.load_student(Path(job.student), len(job.classes))
     converted, faults = {}, []
     tell("stage", label="export: converting", total=len(job.folders), unit="files")

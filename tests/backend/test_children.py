@@ -9,10 +9,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import kd2mobile
 from kd2mobile.backend.children import with_parent
+from kd2mobile.backend.tensorflow_process import TensorFlowProcess
 from kd2mobile.measure.ssh import there
 
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
@@ -110,6 +112,39 @@ def test_the_status_and_the_output_are_the_commands_own():
     command = [sys.executable, "-c", "import sys; print(sys.argv[1], input()); sys.exit(7)", "a b"]
     done = subprocess.run(with_parent(command), input="c\n", capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (7, "a b c\n", "")
+
+
+SEVERAL = """
+    import os
+    import msgspec
+    from kd2mobile.backend.tensorflow_process import serve
+
+    class Job(msgspec.Struct):
+        does: str
+
+    def work(job, tell):
+        tell("result", result={"pid": os.getpid(), "does": job.does})
+        if job.does == "fails":
+            raise ZeroDivisionError("a bug")
+
+    if __name__ == "__main__":
+        serve(work, Job)
+"""
+
+
+def test_one_process_does_the_jobs_and_after_a_bug_another_one(tmp_path, monkeypatch):
+    class Job(msgspec.Struct):
+        does: str
+
+    (tmp_path / "several.py").write_text(textwrap.dedent(SEVERAL))
+    monkeypatch.syspath_prepend(tmp_path)
+    with TensorFlowProcess("several", "test") as process:
+        first, second = (process.run(Job(does))[0] for does in ("this", "that"))
+        with pytest.raises(RuntimeError, match=r"(?s)the test process ended with status 1:\nTraceback .*a bug$"):
+            process.run(Job("fails"))
+        third = process.run(Job("this"))[0]
+    assert (first["does"], second["does"], third["does"]) == ("this", "that", "this")
+    assert first["pid"] == second["pid"] != third["pid"]
 
 
 @LINUX

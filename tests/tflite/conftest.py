@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kd2mobile.recipe.schema import PRECISIONS
-from kd2mobile.tflite.export import export_student
+from kd2mobile.tflite.export import converting_process, export_student
 
 PX = 16
 CLASSES = ["red", "grün", "a\nb"]
@@ -77,7 +77,8 @@ def case(tmp_path_factory) -> Case:
     student.fit(pixels / np.float32(127.5) - 1, labels, batch_size=20, epochs=25, verbose=0)
     student.save(folder / "student.keras")
     made = Case(folder / "student.keras", folder / "photos", ids, {p: folder / p for p in PRECISIONS}, {})
-    results = export_student(made.student, made.folders, **made.arguments())
+    with converting_process() as process:
+        results = export_student(made.student, made.folders, process, **made.arguments())
     assert [result["precision"] for result in results] == list(PRECISIONS)
     made.results.update({result["precision"]: result for result in results})
     return made

@@ -16,7 +16,7 @@ from kd2mobile.inspection.layer_names import layers_in
 from kd2mobile.recipe.schema import PRECISIONS
 from kd2mobile.tflite import convert, worker
 from kd2mobile.tflite.contract import read_graph
-from kd2mobile.tflite.export import export_student
+from kd2mobile.tflite.export import converting_process, export_student
 from kd2mobile.tflite.job import Job
 
 from .conftest import CLASSES, PX, tiny
@@ -104,11 +104,18 @@ def test_the_others_hold_the_preprocessing(case, precision):
     assert (case.results[precision]["input"]["scale"], case.results[precision]["output"]["scale"]) == (None, None)
 
 
-def test_the_same_student_gives_the_same_bytes(case, tmp_path):
-    """Also when other precisions, in another order, are asked for."""
-    folders = {"int8": tmp_path / "a", "fp32": tmp_path / "b"}
-    results = export_student(case.student, folders, **case.arguments())
-    assert [result["sha256"] for result in results] == [case.results[p]["sha256"] for p in ("int8", "fp32")]
+def test_one_process_does_several_jobs_and_each_gives_the_same_bytes(case, tmp_path):
+    """After a job that is refused, and when other precisions are requested in another order."""
+    refused = r"missing.keras: must be a Keras model .*File not found.*Train it again\."
+    with converting_process() as process:
+        with pytest.raises(ExportError, match=refused):
+            export_student(tmp_path / "missing.keras", {"fp32": tmp_path / "out"}, process, **case.arguments())
+        first = export_student(case.student, {"fp16": tmp_path / "a"}, process, **case.arguments())
+        folders = {"int8": tmp_path / "a", "fp32": tmp_path / "b"}
+        second = export_student(case.student, folders, process, **case.arguments())
+    assert [result["precision"] for result in first + second] == ["fp16", "int8", "fp32"]
+    for result in first + second:
+        assert result["sha256"] == case.results[result["precision"]]["sha256"]
 
 
 def test_an_op_that_litert_lacks_is_named(case, tmp_path):
@@ -222,18 +229,14 @@ def test_a_file_that_is_no_keras_model_is_refused(tmp_path):
         convert.load_student(tmp_path / "student.keras", 3)
 
 
-def test_a_refusal_crosses_from_the_process(case, tmp_path):
-    with pytest.raises(ExportError, match=r"missing.keras: must be a Keras model .*File not found.*Train it again\."):
-        export_student(tmp_path / "missing.keras", {"fp32": tmp_path / "out"}, **case.arguments())
-
-
 @pytest.fixture
 def child(case, tmp_path, monkeypatch):
     """export_student with some other program in the place of the converting process."""
 
     def run(program: str):
         monkeypatch.setattr(tensorflow_process, "_command", lambda module: [sys.executable, "-c", program])
-        return export_student(case.student, {"fp32": tmp_path}, **case.arguments())
+        with converting_process() as process:
+            return export_student(case.student, {"fp32": tmp_path}, process, **case.arguments())
 
     return run
 
@@ -256,15 +259,16 @@ def test_a_killed_process_is_reported(child):
 
 def test_what_the_system_says_is_an_os_error(child):
     told = '{"kind": "system", "errno": 28, "strerror": "No space left on device", "filename": "x.tflite"}'
+    ready = '{"kind": "ready"}'
     with pytest.raises(OSError, match="No space left on device: 'x.tflite'") as raised:
-        child(f"import sys; sys.stdin.readline(); print('''{told}''')")
+        child(f"import sys; sys.stdin.readline(); print('''{told}'''); print('{ready}')")
     assert raised.value.errno == 28
 
 
 def test_without_tensorflow_the_extra_is_named(case, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtraError, match=r'export: needs the package tensorflow.*\[train\]"'):
-        export_student(case.student, {"fp32": tmp_path}, **case.arguments())
+        export_student(case.student, {"fp32": tmp_path}, converting_process(), **case.arguments())
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator
