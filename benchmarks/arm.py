@@ -28,9 +28,9 @@ from kd2mobile.api import pipeline
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import Kd2MobileError, ModelFileError
 from kd2mobile.files import sha256_of
-from kd2mobile.measure.device import device_words
 from kd2mobile.measure.external import class_folders, match_folders
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.host.machine import device_words
+from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.pixels import load
 from kd2mobile.progress import bar, say
 from kd2mobile.stages.plan import stages

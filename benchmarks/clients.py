@@ -20,8 +20,8 @@ from records import write_record
 
 from kd2mobile.api import pipeline
 from kd2mobile.data.split import read_split
-from kd2mobile.measure.device import device_words
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.host.machine import device_words
+from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.pixels import load
 from kd2mobile.progress import bar, say
 from kd2mobile.recipe.schema import PRECISIONS

@@ -28,7 +28,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.rendering import renderer
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import draw_views, read_views
-from kd2mobile.measure.device import device_words
+from kd2mobile.measure.host.machine import device_words
 from kd2mobile.recipe import schema
 
 DTYPES = ("float32", "mixed_bfloat16")

@@ -24,11 +24,11 @@ import numpy as np
 from records import write_record
 
 from kd2mobile.files import sha256_of
-from kd2mobile.measure.device import device_words
+from kd2mobile.measure.host.machine import device_words
 from kd2mobile.measure.latency import measure_latency
+from kd2mobile.measure.litert.runtime import Classifier
+from kd2mobile.measure.litert.worker import profile_file
 from kd2mobile.measure.protocol import Setting
-from kd2mobile.measure.runtime import Classifier
-from kd2mobile.measure.worker import profile_file
 from kd2mobile.progress import bar
 
 TOOL = Path(sys.executable).with_name("litert-benchmark")

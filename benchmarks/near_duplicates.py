@@ -31,7 +31,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.scan import scan
 from kd2mobile.data.split import NearGroup, Sample, Split, read_groups, read_split
 from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, look_at, read_thumbnails
-from kd2mobile.measure.device import device_words
+from kd2mobile.measure.host.machine import device_words
 from kd2mobile.pixels import examine, open_picture, render
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data

@@ -14,7 +14,7 @@ import time
 
 from records import write_record
 
-from kd2mobile.measure.device import device_words
+from kd2mobile.measure.host.machine import device_words
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],

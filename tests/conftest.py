@@ -102,7 +102,7 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
     import keras
 
     from kd2mobile.data.sources import SOURCES
-    from kd2mobile.measure.runtime import Classifier
+    from kd2mobile.measure.litert.runtime import Classifier
     from kd2mobile.pixels import load, to_student_input
     from kd2mobile.recipe.schema import PRECISIONS
     from kd2mobile.students import build_student

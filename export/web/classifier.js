@@ -230,7 +230,7 @@ export function asProbabilities(outputs) {
 /**
  * A function from RGB bytes to what the input takes. given: {mean, std} by the caller, or null; known: by the file.
  * A quantized input takes what stands for (pixel - mean) / std by its own scale, and where that is the pixel itself but for
- * one step of rounding, the pixel. kd2mobile's own reading is measure/eight_bit.py.
+ * one step of rounding, the pixel. kd2mobile's own reading is measure/litert/eight_bit.py.
  */
 export function valuesOf({dtype, scale, zeroPoint}, given, known) {
   const [mean, std] = ['mean', 'std'].map((field) => perChannel((given ?? known ?? {mean: 0, std: 1})[field]));

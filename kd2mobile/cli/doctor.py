@@ -25,7 +25,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import InstallationError, count_of
 from kd2mobile.installation import install_command
 from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
-from kd2mobile.measure.device import device_words
+from kd2mobile.measure.host.machine import device_words
 
 Status = Literal["ok", "missing", "broken", "not needed"]
 MAIN_CHAIN = "distill, export, benchmark, report"

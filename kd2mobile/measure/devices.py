@@ -8,8 +8,8 @@ from kd2mobile.errors import UnknownNameError
 from kd2mobile.measure.protocol import Protocol
 
 DEVICES = {
-    "host": "kd2mobile.measure.host",
-    "ssh": "kd2mobile.measure.ssh.measuring",
+    "host": "kd2mobile.measure.host.measure",
+    "ssh": "kd2mobile.measure.ssh.measure",
     "adb": "kd2mobile.measure.adb.measure",
     "browser": "kd2mobile.measure.browser.measure",
 }

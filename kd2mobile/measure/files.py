@@ -8,11 +8,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kd2mobile.measure.guarded import GuardedClassifier
+from kd2mobile.measure.litert.guarded import GuardedClassifier
+from kd2mobile.measure.litert.runtime import Normal
+from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import Role, Validation
-from kd2mobile.measure.runtime import Normal
-from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import Resize
 
 EXTERNAL_RESIZE: Resize = "crop"

@@ -9,7 +9,7 @@ import numpy as np
 from kd2mobile.errors import RecipeError
 from kd2mobile.inspection.metadata import output_names
 from kd2mobile.measure.files import EXTERNAL_RESIZE
-from kd2mobile.measure.guarded import GuardedClassifier
+from kd2mobile.measure.litert.guarded import GuardedClassifier
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Setting
 from kd2mobile.pixels import Range, Resize, checked_range, load

@@ -21,7 +21,7 @@ LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's 
 LONGEST_S = 120
 STARTED_ALONE = {
     "children.py": "the launcher itself",
-    "measure/device.py": "sysctl answers at once",
+    "measure/host/machine.py": "sysctl answers at once",
     "measure/ssh/refusals.py": "`ssh -G` answers at once",
     "measure/ssh/there.py": "runs on a board, without the package: it ends with the connection",
 }

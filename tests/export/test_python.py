@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from kd2mobile import pixels
-from kd2mobile.measure.eight_bit import quantized
+from kd2mobile.measure.litert.eight_bit import quantized
 from kd2mobile.measure.predict import predict
 from kd2mobile.tflite.metadata import attach
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from kd2mobile.errors import ModelFileError
 from kd2mobile.inspection.labels import label_lines
-from kd2mobile.measure.eight_bit import quantized
+from kd2mobile.measure.litert.eight_bit import quantized
+from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.measure.predict import predict
-from kd2mobile.measure.runtime import Classifier
 from kd2mobile.pixels import load, render, whole_box
 from tests.chromium import browser, needs_chromium
 from tests.measure.browser.conftest import needs_litert_js

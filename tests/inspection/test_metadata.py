@@ -6,7 +6,7 @@ import pytest
 
 from kd2mobile.errors import ModelFileError
 from kd2mobile.inspection.metadata import FileMetadata, output_names, read_metadata
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.litert.runtime import Classifier
 from tests.tiny_models import CLASSES, by_hand, pixels, probabilities
 
 

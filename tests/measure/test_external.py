@@ -6,12 +6,13 @@ from PIL import Image
 
 from kd2mobile.errors import DataError, ModelFileError
 from kd2mobile.inspection.labels import label_lines
-from kd2mobile.measure import external, host
+from kd2mobile.measure import external
 from kd2mobile.measure.external import class_folders, match_folders, measure_on_folder
+from kd2mobile.measure.host import measure as host
+from kd2mobile.measure.litert.runtime import Classifier
+from kd2mobile.measure.litert.worker import Profile, profile_file, profile_files
 from kd2mobile.measure.predict import predict
 from kd2mobile.measure.protocol import Protocol, Span
-from kd2mobile.measure.runtime import Classifier
-from kd2mobile.measure.worker import Profile, profile_file, profile_files
 from tests.tiny_models import CLASSES, COLOURS
 
 from .conftest import picture

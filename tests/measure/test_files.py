@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from kd2mobile.errors import DataError, ModelFileError, PictureError
-from kd2mobile.measure import host
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice
+from kd2mobile.measure.host import measure as host
+from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.measured import measure_files, record_of_probabilities
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import BenchmarkRecord, picture_set
-from kd2mobile.measure.worker import Profile
 from tests.tiny_models import COLOURS, by_hand
 
 from .conftest import picture

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import ModelFileError
-from kd2mobile.measure import latency, worker
-from kd2mobile.measure.device import device_words
+from kd2mobile.measure import latency
+from kd2mobile.measure.host.machine import device_words
 from kd2mobile.measure.latency import measure_latency
+from kd2mobile.measure.litert import worker
+from kd2mobile.measure.litert.worker import FileToTime, peak_rss_mib, profile_file, profile_files
 from kd2mobile.measure.protocol import Setting, Span
 from kd2mobile.measure.rounds import Rounds
-from kd2mobile.measure.worker import FileToTime, peak_rss_mib, profile_file, profile_files
 
 
 def test_every_run_is_counted_after_the_warm_up():

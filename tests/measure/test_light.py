@@ -7,8 +7,8 @@ from pathlib import Path
 import kd2mobile
 
 HOME = Path(kd2mobile.__file__).parent
-PARTS = [*HOME.glob("measure/[a-z]*.py"), *HOME.glob("inspection/[a-z]*.py")]
-MODULES = [f"{path.parent.name}.{path.stem}" for path in PARTS]
+PARTS = [*HOME.glob("measure/**/[a-z]*.py"), *HOME.glob("inspection/[a-z]*.py")]
+MODULES = [".".join(path.relative_to(HOME).with_suffix("").parts) for path in PARTS]
 HEAVY = [
     "tensorflow",
     "keras",

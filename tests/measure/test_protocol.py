@@ -9,8 +9,8 @@ import pytest
 from kd2mobile.api.measurement import protocol_of
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DeviceError, RecipeError, UnknownNameError
-from kd2mobile.measure import worker
 from kd2mobile.measure.files import FileToMeasure
+from kd2mobile.measure.litert import worker
 from kd2mobile.measure.measured import measure_files
 from kd2mobile.measure.protocol import Protocol, Setting, Span
 from kd2mobile.recipe.compose import compose

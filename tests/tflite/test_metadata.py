@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.inspection.metadata import read_metadata
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.tflite.metadata import attach
 from kd2mobile.tflite.parity import open_classifier
 

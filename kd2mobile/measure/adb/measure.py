@@ -16,9 +16,9 @@ from kd2mobile.measure.adb import benchmark_model
 from kd2mobile.measure.adb.phone import conditions, core_frequencies, cores_for, look, mask, properties, words
 from kd2mobile.measure.adb.transport import COMMAND_SECONDS, WHERE, Phone, find_phone
 from kd2mobile.measure.files import Answered, FromDevice, Opened
+from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.record import JUDGED
-from kd2mobile.measure.worker import Profile
 from kd2mobile.progress import bar, say
 
 FOLDER = "/data/local/tmp"

@@ -20,11 +20,11 @@ from kd2mobile.measure.browser.server import Reply, Route, serve, tls_context
 from kd2mobile.measure.browser.session import PATIENCE, Patience, Repeated, Session
 from kd2mobile.measure.browser.user_agent import browser_words
 from kd2mobile.measure.files import Answered, FromDevice, Opened
-from kd2mobile.measure.host import nothing_to_judge
+from kd2mobile.measure.host.measure import nothing_to_judge
 from kd2mobile.measure.latency import latency_of
+from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.record import JUDGED
-from kd2mobile.measure.worker import Profile
 from kd2mobile.pixels import decoder_words
 from kd2mobile.progress import bar, say
 

@@ -29,7 +29,7 @@ from kd2mobile.measure.browser.messages import (
 )
 from kd2mobile.measure.browser.server import Refusal, Reply, Route
 from kd2mobile.measure.files import Opened
-from kd2mobile.measure.host import see
+from kd2mobile.measure.host.measure import see
 from kd2mobile.measure.protocol import Protocol
 
 BATCH_STEPS = 50

@@ -16,9 +16,9 @@ from kd2mobile import progress
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.files import write_bytes, write_npy
 from kd2mobile.measure.files import FileToMeasure, opened_files
-from kd2mobile.measure.host import measure_on_host
+from kd2mobile.measure.host.measure import measure_on_host
+from kd2mobile.measure.litert.worker import Profile, Refusal
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.worker import Profile, Refusal
 from kd2mobile.pixels import Resize
 
 Place = Annotated[int, Meta(ge=0, lt=2**53)]

@@ -13,7 +13,7 @@ from kd2mobile.files import sha256_of
 from kd2mobile.measure.adb.phone import CPU, FREQUENCIES, SERVICES, ZONES
 from kd2mobile.measure.browser import measure as browser
 from kd2mobile.measure.files import Answered, FromDevice
-from kd2mobile.measure.worker import Profile
+from kd2mobile.measure.litert.worker import Profile
 from tests.tiny_models import is_explained
 
 from .conftest import (

@@ -10,7 +10,7 @@ import pytest
 from kd2mobile.measure.browser.litert_js import installed_version, locked_version
 from kd2mobile.measure.browser.measure import measure_on_browser
 from kd2mobile.measure.files import opened_as
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.litert.runtime import Classifier
 from tests.chromium import browser
 
 LITERT_JS_LIES_THERE = installed_version() == locked_version()

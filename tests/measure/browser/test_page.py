@@ -16,7 +16,7 @@ from kd2mobile.measure.browser.place import Place
 from kd2mobile.measure.browser.server import own_address
 from kd2mobile.measure.browser.session import Patience
 from kd2mobile.measure.files import FileToMeasure, Opened
-from kd2mobile.measure.host import see
+from kd2mobile.measure.host.measure import see
 from kd2mobile.measure.measured import Truth, measure_files, measured_of
 from kd2mobile.measure.protocol import Protocol
 from tests.chromium import browser, needs_chromium

@@ -11,12 +11,11 @@ import pytest
 
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ModelFileError, RecipeError
-from kd2mobile.measure.guarded import GuardedClassifier
+from kd2mobile.measure.litert.guarded import GuardedClassifier
+from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.measure.protocol import Setting
-from kd2mobile.measure.runtime import Classifier
+from tests.measure.conftest import picture
 from tests.tiny_models import changed, pixels
-
-from .conftest import picture
 
 ONE = Setting(1, True)
 DYING = """
@@ -102,7 +101,7 @@ def test_a_damaged_file_that_ends_litert_is_one_line_and_exit_2(models, photos, 
 
 
 def test_a_bug_in_the_process_keeps_its_traceback(models, tmp_path, monkeypatch):
-    broken = "import kd2mobile.measure.runtime as runtime\nruntime.read_metadata = lambda path: 1 / 0\n"
+    broken = "import kd2mobile.measure.litert.runtime as runtime\nruntime.read_metadata = lambda path: 1 / 0\n"
     (tmp_path / "sitecustomize.py").write_text(broken)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     classifier = GuardedClassifier(models / "uint8.tflite", ONE)
@@ -116,7 +115,7 @@ def test_no_process_outlives_its_parent(models):
     program = f"""
 import os, signal
 from pathlib import Path
-from kd2mobile.measure.guarded import GuardedClassifier
+from kd2mobile.measure.litert.guarded import GuardedClassifier
 from kd2mobile.measure.protocol import Setting
 classifier = GuardedClassifier(Path({str(models / "uint8.tflite")!r}), Setting(1, True)).__enter__()
 print(classifier._process._child.pid, flush=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from kd2mobile.errors import DataError, DeviceError, PictureError
-from kd2mobile.measure.device import cores, device_words
 from kd2mobile.measure.files import Answered, FromDevice, Opened
+from kd2mobile.measure.host.machine import cores, device_words
+from kd2mobile.measure.litert.worker import FileToTime, Profile, check_cores, profile_files
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.worker import FileToTime, Profile, check_cores, profile_files
 from kd2mobile.pixels import Resize, opened, render, whole_box
 from kd2mobile.progress import bar, say
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd2mobile.measure.eight_bit import LOWEST, fits, quantized, takes_plain_pixels
+from kd2mobile.measure.litert.eight_bit import LOWEST, fits, quantized, takes_plain_pixels
 
 PUBLISHED = [
     ("uint8", 1 / 128, 128),  # Coral's and TensorFlow's own

@@ -15,7 +15,8 @@ from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, count_of
 from kd2mobile.files import LARGEST_JSON, decode_json, os_error, sha256_of
 from kd2mobile.measure.arrays import LONGEST_HEADER, read_floats
 from kd2mobile.measure.files import Answered, FromDevice, Opened
-from kd2mobile.measure.host import nothing_to_judge
+from kd2mobile.measure.host.measure import nothing_to_judge
+from kd2mobile.measure.litert.worker import Refusal
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh.address import asked
 from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost
@@ -23,7 +24,6 @@ from kd2mobile.measure.ssh.connection import Connection, check_client
 from kd2mobile.measure.ssh.core import pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
 from kd2mobile.measure.ssh.work import Answer, FileThere, Request
-from kd2mobile.measure.worker import Refusal
 from kd2mobile.progress import bar, say
 
 OLDEST_PYTHON = (3, 11)

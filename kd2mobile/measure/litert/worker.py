@@ -1,4 +1,4 @@
-"""Opens, times and asks files, each in a process of its own: `python -m kd2mobile.measure.worker`.
+"""Opens, times and asks files, each in a process of its own: `python -m kd2mobile.measure.litert.worker`.
 
 A process reads JSON from standard input, one message per line: a request, then turns, pictures or `null`. It answers
 each on standard output: what the open file is, the median of the turn, the outputs, a Profile; or the parts of the
@@ -27,10 +27,10 @@ from kd2mobile.errors import DeviceError, Kd2MobileError, ModelFileError, raised
 from kd2mobile.inspection.metadata import FileMetadata
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
+from kd2mobile.measure.litert.runtime import Classifier, Tensor
 from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.record import Cores, Latency, Mebibytes, Milliseconds, Threads, ToolReport
 from kd2mobile.measure.rounds import WIDE, Rounds, spreads, take_turns
-from kd2mobile.measure.runtime import Classifier, Tensor
 from kd2mobile.pixels import decoder_words
 
 NOISE_SEED = 0
@@ -204,11 +204,11 @@ class FileProcess:
         self._file, self._setting, self._cores = file, setting, cores
 
     def __enter__(self) -> "FileProcess":
-        package_home = str(Path(__file__).parents[2])
+        package_home = str(Path(__file__).parents[3])
         python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
         self._said = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
-            with_parent([sys.executable, "-P", "-m", "kd2mobile.measure.worker"]),
+            with_parent([sys.executable, "-P", "-m", "kd2mobile.measure.litert.worker"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -7,8 +7,8 @@ import pytest
 
 from kd2mobile.errors import ModelFileError, RecipeError
 from kd2mobile.inspection.metadata import FileMetadata
-from kd2mobile.measure import runtime
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.litert import runtime
+from kd2mobile.measure.litert.runtime import Classifier
 from tests.tiny_models import by_hand, changed, pixels, probabilities, with_input
 
 COLOURS = [(255, 0, 0), (10, 200, 30), (128, 128, 128), (0, 0, 0)]
@@ -286,7 +286,7 @@ stand_in.Interpreter, stand_in.OpResolverType = interpreter.Interpreter, interpr
 sys.modules |= {{"tflite_runtime": types.ModuleType("tflite_runtime"), "tflite_runtime.interpreter": stand_in}}
 sys.modules |= {{"ai_edge_litert": None, "ai_edge_litert.interpreter": None}}
 importlib.metadata.version = lambda name: {{"tflite-runtime": "2.14.0"}}[name]
-from kd2mobile.measure.runtime import Classifier
+from kd2mobile.measure.litert.runtime import Classifier
 print(Classifier({str(models / "uint8.tflite")!r}).runtime)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

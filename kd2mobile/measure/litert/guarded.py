@@ -9,8 +9,8 @@ from types import TracebackType
 
 import numpy as np
 
+from kd2mobile.measure.litert.worker import FileProcess, FileToTime, Picture
 from kd2mobile.measure.protocol import Setting
-from kd2mobile.measure.worker import FileProcess, FileToTime, Picture
 
 
 class GuardedClassifier:
