@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from records import write_record
 
-from kd2mobile.measure.accuracy import mcnemar, paired_interval
+from kd2mobile.metrics import mcnemar, paired_interval
 from kd2mobile.store.run import open_run
 
 TEACHER = ["--teacher", "mobilenetv2", "--teacher-weights", "$WEIGHTS/mobilenet_v2_1.0_224_notop.weights.h5"]

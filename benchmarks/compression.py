@@ -15,7 +15,7 @@ import numpy as np
 from caltech101 import STUDENTS, TEACHER, ask, call, compared, right
 from records import write_record
 
-from kd2mobile.measure.accuracy import paired_interval
+from kd2mobile.metrics import paired_interval
 from kd2mobile.store.artifact import read_artifact
 
 SETTINGS = {

@@ -19,7 +19,7 @@ from kd2mobile.data.split import Sample, Split, read_split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
 from kd2mobile.files import disk_errors, replaced, sha256_of
-from kd2mobile.measure.outputs import softmax
+from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
 from kd2mobile.recipe.compose import is_logits_file
@@ -260,7 +260,7 @@ def _rows(
     """The classes shown, the teacher's likeliest first, and what is left for the others together."""
     by_teacher = np.stack([softmax(teacher / temperature) for temperature in temperatures])
     by_student = np.stack([softmax(student / temperature) for temperature in temperatures])
-    order = np.argsort(-teacher, kind="stable").tolist()
+    order = likeliest(teacher, len(teacher)).tolist()
     added = {int(student.argmax())} | ({classes.index(true)} if true is not None else set())
     shown = [*order[:top], *(place for place in order[top:] if place in added)]
     rest = [place for place in order if place not in shown]

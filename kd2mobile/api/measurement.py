@@ -89,8 +89,8 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
     from kd2mobile.data.split import leaked_of, read_split
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.measured import measure_files, record_of_probabilities, with_leaks
-    from kd2mobile.measure.outputs import softmax
     from kd2mobile.measure.record import picture_set, with_reasons
+    from kd2mobile.metrics import softmax
     from kd2mobile.pages.recommending import with_recommendation
     from kd2mobile.transfer.store import Transfer
 
@@ -201,7 +201,7 @@ def _append(folder: Path, word: str, records: list["BenchmarkRecord"]) -> Path:
 
 
 def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["Paired"]:
-    from kd2mobile.measure.accuracy import mcnemar
+    from kd2mobile.metrics import mcnemar
     from kd2mobile.pages.view import Paired
 
     right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in answers.items()}

@@ -11,12 +11,12 @@ import numpy as np
 from kd2mobile.errors import DataError
 from kd2mobile.files import sha256_of
 from kd2mobile.inspection.size import deflated_size
-from kd2mobile.measure.accuracy import score, top_k_accuracy
 from kd2mobile.measure.devices import way_of
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice, Opened, opened_files
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.record import ELSEWHERE, JUDGED, BenchmarkRecord, Role, picture_set, with_reasons
+from kd2mobile.metrics import score, top_k_accuracy
 from kd2mobile.progress import bar, say
 
 LONG_S = 10

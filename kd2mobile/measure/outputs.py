@@ -4,6 +4,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from kd2mobile.metrics import softmax
+
 Kind = Literal["probabilities", "logits", "scores"]
 TOLERANCE = 0.02
 """How far a row of probabilities may be from 1 in sum, beside the rounding of a quantized output."""
@@ -39,10 +41,3 @@ def read_answers(outputs: np.ndarray, last_op: str | None, step: float = 0.0) ->
         return Answers(outputs, "probabilities", None)
     values = softmax(outputs).astype(np.float32)
     return Answers(values, "logits", "the outputs are no probabilities: taken for logits, softmax added")
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of float [..., classes] logits, of any width: float64, computed in float64."""
-    wide = logits.astype(np.float64)
-    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

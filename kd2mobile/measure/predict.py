@@ -12,6 +12,7 @@ from kd2mobile.measure.files import EXTERNAL_RESIZE
 from kd2mobile.measure.litert.guarded import GuardedClassifier
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Setting
+from kd2mobile.metrics import likeliest
 from kd2mobile.pixels import Range, Resize, checked_range, load
 from kd2mobile.progress import say
 
@@ -55,7 +56,7 @@ def predict(
     for note in (*notes, *classifier.notes, answers.note):
         if note:
             say(note)
-    order = np.argsort(-answers.values, axis=1, kind="stable")[:, :top]
+    order = likeliest(answers.values, top)
     return [
         Prediction(str(image), [(names[i], float(row[i])) for i in best])
         for image, row, best in zip(images, answers.values, order, strict=True)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-CONFIDENCE = 0.93
-"""How sure an interval of a median must be at least. Five rounds give 93.75 % with their least and most."""
+from kd2mobile.metrics import median_interval
+
 WIDE = 0.05
 """A spread above it is too wide: two runs of one file in a row differ by less."""
 
@@ -61,26 +61,6 @@ def spreads(medians: Sequence[Sequence[float]]) -> list[float | None]:
 def _width(values: Sequence[float]) -> float | None:
     interval = median_interval(values)
     return None if interval is None else round((interval[1] - interval[0]) / median(values), 12)
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Where the median lies that many more values would have, by at least CONFIDENCE, whatever their distribution: the
-    k-th least and the k-th most of the values, by the binomial law. None for fewer than five values.
-
-    Source: W. R. Thompson 1936, "On confidence ranges for the median".
-
-    >>> median_interval([5, 1, 2, 3, 4]), median_interval([1, 2, 3, 4])
-    ((1, 5), None)
-    """
-    n, inside = len(values), 1.0
-    outside = 0
-    for k in range(n // 2):
-        inside -= 2 * math.comb(n, k) / 2**n
-        if inside < CONFIDENCE:
-            break
-        outside = k + 1
-    ordered = sorted(values)
-    return (ordered[outside - 1], ordered[n - outside]) if outside else None
 
 
 def ratio(medians: Sequence[float], other: Sequence[float]) -> tuple[float, float, float] | None:

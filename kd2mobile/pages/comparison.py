@@ -13,7 +13,7 @@ import numpy as np
 
 from kd2mobile.data.split import Split, read_split
 from kd2mobile.errors import MissingExtraError
-from kd2mobile.measure.accuracy import mcnemar, top1
+from kd2mobile.metrics import mcnemar, top1
 from kd2mobile.pages import columns, words
 from kd2mobile.pages.collect import title_of
 from kd2mobile.pages.templates import fill, write_page

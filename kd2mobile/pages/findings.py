@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kd2mobile.measure.accuracy import calibration_bins, expected_calibration_error, top1
+from kd2mobile.metrics import calibration_bins, expected_calibration_error, top1
 from kd2mobile.pages.view import Answer, Calibration, ClassScore, ConfusedPair, Confusion, Disagreement, Example
 from kd2mobile.recipe.variants import in_order
 

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 if TYPE_CHECKING:
-    from kd2mobile.measure.accuracy import CalibrationBin
     from kd2mobile.measure.record import BenchmarkRecord
+    from kd2mobile.metrics import CalibrationBin
 
 
 class Paired(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class Confusion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """One model's confidence against its accuracy. bins: as `measure.accuracy.calibration_bins` counts them."""
+    """One model's confidence against its accuracy. bins: as `metrics.calibration_bins` counts them."""
 
     role: str
     name: str

@@ -77,18 +77,6 @@ def p_words(p_value: float) -> str:
     return f"p = {p_value:.{digits}f}"
 
 
-def interval(fraction: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a fraction seen in n trials, as fractions. Source: Wilson 1927.
-
-    >>> [round(end, 4) for end in interval(0.5, 100)]
-    [0.4038, 0.5962]
-    """
-    z = 1.959963984540054
-    middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def tables(records: list) -> list[dict[str, Any]]:
     """The records as plain dicts, sorted: teacher, student, baseline, external; each from fp32 to int8."""
 

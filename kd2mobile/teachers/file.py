@@ -10,7 +10,7 @@ import numpy as np
 from kd2mobile.data.folders import plain_name
 from kd2mobile.errors import TeacherError
 from kd2mobile.inspection.labels import number_and_name, read_labels
-from kd2mobile.measure.outputs import softmax
+from kd2mobile.metrics import softmax
 from kd2mobile.progress import say
 from kd2mobile.recipe.schema import INPUT_PX
 from kd2mobile.recipe.schema import Teacher as Asked

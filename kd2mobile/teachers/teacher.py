@@ -13,8 +13,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import Sample
 from kd2mobile.errors import TeacherError
 from kd2mobile.files import convert_json, read_json
-from kd2mobile.measure.accuracy import logloss
-from kd2mobile.measure.outputs import softmax
+from kd2mobile.metrics import top1_and_logloss
 from kd2mobile.progress import bar
 from kd2mobile.recipe.schema import INPUT_PX
 from kd2mobile.store.stage_records import Validated
@@ -116,16 +115,13 @@ def read_description(path: Path) -> dict[str, Any]:
 def judgement(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """How good logits are. logits: float [n, classes]; labels: int [n].
 
-    Returns n, top1 in 0..1 and logloss in nats, the clipped one of `measure.accuracy`.
+    Returns n, top1 in 0..1 and logloss in nats, the clipped one of `metrics`.
 
     >>> judgement(np.array([[2.0, 2.0], [9.0, 0.0]]), np.array([0, 0]))
     {'n': 2, 'top1': 1.0, 'logloss': 0.3466}
     """
-    return {
-        "n": len(labels),
-        "top1": round(float((logits.argmax(axis=1) == labels).mean()), 6),
-        "logloss": round(logloss(softmax(logits), labels), 4),
-    }
+    top1, logloss = top1_and_logloss(logits, labels)
+    return {"n": len(labels), "top1": round(top1, 6), "logloss": round(logloss, 4)}
 
 
 def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:

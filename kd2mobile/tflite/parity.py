@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile.errors import ExportError
-from kd2mobile.measure.accuracy import hits
+from kd2mobile.metrics import hits
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
 
 LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 0.90, "int16x8": 0.95}

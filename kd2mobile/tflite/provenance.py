@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from kd2mobile.errors import ExportError
-from kd2mobile.measure.accuracy import mcnemar, paired_interval
+from kd2mobile.metrics import mcnemar, paired_interval
 from kd2mobile.tflite.contract import Graph, Op
 from kd2mobile.tflite.parity import Parity
 

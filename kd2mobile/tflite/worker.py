@@ -18,7 +18,7 @@ from kd2mobile.files import write_bytes
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.size import deflated_size
 from kd2mobile.inspection.weights import count_weights
-from kd2mobile.measure.accuracy import hits
+from kd2mobile.metrics import hits
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job
 from kd2mobile.tflite.layer_errors import layer_errors, worst_layers

@@ -8,8 +8,7 @@ import numpy as np
 from kd2mobile.data.shards import Shards, open_shards
 from kd2mobile.data.split import UNLABELLED
 from kd2mobile.errors import TrainingError
-from kd2mobile.measure import accuracy
-from kd2mobile.measure.outputs import softmax
+from kd2mobile.metrics import top1_and_logloss
 
 _ORDER, _VIEWS = 0, 1
 
@@ -144,8 +143,7 @@ class Judged:
 
     def score(self, z: np.ndarray) -> tuple[float, float]:
         """Top-1 (0..1) and logloss (nats) of the softmax of the logits that the batches got, in their order."""
-        judged = z[: len(self.labels)]
-        return float((judged.argmax(axis=1) == self.labels).mean()), accuracy.logloss(softmax(judged), self.labels)
+        return top1_and_logloss(z[: len(self.labels)], self.labels)
 
 
 def _opened(folder: Path, name: str, count: int, inner: tuple[int, ...]) -> Shards:

@@ -61,7 +61,7 @@ def train_student(
     with linear warm-up. With m unlabelled pictures beside n labelled ones an epoch is (n + m) / n times as long as the
     baseline's, which sees the labelled ones alone. distill.class_weights multiplies an example's whole loss.
     After an epoch the student is judged on the validation pictures: the best epoch has the highest top-1, among equals
-    the lowest logloss of softmax(z), clipped as in `measure.accuracy`, at temperature 1 whatever that of the loss.
+    the lowest logloss of softmax(z), clipped as in `metrics`, at temperature 1 whatever that of the loss.
     Training stops after `patience` epochs without a better one.
 
     Returns best_epoch (from 1), epochs_run, val_top1 and val_logloss (nats) of the best epoch, seconds (of all epochs,

@@ -13,7 +13,7 @@ import kd2mobile
 from kd2mobile.api import pipeline
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ArtifactError, RecipeError
-from kd2mobile.measure.accuracy import hits
+from kd2mobile.metrics import hits
 from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd2mobile.measure.accuracy import expected_calibration_error
+from kd2mobile.metrics import expected_calibration_error
 from kd2mobile.pages import findings
 from kd2mobile.pages.page import most_moved
 from kd2mobile.pages.view import ClassScore, Example

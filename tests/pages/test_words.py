@@ -37,12 +37,6 @@ def test_size_units():
     assert words.size_with_unit(88_000_000) == "88.0 MB"
 
 
-def test_the_interval_is_wilsons():
-    # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662
-    assert words.interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert words.interval(1.0, 20)[1] == 1.0
-
-
 def test_the_headline(make_record, make_pair):
     records = words.tables(with_recommendation([make_record(top1=0.831, top5=0.965, size_bytes=312_000, p50=0.31)]))
     assert words.headline(records, [make_pair(difference=0.023, p_value=0.004)]) == (

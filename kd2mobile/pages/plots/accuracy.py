@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from kd2mobile.errors import one_line
+from kd2mobile.metrics import wilson_interval
 from kd2mobile.pages import words
 from kd2mobile.pages.plots.labels import Size, place_labels, place_line_labels
 from kd2mobile.pages.plots.svg import COLOURS, MARKERS, drawing, inline, short
@@ -170,7 +171,7 @@ def _accuracy(drawn: list[tuple[dict[str, Any], Mark]], cost: Cost) -> str:
         for r, mark in placed:
             x, y, colour = cost.of(r), 100 * r["top1"], COLOURS[mark.colour]
             if r.get("n"):
-                low, high = words.interval(r["top1"], r["n"])
+                low, high = wilson_interval(r["top1"], r["n"])
                 axes.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.45, solid_capstyle="butt")
             fill = COLOURS["paper"] if mark.hollow else colour
             axes.plot([x], [y], mark.shape, markersize=7, color=colour, markerfacecolor=fill, markeredgewidth=1.6)

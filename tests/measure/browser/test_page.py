@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import DeviceError
-from kd2mobile.measure.accuracy import top1
 from kd2mobile.measure.browser import session
 from kd2mobile.measure.browser.place import Place
 from kd2mobile.measure.browser.server import own_address
@@ -19,6 +18,7 @@ from kd2mobile.measure.files import FileToMeasure, Opened
 from kd2mobile.measure.host.measure import see
 from kd2mobile.measure.measured import Truth, measure_files, measured_of
 from kd2mobile.measure.protocol import Protocol
+from kd2mobile.metrics import top1
 from tests.chromium import browser, needs_chromium
 from tests.tiny_models import by_hand
 
