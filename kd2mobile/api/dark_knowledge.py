@@ -22,12 +22,12 @@ from kd2mobile.files import disk_errors, replaced, sha256_of
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
-from kd2mobile.recipe.compose import is_logits_file
 from kd2mobile.stages.fingerprints import UNUSED_BY_LOSS
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
 from kd2mobile.store.run import Run, check_outside_data, check_outside_results
+from kd2mobile.teachers.kinds import sees_whole
 from kd2mobile.transfer.store import Transfer
 
 MOST_TEMPERATURES, MOST_CLASSES = 8, 50
@@ -170,7 +170,7 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
     folder = run.store.root / "teacher" / fingerprint_of(spec) if spec else None
     if folder and (folder / RECORD).is_file() and (folder / "teacher.keras").is_file():
         return _live_logits(folder, seen), LIVE
-    given = is_logits_file(run.recipe.teacher.name)
+    given = sees_whole(run.recipe.teacher.name)
     if seen.sample is None and given:
         raise ArtifactError(
             seen.file,

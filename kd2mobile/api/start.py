@@ -13,6 +13,7 @@ from kd2mobile.recipe.toml import read_tables
 from kd2mobile.stages.plan import Stages, stages
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import LATER_TABLES, RUNS, STORE, Run, newest_run, open_run, start_run
+from kd2mobile.teachers.kinds import sees_whole
 
 
 def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[str, Any]) -> Recipe:
@@ -20,7 +21,7 @@ def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[s
     if recipe and not read_tables(recipe):
         must = "must have at least one table, such as [data]"
         raise RecipeError(recipe, must, "none", "Fill it, or leave --recipe out for the demo.")
-    return compose(recipe, all_settings(settings, flags))
+    return compose(recipe, all_settings(settings, flags), sees_whole)
 
 
 def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A recipe is layered: the built-in one for its data, then the file, then `--set`,
 """
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from kd2mobile.recipe.toml import WRITABLE, built_in, in_toml, in_words, is_writ
 
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
 """The [views] of a teacher that is given as logits: they are of whole pictures."""
+WORD = re.compile(r"[A-Za-z0-9_]+")
+"""A name of Keras's networks; a teacher with any other character in its name is a file or something else."""
 SETTINGS = "settings"
 """What a message calls the place of values that came by no file."""
 
@@ -74,13 +77,19 @@ def option_of(flag: str) -> str:
     return f"--{'no-' * (fields()[FLAGS[flag]].default is True)}{flag.replace('_', '-')}"
 
 
-def compose(file: Path | None = None, settings: dict[str, Any] | None = None) -> Recipe:
+def compose(
+    file: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    sees_whole: Callable[[str], bool] = lambda teacher: False,
+) -> Recipe:
     """The recipe of the built-in layer, the file and the settings, in this order.
 
     file: a TOML file; settings: values by dotted name (`check_settings` tells where a wrong one came from).
     The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
-    teacher, which is trained from nothing, is left out where teacher.name is a file. With a teacher of logits the views
-    are WHOLE_VIEW, and others are refused. An array of one source is that source.
+    teacher, which is trained from scratch, is left out where teacher.name is not a plain word, as Keras's names are.
+    sees_whole: whether the teacher of that name sees whole images alone (`teachers.kinds.sees_whole`): then the views
+    are WHOLE_VIEW, and others are refused; a recipe that a run wrote says so already. An array of one source is that
+    source.
     Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
     """
     layers = [(read_tables(file), str(file))] if file else []
@@ -94,11 +103,11 @@ def compose(file: Path | None = None, settings: dict[str, Any] | None = None) ->
     teacher = merged.get("teacher", {}).get("name", "")
     if merged.get("data", {}).get("source", "digits") == "digits":
         demo = built_in("digits")
-        if is_keras_file(teacher) or is_logits_file(teacher):
+        if teacher and not WORD.fullmatch(teacher):
             del demo["teacher"]
         _check_none_over(demo, merged)
         merged = _merged([demo, merged])
-    if is_logits_file(teacher):
+    if sees_whole(teacher):
         for tables, place in layers:
             _refuse_other_views(tables.get("views", {}), place, teacher)
         merged = _merged([merged, {"views": WHOLE_VIEW}])
@@ -111,16 +120,6 @@ def check_settings(settings: dict[str, Any], where: str) -> None:
     Raises RecipeError or UnknownNameError.
     """
     _check(_nested(settings, where), where)
-
-
-def is_keras_file(teacher: str) -> bool:
-    """Whether that teacher.name stands for a file with a Keras model, there or not."""
-    return teacher.endswith((".keras", ".h5", ".hdf5"))
-
-
-def is_logits_file(teacher: str) -> bool:
-    """Whether that teacher.name stands for a file with the logits themselves, there or not."""
-    return teacher.endswith(".npz")
 
 
 def weights_file(field: str, weights: str) -> Path | None:

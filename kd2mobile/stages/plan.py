@@ -13,11 +13,12 @@ import msgspec
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.progress import say
-from kd2mobile.recipe.compose import is_logits_file, weights_file
+from kd2mobile.recipe.compose import weights_file
 from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe
 from kd2mobile.recipe.variants import Variant, variants_of
-from kd2mobile.stages.fingerprints import distill_settings, student_settings, teacher_settings, transfer_settings
+from kd2mobile.stages.fingerprints import distill_settings, student_settings, transfer_settings
 from kd2mobile.store.artifact import Step, Store
+from kd2mobile.teachers.kinds import kind_of, sees_whole, title
 
 if TYPE_CHECKING:
     from kd2mobile.data.find import Found
@@ -108,8 +109,8 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     root = found.root
     seen = msgspec.to_builtins(recipe)
     student_config = student_settings(recipe.student)
-    teacher_config = teacher_settings(recipe.teacher, found.scan.classes) | _resize(recipe)
-    views_config = ({"whole": True} if _whole_views(recipe) else seen["views"]) | _resize(recipe)
+    teacher_config = kind_of(recipe.teacher.name).config(recipe.teacher, found.scan.classes) | _resize(recipe)
+    views_config = ({"whole": True} if sees_whole(recipe.teacher.name) else seen["views"]) | _resize(recipe)
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
     teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
     transfer_inputs = {"teacher": teacher, "split": split, "views": views}
@@ -203,11 +204,6 @@ def check_student_weights(recipe: Recipe) -> None:
         freeze_all_but(model, student.train_layers)
 
 
-def _whole_views(recipe: Recipe) -> bool:
-    """Whether each training picture is seen whole, once: all that logits which were made elsewhere are for."""
-    return is_logits_file(recipe.teacher.name)
-
-
 def _pictures(recipe: Recipe, store: Store) -> "Found":
     """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
     from kd2mobile.data.find import find_pictures
@@ -237,7 +233,6 @@ def _check(recipe: Recipe) -> None:
     """Everything about the names, sizes and files of a recipe that can be said before anything is built."""
     from kd2mobile.losses import LOSSES
     from kd2mobile.students import check_student, last_layers
-    from kd2mobile.teachers.zoo import check_teacher
 
     LOSSES[recipe.distill.loss]
     distill = recipe.distill
@@ -247,8 +242,7 @@ def _check(recipe: Recipe) -> None:
     check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
     last_layers(recipe.student.train_layers)
     weights_file("student.weights", recipe.student.weights)
-    check_teacher(recipe.teacher)
-    weights_file("teacher.weights", recipe.teacher.weights)
+    kind_of(recipe.teacher.name).check(recipe.teacher)
 
 
 def _resize(recipe: Recipe) -> dict[str, Any]:
@@ -291,31 +285,29 @@ def _views(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) 
     from kd2mobile.data.split import read_split
     from kd2mobile.data.views import draw_views
 
-    views = None if _whole_views(recipe) else recipe.views
+    views = None if sees_whole(recipe.teacher.name) else recipe.views
     if views is None:
-        say(f"views: each picture is seen whole, once: {Path(recipe.teacher.name).name} holds one answer a picture")
+        say(f"views: each image is seen whole, once: {title(recipe.teacher.name)} holds one answer per image")
     return draw_views(folder, read_split(inputs["split"]), views, recipe.data.resize)
 
 
 def _teacher(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     load_keras()
     from kd2mobile.data.split import read_split
-    from kd2mobile.teachers.logits import make_logits_teacher
-    from kd2mobile.teachers.training import make_teacher
+    from kd2mobile.teachers.reading import Pictures
 
-    if is_logits_file(recipe.teacher.name):
-        return make_logits_teacher(folder, Path(recipe.teacher.name), read_split(inputs["split"]))
-    return make_teacher(folder, recipe.teacher, root, read_split(inputs["split"]), recipe.data.resize)
+    pictures = Pictures(root, read_split(inputs["split"]), recipe.data.resize)
+    return kind_of(recipe.teacher.name).build(folder, recipe.teacher, pictures)
 
 
 def _transfer(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     load_keras()
     from kd2mobile.data.split import read_split
-    from kd2mobile.transfer.given import store_given_logits
+    from kd2mobile.transfer.given import holds_logits, store_given_logits
     from kd2mobile.transfer.label import label
 
     split = read_split(inputs["split"])
-    if is_logits_file(recipe.teacher.name):
+    if holds_logits(inputs["teacher"]):
         return store_given_logits(folder, inputs["teacher"], split)
     return label(
         folder,

@@ -17,10 +17,11 @@ from kd2mobile.metrics import top1_and_logloss
 from kd2mobile.progress import bar
 from kd2mobile.recipe.schema import INPUT_PX
 from kd2mobile.store.stage_records import Validated
+from kd2mobile.teachers.kinds.kind import DESCRIPTION
 from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
 from kd2mobile.teachers.reading import Pictures, in_batches
 
-MODEL, DESCRIPTION = "teacher.keras", "teacher.json"
+MODEL = "teacher.keras"
 OUTPUTS = ("logits", "probabilities")
 """What a network may answer with, as a description says it; what is stored is always logits."""
 

@@ -10,13 +10,9 @@ import numpy as np
 from kd2mobile.backend.batch_norm import batch_norms
 from kd2mobile.backend.checkpoint import remove_checkpoints
 from kd2mobile.backend.model_files import save_model
-from kd2mobile.data.places import Root
-from kd2mobile.data.split import Split
 from kd2mobile.files import write_json
-from kd2mobile.pixels import Resize
 from kd2mobile.progress import bar, say
 from kd2mobile.recipe import schema
-from kd2mobile.recipe.compose import is_keras_file
 from kd2mobile.teachers.body import build_body, build_whole
 from kd2mobile.teachers.file import (
     ANOTHER_ORDER,
@@ -31,6 +27,7 @@ from kd2mobile.teachers.file import (
 from kd2mobile.teachers.fit import fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_classes, imagenet_numbers, unclear_names
+from kd2mobile.teachers.kinds import kind_of
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import (
     DESCRIPTION,
@@ -40,33 +37,35 @@ from kd2mobile.teachers.teacher import (
     check_order,
     read_description,
 )
-from kd2mobile.teachers.zoo import TEACHERS, check_teacher
+from kd2mobile.teachers.zoo import TEACHERS
 
 NOT_IMAGENETS = "The folders have the names of ImageNet classes; if they mean others, rename them to get a new head."
 
 
-def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, resize: Resize) -> dict[str, Any]:
+def make_teacher(
+    folder: Path, asked: schema.Teacher, pictures: Pictures, own_file: Path | None = None
+) -> dict[str, Any]:
     """Writes teacher.keras (logits out) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
 
-    asked.weights "none" trains the whole network from nothing on the training pictures. With weights, the body stays
+    asked.weights "none" trains the whole network from scratch on the training images. With weights, the body stays
     as it is and a new head is fitted to its features; asked.fine_tune_epochs then unfreezes the body, every
-    BatchNormalization kept frozen. A .keras file is taken as it is if its classes are the user's, with a new head if
-    not. Where the user's classes are ImageNet's, by id or by name, those of a network's 1,000 outputs are used as they
-    are. asked.train_fraction is the part of each class's training images that it is trained on. A killed call goes on
-    from the features and epochs that stand in the folder.
+    BatchNormalization kept frozen. own_file: a Keras model of the user's, in place of one of the zoo; it is taken as it
+    is if its classes are the user's, with a new head if not. Where the user's classes are ImageNet's, by id or by name,
+    those of a network's 1,000 outputs are used as they are. asked.train_fraction is the part of each class's training
+    images that it is trained on. A killed call resumes from the features and epochs that stand in the folder.
 
-    root: of the pictures; resize: how a whole picture is seen when it is judged.
     Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed.
     Raises UnknownNameError, WeightsError, TeacherError, TrainingError or PictureError.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION).is_file() and (folder / MODEL).is_file():
         return read_description(folder / DESCRIPTION)
-    check_teacher(asked)
-    pictures = Pictures(root, split.part_of_train(asked.train_fraction, asked.seed), resize)
+    kind_of(asked.name).check(asked)
+    split = pictures.split.part_of_train(asked.train_fraction, asked.seed)
+    pictures = replace(pictures, split=split)
     keras.utils.clear_session(free_memory=False)  # layers are named by counting, which begins anew
     keras.utils.set_random_seed(asked.seed)
-    file = read_teacher_file(Path(asked.name), asked) if is_keras_file(asked.name) else None
+    file = read_teacher_file(own_file, asked) if own_file else None
     teacher, how = _from_file(folder, asked, pictures, file) if file else _from_zoo(folder, asked, pictures)
     if how["way"] == "nothing":  # its epochs were evaluated as they ended
         val = _best(how["history"])
@@ -84,11 +83,11 @@ def make_teacher(folder: Path, asked: schema.Teacher, root: Root, split: Split, 
     save_model(keras.Model(teacher.model.inputs, teacher.model.outputs), folder / MODEL)  # fresh: without an optimizer
     described = {
         "name": teacher.where,
-        "weights": Path(asked.weights).name if not is_keras_file(asked.name) else None,
+        "weights": None if own_file else Path(asked.weights).name,
         "input_px": teacher.input_px,
         "preprocess": teacher.preprocess,
         "classes": split.classes,
-        "resize": resize,
+        "resize": pictures.resize,
         "parameters": teacher.model.count_params(),
         **how,
         "val": val,

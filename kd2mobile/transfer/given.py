@@ -12,6 +12,11 @@ from kd2mobile.teachers.logits import LOGITS, read_logits
 from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, read_description
 
 
+def holds_logits(teacher_folder: Path) -> bool:
+    """Whether a teacher's artifact holds logits, and no network that answers."""
+    return (Path(teacher_folder) / LOGITS).is_file()
+
+
 def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict[str, Any]:
     """Writes the shards of a transfer set, float16 [samples, 1, classes], from the logits of a teacher's artifact.
 

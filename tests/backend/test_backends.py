@@ -41,7 +41,8 @@ import numpy as np
 from kd2mobile.recipe import schema
 from kd2mobile.data.split import read_split
 from kd2mobile.losses import LOSSES, split_predictions
-from kd2mobile.teachers.training import make_teacher
+from kd2mobile.teachers.kinds.zoo import ZOO
+from kd2mobile.teachers.reading import Pictures
 from kd2mobile.training import train
 from kd2mobile.transfer import dtype
 from kd2mobile.files import is_out_of_memory
@@ -64,7 +65,7 @@ for name in LOSSES:
 split = read_split(given)
 asked = schema.Teacher(name="mobilenet", weights=str(given / "body.weights.h5"), input_px=32)
 (found / "mobilenet").mkdir(parents=True)
-make_teacher(found / "mobilenet", asked, given / "pictures", split, "stretch")
+ZOO.build(found / "mobilenet", asked, Pictures(given / "pictures", split, "stretch"))
 dtype.LEAST_AGREEMENT = 0.0
 records = {"backend": keras.config.backend()}
 for name, folder, how in (

@@ -11,7 +11,8 @@ from PIL import Image
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.recipe import schema
 from kd2mobile.teachers.file import read_teacher_file
-from kd2mobile.teachers.training import make_teacher
+from kd2mobile.teachers.kinds.own_model import OWN_MODEL
+from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.zoo import TEACHERS, Architecture
 
 L = keras.layers
@@ -116,7 +117,7 @@ def make(pictures, tmp_path):
     def run(path, **fields):
         folder = tmp_path / "made"
         folder.mkdir(exist_ok=True)
-        return folder, make_teacher(folder, asked(**{"name": str(path), **fields}), root, split, "stretch")
+        return folder, OWN_MODEL.build(folder, asked(**{"name": str(path), **fields}), Pictures(root, split, "stretch"))
 
     return run
 

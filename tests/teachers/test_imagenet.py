@@ -9,8 +9,9 @@ import pytest
 from kd2mobile.errors import TeacherError
 from kd2mobile.teachers.body import build_whole
 from kd2mobile.teachers.imagenet import imagenet_classes, imagenet_numbers, in_imagenets_order, unclear_names
+from kd2mobile.teachers.kinds import kind_of
+from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import open_teacher
-from kd2mobile.teachers.training import make_teacher
 from kd2mobile.teachers.zoo import TEACHERS
 from tests.teachers.conftest import PX, asked, make_pictures, tiny
 from tests.teachers.test_body import TINY, WEIGHTS
@@ -69,9 +70,9 @@ def make(tiny_teacher, tmp_path):
     def run(folders=FOLDERS, **fields):
         split = make_pictures(tmp_path / "pictures", folders)
         (tmp_path / "made").mkdir()
-        return tmp_path / "made", make_teacher(
-            tmp_path / "made", asked(**fields), tmp_path / "pictures", split, "stretch"
-        )
+        teacher = asked(**fields)
+        pictures = Pictures(tmp_path / "pictures", split, "stretch")
+        return tmp_path / "made", kind_of(teacher.name).build(tmp_path / "made", teacher, pictures)
 
     return run
 

@@ -17,7 +17,7 @@ from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import TeacherError
 from kd2mobile.recipe import schema
 from kd2mobile.teachers.keras_file import load_keras_file
-from kd2mobile.teachers.zoo import check_teacher
+from kd2mobile.teachers.kinds.zoo import ZOO
 from tests.teachers.conftest import PX
 
 L = keras.layers
@@ -67,7 +67,7 @@ def keras_2(tmp_path_factory):
     (folder / "saved" / "saved_model.pb").touch()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(TeacherError) as refused:
         patch.chdir(folder)
-        check_teacher(schema.Teacher(name="saved"))
+        ZOO.check(schema.Teacher(name="saved"))
     (line,) = re.findall(r'`python -c "(.*?)"`', str(refused.value))
     shutil.rmtree(folder / "saved")
     subprocess.run([sys.executable, "-c", KERAS_2, folder, line], check=True, capture_output=True, cwd=folder)

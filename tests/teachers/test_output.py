@@ -6,6 +6,7 @@ import pytest
 
 from kd2mobile.errors import TeacherError
 from kd2mobile.teachers.file import check_own_answers
+from kd2mobile.teachers.kinds.own_model import OWN_MODEL
 from kd2mobile.teachers.teacher import open_teacher
 from tests.teachers.conftest import CLASSES, PX, asked, knower, raw, read
 
@@ -190,7 +191,5 @@ def test_a_file_that_answers_otherwise_than_was_made_of_it_is_refused(save, make
 
 
 def test_the_settings_say_that_the_output_was_read_by_its_history(save):
-    from kd2mobile.stages.fingerprints import teacher_settings
-
-    config = teacher_settings(asked(name=str(save(knower()))), CLASSES)
+    config = OWN_MODEL.config(asked(name=str(save(knower()))), CLASSES)
     assert config["logits_from"] == "the history of its output"

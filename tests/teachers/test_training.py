@@ -10,9 +10,9 @@ from kd2mobile.backend.batch_norm import batch_norms
 from kd2mobile.errors import TeacherError, TrainingError, UnknownNameError, WeightsError
 from kd2mobile.teachers import fit as fitting
 from kd2mobile.teachers import head, training
+from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import Teacher, open_teacher
-from kd2mobile.teachers.training import make_teacher
 from tests.teachers.conftest import CLASSES, PX, asked, tiny
 
 FINISHED = ["teacher.json", "teacher.keras"]
@@ -26,7 +26,7 @@ def make(tiny_teacher, pictures, tmp_path):
     def run(under="teacher", **fields):
         folder = tmp_path / under
         folder.mkdir(exist_ok=True)
-        return folder, make_teacher(folder, asked(**fields), root, split, "stretch")
+        return folder, ZOO.build(folder, asked(**fields), Pictures(root, split, "stretch"))
 
     return run
 

@@ -1,0 +1,36 @@
+"""A teacher that is given as its logits: an .npz file, written by any framework, one row per image."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd2mobile.recipe.content import content_of
+from kd2mobile.recipe.schema import Teacher
+from kd2mobile.teachers.kinds.kind import OF_A_FILE, Kind, check_file, refuse_fields
+
+if TYPE_CHECKING:
+    from kd2mobile.teachers.reading import Pictures
+
+NETWORKS_ALONE = ("weights", "input_px", "fine_tune_epochs", *OF_A_FILE)
+"""The fields that mean something for a network alone."""
+
+
+def _matches(name: str) -> bool:
+    return name.endswith(".npz")
+
+
+def _check(teacher: Teacher) -> None:
+    refuse_fields(teacher, NETWORKS_ALONE, "holds the logits themselves")
+    check_file(teacher, "an .npz file")
+
+
+def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
+    return {"name": content_of(Path(teacher.name))}
+
+
+def _build(folder: Path, teacher: Teacher, pictures: "Pictures") -> dict[str, Any]:
+    from kd2mobile.teachers.logits import make_logits_teacher
+
+    return make_logits_teacher(folder, Path(teacher.name), pictures.split)
+
+
+GIVEN_LOGITS = Kind(_matches, _check, _config, _build, whole_views=True)
