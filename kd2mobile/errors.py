@@ -1,11 +1,8 @@
 """Every error raised on purpose. The command line prints one on stderr and exits with 2; anything else is a bug."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from kd2mobile.text import did_you_mean, one_line, shortened
 
 MOST_NAMES_LISTED = 12
-LONGEST_SHOWN = 500
-"""Characters of a path or a value in a message."""
 
 
 class Kd2MobileError(Exception):
@@ -121,44 +118,3 @@ def raised_elsewhere(error: str, where: str, must: str, got: str | None, next_st
     fault = kind.__new__(kind)
     Kd2MobileError.__init__(fault, where, must, got, next_step)
     return fault
-
-
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4, most: int = 1) -> str:
-    """The question after the known name that is nearest, small and capital letters being the same, or nothing.
-
-    most: so many names, the nearest first.
-
-    >>> did_you_mean("Xcepton", ["vgg16", "xception"]), did_you_mean("conv1x", ["pool", "conv12", "conv1"], most=3)
-    ("Did you mean 'xception'? ", "Did you mean 'conv1' or 'conv12'? ")
-    """
-    by_lower_case = {entry.lower(): entry for entry in known}
-    near = get_close_matches(name.lower(), by_lower_case, n=most, cutoff=cutoff)
-    return f"Did you mean {' or '.join(repr(by_lower_case[one]) for one in near)}? " if near else ""
-
-
-def count_of(number: int, noun: str, what: str = "") -> str:
-    """A count in a message.
-
-    >>> count_of(1, "file", "set aside"), count_of(2000, "class")
-    ('1 file set aside', '2,000 classes')
-    """
-    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{ending} {what}".rstrip()
-
-
-def shortened(text: str) -> str:
-    """The text, or of a very long one its start and its end.
-
-    >>> shortened("photos"), len(shortened("9" * 5000))
-    ('photos', 503)
-    """
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}...{text[-LONGEST_SHOWN // 2 :]}"
-
-
-def one_line(text: str) -> str:
-    """The text with every unprintable character escaped, so that a file name cannot break a message in two.
-
-    >>> one_line("a\\nb")
-    'a\\\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -20,8 +20,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, features
 from PIL import __version__ as pillow_version
 
-from kd2mobile.errors import PictureError, RecipeError, count_of, one_line
+from kd2mobile.errors import PictureError, RecipeError
 from kd2mobile.files import os_error
+from kd2mobile.text import count_of, one_line
 
 Resize = Literal["crop", "stretch", "pad"]
 CROP_FRACTION = 0.875

@@ -17,7 +17,7 @@ from kd2mobile import pixels
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.data.split import Sample, Split, read_split
 from kd2mobile.data.views import read_views
-from kd2mobile.errors import ArtifactError, DataError, RecipeError, did_you_mean
+from kd2mobile.errors import ArtifactError, DataError, RecipeError
 from kd2mobile.files import disk_errors, replaced, sha256_of
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
@@ -28,6 +28,7 @@ from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
 from kd2mobile.store.run import Run, check_outside_data, check_outside_results
 from kd2mobile.teachers.kinds import sees_whole
+from kd2mobile.text import did_you_mean
 from kd2mobile.transfer.store import Transfer
 
 MOST_TEMPERATURES, MOST_CLASSES = 8, 50

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from kd2mobile.errors import RecordError, one_line
+from kd2mobile.errors import RecordError
 from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of, write_json
 from kd2mobile.progress import say
 from kd2mobile.recipe.schema import Benchmark
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.stages.plan import Stages
 from kd2mobile.store.run import COMPARISONS, MEASUREMENTS, PREDICTIONS, RECORDS, Run
+from kd2mobile.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -33,9 +33,10 @@ from kd2mobile.cli.options import (
     store_options,
     typed,
 )
-from kd2mobile.errors import InstallationError, RecipeError, one_line
+from kd2mobile.errors import InstallationError, RecipeError
 from kd2mobile.store.output_files import is_drawing, is_json_of, is_page
 from kd2mobile.store.run import check_outside_data
+from kd2mobile.text import one_line
 
 
 def run() -> None:

@@ -22,10 +22,11 @@ from kd2mobile import __version__, progress
 from kd2mobile.backend.children import with_parent
 from kd2mobile.backend.keras_backend import backend_name, check_backend, check_environment, keras_home
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.errors import InstallationError, count_of
+from kd2mobile.errors import InstallationError
 from kd2mobile.installation import install_command
 from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
 from kd2mobile.measure.host.machine import device_words
+from kd2mobile.text import count_of
 
 Status = Literal["ok", "missing", "broken", "not needed"]
 MAIN_CHAIN = "distill, export, benchmark, report"

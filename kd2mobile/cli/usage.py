@@ -6,8 +6,9 @@ from difflib import get_close_matches
 import click
 from msgspec import Meta
 
-from kd2mobile.errors import Kd2MobileError, RecipeError, did_you_mean
+from kd2mobile.errors import Kd2MobileError, RecipeError
 from kd2mobile.recipe.schema import bounds
+from kd2mobile.text import did_you_mean
 
 _NEAR = 0.7
 _NEAR_ELSEWHERE = 0.8

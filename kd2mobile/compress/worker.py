@@ -17,8 +17,9 @@ from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.compress.qat import wrap_qat
 from kd2mobile.compress.twin import carry_back, check_twin, twin_of, weight_names
 from kd2mobile.compress.wrapping import count_clusters, count_zeros, wrap_cluster, wrap_prune
-from kd2mobile.errors import CompressionError, one_line
+from kd2mobile.errors import CompressionError
 from kd2mobile.pixels import to_int8_input
+from kd2mobile.text import one_line
 from kd2mobile.training.feed import Feed, Judged
 
 STUDENT_FILE = "student.keras"

@@ -9,8 +9,8 @@ import msgspec
 from kd2mobile.data.folders import alike
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import CopiedClass, Groups, Leak, NearGroup, SetAside, Split
-from kd2mobile.errors import one_line
 from kd2mobile.pixels import DeepImages, together
+from kd2mobile.text import one_line
 
 
 class ClassCounts(msgspec.Struct, frozen=True):

@@ -10,8 +10,9 @@ from typing import TypeAlias
 from kd2mobile.data.groups import Chains
 from kd2mobile.data.scan import Picture
 from kd2mobile.data.split import SplitName
-from kd2mobile.errors import DataError, count_of
+from kd2mobile.errors import DataError
 from kd2mobile.recipe.schema import Data
+from kd2mobile.text import count_of
 
 Explain: TypeAlias = Callable[[str, SplitName | None], tuple[str, str]]
 """Where a message says that a class of a split lies, and what it says of its files that were set aside."""

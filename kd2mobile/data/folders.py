@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kd2mobile.errors import DataError, one_line
+from kd2mobile.errors import DataError
 from kd2mobile.files import is_left_by_system
 from kd2mobile.pixels import SUFFIXES
+from kd2mobile.text import one_line
 
 GivenSplit = Literal["train", "val", "test"]
 SPLIT_WORDS: dict[GivenSplit, tuple[str, ...]] = {

@@ -19,9 +19,10 @@ from kd2mobile.data.folders import (
 )
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
-from kd2mobile.errors import ArtifactError, DataError, count_of
+from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.files import is_left_by_system, locked, os_error, write_bytes
 from kd2mobile.pixels import SUFFIXES, SYSTEM_FAULTS
+from kd2mobile.text import count_of
 
 UNREAD_SUFFIXES = frozenset(
     "." + name for name in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "svg", "psd", "jxl")

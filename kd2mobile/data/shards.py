@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from kd2mobile import progress
-from kd2mobile.errors import ArtifactError, one_line
+from kd2mobile.errors import ArtifactError
 from kd2mobile.files import NO_ROOM, os_error, replaced, write_npy
+from kd2mobile.text import one_line
 
 SHARD = 512
 """Samples a file; the last one of a set may hold fewer."""

@@ -16,10 +16,11 @@ from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
 from kd2mobile.data.places import several
 from kd2mobile.data.table import TABLE_SUFFIXES
 from kd2mobile.data.written import numbered, write_pictures
-from kd2mobile.errors import DataError, MissingExtraError, did_you_mean
+from kd2mobile.errors import DataError, MissingExtraError
 from kd2mobile.progress import say
 from kd2mobile.registry import Registry
 from kd2mobile.store.artifact import Step, Store
+from kd2mobile.text import did_you_mean
 
 SOURCES: Registry[Callable[[Path], None]] = Registry("data")
 """materialise(folder): writes a folder of class folders; called again, it writes what is missing."""

@@ -14,10 +14,11 @@ from kd2mobile.data.places import Root
 from kd2mobile.data.scan import Picture, Scan
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Groups, Leak, Sample, SetAside, Split, SplitName
 from kd2mobile.data.thumbnails import Thumbnails, look_at
-from kd2mobile.errors import DataError, count_of
+from kd2mobile.errors import DataError
 from kd2mobile.files import write_bytes
 from kd2mobile.pixels import DeepImages, deep_images
 from kd2mobile.recipe import schema
+from kd2mobile.text import count_of
 
 
 def split_pictures(

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from kd2mobile.errors import ModelFileError, count_of
+from kd2mobile.errors import ModelFileError
 from kd2mobile.files import decode_json
 from kd2mobile.inspection.flatbuffer import Table, root
 from kd2mobile.inspection.labels import label_lines, read_labels
 from kd2mobile.inspection.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
 from kd2mobile.pixels import Resize
+from kd2mobile.text import count_of
 
 FORMAT = 1
 LABELS_FILE = "labels.txt"

@@ -20,7 +20,7 @@ from kd2mobile.data.folders import (
     split_named,
     splits_among,
 )
-from kd2mobile.errors import DataError, ModelFileError, PictureError, count_of, one_line
+from kd2mobile.errors import DataError, ModelFileError, PictureError
 from kd2mobile.files import is_left_by_system
 from kd2mobile.inspection.labels import number_and_name
 from kd2mobile.inspection.metadata import output_names, unused_labels
@@ -40,6 +40,7 @@ from kd2mobile.pixels import (
     write_8_bit,
 )
 from kd2mobile.progress import say
+from kd2mobile.text import count_of, one_line
 
 GIVE_ONE = "These look like splits: give the one to measure, such as its test folder."
 

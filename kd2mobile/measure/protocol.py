@@ -4,9 +4,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from kd2mobile.errors import count_of
 from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS, Span
 from kd2mobile.measure.rounds import Rounds
+from kd2mobile.text import count_of
 
 Rule = Literal["kd2mobile", "mlperf"]
 MLPERF_QUERIES = 1024

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kd2mobile.errors import RecordError, count_of
+from kd2mobile.errors import RecordError
 from kd2mobile.measure.arrays import read_floats
+from kd2mobile.text import count_of
 
 
 def read_answers(file: Path, names: Sequence[str], shape: tuple[int, int], next_step: str) -> dict[str, np.ndarray]:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kd2mobile.errors import count_of
 from kd2mobile.pages import timings, words
 from kd2mobile.pages.view import Choice
+from kd2mobile.text import count_of
 
 Record = dict[str, Any]
 PictureSet = tuple[str | None, int]

@@ -11,7 +11,6 @@ import numpy as np
 from kd2mobile.backend.checkpoint import HISTORY_FILE
 from kd2mobile.data.places import Root
 from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, read_groups, read_split
-from kd2mobile.errors import count_of
 from kd2mobile.files import decode_json
 from kd2mobile.pages import findings
 from kd2mobile.pages.pictures import HOW_CHOSEN, choose_pictures
@@ -20,6 +19,7 @@ from kd2mobile.pages.words import best_student, tables, variant_name
 from kd2mobile.store.artifact import RECORD, read_artifact
 from kd2mobile.store.run import MadeWith, Run
 from kd2mobile.store.stage_records import SplitResults
+from kd2mobile.text import count_of
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kd2mobile.errors import count_of
 from kd2mobile.pages import words
+from kd2mobile.text import count_of
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from kd2mobile import progress
 from kd2mobile.data.check import Checked, Looked
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
-from kd2mobile.errors import PictureError, count_of, one_line
+from kd2mobile.errors import PictureError
 from kd2mobile.files import replaced
 from kd2mobile.pages.terminal.check import cut_classes
 from kd2mobile.pixels import open_picture
 from kd2mobile.store.output_files import signature
+from kd2mobile.text import count_of, one_line
 
 MOST_CLASSES = 120
 MOST_GROUPS = 12

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kd2mobile.errors import MissingExtraError, count_of
+from kd2mobile.errors import MissingExtraError
 from kd2mobile.pages import choosing, columns, timings, words
 from kd2mobile.pages.choosing import both
 from kd2mobile.pages.templates import fill, write_page
 from kd2mobile.pages.view import Choice, DevicesData
 from kd2mobile.pages.words import file_of
+from kd2mobile.text import count_of
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord

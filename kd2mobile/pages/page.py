@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
-from kd2mobile.errors import MissingExtraError, one_line
+from kd2mobile.errors import MissingExtraError
 from kd2mobile.pages import columns, findings, timings, words
 from kd2mobile.pages.devices import collect_devices, devices_view, places
 from kd2mobile.pages.templates import fill, write_page
 from kd2mobile.pages.view import ClassScore, ReportData
 from kd2mobile.progress import bar
+from kd2mobile.text import one_line
 
 MOST_FILES = 200
 MOST_GROUPS = 50

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kd2mobile.errors import count_of
 from kd2mobile.pages import timings, words
+from kd2mobile.text import count_of
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord

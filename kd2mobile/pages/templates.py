@@ -6,9 +6,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from kd2mobile.errors import MissingExtraError, one_line
+from kd2mobile.errors import MissingExtraError
 from kd2mobile.files import os_error, write_text
 from kd2mobile.pages import words
+from kd2mobile.text import one_line
 
 PARITY_HEADINGS = {
     "n": "Pictures",

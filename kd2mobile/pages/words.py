@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.errors import count_of, one_line
 from kd2mobile.recipe.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.recipe.variants import Variant
+from kd2mobile.text import count_of, one_line
 
 DASH = "–"
 ALPHA = 0.05

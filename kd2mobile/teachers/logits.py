@@ -12,10 +12,11 @@ import numpy as np
 from kd2mobile.backend.model_files import check_npz
 from kd2mobile.data.folders import places_of, plain_name
 from kd2mobile.data.split import Sample, Split
-from kd2mobile.errors import Kd2MobileError, TeacherError, count_of
+from kd2mobile.errors import Kd2MobileError, TeacherError
 from kd2mobile.files import write_json
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, judgement
+from kd2mobile.text import count_of
 
 LOGITS = "logits.npz"
 KEYS = ("sample_ids", "class_names", "logits")

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kd2mobile.errors import ExportError, RecipeError, did_you_mean, one_line
+from kd2mobile.errors import ExportError, RecipeError
 from kd2mobile.inspection.layer_names import LayerNames
 from kd2mobile.pixels import to_int8_input, to_student_input
+from kd2mobile.text import did_you_mean, one_line
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE, read_graph
 from kd2mobile.tflite.correction import Exact, correct, measure
 

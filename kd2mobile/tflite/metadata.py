@@ -9,8 +9,8 @@ import io
 import json
 import zipfile
 
-from kd2mobile.errors import one_line
 from kd2mobile.inspection.metadata import DESCRIPTION_FILE, FORMAT, LABELS_FILE
+from kd2mobile.text import one_line
 from kd2mobile.tflite.tflite_metadata import describe, embed
 
 _EARLIEST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)

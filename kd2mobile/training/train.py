@@ -25,11 +25,12 @@ from kd2mobile.backend.checkpoint import (
     write_history,
 )
 from kd2mobile.backend.model_files import save_model
-from kd2mobile.errors import TrainingError, count_of
+from kd2mobile.errors import TrainingError
 from kd2mobile.files import disk_errors
 from kd2mobile.losses import make_loss, split_predictions
 from kd2mobile.recipe import schema
 from kd2mobile.students import build_student, freeze_all_but
+from kd2mobile.text import count_of
 from kd2mobile.training.feed import Feed, Judged
 
 STUDENT_FILE = "student.keras"

@@ -17,11 +17,12 @@ from kd2mobile.data.rendering import Render, renderer
 from kd2mobile.data.shards import SHARD, shard_path, write_shards
 from kd2mobile.data.split import UNLABELLED, Sample, Split, SplitName
 from kd2mobile.data.views import read_views
-from kd2mobile.errors import TeacherError, count_of
+from kd2mobile.errors import TeacherError
 from kd2mobile.files import sha256_of
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.reading import in_batches
 from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, judgement, open_teacher
+from kd2mobile.text import count_of
 from kd2mobile.transfer.batches import UNTRIED, answer, regrouped, try_batch_sizes
 from kd2mobile.transfer.dtype import PICTURES, effect_of_dtype, set_dtype
 from kd2mobile.transfer.store import Transfer

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DeviceError, RecipeError, one_line
+from kd2mobile.errors import DeviceError, RecipeError
 from kd2mobile.files import sha256_of
 from kd2mobile.measure.adb import benchmark_model
 from kd2mobile.measure.adb.phone import conditions, core_frequencies, cores_for, look, mask, properties, words
@@ -20,6 +20,7 @@ from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.record import JUDGED
 from kd2mobile.progress import bar, say
+from kd2mobile.text import one_line
 
 FOLDER = "/data/local/tmp"
 """Where adb may write and start programs on any phone."""

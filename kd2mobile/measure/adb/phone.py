@@ -3,9 +3,10 @@
 import re
 from collections.abc import Sequence
 
-from kd2mobile.errors import DeviceError, count_of
+from kd2mobile.errors import DeviceError
 from kd2mobile.measure.adb.transport import Phone
 from kd2mobile.measure.conditions import PROCESSOR_SENSORS, Conditions, State
+from kd2mobile.text import count_of
 
 CPU = "/sys/devices/system/cpu"
 FREQUENCIES = f"cat {CPU}/present; grep -H . {CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd2mobile.backend.children import why_not_run, with_parent
-from kd2mobile.errors import DeviceError, one_line
+from kd2mobile.errors import DeviceError
+from kd2mobile.text import one_line
 
 WHERE = "--device adb"
 COMMAND_SECONDS = 120.0

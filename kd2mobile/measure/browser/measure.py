@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import RecipeError, count_of, one_line
+from kd2mobile.errors import RecipeError
 from kd2mobile.measure.browser.litert_js import litert_js, web_folder
 from kd2mobile.measure.browser.messages import Hello, Timed
 from kd2mobile.measure.browser.place import Place, place_of
@@ -27,6 +27,7 @@ from kd2mobile.measure.protocol import Protocol, Setting
 from kd2mobile.measure.record import JUDGED
 from kd2mobile.pixels import decoder_words
 from kd2mobile.progress import bar, say
+from kd2mobile.text import count_of, one_line
 
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".wasm": "application/wasm"}

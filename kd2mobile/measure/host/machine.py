@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from kd2mobile.errors import count_of
+from kd2mobile.text import count_of
 
 
 def device_words() -> str:

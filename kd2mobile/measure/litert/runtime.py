@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd2mobile.errors import ModelFileError, RecipeError, one_line
+from kd2mobile.errors import ModelFileError, RecipeError
 from kd2mobile.inspection.graph import Graph, Op, read_model, with_readable_names
 from kd2mobile.inspection.graph import Tensor as StoredTensor
 from kd2mobile.inspection.metadata import read_metadata
 from kd2mobile.measure.litert.eight_bit import fits, quantized, stands_for, takes_plain_pixels
+from kd2mobile.text import one_line
 
 RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 """Packages with an Interpreter, first choice first, and the distributions they come in."""

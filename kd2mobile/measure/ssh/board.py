@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.errors import DataError, DeviceError, count_of
+from kd2mobile.errors import DataError, DeviceError
 from kd2mobile.files import sha256_of
 from kd2mobile.measure.ssh.connection import CHUNK, Connection, Cut
 from kd2mobile.measure.ssh.messages import About, read_shown
 from kd2mobile.progress import bar, retold, say
+from kd2mobile.text import count_of
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Before each new connection; after the last one it is given up. Whatever arrived begins them anew."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, count_of, raised_elsewhere
+from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, raised_elsewhere
 from kd2mobile.files import LARGEST_JSON, decode_json, os_error, sha256_of
 from kd2mobile.measure.arrays import LONGEST_HEADER, read_floats
 from kd2mobile.measure.files import Answered, FromDevice, Opened
@@ -25,6 +25,7 @@ from kd2mobile.measure.ssh.core import pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
 from kd2mobile.measure.ssh.work import Answer, FileThere, Request
 from kd2mobile.progress import bar, say
+from kd2mobile.text import count_of
 
 OLDEST_PYTHON = (3, 11)
 AGAIN = "Run the command again."

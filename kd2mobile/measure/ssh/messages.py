@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from kd2mobile.errors import DeviceError, one_line
+from kd2mobile.errors import DeviceError
 from kd2mobile.files import decode_json
+from kd2mobile.text import one_line
 
 Number = Annotated[int, Meta(ge=0, lt=2**53)]
 Part = Annotated[int, Meta(ge=0, lt=10_000)]

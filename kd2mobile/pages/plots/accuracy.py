@@ -7,11 +7,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from kd2mobile.errors import one_line
 from kd2mobile.metrics import wilson_interval
 from kd2mobile.pages import words
 from kd2mobile.pages.plots.labels import Size, place_labels, place_line_labels
 from kd2mobile.pages.plots.svg import COLOURS, MARKERS, drawing, inline, short
+from kd2mobile.text import one_line
 
 ACCURACY_PX = (400, 310)
 LABEL_PX = 10

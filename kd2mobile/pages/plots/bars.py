@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.errors import one_line
+from kd2mobile.text import one_line
 
 LIVE, STORED = "teacher.keras", "transfer set"
 WIDTH_PX, MARGIN, GAP = 1200, 36, 28

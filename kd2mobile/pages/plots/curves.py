@@ -5,10 +5,10 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from kd2mobile.errors import one_line
 from kd2mobile.pages import words
 from kd2mobile.pages.plots.svg import COLOURS, MARKERS, drawing, inline, short
 from kd2mobile.pages.view import Calibration
+from kd2mobile.text import one_line
 
 CURVE_PX = (360, 280)
 CALIBRATION_PX = (320, 300)

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from kd2mobile.errors import one_line
+from kd2mobile.text import one_line
 
 COLOURS = {
     "student": "#a1b2c1",

@@ -5,8 +5,8 @@ from unicodedata import combining, east_asian_width
 
 from kd2mobile.data.check import Checked, ClassCounts, Sizes
 from kd2mobile.data.split import SPLIT_NAMES
-from kd2mobile.errors import count_of, one_line
 from kd2mobile.pixels import DeepImages
+from kd2mobile.text import count_of, one_line
 
 MOST_CLASSES = 30
 """Classes listed; of more than these the largest and the smallest, half each."""

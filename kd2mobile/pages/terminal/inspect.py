@@ -1,7 +1,7 @@
 """What `kd2mobile inspect` prints of a .tflite."""
 
-from kd2mobile.errors import count_of, one_line
 from kd2mobile.inspection.inspect import GraphSaid, Inspection, SignatureSaid, TensorSaid
+from kd2mobile.text import count_of, one_line
 
 MOST_LABELS = 8
 """Labels named; --json has all of them."""

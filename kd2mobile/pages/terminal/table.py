@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.errors import count_of, one_line
 from kd2mobile.pages import choosing, columns, timings, words
 from kd2mobile.pages.devices import keyed_rows
 from kd2mobile.pages.view import DevicesData, Paired
+from kd2mobile.text import count_of, one_line
 
 WIDEST = 100
 """Of a paragraph below the table."""
