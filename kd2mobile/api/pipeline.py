@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kd2mobile.api.exporting import check_out, check_out_folder, copy_out, export_run, exported_variants
+from kd2mobile.api.export import check_out, check_out_folder, copy_out, export_run, exported_variants
 from kd2mobile.api.ladder import walk
 from kd2mobile.api.measurement import (
     Benchmarked,
@@ -21,7 +21,7 @@ from kd2mobile.api.measurement import (
     validations,
 )
 from kd2mobile.api.results import Compared, Distilled, Exported, Labelled, Reported
-from kd2mobile.api.side_by_side import RecordsReported, report_records
+from kd2mobile.api.report import RecordsReported, report_records
 from kd2mobile.api.start import all_settings, composed, open_or_start
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
@@ -268,7 +268,7 @@ def inspect(model: Path) -> "Inspection":
 
     Raises ModelFileError if it is none.
     """
-    from kd2mobile.api.records_beside import with_records
+    from kd2mobile.api.inspect import with_records
     from kd2mobile.inspection.inspect import inspect_file
 
     return with_records(inspect_file(Path(model)))
@@ -293,7 +293,7 @@ def show(
     from 0, instead of the whole. png: the file drawn, by default `<run>/show-<picture>.png`. store: another one than
     the run's own. Raises Kd2MobileError.
     """
-    from kd2mobile.api.dark_knowledge import dark_knowledge
+    from kd2mobile.api.show import dark_knowledge
 
     opened = open_run(run, store)
     return dark_knowledge(opened, image, temperatures=temperatures, top=top, view=view, png=png)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kd2mobile.api.measurement import Benchmarked
-from kd2mobile.api.side_by_side import RecordsReported
+from kd2mobile.api.report import RecordsReported
 from kd2mobile.store.output_files import write_output
 
 

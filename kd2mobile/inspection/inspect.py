@@ -84,7 +84,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     which has them can run. weights: of its convolutions and dense layers. metadata: bytes of each metadata entry of
     the model. tflite_metadata: what TensorFlow Lite Metadata says; kd2mobile: what a file of kd2mobile's says besides.
     labels: of the outputs, in order. record: how it came to be; benchmark: what was measured of it; notes: what of the
-    records beside it could not be read: `api.records_beside` adds these three.
+    records beside it could not be read: `api.inspect` adds these three.
     """
 
     file: str

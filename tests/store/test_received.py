@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd2mobile.api.exporting import exported_variants
-from kd2mobile.api.records_beside import records_beside
+from kd2mobile.api.export import exported_variants
+from kd2mobile.api.inspect import records_beside
 from kd2mobile.api.start import composed
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import ArtifactError, Kd2MobileError, RecipeError
