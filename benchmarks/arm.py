@@ -24,7 +24,7 @@ from clients import LITERT
 from environments import KEPT, InstallationFailed
 from records import write_record
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import Kd2MobileError, ModelFileError
 from kd2mobile.files import sha256_of
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def of_run(folder: Path, store: Path | None) -> Asked:
-    exported = pipeline.export(folder, store=store, precision=PRECISIONS).files
+    exported = kd2mobile.export(folder, store=store, precision=PRECISIONS).files
     run = open_run(folder, store)
     plan = stages(run.recipe, run.store)
     samples = read_split(run.store.make(plan.split).folder).of("test")

@@ -18,7 +18,7 @@ import numpy as np
 from environments import KEPT, InstallationFailed, environment
 from records import write_record
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.data.split import read_split
 from kd2mobile.measure.host.machine import device_words
 from kd2mobile.measure.litert.runtime import Classifier
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="another one than the run's own")
     parser.add_argument("--pictures", type=int, default=0, metavar="N", help="that many test pictures; 0 is all")
     options = parser.parse_args()
-    exported = pipeline.export(options.run, store=options.store, precision=PRECISIONS).files
+    exported = kd2mobile.export(options.run, store=options.store, precision=PRECISIONS).files
     files = {precision: file for (role, precision), file in exported.items() if role == "student"}
     run = open_run(options.run, options.store)
     plan = stages(run.recipe, run.store)

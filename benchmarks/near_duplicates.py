@@ -23,7 +23,6 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 from records import write_record
 
-from kd2mobile.api.pipeline import STORE
 from kd2mobile.data import near_duplicates as near
 from kd2mobile.data.draw import draw_splits
 from kd2mobile.data.groups import Chains, near_groups
@@ -37,6 +36,7 @@ from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
 from kd2mobile.stages.plan import split_step
 from kd2mobile.store.artifact import Store
+from kd2mobile.store.run import STORE
 
 MNIST_PICTURES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

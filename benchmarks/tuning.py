@@ -11,11 +11,11 @@ from pathlib import Path
 
 from records import write_record
 
-from kd2mobile.api.pipeline import STORE
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store
+from kd2mobile.store.run import STORE
 
 AREA = {"views.smallest_area": 0.35}
 SLOW, FAST = AREA | {"distill.learning_rate": 1e-3}, AREA | {"distill.learning_rate": 3e-3}

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.cli.commands import main
 from kd2mobile.cli.options import assigned
 from kd2mobile.errors import Kd2MobileError
@@ -113,7 +113,7 @@ def refused(words: list[str]) -> str | None:
         return str(fault)
     for flag, kind in (("teacher", "teachers"), ("student", "students"), ("loss", "losses")):
         name = given.get(flag)
-        if name and not Path(name).suffix and name not in pipeline.names(kind):
+        if name and not Path(name).suffix and name not in kd2mobile.names(kind):
             return f"no {name} among the {kind}"
     return None
 
@@ -178,8 +178,8 @@ def test_the_documents_call_the_python_interface_as_it_is():
         for call in [node for code in codes for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]:
             if not ast.unparse(call.func).startswith("kd2mobile."):
                 continue
-            verb = getattr(pipeline, ast.unparse(call.func).partition(".")[2])
-            known = {*inspect.signature(verb).parameters, *(FLAGS if verb is not pipeline.predict else ())}
+            verb = getattr(kd2mobile, ast.unparse(call.func).partition(".")[2])
+            known = {*inspect.signature(verb).parameters, *(FLAGS if verb is not kd2mobile.predict else ())}
             unknown = {keyword.arg for keyword in call.keywords} - known
             assert not unknown, f"{page}: {ast.unparse(call)}"
             called += 1

@@ -61,7 +61,7 @@ def recipe_page() -> str:
 
 def built_in_recipes() -> list[tuple[str, str]]:
     """(name, TOML) of each recipe in the package."""
-    folder = resources.files("kd2mobile") / "recipe" / "built_in"
+    folder = resources.files("kd2mobile.recipe") / "built_in"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
     return [(file.name.removesuffix(".toml"), file.read_text("utf-8")) for file in files]
 

@@ -1,20 +1,91 @@
-"""The .tflite files of a run: made, checked and copied into its folder, variant by variant."""
+"""`export`: the .tflite files of a run: made, checked and copied into its folder, variant by variant."""
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from kd2mobile.api.distill import make_students
+from kd2mobile.api.ladder import walk
 from kd2mobile.api.results import Exported
+from kd2mobile.api.start import all_settings, open_or_start
 from kd2mobile.backend.tensorflow_process import TensorFlowProcess
 from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.errors import CompressionError, ExportError, RecipeError
-from kd2mobile.files import copy_file, disk_errors, inside, sha256_of
+from kd2mobile.files import copy_file, disk_errors, inside, sha256_of, system_errors
 from kd2mobile.recipe.schema import Compress, Export
 from kd2mobile.recipe.variants import Variant, variants_of
 from kd2mobile.stages.plan import Stages
 from kd2mobile.store.artifact import RECORD, Commit, Step, Store, read_artifact
-from kd2mobile.store.run import EXPORT, Run
+from kd2mobile.store.run import EXPORT, Run, check_outside_data, check_outside_results
+from kd2mobile.tflite.export import converting_process
+from kd2mobile.tflite.settings import check_has_effect
+
+
+@system_errors()
+def export(
+    run: Path | None = None,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    store: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    **flags: Any,
+) -> Exported:
+    """Converts the students of a run to .tflite files, each checked beside its Keras student on validation pictures.
+
+    run: its folder, by default the newest; where there is none, one is made as `distill` would without arguments.
+    out: a folder into which the student's files are copied as well, of `auto` the found one; with force they replace
+    others of their names. store: another one than the run's own. settings, flags: of the [export] and [compress]
+    tables, for this call; of [export] the run keeps version, author and licence.
+    Raises ExportError if a file does not hold its contract or does not answer as its student does; the others stay.
+    RecipeError for another file of the same name in `out`, before anything is made where the names are known.
+    """
+    if force and out is None:
+        raise RecipeError("--force", "must be given with --out", "it alone", "Give --out DIR, or leave --force away.")
+    if out is not None:
+        check_out_folder(Path(out))
+        check_outside_results(Path(out), "--out")
+    given = all_settings(settings, flags)
+    opened, plan = open_or_start(run, store, given)
+    check_outside_data(opened.recipe, {"--out": out})
+    check_has_effect(opened.recipe.export, given)
+    if opened.recipe.export.auto:
+        done = _find_smallest(opened, plan)
+    else:
+        variants = variants_of(opened.recipe.export)
+        if out is not None:
+            check_out(opened, plan, variants, Path(out), force)
+        done = make_files(opened, plan, variants)
+    if out is None:
+        return done
+    copied = [done.found] if done.found else [file for (role, _), file in done.files.items() if role == "student"]
+    return dataclasses.replace(done, copies=copy_out(copied, Path(out), force))
+
+
+def make_files(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
+    """Makes the students of a run where they are missing, then their files: see `export_run`."""
+    make_students(run, plan)
+    with converting_process() as process:
+        return export_run(run, plan, variants, process, as_before)
+
+
+def _find_smallest(run: Run, plan: Stages) -> Exported:
+    made: list[Exported] = []
+
+    make_students(run, plan)
+    with converting_process() as process:
+
+        def make(variants: list[Variant]) -> Exported:
+            made.append(export_run(run, plan, variants, process))
+            return made[-1]
+
+        rungs, found = walk(make, run.recipe.export.max_drop)
+    files = {key: file for one in made for key, file in one.files.items()}
+    records = {key: record for one in made for key, record in one.records.items()}
+    return Exported(run.folder / EXPORT, files, records, rungs, files["student", found.variant.name])
 
 
 def exported_variants(run: Run) -> list[Variant]:

@@ -1,4 +1,4 @@
-"""What the records beside a .tflite say of it: how it came to be, and what was measured of it."""
+"""`inspect`: what is in a .tflite file, and what the records beside it say: how it came to be, what was measured."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,20 @@ from typing import Any
 import msgspec
 
 from kd2mobile.errors import Kd2MobileError, RecordError
-from kd2mobile.files import convert_json, read_json
-from kd2mobile.inspection.inspect import Found, Inspection
+from kd2mobile.files import convert_json, read_json, system_errors
+from kd2mobile.inspection.inspect import Found, Inspection, inspect_file
 from kd2mobile.store.artifact import RECORD
 from kd2mobile.store.run import RECORDS, RUN_RECORD, artifacts_of
 from kd2mobile.store.stage_records import AgainstStudent, Count, Share
+
+
+@system_errors()
+def inspect(model: Path) -> Inspection:
+    """Describes any .tflite file, or that of a published model, models/NAME, without running it.
+
+    Raises ModelFileError if it is none.
+    """
+    return with_records(inspect_file(Path(model)))
 
 
 class _Parity(msgspec.Struct, frozen=True):

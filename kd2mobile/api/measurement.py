@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from kd2mobile.api.results import Benchmarked, Files
 from kd2mobile.errors import RecordError
 from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of, write_json
 from kd2mobile.progress import say
@@ -25,29 +25,10 @@ if TYPE_CHECKING:
     from kd2mobile.pages.view import Measurements, Paired
 
 BY_LOGITS = "the teacher is judged by its stored logits, not measured as a file"
-Files = dict[tuple[str, str], Path]
-"""The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""
 Validations = dict[str, "Validation"]
 """What is known of files on the validation images, by SHA-256."""
 AGAIN = "Remove it and run `kd2mobile benchmark`."
 XNNPACK = {"on": (True,), "off": (False,), "both": (True, False)}
-
-
-@dataclass(frozen=True)
-class Benchmarked:
-    """What was measured. folder: the run's, None for someone else's file; comparisons: paired tests on the test set;
-    written: the file of the run that holds the records; answers: to the test images, `teacher` and `<role>-<variant>`,
-    float [n, classes]."""
-
-    folder: Path | None
-    records: list["BenchmarkRecord"]
-    comparisons: list["Paired"]
-    written: Path | None = None
-    answers: dict[str, "np.ndarray"] = field(default_factory=dict)
-
-    def json(self) -> str:
-        """The records as a JSON list, one object a measured model."""
-        return msgspec.json.format(msgspec.json.encode(self.records), indent=1).decode()
 
 
 def protocol_of(table: Benchmark) -> "Protocol":

@@ -1,32 +1,84 @@
-"""Records of several files on one page, whatever was measured where: the models on each device, and which to take."""
+"""`report`: the page of a run, of several beside each other, or of any records."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from kd2mobile.api.export import exported_variants, make_files
+from kd2mobile.api.measurement import measure, read_measurement, read_measurements, validations
+from kd2mobile.api.results import Compared, RecordsReported, Reported
+from kd2mobile.api.start import open_or_start
 from kd2mobile.errors import RecipeError, RecordError
+from kd2mobile.files import system_errors
+from kd2mobile.stages.plan import Stages
 from kd2mobile.store.output_files import check_output, is_page
-from kd2mobile.store.run import check_outside_results
+from kd2mobile.store.run import PAGE, Run, check_outside_data, check_outside_results
 
-if TYPE_CHECKING:
-    from kd2mobile.pages.view import DevicesData
-
-PAGE = Path("devices.html")
+DEVICES_PAGE = Path("devices.html")
 
 
-@dataclass(frozen=True)
-class RecordsReported:
-    """The page of several files' records, and what it shows."""
+@system_errors()
+def report(
+    run: Path | Sequence[Path] | None = None,
+    *,
+    store: Path | None = None,
+    out: Path | None = None,
+    records: Sequence[Path] | None = None,
+    within: float | None = None,
+    min_top1: float | None = None,
+) -> Reported | Compared | RecordsReported:
+    """Writes the page of a run, after measuring it if that was not done with the files that it now has.
 
-    page: Path
-    devices: "DevicesData"
+    run: its folder, by default the newest. With several runs each gets its page, and another shows them beside each
+    other: out, by default comparison.html in the first run's folder. Returns Reported, or Compared for several.
+    records, within, min_top1: as `report_records` takes them, without a run.
+    """
+    if records:
+        return report_records(records, within=within, min_top1=min_top1, out=out)
+    several = [] if run is None or isinstance(run, str | Path) else [Path(folder) for folder in run]
+    if len(several) < 2:
+        if out is not None:
+            must = "must be given with several runs: it is where their comparison goes"
+            raise RecipeError("--out", must, "one run", "Give --run twice or more, or leave --out away.")
+        opened, plan = open_or_start(several[0] if several else run, store, {})
+        return _report(opened, plan)
+    return _compare(several, store, Path(out) if out else several[0] / "comparison.html")
 
-    def json(self) -> str:
-        """The devices by letter, the choices, the records and the notes."""
-        from kd2mobile.pages.devices import devices_json
 
-        return devices_json(self.devices)
+def _report(opened: Run, plan: Stages) -> Reported:
+    from kd2mobile.pages.collect import collect
+    from kd2mobile.pages.page import write_report
+
+    page = opened.folder / PAGE
+    check_output(page, "report", is_page)
+    done = make_files(opened, plan, exported_variants(opened), as_before=True)
+    known = validations(opened, plan, done.records.values())
+    measured = read_measurement(opened, plan, done.files, known) or measure(opened, plan, done.files, known)
+    everywhere = read_measurements(opened, done.files, known)
+    data = collect(opened, plan.root, measured.records, measured.comparisons, everywhere, measured.answers)
+    write_report(page, data)
+    return Reported(page, measured)
+
+
+def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
+    from kd2mobile.pages.comparison import collect_comparison, write_comparison
+
+    twice = [
+        folder for place, folder in enumerate(folders) if folder.resolve() in [f.resolve() for f in folders[:place]]
+    ]
+    if twice:
+        raise RecipeError("--run", "must name each run once", f"{twice[0]} twice", "Leave one of them away.")
+    opened = [open_or_start(folder, store, {}) for folder in folders]
+    check_output(out, "--out", is_page)
+    check_outside_results(out, "--out")
+    for one, _ in opened:
+        check_outside_data(one.recipe, {"--out": out})
+    reports = [_report(run, plan) for run, plan in opened]
+    runs = [
+        (run, done.measured.records, done.measured.answers, done.page)
+        for (run, _), done in zip(opened, reports, strict=True)
+    ]
+    write_comparison(out, collect_comparison(runs, out))
+    return Compared(out, reports)
 
 
 def report_records(
@@ -42,7 +94,7 @@ def report_records(
     from kd2mobile.measure.record import read_records
     from kd2mobile.pages.devices import collect_devices, write_devices
 
-    out = Path(out or PAGE)
+    out = Path(out or DEVICES_PAGE)
     if within is not None and not 0 <= within <= 100:
         raise RecipeError("--within", "must be points of top-1 from 0 to 100", within, "For example `--within 1`.")
     if min_top1 is not None and not 1 < min_top1 <= 100:

@@ -1,11 +1,21 @@
-"""What the verbs of the Python API return."""
+"""What the functions of the Python API return."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kd2mobile.api.measurement import Benchmarked, Files
+import msgspec
+
 from kd2mobile.recipe.variants import Variant
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kd2mobile.measure.record import BenchmarkRecord
+    from kd2mobile.pages.view import DevicesData, Paired
+
+Files = dict[tuple[str, str], Path]
+"""The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,23 @@ class Exported:
 
 
 @dataclass(frozen=True)
+class Benchmarked:
+    """What was measured. folder: the run's, None for someone else's file; comparisons: paired tests on the test set;
+    written: the file of the run that holds the records; answers: to the test images, `teacher` and `<role>-<variant>`,
+    float [n, classes]."""
+
+    folder: Path | None
+    records: list["BenchmarkRecord"]
+    comparisons: list["Paired"]
+    written: Path | None = None
+    answers: dict[str, "np.ndarray"] = field(default_factory=dict)
+
+    def json(self) -> str:
+        """The records as a JSON list, one object a measured model."""
+        return msgspec.json.format(msgspec.json.encode(self.records), indent=1).decode()
+
+
+@dataclass(frozen=True)
 class Reported:
     """The page of a run and what it shows."""
 
@@ -101,3 +128,17 @@ class Compared:
 
     page: Path
     runs: list[Reported]
+
+
+@dataclass(frozen=True)
+class RecordsReported:
+    """The page of several files' records, and what it shows."""
+
+    page: Path
+    devices: "DevicesData"
+
+    def json(self) -> str:
+        """The devices by letter, the choices, the records and the notes."""
+        from kd2mobile.pages.devices import devices_json
+
+        return devices_json(self.devices)

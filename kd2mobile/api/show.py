@@ -1,4 +1,4 @@
-"""What teacher and student think of one picture: found in a run, asked, softened and drawn.
+"""`show`: what teacher and student answer to one image: found in a run, run, softened and drawn.
 
 The student is the run's student.keras, whose logits can be softened at any temperature; a .tflite answers with
 probabilities at temperature 1 alone, and rounded ones if it is quantized. The teacher is teacher.keras where its
@@ -18,7 +18,7 @@ from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.data.split import Sample, Split, read_split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError
-from kd2mobile.files import disk_errors, replaced, sha256_of
+from kd2mobile.files import disk_errors, replaced, sha256_of, system_errors
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
@@ -26,7 +26,7 @@ from kd2mobile.stages.fingerprints import UNUSED_BY_LOSS
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
-from kd2mobile.store.run import Run, check_outside_data, check_outside_results
+from kd2mobile.store.run import Run, check_outside_data, check_outside_results, open_run
 from kd2mobile.teachers.kinds import sees_whole
 from kd2mobile.text import did_you_mean
 from kd2mobile.transfer.store import Transfer
@@ -49,27 +49,33 @@ class _Seen:
     range: pixels.Range | None
 
 
-def dark_knowledge(
-    run: Run,
+@system_errors()
+def show(
     image: str | Path,
     *,
+    run: Path | None = None,
     temperatures: list[float] | None = None,
     top: int = 5,
     view: int | None = None,
     png: Path | None = None,
+    store: Path | None = None,
 ) -> DarkKnowledge:
-    """Asks teacher and student of the run about the picture and draws their answers: see `pipeline.show`.
+    """The dark knowledge of one picture: the teacher's top classes, softened, beside the student's; drawn as a PNG.
 
-    Raises RecipeError for settings that cannot be, DataError and PictureError for the picture, ArtifactError for an
-    artifact that is gone or damaged, or a teacher that is gone where only it could answer.
+    image: a picture file, or the id of a sample of the run, `class/name.png`. run: its folder, by default the newest.
+    temperatures: 1 and the run's by default; 1 is always among them. top: classes of the teacher; the student's
+    likeliest and the true one come after them if they are others. view: which stored view of a training picture,
+    from 0, instead of the whole. png: the file drawn, by default `<run>/show-<picture>.png`. store: another one than
+    the run's own. Raises Kd2MobileError.
     """
-    softened = _temperatures(run, temperatures)
+    opened = open_run(run, store)
+    softened = _temperatures(opened, temperatures)
     _check_top(top)
-    split = read_split(run.artifact("split").folder)
-    seen = _look(run, split, image, view)
-    target = _target(run, seen, png)
-    teacher, source = _teacher_logits(run, split, seen)
-    student = _student_logits(run, seen)
+    split = read_split(opened.artifact("split").folder)
+    seen = _look(opened, split, image, view)
+    target = _target(opened, seen, png)
+    teacher, source = _teacher_logits(opened, split, seen)
+    student = _student_logits(opened, seen)
     true = None if seen.sample is None else _true_class(split, seen.sample)
     rows, others = _rows(split.classes, teacher, student, softened, top, true)
     shown = DarkKnowledge(
@@ -78,9 +84,9 @@ def dark_knowledge(
         split=seen.sample.split if seen.sample else None,
         view=seen.view,
         true_class=true,
-        teacher=Path(run.recipe.teacher.name).stem,
+        teacher=Path(opened.recipe.teacher.name).stem,
         teacher_from=source,
-        student=run.recipe.student.name,
+        student=opened.recipe.student.name,
         temperatures=softened,
         classes=rows,
         others=others,

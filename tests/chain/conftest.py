@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 import kd2mobile
-from kd2mobile.api import pipeline
 from kd2mobile.data.sources import SOURCES
 
 RECIPE = """
@@ -61,7 +60,7 @@ def made(tmp_path_factory):
         kd2mobile.distill(made / "recipe.toml", run="runs/made")
         kd2mobile.export()
         kd2mobile.benchmark()
-        pipeline.report()
+        kd2mobile.report()
     return made
 
 

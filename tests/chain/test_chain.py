@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import kd2mobile
-from kd2mobile.api import pipeline
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.metrics import hits
 from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import Store
+from kd2mobile.store.run import STORE
 from tests.tiny_models import is_explained
 
 RECORD_FIELDS = {
@@ -127,8 +127,8 @@ def test_a_second_report_makes_nothing_again(run, capsys):
 
 def test_what_is_made_is_measured_and_reported_without_loading_keras(run):
     code = """
-import sys, kd2mobile, kd2mobile.api.pipeline
-for command in (kd2mobile.export, kd2mobile.benchmark, kd2mobile.api.pipeline.report):
+import sys, kd2mobile
+for command in (kd2mobile.export, kd2mobile.benchmark, kd2mobile.report):
     command(sys.argv[1])
 print("keras" in sys.modules)
 """
@@ -146,7 +146,7 @@ def test_a_damaged_measurement_does_not_stop_the_report(run, capsys):
 
 def test_two_runs_beside_each_other(run, recipe, capsys):
     assert main_status(["distill", "--recipe", str(recipe), "--seed", "1", "--epochs", "1", "--run", "runs/two"]) == 0
-    done = pipeline.report(run=[run, "runs/two"])
+    done = kd2mobile.report(run=[run, "runs/two"])
     assert done.page == run / "comparison.html" and [one.page.name for one in done.runs] == ["report.html"] * 2
     page = done.page.read_text()
     assert "A less B" in page and "distill.epochs" in page and "Not comparable" not in page
@@ -208,15 +208,15 @@ def test_a_refused_command_leaves_no_run(run, recipe, place):
 
 
 def test_a_report_without_the_teacher_in_the_store(run, capsys):
-    teacher = next((pipeline.STORE / "teacher").glob("[!.]*"))
+    teacher = next((STORE / "teacher").glob("[!.]*"))
     teacher.rename(teacher.with_name(".aside"))
     assert main_status(["report", "--run", str(run)]) == 0
     assert "The teacher artifact is not in the store any more." in (run / "report.html").read_text()
 
 
 def test_a_corrupt_shard_is_made_again_and_said(run, recipe, capsys):
-    plan = stages(compose(recipe), Store(pipeline.STORE))
-    shard = Store(pipeline.STORE).folder(plan.transfer) / "train-00000.npy"
+    plan = stages(compose(recipe), Store(STORE))
+    shard = Store(STORE).folder(plan.transfer) / "train-00000.npy"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-2])
     assert main_status(["label", "--recipe", str(recipe)]) == 0
@@ -230,7 +230,7 @@ def test_a_run_of_another_recipe_is_not_overwritten(run, recipe):
 
 
 def test_a_stale_transfer_set_given_by_hand_is_refused(run, recipe):
-    folder = next((pipeline.STORE / "transfer").glob("[!.]*"))
+    folder = next((STORE / "transfer").glob("[!.]*"))
     with pytest.raises(ArtifactError, match=r"must be the transfer of this recipe, got .*views.count: 3 here, 2 there"):
         kd2mobile.distill(recipe, views=3, run="runs/stale", transfer_set=folder)
 
@@ -239,13 +239,13 @@ def test_a_transfer_set_copied_from_elsewhere_needs_no_teacher(run, recipe, plac
     from kd2mobile.teachers import training
 
     monkeypatch.setattr(training, "make_teacher", lambda *args: pytest.fail("the teacher was made"))
-    shutil.copytree(pipeline.STORE / "transfer", place / "copied")
+    shutil.copytree(STORE / "transfer", place / "copied")
     folder = next((place / "copied").glob("[!.]*"))
     done = kd2mobile.distill(recipe, epochs=1, run="runs/laptop", store="laptop", transfer_set=folder)
     assert done.student.is_file()
     assert main_status(["report", "--run", "runs/laptop"]) == 0, "later verbs find the set, and the run its store"
     assert not (place / "laptop" / "teacher").exists()
-    teacher = next((pipeline.STORE / "teacher").glob("[!.]*")) / "teacher.keras"
+    teacher = next((STORE / "teacher").glob("[!.]*")) / "teacher.keras"
     row = json.loads((place / "runs" / "laptop" / "benchmark.json").read_text())[0]
     assert (row["role"], row["size_bytes"]) == ("teacher", teacher.stat().st_size), "as the set's record says"
 

@@ -6,13 +6,11 @@ import shutil
 import pytest
 
 import kd2mobile
-from kd2mobile.api import pipeline
-from kd2mobile.api.pipeline import STORE
 from kd2mobile.cli.commands import main_status
 from kd2mobile.files import sha256_of
 from kd2mobile.installation import install_command
 from kd2mobile.recipe.compose import compose
-from kd2mobile.store.run import start_run
+from kd2mobile.store.run import STORE, start_run
 
 
 def test_int16x8_comes_when_asked_for_and_inspect_finds_its_records(run, capsys):
@@ -49,7 +47,7 @@ def compressed(made, tmp_path_factory):
         how = ["--precision", "fp32,int8", "--compress", "none,prune", "--set", "compress.epochs=2"]
         assert main_status(["export", "--run", "runs/squeezed", *how]) == 0
         kd2mobile.benchmark("runs/squeezed")
-        pipeline.report("runs/squeezed")
+        kd2mobile.report("runs/squeezed")
     return place / "runs" / "squeezed"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd2mobile.api.pipeline import STORE
 from kd2mobile.cli.commands import main_status
+from kd2mobile.store.run import STORE
 from kd2mobile.transfer.store import Transfer
 
 HOW_TO = (Path(__file__).parents[2] / "docs" / "how-to" / "own-teacher.md").read_text("utf-8")

@@ -14,14 +14,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kd2mobile.api import pipeline
-from kd2mobile.api.pipeline import STORE
+import kd2mobile
 from kd2mobile.api.results import Exported
 from kd2mobile.backend import tensorflow_process
 from kd2mobile.cli.commands import main_status
 from kd2mobile.installation import install_command
 from kd2mobile.recipe.compose import compose
-from kd2mobile.store.run import start_run
+from kd2mobile.store.run import STORE, start_run
 from kd2mobile.students import STUDENTS
 from kd2mobile.students.registry import Student
 from kd2mobile.training import train
@@ -345,8 +344,8 @@ def test_a_budget_that_nothing_meets(photos, capsys, monkeypatch):
 
     settings = {"data.source": "photos", "student.name": "small_cnn", "student.weights": "none"}
     start_run(compose(settings=settings), photos.parent / "run", STORE)
-    monkeypatch.setattr(pipeline, "_distill", lambda run, plan: None)
-    monkeypatch.setattr(pipeline, "export_run", exported)
+    monkeypatch.setattr(kd2mobile, "_distill", lambda run, plan: None)
+    monkeypatch.setattr(kd2mobile, "export_run", exported)
     said = refused(capsys, ["export", "--run", "run", "--precision", "auto", "--max-drop", "0.1"])
     assert said == (
         "export.max_drop: must be met by a file, at most 0.1 points, got fp16 at best, which loses 0.40 points. "

@@ -1,5 +1,6 @@
 """The command line: help, errors on one line with exit code 2, and what loads to start."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.cli.commands import main, main_status
 from kd2mobile.cli.options import typed
-from kd2mobile.errors import Kd2MobileError
+from kd2mobile.errors import Kd2MobileError, UnknownNameError
 from kd2mobile.recipe.compose import FLAGS, option_of
 
 HEAVY = ("numpy", "PIL", "keras", "tensorflow", "jax", "rich", "sklearn", "matplotlib", "ai_edge_litert")
@@ -218,7 +219,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(arguments, said, capsys
 def test_the_python_api_names_where_a_wrong_value_came_from(given, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Kd2MobileError) as caught:
-        pipeline.benchmark(**given)
+        kd2mobile.benchmark(**given)
     assert str(caught.value).startswith(said)
     assert not list(tmp_path.iterdir())
 
@@ -229,13 +230,13 @@ def test_without_arguments_it_shows_its_help(capsys):
 
 
 def test_on_a_terminal_the_table_is_drawn(capsys, monkeypatch):
-    from kd2mobile.api.measurement import Benchmarked
+    from kd2mobile.api.results import Benchmarked
     from kd2mobile.measure.record import BenchmarkRecord
 
     record = BenchmarkRecord(
         role="student", model="mobilenet025", precision="int8", n=2, top1=1.0, top5=1.0, logloss=0.1, ece=0.1
     )
-    monkeypatch.setattr(pipeline, "benchmark", lambda *args, **how: Benchmarked(None, [record], []))
+    monkeypatch.setattr(kd2mobile, "benchmark", lambda *args, **how: Benchmarked(None, [record], []))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main_status(["benchmark"]) == 0
     out = capsys.readouterr().out
@@ -244,10 +245,10 @@ def test_on_a_terminal_the_table_is_drawn(capsys, monkeypatch):
 
 def test_a_bug_keeps_its_traceback_and_exits_with_1():
     code = """
+import kd2mobile
 from kd2mobile.cli import commands as cli
-from kd2mobile.api import pipeline
 def broken(kind): raise ZeroDivisionError("a bug")
-pipeline.names = broken
+kd2mobile.names = broken
 import sys; sys.argv = ["kd2mobile", "list", "students"]
 cli.run()
 """
@@ -270,7 +271,7 @@ def test_ctrl_c_says_what_is_true_of_the_verb(arguments, said, capsys, monkeypat
     def interrupted(*args, **given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, arguments[0], interrupted)
+    monkeypatch.setattr(kd2mobile, arguments[0], interrupted)
     assert main_status(arguments) == 130
     assert capsys.readouterr().err.splitlines()[-1] == said
 
@@ -279,11 +280,11 @@ MODEL = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"
 RICH = """
 import sys
 from kd2mobile.cli.commands import main_status
-import kd2mobile.api.pipeline as pipeline
+import kd2mobile
 def names(kind):
     from rich import print
     print("a table")
-pipeline.names = names
+kd2mobile.names = names
 sys.exit(main_status(["list", "students"]))
 """
 
@@ -322,7 +323,7 @@ def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(monkeypatch):
     def broken(kind):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(pipeline, "names", broken)
+    monkeypatch.setattr(kd2mobile, "names", broken)
     monkeypatch.setattr(sys, "stdout", sys.__stdout__)
     monkeypatch.setattr(sys, "stderr", sys.__stderr__)
     with pytest.raises(BrokenPipeError):
@@ -333,7 +334,7 @@ def test_a_full_disk_is_said(capsys, monkeypatch):
     def full(kind):
         raise OSError(28, "No space left on device", "runs/x")
 
-    monkeypatch.setattr(pipeline, "names", full)
+    monkeypatch.setattr(kd2mobile, "names", full)
     assert main_status(["list", "students"]) == 2
     assert "runs/x: must have room to write, got no space left on device" in capsys.readouterr().err
 
@@ -347,13 +348,23 @@ def test_lists_are_text_or_json(capsys):
     assert "mlp-WIDTH[-WIDTH...]  dense layers of any width, such as mlp-800-400-200; no" in listed
 
 
-def test_the_python_api_has_the_verbs_and_refuses_unknown_keywords(tmp_path, monkeypatch):
-    import kd2mobile
-    from kd2mobile.errors import UnknownNameError
+def test_every_command_has_its_function_in_the_python_api_and_the_other_way_round():
+    renamed, command_line_alone = {"list": "names"}, {"doctor"}
+    functions = {renamed.get(name, name) for name in main.commands if name not in command_line_alone}
+    assert functions == set(kd2mobile.__all__) and functions < set(dir(kd2mobile))
+    for name in functions:
+        function = getattr(kd2mobile, name)
+        assert function.__module__ == f"kd2mobile.api.{name}" and function.__doc__
+        assert get_type_hints_of(function).get("return"), f"{name} says what it returns"
 
+
+def get_type_hints_of(function) -> dict:
+    """As they are written: types of heavy modules stand there as text."""
+    return inspect.get_annotations(inspect.unwrap(function))
+
+
+def test_the_python_api_refuses_unknown_keywords(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for verb in ("distill", "label", "export", "benchmark", "predict", "show"):
-        assert getattr(kd2mobile, verb) is getattr(pipeline, verb)
     with pytest.raises(UnknownNameError, match="Did you mean 'temperature'"):
         kd2mobile.distill(temperatur=3)
 

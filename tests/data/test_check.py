@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import DataError
 
@@ -40,7 +40,7 @@ def faulty(tmp_path):
 
 @pytest.fixture
 def checked(faulty, tmp_path):
-    return pipeline.check(data=str(faulty), store=tmp_path / "store", input_px=32)
+    return kd2mobile.check(data=str(faulty), store=tmp_path / "store", input_px=32)
 
 
 def test_counts_by_class_and_split(checked, faulty, tmp_path):
@@ -89,7 +89,7 @@ def loose(faulty, tmp_path):
 
 
 def test_near_duplicates_among_unlabelled_pictures_and_between_them_and_the_splits(checked, faulty, loose, tmp_path):
-    found = pipeline.check(data=str(faulty), unlabelled=str(loose), store=tmp_path / "store", input_px=32)
+    found = kd2mobile.check(data=str(faulty), unlabelled=str(loose), store=tmp_path / "store", input_px=32)
     assert found.unlabelled == 4 and found.ignored_files == 2
     assert [(group.paths, group.splits, group.classes, group.leaks) for group in found.near_duplicates] == [
         (["test/dog/again.jpg", "train/dog/0.png"], checked.near_duplicates[0].splits, ["dog"], True),
@@ -104,7 +104,7 @@ def test_near_duplicates_among_unlabelled_pictures_and_between_them_and_the_spli
 
 
 def test_sizes_of_unlabelled_pictures(faulty, loose, tmp_path):
-    sizes = pipeline.check(
+    sizes = kd2mobile.check(
         data=str(faulty), unlabelled=str(loose), store=tmp_path / "store", input_px=32
     ).unlabelled_sizes
     assert (sizes.smallest, sizes.median, sizes.largest) == ((40, 30), (60, 30), (600, 20))
@@ -113,7 +113,7 @@ def test_sizes_of_unlabelled_pictures(faulty, loose, tmp_path):
 
 def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
     capfd.readouterr()
-    assert pipeline.check(data=str(faulty), store=tmp_path / "store", input_px=32) == checked
+    assert kd2mobile.check(data=str(faulty), store=tmp_path / "store", input_px=32) == checked
     said = capfd.readouterr().err
     assert "split    current" in said and "making" not in said
 
@@ -131,4 +131,4 @@ def test_distill_finds_the_split_that_was_looked_at(checked, faulty, tmp_path):
 def test_a_folder_that_distill_refuses_is_refused_with_the_same_words(tmp_path):
     soft(tmp_path / "photos" / "cat" / "1.png", 1)
     with pytest.raises(DataError, match="photos: must hold at least 2 class folders, got one, 'cat'. Add a folder"):
-        pipeline.check(data=str(tmp_path / "photos"), store=tmp_path / "store")
+        kd2mobile.check(data=str(tmp_path / "photos"), store=tmp_path / "store")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.cli.commands import main_status
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import PictureError, RecipeError
@@ -101,7 +101,7 @@ def test_check_says_that_the_range_is_nearly_empty_and_is_content_with_it(scans,
     assert main_status(["check", "--data", "scans", "--store", "store", "--range", "0,4095"]) == 0
     said = capsys.readouterr()
     assert "Depth" not in said.out and "nearly black" not in said.err
-    checked = pipeline.check(data="scans", store="store", range=(0, 4095))
+    checked = kd2mobile.check(data="scans", store="store", range=(0, 4095))
     assert checked.deep_images is None and [one.all for one in checked.classes] == [4, 5]
 
 

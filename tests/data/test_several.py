@@ -7,7 +7,7 @@ import shutil
 import msgspec
 import pytest
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.api.results import Labelled
 from kd2mobile.cli.commands import main_status
 from kd2mobile.data.find import find_pictures
@@ -219,7 +219,7 @@ def test_flags_again_keywords_and_the_recipe_mean_the_same(place, tmp_path, caps
     flags = ["--data", "a", "--data", "b", "--unlabelled", "l1", "--unlabelled", "l2"]
     assert main_status(["check", *flags, "--json", "--store", "s"]) == 0
     said = capsys.readouterr()
-    found = pipeline.check(data=[tmp_path / "a", tmp_path / "b"], unlabelled=["l1", "l2"], store=tmp_path / "s")
+    found = kd2mobile.check(data=[tmp_path / "a", tmp_path / "b"], unlabelled=["l1", "l2"], store=tmp_path / "s")
     assert msgspec.json.decode(said.out)["source"] == "a and b"
     assert msgspec.json.decode(found.json()) | {"source": "a and b"} == msgspec.json.decode(said.out)
     (tmp_path / "recipe.toml").write_text('[data]\nsource = ["a", "b"]\nunlabelled = ["l1", "l2"]\n')
@@ -232,7 +232,7 @@ def test_flags_again_keywords_and_the_recipe_mean_the_same(place, tmp_path, caps
 
 def test_label_names_every_folder_in_the_command_that_comes_next(monkeypatch, tmp_path, capsys):
     labelled = Labelled(tmp_path, tmp_path, 0.5, None)
-    monkeypatch.setattr(pipeline, "label", lambda *args, **kwargs: labelled)
+    monkeypatch.setattr(kd2mobile, "label", lambda *args, **kwargs: labelled)
     assert main_status(["label", "--data", "my a", "--data", "b", "--test-data", "c"]) == 0
     assert "kd2mobile distill --data 'my a' --data b --test-data c\n" in capsys.readouterr().out
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.api import start as starting
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import InstallationError, UnknownNameError
@@ -77,7 +77,7 @@ def test_a_run_that_benchmark_makes_keeps_nothing_of_the_call(tmp_path, monkeypa
 def test_the_device_of_a_runs_recipe_is_looked_at_too(bare, tmp_path):
     start_run(compose(settings={"benchmark.device": "fridge:4"}), tmp_path / "run", Path("store"))
     with pytest.raises(UnknownNameError, match="must be one of host, ssh, adb, browser, got 'fridge:4'"):
-        pipeline.benchmark(tmp_path / "run")
+        kd2mobile.benchmark(tmp_path / "run")
     with pytest.raises(InstallationError, match="needs LiteRT.js"):
-        pipeline.benchmark(tmp_path / "run", device="browser")
+        kd2mobile.benchmark(tmp_path / "run", device="browser")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -10,7 +10,7 @@ import click
 import pytest
 from PIL import Image
 
-from kd2mobile.api import pipeline
+import kd2mobile
 from kd2mobile.cli.commands import main, main_status
 from kd2mobile.cli.options import CarefulCommand, OutputFile
 from kd2mobile.errors import RecipeError
@@ -114,12 +114,12 @@ def test_a_result_of_another_version_is_still_of_the_kind():
 
 def test_the_same_in_python():
     with pytest.raises(RecipeError, match=r"sheet: photo\.png must not exist yet"):
-        pipeline.check(data="photos", sheet=Path("photo.png"))
+        kd2mobile.check(data="photos", sheet=Path("photo.png"))
     with pytest.raises(RecipeError, match=r"--out: page\.html must not exist yet"):
-        pipeline.report(records=[Path("host.json")], out=Path("page.html"))
+        kd2mobile.report(records=[Path("host.json")], out=Path("page.html"))
     Path("devices.html").write_text("mine")
     with pytest.raises(RecipeError, match=r"--out: devices\.html must not exist yet"):
-        pipeline.report(records=[Path("host.json")])
+        kd2mobile.report(records=[Path("host.json")])
 
 
 @pytest.mark.parametrize("path", ["photos", "no/x.json", "a\0b"])
@@ -131,17 +131,17 @@ def test_a_path_where_nothing_can_be_written(path):
 @pytest.mark.parametrize("place", ["photos", "photos/cat", "photos/new", "link/new", "other/../photos/cat/x"])
 @pytest.mark.parametrize("field", ["data", "val_data", "test_data", "unlabelled"])
 def test_no_store_and_no_run_lies_in_the_data(place, field, monkeypatch):
-    monkeypatch.setattr(pipeline, "load_keras", lambda: None)
+    monkeypatch.setattr(kd2mobile, "load_keras", lambda: None)
     for folder in ("other", "empty"):
         Path(folder).mkdir()
     Path("link").symlink_to("photos")
     data = {"data": "empty"} | {field: ["other", "photos"] if field == "unlabelled" else "photos"}
     said = r"must lie outside photos, a folder of the data, got .*\. Give another path\."
-    for verb in (pipeline.distill, pipeline.label, pipeline.check):
+    for verb in (kd2mobile.distill, kd2mobile.label, kd2mobile.check):
         with pytest.raises(RecipeError, match=f"--store: {said}"):
             verb(**data, store=Path(place))
     with pytest.raises(RecipeError, match=f"--run: {said}"):
-        pipeline.distill(**data, run=Path(place))
+        kd2mobile.distill(**data, run=Path(place))
     assert [path.name for path in Path("photos").rglob("*")] == ["cat"], "nothing was written"
 
 
@@ -184,7 +184,7 @@ def test_no_result_replaces_what_a_run_holds(results, name, capsys):
 def test_a_page_of_records_does_not_replace_that_of_a_run(results):
     assert main_status([*REPORT, "--out", "runs/r1/report.html"]) == 2
     with pytest.raises(RecipeError, match=r"--out: must be another file than a run's own, got runs/r1/report\.html"):
-        pipeline.report(records=[Path("host.json")], out=Path("runs/r1/report.html"))
+        kd2mobile.report(records=[Path("host.json")], out=Path("runs/r1/report.html"))
     assert not Path("runs/r1/report.html").exists()
 
 
@@ -195,7 +195,7 @@ def test_no_result_lies_in_a_store(results, folder, capsys):
     said = capsys.readouterr().err
     assert said.startswith("--json: must lie outside ") and "which holds artifacts alone, got " in said
     with pytest.raises(RecipeError, match="--out: must lie outside .*, which holds artifacts alone, got "):
-        pipeline.export(out=Path(folder), force=True)
+        kd2mobile.export(out=Path(folder), force=True)
     assert sorted(map(str, Path(folder).rglob("*"))) == before
 
 

@@ -180,14 +180,14 @@ def _tflite_run(place: Path):
     """LiteRT opens it, and answers an image: a child process each."""
     from PIL import Image
 
-    from kd2mobile.api import pipeline
+    import kd2mobile
 
     samples, _, _ = _tflite(place)
     Image.new("RGB", (32, 32), "teal").save(place / "teal.png")
 
     def read(data: bytes, folder: Path) -> None:
         (folder / "x.tflite").write_bytes(data)
-        pipeline.predict(folder / "x.tflite", [place / "teal.png"], mean=127.5, std=127.5)
+        kd2mobile.predict(folder / "x.tflite", [place / "teal.png"], mean=127.5, std=127.5)
 
     return samples, False, read
 

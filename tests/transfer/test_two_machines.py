@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from kd2mobile.api.pipeline import STORE
 from kd2mobile.cli.commands import main_status
+from kd2mobile.store.run import STORE
 
 ON_THE_GPU_MACHINE = """
 import sys

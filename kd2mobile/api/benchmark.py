@@ -1,0 +1,62 @@
+"""`benchmark`: measure accuracy, size and latency of the files of a run, or of any .tflite file on a folder."""
+
+from pathlib import Path
+from typing import Any
+
+from kd2mobile.api.export import exported_variants, make_files
+from kd2mobile.api.measurement import measure, protocol_of, validations
+from kd2mobile.api.results import Benchmarked
+from kd2mobile.api.start import all_settings, open_or_start
+from kd2mobile.files import system_errors
+from kd2mobile.recipe.compose import compose
+from kd2mobile.recipe.schema import Recipe
+from kd2mobile.store.artifact import Store
+from kd2mobile.store.run import STORE
+
+
+@system_errors()
+def benchmark(
+    run: Path | None = None,
+    *,
+    model: Path | None = None,
+    data: Path | None = None,
+    labels: Path | None = None,
+    mean: float | list[float] | None = None,
+    std: float | list[float] | None = None,
+    resize: str | None = None,
+    range: tuple[float, float] | None = None,
+    store: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    **flags: Any,
+) -> Benchmarked:
+    """Measures the files of a run on this host, or any .tflite image classifier on a folder (benchmarks/RULES.md).
+
+    run: its folder, by default the newest. model, data: someone else's file and a folder of class folders instead; then
+    labels, mean, std, resize and range say how to read them. A model may also be a folder with its record, as under
+    models/: without data it is measured on the pictures that the record names. settings, flags: of the [benchmark]
+    table, for this call. The device is looked at first: a wrong one is refused before anything is made.
+    """
+    from kd2mobile.measure.devices import check_device
+
+    def look(recipe: Recipe) -> None:
+        check_device(recipe.benchmark.device, protocol_of(recipe.benchmark))
+
+    settings = all_settings(settings, flags)
+    if model is not None:
+        look(composed := compose(settings=settings))
+        how = composed.benchmark
+    if model is not None and Path(model).is_dir():
+        from kd2mobile.api.published import MODEL, measure_published
+
+        if data is None:
+            return measure_published(Path(model), Store(store or STORE), how)
+        model = Path(model) / MODEL
+    if model is not None and data is not None:
+        from kd2mobile.measure.external import measure_on_folder
+
+        reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "value_range": range}
+        measured = {"device": how.device, "protocol": protocol_of(how)}
+        return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
+    opened, plan = open_or_start(run, store, settings, look)
+    done = make_files(opened, plan, exported_variants(opened), as_before=True)
+    return measure(opened, plan, done.files, validations(opened, plan, done.records.values()))

@@ -1,0 +1,63 @@
+"""`check`: look at the images before anything is trained."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kd2mobile.api.start import composed
+from kd2mobile.files import disk_errors, system_errors
+from kd2mobile.stages.plan import split_step, unlabelled_split_step
+from kd2mobile.store.artifact import Store
+from kd2mobile.store.output_files import check_output, is_drawing
+from kd2mobile.store.run import STORE, check_outside_data, check_outside_results
+
+if TYPE_CHECKING:
+    from kd2mobile.data.check import Checked
+
+
+@system_errors()
+def check(
+    recipe: Path | None = None,
+    *,
+    store: Path | None = None,
+    sheet: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    **flags: Any,
+) -> "Checked":
+    """Looks at the pictures as `distill` would split them, before anything is trained; needs no framework.
+
+    sheet: a PNG to draw them on, a row a class. The split that is made here is found by `distill`. settings, flags: of
+    the [data] table, and student.input_px. Raises DataError for pictures that cannot be used, as `distill` would.
+    """
+    from kd2mobile.data.check import Looked, check_split
+    from kd2mobile.data.places import several
+    from kd2mobile.data.split import read_groups, read_split
+    from kd2mobile.pixels import DeepImages
+
+    if sheet:
+        check_output(sheet, "sheet", is_drawing)
+        check_outside_results(sheet, "sheet")
+    resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
+    check_outside_data(resolved, {"--store": artifacts.root, "sheet": sheet})
+    found, step = split_step(resolved, artifacts)
+    places = [(found.root, found.scan, step)]
+    if found.unlabelled:
+        places.append((found.unlabelled_root, found.unlabelled, unlabelled_split_step(resolved, found, step)))
+    looked = []
+    for root, scan, one in places:
+        made = artifacts.make(one)
+        split, groups = read_split(made.folder), read_groups(made.folder)
+        deep = msgspec.convert(made.results.get("deep_images"), DeepImages | None)
+        looked.append(Looked(root, split, groups, scan.ignored, scan.system_files, deep))
+    data = resolved.data
+    beside = {"val": data.val_source or (), "test": data.test_source or ()}
+    also = [f"{one} ({part})" for part, named in beside.items() for one in several(named)]
+    source = " and ".join([*map(str, several(data.source)), *also])
+    checked = check_split(source, resolved.student.input_px, *looked)
+    if sheet:
+        from kd2mobile.pages.contact_sheet import draw_contact_sheet
+
+        with disk_errors(sheet):
+            draw_contact_sheet(Path(sheet), checked, *looked)
+    return checked

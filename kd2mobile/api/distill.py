@@ -1,0 +1,82 @@
+"""`distill`: train a student on the logits of a teacher."""
+
+from pathlib import Path
+from typing import Any
+
+from kd2mobile.api.results import Distilled
+from kd2mobile.api.start import composed
+from kd2mobile.backend.keras_backend import load_keras
+from kd2mobile.errors import ArtifactError, Kd2MobileError
+from kd2mobile.files import system_errors
+from kd2mobile.stages.plan import Stages, check_student_weights, stages
+from kd2mobile.store.artifact import RECORD, Artifact, Step, Store, read_artifact
+from kd2mobile.store.run import RUNS, STORE, Run, check_outside_data, start_run
+
+
+@system_errors()
+def distill(
+    recipe: Path | None = None,
+    *,
+    run: Path | None = None,
+    store: Path | None = None,
+    transfer_set: Path | list[Path] | None = None,
+    settings: dict[str, Any] | None = None,
+    **flags: Any,
+) -> Distilled:
+    """Trains a student on the logits of a teacher, and the baseline if the recipe wants it.
+
+    recipe: a TOML file; settings: fields by dotted name over it; flags: the fields that have a keyword of their own
+    (`recipe.FLAGS`): `distill(data="photos", temperature=4)`. run: the folder of results; store: of artifacts;
+    transfer_set: one made elsewhere, or two where the recipe has unlabelled pictures; refused if it is not that of the
+    recipe. Raises Kd2MobileError.
+    """
+    load_keras()
+    resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
+    check_outside_data(resolved, {"--store": artifacts.root, "--run": run or RUNS})
+    plan = stages(resolved, artifacts)
+    started = start_run(resolved, run, artifacts.root)
+    try:
+        return make_students(started, plan, transfer_set)
+    except Kd2MobileError:
+        started.forget()
+        raise
+
+
+def make_students(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:
+    for folder in transfer_set if isinstance(transfer_set, list) else [transfer_set] if transfer_set else []:
+        run.store.adopt(_step_of(plan, Path(folder)), folder)
+    if not run.store.reference(plan.student):
+        check_student_weights(run.recipe)
+    transfer = run.store.make(plan.transfer)
+    students = {role: run.store.make(step) for role, step in plan.students.items()}
+    before = {"thumbnails": plan.split.inputs["thumbnails"], "split": plan.split, "views": plan.views}
+    before |= {"teacher": plan.teacher, "pixels": plan.pixels}
+    if plan.unlabelled:
+        steps = {field: getattr(plan.unlabelled, field) for field in ("split", "views", "transfer", "pixels")}
+        before |= {f"unlabelled-{field}": step for field, step in steps.items()}
+    found = {role: folder for role, step in before.items() if (folder := run.store.reference(step))}
+    run.refer(found | {"transfer": transfer.folder} | {role: made.folder for role, made in students.items()})
+    files = {role: made.folder / "student.keras" for role, made in students.items()}
+    val_top1 = {role: made.results["val_top1"] for role, made in students.items()}
+    val_top1 = {"teacher": teacher_val_top1(transfer)} | val_top1
+    return Distilled(run.folder, files["student"], files.get("baseline"), val_top1)
+
+
+def teacher_val_top1(transfer: Artifact) -> float:
+    """The teacher's accuracy on the validation images, 0..1."""
+    if not (val := transfer.results.get("val")):
+        where = f"{transfer.folder / RECORD}: results.val"
+        raise ArtifactError(where, "must be there", None, f"Remove {transfer.folder}; it is made again.")
+    return val["top1"]
+
+
+def _step_of(plan: Stages, folder: Path) -> Step:
+    """The step that a transfer set made elsewhere is of: that of the unlabelled pictures if it says so."""
+    unlabelled = plan.unlabelled.transfer if plan.unlabelled else None
+    if (
+        unlabelled
+        and (folder / RECORD).is_file()
+        and read_artifact(folder, copied=True).fingerprint == unlabelled.fingerprint
+    ):
+        return unlabelled
+    return plan.transfer
