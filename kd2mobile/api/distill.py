@@ -30,9 +30,9 @@ def distill(
     transfer_set: one made elsewhere, or two where the recipe has unlabelled pictures; refused if it is not that of the
     recipe. Raises Kd2MobileError.
     """
-    load_keras()
     resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
     check_outside_data(resolved, {"--store": artifacts.root, "--run": run or RUNS})
+    load_keras()
     plan = stages(resolved, artifacts)
     started = start_run(resolved, run, artifacts.root)
     try:

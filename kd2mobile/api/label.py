@@ -22,9 +22,9 @@ def label(
     **flags: Any,
 ) -> Labelled:
     """The teacher's pass alone: its logits for every view, as `distill` would make and will find them."""
-    load_keras()
     resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
     check_outside_data(resolved, {"--store": artifacts.root})
+    load_keras()
     plan = stages(resolved, artifacts)
     transfer = artifacts.make(plan.transfer)
     unlabelled = artifacts.make(plan.unlabelled.transfer).folder if plan.unlabelled else None

@@ -247,7 +247,7 @@ def test_names_that_no_font_has_are_escaped():
         ),
         (
             ["mine.png", "--temperatures", "a"],
-            "kd2mobile show, --temperatures: must be a list of finite numbers with comm",
+            "kd2mobile show, --temperatures: must be a list of finite numbers separated by",
         ),
         (
             ["mine.png", "--temperatures", "2,3,4,5,6,7,8,9"],
