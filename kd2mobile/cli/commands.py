@@ -10,7 +10,6 @@ import click
 import kd2mobile
 from kd2mobile import progress
 from kd2mobile.api.results import Compared
-from kd2mobile.api.start import composed
 from kd2mobile.cli import output as terminal
 from kd2mobile.cli.exit_status import heed_signals, status_of
 from kd2mobile.cli.options import (
@@ -128,6 +127,8 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
         raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
     given = settings(flags, assignments)
     if json_file:
+        from kd2mobile.api.start import composed
+
         check_outside_data(composed(recipe, given, {}), {"--json": json_file})
     checked = kd2mobile.check(recipe, store=store, sheet=sheet, settings=given)
     if terminal.written(checked, json_file):
