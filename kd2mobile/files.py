@@ -33,6 +33,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError, RecordError
+from kd2mobile.text import size_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -630,9 +631,9 @@ def _no_room(fault: OSError, place: object, store: bool) -> ArtifactError:
             about = os.statvfs(disk)
             files = about.f_favail if about.f_files else None  # some file systems do not count files
         if files == 0 and fault.errno == errno.ENOSPC:
-            got = f"no free inodes, {free / 1e6:,.0f} MB free"
+            got = f"no free inodes, {size_of(free)} free"
             return ArtifactError(where, "must have room for another file", got, f"Remove files or {other}")
-        got = f"{got}, {free / 1e6:,.0f} MB free"
+        got = f"{got}, {size_of(free)} free"
     return ArtifactError(where, "must have room to write", got, f"Free some space or {other}")
 
 

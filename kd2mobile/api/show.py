@@ -28,7 +28,7 @@ from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
 from kd2mobile.store.run import Run, check_outside_data, check_outside_results, open_run
 from kd2mobile.teachers.kinds import sees_whole
-from kd2mobile.text import did_you_mean
+from kd2mobile.text import count_of, did_you_mean
 from kd2mobile.transfer.store import Transfer
 
 MOST_TEMPERATURES, MOST_CLASSES = 8, 50
@@ -277,5 +277,5 @@ def _rows(
             name, by_teacher[:, places].sum(axis=1).tolist(), by_student[:, places].sum(axis=1).tolist()
         )
 
-    others = answer(f"{len(rest)} other{'s' * (len(rest) > 1)}", rest) if rest else None
+    others = answer(count_of(len(rest), "other"), rest) if rest else None
     return [answer(classes[place], [place]) for place in shown], others

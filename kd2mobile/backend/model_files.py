@@ -13,6 +13,7 @@ from typing import Any
 
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.files import replaced
+from kd2mobile.text import size_of
 
 ALWAYS_UNPACKED = 100_000_000
 """Bytes that any file may unpack to."""
@@ -62,8 +63,8 @@ def check_unpacked(path: Path, declared: int, error: type[Kd2MobileError], what:
     """
     most = max(ALWAYS_UNPACKED, MOST_EXPANSION * path.stat().st_size)
     if declared > most:
-        must = f"must unpack to at most {most / 1e6:,.0f} MB, {MOST_EXPANSION} times its size"
-        raise error(f"{path}, {what}" if what else path, must, f"{declared / 1e6:,.0f} MB", SMALLER)
+        must = f"must unpack to at most {size_of(most)}, {MOST_EXPANSION} times its size"
+        raise error(f"{path}, {what}" if what else path, must, size_of(declared), SMALLER)
 
 
 def check_model_file(path: Path, error: type[Kd2MobileError]) -> None:
@@ -126,8 +127,8 @@ def check_archive(path: Path, error: type[Kd2MobileError]) -> None:
 def check_config_size(path: Path, size: int, error: type[Kd2MobileError]) -> None:
     """Raises error where a model's configuration is too large. size: in bytes."""
     if size > LARGEST_CONFIG:
-        must = f"must be at most {LARGEST_CONFIG / 1e6:g} MB"
-        raise error(f"{path}, its configuration", must, f"{size / 1e6:,.0f} MB", SMALLER)
+        must = f"must be at most {size_of(LARGEST_CONFIG)}"
+        raise error(f"{path}, its configuration", must, size_of(size), SMALLER)
 
 
 def check_hdf5(path: Path, file: Any, error: type[Kd2MobileError]) -> None:

@@ -26,7 +26,7 @@ from kd2mobile.errors import InstallationError
 from kd2mobile.installation import install_command
 from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
 from kd2mobile.measure.host.machine import device_words
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, size_of
 
 Status = Literal["ok", "missing", "broken", "not needed"]
 MAIN_CHAIN = "distill, export, benchmark, report"
@@ -275,10 +275,8 @@ def _weights_cache() -> Finding:
     if not files:
         found = f"{folder}: empty; Keras downloads ImageNet weights there, or give files with --teacher-weights"
         return Finding("weights", "not needed", found, "ImageNet weights")
-    megabytes = sum(path.stat().st_size for path in files) / 1e6
-    return Finding(
-        "weights", "ok", f"{folder}: {count_of(len(files), 'file')}, {megabytes:,.0f} MB", "ImageNet weights"
-    )
+    size = size_of(sum(path.stat().st_size for path in files))
+    return Finding("weights", "ok", f"{folder}: {count_of(len(files), 'file')}, {size}", "ImageNet weights")
 
 
 def _disk(store: Path) -> Finding:

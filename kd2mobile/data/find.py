@@ -14,6 +14,7 @@ from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, SetAside, SplitName
 from kd2mobile.data.table import is_table, scan_table
 from kd2mobile.errors import DataError
 from kd2mobile.progress import say
+from kd2mobile.text import count_of
 
 
 class Found(NamedTuple):
@@ -125,7 +126,8 @@ def _say_of_classes(found: Scan) -> None:
     """Classes whose names were written in several ways are one; those that differ in capitals alone stay two."""
     for name in sorted({name for part in found.parts for name in part.named}):
         written = {way for part in found.parts if name in part.classes for way in part.named.get(name, [name])}
-        say(f"data: {name!r} is one class, written in {len(written)} ways: {', '.join(map(ascii, sorted(written)))}")
+        ways = count_of(len(written), "way")
+        say(f"data: {name!r} is one class, written in {ways}: {', '.join(map(ascii, sorted(written)))}")
     if groups := alike(found.classes):
         first, second = groups[0][:2]
         where = " and ".join(

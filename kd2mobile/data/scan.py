@@ -22,7 +22,7 @@ from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.files import is_left_by_system, locked, os_error, write_bytes
 from kd2mobile.pixels import SUFFIXES, SYSTEM_FAULTS
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, listed
 
 UNREAD_SUFFIXES = frozenset(
     "." + name for name in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "svg", "psd", "jxl")
@@ -344,7 +344,7 @@ def differing(classes: Iterable[str], train: Iterable[str]) -> str:
     "no 'dog' and 'Dog' besides"
     """
     missing, extra = sorted(set(train) - set(classes)), sorted(set(classes) - set(train))
-    differs = [f"no {listed(missing)}"] * bool(missing) + [f"{listed(extra)} besides"] * bool(extra)
+    differs = [f"no {quoted(missing)}"] * bool(missing) + [f"{quoted(extra)} besides"] * bool(extra)
     return " and ".join(differs)
 
 
@@ -451,10 +451,9 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def listed(names: list[str]) -> str:
+def quoted(names: list[str]) -> str:
     """The first three names, quoted, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(repr(shown(name)) for name in names[:3]) + more
+    return listed(repr(shown(name)) for name in names)
 
 
 def reason(fault: OSError) -> str:

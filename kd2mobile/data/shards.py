@@ -11,7 +11,7 @@ import numpy as np
 from kd2mobile import progress
 from kd2mobile.errors import ArtifactError
 from kd2mobile.files import NO_ROOM, os_error, replaced, write_npy
-from kd2mobile.text import one_line
+from kd2mobile.text import one_line, size_of
 
 SHARD = 512
 """Samples a file; the last one of a set may hold fewer."""
@@ -184,12 +184,8 @@ def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
             raise os_error(fault, path, store=True) from fault
         raise ArtifactError(
             path,
-            f"must have {_mib(bytes_to_come)} free on its disk to be finished",
-            _mib(free),
+            f"must have {size_of(bytes_to_come)} free on its disk to be finished",
+            size_of(free),
             "Free that much, for example by removing folders of old artifacts from the store, and run the same "
             "command again: it goes on from here.",
         ) from fault
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"

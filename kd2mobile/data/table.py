@@ -19,14 +19,15 @@ from kd2mobile.data.scan import (
     content_of,
     differing,
     hashed,
-    listed,
     not_decoded,
+    quoted,
     shown,
 )
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import DataError
 from kd2mobile.files import os_error
 from kd2mobile.pixels import SUFFIXES
+from kd2mobile.text import listed
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",\t;"
@@ -164,11 +165,11 @@ def _header(table: Path, text: str, told: re.Match | None, key_column: str) -> t
     where, first = f"{table}, line {2 if told else 1}", text[told.end() if told else 0 :].partition("\n")[0]
     if missing := [name for name in ("path", "label") if name not in names]:
         write = "Write `path,label` there, or `path,label,split`, with the rows below."
-        got = f"no {listed(missing)} in {_short(first.strip())}" if first.strip() else "an empty line"
+        got = f"no {quoted(missing)} in {_short(first.strip())}" if first.strip() else "an empty line"
         raise DataError(where, "must name the columns path and label", got, write)
     if key_column and key_column not in names:
         given = "Write the name of one of its columns, or leave --group-by out."
-        raise DataError(where, f"must name the column {key_column!r} of data.group_by", f"{listed(names)}", given)
+        raise DataError(where, f"must name the column {key_column!r} of data.group_by", quoted(names), given)
     if twice := [name for name in (*COLUMNS, *filter(None, [key_column])) if names.count(name) > 1]:
         raise DataError(where, "must name each column once", f"{twice[0]!r} twice", "Rename one of the two.")
     return names, delimiter
@@ -243,12 +244,11 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
         else:
             files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns, row.key))
     if gone:
-        row, what = gone[0]
-        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        row, _ = gone[0]
         slash = " Write / between folders." if "\\" in row.path else ""
         here = f"Paths are relative to {folder}, where the table lies.{slash}"
-        must = "must name files that are there"
-        raise DataError(f"{table}, line {row.line}", must, f"{_short(row.path)}, {what}{more}", here)
+        must, got = "must name files that are there", listed((f"{_short(one.path)}, {what}" for one, what in gone), 1)
+        raise DataError(f"{table}, line {row.line}", must, got, here)
     kept = {(file.class_name, file.given) for file in files}
     for row in rows:
         if (row.label, row.split) not in kept:

@@ -18,7 +18,7 @@ from kd2mobile.inspection.flatbuffer import Table, root
 from kd2mobile.inspection.labels import label_lines, read_labels
 from kd2mobile.inspection.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
 from kd2mobile.pixels import Resize
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, listed
 
 FORMAT = 1
 LABELS_FILE = "labels.txt"
@@ -140,8 +140,8 @@ def output_names(
 def unused_labels(said: FileMetadata, outputs: int) -> str:
     """What is wrong with a model's own labels, in words."""
     if said.texts:
-        shown = ", ".join(repr(name[:60]) for name in said.texts[:5]) + ", ..." * (len(said.texts) > 5)
-        return f"{len(said.texts)} text files inside ({shown}), none of them named as that of the labels"
+        shown = listed(repr(name[:60]) for name in said.texts)
+        return f"{count_of(len(said.texts), 'text file')} inside ({shown}), none of them named as that of the labels"
     return f"{count_of(len(said.classes or []), 'label')} for {count_of(outputs, 'output')}"
 
 
@@ -162,7 +162,7 @@ def _member(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             size = archive.getinfo(name).file_size
             if size > LARGEST_MEMBER:
-                raise ModelFileError(where, f"must be at most {LARGEST_MEMBER} bytes", size, _NEXT)
+                raise ModelFileError(where, f"must be at most {LARGEST_MEMBER:,} bytes", f"{size:,} bytes", _NEXT)
             return archive.read(name)
     except _ZIP_FAULTS as fault:
         raise ModelFileError(where, "must be whole inside its ZIP", _said(fault), _NEXT) from fault

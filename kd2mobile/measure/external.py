@@ -40,7 +40,7 @@ from kd2mobile.pixels import (
     write_8_bit,
 )
 from kd2mobile.progress import say
-from kd2mobile.text import count_of, one_line
+from kd2mobile.text import count_of, listed, one_line
 
 GIVE_ONE = "These look like splits: give the one to measure, such as its test folder."
 
@@ -278,5 +278,4 @@ def _help(folders: list[str]) -> str:
 
 
 def _few(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:LONGEST_SHOWN]) for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+    return listed(repr(name[:LONGEST_SHOWN]) for name in names)

@@ -5,7 +5,7 @@ from typing import Any
 
 from kd2mobile.pages import timings, words
 from kd2mobile.pages.view import Choice
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, listed
 
 Record = dict[str, Any]
 PictureSet = tuple[str | None, int]
@@ -160,7 +160,7 @@ def sentence(choice: Choice) -> str:
         return f"{choice.device}: no file reaches {least}; the most accurate one has {best} %.{left_out}"
     said = {what: _named(choice, r) for what, r in both(choice).items() if r}
     if choice.level and "fastest" in said:
-        said["fastest"] += f", from which the timings do not tell {_few(choice.level)} apart"
+        said["fastest"] += f", from which the timings do not tell {listed(choice.level, MOST_NAMED, '; ')} apart"
     reach = "reaches" if choice.within == 1 else "reach"
     of = f"{choice.device}: {choice.within:,} of {count_of(choice.judged, 'file')} {reach} {least}"
     if not said:
@@ -181,12 +181,7 @@ def _left_out_said(choice: Choice) -> str:
     for one in choice.left_out:
         of = f" ({words.pictures(one['n'], one['pictures'])})" if one["why"] != NO_ACCURACY else ""
         whys.setdefault(one["why"], []).append(one["name"] + of)
-    return "".join(f" Left out, {why}: {_few(names)}." for why, names in whys.items())
-
-
-def _few(names: list[str]) -> str:
-    shown = "; ".join(names[:MOST_NAMED])
-    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+    return "".join(f" Left out, {why}: {listed(names, MOST_NAMED, '; ')}." for why, names in whys.items())
 
 
 def _images(choice: Choice) -> str:

@@ -19,7 +19,7 @@ from kd2mobile.pages.words import best_student, tables, variant_name
 from kd2mobile.store.artifact import RECORD, read_artifact
 from kd2mobile.store.run import MadeWith, Run
 from kd2mobile.store.stage_records import SplitResults
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, size_of
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
@@ -157,7 +157,7 @@ def _history(file: Path) -> list[dict[str, Any]]:
 
 def _stage(role: str, record: dict[str, Any]) -> Stage:
     size = sum(file["bytes"] for file in record["files"].values())
-    what = f"{count_of(len(record['files']), 'file')}, {size / 1e6:,.1f} MB"
+    what = f"{count_of(len(record['files']), 'file')}, {size_of(size)}"
     return Stage(stage=role, fingerprint=record["fingerprint"], seconds=record["seconds"], what=what)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from kd2mobile.recipe.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.recipe.variants import Variant
-from kd2mobile.text import count_of, one_line
+from kd2mobile.text import count_of, one_line, size_of
 
 DASH = "–"
 ALPHA = 0.05
@@ -42,11 +42,6 @@ def count(value: int | None) -> str:
 def size(size_bytes: float | None) -> str:
     """Bytes in KB of 1,000 bytes: 312,432 is "312"."""
     return DASH if _unknown(size_bytes) else f"{size_bytes / 1000:,.0f}"
-
-
-def size_with_unit(size_bytes: float) -> str:
-    """Bytes as KB or, from ten thousand of them, as MB; 1 KB is 1,000 bytes."""
-    return f"{size(size_bytes)} KB" if size_bytes < 1e7 else f"{size_bytes / 1e6:,.1f} MB"
 
 
 def milliseconds(ms: float | None) -> str:
@@ -110,7 +105,7 @@ def variant_name(record: dict[str, Any]) -> str:
 def runtime_setting(record: dict[str, Any]) -> list[str]:
     """How the runtime was set, where several settings were measured: ["2 threads", "no XNNPACK"], ["WebGPU"]."""
     threads = record.get("threads")
-    said = [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
+    said = [count_of(threads, "thread")] if threads else []
     said += ["WebGPU"] * ("WebGPU" in (record.get("runtime") or ""))
     said += ["no XNNPACK"] * (record.get("xnnpack") is False)
     said += ["MLPerf's rule"] * (record.get("rule") == "mlperf")
@@ -188,8 +183,8 @@ def download_field(records: list[dict[str, Any]]) -> str:
 def size_said(record: dict[str, Any]) -> str:
     """`341 KB`, of a compressed student's file `341 KB (198 KB as a download)`."""
     packed = record["compressed_bytes"] if is_compressed(record) else None
-    download = "" if packed is None else f" ({size_with_unit(packed)} as a download)"
-    return size_with_unit(record["size_bytes"]) + download
+    download = "" if packed is None else f" ({size_of(packed)} as a download)"
+    return size_of(record["size_bytes"]) + download
 
 
 def is_compressed(record: dict[str, Any]) -> bool:

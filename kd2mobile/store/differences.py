@@ -5,6 +5,8 @@ A spec is a step as JSON: its stage, version, config and the specs of its inputs
 
 from typing import Any
 
+from kd2mobile.text import listed
+
 MOST_DIFFERENCES = 3
 BROUGHT = ("content", "unlabelled", "idx")
 """Fields of a config that stand for what the user brought, as a hash; a step without inputs has it by `name` too."""
@@ -42,8 +44,7 @@ def why_missing(spec: dict[str, Any], others: list[dict[str, Any]]) -> str:
     nearest = min(changes, key=len, default=None)
     if not nearest:
         return "none yet"
-    more = f" and {len(nearest) - MOST_DIFFERENCES} more" if len(nearest) > MOST_DIFFERENCES else ""
-    return f"none like it yet; the nearest differs in {'; '.join(nearest[:MOST_DIFFERENCES])}{more}"
+    return f"none like it yet; the nearest differs in {listed(nearest, MOST_DIFFERENCES, '; ')}"
 
 
 def _same_data(spec: dict[str, Any], other: dict[str, Any]) -> bool:

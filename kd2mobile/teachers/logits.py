@@ -16,7 +16,7 @@ from kd2mobile.errors import Kd2MobileError, TeacherError
 from kd2mobile.files import write_json
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, judgement
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, listed
 
 LOGITS = "logits.npz"
 KEYS = ("sample_ids", "class_names", "logits")
@@ -162,5 +162,4 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _few(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:3])) or "none"
-    return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown
+    return listed(map(repr, names))

@@ -22,7 +22,7 @@ from kd2mobile.files import sha256_of
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.reading import in_batches
 from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, judgement, open_teacher
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, duration_of, size_of
 from kd2mobile.transfer.batches import UNTRIED, answer, regrouped, try_batch_sizes
 from kd2mobile.transfer.dtype import PICTURES, effect_of_dtype, set_dtype
 from kd2mobile.transfer.store import Transfer
@@ -186,10 +186,10 @@ def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[Spl
         return
     size = missing * len(described["classes"]) * np.dtype(np.float16).itemsize
     rate = _views_per_s(max(passes.values(), key=lambda todo: todo.views.size))
-    took = f", about {_spoken(missing / rate)}" if rate else ""
+    took = f", about {duration_of(missing / rate)}" if rate else ""
     say(
         f"teacher's pass: {count_of(missing, 'view')} by {described['name']} "
-        f"(validation top-1 {described['val']['top1']:.3f}){took}, {_size(size)}"
+        f"(validation top-1 {described['val']['top1']:.3f}){took}, {size_of(size)}"
     )
 
 
@@ -204,23 +204,3 @@ def _views_per_s(largest: _Pass) -> float | None:
                 break
     timed, largest.answered = largest.answered - first, 0
     return timed / (time.monotonic() - start) if timed else None
-
-
-def _size(count: int) -> str:
-    """
-    >>> _size(456), _size(312_432), _size(88_000_000)
-    ('456 bytes', '312 KB', '88.0 MB')
-    """
-    if count < 10_000:
-        return f"{count:,} bytes"
-    return f"{count / 1e3:,.0f} KB" if count < 1e7 else f"{count / 1e6:,.1f} MB"
-
-
-def _spoken(seconds: float) -> str:
-    """
-    >>> _spoken(40), _spoken(250), _spoken(9000)
-    ('40 s', '4 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -121,7 +121,7 @@ def test_a_zip_bomb_of_labels_is_refused(packed):
     path = packed("uint8", {})
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.txt", b"\0" * (16 * 2**20 + 1))
-    with pytest.raises(ModelFileError, match="labels.txt: must be at most 16777216 bytes, got 16777217"):
+    with pytest.raises(ModelFileError, match="labels.txt: must be at most 16,777,216 bytes, got 16,777,217 bytes"):
         read_metadata(path)
 
 

@@ -56,7 +56,7 @@ def test_the_smallest_and_the_fastest_within_half_a_point_of_the_best_on_each_de
     assert data.choices[0].least_top1 == pytest.approx(0.895)
     assert sentence(data.choices[0]) == (
         f"{HOST}: 2 of 3 files reach 89.5 % top-1 on 870 validation images (#9f8e); the smallest of them is the "
-        "fastest too: mobilenet025 int8 (1 thread), 89.6 %, 0 KB, 1.00 ms."
+        "fastest too: mobilenet025 int8 (1 thread), 89.6 %, 300 bytes, 1.00 ms."
     )
 
 

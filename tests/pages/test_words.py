@@ -32,11 +32,6 @@ def test_what_is_not_a_number_is_a_dash():
     assert [words.percent(float("nan")), words.decimals(None), words.size(None), words.count(None)] == ["–"] * 4
 
 
-def test_size_units():
-    assert words.size_with_unit(312_432) == "312 KB"
-    assert words.size_with_unit(88_000_000) == "88.0 MB"
-
-
 def test_the_headline(make_record, make_pair):
     records = words.tables(with_recommendation([make_record(top1=0.831, top5=0.965, size_bytes=312_000, p50=0.31)]))
     assert words.headline(records, [make_pair(difference=0.023, p_value=0.004)]) == (

@@ -110,11 +110,6 @@ def test_what_it_takes_is_said_before_it_starts(run, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("seconds, spoken", [(40, "40 s"), (250, "4 min"), (9000, "2.5 h")])
-def test_time_in_words(seconds, spoken):
-    assert labelling._spoken(seconds) == spoken
-
-
 def test_probabilities_are_refused(run, teacher, tmp_path):
     write_teacher(teacher, [keras.layers.Softmax()])
     with pytest.raises(

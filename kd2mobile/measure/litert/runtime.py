@@ -18,7 +18,7 @@ from kd2mobile.inspection.graph import Graph, Op, read_model, with_readable_name
 from kd2mobile.inspection.graph import Tensor as StoredTensor
 from kd2mobile.inspection.metadata import read_metadata
 from kd2mobile.measure.litert.eight_bit import fits, quantized, stands_for, takes_plain_pixels
-from kd2mobile.text import one_line
+from kd2mobile.text import one_line, size_of
 
 RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 """Packages with an Interpreter, first choice first, and the distributions they come in."""
@@ -317,8 +317,8 @@ def _before_opening(path: Path) -> tuple[bytes | None, str | None]:
         return None, None  # LiteRT says what is wrong with it
     for tensor in (tensor for graph in graphs for tensor in graph.tensors):
         if (size := _size(tensor)) > LARGEST_TENSOR:
-            must = f"must hold no tensor of more than {LARGEST_TENSOR / 1e6:,.0f} MB"
-            raise ModelFileError(path, must, f"{size / 1e6:,.0f} MB: {tensor.shape} of {tensor.dtype}", _AGAIN)
+            must = f"must hold no tensor of more than {size_of(LARGEST_TENSOR)}"
+            raise ModelFileError(path, must, f"{size_of(size)}: {tensor.shape} of {tensor.dtype}", _AGAIN)
     return (None if readable == data else readable), _last_op(graphs[0])
 
 

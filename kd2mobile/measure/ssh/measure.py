@@ -25,7 +25,7 @@ from kd2mobile.measure.ssh.core import pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
 from kd2mobile.measure.ssh.work import Answer, FileThere, Request
 from kd2mobile.progress import bar, say
-from kd2mobile.text import count_of
+from kd2mobile.text import count_of, size_of
 
 OLDEST_PYTHON = (3, 11)
 AGAIN = "Run the command again."
@@ -131,9 +131,9 @@ def _hashes(pictures: Sequence[Path], set_aside_unreadable: bool) -> tuple[dict[
 def _check_room(board: Board, about: About, copied: Mapping[str, Path]) -> None:
     needed = sum(path.stat().st_size for path in copied.values())
     if about.free_bytes < needed:
-        must = f"must have {needed / 1e6:,.0f} MB free in its home folder for the files and pictures"
+        must = f"must have {size_of(needed)} free in its home folder for the files and pictures"
         free = "Free some there: kd2mobile keeps its own under ~/.cache/kd2mobile."
-        raise DeviceError(board.address, must, f"{about.free_bytes / 1e6:,.0f} MB", free)
+        raise DeviceError(board.address, must, size_of(about.free_bytes), free)
 
 
 def _install(board: Board, about: About, here: Path) -> tuple[str, dict[str, str]]:

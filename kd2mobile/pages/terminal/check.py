@@ -6,7 +6,7 @@ from unicodedata import combining, east_asian_width
 from kd2mobile.data.check import Checked, ClassCounts, Sizes
 from kd2mobile.data.split import SPLIT_NAMES
 from kd2mobile.pixels import DeepImages
-from kd2mobile.text import count_of, one_line
+from kd2mobile.text import count_of, listed, one_line
 
 MOST_CLASSES = 30
 """Classes listed; of more than these the largest and the smallest, half each."""
@@ -88,10 +88,10 @@ def _copies(checked: Checked) -> list[str]:
     extra = sum(len(paths) - 1 for paths in checked.duplicates)
     said = []
     if extra:
-        lines = [_group(paths) for paths in checked.duplicates]
+        lines = [listed(paths, PATHS_OF_A_GROUP) for paths in checked.duplicates]
         said.append(_listed(f"Copies: {count_of(extra, 'file', 'byte for byte the same as another')}.", lines))
     if checked.leaks:
-        lines = [f"{' and '.join(leak.splits)}: {_group(leak.paths)}" for leak in checked.leaks]
+        lines = [f"{' and '.join(leak.splits)}: {listed(leak.paths, PATHS_OF_A_GROUP)}" for leak in checked.leaks]
         head = f"Copies in several splits: {len(checked.leaks):,}. The scores will be better than they should be."
         said.append(_listed(head, lines))
     if checked.copied_classes:
@@ -99,7 +99,7 @@ def _copies(checked: Checked) -> list[str]:
         head = f"Copied classes: {len(checked.copied_classes):,}. One label is wrong, or the classes are one."
         said.append(_listed(head, lines))
     if checked.contradictions:
-        lines = [_group(paths) for paths in checked.contradictions]
+        lines = [listed(paths, PATHS_OF_A_GROUP) for paths in checked.contradictions]
         said.append(_listed(f"Copies in several classes: {len(checked.contradictions):,}. One label is wrong.", lines))
     return said or ["Copies: none."]
 
@@ -114,13 +114,13 @@ def _near(checked: Checked) -> list[str]:
     head = f"Near duplicates: {pictures:,} pictures in {count_of(len(groups), 'group', 'that look the same')}."
     if checked.groups:
         head += " Where splits are drawn, a group is in one of them."
-    said = [_listed(head, [_group(group.paths) for group in groups])]
+    said = [_listed(head, [listed(group.paths, PATHS_OF_A_GROUP) for group in groups])]
     if across:
-        lines = [f"{' and '.join(group.splits)}: {_group(group.paths)}" for group in across]
+        lines = [f"{' and '.join(group.splits)}: {listed(group.paths, PATHS_OF_A_GROUP)}" for group in across]
         head = f"Near duplicates in several splits: {count_of(len(across), 'group')}. The scores gain by them."
         said.append(_listed(head, lines))
     if unlike:
-        lines = [_group(group.paths) for group in unlike]
+        lines = [listed(group.paths, PATHS_OF_A_GROUP) for group in unlike]
         said.append(_listed(f"Near duplicates in several classes: {count_of(len(unlike), 'group')}.", lines))
     return said
 
@@ -166,11 +166,6 @@ def _imbalance(checked: Checked) -> str:
 def _listed(head: str, lines: list[str]) -> str:
     more = [f"  and {len(lines) - MOST_LISTED:,} more; --json has all of them"] if len(lines) > MOST_LISTED else []
     return "\n".join([head, *(f"  {one_line(line)}" for line in lines[:MOST_LISTED]), *more])
-
-
-def _group(paths: list[str]) -> str:
-    more = f" and {len(paths) - PATHS_OF_A_GROUP:,} more" if len(paths) > PATHS_OF_A_GROUP else ""
-    return ", ".join(paths[:PATHS_OF_A_GROUP]) + more
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:

@@ -1,7 +1,7 @@
 """What `kd2mobile inspect` prints of a .tflite."""
 
 from kd2mobile.inspection.inspect import GraphSaid, Inspection, SignatureSaid, TensorSaid
-from kd2mobile.text import count_of, one_line
+from kd2mobile.text import count_of, listed, one_line
 
 MOST_LABELS = 8
 """Labels named; --json has all of them."""
@@ -96,8 +96,7 @@ def _channels(values: list[float]) -> str:
 def _labels(found: Inspection) -> str:
     if not found.labels:
         return "No labels."
-    more = f", ... ({len(found.labels) - MOST_LABELS:,} more)" if len(found.labels) > MOST_LABELS else ""
-    return f"{len(found.labels):,} labels: {', '.join(map(one_line, found.labels[:MOST_LABELS]))}{more}"
+    return f"{count_of(len(found.labels), 'label')}: {listed(map(one_line, found.labels), MOST_LABELS)}"
 
 
 def record_text(found: Inspection) -> str:

@@ -145,7 +145,7 @@ def test_a_disk_with_too_little_room(bare, asked, monkeypatch):
     assert re.search(r"must have room on its disk, got \d+ MB free, where packages take 1000000000000 MB\. Free", said)
     monkeypatch.setattr(board_module.Board, "about", lambda self: replace(ABOUT, free_bytes=10))
     assert re.search(
-        r"must have \d+ MB free in its home folder for the files and pictures, got 0 MB\. Free", asked(bare)
+        r"must have [\d.]+ [KM]B free in its home folder for the files and pictures, got 0 bytes\. Free", asked(bare)
     )
 
 
