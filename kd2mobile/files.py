@@ -517,7 +517,7 @@ _REASONS: dict[int, tuple[str, str]] = {
     errno.EISDIR: ("must be a file", "Give the path of a file."),
     errno.EEXIST: ("must be free", "Give another folder."),
     errno.ENOTEMPTY: ("must be an empty folder", "Give another folder."),
-    errno.ELOOP: ("must be a path without a ring of links", "Mend the links, or give another path."),
+    errno.ELOOP: ("must be a path without a ring of links", "Correct the links, or give another path."),
     errno.ENAMETOOLONG: ("must be a path that the system takes", "Use a shorter name or a shorter folder."),
     errno.EFBIG: ("must be a size that is allowed here", "Raise the limit (ulimit -f), or give another disk."),
     errno.EIO: ("must be readable and writable", "The disk or its connection is faulty: look at the system's log."),

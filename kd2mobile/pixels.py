@@ -140,7 +140,7 @@ def _decoded(path: str | Path, turn: ExitStack, value_range: Range | None) -> tu
                 raise said from fault
             raise PictureError(path, said.must, said.got, said.next_step) from fault
         reason = one_line(f"{type(fault).__name__}: {fault}")
-        raise PictureError(path, "must be a whole picture", reason, "Repair the file or remove it.") from fault
+        raise PictureError(path, "must be a readable image", reason, "Repair the file or remove it.") from fault
 
 
 def kind_of_depth(path: str | Path) -> Literal["grey", "colour"] | None:

@@ -105,7 +105,7 @@ def refused(words: list[str]) -> str | None:
     """Why the command line does not take these words, or None if it does. Nothing is run."""
     verb = main.commands.get(words[0])
     if verb is None:
-        return f"no verb {words[0]}"
+        return f"no command {words[0]}"
     try:
         given = verb.make_context(words[0], list(words[1:])).params
         check_settings(dict(map(assigned, given.get("assignments", ()))), "--set")
@@ -136,7 +136,7 @@ def test_a_command_in_the_documents_is_one_that_the_command_line_takes(page, wor
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("distil --data photos", "no verb distil"),
+        ("distil --data photos", "no command distil"),
         ("distill --temprature 3", "No such option '--temprature'"),
         ("distill --temperature warm", "not a valid float"),
         ("distill --set distill.heat=3", "must be one of"),

@@ -215,7 +215,7 @@ def test_a_damaged_file_says_why(tmp_path, name):
     with pytest.raises(PictureError) as error:
         open_picture(path)
     message = str(error.value)
-    assert message.startswith(f"{path}: must be a whole picture, got ") and reason in message
+    assert message.startswith(f"{path}: must be a readable image, got ") and reason in message
     assert message.endswith("Repair the file or remove it.") and "\n" not in message
 
 

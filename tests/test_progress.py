@@ -29,7 +29,7 @@ def test_bars_and_lines_are_told(told, monkeypatch, capsys):
 
 
 def test_not_every_picture_is_a_message(told):
-    with progress.bar("judging", 1000, "pictures") as advance:
+    with progress.bar("judging", 1000, "images") as advance:
         for _ in range(1000):
             advance(1)
     assert len(told) < 1000 and sum(message["count"] for message in told[1:]) == 1000

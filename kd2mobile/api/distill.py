@@ -66,7 +66,7 @@ def teacher_val_top1(transfer: Artifact) -> float:
     """The teacher's accuracy on the validation images, 0..1."""
     if not (val := transfer.results.get("val")):
         where = f"{transfer.folder / RECORD}: results.val"
-        raise ArtifactError(where, "must be there", None, f"Remove {transfer.folder}; it is made again.")
+        raise ArtifactError(where, "must be there", None, f"Remove {transfer.folder}; it will be built again.")
     return val["top1"]
 
 

@@ -44,7 +44,9 @@ def export(
     RecipeError for another file of the same name in `out`, before anything is made where the names are known.
     """
     if force and out is None:
-        raise RecipeError("--force", "must be given with --out", "it alone", "Give --out DIR, or leave --force away.")
+        raise RecipeError(
+            "--force", "must be given with --out", "--force alone", "Give --out DIR, or leave out --force."
+        )
     if out is not None:
         check_out_folder(Path(out))
         check_outside_results(Path(out), "--out")
@@ -156,8 +158,8 @@ def copy_out(files: Iterable[Path], out: Path, force: bool) -> list[Path]:
 def check_out_folder(out: Path) -> None:
     """Raises RecipeError unless `out` is a folder, or can be made in one."""
     if not out.is_dir() and (os.path.lexists(out) or not out.parent.is_dir()):
-        must = "must be a folder, or the name of a new one in a folder that is there"
-        raise RecipeError("--out", must, out, "Choose another, or make the folder around it first.")
+        must = "must be a folder, or a new one in an existing folder"
+        raise RecipeError("--out", must, out, "Choose another, or create its parent folder first.")
 
 
 def _needs_copy(file: Path | None, place: Path, force: bool) -> bool:

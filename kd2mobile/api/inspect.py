@@ -101,7 +101,7 @@ def records_beside(path: Path, sha256: str) -> tuple[Found | None, Found | None,
     return record, Found(place, own) if own else None, notes
 
 
-_LEFT_OUT = "It is left out here."
+_LEFT_OUT = "It is left out."
 
 
 def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,9 @@ def walk(make: Callable[[list[Variant]], Exported], max_drop: float) -> tuple[li
         if smallest and _is_8_bit(smallest):
             break
     if smallest is None:
-        raise ExportError("export.max_drop", f"must be met by a file, at most {max_drop} points", _best(tried), _NEXT)
+        raise ExportError(
+            "export.max_drop", f"must be reached by a file, at most {max_drop} points", _best(tried), _NEXT
+        )
     return tried, smallest
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord, Validation
     from kd2mobile.pages.view import Measurements, Paired
 
-BY_LOGITS = "the teacher is judged by its stored logits, not measured as a file"
+BY_LOGITS = "the teacher is evaluated by its stored logits and is not a file"
 Validations = dict[str, "Validation"]
 """What is known of files on the validation images, by SHA-256."""
 AGAIN = "Remove it and run `kd2mobile benchmark`."
@@ -160,12 +160,12 @@ def read_kept(folder: Path, names: Sequence[str], shape: tuple[int, int], of_fil
             return None
         records = read_records(folder / RECORDS, AGAIN)
         if {r.sha256 for r in records if r.role != "teacher"} != of_files:
-            say("benchmark stale     the run's files changed since they were measured")
+            say("benchmark stale     the run's files have changed since they were measured")
             return None
         of_run = {name for name in names if name != "teacher"}
         told = {f"{r.role}-{Variant(r.compression, r.precision).name}" for r in records if r.role != "teacher"}
         if told != of_run:
-            must = "must tell by role, compression and precision of each file of the run"
+            must = "must have a measurement of each file of the run, by role, compression and precision"
             got = ", ".join(sorted(told - of_run)) or f"none of {', '.join(sorted(of_run - told))}"
             raise RecordError(folder / RECORDS, must, got, AGAIN)
         answers = read_answers(folder / PREDICTIONS, names, shape, AGAIN)
@@ -249,7 +249,7 @@ def read_measurement(run: Run, plan: Stages, files: Files, known: Validations) -
     )
     if kept is None:
         return None
-    say(f"benchmark current   {(run.folder / RECORDS).as_posix()}")
+    say(f"benchmark up to date {(run.folder / RECORDS).as_posix()}")
     everywhere = read_measurements(run, files, known).records
     records = with_recommendation(_with_validation(kept.records, known), everywhere)
     return Benchmarked(run.folder, records, kept.comparisons, run.folder / RECORDS, kept.answers)

@@ -61,8 +61,8 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     found, step = split_step(compose(settings=data), store)
     if found.scan.content != published.split_content:
         next_step = "Measure it on a folder of your own with --data."
-        got = f"pictures with the fingerprint {found.scan.content}, not {published.split_content}"
-        raise ModelFileError(folder / RECORD, "must name pictures that are what they were", got, next_step)
+        got = f"images with the fingerprint {found.scan.content}, not {published.split_content}"
+        raise ModelFileError(folder / RECORD, "must refer to unchanged images", got, next_step)
     split = store.make(step).folder
     samples = read_split(split).of("test")
     labels = np.array([sample.label for sample in samples])

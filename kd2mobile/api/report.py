@@ -37,8 +37,8 @@ def report(
     several = [] if run is None or isinstance(run, str | Path) else [Path(folder) for folder in run]
     if len(several) < 2:
         if out is not None:
-            must = "must be given with several runs: it is where their comparison goes"
-            raise RecipeError("--out", must, "one run", "Give --run twice or more, or leave --out away.")
+            must = "must be given with several runs, as the file of their comparison"
+            raise RecipeError("--out", must, "one run", "Give --run twice or more, or leave out --out.")
         opened, plan = open_or_start(several[0] if several else run, store, {})
         return _report(opened, plan)
     return _compare(several, store, Path(out) if out else several[0] / "comparison.html")
@@ -66,7 +66,7 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
         folder for place, folder in enumerate(folders) if folder.resolve() in [f.resolve() for f in folders[:place]]
     ]
     if twice:
-        raise RecipeError("--run", "must name each run once", f"{twice[0]} twice", "Leave one of them away.")
+        raise RecipeError("--run", "must give each run once", f"{twice[0]} twice", "Leave one of them out.")
     opened = [open_or_start(folder, store, {}) for folder in folders]
     check_output(out, "--out", is_page)
     check_outside_results(out, "--out")
@@ -98,13 +98,15 @@ def report_records(
     if within is not None and not 0 <= within <= 100:
         raise RecipeError("--within", "must be points of top-1 from 0 to 100", within, "For example `--within 1`.")
     if min_top1 is not None and not 1 < min_top1 <= 100:
-        next_step = "For example `--min-top1 90`: nine pictures of ten."
+        next_step = "For example `--min-top1 90`."
         raise RecipeError("--min-top1", "must be a percentage above 1, at most 100", min_top1, next_step)
     check_output(out, "--out", is_page)
     check_outside_results(out, "--out")
     records = [record for file in files for record in read_records(Path(file))]
     if all(record.role == "teacher" for record in records):
-        raise RecordError(files[0], "must hold records of files", "a teacher's alone", "Run `kd2mobile benchmark`.")
+        raise RecordError(
+            files[0], "must hold records of files", "only records of a teacher", "Run `kd2mobile benchmark`."
+        )
     fractions = [None if percent is None else percent / 100 for percent in (within, min_top1)]
     data = collect_devices(records, *fractions)
     write_devices(out, data)

@@ -90,7 +90,7 @@ class Exported:
 
         found = {self.files[key].name: worst_layers(self.records[key].get("layer_errors")) for key in self.files}
         return [
-            f"{name}: largest quantization errors in "
+            f"{name}: layers with the largest quantization errors: "
             + ", ".join(f"{layer['layer']} ({layer['own_error']:.1%})" for layer in layers)
             for name, layers in found.items()
             if layers

@@ -102,7 +102,7 @@ def _temperatures(run: Run, given: list[float] | None) -> list[float]:
     """At which temperatures the answers are shown: 1, which every network answers at, always among them."""
     distill = run.recipe.distill
     if given is None and "temperature" in UNUSED_BY_LOSS.get(distill.loss, ()):
-        say(f"temperature {distill.temperature:g}: the recipe's; the loss {distill.loss} does not look at it")
+        say(f"temperature {distill.temperature:g}: the recipe's; the loss {distill.loss} does not use it")
     wanted = [distill.temperature] if given is None else [float(number) for number in given]
     for number in wanted:
         if not (math.isfinite(number) and number > 0):
@@ -127,11 +127,13 @@ def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
             file, sample, None, pixels.whole_box(width, height, run.recipe.data.resize), False, run.recipe.data.range
         )
     if sample is None or sample.split != "train":
-        got = "a picture that is not of the run" if sample is None else f"one of {sample.split}"
-        raise RecipeError("view", "must be of a training picture", got, "Leave it out: the whole picture is shown.")
+        got = "an image that is not of the run" if sample is None else f"one of {sample.split}"
+        raise RecipeError("view", "must be of a training image", got, "Leave it out: the whole image is shown.")
     views = read_views(run.artifact("views").folder, "train")
     if not 0 <= view < views.shape[1]:
-        raise RecipeError("view", f"must be 0 to {views.shape[1] - 1}", view, "The run has that many views a picture.")
+        raise RecipeError(
+            "view", f"must be 0 to {views.shape[1] - 1}", view, "It is one of the stored views of each image."
+        )
     drawn = views[split.of("train").index(sample), view]
     return _Seen(file, sample, view, pixels.Box(*drawn["box"].tolist()), bool(drawn["flip"]), run.recipe.data.range)
 
@@ -149,7 +151,7 @@ def _find(run: Run, split: Split, image: str | Path) -> tuple[Path, Sample | Non
         got = "a folder" if Path(image).is_dir() else "no such file and no such sample"
         hint = did_you_mean(name, (sample.path for sample in split.samples), cutoff=0.6)
         next_step = f"{hint}A sample's id is its path in the data, such as {split.of('test')[0].path!r}."
-        raise DataError(name, "must be a picture file or the id of a sample of the run", got, next_step)
+        raise DataError(name, "must be an image file or the id of a sample of the run", got, next_step)
     return stages(run.recipe, run.store).root / sample.path, sample
 
 
@@ -162,7 +164,7 @@ def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
         suffix = "" if seen.view is None else f"-view{seen.view}"
         return run.folder / f"show-{seen.file.stem}{suffix}.png"
     if Path(png).suffix.lower() != ".png" or not Path(png).parent.is_dir():
-        raise RecipeError("png", "must be a .png file in a folder that is there", png, "Make its folder first.")
+        raise RecipeError("png", "must be a .png file in an existing folder", png, "Create its folder first.")
     check_output(Path(png), "png", is_drawing)
     check_apart(Path(png), "png", {"the image": seen.file})
     check_outside_results(Path(png), "png")
@@ -181,29 +183,30 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
     if seen.sample is None and given:
         raise ArtifactError(
             seen.file,
-            f"must be a picture of the run, for its teacher, {Path(run.recipe.teacher.name).name}, was given as logits "
-            "of the run's own pictures alone",
-            "another picture",
+            f"must be an image of the run, because its teacher, {Path(run.recipe.teacher.name).name}, was given "
+            "as logits "
+            "of the run's own images alone",
+            "another image",
             f"Give one such as {split.of('test')[0].path!r}, or distill a run with the teacher as a .keras file.",
         )
     if seen.sample is None:
         where = f" (it would be {folder.as_posix()})" if folder else ""
         raise ArtifactError(
             seen.file,
-            f"must be a picture of the run, for its teacher is not in the store{where}",
-            "another picture",
+            f"must be an image of the run, because its teacher is not in the store{where}",
+            "another image",
             f"Give one such as {split.of('test')[0].path!r}, or copy the teacher's artifact there.",
         )
     stored = Transfer(transfer.folder).logits(seen.sample.split)
     if seen.sample.split not in ("val", "test") and seen.view is None and not given:
         raise ArtifactError(
             seen.sample.path,
-            "must be shown in a stored view, for it is a training picture and the teacher is not in the store",
-            "the whole picture",
+            "must be shown in a stored view, because it is a training image and the teacher is not in the store",
+            "the whole image",
             f"Give --view 0 to --view {stored.shape[1] - 1}.",
         )
     place = split.of(seen.sample.split).index(seen.sample)
-    say(f"teacher   by its stored logits: {transfer.folder.as_posix()}")
+    say(f"teacher   from its stored logits: {transfer.folder.as_posix()}")
     return np.asarray(stored.take(np.array([place]), np.array([seen.view or 0]))[0], np.float64), STORED
 
 
@@ -214,7 +217,7 @@ def _live_logits(folder: Path, seen: _Seen) -> np.ndarray:
 
     whole = open_artifact(folder, f"Remove {folder.as_posix()} and run `kd2mobile distill` again.")
     teacher, described = open_teacher(whole.folder)
-    say(f"teacher   answering: {described['name']} at {teacher.input_px} px, {whole.folder.as_posix()}")
+    say(f"teacher   evaluated: {described['name']} at {teacher.input_px} px, {whole.folder.as_posix()}")
     logits = _outputs(teacher.model, preprocess(_pixels(seen, teacher.input_px), teacher.preprocess))
     check_logits(logits[None], [str(seen.file)], teacher.where)
     return logits
@@ -226,7 +229,7 @@ def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
     import keras
 
     made = run.artifact("student")
-    say(f"student   answering: {run.recipe.student.name} at {run.recipe.student.input_px} px, {made.folder.as_posix()}")
+    say(f"student   evaluated: {run.recipe.student.name} at {run.recipe.student.input_px} px, {made.folder.as_posix()}")
     model = keras.saving.load_model(made.folder / "student.keras", compile=False, safe_mode=True)
     return _outputs(model, pixels.to_student_input(_pixels(seen, run.recipe.student.input_px)))
 

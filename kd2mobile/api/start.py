@@ -56,7 +56,7 @@ def open_or_start(
         check(recipe)
     if opened:
         return opened, stages(recipe, opened.store)
-    say(f"no run under {RUNS}/ yet: making one with the demo's settings")
+    say(f"no run under {RUNS}/ yet: creating one with the demo's recipe")
     plan = stages(recipe, Store(store or STORE))
     kept = {name: value for name, value in settings.items() if name.partition(".")[0] not in LATER_TABLES}
     return replace(start_run(compose(settings=kept), None, store or STORE), recipe=recipe), plan

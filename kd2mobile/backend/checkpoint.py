@@ -114,7 +114,7 @@ def _read(path: Path, shapes: list[tuple[int, ...]]) -> Checkpoint:
         best = [stored[n] for n in sorted(stored.files) if n.startswith("best/")]
         history = json.loads(stored["history"].tobytes())
     if [a.shape for a in state] != shapes:
-        raise ValueError("it holds other variables than this training")
+        raise ValueError("its variables are not those of this training")
     if path != checkpoint_path(path.parent, len(history)):
         raise ValueError(f"it holds {len(history)} epochs")
     return Checkpoint(state, best, history)

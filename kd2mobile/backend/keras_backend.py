@@ -85,7 +85,7 @@ def check_backend(name: str) -> None:
         must = f"must be one of {', '.join(BACKENDS)}"
         raise InstallationError("KERAS_BACKEND", must, repr(name), "Unset KERAS_BACKEND, or name one of them.")
     if not find_spec(name):
-        raise InstallationError("KERAS_BACKEND", "must name a package that is installed", repr(name), next_step)
+        raise InstallationError("KERAS_BACKEND", "must name an installed package", repr(name), next_step)
 
 
 def check_environment() -> None:
@@ -96,14 +96,16 @@ def check_environment() -> None:
     for name, harmless in HARMLESS.items():
         value = os.environ.get(name)
         if value is not None and not re.fullmatch(harmless, value.strip(), re.IGNORECASE):
-            must = "must not be set so: it changes what is computed, and no record would tell"
+            must = "must not have this value, which changes results without appearing in a record"
             raise InstallationError(name, must, repr(value), f"Unset {name}.")
     file = keras_home() / "keras.json"
     if os.path.lexists(file):
-        next_step = "Mend or remove it: kd2mobile sets these itself."
+        next_step = "Repair or remove it: kd2mobile sets these itself."
         settings = read_json(file, _KerasJson, next_step, error=InstallationError)
         if isinstance(settings.epsilon, int):
-            raise InstallationError(f"{file}: epsilon", "must be a number with a point", settings.epsilon, next_step)
+            raise InstallationError(
+                f"{file}: epsilon", "must be a number with a decimal point", settings.epsilon, next_step
+            )
 
 
 def keras_home() -> Path:

@@ -21,7 +21,7 @@ MOST_EXPANSION = 20
 """How many times its own size a larger one may unpack to; weights hardly compress, one-hot logits to a tenth."""
 LARGEST_CONFIG = 50_000_000
 """Bytes of a model's configuration; the largest of keras.applications has 3 MB."""
-SMALLER = "Give a file that holds its own numbers, and nothing besides."
+SMALLER = "Give a file that contains its weights and links to nothing else."
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
@@ -108,7 +108,7 @@ def check_npz(path: Path, error: type[Kd2MobileError]) -> None:
                 raise error(f"{path}, {name}", "must be a plain array", "pickled Python objects", step)
             if math.prod(shape) * dtype.itemsize > member.file_size:
                 got = f"{dtype} {list(shape)} in {member.file_size:,} bytes"
-                raise error(f"{path}, {name}", "must hold as many numbers as it declares", got, "Write it again.")
+                raise error(f"{path}, {name}", "must hold as many numbers as its header says", got, "Write it again.")
 
 
 def check_archive(path: Path, error: type[Kd2MobileError]) -> None:
@@ -157,4 +157,4 @@ def check_hdf5(path: Path, file: Any, error: type[Kd2MobileError]) -> None:
 
 
 def _other_file(path: Path, name: str, error: type[Kd2MobileError]) -> Kd2MobileError:
-    return error(f"{path}, {name}", "must hold its numbers itself", "a link to another file", SMALLER)
+    return error(f"{path}, {name}", "must contain its own arrays", "a link to another file", SMALLER)

@@ -219,5 +219,5 @@ def _ended_badly(status: int, log: IO[bytes], purpose: str) -> Exception:
         return RuntimeError(f"the {purpose} process ended with status {status}:\n{traceback}")
     name = signal.Signals(-status).name
     last = said.splitlines()[-1] if said else "no message"
-    next_step = "If it was SIGKILL, memory ran out: close other programs and run the command again."
-    return ExportError(purpose, "must not be killed while it works", f"{name} ({last})", next_step)
+    next_step = "If the signal was SIGKILL, memory ran out: close other programs and run the command again."
+    return ExportError(purpose, "must run to its end", f"{name} ({last})", next_step)

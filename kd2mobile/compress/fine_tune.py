@@ -60,7 +60,7 @@ def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged, tell: Tell
     variables = [*model.variables, *optimizer.variables, *random_states]
     history, best = resume(folder, variables)
     if history:
-        tell("say", line=f"compress {job.method}: going on after epoch {len(history)}/{settings.epochs}")
+        tell("say", line=f"compress {job.method}: resuming after epoch {len(history)}/{settings.epochs}")
     if wrapped.callback:
         wrapped.callback.set_model(model)
         wrapped.callback.on_train_begin()

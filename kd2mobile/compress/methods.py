@@ -19,7 +19,7 @@ VERSIONS = {"qat": 2, "prune": 1, "cluster": 1}
 GRAPH_FOLDER = "fake_quantized"
 """The SavedModel that qat leaves beside its student.keras, for the int8 file."""
 
-_NO_END = "its last step had passed 13 GB and 10 minutes without an end when it was stopped"
+_NO_END = "its last method used more than 13 GB and 10 minutes without ending"
 REFUSED: dict[tuple[str, Compression], str] = {
     ("mobilenetv2", "pcqat"): _NO_END,
 }
@@ -32,7 +32,7 @@ def check_compression(student: str, compression: Compression) -> None:
         if student.startswith(family) and compression == refused:
             raise CompressionError(
                 f"export.compressions, {compression}",
-                f"must be a compression that {student} can take",
+                f"must be a compression that {student} supports",
                 reason,
                 "Leave it out with --compress, or distil another student.",
             )

@@ -45,7 +45,7 @@ def work(job: Job, tell: Tell) -> None:
     twin = twin_of(student, job.name)
     difference = check_twin(student, twin, to_int8_input(next(judged.batches(16))))
     before = judge(twin, judged, f"compress {job.method}, before it")
-    tell("say", line=f"compress {job.method}: before it, val top-1 {before[0]:.3f}  val logloss {before[1]:.3f}")
+    tell("say", line=f"compress {job.method}: uncompressed, val top-1 {before[0]:.3f}  val logloss {before[1]:.3f}")
     names = weight_names(twin)
     wrapped = _wrapped(job, twin, feed)
     history = fine_tune(wrapped, job, feed, judged, tell)
@@ -76,7 +76,7 @@ def _wrapped(job: Job, twin: tf_keras.Model, feed: Feed) -> Any:
         return WRAPPERS[job.method](twin, job, feed)
     except Exception as fault:  # tensorflow-model-optimization raises almost anything on a layer it does not know
         reason = one_line(f"{type(fault).__name__}: {fault}")[:500]
-        must = "must be made of layers that tensorflow-model-optimization knows"
+        must = "must consist of layers that tensorflow-model-optimization supports"
         next_step = "Leave this compression out with --compress, or distil another student."
         raise CompressionError(f"{job.name}, {job.method}", must, reason, next_step) from fault
 

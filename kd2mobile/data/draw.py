@@ -156,9 +156,9 @@ def _refuse(
         copies = f"{different} different among {len(members)}" if different < len(members) else str(len(members))
         raise DataError(
             where,
-            f"must hold at least {least} different pictures that can be decoded, one each for {shares}",
+            f"must hold at least {least} different readable images, one each for {shares}",
             f"{copies}{aside}",
-            "Add pictures to the class or remove it.",
+            "Add images to the class or remove it.",
         )
     kept = ["near duplicates"] * data.groups + [f"images with one key of {data.group_by!r}"] * bool(data.group_by)
     apart = ["--no-groups (data.groups = false)"] * data.groups + ["no --group-by"] * bool(data.group_by)

@@ -78,9 +78,9 @@ def _refuse_shared(paths: list[Path]) -> None:
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1 :]:
             if path.resolve() == other.resolve():
-                raise DataError(path, "must be given once", "twice", "Leave one of them out.")
+                raise DataError(path, "must be given only once", "twice", "Leave one of them out.")
             if path.is_dir() and other.is_dir() and path.resolve().is_relative_to(other.resolve()):
-                must = "must lie outside the other folders that are given with it"
+                must = "must lie outside the other given folders"
                 raise DataError(path, must, f"a folder in {other}", "Leave one of them out, or move it.")
 
 
@@ -91,23 +91,23 @@ def _refuse_what_differs(
     train = scans["train"][0]
     for source, one in zip(sources["train"], scans["train"], strict=True):
         if one.given != train.given:
-            must = f"must give the same splits as {sources['train'][0]}, {_splits(train)}"
+            must = f"must have the same splits as {sources['train'][0]}, {_splits(train)}"
             both = "Give the test folders of all with --test-data, or none of them."
             raise DataError(source, must, _splits(one), both)
     classes = {split: sorted({name for one in ones for name in one.classes}) for split, ones in scans.items()}
     if len(classes["train"]) < 2:
-        more = "Add pictures of something else: a classifier tells classes apart."
+        more = "Add images of something else: a classifier tells classes apart."
         must = "must hold at least 2 classes together"
         raise DataError(_together(sources["train"]), must, f"one, {classes['train'][0]!r}", more)
     for split in (name for name in sources if name != "train"):
         if split in train.given:
             once = f"Leave out data.{split}_source, or give the train folder alone."
             got = f"some, and those in {_together(sources[split])}"
-            raise DataError(_together(sources["train"]), f"must not hold {split} pictures as well", got, once)
+            raise DataError(_together(sources["train"]), f"must not hold {split} images as well", got, once)
         for source, one in zip(sources[split], scans[split], strict=True):
             if one.given:
-                must, got = f"must hold the {split} pictures alone, without splits", " and ".join(one.given)
-                raise DataError(source, must, got, "Give the folder of the one that is meant.")
+                must, got = f"must hold the {split} images alone, without splits", " and ".join(one.given)
+                raise DataError(source, must, got, "Give the folder of that split.")
         if differs := differing(classes[split], classes["train"]):
             must = f"must hold the same classes as {_together(sources['train'])}"
             same = "Rename, add or remove classes until both have the same."
@@ -202,7 +202,7 @@ def _with_unlabelled(
     for number, folder in enumerate(folders, start=1):
         for source in (source for paths in sources.values() for source in paths):
             if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-                must = "must lie outside the folders of labelled pictures"
+                must = "must lie outside the folders of labelled images"
                 raise DataError(folder, must, f"a folder in {source}", "Move it: each folder there is a class.")
         one, start = scan_unlabelled(folder, cache), f"{UNLABELLED}/{number}" if len(folders) > 1 else UNLABELLED
         starts[start] = str(folder)
@@ -210,7 +210,7 @@ def _with_unlabelled(
         set_aside += [SetAside(f"{start}/{aside.path}", aside.reason) for aside in one.set_aside]
         scans.append(one)
     if both := {p.path for p in pictures}.intersection(p.path for p in found.scan.pictures):
-        must = f"must not have the ids of unlabelled pictures, {UNLABELLED}/..."
+        must = f"must not have the ids of unlabelled images, {UNLABELLED}/..."
         raise DataError(found.scan.root, must, repr(min(both)), "Rename that folder.")
     pictures.sort(key=lambda picture: picture.path)
     loose = msgspec.structs.replace(

@@ -91,13 +91,13 @@ def splits_among(root: Path, folders: dict[str, Inside]) -> dict[GivenSplit, str
         if folders[others[0]].holds_images or folders[others[0]].folders:
             other = "If it is a class, move it into the folder of its split; if all of them are classes, rename "
             other += f"{_quoted(with_classes)}. The names of splits are train, val and test."
-        must = f"must hold only folders of splits beside {_quoted(with_classes)}"
+        must = f"must hold only folders of splits next to {_quoted(with_classes)}"
         raise DataError(root, must, repr(_shown(min(others))), other)
     splits: dict[GivenSplit, str] = {}
     for name in sorted(named):
         if first := splits.get(named[name]):
-            one = f"Put all of them into one folder, {named[name]}."
-            raise DataError(root, f"must hold one folder of {named[name]}", _quoted([first, name]), one)
+            one = f"Move all of them into one folder, {named[name]}."
+            raise DataError(root, f"must hold only one folder of {named[name]}", _quoted([first, name]), one)
         splits[named[name]] = name
     return splits
 
@@ -109,7 +109,7 @@ def _refuse_without_train(
     name = "Name the folder of the training images train."
     if of_classes_alone and not others:
         got = f"{_quoted(of_classes_alone)} without train"
-        one = f"{name} If one of them is all you have, give it alone: {root / of_classes_alone[0]}."
+        one = f"{name} If you have only one of them, give that folder: {root / of_classes_alone[0]}."
         raise DataError(root, "must hold a folder of training images, or class folders alone", got, one)
     for split in of_classes_alone:
         if both := set(folders[split].folders).intersection(others):

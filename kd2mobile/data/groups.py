@@ -74,9 +74,9 @@ def group_keys(pictures: Sequence[Picture], group_by: str | None) -> dict[str, s
         found = ((picture.path, pattern.search(picture.path)) for picture in pictures)
         keys = {path: key for path, match in found if match and (key := match[1 if pattern.groups else 0])}
     if not keys:
-        must = "must give a key to at least one image"
+        must = "must match at least one image"
         got = f"none for any of {len(pictures):,}, the first {pictures[0].path!r}"
-        raise DataError(f"{FIELD}, {group_by}", must, got, "Try the pattern on that path, or fill in the column.")
+        raise DataError(f"{FIELD}, {group_by}", must, got, "Correct the pattern, or fill in the column.")
     return keys
 
 
@@ -87,7 +87,9 @@ def _pattern(group_by: str) -> re.Pattern[str]:
     try:
         return re.compile(group_by)
     except re.error as fault:
-        raise RecipeError(FIELD, must, f"{group_by!r} ({fault})", "Mend it; `\\(` is a bracket in a path.") from fault
+        raise RecipeError(
+            FIELD, must, f"{group_by!r} ({fault})", "Correct it; `\\(` is a bracket in a path."
+        ) from fault
 
 
 def contents_by_key(pictures: Iterable[Picture], keys: Mapping[str, str]) -> Iterator[list[str]]:

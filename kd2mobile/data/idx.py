@@ -74,7 +74,7 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
         if missing and (split == "train" or len(missing) == 1):
             there = [file.name for file in files.values() if file]
             must = f"must hold the {' and '.join(missing)} of {split} as idx files"
-            got = f"{there[0]} alone" if there else "files of test alone"
+            got = f"{there[0]} alone" if there else "only test files"
             raise DataError(folder, must, got, NEEDED)
         if not missing:
             pairs[split] = _Pair(**files)
@@ -85,8 +85,8 @@ def _read_pair(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [n, height, width] and uint8 [n]."""
     pictures, labels = _read(pair.images, 3), _read(pair.labels, 1)
     if len(pictures) != len(labels):
-        must = f"must have a label for each of the {len(pictures)} pictures of {pair.images.name}"
-        raise DataError(pair.labels, must, len(labels), "The two are not of one set: fetch them again.")
+        must = f"must have a label for each of the {len(pictures)} images of {pair.images.name}"
+        raise DataError(pair.labels, must, len(labels), "The two files are not of one set: download them again.")
     if len(set(labels.tolist())) < 2:
         more = "A classifier tells classes apart: give labels of two classes or more."
         raise DataError(pair.labels, "must hold at least 2 different labels", len(set(labels.tolist())), more)
@@ -98,7 +98,7 @@ def _read(file: Path, axes: int) -> np.ndarray:
 
     The sizes are looked at before anything of that size is held: what is unpacked is never more than they say.
     """
-    again = "Fetch it again."
+    again = "Download it again."
     packed = file.suffix == ".gz"
     try:
         with gzip.open(file) if packed else open(file, "rb") as stream:
@@ -110,10 +110,10 @@ def _read(file: Path, axes: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as fault:
         if isinstance(fault, OSError) and fault.errno:
             raise os_error(fault, file) from fault
-        raise DataError(file, "must be a whole file", f"{type(fault).__name__}: {fault}", again) from fault
+        raise DataError(file, "must be a complete file", f"{type(fault).__name__}: {fault}", again) from fault
     got = len(stored) if there == count else there
     if got != count:
-        must = f"must hold {' x '.join(map(str, sizes))} bytes after its sizes"
+        must = f"must hold {' x '.join(map(str, sizes))} bytes after its header"
         raise DataError(file, must, f"more than {count} bytes" if packed and got > count else f"{got} bytes", again)
     return np.frombuffer(stored, np.uint8).reshape(sizes)
 
@@ -130,14 +130,14 @@ def _sizes(file: Path, axes: int, header: bytes, packed: bool) -> list[int]:
     magic = bytes([0, 0, 8, axes])
     if header[:4] != magic:
         must = f"must start with the magic number of an idx{axes} file of bytes, {magic.hex(' ')}"
-        raise DataError(file, must, header[:4].hex(" ") or "an empty file", "Fetch it again.")
+        raise DataError(file, must, header[:4].hex(" ") or "an empty file", "Download it again.")
     if len(header) < 4 + 4 * axes:
-        raise DataError(file, "must hold its sizes", f"{len(header) - 4} bytes", "Fetch it again.")
+        raise DataError(file, "must have a complete header", f"{len(header) - 4} bytes", "Download it again.")
     sizes = np.frombuffer(header[4:], ">u4").tolist()
     shown = " x ".join(map(str, sizes))
     if not all(sizes) or math.prod(sizes[1:]) > LARGEST_PICTURE:
         must = f"must hold images of 1 to {LARGEST_PICTURE:,} pixels, at least one"
-        raise DataError(file, must, shown, "Fetch it again.")
+        raise DataError(file, must, shown, "Download it again.")
     if packed and math.prod(sizes) > LARGEST_UNPACKED:
         must = f"must unpack to at most {LARGEST_UNPACKED:,} bytes"
         raise DataError(file, must, shown, "Unpack it with gunzip: for unpacked files there is no such limit.")

@@ -48,8 +48,8 @@ def _render_views(target: np.ndarray, root: Root, sample: Sample, views: np.ndar
         if picture.size != (sample.width, sample.height):
             raise DataError(
                 root / sample.path,
-                f"must be the picture of {sample.width} x {sample.height} that was split",
+                f"must be the image of {sample.width} x {sample.height} that was split",
                 f"{picture.width} x {picture.height}",
-                "It changed meanwhile: run the same command again.",
+                "It has changed since: run the same command again.",
             )
         fill_views(target, picture, views)

@@ -119,9 +119,9 @@ def _death(worker: subprocess.Popen[bytes], paths: Sequence[Path], workers: int)
     more = f" or one of the {len(paths) - 1} after it" if len(paths) > 1 else ""
     return WorkerError(
         f"label.workers, one of {workers}",
-        "must live until the pass is done",
+        "must run until the pass is done",
         f"{cause} at {paths[0]}{more}",
-        "Use fewer, in case the memory was full, or `--workers 0`. What is finished is kept: the same command goes on.",
+        "Use fewer in case memory ran out, or `--workers 0`. Finished work is kept: run the same command to resume.",
     )
 
 

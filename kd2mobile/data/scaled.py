@@ -48,11 +48,11 @@ def scaled_source(
     if not (made := store.find(step)):
         kinds = (kind_of_depth(root / picture.path) for picture in found.pictures)
         if not any(kind == "grey" for kind in kinds):
-            progress.say(f"{source}: holds no greyscale of more than 8 bits: --range changes nothing there")
+            progress.say(f"{source}: holds no greyscale of more than 8 bits: --range has no effect on it")
             return source
         made = store.make(step)
     if found.set_aside:
-        first, aside = found.set_aside[0], count_of(len(found.set_aside), "file", "set aside")
+        first, aside = found.set_aside[0], count_of(len(found.set_aside), "file", "skipped")
         progress.say(f"{source}: {aside} before scaling, first {first.path!r}: {first.reason}")
     return made.folder / "pictures" / (TABLE if any(part.table for part in found.parts) else "")
 

@@ -143,14 +143,14 @@ class _Walk:
     ) -> None:
         real = os.path.realpath(folder)
         if real in above:
-            self.set_aside.append(SetAside("/".join(parts), "a link to a folder that it lies in"))
+            self.set_aside.append(SetAside("/".join(parts), "a link to one of its own parent folders"))
             return
         for entry in _entries(folder):
             if self.skips(entry):
                 continue
             path = "/".join((*parts, entry.name))
             if not _is_utf8(entry.name):
-                self.set_aside.append(SetAside(shown(path), "its name is not UTF-8: rename it"))
+                self.set_aside.append(SetAside(shown(path), "its name is not UTF-8; rename it"))
             elif entry.is_dir():
                 self._folder(Path(entry.path), (*parts, entry.name), class_name, given, (*above, real))
             else:
@@ -179,7 +179,7 @@ class _Walk:
                 self.set_aside.append(SetAside(path, reason(fault)))
                 return
             if not stat.S_ISREG(status.st_mode):
-                self.set_aside.append(SetAside(path, "it is no regular file"))
+                self.set_aside.append(SetAside(path, "it is not a regular file"))
                 return
             self.files.append(File(path, class_name, given, status.st_size, status.st_mtime_ns))
 
@@ -204,7 +204,7 @@ def scan(root: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
         if walk.skips(entry) or entry.is_dir():
             continue
         if Path(entry.name).suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
-            walk.set_aside.append(SetAside(shown(entry.name), "it lies outside the class folders"))
+            walk.set_aside.append(SetAside(shown(entry.name), "it is outside the class folders"))
         else:
             walk.ignored += 1
     pictures = hashed(root, walk.files, walk.set_aside, cache)
@@ -261,13 +261,13 @@ def scan_unlabelled(root: Path, cache: Path | None = None) -> Scan:
     root = Path(root)
     if not root.is_dir():
         got = "a file" if root.exists() else "nothing there"
-        raise DataError(root, "must be a folder of unlabelled pictures", got, "Check the path.")
+        raise DataError(root, "must be a folder of unlabelled images", got, "Check the path.")
     walk = _Walk(root)
     walk.folder((), "", None)
     pictures = hashed(root, walk.files, walk.set_aside, cache)
     if not pictures:
-        first = f" ({len(walk.set_aside)} set aside, first {walk.set_aside[0].path})" if walk.set_aside else ""
-        raise DataError(root, "must hold pictures", f"none{first}", "Give the folder that they lie in.")
+        first = f" ({len(walk.set_aside)} skipped, first {walk.set_aside[0].path})" if walk.set_aside else ""
+        raise DataError(root, "must hold images", f"none{first}", "Give the folder that contains them.")
     return Scan(
         root=shown(str(root)),
         classes=[],
@@ -290,7 +290,7 @@ def content_of(rows: list[tuple[str, ...]]) -> str:
 
 def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
     """Split (or None), class name and folder of every class folder."""
-    layout = "Give a folder with one folder of pictures a class, or with train/ and test/ of such."
+    layout = "Give a folder with one folder of images per class, or with train/ and test/ of such."
     if not root.exists():
         raise DataError(root, "must be a folder of photos", "nothing there", "Check the path.")
     if not root.is_dir():
@@ -302,15 +302,15 @@ def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str,
     if not names:
         loose = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)
         if loose:
-            got = f"{count_of(loose, 'picture', 'directly inside')} and no folder"
-            one_up = "Put the pictures of each class into a folder of its own; the folder's name is the class."
+            got = f"{count_of(loose, 'image', 'directly inside')} and no folder"
+            one_up = "Move the images of each class into a folder named after the class."
             raise DataError(root, "must hold class folders", got, one_up)
         raise DataError(root, "must hold class folders", "an empty folder" if not entries else "no folder", layout)
     may_be_splits = any(map(resembles_split, names))
     if may_be_splits and (splits := splits_among(root, {name: _inside(root / name) for name in names})):
         return _split_folders(root, splits, fewest)
     if len(set(class_names(names).values())) < fewest:
-        more = f"Add a folder of pictures of something else beside {names[0]!r}: a classifier tells classes apart."
+        more = f"Add a folder of images of something else beside {names[0]!r}: a classifier tells classes apart."
         raise DataError(root, "must hold at least 2 class folders", f"one, {shown(names[0])!r}", more)
     _refuse_odd_names(root, names)
     return [(None, name, (name,)) for name in sorted(names)]
@@ -326,7 +326,7 @@ def _split_folders(
     names = class_names(name for folders in by_split.values() for name in folders)
     train = {names[name] for name in by_split["train"]}
     if len(train) < fewest:
-        more = "Add folders of pictures of something else: a classifier tells classes apart."
+        more = "Add folders of images of something else: a classifier tells classes apart."
         got = f"one, {min(train)!r}"
         raise DataError(root / splits["train"], "must hold at least 2 class folders", got, more)
     for split, folders in by_split.items():
@@ -357,9 +357,9 @@ def _refuse_odd_names(folder: Path, names: list[str]) -> None:
 def _refuse_empty_class(root: Path, parts: tuple[str, ...], walk: _Walk) -> None:
     below = "/".join(parts) + "/"
     aside = [f"{a.path}: {a.reason}" for a in walk.set_aside if a.path.startswith(below)]
-    got = f"none ({len(aside)} set aside, first {aside[0]})" if aside else "none"
-    what_to_do = "Add pictures of the class or remove the folder."
-    raise DataError(root.joinpath(*parts), "must hold pictures, as every class folder", got, what_to_do)
+    got = f"none ({len(aside)} skipped, first {aside[0]})" if aside else "none"
+    what_to_do = "Add images of the class or remove the folder."
+    raise DataError(root.joinpath(*parts), "must hold images, as a class folder", got, what_to_do)
 
 
 def hashed(
@@ -415,7 +415,7 @@ def _remember(cache: Path, key: str, found: Known) -> None:
             write_bytes(cache, msgspec.json.encode(_read_cache(cache) | {key: found}))
     except (OSError, ArtifactError) as fault:  # it only saves time
         said = reason(fault) if isinstance(fault, OSError) else f"{fault.must}, got {fault.got}"
-        progress.say(f"{cache}: not written ({said}); the next scan reads every picture again")
+        progress.say(f"{cache}: not written ({said}); the next scan reads every image again")
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry]:

@@ -129,7 +129,7 @@ def open_shards(folder: Path, name: str) -> Shards:
 
 
 def _again(folder: Path) -> str:
-    return f"Remove the folder {folder}; the next run makes it again."
+    return f"Remove the folder {folder}; the next run builds it again."
 
 
 def _map(path: Path) -> np.ndarray:
@@ -148,7 +148,7 @@ def _map(path: Path) -> np.ndarray:
 
 
 def _damaged(path: Path, fault: Exception, again: str) -> ArtifactError:
-    return ArtifactError(path, "must be a whole .npy file", one_line(f"{type(fault).__name__}: {fault}"), again)
+    return ArtifactError(path, "must be a complete .npy file", one_line(f"{type(fault).__name__}: {fault}"), again)
 
 
 def _stands(path: Path, rows: int) -> bool:
@@ -163,7 +163,7 @@ def _stands(path: Path, rows: int) -> bool:
             raise
         fault = str(damage.got)
     if fault:
-        progress.say(f"{path}: damaged ({fault}); it is made again")
+        progress.say(f"{path}: damaged ({fault}); it will be built again")
     return not fault
 
 
@@ -187,5 +187,5 @@ def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
             f"must have {size_of(bytes_to_come)} free on its disk to be finished",
             size_of(free),
             "Free that much, for example by removing folders of old artifacts from the store, and run the same "
-            "command again: it goes on from here.",
+            "command again: it resumes here.",
         ) from fault

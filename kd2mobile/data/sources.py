@@ -88,7 +88,7 @@ def _fetch(name: str, datasets: Path, fault: Exception) -> str:
     places = " and ".join(str(datasets / file) for file in KEPT_AS[name])
     what = address[0].rstrip(":") if address else f"what keras.datasets.{name} downloads"
     four = " and the three beside it" if len(KEPT_AS[name]) > 1 else ""
-    return f"Fetch {what}{four} on another machine, put it here as {places} and run the same command again."
+    return f"Download {what}{four} on another machine, copy it here as {places} and run the same command again."
 
 
 def _class_names(name: str, datasets: Path) -> list[str] | None:
@@ -143,7 +143,7 @@ def _placed(source: str, store: Store) -> Path:
     path = Path(source)
     if source in SOURCES:
         if path.is_dir():
-            say(f"data {source}: the pictures of that name are used; the folder is `--data ./{source}`")
+            say(f"data {source}: the images of that name are used; the folder is `--data ./{source}`")
         config, write = {"name": source}, SOURCES[source]
     elif is_idx_folder(path):
         config, write = {"idx": idx_content(path)}, partial(write_idx_pictures, path)
@@ -155,6 +155,8 @@ def _placed(source: str, store: Store) -> Path:
         what, got = "a CSV or TSV of path,label", "no such file"
         if not is_table:
             what, got = f"a folder of photos, {what}, or the name of a data set", "no such folder or file"
-        raise DataError(source, f"must be {what}", got, f"{hint}Check the path, or see `kd2mobile list data`.")
+        raise DataError(
+            source, f"must be {what}", got, f"{hint}Check the path, or use a name of `kd2mobile list data`."
+        )
     step = Step("source", 1, config, {}, lambda folder, _: write(folder / "pictures") or {})
     return (store.find(step) or store.make(step)).folder / "pictures"

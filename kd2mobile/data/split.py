@@ -56,7 +56,7 @@ class CopiedClass(msgspec.Struct, frozen=True):
 
     def words(self) -> str:
         """The finding as a clause."""
-        all_of = "its one picture is" if self.pictures == 1 else f"all of its {self.pictures:,} pictures are"
+        all_of = "its one image is" if self.pictures == 1 else f"all of its {self.pictures:,} images are"
         return f"the class {self.name!r} is a copy of {self.of!r}, {all_of} there as well"
 
 
@@ -162,7 +162,7 @@ def read_split(folder: Path) -> Split:
     for number, sample in enumerate(split.samples):
         if not -1 <= sample.label < len(split.classes):
             where, must = f"{path}: samples[{number}].label", f"must be one of the {len(split.classes)} classes"
-            raise ArtifactError(where, must, sample.label, f"Remove the folder {folder}; the next run makes it again.")
+            raise ArtifactError(where, must, sample.label, f"Remove the folder {folder}; the next run builds it again.")
     return split
 
 
@@ -178,4 +178,4 @@ def leaked_of(folder: Path, samples: list[Sample]) -> np.ndarray:
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
-    return read_json(path, kind, f"Remove the folder {path.parent}; the next run makes it again.", error=ArtifactError)
+    return read_json(path, kind, f"Remove the folder {path.parent}; the next run builds it again.", error=ArtifactError)

@@ -111,7 +111,7 @@ def split_unlabelled(
         if found.reason:
             set_aside.append(SetAside(p.path, found.reason))
         elif same:
-            set_aside.append(SetAside(p.path, f"the same picture as {same.path}, which has a label ({same.split})"))
+            set_aside.append(SetAside(p.path, f"the same image as {same.path}, which has a label ({same.split})"))
             leaks += [Leak([p.path, same.path], [UNLABELLED, same.split])] if same.split != "train" else []
         elif like := tested.get(near.of(p.sha256)):
             set_aside.append(SetAside(p.path, f"looks like {like.path}, which is a {like.split} image"))
@@ -120,9 +120,9 @@ def split_unlabelled(
             samples.append(Sample(p.path, -1, UNLABELLED, p.sha256, found.width, found.height))
     set_aside.sort(key=lambda aside: aside.path)
     if not samples:
-        first = f"{len(set_aside)} set aside, first {set_aside[0].path}: {set_aside[0].reason}"
-        must = "must hold a picture that can be decoded and has no label"
-        raise DataError(scan.root, must, f"none ({first})", "Add pictures, or leave data.unlabelled out.")
+        first = f"{len(set_aside)} skipped, first {set_aside[0].path}: {set_aside[0].reason}"
+        must = "must hold a readable image without a label"
+        raise DataError(scan.root, must, f"none ({first})", "Add images, or leave data.unlabelled out.")
     duplicates, _, _ = _same_pictures(samples)
     split = Split(labelled.classes, samples, set_aside, duplicates, leaks)
     both = near_groups(near, Split(labelled.classes, labelled.samples + samples))
@@ -130,7 +130,7 @@ def split_unlabelled(
     deep = deep_images([values for p in samples if (values := thumbnails.decoded[p.sha256].values)])
     _report(split, scan.system_files, deep)
     if alike:
-        progress.say(f"split: {count_of(alike, 'unlabelled image')} set aside: near duplicates of val or test images")
+        progress.say(f"split: {count_of(alike, 'unlabelled image')} skipped: near duplicates of val or test images")
     return {
         UNLABELLED: len(samples),
         "set_aside": len(set_aside),
@@ -164,7 +164,7 @@ def _chains(
 def _explained(scan: Scan, set_aside: list[SetAside]) -> Explain:
     def explain(class_name: str, split: SplitName | None) -> tuple[str, str]:
         gone = scan.set_aside_of(class_name, split, set_aside)
-        aside = f" ({len(gone)} set aside, first {gone[0].path}: {gone[0].reason})" if gone else ""
+        aside = f" ({len(gone)} skipped, first {gone[0].path}: {gone[0].reason})" if gone else ""
         return scan.place_of(class_name, split), aside
 
     return explain
@@ -176,8 +176,8 @@ def _refuse_empty(split: SplitName, classes: list[str], whole: list[Picture], ex
     for name in classes:
         if not counts[name]:
             where, aside = explain(name, split)
-            add = "Add whole pictures of the class there."
-            raise DataError(where, "must hold at least 1 picture that can be decoded", f"none{aside}", add)
+            add = "Add readable images of the class there."
+            raise DataError(where, "must hold at least 1 readable image", f"none{aside}", add)
 
 
 def _refuse_copied_class(classes: list[str], whole: list[Picture], explain: Explain) -> None:
@@ -185,8 +185,8 @@ def _refuse_copied_class(classes: list[str], whole: list[Picture], explain: Expl
     samples = [Sample(p.path, classes.index(p.class_name), "train", p.sha256, 0, 0) for p in whole]
     for copy in Split(classes, samples).copied_classes():
         given = next(p.given for p in whole if p.class_name == copy.name)
-        one = f"Remove one of the two, or put them together: {copy.of!r} holds the same."
-        must = "must hold pictures that no other class holds"
+        one = f"Remove one of the two classes, or merge them: {copy.of!r} holds the same images."
+        must = "must hold images of its own"
         raise DataError(explain(copy.name, given)[0], must, f"a copy: {copy.words()}", one)
 
 
@@ -218,30 +218,30 @@ def _report(split: Split, system_files: int, deep: DeepImages | None) -> None:
         progress.say(f"split: skipped {left} (thumbnails, what was thrown away, ...)")
     if split.set_aside:
         first = split.set_aside[0]
-        aside = count_of(len(split.set_aside), "file", "set aside")
+        aside = count_of(len(split.set_aside), "file", "skipped")
         progress.say(f"split: {aside}, first {first.path!r}: {first.reason}")
     if split.duplicates:
         extra = sum(len(paths) - 1 for paths in split.duplicates)
-        copies = count_of(extra, "picture", "the same as another")
+        copies = count_of(extra, "image", "the same as another")
         progress.say(f"split: {copies}, first of {split.duplicates[0][0]!r}")
     if split.leaks and UNLABELLED in split.leaks[0].splits:
         own, other = split.leaks[0].paths
         progress.say(
-            f"split: {count_of(len(split.leaks), 'unlabelled picture')} also in val or test, first {own!r}, "
+            f"split: {count_of(len(split.leaks), 'unlabelled image')} also in val or test, first {own!r}, "
             f"the same as {other!r}: not used"
         )
     elif split.leaks:
         first = split.leaks[0]
         where = " and ".join(first.splits)
         progress.say(
-            f"split: {count_of(len(split.leaks), 'picture')} in several splits, first {first.paths[0]!r} in {where}: "
-            "the scores are better than they should be"
+            f"split: {count_of(len(split.leaks), 'image')} in several splits, first {first.paths[0]!r} in {where}: "
+            "the measured scores are too good"
         )
     for copy in split.copied_classes():
-        progress.say(f"split: {copy.words()}: one label is wrong, or the classes are one")
+        progress.say(f"split: {copy.words()}: either labels are wrong or the two are one class")
     if single := split.single_contradictions():
         paths = single[0]
-        progress.say(f"split: {count_of(len(single), 'picture')} in several classes, first {paths[0]!r}, {paths[1]!r}")
+        progress.say(f"split: {count_of(len(single), 'image')} in several classes, first {paths[0]!r}, {paths[1]!r}")
 
 
 def _report_groups(split: Split, groups: Groups, keys: int, given: list[SplitName]) -> None:
@@ -251,9 +251,11 @@ def _report_groups(split: Split, groups: Groups, keys: int, given: list[SplitNam
         progress.say(f"split: {count_of(keys, 'key')} by {groups.group_by!r}{alone}")
     if groups.near_duplicates:
         images = sum(len(group.paths) for group in groups.near_duplicates)
-        where = "a drawn split has all of a group or none" if groups.kept else "drawn apart, as --no-groups says"
+        where = (
+            "each group is in one of the drawn splits" if groups.kept else "drawn independently, because of --no-groups"
+        )
         if given:
-            rest = "by groups" if groups.kept else "without regard to groups, as --no-groups says"
+            rest = "by groups" if groups.kept else "without regard to groups, because of --no-groups"
             where = f"the given {' and '.join(given)} may share a group with other splits"
             where += f"; val is drawn {rest}" * ("val" not in given) + f"; test is drawn {rest}" * ("test" not in given)
         found = count_of(len(groups.near_duplicates), "group", "of near duplicates")
@@ -262,7 +264,7 @@ def _report_groups(split: Split, groups: Groups, keys: int, given: list[SplitNam
         test = count_of(len(split.of("test")), "test image")
         progress.say(
             f"split: {len(groups.leaked):,} of {test} are also in train or val, or in a group with one of them, first "
-            f"{groups.leaked[0]!r}: the report says what is scored without them"
+            f"{groups.leaked[0]!r}: the report also gives the scores without them"
         )
 
 

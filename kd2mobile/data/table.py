@@ -110,7 +110,7 @@ def _rows(table: Path, key_column: str) -> Iterator[_Row]:
             raise DataError(where, f"must have {len(header)} fields, as the first line", len(fields), quote)
         named = dict(zip(header, fields, strict=True))
         if not named["path"]:
-            raise DataError(where, "must name a picture", "an empty path", "Write its path or remove the line.")
+            raise DataError(where, "must name an image", "an empty path", "Write its path or remove the line.")
         if len(named["label"]) > LONGEST_LABEL:
             must = f"must have a label of at most {LONGEST_LABEL} characters"
             raise DataError(where, must, f"{len(named['label']):,}", "Write a shorter name for the class.")
@@ -118,8 +118,8 @@ def _rows(table: Path, key_column: str) -> Iterator[_Row]:
             raise DataError(where, "must have a label", "an empty one", "Write the class or remove the line.")
         path = Path(os.path.relpath(table.parent / named["path"], table.parent)).as_posix()
         if path in seen:
-            once = "Keep one of the two lines: a picture has one label."
-            raise DataError(where, "must name each picture once", f"{_short(path)} as on line {seen[path]}", once)
+            once = "Keep one of the two lines."
+            raise DataError(where, "must list each image once", f"{_short(path)} as on line {seen[path]}", once)
         seen[path] = line
         key = named[key_column].strip() if key_column else ""
         yield _Row(line, path, named["label"].strip(), _split(where, named.get("split")), key)
@@ -164,7 +164,7 @@ def _header(table: Path, text: str, told: re.Match | None, key_column: str) -> t
     names, delimiter = max(ways, key=lambda way: len({"path", "label"} & set(way[0])))
     where, first = f"{table}, line {2 if told else 1}", text[told.end() if told else 0 :].partition("\n")[0]
     if missing := [name for name in ("path", "label") if name not in names]:
-        write = "Write `path,label` there, or `path,label,split`, with the rows below."
+        write = "Begin the file with a line `path,label` or `path,label,split`."
         got = f"no {quoted(missing)} in {_short(first.strip())}" if first.strip() else "an empty line"
         raise DataError(where, "must name the columns path and label", got, write)
     if key_column and key_column not in names:
@@ -188,7 +188,7 @@ def _records(table: Path, text: str, delimiter: str, told: re.Match | None) -> I
         except StopIteration:
             return
         except csv.Error as fault:
-            mend = "Mend its quotes: a double quote inside a field is written twice."
+            mend = "Correct its quotes: a double quote inside a field is written twice."
             got = next((words for said, words in CSV_FAULTS.items() if said in str(fault)), "something else")
             raise DataError(f"{table}, line {line}", "must be CSV", got, mend) from fault
         yield line, fields
@@ -207,15 +207,15 @@ def _split(where: str, value: str | None) -> SplitName | None:
 
 def _refuse_few_labels(table: Path, rows: list[_Row], fewest: int) -> None:
     if not rows:
-        raise DataError(table, "must list pictures", "no line below the first", "Add a line for each picture.")
+        raise DataError(table, "must list images", "no line below the first", "Add a line for each image.")
     by_split = {split: {row.label for row in rows if row.split == split} for split in (None, *SPLIT_NAMES)}
     by_split = {split: labels for split, labels in by_split.items() if labels}
     if None not in by_split and "train" not in by_split:
         got = " and ".join(map(str, by_split))
-        raise DataError(table, "must have pictures of the split train", got, "Name some of them train.")
+        raise DataError(table, "must have images of the split train", got, "Name some of them train.")
     train = by_split.get("train") or by_split[None]
     if len(train) < fewest:
-        more = "Add pictures of something else: a classifier tells classes apart."
+        more = "Add images of something else: a classifier tells classes apart."
         raise DataError(table, "must have at least 2 labels to train on", f"one, {next(iter(train))!r}", more)
     for split, labels in by_split.items():
         if differs := differing(labels, train):
@@ -239,7 +239,7 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
         if not stat.S_ISREG(status.st_mode):
             gone.append((row, "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"))
         elif suffix not in SUFFIXES:
-            known = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not a picture"
+            known = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not an image"
             set_aside.append(SetAside(row.path, known))
         else:
             files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns, row.key))
@@ -247,14 +247,14 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
         row, _ = gone[0]
         slash = " Write / between folders." if "\\" in row.path else ""
         here = f"Paths are relative to {folder}, where the table lies.{slash}"
-        must, got = "must name files that are there", listed((f"{_short(one.path)}, {what}" for one, what in gone), 1)
+        must, got = "must name existing files", listed((f"{_short(one.path)}, {what}" for one, what in gone), 1)
         raise DataError(f"{table}, line {row.line}", must, got, here)
     kept = {(file.class_name, file.given) for file in files}
     for row in rows:
         if (row.label, row.split) not in kept:
             where = f"{table}, line {row.line}"
-            got = f"none ({len(set_aside)} set aside, first {set_aside[0].path}: {set_aside[0].reason})"
-            raise DataError(where, f"must have pictures of the label {row.label!r}", got, "Add pictures of the class.")
+            got = f"none ({len(set_aside)} skipped, first {set_aside[0].path}: {set_aside[0].reason})"
+            raise DataError(where, f"must have images of the label {row.label!r}", got, "Add images of the class.")
     return files, set_aside
 
 

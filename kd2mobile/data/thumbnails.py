@@ -86,7 +86,7 @@ def read_thumbnails(folder: Path) -> Thumbnails:
     rows = stored.take(np.arange(len(stored)), np.zeros(len(stored), int))
     broken: dict[str, str] = {}
     for path in sorted(Path(folder).glob("broken-*.json")):
-        again = f"Remove the folder {folder}; the next run makes it again."
+        again = f"Remove the folder {folder}; the next run builds it again."
         broken |= read_json(path, dict[str, str], again, error=ArtifactError)
     return _thumbnails(rows, broken)
 

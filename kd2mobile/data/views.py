@@ -54,7 +54,7 @@ def draw_views(folder: Path, split: Split, views: schema.Views | None, resize: p
 
 
 def _draw_learned(table: np.ndarray, samples: list[Sample], views: schema.Views, resize: pixels.Resize) -> None:
-    with progress.bar("drawing views", len(samples), "pictures") as advance:
+    with progress.bar("drawing views", len(samples), "images") as advance:
         for i, sample in enumerate(samples):
             drawn = [_random_view(sample, views, resize, k) for k in range(views.count)]
             table["box"][i] = [box for box, _ in drawn]
@@ -71,13 +71,13 @@ def _random_view(sample: Sample, views: schema.Views, resize: pixels.Resize, k: 
 def read_views(folder: Path, name: str) -> np.ndarray:
     """The views of one split, VIEW_DTYPE [samples, views]. Raises ArtifactError if the file is missing or corrupt."""
     path = Path(folder) / f"{name}.npy"
-    again = f"Remove the folder {folder}; the next run makes it again."
+    again = f"Remove the folder {folder}; the next run builds it again."
     try:
         table = np.load(path, allow_pickle=False)
     except FileNotFoundError as fault:
         raise ArtifactError(path, "must be there", "no such file", again) from fault
     except (OSError, ValueError, EOFError) as fault:
-        raise ArtifactError(path, "must be a whole .npy file", f"{type(fault).__name__}: {fault}", again) from fault
+        raise ArtifactError(path, "must be a complete .npy file", f"{type(fault).__name__}: {fault}", again) from fault
     if table.dtype != VIEW_DTYPE or table.ndim != 2:
         raise ArtifactError(path, "must hold views [samples, views]", f"{table.dtype} {list(table.shape)}", again)
     return table

@@ -37,6 +37,6 @@ def write_pictures(folder: Path, pictures: np.ndarray, labels: np.ndarray, names
             with replaced(path, durable=False) as temporary:  # thousands, whose SHA-256 the record has
                 Image.fromarray(pictures[index]).save(temporary, format="PNG", compress_level=0)
 
-    with progress.bar(f"writing {folder.name}", len(pictures), "pictures") as advance:
+    with progress.bar(f"writing {folder.name}", len(pictures), "images") as advance:
         for _ in in_threads(write, range(len(pictures))):
             advance(1)

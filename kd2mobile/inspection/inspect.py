@@ -129,7 +129,7 @@ def inspect_file(path: Path) -> Inspection:
     try:
         model = read_model(data)
     except ValueError as fault:
-        raise ModelFileError(path, "must be a whole TensorFlow Lite model", fault, _AGAIN) from fault
+        raise ModelFileError(path, "must be a complete TensorFlow Lite model", fault, _AGAIN) from fault
     said = read_metadata(path)
     arithmetic, float_ops = _arithmetic(model.graphs, said.own)
     return Inspection(

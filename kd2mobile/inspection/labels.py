@@ -55,10 +55,12 @@ def label_lines(text: bytes, where: str, error: type[Kd2MobileError] = ModelFile
     try:
         lines = [line.strip() for line in text.decode("utf-8-sig").rstrip().split("\n")]
     except UnicodeDecodeError as fault:
-        got, save = f"byte {fault.start} of {len(text)} that is none", "Save the labels as UTF-8, one name a line."
+        got, save = f"byte {fault.start} of {len(text)} that is none", "Save the labels as UTF-8, one name per line."
         raise error(where, "must be UTF-8 text", got, save) from fault
     if lines == [""]:
-        raise error(where, "must name the outputs, one a line", "an empty file", "Give a whole label file.")
+        raise error(
+            where, "must have the names of the outputs, one per line", "an empty file", "Give a complete label file."
+        )
     return _numbered([line for line in lines if line], where, error) or lines
 
 
@@ -90,5 +92,5 @@ def _numbered(lines: list[str], where: str, error: type[Kd2MobileError]) -> list
     must = f"must number its {len(lines)} labels from 0 to {len(lines) - 1}, each once"
     number, times = Counter(wrong).most_common(1)[0]
     got = f"{number} more than once" if times > 1 else f"no {min(set(range(len(lines))) - set(wrong))}"
-    mend = f"Mend the numbers. If they are part of the names, number the lines, as in `0 {lines[0]}`."
+    mend = f"Correct the numbers. If they are part of the names, number the lines as well, as in `0 {lines[0]}`."
     raise error(where, must, got, mend)

@@ -41,7 +41,7 @@ _ZIP_FAULTS = (
     ValueError,
 )
 """What Python's zipfile raises about damaged bytes."""
-_NEXT = "Ask whoever made it for a whole file, or export it again."
+_NEXT = "Ask its author for a complete file, or export it again."
 
 
 class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,15 +133,15 @@ def output_names(
         next_step = "Give the labels that this model was made with."
         if len(names) == outputs - 1 and not said.own:
             next_step += " If its output 0 is a background class, write the line `background` before the others."
-        raise ModelFileError(file, "must name every output, one a line", got, next_step)
-    return None, [f"{model}: its own labels are not used, {unused_labels(said, outputs)}"]
+        raise ModelFileError(file, "must have one name per output, one per line", got, next_step)
+    return None, [f"{model}: its own labels are not used: {unused_labels(said, outputs)}"]
 
 
 def unused_labels(said: FileMetadata, outputs: int) -> str:
     """What is wrong with a model's own labels, in words."""
     if said.texts:
         shown = listed(repr(name[:60]) for name in said.texts)
-        return f"{count_of(len(said.texts), 'text file')} inside ({shown}), none of them named as that of the labels"
+        return f"{count_of(len(said.texts), 'text file')} inside ({shown}), none of which is declared as labels"
     return f"{count_of(len(said.classes or []), 'label')} for {count_of(outputs, 'output')}"
 
 
@@ -153,7 +153,7 @@ def _members(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
     except _ZIP_FAULTS as fault:
-        raise ModelFileError(path, "must carry a whole ZIP of labels or none", _said(fault), _NEXT) from fault
+        raise ModelFileError(path, "must have a complete ZIP of labels, or none", _said(fault), _NEXT) from fault
 
 
 def _member(path: Path, name: str) -> bytes:
@@ -165,7 +165,7 @@ def _member(path: Path, name: str) -> bytes:
                 raise ModelFileError(where, f"must be at most {LARGEST_MEMBER:,} bytes", f"{size:,} bytes", _NEXT)
             return archive.read(name)
     except _ZIP_FAULTS as fault:
-        raise ModelFileError(where, "must be whole inside its ZIP", _said(fault), _NEXT) from fault
+        raise ModelFileError(where, "must be complete inside its ZIP", _said(fault), _NEXT) from fault
 
 
 def _said(fault: Exception) -> str:
@@ -176,7 +176,7 @@ def _own(path: Path, text: bytes) -> FileMetadata:
     where = f"{path}, {DESCRIPTION_FILE}"
     made_as = decode_json(text, _Format, where, _NEXT, error=ModelFileError).format
     if made_as != FORMAT:
-        later = "Measure it with the kd2mobile that made it, or install a later one."
+        later = "Use the kd2mobile version that made it, or a later one."
         raise ModelFileError(where, f"must be of format {FORMAT}", made_as, later)
     fields = msgspec.structs.asdict(decode_json(text, _Description, where, _NEXT, error=ModelFileError))
     del fields["format"]
@@ -191,7 +191,7 @@ def read_tflite_metadata(path: Path) -> TFLiteMetadata | None:
     try:
         return _parsed(root(stored))
     except ValueError as fault:
-        raise ModelFileError(path, "must carry whole TensorFlow Lite metadata or none", fault, _NEXT) from fault
+        raise ModelFileError(path, "must have complete TensorFlow Lite metadata, or none", fault, _NEXT) from fault
 
 
 def _parsed(model: Table) -> TFLiteMetadata:

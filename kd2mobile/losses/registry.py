@@ -41,7 +41,7 @@ def make_loss(name: str, temperature: float, hard_label_weight: float) -> Callab
     return loss
 
 
-@LOSSES.register("kd", "labels and softened teacher, weighted against each other, soft part times temperature squared")
+@LOSSES.register("kd", "hard labels and soft targets, weighted; the soft part is multiplied by temperature squared")
 def kd(targets: Tensor, predictions: Tensor, *, temperature: float, hard_label_weight: float) -> Tensor:
     """Knowledge distillation: with w the hard_label_weight and T the temperature,
 
@@ -58,7 +58,7 @@ def kd(targets: Tensor, predictions: Tensor, *, temperature: float, hard_label_w
     return hard_label_weight * _cross_entropy(one_hot, z) + (1 - hard_label_weight) * temperature**2 * soft
 
 
-@LOSSES.register("kd-split", "the published form: weight on the labels only, no temperature squared")
+@LOSSES.register("kd-split", "as published: the weight applies to the labels alone, without temperature squared")
 def kd_split(targets: Tensor, predictions: Tensor, *, temperature: float, hard_label_weight: float) -> Tensor:
     """The form of the published Caltech-256 experiment that kd2mobile grew from, with w the hard_label_weight:
 
@@ -73,7 +73,7 @@ def kd_split(targets: Tensor, predictions: Tensor, *, temperature: float, hard_l
     return hard_label_weight * _cross_entropy(one_hot, z) + soft
 
 
-@LOSSES.register("logits", "labels and the squared difference of centred logits: kd at a very high temperature")
+@LOSSES.register("logits", "hard labels and the squared difference of centred logits: kd at a very high temperature")
 def logits(targets: Tensor, predictions: Tensor, *, temperature: float, hard_label_weight: float) -> Tensor:
     """Logit matching: with w the hard_label_weight and a bar for the mean over an example's classes,
 
@@ -95,7 +95,7 @@ def logits(targets: Tensor, predictions: Tensor, *, temperature: float, hard_lab
     return hard_label_weight * _cross_entropy(one_hot, z) + (1 - hard_label_weight) * matched
 
 
-@LOSSES.register("labels", "labels alone, no teacher: the baseline")
+@LOSSES.register("labels", "hard labels alone, without a teacher: the baseline")
 def labels(targets: Tensor, predictions: Tensor, *, temperature: float, hard_label_weight: float) -> Tensor:
     """CE(labels, softmax(z)): the baseline. The teacher's half, the temperature and the weight are not used.
 

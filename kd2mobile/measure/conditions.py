@@ -14,7 +14,7 @@ SLOWED = 0.9
 PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal", "cpu", "x86_pkg_temp", "soc")
 """Beginnings of the names of sensors that sit at the processor."""
 Degrees = Annotated[float, Meta(ge=-300, lt=1e6)]
-NOT_TOLD = "this system does not tell it"
+NOT_TOLD = "not reported by this system"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

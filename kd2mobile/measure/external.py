@@ -42,7 +42,7 @@ from kd2mobile.pixels import (
 from kd2mobile.progress import say
 from kd2mobile.text import count_of, listed, one_line
 
-GIVE_ONE = "These look like splits: give the one to measure, such as its test folder."
+GIVE_ONE = "These look like splits: give one of them, such as the test folder."
 
 
 LONGEST_SHOWN = 60
@@ -82,15 +82,15 @@ def measure_on_folder(
         folders, system_files = class_folders(data)
         names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
         if notes and not names:
-            must = "must carry one label for each output, since that is how class folders are matched with outputs"
+            must = "must have one label per output, because class folders are matched to outputs by name"
             got = unused_labels(classifier.metadata, classifier.classes)
-            raise ModelFileError(model, must, got, "Give the outputs' names with --labels, one a line.")
+            raise ModelFileError(model, must, got, "Give the names of the outputs with --labels, one per line.")
         matching = match_folders(list(folders), classifier.classes, names, str(data))
         pictures = [
             (path, output) for paths, output in zip(folders.values(), matching.outputs, strict=True) for path in paths
         ]
         if not pictures:
-            raise DataError(data, "must hold pictures in its class folders", "none", "Give a folder with pictures.")
+            raise DataError(data, "must hold images in its class folders", "none", "Give a folder with images.")
         shown = names or _names_by_order(list(folders), matching, classifier.classes)
         file = FileToMeasure(path=model, role="external", resize=resize, mean=mean, std=std, labels=shown)
         with _in_8_bits([path for path, _ in pictures], value_range) as (paths, of_depth):
@@ -176,7 +176,7 @@ def class_folders(data: Path) -> ClassFolders:
     folders = {name: sorted(_files(data / name, skipped)) for name in names}
     if not folders:
         got = f"{count_of(len(entries), 'file')} and no folder" if entries else "an empty folder"
-        raise DataError(data, "must be a folder of class folders", got, "Put the pictures of each class into a folder.")
+        raise DataError(data, "must be a folder of class folders", got, "Put the images of each class into a folder.")
     return ClassFolders(folders, sum(map(files_in, skipped)))
 
 
@@ -226,17 +226,17 @@ def match_folders(folders: list[str], outputs: int, labels: list[str] | None, wh
         raise DataError(where, "must be a folder of class folders", _few(folders), _help(folders))
     if labels:
         first = next(name for name in folders if name not in named)
-        must = f"must have one label for each class folder, among the labels {_few(labels)}"
+        must = f"must have one label for each class folder, of the labels {_few(labels)}"
         alike = [label for label in labels if _plain(label) == _plain(first)]
         rivals = [name for name in folders if _plain(name) == _plain(first)]
         got = f"{count_of(len(alike), 'label')} for {_few(rivals)}" if alike else f"none for the folder {first!r}"
-        raise DataError(where, must, got, f"Name the folders as the labels. {_help(folders)}")
+        raise DataError(where, must, got, f"Give the folders the names of the labels. {_help(folders)}")
     background = outputs - len(folders)
     if background not in (0, 1):
         got = f"{count_of(len(folders), 'folder')} for {count_of(outputs, 'output')}, and no label in the file"
         raise DataError(where, "must have a class folder for each output, or labels", got, _help(folders))
-    first = " after output 0, taken for the background" if background else ""
-    order = f"its {len(folders)} folders are taken for the outputs in sorted order{first}"
+    first = " after output 0, which is taken as the background" if background else ""
+    order = f"its {len(folders)} folders are matched to the outputs in sorted order{first}"
     note = f"{where}: the outputs have no names, so {order}: {_few(folders)}"
     places = range(background, outputs)
     return Matching(list(places), "sorted folders after a background" if background else "sorted folders", note)
@@ -267,14 +267,14 @@ def _about_skipped(set_aside: list[tuple[Path, str]], system_files: int) -> list
     if not set_aside:
         return notes
     first, reason = set_aside[0]
-    count = count_of(len(set_aside), "file", "set aside")
-    return [*notes, f"{count}, not decodable; the first is {one_line(str(first))}: {reason}"]
+    count = count_of(len(set_aside), "file", "skipped")
+    return [*notes, f"{count}, not readable; the first is {one_line(str(first))}: {reason}"]
 
 
 def _help(folders: list[str]) -> str:
     if any(map(split_named, folders)):
         return GIVE_ONE
-    return "Give the outputs' names with --labels, one a line."
+    return "Give the names of the outputs with --labels, one per line."
 
 
 def _few(names: list[str]) -> str:

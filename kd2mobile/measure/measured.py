@@ -97,9 +97,9 @@ def measure_opened(
     _check(len(pictures), labels, teacher_top1)
     for _, classifier, _ in opened:
         if labels.min() < 0 or labels.max() >= classifier.classes:
-            must = f"must have its classes among the {classifier.classes} outputs of {classifier.path}"
+            must = f"must have only classes of the {classifier.classes} outputs of {classifier.path}"
             raise DataError(
-                "benchmark", must, f"class {labels.max()}", "Measure a file on the classes it was made for."
+                "benchmark", must, f"class {labels.max()}", "Measure a file on the classes it was trained for."
             )
     hashes = _hashes(pictures)
     if protocol.span.runs and protocol.span.seconds >= LONG_S:
@@ -154,7 +154,7 @@ def _measured_there(
         are_probabilities=answers.kind != "scores",
         **costs[0],
     )
-    alone = dict.fromkeys(JUDGED, f"judged with the first setting alone: {protocol.settings[0].words}")
+    alone = dict.fromkeys(JUDGED, f"evaluated with the first setting alone: {protocol.settings[0].words}")
     records = [with_reasons(judged), *(with_reasons(record, **alone) for record in unjudged[1:])]
     notes = classifier.notes + [f"{file.path.name}: {answers.note}"] * (answers.note is not None)
     return Measured(records, answers.values, given.judged, given.set_aside, notes)
@@ -200,7 +200,7 @@ def record_of_probabilities(
 def _hashes(pictures: Sequence[Path]) -> list[str]:
     """The SHA-256 of each picture; nothing for one that cannot be read: the device refuses it or sets it aside."""
     hashes = []
-    with bar("hashing", len(pictures), "pictures") as advance:
+    with bar("hashing", len(pictures), "images") as advance:
         for path in pictures:
             try:
                 hashes.append(sha256_of(path))
@@ -212,6 +212,8 @@ def _hashes(pictures: Sequence[Path]) -> list[str]:
 
 def _check(count: int, labels: np.ndarray, teacher_top1: np.ndarray | None) -> None:
     if not count:
-        raise DataError("benchmark", "must have pictures to judge", "none", "Give a folder with test pictures.")
+        raise DataError(
+            "benchmark", "must have images in the evaluation set", "none", "Give a folder with test images."
+        )
     if labels.shape != (count,) or (teacher_top1 is not None and np.shape(teacher_top1) != (count,)):
-        raise ValueError(f"{count} pictures need as many labels and teacher's answers")
+        raise ValueError(f"{count} images need as many labels and teacher's answers")

@@ -33,11 +33,13 @@ def read_answers(outputs: np.ndarray, last_op: str | None, step: float = 0.0) ->
         return Answers(outputs, "probabilities", None)
     if last_op == "LOGISTIC":
         return Answers(
-            outputs, "scores", "the graph ends in a sigmoid: its scores rank the classes, logloss is unknown"
+            outputs, "scores", "the graph ends in a sigmoid: its scores rank the classes, but logloss is unknown"
         )
     within = outputs.min() >= -step and outputs.max() <= 1 + step
     drift = TOLERANCE + outputs.shape[1] * step / 2
     if within and np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max() <= drift:
         return Answers(outputs, "probabilities", None)
     values = softmax(outputs).astype(np.float32)
-    return Answers(values, "logits", "the outputs are no probabilities: taken for logits, softmax added")
+    return Answers(
+        values, "logits", "the outputs are not probabilities: they are taken as logits, and softmax is applied"
+    )

@@ -138,27 +138,27 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
 
 JUDGED = ("pictures", "top1", "top5", "logloss", "ece", "teacher_agreement")
 """What only a file's answers tell."""
-NOT_TOLD_HERE = "this way of measuring does not tell it"
+NOT_TOLD_HERE = "not reported by this device"
 ELSEWHERE = {
-    "pictures": "none was judged",
-    "top1": "none was judged",
-    "top5": "none was judged",
-    "clock_step_ms": "of a browser alone",
-    "isolated": "of a browser alone",
-    "tool": "of a phone's benchmark_model alone",
-    "class_order": "of someone else's file alone",
-    "conditions.battery_c": "of a phone alone",
-    "teacher_agreement": "no teacher is known",
-    "precision": "the file does not say",
-    "compression": "the file does not say",
-    "logloss": "the file gives scores, not probabilities",
-    "ece": "the file gives scores, not probabilities",
-    "val": "no validation images are known",
-    "recommended": "there was nothing to choose from",
-    "leaked": "what it learned from is not known",
-    "top1_without_leaked": "what it learned from is not known",
+    "pictures": "no image was evaluated",
+    "top1": "no image was evaluated",
+    "top5": "no image was evaluated",
+    "clock_step_ms": "only for a browser",
+    "isolated": "only for a browser",
+    "tool": "only for benchmark_model on a phone",
+    "class_order": "only for a file that kd2mobile did not make",
+    "conditions.battery_c": "only for a phone",
+    "teacher_agreement": "its teacher is unknown",
+    "precision": "not in the file's metadata",
+    "compression": "not in the file's metadata",
+    "logloss": "the file outputs scores, not probabilities",
+    "ece": "the file outputs scores, not probabilities",
+    "val": "its validation images are unknown",
+    "recommended": "there was no choice",
+    "leaked": "its training images are unknown",
+    "top1_without_leaked": "its training images are unknown",
     "latency_ms.spread": "not timed in five rounds or more",
-    "latency_ms.busy": "without p90 or p95 nothing tells it",
+    "latency_ms.busy": "it needs p90 and p95",
 }
 """Why a field is None where nothing else is known of it."""
 
@@ -203,7 +203,7 @@ def read_records(file: Path, next_step: str = NO_RECORDS) -> list[BenchmarkRecor
     held = read_json(file, list[BenchmarkRecord] | _Holder, next_step)
     records = [held.benchmark] if isinstance(held, _Holder) else held
     if not records:
-        raise RecordError(file, "must hold records as `kd2mobile benchmark --json` writes them", "none", next_step)
+        raise RecordError(file, "must hold records in the format of `kd2mobile benchmark --json`", "none", next_step)
     return records
 
 

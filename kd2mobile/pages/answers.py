@@ -23,7 +23,7 @@ def read_answers(file: Path, names: Sequence[str], shape: tuple[int, int], next_
     except RecordError:
         raise
     except Exception as fault:  # zipfile has no list of what it raises for damaged bytes
-        raise RecordError(file, "must be a whole .npz file", "a damaged one", next_step) from fault
+        raise RecordError(file, "must be a complete .npz file", "a damaged one", next_step) from fault
 
 
 def _read(held: zipfile.ZipFile, name: str, file: Path, shape: tuple[int, int], next_step: str) -> np.ndarray:

@@ -11,7 +11,7 @@ Record = dict[str, Any]
 PictureSet = tuple[str | None, int]
 """Test pictures: their name in the records, None in those from before there was one, and how many they are."""
 MOST_NAMED = 4
-OTHER_PICTURES, NO_ACCURACY = "judged on other test pictures", "of unknown accuracy"
+OTHER_PICTURES, NO_ACCURACY = "evaluated on other test images", "of unknown accuracy"
 OTHER_VALIDATION = "evaluated on other validation images"
 
 
@@ -212,13 +212,13 @@ def notes(by_device: dict[str, list[Record]]) -> list[str]:
     if len(judged_on) > 1:
         counts = "; ".join(f"{words.pictures(n, name)} ({_keys(of)})" for (name, n), of in judged_on.items())
         found.append(
-            f"Not all were judged on the same test pictures (# begins their name in the records): {counts}. "
+            f"Not all were evaluated on the same test images (# begins their name in the records): {counts}. "
             "Their top-1 does not compare, so each device's choice is among the files of one of these."
         )
     unnamed = [f"{words.count(n)} of {_keys(of)}" for (name, n), of in judged_on.items() if not name and len(of) > 1]
     if unnamed:
         found.append(
-            "Records of an earlier version tell how many test pictures they are of, not which: whether the "
+            "Records of an earlier version tell how many test images they are of, not which: whether the "
             f"{', and the '.join(unnamed)} are the same ones is not known. They are taken for the same here."
         )
     for key, own in by_device.items():
@@ -238,7 +238,7 @@ def _of_other_settings(key: str, own: list[Record]) -> list[str]:
     other_kernels = any(r["xnnpack"] is False for r in other)
     kernels = " Kernels other than XNNPACK's may answer a little differently." if other_kernels else ""
     return [
-        f"{key}: accuracy was judged with {settings}; with other settings a file counts as equally accurate in the "
+        f"{key}: accuracy was evaluated with {settings}; with other settings a file counts as equally accurate in the "
         f"choice and in the plot.{kernels}"
     ]
 
@@ -250,5 +250,5 @@ def _of_other_devices(key: str, own: list[Record]) -> list[str]:
     on = ", ".join(dict.fromkeys(r["judged_on"] for r in other))
     if any(r["top1"] is not None for r in own):
         names = ", ".join(dict.fromkeys(words.name(r) for r in other))
-        return [f"{key} did not judge {names}: in the choice and in the plot as accurate as on {on}."]
+        return [f"{key} did not evaluate {names}: in the choice and in the plot as accurate as on {on}."]
     return [f"{key} gave no answers: in the choice and in the plot its files are as accurate as on {on}."]

@@ -147,7 +147,7 @@ def _named(probabilities: np.ndarray, classes: list[str]) -> list[tuple[str, flo
 
 
 def _history(file: Path) -> list[dict[str, Any]]:
-    again = f"Remove {file.parent}; it is made again."
+    again = f"Remove {file.parent}; it will be built again."
     lines = file.read_text("utf-8").splitlines()
     return [
         decode_json(line, dict[str, float | None], f"{file}, line {number}", again)
@@ -176,8 +176,8 @@ def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
     if "unlabelled-split" not in made:
         return []
     found = msgspec.convert(made["unlabelled-split"]["results"], SplitResults)
-    pictures, aside = count_of(found.unlabelled, "picture"), count_of(found.set_aside, "file", "set aside")
-    note = "By the teacher's word alone, beside the training pictures, the student learned from"
+    pictures, aside = count_of(found.unlabelled, "image"), count_of(found.set_aside, "file", "skipped")
+    note = "By the teacher's word alone, beside the training images, the student learned from"
     return [f"{note} {pictures} without a label; {aside}."]
 
 
@@ -201,10 +201,10 @@ def _about_groups(split: Split, groups: Groups) -> list[str]:
 def _notes(split: Split) -> list[str]:
     notes = []
     if split.duplicates:
-        groups = count_of(len(split.duplicates), "group", "of identical pictures")
+        groups = count_of(len(split.duplicates), "group", "of identical images")
         notes.append(f"{groups}; those that are drawn stay in one split.")
     if split.leaks:
-        notes.append(f"{count_of(len(split.leaks), 'picture')} in more than one split, as given.")
+        notes.append(f"{count_of(len(split.leaks), 'image')} in more than one split, as given.")
     if split.contradictions:
-        notes.append(f"{count_of(len(split.contradictions), 'picture')} in more than one class.")
+        notes.append(f"{count_of(len(split.contradictions), 'image')} in more than one class.")
     return notes

@@ -181,7 +181,7 @@ def measured(rows: list[Row]) -> str:
     """What is the same of all files: "1,692 test pictures; host, LiteRT 2.3.0, 1 thread"; or nothing."""
     pictures = {row.pictures for row in rows if row.role != "teacher" or len(rows) == 1} - {None}
     settings = measured_on(rows)
-    said = [count_of(n, "test picture") for n, _ in pictures] if len(pictures) == 1 else []
+    said = [count_of(n, "test image") for n, _ in pictures] if len(pictures) == 1 else []
     return "; ".join([*said, *settings] if len(settings) == 1 else said)
 
 

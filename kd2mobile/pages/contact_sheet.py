@@ -61,7 +61,7 @@ def draw_contact_sheet(file: Path, checked: Checked, labelled: Looked, unlabelle
         root = unlabelled.root if sample.split == UNLABELLED else labelled.root
         return sample.path, _thumbnail(root / sample.path)
 
-    with progress.bar("contact sheet", len(samples), "pictures") as advance:
+    with progress.bar("contact sheet", len(samples), "images") as advance:
         thumbnails = {}
         for path, picture in in_threads(thumbnail, samples.values()):
             thumbnails[path] = picture
@@ -80,10 +80,10 @@ def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[
     for one in shown:
         drawn = sorted(members[split.classes.index(one.name)], key=_by_content)
         counts = f"{one.train:,} + {one.val:,} + {one.test:,}"
-        rows.append(_Row([one.name, count_of(one.all, "picture"), counts], drawn[:PICTURES_A_ROW]))
+        rows.append(_Row([one.name, count_of(one.all, "image"), counts], drawn[:PICTURES_A_ROW]))
     if unlabelled:
         drawn = sorted(unlabelled, key=_by_content)[:PICTURES_A_ROW]
-        rows.append(_Row(["without a label", count_of(len(unlabelled), "picture")], drawn))
+        rows.append(_Row(["without a label", count_of(len(unlabelled), "image")], drawn))
     by_path = {sample.path: sample for sample in (*split.samples, *unlabelled)}
     near = sorted(checked.near_duplicates, key=lambda g: (len(g.classes) < 2, not g.leaks, -len(g.paths)))
     found = [
@@ -125,8 +125,8 @@ def _thumbnail(path: Path) -> Image.Image:
     try:
         picture = open_picture(path)
     except PictureError as fault:
-        changed = "It changed meanwhile: run the same command again."
-        raise PictureError(path, "must be the picture that was checked", fault.got, changed) from fault
+        changed = "It has changed since: run the same command again."
+        raise PictureError(path, "must be the image that was checked", fault.got, changed) from fault
     scale = CELL_PX / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     return picture.resize(size, Image.Resampling.BOX if scale > 1 else Image.Resampling.LANCZOS, reducing_gap=3)
@@ -143,7 +143,7 @@ def _draw(checked: Checked, sections: list[_Section], thumbnails: dict[str, Imag
     sheet = Image.new("RGB", (width, head_px + sum(heights) + LINE_PX), PAPER)
     pen, left, top = ImageDraw.Draw(sheet), MARGIN_PX, head_px
     pictures = sum(one.all for one in checked.classes)
-    said = f"{pictures:,} pictures, {len(checked.classes):,} classes: {checked.source}"
+    said = f"{pictures:,} images, {len(checked.classes):,} classes: {checked.source}"
     _write(pen, (left, LINE_PX), said, 18, INK, width - 2 * MARGIN_PX)
     for section, height in zip(sections, heights, strict=True):
         _write(pen, (left, top + LINE_PX), section.heading, 15, INK, width - 2 * MARGIN_PX)

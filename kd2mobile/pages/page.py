@@ -45,7 +45,7 @@ def render(view: ReportData) -> str:
     pairs = view.confusion.pairs if view.confusion else []
     moved = most_moved(view.class_scores)
     examples = sum(len(one.examples) for one in [*pairs, *view.disagreements])
-    with bar("thumbnails", len(view.pictures) + examples, "pictures") as advance:
+    with bar("thumbnails", len(view.pictures) + examples, "images") as advance:
 
         def shot(example):
             advance(1)

@@ -14,7 +14,7 @@ from kd2mobile.pages.view import Picture
 from kd2mobile.pixels import open_picture
 
 HOW_CHOSEN = (
-    "Drawn by seed from the test pictures: a third where the student is right, a third where it errs, and a third "
+    "Drawn by seed from the test images: a third where the student is right, a third where it errs, and a third "
     "where it and the teacher name different classes. Errors are therefore far more frequent here than in the test set."
 )
 THUMBNAIL_PX = 208

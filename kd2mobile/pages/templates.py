@@ -22,7 +22,7 @@ SECTIONS = {
     "models": "Models",
     "devices": "Devices",
     "choice": "What to take",
-    "paired": "Same pictures",
+    "paired": "Same images",
     "cost": "Cost",
     "learning": "Learning",
     "mistakes": "Mistakes",

@@ -129,7 +129,7 @@ def pictures(n: int, name: str | None) -> str:
 
 def pictures_said(n: int, name: str | None) -> str:
     """`359 test pictures (#0a1b)`."""
-    return f"{count_of(n, 'test picture')} ({pictures(n, name).partition(' ')[2]})"
+    return f"{count_of(n, 'test image')} ({pictures(n, name).partition(' ')[2]})"
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -256,7 +256,7 @@ def _result(record: dict[str, Any]) -> str:
         text += f" in {size_said(record)}"
     if not _unknown(latency(record, "p50")):
         unusual = ", ".join(unusual_setting(record))
-        text += f", {milliseconds(latency(record, 'p50'))} ms a picture" + (f" ({unusual})" if unusual else "")
+        text += f", {milliseconds(latency(record, 'p50'))} ms per image" + (f" ({unusual})" if unusual else "")
     return text
 
 
@@ -265,16 +265,16 @@ def verdict(pair: Any) -> str:
     higher = "higher" if pair.difference > 0 else "lower"
     found = f"top-1 {pair.a} is {points(pair.difference)} points {higher} than {pair.b}"
     if pair.only_a == pair.only_b:
-        found = f"exactly as many test pictures are right {pair.a} as {pair.b}"
+        found = f"exactly as many test images are right {pair.a} as {pair.b}"
     text = (
-        f"{pair.label}: {found}. Of {count(pair.n)} test pictures, {count(pair.only_a)} are right only {pair.a} and "
+        f"{pair.label}: {found}. Of {count(pair.n)} test images, {count(pair.only_a)} are right only {pair.a} and "
         f"{count(pair.only_b)} only {pair.b} (McNemar's paired test, {p_words(pair.p_value)}). "
     )
     if pair.p_value >= ALPHA:
         return text + "A difference of this size can be chance: the test does not tell the two apart."
     if pair.difference < 0:
         return text + "That is significant at 0.05, and against the teacher: here it did harm."
-    return text + "That is significant at 0.05 for these pictures; it is one seed, and another may differ."
+    return text + "That is significant at 0.05 for these images; it is one seed, and another may differ."
 
 
 def lost(against_student: dict | None) -> str:
@@ -292,9 +292,9 @@ def class_sums(scores: list) -> str:
     sizes = sorted(score.n for score in scores)
     middle = sizes[len(sizes) // 2]
     return (
-        f"Of {count(len(scores))} classes with test pictures, {count(gain)} gain by the teacher, {count(lose)} lose "
-        f"and {count(len(scores) - gain - lose)} stay the same. Single classes are noise: one of 10 pictures moves by "
-        f"10 points with every picture, and half of these classes have {count(middle)} pictures or fewer. Only the "
+        f"Of {count(len(scores))} classes with test images, {count(gain)} gain by the teacher, {count(lose)} lose "
+        f"and {count(len(scores) - gain - lose)} stay the same. Single classes are noise: one of 10 images moves by "
+        f"10 points with every image, and half of these classes have {count(middle)} images or fewer. Only the "
         "whole, tested above, says whether the teacher helps."
     )
 
@@ -308,7 +308,7 @@ def why_unknown(record: dict[str, Any], field: str) -> str:
             return one_line(said[place])
     teacher = record["role"] == "teacher"
     if field == "teacher_agreement":
-        return "a teacher agrees with itself" if teacher else "no teacher's answers for these pictures"
+        return "a teacher agrees with itself" if teacher else "no teacher's answers for these images"
     if teacher and field in ("size_bytes", "compressed_bytes", "p50", "p90", "peak_rss_mib"):
         return "it runs in Keras, not as a .tflite on the device"
     if field == "conditions.throttled" and record.get("conditions"):

@@ -134,7 +134,7 @@ def weights_file(field: str, weights: str) -> Path | None:
             f"{field}, {weights}",
             "must be a weights file, `imagenet` or `none`",
             "a folder" if Path(weights).is_dir() else "no such file",
-            f"Check the path, or use `{_flag_of(field)} none` to train from nothing.",
+            f"Check the path, or use `{_flag_of(field)} none` to train from scratch.",
         )
     return Path(weights)
 
@@ -176,7 +176,7 @@ def _refuse_other_views(views: dict[str, Any], where: str, teacher: str) -> None
         if views.get(field, only) != only:
             raise RecipeError(
                 f"{where}, views.{field}",
-                f"must be {str(only).lower()} with the teacher {teacher}, whose logits are of whole pictures, one each",
+                f"must be {str(only).lower()} with the teacher {teacher}, whose logits are of whole images",
                 views[field],
                 "Leave it out, or give the model itself as the teacher: it labels as many views as you like.",
             )

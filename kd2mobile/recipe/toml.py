@@ -29,9 +29,9 @@ def read_tables(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(stored.decode("utf-8-sig"))  # Notepad's mark at the start is no part of it
     except RecursionError as fault:
-        raise RecipeError(file, "must be TOML in UTF-8", "arrays or tables nested too deep", "Mend that.") from fault
+        raise RecipeError(file, "must be TOML in UTF-8", "arrays or tables nested too deep", "Correct that.") from fault
     except ValueError as fault:  # TOMLDecodeError, UnicodeDecodeError, and a number of thousands of digits
-        raise RecipeError(file, "must be TOML in UTF-8", fault, "Mend that place.") from fault
+        raise RecipeError(file, "must be TOML in UTF-8", fault, "Correct that place.") from fault
 
 
 def recipe_toml(recipe: msgspec.Struct) -> bytes:

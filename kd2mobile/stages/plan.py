@@ -122,7 +122,7 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     learned = {"split": split, "pixels": pixels, "transfer": transfer}
     unlabelled = None
     if found.unlabelled and recipe.distill.loss == "labels":
-        say("data.unlabelled: not used, for the loss `labels` has no teacher")
+        say("data.unlabelled: not used, because the loss `labels` has no teacher")
     elif found.unlabelled:
         unlabelled = _unlabelled(recipe, found, split, teacher, views_config, pixels_config)
         learned |= unlabelled.learned
@@ -237,7 +237,7 @@ def _check(recipe: Recipe) -> None:
     LOSSES[recipe.distill.loss]
     distill = recipe.distill
     if recipe.data.unlabelled is not None and distill.loss in ("kd", "logits") and distill.hard_label_weight == 1:
-        why = "At 1 only labels teach, and these pictures have none: lower it, or leave data.unlabelled out."
+        why = "At 1 only hard labels count, and these images have none. Lower it, or leave data.unlabelled out."
         raise RecipeError("distill.hard_label_weight", "must be below 1 with data.unlabelled", 1.0, why)
     check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
     last_layers(recipe.student.train_layers)

@@ -196,7 +196,7 @@ class Store:
     def _say_current(self, step: Step) -> None:
         if step.fingerprint not in self._said:
             self._said.add(step.fingerprint)
-            say(f"{step.stage:<8} current   {self._found[step.fingerprint].folder.as_posix()} ({step.spared})")
+            say(f"{step.stage:<8} up to date {self._found[step.fingerprint].folder.as_posix()} ({step.spared})")
 
     def _build(self, steps: list[Step], build: BuildTogether, inputs: dict[str, Path]) -> None:
         if not steps:
@@ -204,8 +204,8 @@ class Store:
         folders = [self._partial(step) for step in steps]
         for step, folder in zip(steps, folders, strict=True):
             self._take_up(step)
-            why = "going on from what a stopped run left" if folder.exists() else self._why_missing(step)
-            say(f"{step.stage:<8} making    {self.folder(step).as_posix()} ({why})")
+            why = "resuming an interrupted build" if folder.exists() else self._why_missing(step)
+            say(f"{step.stage:<8} building  {self.folder(step).as_posix()} ({why})")
             folder.mkdir(exist_ok=True)
             _refuse_links(folder)
             remove_temporaries(folder)
@@ -231,9 +231,9 @@ class Store:
         for place in (self.root / step.stage, folder):
             if place.is_symlink():
                 got = f"a link to a folder that lacks {', '.join(damaged) or RECORD}"
-                raise ArtifactError(place, "must be a folder to be mended", got, "Mend what it links to.")
+                raise ArtifactError(place, "must be a folder to be repaired", got, "Repair what it links to.")
         for name in damaged:  # names that were checked to stay inside the folder
-            say(f"{step.stage:<8} damaged   {(folder / name).as_posix()}: its checksum differs; it is made again")
+            say(f"{step.stage:<8} damaged   {(folder / name).as_posix()}: its checksum differs; rebuilding it")
             (folder / name).unlink(missing_ok=True)
         if not damaged:
             say(f"{step.stage:<8} unfinished {folder.as_posix()}: it has no {RECORD}")
@@ -244,7 +244,7 @@ class Store:
     @contextmanager
     def _locked(self, step: Step) -> Iterator[None]:
         def waiting() -> None:
-            say(f"{step.stage:<8} waiting   another process is making {self.folder(step).as_posix()}")
+            say(f"{step.stage:<8} waiting   another process is building {self.folder(step).as_posix()}")
 
         (self.root / step.stage).mkdir(parents=True, exist_ok=True)
         with locked(self.folder(step), waiting):
@@ -257,19 +257,27 @@ class Store:
         with the fields that differ.
         """
         if not (Path(folder) / RECORD).is_file():
-            raise ArtifactError(folder, f"must hold a {step.stage} artifact", f"no {RECORD}", "Give its folder.")
+            raise ArtifactError(
+                folder, f"must be the folder of a {step.stage} artifact", f"no {RECORD}", "Give its folder."
+            )
         artifact = read_artifact(Path(folder), copied=True)
         if artifact.record["stage"] != step.stage:
             raise ArtifactError(
-                folder, f"must be a {step.stage} artifact", f"a {artifact.record['stage']} artifact", "Give its folder."
+                folder,
+                f"must be the folder of a {step.stage} artifact",
+                f"a {artifact.record['stage']} artifact",
+                "Give its folder.",
             )
         if artifact.fingerprint != step.fingerprint:
             stale = "; ".join(differences(step.spec, artifact.record["spec"])) or "another version"
             raise ArtifactError(
-                folder, f"must be the {step.stage} of this recipe", stale, "Make it again, or use its recipe."
+                folder,
+                f"must be the {step.stage} of this recipe",
+                stale,
+                "Build it again, or use the recipe it was made with.",
             )
         if damaged := damaged_files(artifact):
-            raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", "Copy it again.")
+            raise ArtifactError(folder, "must be undamaged", f"damaged {', '.join(damaged)}", "Copy it again.")
         if not self.find(step):
             with disk_errors(self.root, store=True), self._locked(step):
                 if not self.find(step):
@@ -311,7 +319,7 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
     copied: by hand, into a folder of any name. Raises ArtifactError for a record that is otherwise.
     """
     place = folder / RECORD
-    again = "Copy it again from where it was made." if copied else f"Remove {folder}; it is made again."
+    again = "Copy it again from where it was made." if copied else f"Remove {folder}; it will be built again."
     if place.is_symlink():
         raise ArtifactError(place, "must be a file, not a link", f"a link to {place.readlink()}", again)
     content = read_json(place, dict[str, Any], again, error=ArtifactError, most=LARGEST_RECORD)
@@ -331,7 +339,7 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
     for name in record.files:
         inside(folder, name, f"{place}: files")
     if record.results.get("file", next(iter(record.files), None)) not in (*record.files, None):
-        raise ArtifactError(f"{place}: results.file", "must be one of its files", record.results["file"], again)
+        raise ArtifactError(f"{place}: results.file", "must be a file of the artifact", record.results["file"], again)
     if results := RESULTS.get(record.stage):
         convert_json(record.results, results, f"{place}: results", again, error=ArtifactError)
     return Artifact(folder, content)
@@ -346,7 +354,7 @@ def open_artifact(folder: Path, again: str) -> Artifact:
         raise ArtifactError(folder, "must be in the store", "no such artifact", again)
     artifact = read_artifact(folder)
     if damaged := damaged_files(artifact):
-        raise ArtifactError(folder, "must be whole", f"damaged {', '.join(damaged)}", again)
+        raise ArtifactError(folder, "must be undamaged", f"damaged {', '.join(damaged)}", again)
     return artifact
 
 

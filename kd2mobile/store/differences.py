@@ -36,15 +36,15 @@ def why_missing(spec: dict[str, Any], others: list[dict[str, Any]]) -> str:
 
     >>> cats = {"stage": "split", "version": 1, "config": {"content": "aa", "seed": 0}, "inputs": {}}
     >>> why_missing(cats, [cats | {"config": {"content": "bb", "seed": 0}}])
-    'none yet'
+    'first build'
     >>> why_missing(cats, [cats | {"config": {"content": "aa", "seed": 1}}])
-    'none like it yet; the nearest differs in seed: 0 here, 1 there'
+    'no artifact with these settings; the nearest differs in seed: 0 here, 1 there'
     """
     changes = [differences(spec, other) for other in others if _same_data(spec, other)]
     nearest = min(changes, key=len, default=None)
     if not nearest:
-        return "none yet"
-    return f"none like it yet; the nearest differs in {listed(nearest, MOST_DIFFERENCES, '; ')}"
+        return "first build"
+    return f"no artifact with these settings; the nearest differs in {listed(nearest, MOST_DIFFERENCES, '; ')}"
 
 
 def _same_data(spec: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -76,9 +76,9 @@ def check_output(path: Path, flag: str, is_ours: IsOurs) -> None:
     if "\0" in str(path):
         raise RecipeError(flag, "must be a path", "a NUL character in it", "Give another path.")
     if path.is_dir() or not path.parent.is_dir():
-        raise RecipeError(flag, "must be a file in a folder that is there", path, "Make its folder first.")
+        raise RecipeError(flag, "must be a file in an existing folder", path, "Create its folder first.")
     if os.path.lexists(path) and not _is_special(path) and not is_ours(path):
-        must = f"{path} must not exist yet, or be an earlier result of this command"
+        must = f"{path} must be a new file, or an earlier result of this command"
         got = f"another file of {path.lstat().st_size:,} bytes"
         raise RecipeError(flag, must, got, "Give another path, or remove the file.")
 
@@ -87,7 +87,7 @@ def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
     """Raises RecipeError where an output is one of the inputs, by whatever name. inputs: by what named them."""
     for name, given in inputs.items():
         if os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
-            raise RecipeError(flag, f"must be another file than {name}", path, "Give another path.")
+            raise RecipeError(flag, f"must be a different file from {name}", path, "Give another path.")
 
 
 def check_outside(path: Path, flag: str, folder: Path, what: str, hidden_may: bool = False) -> None:

@@ -103,7 +103,7 @@ class Run:
     def artifact(self, role: str) -> Artifact:
         """The artifact of that role, its files checked. Raises ArtifactError if it is not there or not whole."""
         folder = self.folder.as_posix()
-        again = f"`kd2mobile distill --recipe {folder}/{RECIPE} --run {folder}` makes it."
+        again = f"`kd2mobile distill --recipe {folder}/{RECIPE} --run {folder}`` creates it."
         if role not in self.record.artifacts:
             raise ArtifactError(self.folder, f"must have a {role}", "none", again)
         return open_artifact(self.artifacts[role], again)
@@ -189,7 +189,7 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
 def _started(recipe: Recipe, folder: Path, store: Path) -> Run:
     file = folder / RECIPE
     if os.path.lexists(file) and not (file.is_file() and file.read_bytes() == recipe_toml(recipe)):  # a kill leaves it
-        must = "must not exist yet: the recipe of a new run goes there"
+        must = "must be free for the recipe of the new run"
         raise RecipeError(file, must, "another file", "Give another --run folder, or move the file.")
     write_recipe(recipe, file)
     record = RunRecord(
@@ -218,7 +218,7 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
         raise ArtifactError(shown, "must hold a run", "none", "Make one with `kd2mobile distill`, or give --run DIR.")
     for name in settings or {}:
         if name.partition(".")[0] not in LATER_TABLES:
-            must = f"must be a field of {' or '.join(LATER_TABLES)} in a run that exists"
+            must = f"must be a field of {' or '.join(LATER_TABLES)} for an existing run"
             raise RecipeError(folder, must, repr(name), "Start another run with `kd2mobile distill`.")
     record = _read_record(folder)
     for name in (EXPORT, MEASUREMENTS):  # what is written there must stay in the run
@@ -232,8 +232,8 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
 
 def _check_recipe(folder: Path, record: RunRecord) -> None:
     """Refuses a recipe that is not the one which the run was started with, above all an emptied or cut one."""
-    next_step = "Restore it from where the run came, or start another run with a recipe of your own."
-    must = "must be the recipe that the run was started with"
+    next_step = "Restore the original file, or start another run with your recipe."
+    must = "must be the recipe with which the run was started"
     if not (folder / RECIPE).is_file():
         raise RecipeError(folder / RECIPE, must, "no such file", next_step)
     if record.recipe_sha256 is None:  # a run from before the hash
@@ -300,11 +300,11 @@ def check_outside_results(path: Path, flag: str) -> None:
     place = Path(os.path.realpath(path))
     for folder in (place, *place.parents):
         if folder.name == STORE.name or (folder.name in HOLDS and any(folder.glob(f"*/{RECORD}"))):
-            check_outside(path, flag, folder, "which holds artifacts alone")
+            check_outside(path, flag, folder, "which holds only artifacts")
         if folder.name == MEASUREMENTS and (folder.parent / RUN_RECORD).is_file():
-            check_outside(path, flag, folder, "which holds a run's own measurements alone")
+            check_outside(path, flag, folder, "which holds only a run's measurements")
     if place.name in OWN_FILES and (place.parent / RUN_RECORD).is_file():
-        raise RecipeError(flag, "must be another file than a run's own", path, "Give another path.")
+        raise RecipeError(flag, "must be different from a run's own files", path, "Give another path.")
 
 
 def newest_run() -> Path | None:
@@ -314,12 +314,12 @@ def newest_run() -> Path | None:
         try:
             created[path.parent] = _read_record(path.parent).created
         except ArtifactError as fault:
-            say(f"passed over: {fault}")
+            say(f"skipped: {fault}")
     return max(created, key=lambda folder: (created[folder], folder.name), default=None)
 
 
 def _read_record(folder: Path) -> RunRecord:
-    return read_json(folder / RUN_RECORD, RunRecord, f"Remove {folder} or mend it.", error=ArtifactError)
+    return read_json(folder / RUN_RECORD, RunRecord, f"Remove {folder} or repair it.", error=ArtifactError)
 
 
 def _relative(place: Path, folder: Path) -> str:

@@ -31,7 +31,7 @@ class Student:
     build: Callable[..., Any]
     body_end: str
     download: Callable[[Any], BodyWeights] | None = None
-    without_download: str = "Train it from nothing with `--student-weights none`: nobody trained it on ImageNet."
+    without_download: str = "Train it from scratch with `--student-weights none`: it has no ImageNet weights."
     fold: Callable[[BodyWeights], None] | None = None
     largest_px: int | None = None
 
@@ -62,7 +62,7 @@ class Student:
     def check_download(self, name: str) -> Callable[[Any], BodyWeights]:
         """`download`, or WeightsError where there is none. name: the student's, for the message."""
         if self.download is None:
-            must = "must be `none` or a file, as Keras has none to download"
+            must = "must be `none` or a file, because Keras has no such weights"
             raise WeightsError(f"{name}, ImageNet weights", must, "imagenet", self.without_download)
         return self.download
 
@@ -107,14 +107,14 @@ STUDENTS.register(
         fold=squeezenet.fold_caffe_preprocessing,
     )
 )
-STUDENTS.register("small_cnn", "three blocks of convolution, for tiny pictures; no ImageNet weights")(
+STUDENTS.register("small_cnn", "three blocks of convolution, for tiny images; no ImageNet weights")(
     Student(
         smallest_px=8,
         build=small_cnn.build,
         body_end="block3_pool",
     )
 )
-STUDENTS.register("mnist_cnn", "the CNN of Keras's MNIST example, for small grey pictures; no ImageNet weights")(
+STUDENTS.register("mnist_cnn", "the CNN of Keras's MNIST example, for small grey images; no ImageNet weights")(
     Student(
         smallest_px=6,
         build=mnist_cnn.build,
@@ -138,7 +138,7 @@ def _mlp(name: str) -> Student | None:
 
 for _widths in ((800, 800), (1200, 1200), (500, 300), (128, 128)):
     _layers = " and ".join(map(str, _widths))
-    STUDENTS.register(mlp.name_of(_widths), f"dense layers of {_layers}, for small grey pictures; no ImageNet weights")(
+    STUDENTS.register(mlp.name_of(_widths), f"dense layers of {_layers}, for small grey images; no ImageNet weights")(
         _mlp(mlp.name_of(_widths))
     )
 

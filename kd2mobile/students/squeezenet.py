@@ -9,7 +9,7 @@ FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: 
 """Filters of each fire module: those of the squeeze layer, and of each of the two expand layers."""
 PUBLISHED_FILE = "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
 WITHOUT_DOWNLOAD = (
-    f"Give `--student-weights FILE` with {PUBLISHED_FILE} of DeepCognition/keras-squeezenet, or train from nothing "
+    f"Give `--student-weights FILE` with {PUBLISHED_FILE} of DeepCognition/keras-squeezenet, or train from scratch "
     "with `--student-weights none`."
 )
 

@@ -65,7 +65,7 @@ def download_body(student: str, file: str, make: Callable[[], Any]) -> BodyWeigh
             f"{student}, ImageNet weights",
             "must be downloaded by Keras",
             f"{type(fault).__name__}: {fault}",
-            f"Get {file} on another machine and give it with `--student-weights FILE`, or train from nothing with "
+            f"Get {file} on another machine and give it with `--student-weights FILE`, or train from scratch with "
             "`--student-weights none`." + (f" Delete {cached}: it is damaged." if cached.exists() else ""),
         ) from fault
     return {layer.name: layer.get_weights() for layer in body.layers if layer.weights}
@@ -86,7 +86,7 @@ def _open(path: str) -> Iterator[Any]:
         raise
     except Exception as fault:  # h5py and zipfile raise almost anything on a damaged file
         reason = f"{type(fault).__name__}: {fault}"
-        next_step = "Give a .weights.h5, .h5 or .keras file that is whole."
+        next_step = "Give a complete .weights.h5, .h5 or .keras file."
         raise WeightsError(path, "must be a Keras weights file (HDF5)", reason, next_step) from fault
 
 

@@ -65,7 +65,7 @@ def build_whole(architecture: Architecture, px: int, weights: str) -> keras.Mode
 
 def _check_finite(model: keras.Model, weights: str) -> None:
     if not all(np.isfinite(array).all() for array in model.get_weights()):
-        raise WeightsError(weights, "must be finite numbers", "NaN or infinity", "Give another weights file.")
+        raise WeightsError(weights, "must be finite", "NaN or infinity", "Give another weights file.")
 
 
 def _build(architecture: Architecture, px: int, top: bool = False, weights: str | None = None) -> keras.Model:
@@ -91,7 +91,7 @@ def _download(architecture: Architecture, px: int, top: bool = False) -> keras.M
             "must be downloadable",
             f"{type(fault).__name__}: {fault}",
             f"Fetch {file} {where} on another machine and give it with `--teacher-weights FILE`, "
-            "or train from nothing with `--teacher-weights none`.",
+            "or train it from scratch with `--teacher-weights none`.",
         ) from fault
 
 
@@ -109,7 +109,8 @@ def _fill(body: keras.Model, architecture: Architecture, path: Path) -> None:
         except Exception:
             raise WeightsError(
                 path,
-                f"must hold the weights of {architecture.keras_name}, without its top or with ImageNet's 1,000 classes",
+                f"must hold the weights of {architecture.keras_name}, without its head or with ImageNet's 1,000 "
+                "classes",
                 first_line(without_top),
                 "Give a .weights.h5, .h5 or .keras file of that network, `imagenet` or `none`.",
             ) from without_top

@@ -104,7 +104,7 @@ def check_probabilities(where: object, answers: np.ndarray) -> None:
     """Raises TeacherError unless the answers, float [n, classes], are at least 0 and each row sums to about 1."""
     sums = answers.sum(axis=1)
     if not (answers.min() >= 0 and (np.abs(sums - 1) <= SUM_WITHIN).all()):
-        must = "must be probabilities that sum to 1, as teacher.output says"
+        must = "must output probabilities that sum to 1, as teacher.output says"
         got = f"sums from {sums.min():.3g} to {sums.max():.3g}, the least number {answers.min():.3g}"
         raise TeacherError(where, must, got, _instead(answers))
 
@@ -115,7 +115,7 @@ def _instead(answers: np.ndarray) -> str:
         return f"Divide them by {total:.4g} at the model's end and save it again."
     if answers.min() >= 0 and answers.max() <= 1:
         return f"Give the numbers before the sigmoid, or log(p): {OWN_LOGITS}"
-    return "Give `--teacher-output logits` if that is what they are."
+    return "Give `--teacher-output logits` if they are logits."
 
 
 def check_own_answers(file: TeacherFile, numbers: list[int] | None, own: np.ndarray, logits: np.ndarray) -> None:
@@ -139,7 +139,7 @@ def check_own_answers(file: TeacherFile, numbers: list[int] | None, own: np.ndar
     if not (excess <= 0).all():
         row, column = np.unravel_index(np.nanargmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
         got = f"{softmax(stored)[row, column]:.4g} where the file says {wanted[row, column]:.4g}"
-        must = "must answer with logits whose softmax is the file's own answer, within float16's rounding"
+        must = "must output logits whose softmax is the file's own output, within float16's rounding"
         raise TeacherError(file.path, must, got, f"Please report it, and give its logits: {OWN_LOGITS}")
 
 
@@ -153,7 +153,9 @@ def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
         return file.outputs == len(classes)
     known, classes = _plain(file.classes), _plain(classes)
     if len(known) != file.outputs:
-        raise TeacherError(file.classes_from, f"must name {file.outputs} classes", len(known), "Name one an output.")
+        raise TeacherError(
+            file.classes_from, f"must list {file.outputs} classes", len(known), "Give one name per output."
+        )
     numbered = [number_and_name(name) for name in classes]
     if known != classes and None not in numbered and sorted(numbered) == list(enumerate(known)):
         known = [name for _, name in sorted(zip([number for number, _ in numbered], classes, strict=True))]
@@ -161,7 +163,7 @@ def classes_fit(file: TeacherFile, classes: list[str]) -> bool:
         first = next(i for i, pair in enumerate(zip(known, classes, strict=True)) if pair[0] != pair[1])
         raise TeacherError(
             f"{file.path}, output {first}",
-            f"must be the class {classes[first]!r}, as the sorted folders are",
+            f"must be the class {classes[first]!r}, in the order of the sorted folders",
             repr(known[first]),
             "Its classes are in another order: reorder its last layer, or rename the folders.",
         )
@@ -206,10 +208,10 @@ def _input_px(path: Path, model: keras.Model, asked: int | None) -> int:
     shapes = [tuple(tensor.shape) for tensor in model.inputs or []]
     square = "Give a model with one input [batch, px, px, 3]."
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3 or shapes[0][1] != shapes[0][2]:
-        raise TeacherError(path, "must take one square RGB picture", f"inputs {shapes}", square)
+        raise TeacherError(path, "must have one square RGB image as input", f"inputs {shapes}", square)
     own = shapes[0][1]
     if own is None and asked is None:
-        raise TeacherError(path, "takes pictures of any size", None, "Choose one with --teacher-input-px.")
+        raise TeacherError(path, "accepts images of any size", None, "Choose one with --teacher-input-px.")
     if own is not None and asked is not None and own != asked:
         raise TeacherError("teacher.input_px", f"must be {own}, the input of {path}", asked, "Leave it out.")
     px = int(own or asked)
@@ -223,15 +225,15 @@ def _check_task(path: Path, model: keras.Model) -> None:
     if len(outputs) == 1 and len(outputs[0]) == 2 and (outputs[0][1] or 0) > 1:
         return
     if len(outputs) != 1:
-        task = "several answers"
+        task = "several outputs"
     elif outputs[0][1:] == (1,):
-        task = "one number alone, as of a regression or of yes and no"
+        task = "a single number, as of a regression or a yes-or-no question"
     elif len(outputs[0]) == 4:
         task = "a map, as of a segmentation or of features"
     else:
         task = "another shape"
     step = "Give a classifier with one output [batch, classes], one number for each of two or more classes."
-    raise TeacherError(path, "must answer with one number a class", f"outputs {outputs}: {task}", step)
+    raise TeacherError(path, "must output one number per class", f"outputs {outputs}: {task}", step)
 
 
 def _said(asked: Asked, beside: Path, described: dict[str, Any]) -> dict[str, Any]:
@@ -241,8 +243,8 @@ def _said(asked: Asked, beside: Path, described: dict[str, Any]) -> dict[str, An
         there = described.get(name)
         if value is not None and there is not None and _plain(value) != _plain(there):
             shown = f"{getattr(asked, name)} here, {there if isinstance(there, str) else 'others'} there"
-            must = f"must be what {beside} says, or left out"
-            raise TeacherError(f"teacher.{name}", must, shown, f"Leave --teacher-{name} out, or mend the file.")
+            must = f"must be as in {beside}, or left out"
+            raise TeacherError(f"teacher.{name}", must, shown, f"Leave --teacher-{name} out, or repair the file.")
     return {name: value if value is not None else described.get(name) for name, value in by_recipe.items()}
 
 
@@ -262,14 +264,14 @@ def _as_logits(path: Path, model: keras.Model, output: str | None, changes: list
         return model
     if activation not in ("softmax", "log_softmax") or not classes_axis(operation):
         over = f"the activation {activation}" if classes_axis(operation) else f"a {activation} over the batch"
-        step = "Save the model without it, so that its classes exclude one another after a softmax."
-        raise TeacherError(f"{path}, layer {operation.name}", "must give logits", over, step)
+        step = "Save the model without it, so that its outputs are logits of a softmax."
+        raise TeacherError(f"{path}, layer {operation.name}", "must output logits", over, step)
     if (activation, output) in (("softmax", "logits"), ("log_softmax", "probabilities")):
         ends = activation.replace("_", "-")
-        raise TeacherError("teacher.output", f"must be what {path} gives: it ends in a {ends}", output, "Leave it out.")
+        raise TeacherError("teacher.output", f"must be as in {path}, which ends in a {ends}", output, "Leave it out.")
     if activation == "log_softmax" or (output is None and not isinstance(operation, keras.layers.Layer)):
         return model  # log-probabilities are logits; probabilities by operations are refused unless they are said
-    changes.append(f"the softmax at its end, {operation.name!r}, was taken off")
+    changes.append(f"its final softmax, {operation.name!r}, was removed")
     return keras.Model(model.inputs, replaced(model.outputs[0], without_activation), name=model.name)
 
 
@@ -279,12 +281,14 @@ def _answer(path: Path, model: keras.Model, px: int, mode: str, batch_size: int)
     try:
         return np.asarray(model.predict_on_batch(preprocess(noise, mode)))
     except Exception as fault:  # whatever TensorFlow or JAX say of its operations
-        must = f"must answer a batch of {batch_size} images [{batch_size}, {px}, {px}, 3] of float32"
+        must = f"must accept a batch of {batch_size} images [{batch_size}, {px}, {px}, 3] of float32"
         raise TeacherError(path, must, first_line(fault), f"Give its logits: {OWN_LOGITS}") from fault
 
 
 def _log_probabilities(model: keras.Model, changes: list[str]) -> keras.Model:
-    changes.append(f"its probabilities became logits: the logarithm of p, which is at least {SMALLEST_PROBABILITY:g}")
+    changes.append(
+        f"its probabilities p were converted to logits: the logarithm of p, with p at least {SMALLEST_PROBABILITY:g}"
+    )
     inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in model.inputs]
     probabilities = keras.ops.maximum(model(inputs[0]), SMALLEST_PROBABILITY)  # outside, where no name is taken yet
     return keras.Model(inputs, keras.ops.log(probabilities))
@@ -298,7 +302,7 @@ def _own_preprocessing(path: Path, model: keras.Model) -> str:
             break
     raise TeacherError(
         path,
-        "must say what its pixels should be",
+        "must define the pixel values that it takes",
         "neither a Rescaling or Normalization layer at its start nor a teacher.json beside it",
         f'Give --teacher-preprocess, or write {path.with_name(DESCRIPTION)} as {{"preprocess": "tf"}}: one of '
         f"{', '.join(MODES)} (tf is [-1, 1], torch and caffe are ImageNet's means, none is 0..255).",

@@ -66,7 +66,7 @@ def fit(
     state = [*model.variables, *model.optimizer.variables]
     history, best = resume(folder, state)
     if history:
-        say(f"the teacher's training goes on after epoch {history[-1]['epoch']}")
+        say(f"teacher: resuming after epoch {history[-1]['epoch']}")
     if start and not history:
         history, best = [{"epoch": 0, "loss": None, "val": start, "seconds": 0.0}], values_of(model.variables)
     for epoch in range(history[-1]["epoch"] + 1 if history else 1, epochs + 1):
@@ -74,7 +74,7 @@ def fit(
         order = np.random.default_rng([asked.seed, epoch]).permutation(len(train))
         order = np.concatenate([order, order[: steps * batch_size - len(order)]])
         losses = np.empty(steps)
-        with bar(f"{label}, epoch {epoch}/{epochs}", len(train), "pictures") as advance:
+        with bar(f"{label}, epoch {epoch}/{epochs}", len(train), "images") as advance:
             batches = _batches(teacher, pictures, order.reshape(steps, batch_size), asked.seed, epoch)
             for step, (shown, labels) in enumerate(batches):
                 model.reset_metrics()

@@ -31,13 +31,13 @@ def frozen_features(folder: Path, body: Teacher, pictures: Pictures, name: Split
     def shard(rows: range) -> np.ndarray:
         return np.concatenate(list(body.judged_outputs(pictures, samples[rows.start : rows.stop])))
 
-    paths = write_shards(folder, f"features-{name}", len(samples), shard, f"teacher's features, {name}", "pictures")
+    paths = write_shards(folder, f"features-{name}", len(samples), shard, f"teacher's features, {name}", "images")
     features = np.concatenate([np.load(path) for path in paths])
     broken = ~np.isfinite(features).all(axis=1)
     if broken.any():
         picture = samples[int(broken.argmax())].path
         raise TeacherError(
-            f"{body.where}, {picture}", "must get finite features", "NaN or infinity", "Check the teacher's weights."
+            f"{body.where}, {picture}", "must output finite features", "NaN or infinity", "Check the teacher's weights."
         )
     return features
 

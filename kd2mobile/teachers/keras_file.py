@@ -43,7 +43,7 @@ def load_keras_file(path: Path) -> keras.Model:
     try:
         config = _config(path)
         if custom := _custom_code(config):
-            must = "must be a model of Keras's own layers; custom code is not run"
+            must = "must be a model of Keras's own layers, because custom code is never run"
             raise TeacherError(path, must, custom, OTHER_WAYS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras warns of what it then refuses, on a line of its own
@@ -69,7 +69,7 @@ def _config(path: Path) -> dict[str, Any]:
             text = file.attrs.get("model_config")
     if text is None:
         step = "Save the whole model with `model.save(...)`; weights of a known network go with --teacher-weights."
-        raise TeacherError(path, "must be a whole model", "a file of weights alone", step)
+        raise TeacherError(path, "must be a complete model", "a file of weights alone", step)
     check_config_size(path, len(text), TeacherError)
     config = json.loads(text)  # not msgspec: a layer's bound may be infinite
     if not isinstance(config, dict):

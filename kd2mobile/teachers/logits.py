@@ -20,7 +20,9 @@ from kd2mobile.text import count_of, listed
 
 LOGITS = "logits.npz"
 KEYS = ("sample_ids", "class_names", "logits")
-ANOTHER_COLUMN = "Look whether class_names stand as the columns of logits do, and sample_ids as its rows."
+ANOTHER_COLUMN = (
+    "Check that class_names are in the order of the columns of logits, and sample_ids in the order of its rows."
+)
 HOW_TO = "docs/how-to/own-teacher.md has the lines that write one."
 CHECKED_AT_ONCE = 4096
 
@@ -55,8 +57,8 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
     folder = Path(folder)
     given = read_logits(path, split)
     if given.unused:
-        say(f"{path.name}: no labelled picture here for {given.unused:,} of its {len(given.values):,} rows")
-    with bar("checking the logits", len(split.samples), "pictures") as advance:
+        say(f"{path.name}: no labelled image here for {given.unused:,} of its {len(given.values):,} rows")
+    with bar("checking the logits", len(split.samples), "images") as advance:
         for start in range(0, len(split.samples), CHECKED_AT_ONCE):
             samples = split.samples[start : start + CHECKED_AT_ONCE]
             check_logits(given.of(samples), [sample.path for sample in samples], given.where)
@@ -97,17 +99,17 @@ def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogit
     missing = [name for name in split.classes if name not in columns]
     extra = [name for i, name in enumerate(class_names) if i not in columns.values()]
     if missing or extra:
-        found = [f"no {_few(missing)}"] * bool(missing) + [f"{_few(extra)} besides"] * bool(extra)
-        must = f"must name the {len(split.classes)} classes of the pictures"
+        found = [f"no {_few(missing)}"] * bool(missing) + [f"{_few(extra)} in addition"] * bool(extra)
+        must = f"must name the {len(split.classes)} classes of the images"
         raise TeacherError(f"{path}, class_names", must, " and ".join(found), "Name the columns as the folders are.")
     rows = places_of([sample.path for sample in split.samples], sample_ids, _composed)
     absent = [sample.path for sample in split.samples if sample.path not in rows]
     if absent:
         raise TeacherError(
             f"{path}, sample_ids",
-            f"must hold every one of the {len(split.samples):,} pictures",
+            f"must hold every one of the {len(split.samples):,} images",
             f"no row for {len(absent):,} of them, the first {absent[0]!r}; its own first id is {_few(sample_ids[:1])}",
-            "An id is the picture's path below the folder of --data, with slashes; one without a label has "
+            "An id is the image's path below the folder of --data, with slashes; one without a label has "
             "`unlabelled/` before its path.",
         )
     unused = len(sample_ids) - len(rows)
@@ -119,9 +121,9 @@ def _composed(name: str) -> str:
 
 
 def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    must = f"must be a whole .npz file of the arrays {', '.join(KEYS)}"
+    must = f"must be a complete .npz file of the arrays {', '.join(KEYS)}"
     if not is_zipfile(path):
-        raise TeacherError(path, must, "no .npz file or a part of one", HOW_TO)
+        raise TeacherError(path, must, "an incomplete file, or not an .npz file", HOW_TO)
     try:
         check_npz(path, TeacherError)
         with np.load(path, allow_pickle=False) as file:
@@ -137,7 +139,7 @@ def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     for key in KEYS[:2]:
         array = arrays[key]
         if array.dtype.kind != "U" or array.ndim != 1:
-            must = "must be a list of texts, one dimension of NumPy's str"
+            must = "must be a one-dimensional array of NumPy's str"
             raise TeacherError(f"{path}, {key}", must, _kind(array), "Write it with `np.array(names, dtype=str)`.")
         names[key] = array.tolist()
     logits, shape = arrays["logits"], (len(names["sample_ids"]), len(names["class_names"]))
@@ -154,7 +156,7 @@ def _refuse_twice(path: Path, key: str, names: list[str]) -> None:
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))
         more = f"{twice!r} more than once ({count_of(len(names) - len(set(names)), 'row', 'too many')})"
-        raise TeacherError(f"{path}, {key}", "must name each one once", more, "Keep one of each.")
+        raise TeacherError(f"{path}, {key}", "must list each one once", more, "Keep one of each.")
 
 
 def _kind(array: np.ndarray) -> str:

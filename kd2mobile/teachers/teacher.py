@@ -61,7 +61,7 @@ class Teacher:
         """
         samples = pictures.of("val")
         answers = []
-        with bar(label, len(samples), "pictures") as advance:
+        with bar(label, len(samples), "images") as advance:
             for answer in self.judged_outputs(pictures, samples):
                 answers.append(answer)
                 advance(len(answer))
@@ -76,13 +76,13 @@ def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str,
     described = read_description(folder / DESCRIPTION)
     if missing := [name for name in ("input_px", "preprocess", "name") if name not in described]:
         where = f"{folder / DESCRIPTION}: {missing[0]}"
-        raise TeacherError(where, "must be there", None, f"Remove {folder}; it is made again.")
+        raise TeacherError(where, "must be there", None, f"Remove {folder}; it will be built again.")
     try:
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     except Exception as fault:
         reason = f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}"
         raise TeacherError(
-            folder / MODEL, "must be a Keras model", reason, f"Remove {folder}; it is made again."
+            folder / MODEL, "must be a Keras model", reason, f"Remove {folder}; it will be built again."
         ) from fault
     return Teacher(model, described["input_px"], described["preprocess"], described["name"], batch_size), described
 
@@ -103,13 +103,13 @@ def read_description(path: Path) -> dict[str, Any]:
 
     Raises TeacherError if it cannot be read or one of them cannot be.
     """
-    again = "Mend it or make the teacher again."
+    again = "Correct it, or build the teacher again."
     described = read_json(path, dict[str, Any], again, error=TeacherError)
     convert_json(described, Description, path, again, error=TeacherError)
     for name, choices in (("preprocess", MODES), ("output", OUTPUTS)):
         if name in described and described[name] not in choices:
-            must = f"must say {name}: one of {', '.join(choices)}"
-            raise TeacherError(path, must, repr(described[name]), "Write it there.")
+            must = f"must give {name}: one of {', '.join(choices)}"
+            raise TeacherError(path, must, repr(described[name]), "Add it.")
     return described
 
 
@@ -134,30 +134,30 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
         picture = pictures[int(broken.argmax())]
-        more = f" ({int(broken.sum())} of {len(logits)} pictures)"
+        more = f" ({int(broken.sum())} of {len(logits)} images)"
         raise TeacherError(
-            f"{where}, {picture}", "must get finite logits", f"NaN or infinity{more}", "Mend or train the teacher."
+            f"{where}, {picture}", "must output finite logits", f"NaN or infinity{more}", "Repair or train the teacher."
         )
     largest = np.abs(logits).max(axis=1)
     if largest.max() > np.finfo(np.float16).max:
         picture = pictures[int(largest.argmax())]
         raise TeacherError(
             f"{where}, {picture}",
-            "must get logits within float16's range of 65,504",
+            "must output logits within float16's range of 65,504",
             f"{largest.max():.4g}",
             "Scale the teacher's last layer down or give it another head.",
         )
     if len(logits) and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
         raise TeacherError(
             where,
-            "must answer with logits",
-            "probabilities (each picture's outputs are in [0, 1] and sum to 1)",
-            "Give the numbers before the softmax, or log(p); of a model file say `--teacher-output probabilities`.",
+            "must output logits",
+            "probabilities (each image's outputs are in [0, 1] and sum to 1)",
+            "Give the numbers before the softmax, or log(p); for a model file, give `--teacher-output probabilities`.",
         )
     if total := equal_sums(logits):
         raise TeacherError(
             where,
-            "must answer with logits",
+            "must output logits",
             f"probabilities times {total:.4g} (no number is below 0, and each image's sum to {total:.4g})",
             f"Give the numbers before the softmax, or log(p / {total:.4g}).",
         )
@@ -188,7 +188,7 @@ def check_not_probabilities(values: np.ndarray, where: object) -> None:
     values: float [n, classes], of all images at once.
     """
     if values.size and values.min() >= 0 and values.max() <= 1:
-        got = "numbers of 0 to 1 alone, as probabilities are"
+        got = "only numbers from 0 to 1, as for probabilities"
         raise TeacherError(where, "must be logits", got, "Give the numbers before the sigmoid or softmax, or log(p).")
 
 
@@ -202,7 +202,7 @@ def check_order(path: Path, logits: np.ndarray, labels: np.ndarray, classes: lis
     said = logits.argmax(axis=1)
     top1, chance = (said == labels).mean(), 1 / len(classes)
     if top1 < 1 and top1 <= chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
-        raise TeacherError(path, f"must know the classes better than chance ({chance:.3f})", f"top-1 {top1:.3f}", order)
+        raise TeacherError(path, f"must be better than chance ({chance:.3f})", f"top-1 {top1:.3f}", order)
     moved = {}
     for label in np.unique(labels):
         votes = np.bincount(said[labels == label], minlength=len(classes))
@@ -211,4 +211,4 @@ def check_order(path: Path, logits: np.ndarray, labels: np.ndarray, classes: lis
             moved[int(label)] = taken_for
     if moved and set(moved.values()) == set(moved):
         swaps = ", ".join(f"{classes[a]!r} for {classes[b]!r}" for a, b in list(moved.items())[:5])
-        raise TeacherError(path, "must name the classes in the order of the sorted folders", f"mostly {swaps}", order)
+        raise TeacherError(path, "must have the classes in the order of the sorted folders", f"mostly {swaps}", order)

@@ -39,7 +39,9 @@ from kd2mobile.teachers.teacher import (
 )
 from kd2mobile.teachers.zoo import TEACHERS
 
-NOT_IMAGENETS = "The folders have the names of ImageNet classes; if they mean others, rename them to get a new head."
+NOT_IMAGENETS = (
+    "The folders have the names of ImageNet classes. If they are other classes, rename them, and a new head is trained."
+)
 
 
 def make_teacher(
@@ -106,7 +108,10 @@ def _from_zoo(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple[
         if whole := build_whole(architecture, px, asked.weights):
             teacher = Teacher(whole, px, architecture.preprocess, asked.name, asked.batch_size)
             return teacher, _imagenets_own(teacher, numbers)
-        say(f"{asked.name}: your classes are ImageNet's, but its weights bring no head for {px} px; it gets a new one")
+        say(
+            f"{asked.name}: the classes are ImageNet's, but these weights have no head for {px} px; a new head "
+            "is trained"
+        )
     elif asked.weights != "none":
         _say_unclear(asked.name, pictures.split.classes)
     body = build_body(architecture, px, asked.weights)
@@ -128,7 +133,10 @@ def _from_file(
         return teacher, {"way": "file", "changes": file.changes}
     if file.outputs == OUTPUTS:
         _say_unclear(file.path.name, classes)
-    say(f"{file.path.name}: its {file.outputs} outputs are not your {len(classes)} classes; it gets a new head")
+    say(
+        f"{file.path.name}: its {file.outputs} outputs are not the {len(classes)} classes of the data; a new "
+        "head is trained"
+    )
     teacher.model = features_of(file)
     head = _give_head(folder, teacher, pictures)
     return teacher, {"way": "head", "changes": [*file.changes, "its head was replaced"], "head": head}
@@ -151,13 +159,15 @@ def _check_as_the_file_answers(file: TeacherFile, teacher: Teacher, pictures: Pi
 def _imagenets_own(teacher: Teacher, numbers: list[int]) -> dict[str, Any]:
     """Leaves the teacher those of ImageNet's outputs, in place; returns how."""
     teacher.model = select_outputs(teacher.model, numbers)
-    say(f"{teacher.where}: your {len(numbers):,} classes are ImageNet's; its own head is used, no new one is fitted")
+    say(f"{teacher.where}: the {len(numbers):,} classes are ImageNet's; the teacher keeps its own head")
     return {"way": "imagenet", "imagenet_ids": [imagenet_classes()[i][0] for i in numbers]}
 
 
 def _say_unclear(name: str, classes: list[str]) -> None:
     for unclear, ids in unclear_names(classes).items():
-        say(f"{name}: {unclear!r} is ImageNet's {' and '.join(ids)}; call the folder by its id to use ImageNet's head")
+        say(
+            f"{name}: {unclear!r} is ImageNet's {' and '.join(ids)}; rename the folder to its id to use ImageNet's head"
+        )
 
 
 def _from_nothing(folder: Path, teacher: Teacher, asked: schema.Teacher, pictures: Pictures) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ def read_graph(model: bytes, where: str) -> Graph:
     outputs = {_text(tensor.name): tensor.tensorIndex for tensor in signature.outputs}
     if list(inputs) != [INPUT] or list(outputs) != [OUTPUT]:
         got = f"{list(inputs)} to {list(outputs)}"
-        raise ExportError(where, f"must lead from {INPUT!r} to {OUTPUT!r}", got, _REPORT)
+        raise ExportError(where, f"must have the input {INPUT!r} and the output {OUTPUT!r}", got, _REPORT)
     custom = [_text(code.customCode) for code in stored.operatorCodes if code.customCode]
     names = [_OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in stored.operatorCodes]
     ops = [Op(names[op.opcodeIndex], _indices(op.inputs), _indices(op.outputs)) for op in graph.operators]
@@ -87,10 +87,10 @@ def read_graph(model: bytes, where: str) -> Graph:
     return Graph(tensors, ops, inputs[INPUT], outputs[OUTPUT], custom, dynamic)
 
 
-_REPORT = "The converter of this TensorFlow does something new; please report it."
+_REPORT = "The converter of this TensorFlow version behaves differently; please report it."
 _FLEX = "Build the student from layers that LiteRT has built-in ops for."
 _FLOAT_OPS = (
-    "Build the student from layers that LiteRT quantizes, name what may stay float with --keep-float, or leave int8 "
+    "Build the student from layers that LiteRT quantizes, keep those layers float with --keep-float, or leave int8 "
     "out with --precision."
 )
 _DTYPES = {"int8": ("uint8", "uint8"), "int16x8": ("float32", "float32")}
@@ -118,7 +118,7 @@ def check_graph(
     if graph.custom:
         raise ExportError(where, "must hold built-in LiteRT ops only", ", ".join(graph.custom), _FLEX)
     if graph.dynamic:
-        raise ExportError(where, "must have a fixed size for every tensor", "an open one", _FLEX)
+        raise ExportError(where, "must have a fixed size for every tensor", "an open size", _FLEX)
     pixels, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
     takes, answers = _DTYPES.get(precision, ("uint8", "float32"))
     expected = (takes, [1, input_px, input_px, 3], answers, [1, class_count])
@@ -156,14 +156,14 @@ def _check_int8(graph: Graph, where: str, names: LayerNames, keep_float: Collect
     ]
     left = [op for op in left if op.name not in ("QUANTIZE", "DEQUANTIZE")] or left
     if left:
-        must = "must hold no float op" + (" but what --keep-float names" if keep_float else "")
+        must = "must hold no float op" + (" except in the layers of --keep-float" if keep_float else "")
         raise ExportError(where, must, ", ".join(dict.fromkeys(map(told, left))), _FLOAT_OPS)
     pixels, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
     if not _close(pixels.scale, PIXEL_SCALE) or pixels.zero_point not in PIXEL_ZERO_POINTS:
         must = f"must take pixels with scale {PIXEL_SCALE:.6f} and zero point 127 or 128"
         raise ExportError(where, must, f"{pixels.scale} and {pixels.zero_point}", _REPORT)
     if not _close(probabilities.scale, PROBABILITY_SCALE) or probabilities.zero_point != 0:
-        must = "must answer in steps of 1/256 from 0"
+        must = "must output steps of 1/256 from 0"
         raise ExportError(where, must, f"{probabilities.scale} from {probabilities.zero_point}", _REPORT)
     first = [op for op in graph.ops if graph.input in op.inputs]
     second = [op for op in graph.ops for one in first if set(one.outputs) & set(op.inputs)]

@@ -117,7 +117,7 @@ class Converter:
         if precision == "fp32":
             return self._float_model(where, "uint8"), None
         if not self._calibration:
-            raise ExportError(where, "must be calibrated", "no pictures", "Give training pictures to calibrate with.")
+            raise ExportError(where, "must be calibrated", "no images", "Give training images for the calibration.")
         takes = TAKES.get(precision, "uint8")
         converter = self._converter(takes)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -159,7 +159,7 @@ class Converter:
             if not self.names.are_among(made, [layer]):
                 shown = list(dict.fromkeys(map(self.names.of, made)))
                 next_step = f"{did_you_mean(layer, shown, most=3)}The layers with an op: {', '.join(shown)}."
-                must = "must name layers of the student that become an op of the file"
+                must = "must be layers of the student that have an op in the file"
                 raise RecipeError("export.keep_float", must, repr(layer), next_step)
         kept = [tensor for tensor in made if self.names.are_among([tensor], self._keep_float)]
         pixels = {"input_data_type": tf.uint8, "output_data_type": tf.uint8}
@@ -231,7 +231,7 @@ def _converted(converter: tf.lite.TFLiteConverter, where: str) -> bytes:
             must, got = "must hold ops that LiteRT has in int16x8", ", ".join(sorted(set(narrow)))
             raise ExportError(where, must, got, "Leave int16x8 out with --precision, or those ops out.") from fault
         reason = one_line(f"{type(fault).__name__}: {fault}")[:500]
-        next_step = "Look at the layer that the message names, or leave this precision out with --precision."
+        next_step = "Change the layer in the message, or leave this precision out with --precision."
         raise ExportError(where, "must convert to LiteRT", reason, next_step) from fault
 
 

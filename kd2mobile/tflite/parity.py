@@ -115,25 +115,25 @@ def check_parity(
     message.
     """
     if not parity.n:
-        raise ExportError(where, "must be compared with its student", "no validation pictures", "Give at least one.")
+        raise ExportError(where, "must be compared with its student", "no validation images", "Give at least one.")
     if not np.isfinite(parity.largest_difference):
-        next_step = "Look at the student's training history for the epoch where its weights left the finite numbers."
-        raise ExportError(where, "must answer finite probabilities as its student does", "NaN", next_step)
+        next_step = "Find in the student's training history the epoch at which its weights became infinite or NaN."
+        raise ExportError(where, "must output finite probabilities", "NaN", next_step)
     lowest = LOWEST_FAITHFUL if faithful else LOWEST_AGREEMENT[precision]
     if parity.agreement < lowest and parity.n - parity.agreed > ALWAYS_ALLOWED:
-        must = f"must agree with its student on the top-1 class of at least {lowest:.1%} of the validation pictures"
+        must = f"must agree with its student on the top-1 class of at least {lowest:.1%} of the validation images"
         largest = f"largest difference of a probability {parity.largest_difference:.3f}"
         got = f"{parity.agreement:.1%} of {parity.n} ({largest})"
         worst = f" The layers with the largest errors: {', '.join(worst_layers)}." if worst_layers else ""
         raise ExportError(where, must, got, (_REPORT if faithful else _NEXT_STEP[precision]) + worst)
 
 
-_REPORT = "The converter changed what was trained; please report it."
-_MORE_PICTURES = "Give more calibration pictures (export.calibration_pictures) or train the student longer"
+_REPORT = "The converter changed the network; please report it."
+_MORE_PICTURES = "Give more calibration images (export.calibration_pictures) or train the student longer"
 _NEXT_STEP = {
-    "fp32": "The conversion is wrong or the student knows nothing yet; please report it if the student is trained.",
+    "fp32": "Train the student longer. If it is fully trained, the conversion is wrong: please report it.",
     "fp16": "Leave fp16 out with --precision, or look for activations beyond float16's range (65504).",
     "int8_dynamic": "Train the student longer, or leave int8_dynamic out with --precision.",
-    "int8": f"{_MORE_PICTURES}, leave --per-tensor away, keep layers float with --keep-float, or leave int8 out.",
+    "int8": f"{_MORE_PICTURES}, leave out --per-tensor, keep layers float with --keep-float, or leave int8 out.",
     "int16x8": f"{_MORE_PICTURES}, or leave int16x8 out with --precision.",
 }

@@ -44,9 +44,11 @@ def check_per_tensor(graph: Graph, where: str) -> None:
     """Raises ExportError if any tensor of the file has more scales than one."""
     several = [tensor.name for tensor in graph.tensors if tensor.scales > 1]
     if several:
-        got = f"{len(several)} with a scale a channel, the first {several[0]}"
-        next_step = "Leave --per-tensor away; the converter of this TensorFlow does something new, please report it."
-        raise ExportError(where, "must have one scale a tensor", got, next_step)
+        got = f"{len(several)} with a scale per channel, the first {several[0]}"
+        next_step = (
+            "Leave out --per-tensor. The converter of this TensorFlow version behaves differently; please report it."
+        )
+        raise ExportError(where, "must have one scale per tensor", got, next_step)
 
 
 def against_student(parity: Parity) -> dict | None:

@@ -25,7 +25,7 @@ def calibration_pictures(export: Export, classes: int) -> int:
     if asked is not None and asked < classes:
         raise RecipeError(
             "export.calibration_pictures",
-            f"must be at least {classes:,}, one picture of each class, or the calibration misses a class",
+            f"must be at least {classes:,}, one image per class",
             asked,
             f"Use `--set export.calibration_pictures={classes}` or more, or leave it out.",
         )
@@ -49,12 +49,12 @@ def check_has_effect(export: Export, given: Iterable[str]) -> None:
     """
     for field, leave in _APART_FROM_AUTO.items():
         if export.auto and f"export.{field}" in given:
-            must = "must be left out with --precision auto, which tries int8, int8_dynamic, fp16 and qat's int8"
+            must = "must be left out with --precision auto, which tries int8, int8_dynamic, fp16 and int8 after qat"
             raise RecipeError(f"export.{field}", must, ", ".join(getattr(export, field)), leave)
     for field, needed in {"keep_float": ("int8",), "per_tensor": PER_TENSOR}.items():
         asked = f"export.{field}" in given and getattr(export, field) and not export.auto
         if asked and not set(needed) & set(export.precisions):
-            must = f"must be given with {' or '.join(needed)} among the precisions, the others have nothing of it"
+            must = f"must be given with the precision {' or '.join(needed)} (no effect on others)"
             add = f"Add {needed[-1]} to --precision, or leave it out."
             raise RecipeError(f"export.{field}", must, ", ".join(export.precisions), add)
 
@@ -74,7 +74,7 @@ def file_settings(export: Export, variant: Variant, classes: int) -> dict:
         settings["keep_clusters"] = True
     for field in ("per_tensor", "keep_float"):
         if trained and getattr(export, field):
-            must = f"must be left out with {variant.name}, whose scales are trained for every layer"
+            must = f"must be left out with {variant.name}, because its training quantizes every layer"
             got = ", ".join(export.keep_float) if field == "keep_float" else "it"
             raise RecipeError(f"export.{field}", must, got, f"Leave it out, or leave {variant.compression} out.")
     if export.per_tensor and precision in PER_TENSOR:
@@ -117,5 +117,5 @@ def fingerprints(recipe: Recipe, student: Step) -> dict[str, str | None]:
 _LEARNED = ("split", "transfer")
 _APART_FROM_AUTO = {
     "precisions": "Leave it out, or give `--set export.auto=false`.",
-    "compressions": "Leave --compress out, or name the precisions.",
+    "compressions": "Leave --compress out, or give the precisions.",
 }

@@ -15,9 +15,9 @@ from kd2mobile.inspection.metadata import LABELS_FILE
 
 _PREPEND = {"b": "PrependInt8Slot", "B": "PrependUint8Slot", "I": "PrependUint32Slot"}
 _RESIZED = {
-    "crop": "the picture's centre square of 7/8 of its short side, scaled",
-    "stretch": "the whole picture, stretched",
-    "pad": "the whole picture in a black square, scaled",
+    "crop": "the image's centre square of 7/8 of its short side, scaled",
+    "stretch": "the whole image, stretched",
+    "pad": "the whole image in a black square, scaled",
 }
 DATA_ALIGNMENT = 16
 """Bytes; what schema.fbs asks of a buffer's data (force_align). The converter's own files do not keep it."""
@@ -53,7 +53,7 @@ def describe(
     unit = _Table("ProcessUnit", {"options_type": tables.NORMALIZATION_OPTIONS, "options": as_they_are})
     labels = {
         "name": LABELS_FILE,
-        "description": "The classes, one a line, in the order of the outputs.",
+        "description": "The classes, one per line, in the order of the outputs.",
         "type": tables.TENSOR_AXIS_LABELS,
     }
     pixels = f"RGB pixels from 0 to 255: {_RESIZED[resize]} to {input_px} x {input_px}."

@@ -83,7 +83,7 @@ def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell:
         if some:
             answers = reference or convert.probabilities_of_graph(job.fake_quantized)
             label = "export: comparing with the " + ("student" if reference else "fake-quantized student")
-            tell("stage", label=label, total=len(job.validation), unit="pictures")
+            tell("stage", label=label, total=len(job.validation), unit="images")
             done = partial(_tell_done, tell)
             found |= parity.compare(
                 some, answers, _batches(job, px), done, job.validation_labels, ties=reference is None
@@ -157,7 +157,7 @@ def _add_layer_errors(job: Job, px: int, converted: dict, converter: convert.Con
     chosen = [job.validation[round(i)] for i in np.linspace(0, last, min(ERROR_PICTURES, last + 1))]
     if not quantized or not chosen:
         return
-    tell("stage", label="export: what each layer loses", total=len(chosen) * len(quantized), unit="pictures")
+    tell("stage", label="export: measuring each layer's error", total=len(chosen) * len(quantized), unit="images")
 
     def shown() -> Iterator[np.ndarray]:
         for picture in chosen:

@@ -152,8 +152,8 @@ def _opened(folder: Path, name: str, count: int, inner: tuple[int, ...]) -> Shar
     if shards.shape[: len(needed)] != needed:
         raise TrainingError(
             f"{folder}, {name}",
-            f"must be {list(needed)} for [pictures{', views' * bool(inner)}{', classes' * (len(inner) > 1)}]",
+            f"must be {list(needed)} for [images{', views' * bool(inner)}{', classes' * (len(inner) > 1)}]",
             list(shards.shape[: len(needed)]),
-            "It was made for other pictures or views: make it again from this split.",
+            "It was built from other images or views: build it again from this split.",
         )
     return shards

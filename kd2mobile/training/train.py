@@ -74,7 +74,9 @@ def train_student(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if transfer_folder is None and distill.loss != "labels":
-        raise TrainingError("distill.loss", "must be labels without a teacher", distill.loss, "Give a transfer set.")
+        raise TrainingError(
+            "distill.loss", "must be `labels` if there is no teacher", distill.loss, "Give a transfer set."
+        )
     done = _finished(folder, student)
     if done is not None:
         return done
@@ -95,12 +97,14 @@ def train_student(
     trained = freeze_all_but(model, student.train_layers)
     who = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
     if student.train_layers != "all":
-        rest = "random, as student.weights is `none`: seldom wanted" if student.weights == "none" else "as it is"
+        rest = (
+            "random, as student.weights is `none`, which is seldom useful" if student.weights == "none" else "unchanged"
+        )
         progress.say(f"{who}: {count_of(len(trained), 'layer')} trained, from {trained[0]} on; the rest stays {rest}")
     training = _Training(folder, distill, who, model, feed, judged)
     training.resume()
     if (more := len(feed.labels) - len(train_labels)) and not training.history:
-        progress.say(f"{who}: an epoch shows {len(train_labels)} labelled and {more} unlabelled pictures")
+        progress.say(f"{who}: an epoch shows {len(train_labels)} labelled and {more} unlabelled images")
     remaining = distill.epochs - len(training.history)
     with progress.bar(f"training {who}", remaining * len(feed.labels), "images") as advance:
         while len(training.history) < distill.epochs and not _out_of_patience(training.history, distill.patience):
@@ -125,7 +129,7 @@ class _Training:
         """Takes up the last whole checkpoint in the folder, if there is one."""
         self.history, self.best = resume(self.folder, self._variables())
         if self.history:
-            progress.say(f"{self.who}: going on after epoch {len(self.history)}/{self.distill.epochs}")
+            progress.say(f"{self.who}: resuming after epoch {len(self.history)}/{self.distill.epochs}")
         write_history(self.folder, self.history)
 
     def run_epoch(self, advance) -> str:
@@ -185,7 +189,7 @@ class _Training:
 
     def _diverged(self, epoch: int, place: str, must: str, got: object) -> TrainingError:
         last = checkpoint_path(self.folder, epoch - 1)
-        kept = f"The state after epoch {epoch - 1} stays in {last}." if self.history else "No epoch was finished."
+        kept = f"The state after epoch {epoch - 1} stays in {last}." if self.history else "No epoch was completed."
         check = ", or check the teacher's logits" if self.feed.logits is not None else ""
         return TrainingError(
             f"{self.who}, epoch {epoch}, {place}", must, got, f"{kept} Use a lower distill.learning_rate{check}."

@@ -44,7 +44,7 @@ def try_batch_sizes(teacher: Teacher, views: int) -> dict[int, float | None]:
         best = size if tried[size] else 0
     teacher.batch_size = best
     spoken = ", ".join(f"{size} {f'{rate:,.1f} views/s' if rate else 'out of memory'}" for size, rate in tried.items())
-    say(f"batch size of the teacher's pass: {spoken}: {best} it is")
+    say(f"batch size of the teacher's pass: {best} is the fastest ({spoken})")
     return tried
 
 
@@ -64,7 +64,7 @@ def answer(teacher: Teacher, seen: np.ndarray) -> np.ndarray:
                 raise
             if teacher.batch_size == 1:
                 raise _too_big(teacher, f"{type(fault).__name__}") from fault
-            say(f"the memory is too small for {teacher.batch_size} views: going on with {teacher.batch_size // 2}")
+            say(f"not enough memory for {teacher.batch_size} views at once; continuing with {teacher.batch_size // 2}")
             teacher.batch_size //= 2
     return np.concatenate(answers)
 
@@ -104,7 +104,7 @@ def _views_per_s(teacher: Teacher, batch_size: int) -> float | None:
 def _too_big(teacher: Teacher, got: str) -> TeacherError:
     return TeacherError(
         f"{teacher.where}, teacher's pass",
-        f"must have the memory for one picture of {teacher.input_px} px",
+        f"must have enough memory for one image of {teacher.input_px} px",
         got,
-        "End what else is in that memory, or give a smaller --teacher-input-px.",
+        "Close other programs that use that memory, or give a smaller --teacher-input-px.",
     )

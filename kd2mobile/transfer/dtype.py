@@ -43,13 +43,13 @@ def effect_of_dtype(exact: np.ndarray, reduced: np.ndarray, dtype: str, where: s
         "top1_agreement": float(same.mean()),
     }
     spoken = (
-        f"{same.mean():.1%} of {len(same)} validation pictures keep their top class; logits differ by "
+        f"{same.mean():.1%} of {len(same)} validation images keep their top class; logits differ by "
         f"{difference.mean():.2g} on average, {difference.max():.2g} at most, of up to {effect['largest_logit']:.3g}"
     )
     if not np.isfinite(reduced).all() or (~same).sum() > max(1, (1 - LEAST_AGREEMENT) * len(same)):
         raise TeacherError(
             f"{where}, teacher.dtype {dtype}",
-            f"must leave {LEAST_AGREEMENT:.0%} of the top classes as float32 has them",
+            f"must keep the top class of float32 for at least {LEAST_AGREEMENT:.0%} of the images",
             spoken,
             "Use `--teacher-dtype float32`.",
         )

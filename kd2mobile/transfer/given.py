@@ -37,7 +37,7 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
             check_logits(logits, [sample.path for sample in here], given.where)
             return logits[:, None].astype(np.float16)
 
-        write_shards(folder, name, len(samples), shard, f"teacher's logits, {name}", "pictures")
+        write_shards(folder, name, len(samples), shard, f"teacher's logits, {name}", "images")
         counts[name] = len(samples)
     results = {
         "samples": counts,

@@ -61,9 +61,9 @@ def label(
     if described.get("classes") != split.classes:
         raise TeacherError(
             teacher_folder,
-            f"must know the {len(split.classes)} classes of the pictures, in their order",
+            f"must have the {len(split.classes)} classes of the data, in their order",
             f"{len(described.get('classes') or [])} classes, from {(described.get('classes') or [None])[0]!r} on",
-            "Make the teacher for these pictures.",
+            "Train the teacher on these images.",
         )
     folder.mkdir(parents=True, exist_ok=True)
     with renderer(workers, folder) as render:
@@ -159,7 +159,7 @@ def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> dic
     numbers = np.linspace(0, len(val.samples) - 1, min(PICTURES, len(val.samples))).astype(int)
     parts = [numbers[first : first + UNTRIED].tolist() for first in range(0, len(numbers), UNTRIED)]
     answers: list[list[np.ndarray]] = [[], []]
-    with bar(f"{dtype} beside float32", 2 * len(numbers), "pictures") as advance:
+    with bar(f"{dtype} beside float32", 2 * len(numbers), "images") as advance:
         for logits in answers:
             for seen in in_threads(val.seen, parts, val.threads):
                 logits.append(answer(teacher, seen))

@@ -23,9 +23,9 @@ def photos(digit_folder, tmp_path, monkeypatch) -> Path:
 def test_text_json_and_sheet(photos, capsys):
     assert main_status(["check", "--data", "photos", "--json", "found.json", "--sheet", "sheet.png"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("photos: 20 pictures of 2 classes; ")
+    assert out.startswith("photos: 20 images of 2 classes; ")
     assert out.endswith("Written: found.json, sheet.png.\n")
-    assert "split    making" in err
+    assert "split    building" in err
     found = json.loads(Path("found.json").read_text("utf-8"))
     assert list(found) == list(kd2mobile.check(data="photos").__struct_fields__)
     assert found["source"] == "photos" and [one["name"] for one in found["classes"]] == ["0", "1"]
@@ -40,7 +40,7 @@ def test_unlabelled_pictures_are_counted_beside_the_classes(photos, capsys):
     Image.new("RGB", (9, 9), "teal").save(photos.parent / "loose" / "new.png")
     assert main_status(["check", "--data", "photos", "--unlabelled", "loose"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("photos: 20 pictures of 2 classes and 1 without a label; 1 file set aside;")
+    assert out.startswith("photos: 20 images of 2 classes and 1 without a label; 1 file skipped;")
     assert "unlabelled/copy.png: " in out
 
 
@@ -49,7 +49,7 @@ def test_every_source_stands_before_the_count(photos, capsys):
     for number, picture in enumerate(sorted((photos.parent / "more").rglob("*.png"))):
         Image.open(picture).resize((9, 9 + number)).save(picture)
     assert main_status(["check", "--data", "photos", "--test-data", "more"]) == 0
-    assert capsys.readouterr().out.startswith("photos and more (test): 40 pictures of 2 classes; ")
+    assert capsys.readouterr().out.startswith("photos and more (test): 40 images of 2 classes; ")
 
 
 @pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
@@ -70,7 +70,7 @@ assert main_status(["check", "--data", "photos"]) == 0
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "20 pictures of 2 classes" in done.stdout
+    assert "20 images of 2 classes" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ assert main_status(["check", "--data", "photos"]) == 0
             ["--data", "gone"],
             "gone: must be a folder of photos, a CSV or TSV of path,label, or the name of a data set, got",
         ),
-        (["--data", "photos/0"], "photos/0: must hold class folders, got 10 pictures directly inside"),
+        (["--data", "photos/0"], "photos/0: must hold class folders, got 10 images directly inside"),
         (["--data", "photos", "--sheet", "sheet.jpg"], "--sheet: must be a .png file, got sheet.jpg."),
         (
             ["--data", "photos", "--sheet", "no/sheet.png"],
-            "--sheet: must be a file in a folder that is there, got no/s",
+            "--sheet: must be a file in an existing folder, got no/s",
         ),
-        (["--data", "photos", "--json", "no/found.json"], "--json: must be a file in a folder that is there, got no/f"),
+        (["--data", "photos", "--json", "no/found.json"], "--json: must be a file in an existing folder, got no/f"),
         (
             ["--data", "photos", "--set", "data.val=2"],
             "--set, data.val: must be a number above 0 and below 0.5, got 2.",
@@ -105,8 +105,8 @@ def test_a_class_that_cannot_be_split_names_its_broken_files(photos, capsys):
         picture.write_bytes(b"broken")
     assert main_status(["check", "--data", "photos"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("photos/1: must hold at least 3 different pictures that can be decoded")
-    assert "8 set aside, first 1/" in said
+    assert said.startswith("photos/1: must hold at least 3 different readable images")
+    assert "8 skipped, first 1/" in said
 
 
 def test_the_python_api_has_the_verb():

@@ -91,7 +91,7 @@ def run(tmp_path):
         ("comparisons.json", b"{}", "comparisons.json: must be a list, got an object"),
         ("comparisons.json", b'[{"label": 1}]', "comparisons.json: [0].label: must be text, got 1"),
         ("comparisons.json", b"[" * 5000, "comparisons.json: must be nested at most 64 levels deep, got more"),
-        ("predictions.npz", b"", "predictions.npz: must be a whole .npz file, got a damaged one"),
+        ("predictions.npz", b"", "predictions.npz: must be a complete .npz file, got a damaged one"),
         ("predictions.npz", b"PK\x05\x06" + bytes(18), "predictions.npz: teacher: must be there"),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_record_of_a_file_that_the_run_does_not_have(run, changed, got):
     (run / "benchmark.json").write_bytes(msgspec.json.encode([record]))
     with pytest.raises(RecordError) as refused:
         read_kept(run, NAMES, SHAPE, {"ab"})
-    said = "benchmark.json: must tell by role, compression and precision of each file of the run, got "
+    said = "benchmark.json: must have a measurement of each file of the run, by role, compression and precision, got "
     assert str(refused.value) == f"{run}/{said}{got}. Remove it and run `kd2mobile benchmark`."
 
 

@@ -52,7 +52,7 @@ def test_inspect_shows_its_record(name, capsys):
     assert f"Record: {folder / 'record.json'}\n  by tensorflow " in said
     record = json.loads((folder / "record.json").read_text("utf-8"))
     measured = record["benchmark"]
-    assert f"  student: top-1 {measured['top1']:.2%} of {measured['n']} pictures\n  p50 " in said
+    assert f"  student: top-1 {measured['top1']:.2%} of {measured['n']} images\n  p50 " in said
     assert main_status(["inspect", str(folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["file"] == str(folder / "model.tflite") and found["record"]["content"] == record
@@ -92,7 +92,7 @@ def test_other_pictures_of_that_name_are_refused(copy, capsys, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     record = json.loads((copy / "record.json").read_text("utf-8"))
     (copy / "record.json").write_text(json.dumps(record | {"split_content": "f00d"}))
-    assert "must name pictures that are what they were, got pictures with the fingerprint" in refusal(copy, capsys)
+    assert "must refer to unchanged images, got images with the fingerprint" in refusal(copy, capsys)
 
 
 def test_a_published_model_on_a_folder_of_ones_own(copy, digit_folder, capsys):

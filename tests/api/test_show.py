@@ -183,7 +183,7 @@ def test_the_command_prints_the_table_and_draws_the_picture(run, place, capsys):
     assert main_status(["show", sample.path, "--run", str(run), "--quiet"]) == 0
     said = capsys.readouterr()
     lines = said.out.splitlines()
-    assert lines[0] == sample.path and lines[1].startswith(f"test picture, true class {CLASSES[sample.label]};")
+    assert lines[0] == sample.path and lines[1].startswith(f"test image, true class {CLASSES[sample.label]};")
     assert "T = 1" in lines[4] and lines[4].count("T = 3") == 2
     assert sum(line.count("(true)") for line in lines) == 1 and len(lines) == 10
     file = run / f"show-{(place / sample.path).stem}.png"
@@ -203,7 +203,7 @@ def test_json_and_many_temperatures(run, place, tmp_path, capsys):
     assert shown["temperatures"] == [1, 2, 4, 8, 16, 32, 64] and shown["png"] == str(tmp_path / "row.png")
     assert all(len(row["teacher"]) == len(row["student"]) == 7 for row in shown["classes"])
     with Image.open(tmp_path / "row.png") as drawn:
-        assert drawn.width > WIDTH_PX, "narrow columns cannot be read: the picture grows"
+        assert drawn.width > WIDTH_PX, "narrow columns cannot be read: the image grows"
 
 
 def bar_lengths(shown, tmp_path, colour):
@@ -236,10 +236,10 @@ def test_names_that_no_font_has_are_escaped():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing.png"], "nothing.png: must be a picture file or the id of a sample of the run, got no such file and"),
-        (["photos"], "photos: must be a picture file or the id of a sample of the run, got a folder. A sample's id is"),
+        (["nothing.png"], "nothing.png: must be an image file or the id of a sample of the run, got no such file and"),
+        (["photos"], "photos: must be an image file or the id of a sample of the run, got a folder. A sample's id is"),
         (["ant/99.png"], "Did you mean 'ant/"),
-        (["broken.png"], "broken.png: must be a whole picture, got UnidentifiedImageError"),
+        (["broken.png"], "broken.png: must be a readable image, got UnidentifiedImageError"),
         (["mine.png", "--temperatures", "0,2"], "temperatures: must be finite numbers above 0, got 0.0. For example"),
         (
             ["mine.png", "--temperatures", "nan"],
@@ -254,18 +254,18 @@ def test_names_that_no_font_has_are_escaped():
             "temperatures: must be at most 8, with 1 among them, got 9",
         ),
         (["mine.png", "--top", "0"], "top: must be 1 to 50, got 0."),
-        (["mine.png", "--view", "0"], "view: must be of a training picture, got a picture that is not of the run."),
+        (["mine.png", "--view", "0"], "view: must be of a training image, got an image that is not of the run."),
         (["TRAIN", "--view", "2"], "view: must be 0 to 1, got 2."),
-        (["TEST", "--view", "0"], "view: must be of a training picture, got one of test."),
-        (["mine.png", "--png", "no/x.png"], "--png: must be a file in a folder that is there, got no/x.png."),
-        (["mine.png", "--png", "x.jpg"], "png: must be a .png file in a folder that is there, got x.jpg."),
+        (["TEST", "--view", "0"], "view: must be of a training image, got one of test."),
+        (["mine.png", "--png", "no/x.png"], "--png: must be a file in an existing folder, got no/x.png."),
+        (["mine.png", "--png", "x.jpg"], "png: must be a .png file in an existing folder, got x.jpg."),
         (["mine.png", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
         ([], "kd2mobile show: must be given IMAGE, got none. See `kd2mobile show --help`."),
     ],
 )
 def test_bad_input(run, place, capsys, arguments, said):
     Image.new("RGB", (9, 9), "red").save(place / "mine.png")
-    (place / "broken.png").write_text("no picture")
+    (place / "broken.png").write_text("no image")
     known = {"TRAIN": samples(place, "train")[0].path, "TEST": samples(place, "test")[0].path}
     arguments = [known.get(argument, argument) for argument in arguments]
     assert main_status(["show", "--run", str(run), *arguments]) == 2
@@ -277,7 +277,7 @@ def test_without_the_teacher_it_says_which_pictures_can_be_shown(run, place, no_
     Image.new("RGB", (9, 9), "red").save(place / "mine.png")
     assert main_status(["show", "mine.png", "--run", str(run)]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "mine.png: must be a picture of the run, for its teacher is not in the store (it would be " in said
+    assert "mine.png: must be an image of the run, because its teacher is not in the store (it would be " in said
     assert "store/teacher/" in said and "Give one such as" in said
     train = samples(place, "train")[0].path
     with pytest.raises(ArtifactError, match="must be shown in a stored view.*Give --view 0 to --view 1"):
@@ -303,7 +303,7 @@ def test_a_teacher_given_as_logits_shows_each_picture_of_the_run_whole(tmp_path,
     Image.new("RGB", (9, 9), "red").save("other.png")
     assert main_status(["show", "other.png", "--run", "run"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "must be a picture of the run, for its teacher, mine.npz, was given as logits of the run's own" in said
+    assert "must be an image of the run, because its teacher, mine.npz, was given as logits of the run's" in said
     assert "or distill a run with the teacher as a .keras file" in said and "store" not in said
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_or_missing_artifact_is_said(run, place):
     student = next((place / "store" / "student").glob("[!.]*")) / "student.keras"
     whole = student.read_bytes()
     student.write_bytes(whole[:-1])
-    with pytest.raises(ArtifactError, match="must be whole, got damaged student.keras. `kd2mobile distill"):
+    with pytest.raises(ArtifactError, match="must be undamaged, got damaged student.keras. `kd2mobile distill"):
         kd2mobile.show("mine.png", run=run)
     with pytest.raises(ArtifactError, match="must be in the store, got no such artifact"):
         kd2mobile.show("mine.png", run=run, store=place / "elsewhere")
@@ -343,7 +343,7 @@ def make_half_run(place):
 
 
 def test_the_errors_are_of_their_kinds(run, place):
-    (place / "broken.png").write_text("no picture")
+    (place / "broken.png").write_text("no image")
     with pytest.raises(PictureError):
         kd2mobile.show("broken.png", run=run)
     with pytest.raises(DataError):

@@ -90,7 +90,7 @@ def test_a_damaged_one_is_said_and_the_one_before_it_taken(tmp_path, capsys, dam
 def test_one_of_another_model_is_not_taken(tmp_path, capsys):
     write_checkpoint(tmp_path, checkpoint(1))
     assert read_checkpoint(tmp_path, [(4,)]) is None
-    assert "it holds other variables than this training" in capsys.readouterr().err
+    assert "its variables are not those of this training" in capsys.readouterr().err
 
 
 def test_a_write_that_fails_half_way_leaves_the_former_one(tmp_path, monkeypatch):

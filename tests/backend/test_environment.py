@@ -84,7 +84,7 @@ def test_what_a_program_set_before_is_set_again():
     [
         ({"floatx": "float8"}, "keras.json: floatx: must be one of"),
         ({"epsilon": "small"}, "keras.json: epsilon: must be a(|n)? .*number"),
-        ({"epsilon": 1}, "keras.json: epsilon: must be a number with a point, got 1"),
+        ({"epsilon": 1}, "keras.json: epsilon: must be a number with a decimal point, got 1"),
         ({"image_data_format": None}, "keras.json: image_data_format: must be"),
         ([], "keras.json: must be an object, got a list of 0"),
         ("{", "keras.json: must be JSON"),
@@ -93,7 +93,7 @@ def test_what_a_program_set_before_is_set_again():
 )
 def test_a_keras_json_that_keras_cannot_load_with_is_one_line(keras_json, text, said):
     keras_json(text)
-    with pytest.raises(InstallationError, match=f"{said}.* Mend or remove it: kd2mobile sets these itself."):
+    with pytest.raises(InstallationError, match=f"{said}.* Repair or remove it: kd2mobile sets these itself."):
         check_environment()
 
 
@@ -139,7 +139,7 @@ def test_a_variable_that_changes_results_is_refused(keras_json, monkeypatch, nam
         ),
         (
             "jax",
-            "KERAS_BACKEND: must name a package that is installed, got 'jax'. Unset KERAS_BACKEND, or install that",
+            "KERAS_BACKEND: must name an installed package, got 'jax'. Unset KERAS_BACKEND, or install that",
         ),
     ],
 )

@@ -95,9 +95,9 @@ def test_a_configuration_may_not_be_as_large_as_a_model(tmp_path, monkeypatch):
         (lambda h5: h5.create_dataset("w", (10**8,), "f4", compression="gzip"), "its arrays: must unpack to at most"),
         (
             lambda h5: h5.create_dataset("w", (4,), "u1", external=[("other.bin", 0, 4)]),
-            "w: must hold its numbers itself, got a link to another file",
+            "w: must contain its own arrays, got a link to another file",
         ),
-        (lambda h5: h5.__setitem__("g/w", h5py().ExternalLink("other.h5", "/w")), "g/w: must hold its numbers itself"),
+        (lambda h5: h5.__setitem__("g/w", h5py().ExternalLink("other.h5", "/w")), "g/w: must contain its own arrays"),
     ],
     ids=["never stored", "compressed", "external", "external link"],
 )

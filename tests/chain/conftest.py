@@ -53,7 +53,7 @@ def made(tmp_path_factory):
             shutil.copy(picture, made / "photos" / digit / picture.name)
             if number % 9 == 0:
                 Image.open(picture).save(made / "photos" / digit / f"{picture.stem} again.bmp")
-    (made / "photos" / "3" / "broken.png").write_text("not a picture")
+    (made / "photos" / "3" / "broken.png").write_text("not an image")
     (made / "recipe.toml").write_text(RECIPE.format(photos=(made / "photos").as_posix()))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)

@@ -33,10 +33,10 @@ def test_photos_to_report(run):
         f"{role}small_cnn-{precision}.tflite" for role in ("", "baseline-") for precision in ("fp32", "int8")
     }
     page = (run / "report.html").read_text()
-    assert "small_cnn" in page and "broken.png" in page, "what was set aside is on the page"
+    assert "small_cnn" in page and "broken.png" in page, "what was skipped is on the page"
     for part in ("mistakes", "calibration", "classes", "quantized"):
         assert f'<section id="{part}"' in page
-    assert "int8 beside fp32" in page and "Test pictures by true class (rows) and named class (columns)" in page
+    assert "int8 beside fp32" in page and "Test images by true class (rows) and named class (columns)" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
@@ -121,7 +121,7 @@ def test_a_second_distill_with_another_temperature_does_not_run_the_teacher(run,
 def test_a_second_report_makes_nothing_again(run, capsys):
     assert main_status(["report", "--run", str(run)]) == 0
     said = capsys.readouterr()
-    assert "making" not in said.err and "benchmark current" in said.err
+    assert "building" not in said.err and "benchmark up to date" in said.err
     assert said.out.splitlines()[-1].startswith(f"Written: {run}/report.html.")
 
 
@@ -155,14 +155,14 @@ def test_two_runs_beside_each_other(run, recipe, capsys):
     assert main_status(["report", "--run", str(run), "--run", "runs/two", "--out", "both.html"]) == 0
     said = capsys.readouterr()
     assert said.out.splitlines()[-1] == "Written: both.html. It compares the 2 runs."
-    assert "making" not in said.err
+    assert "building" not in said.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--run", "RUN", "--out", "x.html"], "--out: must be given with several runs"),
-        (["--run", "RUN", "--run", "runs/../RUN"], "--run: must name each run once, got"),
+        (["--run", "RUN", "--run", "runs/../RUN"], "--run: must give each run once, got"),
         (["--run", "RUN", "--run", "runs/none"], "runs/none: must hold a run, got none. Make one with"),
         (["--run", "RUN", "--run", "runs/two", "--out", "none/x.html"], "--out: must be a file in a folder that is"),
         (["--run", "RUN", "--run", "runs/two", "--out", "RUN/report.html"], "--out: must be another file than a run's"),
@@ -220,7 +220,7 @@ def test_a_corrupt_shard_is_made_again_and_said(run, recipe, capsys):
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-2])
     assert main_status(["label", "--recipe", str(recipe)]) == 0
-    assert "train-00000.npy: its checksum differs; it is made again" in capsys.readouterr().err
+    assert "train-00000.npy: its checksum differs; rebuilding it" in capsys.readouterr().err
     assert shard.read_bytes() == whole
 
 
@@ -243,7 +243,7 @@ def test_a_transfer_set_copied_from_elsewhere_needs_no_teacher(run, recipe, plac
     folder = next((place / "copied").glob("[!.]*"))
     done = kd2mobile.distill(recipe, epochs=1, run="runs/laptop", store="laptop", transfer_set=folder)
     assert done.student.is_file()
-    assert main_status(["report", "--run", "runs/laptop"]) == 0, "later verbs find the set, and the run its store"
+    assert main_status(["report", "--run", "runs/laptop"]) == 0, "later commands find the set, and the run its store"
     assert not (place / "laptop" / "teacher").exists()
     teacher = next((STORE / "teacher").glob("[!.]*")) / "teacher.keras"
     row = json.loads((place / "runs" / "laptop" / "benchmark.json").read_text())[0]
@@ -263,4 +263,4 @@ def test_a_failing_stage_leaves_the_others_and_the_next_start_goes_on(recipe, pl
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert main_status(arguments) == 0
-    assert "split    current" in capsys.readouterr().err
+    assert "split    up to date" in capsys.readouterr().err

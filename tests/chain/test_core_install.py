@@ -129,7 +129,7 @@ def test_the_core_inspects_a_file(run, tiny_tflite):
 def test_the_core_looks_at_pictures(run, digit_folder, tmp_path):
     status, out, err = run("check", "--data", digit_folder, "--sheet", "sheet.png")
     assert status == 0, err
-    assert "20 pictures of 2 classes" in out and (tmp_path / "sheet.png").is_file()
+    assert "20 images of 2 classes" in out and (tmp_path / "sheet.png").is_file()
 
 
 def test_the_doctor_runs_in_the_core_and_says_that_measuring_works(run, wheel):

@@ -69,7 +69,7 @@ def test_a_csv_and_a_folder_test_pictures_elsewhere_and_loose_ones_from_distill_
     assert main_status(["export", "--precision", "fp32,int8", "--run", str(run)]) == 0
     assert main_status(["report", "--run", str(run)]) == 0
     page = (run / "report.html").read_text("utf-8")
-    assert "the student learned from 6 pictures without a label; 0 files set aside." in page
+    assert "the student learned from 6 images without a label; 0 files skipped." in page
     records = json.loads((run / "benchmark.json").read_text("utf-8"))
     assert {(r["role"], r["n"]) for r in records} == {("teacher", 4), ("student", 4)}
 
@@ -116,17 +116,17 @@ def test_both_transfer_sets_copied_from_elsewhere_need_no_teacher(run, place, mo
     [
         (
             ["--data", "bad.csv"],
-            "bad.csv, line 2: must name files that are there, got 'no.png', no such file and 1 more.",
+            "bad.csv, line 2: must name existing files, got 'no.png', no such file and 1 more.",
         ),
         (["--data", "gone.csv"], "gone.csv: must be a CSV or TSV of path,label, got no such file. Check the path"),
-        (["--data", "idx"], "must be a whole file"),
+        (["--data", "idx"], "must be a complete file"),
         (
             ["--data", "photos.csv", "--test-data", "gone"],
             "gone: must be a folder of photos, a CSV or TSV of path,label, or the name of a data set, got",
         ),
         (
             ["--data", "photos.csv", "--unlabelled", "gone"],
-            "gone: must be a folder of unlabelled pictures, got nothing",
+            "gone: must be a folder of unlabelled images, got nothing",
         ),
         (
             ["--data", "photos.csv", "--unlabelled", "loose", "--hard-label-weight", "1"],

@@ -69,7 +69,7 @@ def test_a_compressed_student_goes_the_same_way(compressed):
 def test_what_was_set_for_export_is_kept_for_the_next_verb(compressed, capsys):
     assert main_status(["benchmark", "--run", str(compressed), "--json", "-"]) == 0
     said = capsys.readouterr()
-    assert "compress.epochs" not in said.err and "making" not in said.err
+    assert "compress.epochs" not in said.err and "building" not in said.err
 
 
 def test_the_next_export_says_the_author_again(run):
@@ -163,7 +163,7 @@ def test_without_the_extra_its_installation_is_named(run, capsys, monkeypatch):
 
 def test_what_no_file_can_be_made_with_is_refused(run, capsys):
     assert main_status(["export", "--run", str(run), "--set", "export.calibration_pictures=2"]) == 2
-    message = "export.calibration_pictures: must be at least 3, one picture of each class, or the calibration misses a "
+    message = "export.calibration_pictures: must be at least 3, one image of each class, or the calibration misses a "
     assert capsys.readouterr().err.splitlines()[-1].startswith(message + "class, got 2. Use ")
     assert main_status(["export", "--run", str(run), "--precision", "int8", "--keep-float", "logit"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]

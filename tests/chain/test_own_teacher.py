@@ -43,7 +43,7 @@ def test_the_lines_of_the_document_teach_a_student(written, capsys):
     assert main_status([*command.split(), *SMALL, "--run", "run"]) == 0
     said = capsys.readouterr()
     assert "teacher logits.npz: validation top-1 1.000" in said.err
-    assert "views: each image is seen whole, once: logits.npz holds one answer per image" in said.err
+    assert "views: one whole view per image, because logits.npz holds one row per image" in said.err
     assert said.out.startswith("Validation top-1: teacher 100.0%")
     assert not list(STORE.rglob("teacher.keras"))
     (transfer,) = (STORE / "transfer").glob("[!.]*")

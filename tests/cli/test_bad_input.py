@@ -185,7 +185,8 @@ def test_a_teacher_with_custom_code(photos, capsys):
     save_teacher(Lambda(lambda x: x / 255), Flatten(), Dense(2))
     said = label(capsys, "--teacher", "mine.keras")
     assert (
-        "mine.keras: must be a model of Keras's own layers; custom code is not run, got a Lambda layer, which" in said
+        "mine.keras: must be a model of Keras's own layers, because custom code is never run, got a Lambda layer, which"
+        in said
     )
 
 
@@ -193,11 +194,11 @@ def test_a_teacher_of_the_wrong_task(photos, capsys):
     from keras.layers import Conv2D, Dense, Flatten, Rescaling
 
     save_teacher(Rescaling(1 / 255), Conv2D(2, 3))
-    assert "must answer with one number a class, got outputs [(None, 14, 14, 2)]: a map, as of a segmentation" in label(
+    assert "must output one number per class, got outputs [(None, 14, 14, 2)]: a map, as of a segmentation" in label(
         capsys, "--teacher", "mine.keras"
     )
     save_teacher(Rescaling(1 / 255), Flatten(), Dense(1))
-    assert "got outputs [(None, 1)]: one number alone, as of a regression or of yes and no" in label(
+    assert "got outputs [(None, 1)]: a single number, as of a regression or a yes-or-no question" in label(
         capsys, "--teacher", "mine.keras"
     )
 
@@ -207,7 +208,7 @@ def test_a_preprocessing_that_cannot_be_guessed_is_asked_for(photos, capsys):
 
     save_teacher(Flatten(), Dense(2))
     said = label(capsys, "--teacher", "mine.keras")
-    assert "mine.keras: must say what its pixels should be, got neither" in said
+    assert "mine.keras: must define the pixel values that it takes, got neither" in said
     assert "Give --teacher-preprocess, or write" in said and "one of tf, torch, caffe, none" in said
     Path("teacher.json").write_text('{"preprocess": "tf"}')
     said = label(capsys, "--teacher", "mine.keras", "--teacher-preprocess", "caffe")
@@ -234,7 +235,7 @@ def test_a_transfer_set_of_another_recipe_given_by_hand(other_classes, capsys):
     folder = next((STORE / "transfer").glob("[!.]*"))
     said = refused(capsys, ["distill", *other_classes, "--views", "2", "--transfer-set", str(folder), "--run", "run"])
     assert said.startswith(f"{folder}: must be the transfer of this recipe, got ")
-    assert "views.count: 2 here, 1 there" in said and "Make it again, or use its recipe." in said
+    assert "views.count: 2 here, 1 there" in said and "Build it again, or use the recipe it was made with." in said
 
 
 def test_a_loss_that_leaves_the_finite_numbers(other_classes, capsys, monkeypatch):
@@ -281,8 +282,8 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(other_classe
 
     again = subprocess.run([sys.executable, "-m", "kd2mobile", *command], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "(going on from what a stopped run left)" in again.stderr
-    assert f"small_cnn with the teacher: going on after epoch 1/{EPOCHS}\n" in again.stderr
+    assert "(resuming an interrupted build)" in again.stderr
+    assert f"small_cnn with the teacher: resuming after epoch 1/{EPOCHS}\n" in again.stderr
     trained = [line.partition(" ")[2] for line in again.stderr.splitlines() if line.startswith("epoch ")]
     assert not any(line.startswith("1/") for line in trained), "a finished epoch is not trained again"
     assert f"epoch {EPOCHS}/{EPOCHS} " in again.stderr and again.stdout.startswith("Validation top-1: ")
@@ -365,7 +366,7 @@ def test_auto_stands_alone(photos, capsys):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("cut", "bad.tflite: must be a whole TensorFlow Lite model, got "),
+        ("cut", "bad.tflite: must be a complete TensorFlow Lite model, got "),
         ("text", "bad.tflite: must be a TensorFlow Lite model, got a file that starts with "),
         ("empty", "bad.tflite: must be a TensorFlow Lite model, got an empty file. "),
     ],

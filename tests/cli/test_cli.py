@@ -187,7 +187,7 @@ def test_the_flags_that_the_issue_names_are_there():
         ),
         (["export", "--force"], "--force: must be given with --out, got it alone. Give --out DIR, or leave --force"),
         (["export", "--out", "no/where"], "--out: must be a folder, or the name of a new one in a folder that"),
-        (["check", "--json", "."], "--json: must be a file in a folder that is there, got ."),
+        (["check", "--json", "."], "--json: must be a file in an existing folder, got ."),
         (["export", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
         (["predict", "gone.tflite", "a.jpg"], "gone.tflite: must be"),
     ],

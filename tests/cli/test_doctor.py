@@ -91,7 +91,7 @@ def test_json_says_the_same_and_goes_to_a_file_too(few, monkeypatch, capsys, tmp
     statuses = {finding["name"]: finding["status"] for finding in found["findings"]}
     assert statuses["jinja2"] == "missing" and statuses["click"] == "ok"
     assert main_status(["doctor", "--json", str(tmp_path / "no" / "found.json")]) == 2
-    assert "--json: must be a file in a folder that is there" in capsys.readouterr().err.splitlines()[-1]
+    assert "--json: must be a file in an existing folder" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_without_what_is_optional_all_is_well(few, monkeypatch, tmp_path, capsys):

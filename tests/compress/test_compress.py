@@ -191,7 +191,7 @@ def test_a_stopped_process_goes_on_to_the_same_weights(case, tmp_path):
         case.run(tmp_path / "stopped", "prune", tell=stop_in_third_epoch)
     said = []
     case.run(tmp_path / "stopped", "prune", tell=lambda kind, **content: said.append(content.get("line")))
-    assert "compress prune: going on after epoch 2/4" in said
+    assert "compress prune: resuming after epoch 2/4" in said
     for one, other in zip(
         kernels(tmp_path / "unbroken/student.keras"), kernels(tmp_path / "stopped/student.keras"), strict=True
     ):

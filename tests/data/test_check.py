@@ -34,7 +34,7 @@ def faulty(tmp_path):
     shutil.copy(root / "train" / "cat" / "01.png", root / "train" / "dog" / "contradiction.png")
     soft(root / "test" / "dog" / "again.jpg", 100, (72, 24), quality=90)
     (root / "train" / "cat" / "broken.jpg").write_bytes(b"no picture")
-    (root / "train" / "cat" / "notes.txt").write_text("passed over")
+    (root / "train" / "cat" / "notes.txt").write_text("skipped")
     return root
 
 
@@ -84,7 +84,7 @@ def loose(faulty, tmp_path):
     soft(root / "burst2.jpg", 300, (80, 60), quality=90)
     shutil.copy(root / "burst1.png", root / "burst1 copy.png")
     soft(root / "new.png", 301, (600, 20))
-    (root / "notes.txt").write_text("passed over")
+    (root / "notes.txt").write_text("skipped")
     return root
 
 
@@ -115,7 +115,7 @@ def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
     capfd.readouterr()
     assert kd2mobile.check(data=str(faulty), store=tmp_path / "store", input_px=32) == checked
     said = capfd.readouterr().err
-    assert "split    current" in said and "making" not in said
+    assert "split    up to date" in said and "building" not in said
 
 
 def test_distill_finds_the_split_that_was_looked_at(checked, faulty, tmp_path):

@@ -78,10 +78,8 @@ def test_a_broken_class_is_named_where_it_really_lies(apart, tmp_path):
     found = find_pictures(apart)
     with pytest.raises(DataError) as error:
         split_pictures(tmp_path / "split", found.root, found.scan, Data())
-    assert str(error.value).startswith(
-        f"{apart['test'] / 'dog'}: must hold at least 1 picture that can be decoded, got "
-    )
-    assert "(3 set aside, first test/dog/0.png: Unidentified" in str(error.value)
+    assert str(error.value).startswith(f"{apart['test'] / 'dog'}: must hold at least 1 readable image, got ")
+    assert "(3 skipped, first test/dog/0.png: Unidentified" in str(error.value)
 
 
 def test_what_does_not_go_together(whole, apart):
@@ -91,12 +89,12 @@ def test_what_does_not_go_together(whole, apart):
         return str(error.value)
 
     said = refusal(train=whole, test=apart["test"])
-    assert said.startswith(f"{whole}: must not hold test pictures as well, got some, and those in {apart['test']}.")
+    assert said.startswith(f"{whole}: must not hold test images as well, got some, and those in {apart['test']}.")
     said = refusal(train=apart["train"], test=whole)
-    assert said.startswith(f"{whole}: must hold the test pictures alone, without splits, got train and val and test.")
+    assert said.startswith(f"{whole}: must hold the test images alone, without splits, got train and val and test.")
     (apart["test"] / "dog").rename(apart["test"] / "Dog")
     said = refusal(train=apart["train"], test=apart["test"])
-    assert f"must hold the same classes as {apart['train']}, got no 'dog' and 'Dog' besides." in said
+    assert f"must hold the same classes as {apart['train']}, got no 'dog' and 'Dog' in addition." in said
     assert refusal(train=apart["train"], val=whole / "nowhere").startswith(f"{whole / 'nowhere'}: must be a folder")
 
 
@@ -149,13 +147,13 @@ def test_labelled_pictures_among_them_are_set_aside_and_a_leak_is_said(photos, l
     results, made, _ = split_loose(photos, loose, tmp_path)
     test, train = labelled.of("test")[0].path, labelled.of("train")[0].path
     assert [(a.path, a.reason) for a in made.set_aside] == [
-        ("unlabelled/test.png", f"the same picture as {test}, which has a label (test)"),
-        ("unlabelled/train.png", f"the same picture as {train}, which has a label (train)"),
+        ("unlabelled/test.png", f"the same image as {test}, which has a label (test)"),
+        ("unlabelled/train.png", f"the same image as {train}, which has a label (train)"),
     ]
     assert made.leaks == [Leak(["unlabelled/test.png", test], ["unlabelled", "test"])]
     assert (results["unlabelled"], results["leaks"]) == (5, 1)
     said = capsys.readouterr().err
-    assert f"split: 1 unlabelled picture also in val or test, first 'unlabelled/test.png', the same as {test!r}" in said
+    assert f"split: 1 unlabelled image also in val or test, first 'unlabelled/test.png', the same as {test!r}" in said
 
 
 def test_unlabelled_pictures_do_not_change_the_labelled_ones(photos, loose):
@@ -177,13 +175,13 @@ def test_unlabelled_folders_that_cannot_be(photos, tmp_path, picture, loose):
 
     said = refusal(root / "loose")
     assert said.startswith(
-        f"{root / 'loose'}: must lie outside the folders of labelled pictures, got a folder in {root}."
+        f"{root / 'loose'}: must lie outside the folders of labelled images, got a folder in {root}."
     )
     shutil.rmtree(root / "loose")
-    assert "nowhere: must be a folder of unlabelled pictures, got nothing there." in refusal(tmp_path / "nowhere")
-    assert "a.png: must be a folder of unlabelled pictures, got a file." in refusal(loose / "a.png")
+    assert "nowhere: must be a folder of unlabelled images, got nothing there." in refusal(tmp_path / "nowhere")
+    assert "a.png: must be a folder of unlabelled images, got a file." in refusal(loose / "a.png")
     (tmp_path / "empty").mkdir()
-    assert "empty: must hold pictures, got none. Give the folder that they lie in." in refusal(tmp_path / "empty")
+    assert "empty: must hold images, got none. Give the folder that contains them." in refusal(tmp_path / "empty")
     shutil.copytree(root / "cat", tmp_path / "same")
     said = refusal(tmp_path / "same")
-    assert "same: must hold a picture that can be decoded and has no label, got none (10 set aside, first " in said
+    assert "same: must hold a readable image without a label, got none (10 skipped, first " in said

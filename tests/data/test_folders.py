@@ -63,15 +63,16 @@ def test_folders_that_are_splits_and_folders_that_are_classes(tmp_path, folders,
     [
         (
             {"Training": CLASSES, "train": CLASSES, "test": CLASSES},
-            ": must hold one folder of train, got 'Training' and 'train'. Put all of them into one folder, train.",
+            ": must hold only one folder of train, got 'Training' and 'train'. Move all of them into one "
+            "folder, train.",
         ),
         (
             {"train": CLASSES, "val": CLASSES, "valid": CLASSES},
-            ": must hold one folder of val, got 'val' and 'valid'. Put all of them into one folder, val.",
+            ": must hold only one folder of val, got 'val' and 'valid'. Move all of them into one folder, val.",
         ),
         (
             {"train": CLASSES, "bird": IMAGES},
-            ": must hold only folders of splits beside 'train', got 'bird'. If it is a class, move it into the folder "
+            ": must hold only folders of splits next to 'train', got 'bird'. If it is a class, move it into the folder "
             "of its split; if all of them are classes, rename 'train'. The names of splits are train, val and test.",
         ),
         (
@@ -152,7 +153,7 @@ def test_a_table_may_call_its_splits_so_too(tmp_path):
 
 def test_benchmark_refuses_splits_by_any_name(tmp_path):
     write(tmp_path, "Training/cat/0.png", "Training/dog/0.png", "Valid/cat/0.png", "Valid/dog/0.png")
-    with pytest.raises(DataError, match=r"got 'Training', 'Valid'. These look like splits: give the one to measure"):
+    with pytest.raises(DataError, match=r"got 'Training', 'Valid'. These look like splits: give one of them"):
         class_folders(tmp_path)
     assert list(class_folders(tmp_path / "Valid").images) == ["cat", "dog"]
 
@@ -239,8 +240,8 @@ def test_a_class_that_is_a_copy_of_another_is_said_as_that(tmp_path, capsys):
     (copy,) = read_split(tmp_path / "split").copied_classes()
     assert (copy.name, copy.of, copy.pictures) == ("copy", "a", 6)
     said = capsys.readouterr().err
-    assert "the class 'copy' is a copy of 'a', all of its 6 pictures are there as well" in said
-    assert "1 picture in several classes, first 'train/a/0.png', 'train/b/9.png'" in said, "which is no copied class"
+    assert "the class 'copy' is a copy of 'a', all of its 6 images are there as well" in said
+    assert "1 image in several classes, first 'train/a/0.png', 'train/b/9.png'" in said, "which is no copied class"
 
 
 def test_where_splits_are_drawn_a_copied_class_is_refused(tmp_path):
@@ -252,6 +253,7 @@ def test_where_splits_are_drawn_a_copied_class_is_refused(tmp_path):
     with pytest.raises(DataError) as error:
         split_pictures(tmp_path / "split", found.root, found.scan, Data())
     assert str(error.value) == (
-        f"{root / 'copy'}: must hold pictures that no other class holds, got a copy: the class 'copy' is a copy of "
-        "'a', all of its 3 pictures are there as well. Remove one of the two, or put them together: 'a' holds the same."
+        f"{root / 'copy'}: must hold images of its own, got a copy: the class 'copy' is a copy of "
+        "'a', all of its 3 images are there as well. Remove one of the two classes, or merge them: 'a' holds "
+        "the same images."
     )

@@ -342,7 +342,7 @@ def test_another_key_in_the_column_is_another_split(listed, tmp_path):
             "photos",
             "zebra",
             DataError,
-            "zebra: must give a key to at least one image, got none for any of 24, the first ",
+            "zebra: must match at least one image, got none for any of 24, the first ",
         ),
         (
             "photos",
@@ -381,7 +381,7 @@ def test_the_command_line_takes_both(listed, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "kept", "said"),
     [
-        ([], True, "a drawn split has all of a group or none"),
+        ([], True, "each group is in one of the drawn splits"),
         (["test"], True, "the given test may share a group with other splits; val is drawn by groups"),
         (["test"], False, "the given test may share a group with other splits; val is drawn without regard to groups"),
         (["val", "test"], True, "the given val and test may share a group with other splits"),

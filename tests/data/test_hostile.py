@@ -113,14 +113,18 @@ def test_any_packed_idx_file_gives_a_result_or_a_line(images, tmp_path):
             "",
             "must hold images of 1 to 178,956,970 pixels, at least one, got 4294967295 x 4294967295 x",
         ),
-        ((1, 0, 28), "", "must hold images of 1 to 178,956,970 pixels, at least one, got 1 x 0 x 28. Fetch it again."),
-        ((2**32 - 1, 28, 28), "", "must hold 4294967295 x 28 x 28 bytes after its sizes, got 24 bytes."),
+        (
+            (1, 0, 28),
+            "",
+            "must hold images of 1 to 178,956,970 pixels, at least one, got 1 x 0 x 28. Download it again.",
+        ),
+        ((2**32 - 1, 28, 28), "", "must hold 4294967295 x 28 x 28 bytes after its header, got 24 bytes."),
         (
             (2**32 - 1, 28, 28),
             ".gz",
             f"must unpack to at most {LARGEST_UNPACKED:,} bytes, got 4294967295 x 28 x 28. Unpack",
         ),
-        ((2_000_000, 28, 28), ".gz", "must hold 2000000 x 28 x 28 bytes after its sizes, got 24 bytes."),
+        ((2_000_000, 28, 28), ".gz", "must hold 2000000 x 28 x 28 bytes after its header, got 24 bytes."),
     ],
 )
 def test_sizes_are_looked_at_before_anything_is_read(tmp_path, sizes, suffix, said):
@@ -138,7 +142,7 @@ def test_sizes_are_looked_at_before_anything_is_read(tmp_path, sizes, suffix, sa
 def test_a_packed_file_is_unpacked_no_further_than_its_sizes_say(tmp_path):
     bomb = gzip.compress(IMAGES + bytes(50_000_000), 9)
     tracemalloc.start()
-    with pytest.raises(DataError, match="must hold 4 x 3 x 2 bytes after its sizes, got more than 24 bytes"):
+    with pytest.raises(DataError, match="must hold 4 x 3 x 2 bytes after its header, got more than 24 bytes"):
         write_idx_pictures(write_idx(tmp_path / "idx", bomb, gzip.compress(LABELS), ".gz"), tmp_path / "written")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -186,9 +190,7 @@ def test_the_line_by_which_excel_is_told_the_separator_is_read(photos, first):
     (root / "x.csv").write_bytes((first + "path;label\ncat/0.png;cat\ndog/0.png;dog\n").encode())
     assert [p.class_name for p in scan_table(root / "x.csv").pictures] == ["cat", "dog"]
     (root / "x.csv").write_bytes((first + "path;label\ncat/0.png;cat\ndog/gone.png;dog\n").encode())
-    with pytest.raises(
-        DataError, match=r"x.csv, line 4: must name files that are there, got 'dog/gone.png', no such file"
-    ):
+    with pytest.raises(DataError, match=r"x.csv, line 4: must name existing files, got 'dog/gone.png', no such file"):
         scan_table(root / "x.csv")
 
 

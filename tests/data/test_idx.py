@@ -62,7 +62,7 @@ def test_packed_or_not_the_split_is_the_same(tmp_path, monkeypatch, capsys):
     assert all(plan.root.is_relative_to(tmp_path / "store" / "source") for plan in plans)
     capsys.readouterr()
     stages(compose(settings=small | {"data.source": str(plain)}), Store(tmp_path / "store"))
-    assert "making" not in capsys.readouterr().err, "the pictures are written once"
+    assert "building" not in capsys.readouterr().err, "the images are written once"
     (plain / "train-labels-idx1-ubyte").write_bytes(idx((numbers("train")[1] + 1) % 3))
     changed = stages(compose(settings=small | {"data.source": str(plain)}), store)
     assert changed.split.fingerprint != plans[0].split.fingerprint, "the files' content counts"
@@ -72,8 +72,8 @@ def test_a_message_names_the_folder_that_was_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "idx"), write(tmp_path / "more", size=(6, 4))
     for data, test, said in (
-        ("idx", "more", "idx: must not hold test pictures as well, got some, and those in more. Leave out data.test_"),
-        ("plain", "idx", "idx: must hold the test pictures alone, without splits, got train and test. Give the"),
+        ("idx", "more", "idx: must not hold test images as well, got some, and those in more. Leave out data.test_"),
+        ("plain", "idx", "idx: must hold the test images alone, without splits, got train and test. Give the"),
     ):
         for label in ("a", "b"):
             (tmp_path / "plain" / label).mkdir(parents=True, exist_ok=True)
@@ -112,15 +112,15 @@ def test_what_is_refused(tmp_path):
         return refusal(source, out)
 
     said = damaged(images, lambda stored: stored[:-7])
-    assert said == f"{images}: must hold 6 x 5 x 4 bytes after its sizes, got 113 bytes. Fetch it again."
-    assert "must hold its sizes, got 3 bytes" in damaged(images, lambda stored: stored[:7])
-    assert "must hold 6 bytes after its sizes, got 7 bytes" in damaged(labels, lambda stored: stored + b"\0")
+    assert said == f"{images}: must hold 6 x 5 x 4 bytes after its header, got 113 bytes. Download it again."
+    assert "must have a complete header, got 3 bytes" in damaged(images, lambda stored: stored[:7])
+    assert "must hold 6 bytes after its header, got 7 bytes" in damaged(labels, lambda stored: stored + b"\0")
     magic = "must start with the magic number of an idx3 file of bytes, 00 00 08 03, got "
     assert magic + "00 00 08 01." in damaged(images, lambda stored: labels.read_bytes())
     assert magic + "an empty file." in damaged(images, lambda stored: b"")
     fewer = idx(numbers("t10k")[1][:5])
     said = damaged(labels, lambda stored: fewer)
-    assert said.startswith(f"{labels}: must have a label for each of the 6 pictures of {images.name}, got 5. ")
+    assert said.startswith(f"{labels}: must have a label for each of the 6 images of {images.name}, got 5. ")
     said = damaged(labels, lambda stored: idx(np.zeros(6, np.uint8)))
     assert "must hold at least 2 different labels, got 1." in said
 
@@ -129,9 +129,9 @@ def test_a_packed_file_cut_short(tmp_path):
     source = write(tmp_path / "idx", ".gz")
     file = source / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-20])
-    assert f"{file}: must be a whole file, got EOFError: " in refusal(source, tmp_path / "pictures")
+    assert f"{file}: must be a complete file, got EOFError: " in refusal(source, tmp_path / "pictures")
     file.write_bytes(b"<html>not found</html>")
-    assert f"{file}: must be a whole file, got BadGzipFile: " in refusal(source, tmp_path / "pictures")
+    assert f"{file}: must be a complete file, got BadGzipFile: " in refusal(source, tmp_path / "pictures")
 
 
 def test_a_missing_partner(tmp_path):
@@ -141,7 +141,7 @@ def test_a_missing_partner(tmp_path):
     assert said in refusal(source, out)
     for kind in ("images-idx3", "labels-idx1"):
         (source / f"train-{kind}-ubyte").unlink()
-    assert "must hold the images and labels of train as idx files, got files of test alone." in refusal(source, out)
+    assert "must hold the images and labels of train as idx files, got only test files." in refusal(source, out)
 
 
 def test_two_sets_in_one_folder(tmp_path):

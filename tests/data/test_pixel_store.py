@@ -70,7 +70,7 @@ def test_a_picture_that_changed_since_the_split(made, picture, tmp_path):
     path = picture(root / split.of("train")[0].path, 5, (9, 9))
     with pytest.raises(DataError) as error:
         render_pixels(tmp_path / "pixels", root, split, views_folder, 16)
-    assert f"{path}: must be the picture of " in str(error.value) and ", got 9 x 9. It changed" in str(error.value)
+    assert f"{path}: must be the image of " in str(error.value) and ", got 9 x 9. It has changed" in str(error.value)
     path.unlink()
     with pytest.raises(PictureError, match="must be there, got no such file or directory"):
         render_pixels(tmp_path / "pixels", root, split, views_folder, 16)

@@ -52,7 +52,7 @@ def test_a_damaged_picture_is_named_and_the_worker_goes_on(two):
     whole = paths[1].read_bytes()
     paths[1].write_bytes(b"nonsense")
     with renderer(1, two[0][0].parent) as render:
-        with pytest.raises(PictureError, match=r"1.png: must be a whole picture, got UnidentifiedImageError"):
+        with pytest.raises(PictureError, match=r"1.png: must be a readable image, got UnidentifiedImageError"):
             render(paths, views, 4)
         paths[1].write_bytes(whole)
         assert render(paths, views, 4).shape == (2, 2, 4, 4, 3)
@@ -74,8 +74,8 @@ def test_a_dying_worker_is_said_with_what_it_was_at(two, monkeypatch, dying, cau
     with renderer(2, two[0][0].parent) as render, pytest.raises(WorkerError) as caught:
         render(*two, 4)
     said = str(caught.value)
-    assert said.startswith(f"label.workers, one of 2: must live until the pass is done, got {cause} at {two[0][0]} or")
-    assert said.endswith("or `--workers 0`. What is finished is kept: the same command goes on.")
+    assert said.startswith(f"label.workers, one of 2: must run until the pass is done, got {cause} at {two[0][0]} or")
+    assert said.endswith("or `--workers 0`. Finished work is kept: run the same command to resume.")
 
 
 def test_a_worker_loads_no_framework():

@@ -63,7 +63,7 @@ def test_a_range_that_changes_nothing_keeps_the_fingerprint_and_is_said(tmp_path
         write_picture(tmp_path / "photos" / name, tuple(name.encode()))
     plain = made(tmp_path, source="photos")[2].fingerprint
     assert made(tmp_path, source="photos", range=(0, 4095))[2].fingerprint == plain
-    assert "photos: holds no greyscale of more than 8 bits: --range changes nothing there" in capsys.readouterr().err
+    assert "photos: holds no greyscale of more than 8 bits: --range has no effect on it" in capsys.readouterr().err
 
 
 def test_tables_splits_apart_and_images_without_labels_are_scaled_too(scans, tmp_path):

@@ -60,7 +60,7 @@ def test_suffixes_hidden_files_and_depth(photos, picture):
     assert [p.path for p in found.pictures] == ["cat/0.png", "cat/2019/may/DEEP.JPEG", "dog/0.png"]
     assert [(a.path, a.reason) for a in found.set_aside] == [
         ("cat/IMG_1.HEIC", ".heic files are not decoded: save it as .jpg or .png"),
-        ("loose.jpg", "it lies outside the class folders"),
+        ("loose.jpg", "it is outside the class folders"),
     ]
     assert (found.ignored, found.system_files) == (3, 1), "the folder .thumbnails is the system's"
 
@@ -83,7 +83,7 @@ def test_a_file_name_that_is_not_utf8_is_set_aside(photos):
     with open(os.fsencode(root / "cat") + b"/caf\xe9.png", "wb") as file:
         file.write(picture)
     found = scan(root)
-    assert [(a.path, a.reason) for a in found.set_aside] == [("cat/caf\\xe9.png", "its name is not UTF-8: rename it")]
+    assert [(a.path, a.reason) for a in found.set_aside] == [("cat/caf\\xe9.png", "its name is not UTF-8; rename it")]
     assert len(found.pictures) == 2
 
 
@@ -127,9 +127,9 @@ def test_links_are_followed_and_circles_and_dead_ends_set_aside(photos, picture,
     found = scan(root)
     assert [p.path for p in found.pictures] == ["cat/0.png", "cat/album/x.png", "cat/linked.png", "dog/0.png"]
     assert [(a.path, a.reason) for a in found.set_aside] == [
-        ("cat/circle", "a link to a folder that it lies in"),
+        ("cat/circle", "a link to one of its own parent folders"),
         ("cat/dead.png", "FileNotFoundError: No such file or directory"),
-        ("cat/pipe.png", "it is no regular file"),
+        ("cat/pipe.png", "it is not a regular file"),
     ]
 
 
@@ -230,12 +230,12 @@ def test_pictures_without_class_folders(tmp_path, picture):
     picture(tmp_path / "a.png", 0)
     picture(tmp_path / "b.png", 1)
     message = refusal(tmp_path)
-    assert ": must hold class folders, got 2 pictures directly inside and no folder. Put the pictures of" in message
+    assert ": must hold class folders, got 2 images directly inside and no folder. Move the images of" in message
 
 
 def test_one_class(photos):
     message = refusal(photos(cat=9))
-    assert "must hold at least 2 class folders, got one, 'cat'. Add a folder of pictures of something else" in message
+    assert "must hold at least 2 class folders, got one, 'cat'. Add a folder of images of something else" in message
 
 
 def test_one_class_under_train(photos):
@@ -246,25 +246,25 @@ def test_one_class_under_train(photos):
 def test_a_class_without_pictures(photos):
     root = photos(cat=3, dog=3)
     (root / "bird").mkdir()
-    assert "bird: must hold pictures, as every class folder, got none. Add pictures of the class or" in refusal(root)
+    assert "bird: must hold images, as a class folder, got none. Add images of the class or" in refusal(root)
     (root / "bird" / "a.heic").write_bytes(b"x")
-    assert "got none (1 set aside, first bird/a.heic: .heic files are not decoded" in refusal(root)
+    assert "got none (1 skipped, first bird/a.heic: .heic files are not decoded" in refusal(root)
 
 
 def test_splits_with_different_classes(photos):
     photos("train", cat=3, dog=3, emu=3)
     message = refusal(photos("test", cat=3, Dog=3))
-    same = "test: must hold the same class folders as train, got no 'dog', 'emu' and 'Dog' besides. Rename, add or"
+    same = "test: must hold the same class folders as train, got no 'dog', 'emu' and 'Dog' in addition. Rename, add or"
     assert same in message
 
 
 def test_a_stranger_beside_train(photos, tmp_path):
     photos("train", cat=3, dog=3)
     message = refusal(photos("more", cat=3, dog=3))
-    assert "must hold only folders of splits beside 'train', got 'more'. If it is a class, move it into" in message
+    assert "must hold only folders of splits next to 'train', got 'more'. If it is a class, move it into" in message
     (tmp_path / "photos" / "train" / "notes").mkdir()
     (tmp_path / "photos" / "empty").mkdir()
-    assert "beside 'train', got 'empty'. Move it away, or give the folder" in refusal(tmp_path / "photos")
+    assert "next to 'train', got 'empty'. Move it away, or give the folder" in refusal(tmp_path / "photos")
 
 
 def test_a_folder_that_cannot_be_read(photos, monkeypatch):

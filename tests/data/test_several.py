@@ -104,7 +104,7 @@ def test_classes_of_the_same_name_are_put_together_and_no_file_stands_for_anothe
     found = find_pictures({"train": folders})
     assert found.scan.classes == ["bird", "cat", "dog", "owl"] and found.scan.given == []
     led = contents(found)
-    assert len(led) == len(set(led.values())) == 21, "a/dog/0.png and of a friend/dog/0.png are two pictures"
+    assert len(led) == len(set(led.values())) == 21, "a/dog/0.png and of a friend/dog/0.png are two images"
     assert {"1/dog/0.png", "2/dog/0.png", "3/owl/2.png"} <= led.keys()
     results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
     assert (results["train"] + results["val"] + results["test"], results["classes"]) == (21, 4)
@@ -193,8 +193,8 @@ def test_a_broken_class_is_named_in_every_place_where_it_lies(place, tmp_path):
     found = find_pictures({"train": [a, b]})
     with pytest.raises(DataError) as error:
         split_pictures(tmp_path / "split", found.root, found.scan, Data())
-    assert str(error.value).startswith(f"{a / 'dog'} and {b / 'dog'}: must hold at least 3 different pictures")
-    assert "(3 set aside, first 1/dog/0.png: Unidentified" in str(error.value)
+    assert str(error.value).startswith(f"{a / 'dog'} and {b / 'dog'}: must hold at least 3 different readable images")
+    assert "(3 skipped, first 1/dog/0.png: Unidentified" in str(error.value)
 
 
 def test_places_in_places_reach_another_process():
@@ -226,8 +226,8 @@ def test_flags_again_keywords_and_the_recipe_mean_the_same(place, tmp_path, caps
     capsys.readouterr()
     assert main_status(["check", "--recipe", "recipe.toml", "--store", "s"]) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("a and b: 15 pictures of 2 classes and 2 without a label;")
-    assert "making" not in said.err
+    assert said.out.startswith("a and b: 15 images of 2 classes and 2 without a label;")
+    assert "building" not in said.err
 
 
 def test_label_names_every_folder_in_the_command_that_comes_next(monkeypatch, tmp_path, capsys):
@@ -257,9 +257,9 @@ def test_classes_that_differ_in_capitals_alone_are_said(place, capsys, tmp_path)
             "data.test_source, idx: must be a folder of photos or a CSV or TSV where several are given, got a "
             "folder of idx files. Give it alone.",
         ),
-        (["--data", "a", "--data", "./a"], "a: must be given once, got twice. Leave one of them out."),
-        (["--data", "a", "--data", "a/cat"], "a/cat: must lie outside the other folders that are given with it, got a"),
-        (["--data", "a", "--data", "given"], "given: must give the same splits as a, no splits, got train and test."),
+        (["--data", "a", "--data", "./a"], "a: must be given only once, got twice. Leave one of them out."),
+        (["--data", "a", "--data", "a/cat"], "a/cat: must lie outside the other given folders, got a"),
+        (["--data", "a", "--data", "given"], "given: must have the same splits as a, no splits, got train and test."),
         (["--data", "one", "--data", "one2"], "one and one2: must hold at least 2 classes together, got one, 'cat'."),
         (
             ["--data", "a", "--data", "gone"],
@@ -271,25 +271,25 @@ def test_classes_that_differ_in_capitals_alone_are_said(place, capsys, tmp_path)
         ),
         (
             ["--data", "a", "--data", "one", "--test-data", "given"],
-            "given: must hold the test pictures alone, without splits, got train and test.",
+            "given: must hold the test images alone, without splits, got train and test.",
         ),
-        (["--data", "a", "--unlabelled", "one", "--unlabelled", "one"], "one: must be given once, got twice."),
+        (["--data", "a", "--unlabelled", "one", "--unlabelled", "one"], "one: must be given only once, got twice."),
         (
             ["--data", "a", "--unlabelled", "one", "--unlabelled", "x.csv"],
-            "x.csv: must be a folder of unlabelled pictu",
+            "x.csv: must be a folder of unlabelled image",
         ),
         (
             ["--set", "data.source=[]"],
-            "--set, data.source: must be text, or a list that is not empty, each entry text, got []. A folder",
+            "--set, data.source: must be text, or a list that is not empty, each entry text, got []. The images",
         ),
-        (["--set", "data.source=[1]"], "--set, data.source: must be text, got 1. A folder of photos"),
+        (["--set", "data.source=[1]"], "--set, data.source: must be text, got 1. The images: a folder"),
         (
             ["--set", "data.val_source=1"],
             "--set, data.val_source: must be text, or a list that is not empty, each entry text, or left out, got 1.",
         ),
         (
             ["--data", "clash", "--unlabelled", "one"],
-            "clash: must not have the ids of unlabelled pictures, unlabelled/..., got 'unlabelled/cat/0.png'. Rename",
+            "clash: must not have the ids of unlabelled images, unlabelled/..., got 'unlabelled/cat/0.png'. Rename",
         ),
     ],
 )

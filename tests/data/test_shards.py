@@ -30,7 +30,7 @@ def refusal(folder):
     with pytest.raises(ArtifactError) as error:
         open_shards(folder, "train")
     message = str(error.value)
-    assert f"Remove the folder {folder}; the next run makes it again." in message
+    assert f"Remove the folder {folder}; the next run builds it again." in message
     return message
 
 
@@ -108,14 +108,14 @@ def test_a_damaged_shard_is_made_again_and_said(folder, damage, capsys):
     write(folder, lambda rows: made.append(rows.start) or WHOLE[rows.start : rows.stop])
     assert made == [SHARD]
     said = capsys.readouterr().err
-    assert f"{path}: damaged (" in said and said.rstrip().endswith("it is made again")
+    assert f"{path}: damaged (" in said and said.rstrip().endswith("it will be built again")
     np.testing.assert_array_equal(open_shards(folder, "train")[SHARD], WHOLE[SHARD])
 
 
 def test_a_shard_of_other_length_is_made_again(folder, capsys):
     np.save(folder / "train-00002.npy", WHOLE[:3])
     write(folder)
-    assert "damaged (shape [3, 3, 5], not 7 samples); it is made again" in capsys.readouterr().err
+    assert "damaged (shape [3, 3, 5], not 7 samples); it will be built again" in capsys.readouterr().err
     assert len(open_shards(folder, "train")) == COUNT
 
 
@@ -136,13 +136,13 @@ def test_a_shard_in_the_middle_is_gone(folder):
 @pytest.mark.parametrize("content", [b"", b"no array", b"PK\x03\x04 a zip"])
 def test_a_shard_that_cannot_be_read(folder, content):
     (folder / "train-00001.npy").write_bytes(content)
-    assert "train-00001.npy: must be a whole .npy file, got " in refusal(folder)
+    assert "train-00001.npy: must be a complete .npy file, got " in refusal(folder)
 
 
 def test_a_truncated_shard(folder):
     path = folder / "train-00002.npy"
     path.write_bytes(path.read_bytes()[:-10])
-    assert "train-00002.npy: must be a whole .npy file, got ValueError: mmap length" in refusal(folder)
+    assert "train-00002.npy: must be a complete .npy file, got ValueError: mmap length" in refusal(folder)
 
 
 def test_shards_that_do_not_fit_each_other(folder):
@@ -168,8 +168,8 @@ def test_a_full_disk_says_how_much_is_needed(tmp_path, monkeypatch):
         write(tmp_path)
     message = str(error.value)
     needed = COUNT * 3 * 5 * 2 / 2**20
-    assert f"train-00000.npy: must have {needed:,.1f} MiB free on its disk to be finished, got " in message
-    assert "Free that much" in message and "it goes on from here" in message
+    assert f"train-00000.npy: must have {needed:,.1f} MiB free on its disk, got " in message
+    assert "Free that much" in message and "it resumes here" in message
     assert [p.name for p in tmp_path.iterdir()] == ["val-00000.npy"]
 
 

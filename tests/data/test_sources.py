@@ -129,7 +129,7 @@ def test_without_a_network_the_file_and_its_place_are_named(monkeypatch, tmp_pat
         SOURCES[name](tmp_path / "pictures")
     said = str(error.value)
     assert said.startswith(f"data {name}: must be downloadable, got Exception: URL fetch failure on https://")
-    assert "no network. Fetch https://" in said and " on another machine, put it here as " in said
+    assert "no network. Download https://" in said and " on another machine, copy it here as " in said
     assert all(str(home / "datasets" / place) in said for place in places) and looked[0] in said
 
 

@@ -118,7 +118,7 @@ def test_a_damaged_picture_is_set_aside_with_the_reason(photos, capsys):
     assert [a.path for a in made.set_aside] == ["cat/3.png", "dog/4.png", "dog/letter.jpg"]
     assert all("cannot identify" in a.reason or "truncated" in a.reason for a in made.set_aside)
     assert results["set_aside"] == 3 and len(made.samples) == 18
-    assert "split: 3 files set aside, first 'cat/3.png': UnidentifiedImageError" in capsys.readouterr().err
+    assert "split: 3 files skipped, first 'cat/3.png': UnidentifiedImageError" in capsys.readouterr().err
 
 
 def test_copies_stay_together_and_are_reported(photos, capsys):
@@ -129,7 +129,7 @@ def test_copies_stay_together_and_are_reported(photos, capsys):
     assert [len(group) for group in made.duplicates] == [6] and not made.leaks
     assert len({s.split for s in made.samples if s.path in made.duplicates[0]}) == 1
     assert (results["duplicates"], results["leaks"], len(made.samples)) == (1, 0, 45)
-    assert "split: 5 pictures the same as another, first of" in capsys.readouterr().err
+    assert "split: 5 images the same as another, first of" in capsys.readouterr().err
 
 
 def test_a_picture_in_train_and_test_is_reported(photos, capsys):
@@ -138,7 +138,7 @@ def test_a_picture_in_train_and_test_is_reported(photos, capsys):
     shutil.copy(root / "train" / "cat" / "0.png", root / "test" / "cat" / "same.png")
     made, results = split(root)
     assert made.leaks == [Leak(["test/cat/same.png", "train/cat/0.png"], ["train", "test"])] and results["leaks"] == 1
-    assert "split: 1 picture in several splits, first 'test/cat/same.png' in train and test" in capsys.readouterr().err
+    assert "split: 1 image in several splits, first 'test/cat/same.png' in train and test" in capsys.readouterr().err
     assert len(made.of("test")) == 5
 
 
@@ -148,21 +148,19 @@ def test_a_picture_in_two_classes_is_reported_and_trained_on(photos, capsys):
     made, results = split(root)
     assert made.contradictions == [["cat/0.png", "dog/also.png"]] and results["contradictions"] == 1
     assert {s.split for s in made.samples if s.path in made.contradictions[0]} == {"train"}
-    assert "split: 1 picture in several classes, first 'cat/0.png', 'dog/also.png'" in capsys.readouterr().err
+    assert "split: 1 image in several classes, first 'cat/0.png', 'dog/also.png'" in capsys.readouterr().err
 
 
 def test_a_class_with_too_few_pictures(photos):
     message = refusal(photos(cat=9, dog=2))
-    assert (
-        "dog: must hold at least 3 different pictures that can be decoded, one each for train, val and test" in message
-    )
-    assert message.endswith(", got 2. Add pictures to the class or remove it.")
+    assert "dog: must hold at least 3 different readable images, one each for train, val and test" in message
+    assert message.endswith(", got 2. Add images to the class or remove it.")
 
 
 def test_copies_do_not_make_a_class(photos):
     root = photos(cat=9, dog=2)
     shutil.copy(root / "dog" / "0.png", root / "dog" / "copy.png")
-    assert "got 2 different among 3. Add pictures" in refusal(root)
+    assert "got 2 different among 3. Add images" in refusal(root)
 
 
 def test_three_pictures_are_enough(photos):
@@ -174,8 +172,8 @@ def test_a_class_that_would_vanish(photos):
     root = photos(cat=5, dog=5)
     for path in (root / "dog").iterdir():
         path.write_bytes(b"no picture")
-    assert "dog: must hold at least 3 different pictures" in refusal(root)
-    assert "got 0 (5 set aside, first dog/0.png: UnidentifiedImageError: cannot identify" in refusal(root)
+    assert "dog: must hold at least 3 different readable images" in refusal(root)
+    assert "got 0 (5 skipped, first dog/0.png: UnidentifiedImageError: cannot identify" in refusal(root)
 
 
 def test_a_given_split_without_a_whole_picture_of_a_class(photos):
@@ -183,17 +181,13 @@ def test_a_given_split_without_a_whole_picture_of_a_class(photos):
     photos("test", cat=1, dog=1)
     (root / "test" / "dog" / "0.png").write_bytes(b"no picture")
     message = refusal(root)
-    assert (
-        f"{root / 'test' / 'dog'}: must hold at least 1 picture that can be decoded, got none (1 set aside" in message
-    )
+    assert f"{root / 'test' / 'dog'}: must hold at least 1 readable image, got none (1 skipped" in message
 
 
 def test_a_train_class_too_small_to_give_up_a_val(photos):
     photos("train", cat=5, dog=1)
     message = refusal(photos("test", cat=1, dog=1))
-    assert (
-        "dog: must hold at least 2 different pictures that can be decoded, one each for train and val, got 1" in message
-    )
+    assert "dog: must hold at least 2 different readable images, one each for train and val, got 1" in message
 
 
 def test_odd_names_go_through_the_file(photos, picture):
@@ -255,7 +249,7 @@ def test_copies_share_a_place_whatever_their_number(contents, val, test):
     try:
         places = draw(pictures, Data(val=val, test=test))
     except DataError as fault:
-        assert "different pictures" in str(fault)
+        assert "different readable images" in str(fault)
         return
     assert len({(p.sha256, place) for p, place in zip(pictures, places, strict=True)}) == len(
         {p.sha256 for p in pictures}

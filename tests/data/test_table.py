@@ -75,7 +75,7 @@ def test_quotes_commas_and_lines_inside_fields(table):
     assert found.classes == ["dog", 'two\nlines, "x"']
     with open(path, "a", encoding="utf-8") as file:
         file.write("gone.png,dog\n")
-    assert refusal(path).startswith(", line 10: must name files that are there"), "lines are counted as an editor does"
+    assert refusal(path).startswith(", line 10: must name existing files"), "lines are counted as an editor does"
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
@@ -139,7 +139,7 @@ def test_other_files_are_set_aside(table):
     for name in ("letter.txt", "phone.heic"):
         (path.parent / name).write_text("x")
     assert [(a.path, a.reason) for a in scan_table(path).set_aside] == [
-        ("letter.txt", ".txt suffix: not a picture"),
+        ("letter.txt", ".txt suffix: not an image"),
         ("phone.heic", ".heic files are not decoded: save it as .jpg or .png"),
     ]
 
@@ -147,34 +147,34 @@ def test_other_files_are_set_aside(table):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", ", line 1: must name the columns path and label, got an empty line. Write `path,label` there"),
+        ("", ", line 1: must name the columns path and label, got an empty line. Begin the file with"),
         (
             "path,class\ncat/0.png,cat\n",
             ", line 1: must name the columns path and label, got no 'label' in 'path,class'.",
         ),
         ("cat/0.png,cat\n", "got no 'path', 'label' in 'cat/0.png,cat'."),
         ("path,label,path\n", ", line 1: must name each column once, got 'path' twice."),
-        ("path,label\n", ": must list pictures, got no line below the first."),
-        ("path,label\ncat/0.png,cat\n", ": must have at least 2 labels to train on, got one, 'cat'. Add pictures of"),
+        ("path,label\n", ": must list images, got no line below the first."),
+        ("path,label\ncat/0.png,cat\n", ": must have at least 2 labels to train on, got one, 'cat'. Add images of"),
         ("path,label\ncat/0.png,cat\ndog/0.png,\n", ", line 3: must have a label, got an empty one."),
-        ("path,label\n,cat\n", ", line 2: must name a picture, got an empty path."),
+        ("path,label\n,cat\n", ", line 2: must name an image, got an empty path."),
         (
             "path,label\na, b.png,cat\n",
             ", line 2: must have 2 fields, as the first line, got 3. Put a field that holds ','",
         ),
         (
             "path,label\ncat/0.png,cat\ncat/no.png,cat\ndog/no.png,dog\n",
-            ", line 3: must name files that are there, got 'cat/no.png', no such file and 1 more. Paths are relative",
+            ", line 3: must name existing files, got 'cat/no.png', no such file and 1 more. Paths are relative",
         ),
         ("path,label\ncat\\0.png,cat\ndog/0.png,dog\n", "where the table lies. Write / between folders."),
-        ("path,label\ncat,cat\ndog/0.png,dog\n", ", line 2: must name files that are there, got 'cat', a folder"),
+        ("path,label\ncat,cat\ndog/0.png,dog\n", ", line 2: must name existing files, got 'cat', a folder"),
         (
             "path,label\ncat/0.png,cat\ndog/0.png,dog\n./cat/0.png,dog\n",
-            ", line 4: must name each picture once, got 'cat/0.png' as on line 2.",
+            ", line 4: must list each image once, got 'cat/0.png' as on line 2.",
         ),
         (
             'path,label\ncat/0.png,"cat\ndog/0.png,dog\n',
-            ", line 2: must be CSV, got a double quote that is not closed. Mend its quotes",
+            ", line 2: must be CSV, got a double quote that is not closed. Correct its quotes",
         ),
         (
             "path,label,split\ncat/0.png,cat,practice\n",
@@ -183,11 +183,11 @@ def test_other_files_are_set_aside(table):
         ("path,label,split\ncat/0.png,cat,\n", "got ''. Fill in the column in every line, or leave it out"),
         (
             "path,label,split\ncat/0.png,cat,test\ndog/0.png,dog,test\n",
-            ": must have pictures of the split train, got test. Name some of them train.",
+            ": must have images of the split train, got test. Name some of them train.",
         ),
         (
             "path,label,split\ncat/0.png,cat,train\ndog/0.png,dog,train\ncat/1.png,Cat,test\n",
-            ": must have the same labels in test as in train, got no 'cat', 'dog' and 'Cat' besides.",
+            ": must have the same labels in test as in train, got no 'cat', 'dog' and 'Cat' in addition.",
         ),
         (
             "path,label\nb\xe4r.png,cat\n".encode("latin-1"),
@@ -204,9 +204,7 @@ def test_what_is_refused(table, text, said):
 def test_a_class_of_nothing_but_other_files(table):
     path = table("path,label\ncat/0.png,cat\nx.heic,dog\n")
     (path.parent / "x.heic").write_text("x")
-    assert ", line 3: must have pictures of the label 'dog', got none (1 set aside, first x.heic: .heic" in refusal(
-        path
-    )
+    assert ", line 3: must have images of the label 'dog', got none (1 skipped, first x.heic: .heic" in refusal(path)
 
 
 def test_a_class_whose_pictures_are_broken_is_named_by_its_label(table, tmp_path):
@@ -216,5 +214,5 @@ def test_a_class_whose_pictures_are_broken_is_named_by_its_label(table, tmp_path
     found = find_pictures({"train": path})
     with pytest.raises(DataError) as error:
         split_pictures(tmp_path / "split", found.root, found.scan, Data())
-    assert str(error.value).startswith(f"{path}, label 'dog': must hold at least 3 different pictures")
-    assert "got 1 (9 set aside, first dog/0.png: UnidentifiedImageError" in str(error.value)
+    assert str(error.value).startswith(f"{path}, label 'dog': must hold at least 3 different readable images")
+    assert "got 1 (9 skipped, first dog/0.png: UnidentifiedImageError" in str(error.value)

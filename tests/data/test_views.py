@@ -82,7 +82,7 @@ def test_missing_damaged_and_other_files(tmp_path):
     with pytest.raises(ArtifactError, match=r"train.npy: must be there, got no such file\. Remove the folder"):
         read_views(tmp_path, "train")
     (tmp_path / "train.npy").write_bytes(b"no array")
-    with pytest.raises(ArtifactError, match=r"train.npy: must be a whole \.npy file, got "):
+    with pytest.raises(ArtifactError, match=r"train.npy: must be a complete \.npy file, got "):
         read_views(tmp_path, "train")
     np.save(tmp_path / "train.npy", np.zeros((3, 2)))
     with pytest.raises(ArtifactError, match=r"must hold views \[samples, views\], got float64 \[3, 2\]\."):

@@ -170,12 +170,12 @@ def test_the_normalization_in_the_metadata_is_read(page, models):
     [
         (b"", "must be a TensorFlow Lite model: its bytes do not say TFL3"),
         (b"\0" * 4 + b"TFL4" + b"\0" * 90, "must be a TensorFlow Lite model: its bytes do not say TFL3"),
-        (b"\x10\0\0\0TFL3" + b"\xff" * 90, "must be a whole TensorFlow Lite model: "),
-        ("cut", "must be a whole TensorFlow Lite model: "),
+        (b"\x10\0\0\0TFL3" + b"\xff" * 90, "must be a complete TensorFlow Lite model: "),
+        ("cut", "must be a complete TensorFlow Lite model: "),
         ("int8", "LiteRT.js can take uint8 or float32, got int8"),
         ("open", "LiteRT.js needs a batch that is fixed at 1, got an open one"),
-        ("two", "must take one picture and answer with one vector, got 2 inputs and 1 outputs"),
-        ("grey", "must take one square RGB picture [1, px, px, 3], got [1,8,8,1]"),
+        ("two", "must take one image and answer with one vector, got 2 inputs and 1 outputs"),
+        ("grey", "must have one square RGB image as input [1, px, px, 3], got [1,8,8,1]"),
     ],
 )
 def test_a_file_that_it_cannot_run_is_refused_with_the_reason(page, content, why, models, tiny_tflite):

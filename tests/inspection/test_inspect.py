@@ -152,8 +152,8 @@ def test_what_is_no_model_is_refused_by_the_verb(models, tmp_path, capsys):
     for name, content, message in [
         ("text.tflite", b"a text file", "must be a TensorFlow Lite model, got a file that starts with b'a text f'."),
         ("empty.tflite", b"", "must be a TensorFlow Lite model, got an empty file."),
-        ("cut.tflite", whole[: len(whole) // 2], "must be a whole TensorFlow Lite model, got a flatbuffer"),
-        ("head.tflite", whole[:8], "must be a whole TensorFlow Lite model, got a flatbuffer offset of"),
+        ("cut.tflite", whole[: len(whole) // 2], "must be a complete TensorFlow Lite model, got a flatbuffer"),
+        ("head.tflite", whole[:8], "must be a complete TensorFlow Lite model, got a flatbuffer offset of"),
         ("folder.tflite", None, "must be a readable .tflite file, got Is a directory."),
         ("none.tflite", None, "must be a readable .tflite file, got No such file or directory. Check the path."),
     ]:

@@ -110,7 +110,7 @@ def test_a_label_file_that_cannot_be_read(tmp_path, monkeypatch):
         ("none.txt", "must be a readable file of labels, got No such file or directory. Check --labels."),
         ("a\0b.txt", "must be a readable file of labels, got embedded null byte. Check --labels."),
         ("latin.txt", "must be UTF-8 text, got byte 0 of 2 that is none."),
-        ("empty.txt", "must name the outputs, one a line, got an empty file"),
+        ("empty.txt", "must have the names of the outputs, one per line, got an empty file"),
         ("large.txt", "must be a file of labels of at most 64 bytes, got a larger one"),
     ]:
         with pytest.raises(ModelFileError) as refused:

@@ -71,7 +71,7 @@ def test_several_texts_of_which_none_is_said_to_be_the_labels(packed, tmp_path):
     assert output_names(path, said, 3, None) == (
         None,
         [
-            f"{path}: its own labels are not used, 2 text files inside ('one.txt', 'two.txt'), "
+            f"{path}: its own labels are not used: 2 text files inside ('one.txt', 'two.txt'), "
             "none of them named as that of the labels"
         ],
     )
@@ -100,7 +100,7 @@ def test_damaged_tflite_metadata_is_refused(models, tmp_path):
     path = tmp_path / "damaged.tflite"
     path.write_bytes(whole[:place] + b"\xff\xff\xff\x7f" + whole[place + 4 :])
     with pytest.raises(
-        ModelFileError, match="must carry whole TensorFlow Lite metadata or none, got a flatbuffer offset"
+        ModelFileError, match="must have complete TensorFlow Lite metadata, or none, got a flatbuffer offset"
     ):
         read_metadata(path)
 
@@ -113,7 +113,7 @@ def test_a_damaged_zip_is_refused(packed):
     place = content.index(b"labels.txt") + len("labels.txt")
     content[place : place + 8] = b"\xff" * 8
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match="labels.txt: must be whole inside its ZIP"):
+    with pytest.raises(ModelFileError, match="labels.txt: must be complete inside its ZIP"):
         read_metadata(path)
 
 
@@ -134,8 +134,8 @@ def test_names_of_the_outputs(tmp_path):
     with pytest.raises(ModelFileError, match="got 3 labels for 4 outputs. .* write the line `background` before"):
         output_names("m", FileMetadata(), 4, file)
     names, (note,) = output_names("m", FileMetadata(classes=["a"]), 3, None)
-    assert names is None and "its own labels are not used, 1 label for 3 outputs" in note
-    with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 2 outputs"):
+    assert names is None and "its own labels are not used: 1 label for 3 outputs" in note
+    with pytest.raises(ModelFileError, match="must have one name per output, one per line, got 3 labels for 2 outputs"):
         output_names("m", FileMetadata(), 2, file)
-    with pytest.raises(ModelFileError, match="must name every output, one a line, got 3 labels for 4 outputs"):
+    with pytest.raises(ModelFileError, match="must have one name per output, one per line, got 3 labels for 4 outputs"):
         output_names("m", FileMetadata(own=True, classes=["a", "b", "c", "d"]), 4, file)

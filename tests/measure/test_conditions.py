@@ -38,7 +38,7 @@ def test_what_is_not_told_is_none_and_says_so(tmp_path):
     assert (state.governor, state.clock_mhz, state.temperature_c, state.throttle_count) == (None,) * 4
     unknown = conditions_of(state, state).unknown
     fields = ("governor", "temperature_c", "clock_mhz", "throttle_count", "throttled")
-    assert unknown == {f"conditions.{field}": "this system does not tell it" for field in fields}
+    assert unknown == {f"conditions.{field}": "not reported by this system" for field in fields}
 
 
 def test_the_clock_of_a_virtual_machine_is_not_a_clock(tmp_path):

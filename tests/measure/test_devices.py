@@ -15,7 +15,7 @@ from kd2mobile.store.run import open_run, start_run
 DIGITS = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"
 WRONG = {
     "foo": "benchmark.device: must be one of host, ssh, adb, browser, got 'foo'.",
-    "host:1": "--device host: must stand alone, got host:1. Leave the address out.",
+    "host:1": "--device host: must have no address, got host:1. Give `--device host`.",
     "ssh:": "--device: must be of the form ssh:USER@HOST[:PORT], got 'ssh:'. For example ssh:pi@raspberrypi.local",
     "ssh:pi@board?kep=all": "--device ssh: must be one of keep, ssh_config, got 'kep'. Did you mean 'keep'?",
     "ssh:pi@board?ssh_config=gone": "--ssh-config: must be a file, got gone. Check the path.",
@@ -24,9 +24,9 @@ WRONG = {
     "browser:certificate=a&key=b": "--tls: must be a certificate and its key, got a, b: [Errno 2] No such file",
 }
 LACKING = {
-    "ssh:pi@board": "ssh:pi@board: needs the OpenSSH client, got no ssh on the PATH. Install it: openssh-client on",
-    "adb:": "--device adb: needs the program adb, got none on the PATH. Install Android's platform-tools and put",
-    "adb:R5CT1234": "--device adb: needs the program adb, got none on the PATH.",
+    "ssh:pi@board": "ssh:pi@board: must find the OpenSSH client, got no ssh on the PATH. Install it: openssh-client on",
+    "adb:": "--device adb: must find the program adb, got none on the PATH. Install Android's platform-tools and put",
+    "adb:R5CT1234": "--device adb: must find the program adb, got none on the PATH.",
     "browser": "--device browser: needs LiteRT.js",
 }
 
@@ -48,7 +48,7 @@ def test_the_device_is_looked_at_before_anything_is_made(device, said, model, ba
     assert main_status(["benchmark", *model, "--device", device]) == 2
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and err.startswith(said)
-    assert not list(tmp_path.iterdir()), "neither a run nor a picture"
+    assert not list(tmp_path.iterdir()), "neither a run nor an image"
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ def test_a_folder_without_a_label_is_refused_with_its_name_and_the_first_labels(
         match_folders(["goldfish", "n02", "n03"], outputs, labels, "data")
     more = f" and {outputs - 3} more" if outputs > 3 else ""
     assert str(refused.value) == (
-        f"data: must have one label for each class folder, among the labels 'goldfish', 'tench', 'shark'{more}, "
-        "got none for the folder 'n02'. Name the folders as the labels. "
-        "Give the outputs' names with --labels, one a line."
+        f"data: must have one label for each class folder, of the labels 'goldfish', 'tench', 'shark'{more}, "
+        "got none for the folder 'n02'. Give the folders the names of the labels. "
+        "Give the names of the outputs with --labels, one per line."
     )
 
 
@@ -85,7 +85,7 @@ def test_labels_without_a_folder_do_not_matter():
 def test_sorted_order_without_any_labels_when_the_counts_agree():
     matching = match_folders(["n01", "n02", "n03"], 3, None, "data")
     assert matching.outputs == [0, 1, 2] and matching.order == "sorted folders"
-    assert "the outputs have no names, so its 3 folders are taken for the outputs in sorted order" in matching.note
+    assert "the outputs have no names, so its 3 folders are matched to the outputs in sorted order" in matching.note
 
 
 def test_one_output_more_is_a_background_at_0():
@@ -99,11 +99,11 @@ def test_other_counts_are_refused(outputs, shown):
     with pytest.raises(DataError) as refused:
         match_folders(["a", "b", "c"], outputs, None, "data")
     assert f"got 3 folders for {shown}, and no label in the file" in str(refused.value)
-    assert str(refused.value).endswith("Give the outputs' names with --labels, one a line.")
+    assert str(refused.value).endswith("Give the names of the outputs with --labels, one per line.")
 
 
 def test_splits_for_classes_get_a_hint():
-    with pytest.raises(DataError, match="These look like splits: give the one to measure"):
+    with pytest.raises(DataError, match="These look like splits: give one of them"):
         match_folders(["test", "train", "x"], 10, None, "data")
 
 
@@ -114,7 +114,7 @@ def test_splits_are_never_taken_for_classes(outputs, labels):
         match_folders(["Train", "test"], outputs, labels, "data")
     assert str(refused.value) == (
         "data: must be a folder of class folders, got 'Train', 'test'. "
-        "These look like splits: give the one to measure, such as its test folder."
+        "These look like splits: give one of them, such as the test folder."
     )
 
 
@@ -135,7 +135,7 @@ def test_a_label_file_one_line_short_is_no_background(own, models, photos, tmp_p
     labels = tmp_path / "labels.txt"
     labels.write_text("green\nred\n")
     with pytest.raises(
-        ModelFileError, match="must name every output, one a line, got 2 labels for 3 outputs"
+        ModelFileError, match="must have one name per output, one per line, got 2 labels for 3 outputs"
     ) as refused:
         measure_external(own("uint8") if own_file else models / "uint8.tflite", photos, labels=labels)
     assert ("write the line `background` before the others" in str(refused.value)) != own_file
@@ -151,9 +151,9 @@ def test_several_texts_inside_the_file_are_no_reason_for_sorted_order(packed, ph
     with pytest.raises(ModelFileError) as refused:
         measure_external(path, photos)
     assert str(refused.value) == (
-        f"{path}: must carry one label for each output, since that is how class folders are matched with outputs, "
-        "got 2 text files inside ('classes.txt', 'notes.txt'), none of them named as that of the labels. "
-        "Give the outputs' names with --labels, one a line."
+        f"{path}: must have one label per output, because class folders are matched to outputs by name, "
+        "got 2 text files inside ('classes.txt', 'notes.txt'), none of which is declared as labels. "
+        "Give the names of the outputs with --labels, one per line."
     )
 
 
@@ -222,7 +222,9 @@ def test_folders_of_some_classes_are_enough_by_name(own, photos):
 def test_labels_of_another_model_are_refused(models, photos, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\n" * 5)
-    with pytest.raises(ModelFileError, match="must name every output, one a line, got 10 labels for 3 outputs"):
+    with pytest.raises(
+        ModelFileError, match="must have one name per output, one per line, got 10 labels for 3 outputs"
+    ):
         measure_external(models / "uint8.tflite", photos, labels=labels)
 
 
@@ -253,18 +255,18 @@ def test_every_picture_counts_links_and_depth_included(models, tmp_path):
 
 def test_unreadable_pictures_are_set_aside_and_counted(models, photos, capsys):
     (photos / "red" / "empty.jpg").touch()
-    (photos / "blue" / "text.png").write_text("no picture")
+    (photos / "blue" / "text.png").write_text("no image")
     (photos / "green" / "gone.png").symlink_to(photos / "nowhere.png")
     measured = measure_on_folder(models / "uint8.tflite", photos)
     assert measured.record.n == 7 and len(measured.set_aside) == 3
-    assert "3 files set aside, not decodable; the first is" in capsys.readouterr().err
+    assert "3 files skipped, not readable; the first is" in capsys.readouterr().err
 
 
 def test_nothing_but_unreadable_pictures(models, tmp_path):
     for name in CLASSES:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "a.png").write_text("no picture")
-    with pytest.raises(DataError, match="at least one picture that can be decoded, got 3 that cannot, the first"):
+        (tmp_path / name / "a.png").write_text("no image")
+    with pytest.raises(DataError, match="at least one image that can be decoded, got 3 that cannot, the first"):
         measure_external(models / "uint8.tflite", tmp_path)
 
 
@@ -278,7 +280,7 @@ def test_folders_that_hold_no_classes(models, tmp_path):
         measure_external(models / "uint8.tflite", tmp_path)
     for name in CLASSES:
         (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match="must hold pictures in its class folders, got none"):
+    with pytest.raises(DataError, match="must hold images in its class folders, got none"):
         measure_external(models / "uint8.tflite", tmp_path)
 
 

@@ -19,7 +19,7 @@ from tests.tiny_models import COLOURS, by_hand
 from .conftest import picture
 
 FIELDS = (
-    "role, model, precision, compression, device, runtime, decoder, n, pictures, top1, top5, logloss, ece, "
+    "role, model, precision, compression, device, runtime, decoder, n, images, top1, top5, logloss, ece, "
     "teacher_agreement, val, latency_ms, first_run_ms, init_ms, size_bytes, compressed_bytes, peak_rss_mib, threads, "
     "sha256, rule, xnnpack, affinity, conditions, clock_step_ms, isolated, measured_at, tool, class_order, "
     "recommended, leaked, top1_without_leaked, unknown"
@@ -133,7 +133,7 @@ def test_more_pictures_than_are_held_at_once(own, tmp_path, monkeypatch, no_prof
 
 def test_an_unreadable_picture_of_a_test_set_stops(own, pictures, no_profile):
     pictures[2].write_bytes(b"")
-    with pytest.raises(PictureError, match=r"2\.png: must be a whole picture"):
+    with pytest.raises(PictureError, match=r"2\.png: must be a readable image"):
         measure(own("uint8"), pictures, LABELS)
 
 
@@ -153,7 +153,9 @@ def test_it_is_set_aside_where_that_is_asked_for(own, pictures, no_profile):
 
 def test_logits_are_noted(models, pictures, no_profile):
     measured = measure(models / "logits.tflite", pictures, LABELS, role="external")
-    assert measured.notes == ["logits.tflite: the outputs are no probabilities: taken for logits, softmax added"]
+    assert measured.notes == [
+        "logits.tflite: the outputs are not probabilities: they are taken as logits, and softmax is applied"
+    ]
     np.testing.assert_allclose(measured.probabilities, [by_hand(colour) for colour in SEEN], atol=1e-6)
 
 
@@ -169,7 +171,7 @@ def test_labels_must_be_outputs(models, pictures, no_profile):
 
 
 def test_nothing_to_judge(models):
-    with pytest.raises(DataError, match="benchmark: must have pictures to judge, got none"):
+    with pytest.raises(DataError, match="benchmark: must have images in the evaluation set, got none"):
         measure(models / "uint8.tflite", [], np.array([], int))
     with pytest.raises(ValueError, match="as many labels"):
         measure(models / "uint8.tflite", ["a.png"], np.array([0, 1]))
@@ -193,7 +195,7 @@ def test_a_record_says_which_pictures_it_is_of(own, pictures, no_profile):
         return measure(own("uint8"), [pictures[i] for i in order], np.array(labels), **how).record.pictures
 
     assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2]) == expected
-    assert said([4, 2, 0, 3, 1], [1, 0, 2, 1, 0]) == expected, "in another order, of pictures and of classes"
+    assert said([4, 2, 0, 3, 1], [1, 0, 2, 1, 0]) == expected, "in another order, of images and of classes"
     others = {said([0, 1, 2, 3], [0, 1, 1, 2]), said([0, 1, 2, 3, 4], [0, 1, 1, 2, 1]), picture_set([], []), expected}
     assert len(others) == 4
     pictures[4].write_bytes(b"no picture")
@@ -217,7 +219,7 @@ def test_where_nothing_was_judged_the_pictures_are_unknown_with_the_reason(own, 
     monkeypatch.setattr(host, "measure_on_host", lambda *_, **__: given)
     records = measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS)[0].records
     assert [r.pictures for r in records] == [None, None]
-    assert [r.unknown["pictures"] for r in records] == ["it times alone", "none was judged"]
+    assert [r.unknown["pictures"] for r in records] == ["it times alone", "no image was evaluated"]
 
 
 def test_a_teachers_record_has_no_file():

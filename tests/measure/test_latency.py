@@ -127,7 +127,7 @@ def test_latency_can_be_left_out_and_mean_and_std_reach_the_child(models):
 def test_a_refusal_comes_back_as_it_is(models):
     with pytest.raises(ModelFileError) as refused:
         profile_file(models / "two_inputs.tflite")
-    assert refused.value.must == "must take one picture" and refused.value.got == "2 inputs"
+    assert refused.value.must == "must take one image" and refused.value.got == "2 inputs"
 
 
 def test_a_process_that_dies_is_a_message(models, monkeypatch, tmp_path):

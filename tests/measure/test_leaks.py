@@ -43,4 +43,4 @@ def test_what_was_not_judged_says_so():
 
 def test_of_someone_elses_file_it_is_not_known():
     record = msgspec.to_builtins(with_reasons(record_of_probabilities("external", "net", ANSWERS, LABELS)))
-    assert record["unknown"]["leaked"] == "what it learned from is not known"
+    assert record["unknown"]["leaked"] == "its training images are unknown"

@@ -47,6 +47,6 @@ def test_float_files_and_logits(models, photos, capsys):
 
 def test_pictures_that_cannot_be_read(models, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no")
-    with pytest.raises(PictureError, match="a.png: must be a whole picture"):
+    with pytest.raises(PictureError, match="a.png: must be a readable image"):
         predict(models / "uint8.tflite", [tmp_path / "a.png"])
     assert predict(models / "uint8.tflite", []) == []

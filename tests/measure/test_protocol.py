@@ -44,7 +44,7 @@ def test_each_setting_is_a_record_and_the_first_is_judged(models, tmp_path):
     assert measured.record is measured.records[0] and (measured.record.n, measured.record.top1) == (1, 1.0)
     for other in measured.records[1:]:
         assert (other.n, other.top1, other.top5, other.logloss, other.ece, other.teacher_agreement) == (0, *[None] * 5)
-        assert other.unknown["top1"] == "judged with the first setting alone: 1 thread, XNNPACK on"
+        assert other.unknown["top1"] == "evaluated with the first setting alone: 1 thread, XNNPACK on"
     for record in measured.records:
         as_json = json.loads(msgspec.json.encode(record))
         assert is_explained(as_json)
@@ -67,7 +67,7 @@ def test_a_device_nobody_knows(models, tmp_path):
     seen = picture(tmp_path / "red.png", COLOURS["red"])
     with pytest.raises(UnknownNameError, match=r"benchmark.device: must be one of host.*, got 'fridge:4'"):
         measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), device="fridge:4")
-    with pytest.raises(DeviceError, match=r"--device host: must stand alone, got host:1"):
+    with pytest.raises(DeviceError, match=r"--device host: must have no address, got host:1"):
         measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), device="host:1")
 
 

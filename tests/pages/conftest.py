@@ -144,9 +144,9 @@ def looks(classes, image=None, **size):
 
 def stages():
     made = (
-        ("split", 3.2, "5,590 pictures split by seed"),
+        ("split", 3.2, "5,590 images split by seed"),
         ("teacher", 412.0, "mobilenetv2 with a new head"),
-        ("transfer", 151.7, "4 views a picture labelled"),
+        ("transfer", 151.7, "4 views per image labelled"),
         ("student", 211.4, "30 epochs"),
         ("baseline", None, "30 epochs on labels alone"),
     )

@@ -10,7 +10,7 @@ from kd2mobile.pages.terminal.table import devices_table
 
 HOST, BOARD = "host: a laptop, 8 cores", "ssh: a board, 4 cores"
 ONE, OTHER = "1111aaaabbbbcccc", "2222aaaabbbbcccc"
-UNJUDGED = {"top1": None, "n": 0, "unknown": {"top1": "judged with the first setting alone: 1 thread, XNNPACK"}}
+UNJUDGED = {"top1": None, "n": 0, "unknown": {"top1": "evaluated with the first setting alone: 1 thread, XNNPACK"}}
 
 
 @pytest.fixture
@@ -53,20 +53,20 @@ def test_a_choice_is_among_the_files_judged_on_the_same_pictures(of):
             "sha256": "c" * 64,
             "pictures": OTHER,
             "n": 200,
-            "why": "judged on other test pictures",
+            "why": "evaluated on other test images",
         }
     ]
     page, terminal, as_json = everywhere(data)
     for said in (page, terminal):
-        assert "2 of 2 files reach 89.5 % top-1 on 200 test pictures (#1111)" in said
-        assert "Left out, judged on other test pictures: net-c int8 (1 thread) (200 #2222)." in said
+        assert "2 of 2 files reach 89.5 % top-1 on 200 test images (#1111)" in said
+        assert "Left out, evaluated on other test images: net-c int8 (1 thread) (200 #2222)." in said
         assert (
-            "Not all were judged on the same test pictures (# begins their name in the records): 200 #1111 (A); "
+            "Not all were evaluated on the same test images (# begins their name in the records): 200 #1111 (A); "
             in said
         )
         assert "Pictures" in said
     assert json.loads(as_json)["choices"][0]["left_out"] == choice.left_out
-    assert page.count('class="plot"') == 2 and "There is a plot for each set of test pictures" in page
+    assert page.count('class="plot"') == 2 and "There is a plot for each set of test images" in page
     ids = [part.partition('"')[0] for part in page.split(' id="')[1:]]
     assert len(ids) == len(set(ids))
 
@@ -83,20 +83,20 @@ def test_the_same_pictures_are_one_choice_without_a_word(of):
     page, terminal, _ = everywhere(data)
     assert data.notes == [] and all(choice.left_out == [] for choice in data.choices)
     assert "Pictures" not in terminal and page.count('class="plot"') == 1
-    assert "Measured on 200 test pictures." in page
+    assert "Measured on 200 test images." in page
 
 
 def test_records_of_before_the_pictures_had_a_name_are_one_set_a_number(of):
     old = {"pictures": None}
     data = collect_devices([of("a", 0.90, 2.0, **old), of("b", 0.9, 1.0, **old), of("c", 0.99, 0.1, **old, n=300)])
     assert chosen(data) == [("A", "net-a", "net-b")]
-    assert data.choices[0].left_out[0]["why"] == "judged on other test pictures"
+    assert data.choices[0].left_out[0]["why"] == "evaluated on other test images"
     for said in everywhere(data)[:2]:
         assert "whether the 200 of A are the same ones is not known. They are taken for the same here." in said
-        assert "on 200 test pictures (#?)" in said
+        assert "on 200 test images (#?)" in said
     assert collect_devices([of("a", 0.90, 2.0, **old)]).notes == []
     known = collect_devices([of("a", 0.90, 2.0, **old), of("b", 0.9, 1.0)])
-    assert known.choices[0].pictures == ONE, "of as many files those whose pictures are known"
+    assert known.choices[0].pictures == ONE, "of as many files those whose images are known"
 
 
 def test_of_one_file_what_was_judged_on_other_pictures_stays_beside_the_newest(of):
@@ -129,12 +129,13 @@ def test_another_setting_is_as_accurate_as_the_one_that_was_judged_on_that_devic
     ]
     assert data.choices[1].fastest["threads"] == 4 and data.choices[1].left_out == []
     note = (
-        "B: accuracy was judged with 1 thread, XNNPACK; with other settings a file counts as equally accurate in the "
+        "B: accuracy was evaluated with 1 thread, XNNPACK; with other settings a file counts as equally "
+        "accurate in the "
         "choice and in the plot. Kernels other than XNNPACK's may answer a little differently."
     )
     assert data.notes == [note]
     page, terminal, _ = everywhere(data)
-    assert note in terminal and "B (Top-1): judged with the first setting alone: 1 thread, XNNPACK" in page
+    assert note in terminal and "B (Top-1): evaluated with the first setting alone: 1 thread, XNNPACK" in page
     assert "B, net-a int8, 4 threads: 90.0 % at 1.00" in page
     threads = collect_devices([*sweep[:2], of("b", 0.9, 1.0)])
     assert threads.notes[0].endswith("in the plot."), "with XNNPACK alone nothing answers differently"
@@ -149,13 +150,13 @@ def test_a_device_that_judged_the_file_takes_no_accuracy_from_elsewhere(of):
     data = collect_devices([of("a", 0.852, 1.0, n=359), *here])
     assert [(r["judged_on"], r["judged_top1"]) for r in data.records["B"]] == [("B", 0.825)] * 2
     assert data.choices[1].fastest["threads"] == 2 and data.choices[1].left_out == []
-    assert not any("did not judge" in note for note in data.notes)
+    assert not any("did not evaluate" in note for note in data.notes)
 
 
 def test_a_device_that_judged_some_says_of_which_the_accuracy_is_from_elsewhere(of):
     there = [of("b", 0.9, 1.0, device=BOARD), of("a", p50=2.0, device=BOARD, **UNJUDGED | {"pictures": None})]
     data = collect_devices([of("a", 0.8, 1.0), *there, of("c", p50=1.0, device=BOARD, **UNJUDGED | {"pictures": None})])
-    assert data.notes == ["B did not judge net-a int8: in the choice and in the plot as accurate as on A."]
+    assert data.notes == ["B did not evaluate net-a int8: in the choice and in the plot as accurate as on A."]
     assert "Left out, of unknown accuracy: net-c int8 (1 thread)." in sentence(data.choices[1])
 
 

@@ -81,7 +81,7 @@ def test_other_class_names_are_not_comparable(make_run, tmp_path):
     right = {"int8": [1] * 6}
     runs = [make_run("one", right), make_run("two", right, classes=("kitten", "puppy"))]
     (sentence,) = collect_comparison(runs, tmp_path / "all.html").incomparable
-    assert "the same test pictures have other class names" in sentence
+    assert "the same test images have other class names" in sentence
 
 
 def test_where_the_recipes_differ(make_run, tmp_path):
@@ -97,7 +97,7 @@ def test_runs_measured_in_different_places_have_their_numbers_below_the_table(ma
     right = {"int8": [1] * 6}
     found = collect_comparison([make_run("one", right), make_run("two", right)], tmp_path / "all.html")
     alike = render_comparison(found)
-    assert "Measured on 6 test pictures; host: made up" in alike and "<sup>" not in alike
+    assert "Measured on 6 test images; host: made up" in alike and "<sup>" not in alike
     elsewhere = [make_record("teacher", "big", p50=None), make_record(n=6), make_record(device="a board", n=9)]
     runs = [found.runs[0], msgspec.structs.replace(found.runs[1], records=elsewhere)]
     html = render_comparison(msgspec.structs.replace(found, runs=runs))

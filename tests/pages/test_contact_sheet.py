@@ -45,7 +45,7 @@ def test_a_row_of_pictures_a_class(tmp_path, written):
         sheet = np.asarray(opened)
     for colour in ((0, 255, 40), (67, 224, 40)):
         assert (sheet == colour).all(-1).sum() == CELL_PX**2
-    assert {"cat", "dog", "1 picture", "1 + 0 + 0", "Classes: train + val + test"} <= set(written)
+    assert {"cat", "dog", "1 image", "1 + 0 + 0", "Classes: train + val + test"} <= set(written)
 
 
 def test_of_many_classes_the_largest_and_the_smallest_are_drawn(tmp_path, written, monkeypatch):
@@ -81,7 +81,7 @@ def test_pictures_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path,
     checked = check_split("photos", 32, labelled, loose)
     assert checked.near_duplicates == [near]
     draw_contact_sheet(tmp_path / "sheet.png", checked, labelled, loose)
-    assert {"without a label", "2 pictures", "2 in train, unlabelled"} <= set(written)
+    assert {"without a label", "2 images", "2 in train, unlabelled"} <= set(written)
     with Image.open(tmp_path / "sheet.png") as opened:
         sheet = np.asarray(opened)
     assert (sheet == (66, 225, 40)).all(-1).sum() == 2 * CELL_PX * round(CELL_PX * 20 / 30)
@@ -103,6 +103,6 @@ def test_a_font_knows_what_it_has_no_shape_for():
 def test_a_picture_that_changed_meanwhile(tmp_path):
     checked, looked = data_set(tmp_path / "photos", ["cat", "dog"])
     (tmp_path / "photos" / "0.png").write_bytes(b"")
-    with pytest.raises(PictureError, match="must be the picture that was checked.*It changed meanwhile"):
+    with pytest.raises(PictureError, match="must be the image that was checked.*It has changed since"):
         draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert not (tmp_path / "sheet.png").exists()

@@ -202,13 +202,13 @@ def test_an_empty_run_is_still_a_page(make_report):
 def test_the_answers_are_shown_in_words_and_numbers(make_report, html):
     data, text = make_report(), re.sub(r"\s+", " ", " ".join(Page(html).words))
     confusion, file = data.confusion, data.disagreements[0]
-    assert f"errs on {confusion.errors} of 300 test pictures, in {confusion.pairs_in_all} pairs of classes" in text
-    assert "These are the 12 most frequent. Each pair shows at most 3 pictures" in text
+    assert f"errs on {confusion.errors} of 300 test images, in {confusion.pairs_in_all} pairs of classes" in text
+    assert "These are the 12 most frequent. Each pair shows at most 3 images" in text
     pair = confusion.pairs[0]
-    assert f"{pair.true_class} → taken for {pair.said_class} {pair.count} of {pair.n} test pictures" in text
-    assert f"Of 300 test pictures, {file.count} ({file.count / 3:.1f} %) get another class" in text
-    assert "Single classes are noise: one of 10 pictures moves by 10 points" in text
-    assert "3,030 in train, 868 in val, 1,692 in test" in text and "2 groups of identical pictures" in text
+    assert f"{pair.true_class} → taken for {pair.said_class} {pair.count} of {pair.n} test images" in text
+    assert f"Of 300 test images, {file.count} ({file.count / 3:.1f} %) get another class" in text
+    assert "Single classes are noise: one of 10 images moves by 10 points" in text
+    assert "3,030 in train, 868 in val, 1,692 in test" in text and "2 groups of identical images" in text
     assert "1 in more than one split" in text and "1 in more than one class" in text
     first = data.class_scores[0]
     more = first.student - first.baseline
@@ -219,9 +219,9 @@ def test_long_lists_are_cut_and_say_so(make_report):
     groups = [[f"a/{i}-{j}.jpg" for j in range(8)] for i in range(51)]
     many = [(f"broken/{i}.jpg", "truncated") for i in range(201)]
     html = render(make_report(set_aside=many, duplicates=groups, leaks=[], contradictions=[], pictures=[]))
-    assert "201 set aside" in html and "broken/199.jpg" in html and "broken/200.jpg" not in html
+    assert "201 skipped" in html and "broken/199.jpg" in html and "broken/200.jpg" not in html
     assert "The first 200; the run's split.json has all." in html
-    assert "51 groups of identical pictures" in html and "a/49-5.jpg" in html and "and 2 more" in html
+    assert "51 groups of identical images" in html and "a/49-5.jpg" in html and "and 2 more" in html
     assert "a/50-0.jpg" not in html and "a/0-6.jpg" not in html and "more than one split" not in html
 
 
@@ -242,7 +242,7 @@ def test_histories_with_gaps_and_one_epoch(make_report):
 
 def test_records_measured_in_different_places_say_where(make_report, make_record):
     one = render(make_report())
-    assert "Measured on 1,692 test pictures; host: made up, LiteRT 0.0, 1 thread (the teacher: " in one
+    assert "Measured on 1,692 test images; host: made up, LiteRT 0.0, 1 thread (the teacher: " in one
     records = [make_record(), make_record("external", device="made-up board", n=50)]
     two = render(make_report(records=records))
     assert '<li id="measured-1">host: made up, LiteRT 0.0, 1 thread</li>' in two
@@ -318,8 +318,8 @@ def test_what_quantization_does_to_each_layer_the_worst_first(make_report):
     cells = re.findall(r"<td[^>]*>(.*?)</td>", section)
     assert cells[:6] == ["DEPTHWISE_CONV_2D", "int8", "17.10", "18.30", "14.8", "20.25"]
     text = " ".join(page.words)
-    assert "int8, one scale a tensor, but for conv1" in text
-    assert "-0.12 (-0.58 to +0.35)" in text and "8,765" in text and "100 validation pictures" in text
+    assert "int8, one scale per tensor, but for conv1" in text
+    assert "-0.12 (-0.58 to +0.35)" in text and "8,765" in text and "100 validation images" in text
 
 
 def test_a_compressed_file_says_by_what_and_what_was_counted_in_it(make_report):

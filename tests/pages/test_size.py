@@ -23,7 +23,7 @@ def test_a_thousand_classes_and_five_thousand_pictures_stay_below_five_megabytes
     found = make_looks(classes, photo, n=5000)
     assert found["confusion"].n == 5000 and len(found["class_scores"]) > 980
     assert all(len(one.examples) == 8 for one in found["disagreements"]) and len(found["confusion"].pairs) == 12
-    aside = [(f"{name}/a picture.jpg", "must be a whole picture, got truncated") for name in classes]
+    aside = [(f"{name}/an image.jpg", "must be a readable image, got truncated") for name in classes]
     groups = [[f"{name}/{i}.jpg" for i in range(10)] for name in classes]
     pictures = [make_picture(seed, classes, image=photo) for seed in range(12)]
     page = render(

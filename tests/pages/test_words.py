@@ -35,10 +35,10 @@ def test_what_is_not_a_number_is_a_dash():
 def test_the_headline(make_record, make_pair):
     records = words.tables(with_recommendation([make_record(top1=0.831, top5=0.965, size_bytes=312_000, p50=0.31)]))
     assert words.headline(records, [make_pair(difference=0.023, p_value=0.004)]) == (
-        "mobilenet025 int8: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms a picture; "
+        "mobilenet025 int8: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms per image; "
         "with the teacher 2.3 points more than on labels alone (McNemar p = 0.004)."
     )
-    assert words.headline(records, []).endswith("0.31 ms a picture.")
+    assert words.headline(records, []).endswith("0.31 ms per image.")
     assert "(fp32 files, McNemar" in words.headline(records, [make_pair(precision="fp32")])
     assert "McNemar p = 0.30, within chance" in words.headline(records, [make_pair(p_value=0.3)])
     assert "1.2 points less than" in words.headline(records, [make_pair(difference=-0.012)])
@@ -54,7 +54,7 @@ def test_the_headline_leaves_out_what_is_not_known(make_record):
 def test_the_headline_of_external_files_alone(make_record):
     other = {"precision": None, "compression": None}
     one = make_record("external", "theirs", top1=0.831, top5=0.965, size_bytes=312_000, p50=0.31, **other)
-    said = "theirs: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms a picture"
+    said = "theirs: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms per image"
     assert words.headline(words.tables([one]), []) == f"{said}."
     two = make_record("external", "zeros", top1=0.01, top5=None, size_bytes=None, p50=None, **other)
     assert words.headline(words.tables([two, one]), []) == f"{said}; zeros: 1.0 % top-1."
@@ -67,7 +67,7 @@ def test_the_headline_takes_the_pair_of_its_own_precision(make_record, make_pair
 
 
 def test_only_a_small_p_value_is_called_significant(make_pair):
-    assert "is significant at 0.05 for these pictures; it is one seed" in words.verdict(make_pair(p_value=0.0499))
+    assert "is significant at 0.05 for these images; it is one seed" in words.verdict(make_pair(p_value=0.0499))
     unsure = words.verdict(make_pair(p_value=0.05))
     assert "significant" not in unsure and "can be chance" in unsure
 
@@ -80,7 +80,7 @@ def test_a_loss_is_said_plainly(make_pair):
 
 def test_a_tie_is_said_plainly(make_pair):
     tie = words.verdict(make_pair(difference=0.0, only_a=50, only_b=50, p_value=1.0))
-    assert "exactly as many test pictures are right with the teacher as on labels alone" in tie
+    assert "exactly as many test images are right with the teacher as on labels alone" in tie
 
 
 def test_records_are_ordered_by_role_then_precision(make_report):
@@ -115,9 +115,9 @@ def test_where_a_device_has_several_settings_each_row_says_its_own(make_record):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"threads": 1, "xnnpack": True}, " ms a picture."),
-        ({"xnnpack": False}, " ms a picture (no XNNPACK)."),
-        ({"threads": 4, "rule": "mlperf"}, " ms a picture (4 threads, MLPerf's rule)."),
+        ({"threads": 1, "xnnpack": True}, " ms per image."),
+        ({"xnnpack": False}, " ms per image (no XNNPACK)."),
+        ({"threads": 4, "rule": "mlperf"}, " ms per image (4 threads, MLPerf's rule)."),
     ],
 )
 def test_the_headline_names_a_setting_that_is_not_the_default(make_record, setting, said):

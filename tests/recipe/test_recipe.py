@@ -133,7 +133,7 @@ def test_a_teacher_of_logits_means_whole_pictures(tmp_path):
 
 @pytest.mark.parametrize(("field", "value", "only"), [("count", 4, "1"), ("flip", True, "false")])
 def test_other_views_of_a_teacher_of_logits_are_refused(tmp_path, field, value, only):
-    message = f", views.{field}: must be {only} with the teacher logits.npz, whose logits are of whole pictures, one ea"
+    message = f", views.{field}: must be {only} with the teacher logits.npz, whose logits are of whole images"
     with pytest.raises(RecipeError) as caught:
         compose(None, {"teacher.name": "logits.npz", f"views.{field}": value}, sees_whole)
     assert str(caught.value).startswith(f"settings{message}") and f"got {value}. Leave it out" in str(caught.value)
@@ -152,7 +152,7 @@ def test_a_weights_field_is_a_word_or_a_file(tmp_path):
             weights_file("student.weights", weights)
         assert str(caught.value) == (
             f"student.weights, {weights}: must be a weights file, `imagenet` or `none`, got {got}. "
-            "Check the path, or use `--student-weights none` to train from nothing."
+            "Check the path, or use `--student-weights none` to train from scratch."
         )
 
 

@@ -234,7 +234,8 @@ def test_on_labels_alone_the_student_is_the_baseline(plan):
         (
             {"teacher__preprocess": "tf"},
             TeacherError,
-            "teacher.preprocess: must be left out: xception is known to Keras, pixels and classes, got tf. Leave it",
+            "teacher.preprocess: must be left out: xception is a network of Keras with known pixels and "
+            "classes, got tf. Leave it",
         ),
         ({"teacher__classes": "c.txt"}, TeacherError, "teacher.classes: must be left out: xception is known to Keras"),
         ({"teacher__output": "logits"}, TeacherError, "teacher.output: must be left out: xception is known to Keras"),
@@ -258,7 +259,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(plan, tmp_path, setti
 
 def test_weights_beside_a_teacher_file_are_refused(plan, tmp_path):
     files(tmp_path)
-    with pytest.raises(TeacherError, match=r"teacher.weights: must be left out: mine.keras brings its own"):
+    with pytest.raises(TeacherError, match=r"teacher.weights: must be left out: mine.keras has its own classes"):
         plan(**FILE, teacher__weights="body.h5")
 
 
@@ -273,7 +274,7 @@ def test_unlabelled_pictures_change_the_student_alone(plan, digit_folder, tmp_pa
     capsys.readouterr()
     on_labels = plan(data__unlabelled="loose", distill__loss="labels")
     assert on_labels.student.fingerprint == plain.baseline.fingerprint and on_labels.unlabelled is None
-    assert "data.unlabelled: not used, for the loss `labels` has no teacher" in capsys.readouterr().err
+    assert "data.unlabelled: not used, because the loss `labels` has no teacher" in capsys.readouterr().err
     with pytest.raises(
         RecipeError, match="distill.hard_label_weight: must be below 1 with data.unlabelled, got 1.0. At"
     ):
@@ -293,7 +294,7 @@ def test_folders_apart_have_the_fingerprints_of_one_folder(plan, digit_folder, t
 def test_a_folder_called_digits_is_not_taken_for_the_embedded_data(plan, tmp_path, capsys):
     (tmp_path / "digits").mkdir()
     assert plan(data__source="digits").root.is_relative_to(tmp_path / "store")
-    assert "data digits: the pictures of that name are used; the folder is `--data ./digits`" in capsys.readouterr().err
+    assert "data digits: the images of that name are used; the folder is `--data ./digits`" in capsys.readouterr().err
 
 
 def test_the_layers_that_are_trained_count_and_all_of_them_stand_as_before_the_field_was(plan):

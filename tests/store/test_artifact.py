@@ -30,22 +30,25 @@ def test_made_once_then_found(tmp_path, capsys):
     assert log == [2.0]
     assert made.folder == again.folder == tmp_path / "letters" / step().fingerprint
     assert again.results == {"length": 4}
-    assert "making" in capsys.readouterr().err
+    assert "building" in capsys.readouterr().err
 
 
 def test_a_change_makes_a_new_one_and_says_what_differs(tmp_path, capsys):
     first = Store(tmp_path).make(step(2.0))
-    assert "(none yet)" in capsys.readouterr().err
+    assert "(first build)" in capsys.readouterr().err
     second = Store(tmp_path).make(step(4.0))
     assert first.folder != second.folder and first.folder.exists()
-    assert "(none like it yet; the nearest differs in temperature: 4.0 here, 2.0 there)" in capsys.readouterr().err
+    assert (
+        "(no artifact with these settings; the nearest differs in temperature: 4.0 here, 2.0 there)"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_the_same_command_made_before_is_no_news(tmp_path, capsys):
     store = Store(tmp_path)
     store.make(step(2.0))
     store.make(step(4.0))
-    assert capsys.readouterr().err.count("(none yet)") == 2
+    assert capsys.readouterr().err.count("(first build)") == 2
 
 
 def split_of(content, seed=0, **more):
@@ -55,13 +58,13 @@ def split_of(content, seed=0, **more):
 @pytest.mark.parametrize(
     ("there", "why"),
     [
-        (split_of("bb"), "none yet"),
-        (split_of("aa", seed=1), "none like it yet; the nearest differs in split.seed: 0 here, 1 there"),
+        (split_of("bb"), "first build"),
+        (split_of("aa", seed=1), "no artifact with these settings; the nearest differs in split.seed: 0 here, 1 there"),
         ({**split_of("aa"), "more": Step("split", 1, {"unlabelled": "cc"}, split_of("aa"), lambda *_: {})},
-         "none like it yet; the nearest differs in more: there alone"),
-        ({"split": Step("split", 1, {"unlabelled": "cc"}, split_of("aa"), lambda *_: {})}, "none yet"),
+         "no artifact with these settings; the nearest differs in more: there alone"),
+        ({"split": Step("split", 1, {"unlabelled": "cc"}, split_of("aa"), lambda *_: {})}, "first build"),
     ],
-    ids=["other pictures", "another split", "unlabelled ones too", "the unlabelled ones alone"],
+    ids=["other images", "another split", "unlabelled ones too", "the unlabelled ones alone"],
 )  # fmt: skip
 def test_the_nearest_is_of_the_same_pictures(there, why):
     assert why_missing(step(inputs=split_of("aa")).spec, [step(inputs=there).spec]) == why
@@ -69,7 +72,7 @@ def test_the_nearest_is_of_the_same_pictures(there, why):
 
 def test_pictures_of_another_name_are_not_near():
     named = {name: Step("source", 1, {"name": name}, {}, lambda *_: {}).spec for name in ("digits", "mnist")}
-    assert why_missing(named["mnist"], [named["digits"]]) == "none yet"
+    assert why_missing(named["mnist"], [named["digits"]]) == "first build"
 
 
 def test_another_teacher_of_the_same_pictures_is_near():
@@ -111,7 +114,7 @@ def test_a_failed_build_leaves_nothing_whole_and_the_next_goes_on(tmp_path, caps
     seen = []
     Store(tmp_path).make(step(build=lambda folder, inputs: seen.append((folder / "shard-0").read_text()) or {}))
     assert seen == ["kept"]
-    assert "going on from what a stopped run left" in capsys.readouterr().err
+    assert "resuming an interrupted build" in capsys.readouterr().err
 
 
 def test_a_damaged_file_is_made_again_and_said(tmp_path, capsys):
@@ -127,7 +130,7 @@ def test_a_damaged_file_is_made_again_and_said(tmp_path, capsys):
     (folder / "1.npy").write_text("rot")
     Store(tmp_path).make(step(build=shards))
     assert made == ["0.npy", "1.npy", "1.npy"], "the shard that is whole stays"
-    assert "1.npy: its checksum differs; it is made again" in capsys.readouterr().err
+    assert "1.npy: its checksum differs; rebuilding it" in capsys.readouterr().err
     assert (folder / "1.npy").read_text() == "1.npy"
 
 
@@ -148,9 +151,9 @@ def test_an_artifact_given_by_hand_takes_the_place_of_its_own(tmp_path):
     here.adopt(step(), folder)
     assert Store(tmp_path / "here").make(step()).folder == tmp_path / "here" / "letters" / step().fingerprint
     (folder / "a.txt").write_text("rot")
-    with pytest.raises(ArtifactError, match=r"must be whole, got damaged a.txt"):
+    with pytest.raises(ArtifactError, match=r"must be undamaged, got damaged a.txt"):
         Store(tmp_path / "here").adopt(step(), folder)
-    with pytest.raises(ArtifactError, match=r"must hold a letters artifact, got no record.json"):
+    with pytest.raises(ArtifactError, match=r"must be the folder of a letters artifact, got no record.json"):
         here.adopt(step(), tmp_path)
 
 
@@ -208,7 +211,7 @@ def test_two_processes_make_it_once(tmp_path):
     with start() as first:
         assert first.stdout.readline() == "building\n"
         with start() as second:
-            assert "another process is making" in second.stderr.readline()
+            assert "another process is building" in second.stderr.readline()
             first.communicate("go on\n")
             assert second.communicate("go on\n")[0] == ""
     assert (first.returncode, second.returncode) == (0, 0)
@@ -235,7 +238,7 @@ def test_a_folder_without_its_record_is_gone_on_from(tmp_path, capsys):
 def test_another_stages_artifact_given_by_hand_is_refused(tmp_path):
     folder = Store(tmp_path / "there").make(step()).folder
     other = Step("sent", 1, {}, {}, lambda folder, inputs: {})
-    with pytest.raises(ArtifactError, match="must be a sent artifact, got a letters artifact"):
+    with pytest.raises(ArtifactError, match="must be the folder of a sent artifact, got a letters artifact"):
         Store(tmp_path / "here").adopt(other, folder)
 
 

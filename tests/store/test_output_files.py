@@ -84,7 +84,7 @@ def test_an_input_is_not_written_over_even_where_it_is_of_the_kind(capsys):
     Image.new("RGB", (8, 8)).save("ours.png", pnginfo=signature())
     Path("other.png").symlink_to("ours.png")
     for output in ("ours.png", "other.png", "./photos/../ours.png"):
-        with pytest.raises(RecipeError, match=r"--png: must be another file than IMAGE, got "):
+        with pytest.raises(RecipeError, match=r"--png: must be a different file from IMAGE, got "):
             show.main(["ours.png", "--png", output], standalone_mode=False)
     check_apart(Path("new.png"), "--png", {"IMAGE": Path("ours.png"), "gone": Path("gone")})
 
@@ -95,7 +95,7 @@ def test_an_earlier_result_of_the_kind_is_replaced():
     assert json.loads(Path("found.json").read_text())
     for _ in range(2):
         assert main_status([*REPORT, "--json", "shown.json", "--out", "shown.html"]) == 0
-    with pytest.raises(RecipeError, match=r"found\.json must not exist yet"):
+    with pytest.raises(RecipeError, match=r"found\.json must be a new file"):
         check_output(Path("found.json"), "--json", is_json_of("kd2mobile.cli.doctor:Diagnosis"))
 
 
@@ -113,9 +113,9 @@ def test_a_result_of_another_version_is_still_of_the_kind():
 
 
 def test_the_same_in_python():
-    with pytest.raises(RecipeError, match=r"sheet: photo\.png must not exist yet"):
+    with pytest.raises(RecipeError, match=r"sheet: photo\.png must be a new file"):
         kd2mobile.check(data="photos", sheet=Path("photo.png"))
-    with pytest.raises(RecipeError, match=r"--out: page\.html must not exist yet"):
+    with pytest.raises(RecipeError, match=r"--out: page\.html must be a new file"):
         kd2mobile.report(records=[Path("host.json")], out=Path("page.html"))
     Path("devices.html").write_text("mine")
     with pytest.raises(RecipeError, match=r"--out: devices\.html must not exist yet"):
@@ -124,7 +124,7 @@ def test_the_same_in_python():
 
 @pytest.mark.parametrize("path", ["photos", "no/x.json", "a\0b"])
 def test_a_path_where_nothing_can_be_written(path):
-    with pytest.raises(RecipeError, match="--json: must be a (file in a folder that is there|path), got"):
+    with pytest.raises(RecipeError, match="--json: must be a (file in an existing folder|path), got"):
         check_output(Path(path), "--json", is_page)
 
 
@@ -174,7 +174,7 @@ def test_no_result_replaces_what_a_run_holds(results, name, capsys):
     before = place.read_bytes() if place.is_file() else None
     assert main_status(["benchmark", "--model", "a.tflite", "--data", "photos", "--json", str(place)]) == 2
     assert capsys.readouterr().err.startswith("--json: ")
-    with pytest.raises(RecipeError, match=r"--json: must (lie outside|be another file than a run's own)"):
+    with pytest.raises(RecipeError, match=r"--json: must (lie outside|be different from a run's own files)"):
         check_outside_results(place, "--json")
     assert (place.read_bytes() if place.is_file() else None) == before
     check_outside_results(Path("runs/r1/records.json"), "--json")
@@ -182,7 +182,7 @@ def test_no_result_replaces_what_a_run_holds(results, name, capsys):
 
 def test_a_page_of_records_does_not_replace_that_of_a_run(results):
     assert main_status([*REPORT, "--out", "runs/r1/report.html"]) == 2
-    with pytest.raises(RecipeError, match=r"--out: must be another file than a run's own, got runs/r1/report\.html"):
+    with pytest.raises(RecipeError, match=r"--out: must be different from a run's own files, got runs/r1/report\.html"):
         kd2mobile.report(records=[Path("host.json")], out=Path("runs/r1/report.html"))
     assert not Path("runs/r1/report.html").exists()
 
@@ -192,8 +192,8 @@ def test_no_result_lies_in_a_store(results, folder, capsys):
     before = sorted(map(str, Path(folder).rglob("*")))
     assert main_status([*INSPECT, f"{folder}/new.json"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("--json: must lie outside ") and "which holds artifacts alone, got " in said
-    with pytest.raises(RecipeError, match="--out: must lie outside .*, which holds artifacts alone, got "):
+    assert said.startswith("--json: must lie outside ") and "which holds only artifacts, got " in said
+    with pytest.raises(RecipeError, match="--out: must lie outside .*, which holds only artifacts, got "):
         kd2mobile.export(out=Path(folder), force=True)
     assert sorted(map(str, Path(folder).rglob("*"))) == before
 

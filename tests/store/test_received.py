@@ -133,7 +133,7 @@ def test_a_file_too_many_is_refused_and_one_too_few_made_again(tmp_path, stage, 
     (folder / name).unlink()
     assert found(tmp_path, stage) is None
     again = Store(tmp_path / "store").make(step_of(stage))
-    assert f"{name}: its checksum differs; it is made again" in capsys.readouterr().err
+    assert f"{name}: its checksum differs; rebuilding it" in capsys.readouterr().err
     assert not damaged_files(again) and (folder / name).read_text() == "made"
 
 
@@ -189,7 +189,7 @@ def test_a_given_set_that_is_not_whole_is_not_said_to_be_made_again(tmp_path):
 def test_a_file_of_a_tflite_that_its_record_does_not_list_is_refused(tmp_path, mine):
     _, record = made(tmp_path, "tflite")
     for name in ("../../../mine", "other.tflite"):
-        with pytest.raises(ArtifactError, match=r"results\.file: must be one of its files"):
+        with pytest.raises(ArtifactError, match=r"results\.file: must be a file of the artifact"):
             found(tmp_path, "tflite", record | {"results": record["results"] | {"file": name}})
 
 
@@ -199,7 +199,7 @@ def test_nothing_is_deleted_or_written_through_a_link_of_the_store(tmp_path, min
     folder.symlink_to(tmp_path / "outside")
     assert found(tmp_path, "student").results == {"val_top1": 0.5}, "what is whole may be a link"
     (tmp_path / "outside" / "student.keras").write_text("other")
-    with pytest.raises(ArtifactError, match=r"must be a folder to be mended, got a link"):
+    with pytest.raises(ArtifactError, match=r"must be a folder to be repaired, got a link"):
         Store(tmp_path / "store").make(step_of("student"))
     assert (tmp_path / "outside" / "student.keras").read_text() == "other"
     folder.unlink()
@@ -357,9 +357,7 @@ def test_a_recipe_without_a_table_does_not_start_the_demo(tmp_path, text):
 @pytest.mark.parametrize("theirs", ["[distill]\nseed = 3\n", ""])
 def test_a_new_run_does_not_write_over_a_recipe_in_its_folder(tmp_path, theirs):
     (tmp_path / "recipe.toml").write_text(theirs)
-    with pytest.raises(
-        RecipeError, match=r"recipe\.toml: must not exist yet: the recipe of a new run goes there, got "
-    ):
+    with pytest.raises(RecipeError, match=r"recipe\.toml: must be free for the recipe of the new run, got "):
         start_run(compose(tmp_path / "recipe.toml"), tmp_path, tmp_path / "store")
     assert (tmp_path / "recipe.toml").read_text() == theirs
     run = start_run(compose(), tmp_path / "run", tmp_path / "store")

@@ -33,7 +33,7 @@ def test_the_student_of_the_page_is_one(blocks, pixels, tmp_path):
     assert all(isinstance(op, keras.Layer) for op in model.operations)
     model.save(tmp_path / "student.keras")
     build_student("tinynet", 48, 7, str(tmp_path / "student.keras"), seed=1)
-    with pytest.raises(WeightsError, match="Train it from nothing with `--student-weights none`"):
+    with pytest.raises(WeightsError, match="Train it from scratch with `--student-weights none`"):
         build_student("tinynet", 32, 5, "imagenet", seed=0)
 
 

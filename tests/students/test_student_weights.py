@@ -202,7 +202,7 @@ def test_squeezenet_has_no_download_and_says_which_file_fits():
 
 @pytest.mark.parametrize("student", ["small_cnn", "mnist_cnn", "mlp-800-800"])
 def test_a_student_that_nobody_trained_on_imagenet(student):
-    assert "Train it from nothing with `--student-weights none`" in refusal(student, "imagenet")
+    assert "Train it from scratch with `--student-weights none`" in refusal(student, "imagenet")
 
 
 def test_published_mobilenetv2_file_fills_the_body(shared_file, pixels):

@@ -76,7 +76,7 @@ def test_weights_that_are_not_finite_are_refused_even_where_a_relu_hides_them(sa
 
 def test_a_teacher_no_better_than_chance_is_refused():
     labels = np.arange(60) % 3
-    with pytest.raises(TeacherError, match=r"must know the classes better than chance \(0.333\), got top-1 0.333"):
+    with pytest.raises(TeacherError, match=r"must be better than chance \(0.333\), got top-1 0.333"):
         check_order("mine.keras", np.tile([1.0, 0, 0], (60, 1)), labels, CLASSES, "")
     check_order("mine.keras", np.eye(3)[np.where(np.arange(60) % 4, labels, 0)], labels, CLASSES, "")
 
@@ -112,7 +112,9 @@ def test_another_final_activation_is_refused(save, layer):
 
 
 def test_pixels_are_never_guessed(save, make):
-    with pytest.raises(TeacherError, match="must say what its pixels should be, got neither a Rescaling") as caught:
+    with pytest.raises(
+        TeacherError, match="must define the pixel values that it takes, got neither a Rescaling"
+    ) as caught:
         make(save(knower(rescaling=False)))
     assert 'teacher.json as {"preprocess": "tf"}: one of tf, torch, caffe, none' in str(caught.value)
     assert make(save(knower(rescaling=False), {"preprocess": "tf"}))[1]["preprocess"] == "tf"
@@ -127,7 +129,7 @@ def test_a_description_that_is_wrong_is_refused(save, tmp_path, text):
 
 
 def test_a_description_with_another_number_of_classes_is_refused(save, make):
-    with pytest.raises(TeacherError, match="teacher.json: must name 3 classes, got 2. Name one an output."):
+    with pytest.raises(TeacherError, match="teacher.json: must name 3 classes, got 2. Give one name per output."):
         make(save(knower(), {"preprocess": "none", "classes": ["a", "b"]}))
 
 
@@ -144,10 +146,10 @@ def test_files_that_do_not_load_are_refused(tmp_path, save):
 def test_other_inputs_and_outputs_are_refused(save):
     for shape in ((PX, PX, 1), (PX, 8, 3), (7,)):
         inputs = keras.Input(shape)
-        with pytest.raises(TeacherError, match="must take one square RGB picture"):
+        with pytest.raises(TeacherError, match="must have one square RGB image as input"):
             read(save(keras.Model(inputs, L.Dense(2)(L.Flatten()(inputs)))))
     inputs = keras.Input((PX, PX, 3))
-    with pytest.raises(TeacherError, match="must answer with one number a class"):
+    with pytest.raises(TeacherError, match="must output one number per class"):
         read(save(keras.Model(inputs, L.Conv2D(2, 3)(inputs))))
 
 
@@ -157,13 +159,13 @@ def test_its_size_is_its_own_unless_it_takes_any(save):
     ):
         read(save(knower()), input_px=32)
     path = save(knower(px=None))
-    with pytest.raises(TeacherError, match="takes pictures of any size. Choose one with --teacher-input-px"):
+    with pytest.raises(TeacherError, match="accepts images of any size. Choose one with --teacher-input-px"):
         read(path)
     assert read(path, input_px=24).input_px == 24
 
 
 def test_weights_beside_a_file_are_refused(save, make):
-    with pytest.raises(TeacherError, match="teacher.weights: must be left out: .*mine.keras brings its own"):
+    with pytest.raises(TeacherError, match="teacher.weights: must be left out: .*mine.keras has its own classes"):
         make(save(knower()), weights="other.h5")
 
 
@@ -177,7 +179,7 @@ def test_the_names_in_a_file_of_classes_are_held_against_the_folders(save, make,
     path = tmp_path / "names.txt"
     for text, said in (
         ("green\nblue\nred\n", "mine.keras, output 0: must be the class 'blue'"),
-        ("blue\ngreen\n", "names.txt: must name 3 classes, got 2. Name one an output."),
+        ("blue\ngreen\n", "names.txt: must name 3 classes, got 2. Give one name per output."),
     ):
         path.write_text(text)
         with pytest.raises(TeacherError, match=said):
@@ -225,8 +227,8 @@ def _named(folder, text, outputs):
     [
         ([[0.9, 0.8], [0.1, 0.3]], "Give the numbers before the sigmoid, or log\\(p\\): see docs"),
         ([[90, 10], [20, 80]], "Divide them by 100 at the model's end and save it again."),
-        ([[-1, 3], [2, 0]], "Give `--teacher-output logits` if that is what they are."),
-        ([[1, 3], [2, 0]], "Give `--teacher-output logits` if that is what they are."),
+        ([[-1, 3], [2, 0]], "Give `--teacher-output logits` if they are logits."),
+        ([[1, 3], [2, 0]], "Give `--teacher-output logits` if they are logits."),
     ],
 )
 def test_what_to_do_about_no_probabilities_is_not_refused_next(answers, said):
@@ -293,7 +295,7 @@ def test_an_output_that_is_not_what_is_said_is_refused(save, make):
     with pytest.raises(TeacherError, match="ends in a log-softmax, got probabilities. Leave it out"):
         read(save(knower(L.Activation("log_softmax"))), output="probabilities")
     with pytest.raises(
-        TeacherError, match="must be probabilities that sum to 1, as teacher.output says, got sums from"
+        TeacherError, match="must output probabilities that sum to 1, as teacher.output says, got sums from"
     ):
         read(save(knower()), output="probabilities")
 
@@ -301,16 +303,16 @@ def test_an_output_that_is_not_what_is_said_is_refused(save, make):
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ([L.GlobalAveragePooling2D(), L.Dense(1)], "one number alone, as of a regression or of yes and no"),
+        ([L.GlobalAveragePooling2D(), L.Dense(1)], "a single number, as of a regression or a yes-or-no question"),
         ([L.Conv2D(2, 3)], "a map, as of a segmentation or of features"),
         ([L.Reshape((-1, 3)), L.Dense(4)], "another shape"),
     ],
 )
 def test_a_teacher_of_another_task_is_refused(save, head, said):
     model = keras.Sequential([keras.Input((PX, PX, 3)), L.Rescaling(1 / 255), *head])
-    with pytest.raises(TeacherError, match=f"must answer with one number a class, .*{said}. Give a classifier"):
+    with pytest.raises(TeacherError, match=f"must output one number per class, .*{said}. Give a classifier"):
         read(save(model))
     inputs = keras.Input((PX, PX, 3))
     twins = [L.Dense(2)(L.Flatten()(inputs)) for _ in range(2)]
-    with pytest.raises(TeacherError, match="must answer with one number a class, .*: several answers"):
+    with pytest.raises(TeacherError, match="must output one number per class, .*: several outputs"):
         read(save(keras.Model(inputs, twins)))

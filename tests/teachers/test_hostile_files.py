@@ -163,7 +163,7 @@ def test_a_bomb_of_weights_for_a_network_of_the_zoo_is_refused(tmp_path):
 def test_a_network_that_cannot_answer_a_batch_is_refused(save):
     inputs = keras.Input(batch_shape=(1, 16, 16, 3))
     x = L.GlobalAveragePooling2D()(L.Rescaling(1 / 255)(inputs))
-    with pytest.raises(TeacherError, match="must answer a batch of 8 images"):
+    with pytest.raises(TeacherError, match="must accept a batch of 8 images"):
         read(save(keras.Model(inputs, keras.ops.reshape(L.Dense(3)(x), (1, 3)))))
     with pytest.raises(TeacherError, match=r"must take images of at most 2,048 px, got 4,096 px"):
         read(save(knower(px=4096)))
@@ -205,11 +205,11 @@ def header(path, key, text):
             "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }",
             "as many numbers as it decl",
         ),
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 2), }", "must be a whole .npz|one row for each"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 2), }", "must be a complete .npz|one row for each"),
         ("{'descr': '|O', 'fortran_order': False, 'shape': (6, 2), }", "must be a plain array, got pickled Python"),
-        ("{'descr': 'x9', 'fortran_order': False, 'shape': (6, 2), }", "must be a whole .npz file"),
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': ", "must be a whole .npz file"),
-        ("__import__('os').abort()", "must be a whole .npz file"),
+        ("{'descr': 'x9', 'fortran_order': False, 'shape': (6, 2), }", "must be a complete .npz file"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': ", "must be a complete .npz file"),
+        ("__import__('os').abort()", "must be a complete .npz file"),
     ],
 )
 def test_logits_of_an_absurd_header_are_refused(tmp_path, split, text, said):

@@ -62,7 +62,7 @@ def test_names_are_the_same_composed_and_decomposed(tmp_path):
         assert given.of(split.samples).tolist() == [[4, 3], [2, 1]] and given.unused == 1
     both = Split(["tea"], [Sample(f"{name}.png", 0, "val", "", 1, 1) for name in (composed, decomposed)])
     np.savez(path, sample_ids=np.array([f"{composed}.png"]), class_names=np.array(["tea"]), logits=np.ones((1, 1)))
-    with pytest.raises(TeacherError, match="must hold every one of the 2 pictures, got no row for 1 of them"):
+    with pytest.raises(TeacherError, match="must hold every one of the 2 images, got no row for 1 of them"):
         read_logits(path, both)
 
 
@@ -100,7 +100,7 @@ def test_rows_and_columns_are_found_by_their_names(make, pictures, answers, tmp_
 def test_rows_of_other_pictures_are_passed_over_and_said(make, answers, capsys):
     ids, values = np.append(answers["sample_ids"], "else/1.png"), np.vstack([answers["logits"], [np.nan] * 3])
     assert make(sample_ids=ids, logits=values)[0]["unused_rows"] == 1
-    assert "logits.npz: no labelled picture here for 1 of its 55 rows" in capsys.readouterr().err
+    assert "logits.npz: no labelled image here for 1 of its 55 rows" in capsys.readouterr().err
 
 
 def softmax(logits):
@@ -116,11 +116,11 @@ def at(values, row, value):
     [
         (
             lambda a: {"class_names": None},
-            "must be a whole .npz file of the arrays sample_ids, class_names, logits, got sa",
+            "must be a complete .npz file of the arrays sample_ids, class_names, logits, got sa",
         ),
         (
             lambda a: {"sample_ids": a["sample_ids"][2:], "logits": a["logits"][2:]},
-            "sample_ids: must hold every one of the 54 pictures, got no row for 2 of them, the first '",
+            "sample_ids: must hold every one of the 54 images, got no row for 2 of them, the first '",
         ),
         (
             lambda a: {"sample_ids": np.char.add("photos/", a["sample_ids"])},
@@ -132,34 +132,38 @@ def at(values, row, value):
         ),
         (
             lambda a: {"class_names": np.array(["red", "red", "green"])},
-            "class_names: must name each one once, got 'red'",
+            "class_names: must list each one once, got 'red'",
         ),
         (
             lambda a: {"class_names": np.array(["red", "cyan", "green"])},
-            "class_names: must name the 3 classes of the pictures, got no 'blue' and 'cyan' besides. Name the columns",
+            "class_names: must name the 3 classes of the images, got no 'blue' and 'cyan' in addition. Name the "
+            "columns",
         ),
         (
             lambda a: {"class_names": a["class_names"][:2], "logits": a["logits"][:, :2]},
-            "class_names: must name the 3 classes of the pictures, got no 'green'. Name",
+            "class_names: must name the 3 classes of the images, got no 'green'. Name",
         ),
         (
             lambda a: {"logits": at(a["logits"], 0, np.nan)},
-            "must get finite logits, got NaN or infinity (1 of 54 pictures)",
+            "must get finite logits, got NaN or infinity (1 of 54 images)",
         ),
         (lambda a: {"logits": at(a["logits"], 3, -np.inf)}, "must get finite logits, got NaN or infinity (1 of 54"),
-        (lambda a: {"logits": at(a["logits"], 3, 1e6)}, "must get logits within float16's range of 65,504, got 1e+06"),
+        (
+            lambda a: {"logits": at(a["logits"], 3, 1e6)},
+            "must output logits within float16's range of 65,504, got 1e+06",
+        ),
         (lambda a: {"logits": softmax(a["logits"])}, "logits.npz: must answer with logits, got probabilities"),
         (
             lambda a: {"logits": 1 / (1 + np.exp(-a["logits"]))},
-            "logits: must be logits, got numbers of 0 to 1 alone, as probabilities are. Give the numbers",
+            "logits: must be logits, got only numbers from 0 to 1, as for probabilities. Give the numbers",
         ),
         (
             lambda a: {"class_names": a["class_names"][[1, 2, 0]]},
-            "must know the classes better than chance (0.333), got top-1 0.000. Look whether class_names stand",
+            "must be better than chance (0.333), got top-1 0.000. Look whether class_names stand",
         ),
         (
             lambda a: {"logits": np.full_like(a["logits"], 2)},
-            "must know the classes better than chance (0.333), got top-1 0.333",
+            "must be better than chance (0.333), got top-1 0.333",
         ),
         (
             lambda a: {"logits": a["logits"].astype(int)},
@@ -205,6 +209,6 @@ def test_a_file_that_is_no_whole_npz_is_refused(pictures, answers, tmp_path, dam
         noise = whole[:middle] + b"\xff" * 64 + whole[middle + 64 :]
         path.write_bytes({"text": b"hello", "half": whole[:middle], "bits": noise}[damage])
     with pytest.raises(
-        TeacherError, match="logits.npz: must be a whole .npz file of the arrays sample_ids, .* docs/how"
+        TeacherError, match="logits.npz: must be a complete .npz file of the arrays sample_ids, .* docs/how"
     ):
         make_logits_teacher(tmp_path, path, pictures[1])

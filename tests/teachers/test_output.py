@@ -144,7 +144,7 @@ def test_a_dict_or_list_of_one_answer_is_that_answer(save, make):
         for path in folder.iterdir():
             path.unlink()
     two = keras.Model(model.inputs, {"a": model.outputs[0], "b": model.outputs[0] + 1})
-    with pytest.raises(TeacherError, match="must answer with one number a class, .*: several answers"):
+    with pytest.raises(TeacherError, match="must output one number per class, .*: several outputs"):
         read(save(two))
 
 

@@ -38,7 +38,7 @@ def test_a_graph_that_keeps_the_contract_passes():
         (with_tensor(0, PIXELS._replace(scale=0.00627)), "with scale 0.007843 and zero point 127 or 128, got 0.00627"),
         (with_tensor(0, PIXELS._replace(scale=None, zero_point=None)), "zero point 127 or 128, got None and None"),
         (with_tensor(0, PIXELS._replace(zero_point=126)), "got .* and 126"),
-        (with_tensor(4, ANSWER._replace(scale=1 / 255)), "must answer in steps of 1/256 from 0, got 0.0039215"),
+        (with_tensor(4, ANSWER._replace(scale=1 / 255)), "must output steps of 1/256 from 0, got 0.0039215"),
         (with_ops(OPS[0], Op("QUANTIZE", [1], [2]), *OPS[2:]), "a single QUANTIZE .*, got QUANTIZE and QUANTIZE"),
         (with_ops(Op("CONV_2D", [0], [2]), *OPS[2:]), "a single QUANTIZE .*, got CONV_2D and SOFTMAX"),
     ],
@@ -129,7 +129,7 @@ def test_every_other_float_op_is_named_by_its_layer():
     with pytest.raises(ExportError, match=r"a.tflite: must hold no float op, got CONV_2D \(conv\)\. .*--keep-float"):
         check_graph(KEPT, "int8", 8, 3, "a.tflite", NAMES)
     both = KEPT._replace(tensors=[*KEPT.tensors[:5], FLOAT._replace(name="net/act_1/Tanh"), ANSWER])
-    with pytest.raises(ExportError, match=r"no float op but what --keep-float names, got TANH \(act\)\. "):
+    with pytest.raises(ExportError, match=r"no float op except in the layers of --keep-float, got TANH \(act\)\. "):
         check_graph(both, "int8", 8, 3, "a.tflite", NAMES, ["conv"])
 
 

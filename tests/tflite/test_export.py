@@ -189,7 +189,7 @@ def test_a_file_that_disagrees_with_its_student_is_not_written(case, tmp_path, m
 
 @pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8", "int16x8"])
 def test_rounding_without_calibration_pictures_is_refused(case, tmp_path, precision):
-    with pytest.raises(ExportError, match=rf"tiny-{precision}.tflite: must be calibrated, got no pictures"):
+    with pytest.raises(ExportError, match=rf"tiny-{precision}.tflite: must be calibrated, got no images"):
         run_here(case.student, {precision: tmp_path}, case.arguments(calibration=[]))
 
 
@@ -253,7 +253,7 @@ def test_a_process_that_ends_before_it_reads_is_reported(child):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_process_is_reported(child):
-    with pytest.raises(ExportError, match=r"export: must not be killed while it works, got SIGKILL .*memory"):
+    with pytest.raises(ExportError, match=r"export: must run to its end, got SIGKILL .*memory"):
         child("import os; os.kill(os.getpid(), 9)")
 
 

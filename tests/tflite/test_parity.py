@@ -62,7 +62,7 @@ def test_the_layers_to_look_at_are_named():
 
 
 def test_nothing_compared_is_refused():
-    with pytest.raises(ExportError, match="a.tflite: must be compared with its student, got no validation pictures"):
+    with pytest.raises(ExportError, match="a.tflite: must be compared with its student, got no validation images"):
         check_parity(Parity(), "fp32", "a.tflite")
 
 
@@ -72,7 +72,7 @@ def test_nan_is_refused_wherever_it_came():
         parity = Parity()
         for expected in order:
             parity = parity.with_batch(expected, right)
-        with pytest.raises(ExportError, match="must answer finite probabilities as its student does, got NaN"):
+        with pytest.raises(ExportError, match="must output finite probabilities, got NaN"):
             check_parity(parity, "int8", "a.tflite")
 
 

@@ -47,7 +47,9 @@ def test_float16_weights_are_found_behind_what_unpacks_them():
 
 def test_a_scale_a_channel_in_a_per_tensor_file_is_named():
     check_per_tensor(graph([INT8, PER_TENSOR]), "a.tflite")
-    with pytest.raises(ExportError, match="a.tflite: must have one scale a tensor, got 1 with .*, the first kernel. "):
+    with pytest.raises(
+        ExportError, match="a.tflite: must have one scale per tensor, got 1 with .*, the first kernel. "
+    ):
         check_per_tensor(graph([INT8, PER_CHANNEL]), "a.tflite")
 
 

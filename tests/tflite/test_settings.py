@@ -56,7 +56,7 @@ def test_kept_layers_change_int8_alone_whatever_their_order():
 
 def test_a_calibration_that_misses_a_class_is_refused_with_the_number_that_does_not():
     assert calibration_pictures(Export(calibration_pictures=12), 12) == 12
-    message = r"export.calibration_pictures: must be at least 12, .* misses a class, got 11. Use .*pictures=12"
+    message = r"export.calibration_pictures: must be at least 12, .* misses a class, got 11. Use .*images=12"
     with pytest.raises(RecipeError, match=message):
         file_settings(Export(calibration_pictures=11), ALL[-1], 12)
     assert file_settings(Export(calibration_pictures=11), ALL[0], 12)["calibration_pictures"] is None

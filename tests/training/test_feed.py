@@ -102,7 +102,7 @@ def test_unlabelled_stores_that_do_not_fit_are_refused(stores):
     pixels, transfer = with_unlabelled(stores).unlabelled
     logits = np.load(transfer / "unlabelled-00000.npy")
     np.save(transfer / "unlabelled-00000.npy", logits[:19])
-    with pytest.raises(TrainingError, match=r"must be \[20, 2, 3\] for \[pictures, views, classes\], got \[19, 2, 3\]"):
+    with pytest.raises(TrainingError, match=r"must be \[20, 2, 3\] for \[images, views, classes\], got \[19, 2, 3\]"):
         feed_of(stores, unlabelled=(pixels, transfer))
 
 
@@ -116,8 +116,8 @@ def test_validation_pictures_come_in_order_in_batches_of_one_size(stores):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": np.zeros(49, int)}, "pixels, train: must be [49] for [pictures], got [50]"),
-        ({"classes": 4}, "transfer, train: must be [50, 2, 4] for [pictures, views, classes], got [50, 2, 3]"),
+        ({"labels": np.zeros(49, int)}, "pixels, train: must be [49] for [images], got [50]"),
+        ({"classes": 4}, "transfer, train: must be [50, 2, 4] for [images, views, classes], got [50, 2, 3]"),
     ],
 )
 def test_stores_of_other_pictures_are_refused(stores, changes, message):

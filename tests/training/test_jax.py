@@ -39,4 +39,4 @@ def test_on_jax_without_tensorflow_a_broken_training_ends_as_an_unbroken_one(tmp
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) <= 1e-4
-    assert "going on after epoch 2/3" in done.stderr
+    assert "resuming after epoch 2/3" in done.stderr

@@ -130,7 +130,7 @@ def test_ctrl_c_leaves_the_last_epoch_and_the_next_call_goes_on_to_the_same_byte
         "history.jsonl",
     ]
     run(tmp_path / "student", stores)
-    assert "small_cnn with the teacher: going on after epoch 2/4" in capsys.readouterr().err
+    assert "small_cnn with the teacher: resuming after epoch 2/4" in capsys.readouterr().err
     assert same_training(tmp_path / "student", whole)
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_said_and_costs_one_epoch_but_not_a_byte(unbroke
     newest.write_bytes(newest.read_bytes()[:1000])
     run(tmp_path / "student", stores)
     said = capsys.readouterr().err
-    assert "damaged checkpoint" in said and "going on after epoch 1/4" in said
+    assert "damaged checkpoint" in said and "resuming after epoch 1/4" in said
     assert same_training(tmp_path / "student", whole)
 
 
@@ -204,13 +204,13 @@ def test_unlabelled_pictures_change_the_student_and_a_broken_training_ends_with_
     stores = with_unlabelled(make_stores(tmp_path / "stores"))
     run(tmp_path / "whole", stores, epochs=2)
     said = capsys.readouterr().err
-    assert "small_cnn with the teacher: an epoch shows 50 labelled and 20 unlabelled pictures" in said
+    assert "small_cnn with the teacher: an epoch shows 50 labelled and 20 unlabelled images" in said
     with monkeypatch.context() as patch:
         interrupt_after(patch, images=70 + 20)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "broken", stores, epochs=2)
     run(tmp_path / "broken", stores, epochs=2)
-    assert "going on after epoch 1/2" in capsys.readouterr().err
+    assert "resuming after epoch 1/2" in capsys.readouterr().err
     assert same_training(tmp_path / "broken", tmp_path / "whole")
     run(tmp_path / "without", unbroken[1], epochs=2)
     assert weights(tmp_path / "without") != weights(tmp_path / "whole")
@@ -265,7 +265,7 @@ def test_class_weights_change_student_and_baseline(unbroken, tmp_path):
 
 
 def test_a_loss_that_needs_a_teacher_is_refused_without_one(stores, tmp_path):
-    with pytest.raises(TrainingError, match="distill.loss: must be labels without a teacher, got kd. "):
+    with pytest.raises(TrainingError, match="distill.loss: must be `labels` if there is no teacher, got kd. "):
         run(tmp_path / "student", stores.without_teacher())
 
 
@@ -273,7 +273,7 @@ def test_a_learning_rate_that_blows_up_stops_and_says_where(stores, tmp_path):
     with pytest.raises(TrainingError) as caught:
         run(tmp_path / "student", stores, learning_rate=1e30, warmup_epochs=0)
     assert str(caught.value).startswith("small_cnn with the teacher, epoch 1, batch 2/4, learning rate ")
-    assert "must have a finite loss, got nan. No epoch was finished. Use a lower distill.learning_rate" in str(
+    assert "must have a finite loss, got nan. No epoch was completed. Use a lower distill.learning_rate" in str(
         caught.value
     )
     assert not (tmp_path / "student" / "student.keras").exists()

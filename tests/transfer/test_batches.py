@@ -77,7 +77,7 @@ def test_a_picture_that_does_not_fit_at_all_is_refused(teacher_on):
     for work in (lambda t: try_batch_sizes(t, 10**6), lambda t: answer(t, np.zeros((3, PX, PX, 3), np.uint8))):
         with pytest.raises(TeacherError) as caught:
             work(teacher_on(fits=0))
-        assert str(caught.value).startswith("mine, teacher's pass: must have the memory for one picture of 2 px, got ")
+        assert str(caught.value).startswith("mine, teacher's pass: must have the memory for one image of 2 px, got ")
         assert str(caught.value).endswith("or give a smaller --teacher-input-px.")
 
 

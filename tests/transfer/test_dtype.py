@@ -98,7 +98,7 @@ def test_the_effect_is_what_it_says(capsys):
         "top1_agreement": 1.0,
     }
     assert capsys.readouterr().err == (
-        "mixed_bfloat16 beside float32: 100.0% of 3 validation pictures keep their top class; "
+        "mixed_bfloat16 beside float32: 100.0% of 3 validation images keep their top class; "
         "logits differ by 0.12 on average, 0.5 at most, of up to 5\n"
     )
 
@@ -119,7 +119,7 @@ def test_under_98_percent_of_agreement_it_is_refused(pictures, changed, refused)
     assert said.startswith(
         "mine, teacher.dtype mixed_bfloat16: must leave 98% of the top classes as float32 has them, "
     )
-    assert f"{1 - changed / pictures:.1%} of {pictures} validation pictures" in said
+    assert f"{1 - changed / pictures:.1%} of {pictures} validation images" in said
     assert said.endswith("Use `--teacher-dtype float32`.")
 
 

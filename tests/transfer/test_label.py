@@ -70,7 +70,7 @@ def test_the_batch_size_is_tried_and_recorded(run, monkeypatch, capsys):
     tried = results["batch_sizes_tried"]
     assert list(tried)[:2] == ["1", "2"] and all(rate > 0 for rate in tried.values())
     assert str(results["batch_size"]) in tried and set(tried) <= {"1", "2"}, "114 views: 3 would be too few batches"
-    assert f": {results['batch_size']} it is" in capsys.readouterr().err
+    assert f": {results['batch_size']} is the fastest (" in capsys.readouterr().err
 
 
 def test_each_picture_is_decoded_once(run, monkeypatch):
@@ -122,7 +122,7 @@ def test_probabilities_are_refused(run, teacher, tmp_path):
 def test_a_number_beyond_float16_names_its_picture(run, teacher):
     write_teacher(teacher, scale=1e4)
     with pytest.raises(
-        TeacherError, match=r"mine, blue/\w+ \d.png: must get logits within float16's range of 65,504, got \d"
+        TeacherError, match=r"mine, blue/\w+ \d.png: must output logits within float16's range of 65,504, got \d"
     ):
         run()
 
@@ -131,7 +131,7 @@ def test_nan_names_its_picture_and_counts():
     logits = np.ones((4, 2)) * 5
     logits[2, 1] = np.nan
     with pytest.raises(
-        TeacherError, match=r"mine, c.png: must get finite logits, got NaN or infinity \(1 of 4 pictures\)"
+        TeacherError, match=r"mine, c.png: must get finite logits, got NaN or infinity \(1 of 4 images\)"
     ):
         check_logits(logits, ["a.png", "b.png", "c.png", "d.png"], "mine")
     logits[2, 1] = np.inf
@@ -141,7 +141,7 @@ def test_nan_names_its_picture_and_counts():
 
 def test_nan_in_the_pass_is_refused_and_leaves_no_shard(run, teacher, tmp_path):
     write_teacher(teacher, scale=float("inf"))
-    with pytest.raises(TeacherError, match=r"mine, blue/\w+ 0.png: must get finite logits"):
+    with pytest.raises(TeacherError, match=r"mine, blue/\w+ 0.png: must output finite logits"):
         run()
     assert not list((tmp_path / "transfer").glob("*.npy"))
 
@@ -150,7 +150,7 @@ def test_nan_in_the_pass_is_refused_and_leaves_no_shard(run, teacher, tmp_path):
 def test_another_teachers_classes_are_refused(run, teacher, classes):
     write_teacher(teacher, classes=classes)
     with pytest.raises(
-        TeacherError, match=r"teacher: must know the 3 classes of the pictures, in their order, got \d classes"
+        TeacherError, match=r"teacher: must know the 3 classes of the images, in their order, got \d classes"
     ):
         run()
 
@@ -167,7 +167,7 @@ def test_a_teacher_that_is_gone_or_damaged_is_refused(run, teacher):
 def test_a_picture_that_cannot_be_read_is_named(run, pictures):
     root, split, _ = pictures
     (root / split.of("train")[4].path).write_bytes(b"no picture")
-    with pytest.raises(PictureError, match="blue/train 4.png: must be a whole picture"):
+    with pytest.raises(PictureError, match="blue/train 4.png: must be a readable image"):
         run()
 
 

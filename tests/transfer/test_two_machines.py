@@ -70,7 +70,7 @@ def test_a_transfer_set_made_on_jax_is_found_by_its_fingerprint_on_tensorflow(ma
     student = ["--student", "small_cnn", "--student-weights", "none", "--input-px", "16", "--epochs", "1"]
     assert main_status(["distill", *arguments("my photos", "copied.keras"), *student]) == 0
     said = capsys.readouterr()
-    assert f"transfer current   {made.as_posix()} (its logits are stored: the teacher is not run again)" in said.err
+    assert f"transfer up to date {made.as_posix()} (its logits are stored: the teacher is not run again)" in said.err
     assert said.out.startswith("Validation top-1: teacher ")
     assert not (laptop / STORE / "teacher").exists() and (laptop / STORE / "split").exists()
 
@@ -92,4 +92,4 @@ def test_pictures_that_differ_are_told_apart(machines, monkeypatch, capsys):
     shard = made / "train-00000.npy"
     shard.write_bytes(shard.read_bytes()[:-2])
     assert main_status([*given, *student, "--run", "again"]) == 2
-    assert "must be whole, got damaged train-00000.npy. Copy it again." in capsys.readouterr().err.splitlines()[-1]
+    assert "must be undamaged, got damaged train-00000.npy. Copy it again." in capsys.readouterr().err.splitlines()[-1]

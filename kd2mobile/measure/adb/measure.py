@@ -24,9 +24,9 @@ from kd2mobile.text import one_line
 
 FOLDER = "/data/local/tmp"
 """Where adb may write and start programs on any phone."""
-NO_ANSWERS = "benchmark_model runs on noise and classifies nothing"
+NO_ANSWERS = "benchmark_model runs on random input and classifies no image"
 NO_PERCENTILE = "benchmark_model does not print it"
-NOT_ASKED = "a phone is not asked for it"
+NOT_ASKED = "not read from a phone"
 SHORT = 60.0
 
 
@@ -146,7 +146,7 @@ def _remove(phone: Phone, folder: str) -> None:
     try:
         phone.shell(f"rm -rf {folder}")
     except DeviceError as fault:
-        say(f"{folder} is still on the phone: {fault}")
+        say(f"{folder} could not be removed from the phone: {fault}")
 
 
 def _profile(
@@ -164,9 +164,9 @@ def _profile(
     unknown |= {f"latency_ms.{p}": NO_PERCENTILE for p in percentiles if getattr(printed.latency, p) is None}
     unknown |= dict.fromkeys(("conditions.load", "conditions.throttle_count"), NOT_ASKED)
     if watched.peak_mib is None:
-        unknown["peak_rss_mib"] = "this benchmark_model tells only by how much its process grew"
+        unknown["peak_rss_mib"] = "this benchmark_model reports only the growth of its process"
     if not cores:
-        unknown["affinity"] = "the phone does not tell how fast its cores are, so none was chosen"
+        unknown["affinity"] = "the phone does not report the speed of its cores, so no core was chosen"
     return Profile(
         runtime=f"{runtime}, XNNPACK" if printed.xnnpack else runtime,
         threads=setting.threads,
@@ -190,7 +190,7 @@ def _run(phone: Phone, start: str, options: list[str], seconds: float) -> benchm
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         got = one_line(lines[-1]) if lines else f"nothing, with status {status}"
     where, must = "benchmark_model", "must print its timings on the phone"
-    next_step = "Take another build of it, for this phone and for the operators of the file."
+    next_step = "Use a build of it for this phone that has the operators of the file."
     if "not executable" in got or "exec format" in got.lower():
-        next_step = "It is built for another kind of phone: take the one for this phone's processor."
+        next_step = "It is built for another kind of phone: use the build for this phone's processor."
     raise DeviceError(where, must, got, next_step)

@@ -50,7 +50,7 @@ def cores_for(frequencies: dict[int, int | None], threads: int, wanted: Sequence
     """
     if wanted:
         if missing := [core for core in wanted if core not in frequencies]:
-            must = f"must be among the phone's cores: {', '.join(map(str, frequencies)) or 'it does not tell them'}"
+            must = f"must be among the phone's cores: {', '.join(map(str, frequencies)) or 'unknown'}"
             raise DeviceError(
                 "benchmark.cores", must, ", ".join(map(str, missing)), "Leave --cores out for the fastest."
             )

@@ -15,9 +15,9 @@ COMMAND_SECONDS = 120.0
 PUSH_SECONDS = 600.0
 _SEE = "`adb devices` shows what is attached."
 _UNREADY = {
-    "unauthorized": "Unlock it and answer that this computer may debug it, then try again.",
-    "authorizing": "Unlock it and answer that this computer may debug it, then try again.",
-    "offline": "Plug it in again, or `adb reconnect offline`, then try again.",
+    "unauthorized": "Unlock it, allow this computer to debug it, then try again.",
+    "authorizing": "Unlock it, allow this computer to debug it, then try again.",
+    "offline": "Plug it in again, or run `adb reconnect offline`, then try again.",
     "no permissions": "This user may not use that USB device: install Android's udev rules, then plug it in again.",
 }
 _LOST = ("not found", "device offline", "no devices/emulators", "closed", "protocol fault", "connection reset")
@@ -73,20 +73,20 @@ def find_phone(serial: str) -> Phone:
     adb = shutil.which("adb")
     if adb is None:
         next_step = "Install Android's platform-tools and put its folder on the PATH."
-        raise DeviceError(WHERE, "needs the program adb", "none on the PATH", next_step)
+        raise DeviceError(WHERE, "must find the program adb", "none on the PATH", next_step)
     listed = _call([adb, "devices"], COMMAND_SECONDS)
     if listed.returncode:
         raise _fault(listed, "devices")
     states = _states(listed.stdout)
     if not states:
         next_step = (
-            "Connect one by USB and switch on USB debugging in its developer options, or `adb connect HOST:PORT`."
+            "Connect one by USB and switch on USB debugging in its developer options, or run `adb connect HOST:PORT`."
         )
         raise DeviceError(WHERE, "must find a phone", "none attached", next_step)
     if not serial:
         usable = [name for name, state in states.items() if state == "device"] or list(states)
         if len(usable) > 1:
-            must = "must name one of the phones attached"
+            must = "must be one of the attached phones"
             raise DeviceError(WHERE, must, "adb alone", f"Give {' or '.join(f'--device adb:{one}' for one in usable)}.")
         serial = usable[0]
     if serial not in states:
@@ -94,8 +94,8 @@ def find_phone(serial: str) -> Phone:
         raise DeviceError(f"{WHERE}:{serial}", "must be the serial of an attached phone", f"of {attached}", _SEE)
     state = states[serial]
     if state != "device":
-        next_step = _UNREADY.get(state, f"It must have started Android. {_SEE}")
-        raise DeviceError(f"{WHERE}:{serial}", "must be a phone that answers", f"one that is {state}", next_step)
+        next_step = _UNREADY.get(state, f"Wait until it has started Android. {_SEE}")
+        raise DeviceError(f"{WHERE}:{serial}", "must be a phone that responds", f"one that is {state}", next_step)
     return Phone(adb, serial)
 
 
@@ -118,7 +118,7 @@ def _call(words: list[str], seconds: float) -> subprocess.CompletedProcess:
         )
     except subprocess.TimeoutExpired:
         got = f"none to `adb {' '.join(words[1:])[:60]}` in {seconds:.0f} s"
-        raise DeviceError(WHERE, "must answer", got, "Look at the phone, then run the same command.") from None
+        raise DeviceError(WHERE, "must answer", got, "Check the phone, then run the same command.") from None
     except OSError as fault:
         raise _not_run(words[0], fault.strerror) from fault
     if why := why_not_run(words[0], done.returncode, done.stderr):
@@ -138,9 +138,9 @@ def _is_lost(done: subprocess.CompletedProcess) -> bool:
 def _fault(done: subprocess.CompletedProcess, verb: str) -> DeviceError:
     said = _last(done.stderr) or _last(done.stdout) or f"status {done.returncode}"
     if _is_lost(done):
-        next_step = "Plug the phone in again and run the same command: what was measured before is whole."
+        next_step = "Plug the phone in again and run the same command; earlier measurements are kept."
         return DeviceError(WHERE, "must stay connected", one_line(said), next_step)
-    return DeviceError(WHERE, f"must be able to do `adb {verb}`", one_line(said), _SEE)
+    return DeviceError(WHERE, f"must support `adb {verb}`", one_line(said), _SEE)
 
 
 def _last(text: str) -> str:

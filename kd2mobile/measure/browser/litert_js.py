@@ -61,7 +61,7 @@ def litert_js() -> tuple[str, dict[str, Path]]:
     if found != wanted:
         got = f"{found} in {home()}" if found else f"none in {home()}"
         install = f"Install it with `{npm_command()}`; npm comes with Node.js."
-        raise InstallationError("--device browser", f"needs LiteRT.js {wanted}", got, install)
+        raise InstallationError("--device browser", f"must find LiteRT.js {wanted}", got, install)
     modules = home() / "node_modules"
     files = [file for name in PACKAGES for kind in ("dist/*.js", "wasm/*") for file in _folder(name).glob(kind)]
     return wanted, {file.relative_to(modules).as_posix(): file for file in files if file.is_file()}

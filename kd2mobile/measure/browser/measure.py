@@ -32,19 +32,19 @@ from kd2mobile.text import count_of, one_line
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".wasm": "application/wasm"}
 UNTOLD = {
-    "peak_rss_mib": "a page is not told how much memory it takes at most",
-    "conditions": "a page is told neither governor nor temperature nor clock",
+    "peak_rss_mib": "a page cannot read its peak memory",
+    "conditions": "a page cannot read governor, temperature or clock",
     "affinity": "a page cannot choose its cores",
 }
 ON_WEBGPU = {
-    "threads": "WebGPU has no number of threads to choose",
+    "threads": "WebGPU has no number of threads",
     "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
 }
 WHY_AGAIN = {
-    "out of sight": "since the page was out of sight. Keep it in front",
-    "too short": "since its runs have become too short for the browser's clock in such small batches",
+    "out of sight": "because the page was hidden. Keep it in front",
+    "too short": "because its batches were too short for the browser's clock",
 }
-NOT_FINITE = "it answered with numbers that are not finite"
+NOT_FINITE = "its outputs are not finite"
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
 
 
@@ -54,7 +54,7 @@ def check_browser(address: str, protocol: Protocol) -> None:
     taken."""
     place = place_of(address)
     if not protocol.settings[0].xnnpack:
-        both = "LiteRT.js has no switch for it: leave --xnnpack out, or measure on another device."
+        both = "LiteRT.js cannot switch it off: leave out --xnnpack, or measure on another device."
         raise RecipeError("benchmark.xnnpack", "must be on in a browser", "off", both)
     if protocol.cores:
         got = ", ".join(map(str, protocol.cores))
@@ -105,10 +105,10 @@ def show_url(url: str, place: Place) -> None:
     if place.lan:
         import segno
 
-        say("or scan this with a phone in the same network:")
+        say("or scan this code with a phone in the same network:")
         segno.make(url, error="m").terminal(out=sys.stderr, compact=True)
         if not place.certificate:
-            say("A plain address gets no threads, no WebGPU, no camera and a coarse clock; --tls CERT KEY gives them.")
+            say("Without https, a page has no threads, no WebGPU, no camera and a coarse clock: give --tls CERT KEY.")
     elif place.open and _has_screen():
         webbrowser.open(url)
 
@@ -125,7 +125,7 @@ def _follow(session: Session) -> Hello:
         hello = event
         say(f"measuring in {_words(hello)}")
         if not hello.webgpu and any(work.webgpu for work in session.files):
-            say("this browser offers no WebGPU: what could run there is measured on WASM alone")
+            say("this browser has no WebGPU: files are measured on WASM only")
         event = _one_visit(session)
     return hello
 
@@ -141,7 +141,7 @@ def _one_visit(session: Session) -> Hello | None:
     for line in dict.fromkeys(_untimed(session)):
         say(line)
     total = len(session.passes()) * sum(map(len, session.chunks))
-    with bar("judging in the browser", total, "answers") as advance:
+    with bar("evaluating in the browser", total, "answers") as advance:
         while total > 0:
             event = session.next()
             if isinstance(event, Hello):
@@ -194,7 +194,7 @@ def _on_webgpu(file: int, timed: Timed, session: Session, hello: Hello, version:
     outputs = _all_of(session, file, "webgpu")
     if np.isfinite(outputs).all():
         return Answered([profile], outputs)
-    say(one_line(f"not judged: {session.files[file].name} on WebGPU: {NOT_FINITE}"))
+    say(one_line(f"not evaluated: {session.files[file].name} on WebGPU: {NOT_FINITE}"))
     unknown = profile.unknown | dict.fromkeys(JUDGED, NOT_FINITE)
     return Answered([msgspec.structs.replace(profile, unknown=unknown)], None)
 
@@ -212,7 +212,7 @@ def _profile(timed: Timed, setting: Setting | None, hello: Hello, version: str) 
     if timed.fault:
         unknown |= dict.fromkeys(TIMES + (JUDGED if setting is None else ()), timed.fault)
     elif not timed.times_ms:
-        unknown["latency_ms"] = "not asked for"
+        unknown["latency_ms"] = "not requested"
     return Profile(
         runtime=f"LiteRT.js {version}, {where}{partly}",
         decoder=decoder_words(),

@@ -45,9 +45,7 @@ def place_of(address: str) -> Place:
     try:
         place = msgspec.convert(said, Place, strict=False)
     except msgspec.ValidationError as fault:
-        raise RecipeError(
-            "--device browser", "must have settings of their kind", f"{address}: {fault}", _FORM
-        ) from fault
+        raise RecipeError("--device browser", "must have valid settings", f"{address}: {fault}", _FORM) from fault
     if (place.certificate is None) != (place.key is None):
         raise RecipeError("--tls", "must be a certificate and its key", "one of them", "Give both files.")
     return place

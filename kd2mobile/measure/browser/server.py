@@ -20,7 +20,7 @@ LAST_ANSWERS_S = 2
 ELSEWHERE = ("192.0.2.1", 9)
 """An address of RFC 5737, which is nobody's: what of this host's own would reach it is what others reach. Nothing is
 sent."""
-_NEEDS_TOKEN = "This address needs its token: open the whole URL that the terminal shows."
+_NEEDS_TOKEN = "This address needs its token: open the complete URL shown in the terminal."
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -162,20 +162,22 @@ def _handler(routes: Routes, token: str, policy: str) -> type[BaseHTTPRequestHan
                 return Reply("text/plain", b"", HTTPStatus.PERMANENT_REDIRECT, location=f"/{token}/")
             route = routes.get((method, wanted))
             if route is None:
-                raise Refusal(HTTPStatus.NOT_FOUND, "Nothing is served under this address.")
+                raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
             body = self._body(route.most_bytes)
             return route.answer(dict(parse_qsl(query)), body)
 
         def _body(self, most: int) -> bytes:
             said = self.headers.get("Content-Length", "0")
             if "Transfer-Encoding" in self.headers or not said.isascii() or not said.isdecimal():
-                raise Refusal(HTTPStatus.LENGTH_REQUIRED, "A body must say its length.")
+                raise Refusal(HTTPStatus.LENGTH_REQUIRED, "A request body must declare its length.")
             if int(said) > most:
-                line = f"A body must be at most {most} bytes here, got {said}."
+                line = f"A request body must be at most {most} bytes here, got {said}."
                 raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, line)
             body = self.rfile.read(int(said))
             if len(body) != int(said):
-                raise Refusal(HTTPStatus.BAD_REQUEST, f"A body must be whole, got {len(body)} of {said} bytes.")
+                raise Refusal(
+                    HTTPStatus.BAD_REQUEST, f"A request body must be complete, got {len(body)} of {said} bytes."
+                )
             return body
 
         def _send(self, reply: Reply) -> None:

@@ -39,7 +39,7 @@ ROUNDED = 0.999
 """What is left of such a span at least once it has been written down."""
 CHUNK_BYTES = 2 * 2**20
 MOST_IN_A_CHUNK = 128
-AGAIN = "Run the command again, and keep the page open and in front until it says that it is done."
+AGAIN = "Run the command again, and keep the page open and in front until it is done."
 T = TypeVar("T")
 
 
@@ -162,7 +162,7 @@ class Session:
     def _on_hello(self, query: dict[str, str], body: bytes) -> Reply:
         hello = _decoded(body, Hello)
         if self._visit and not self._closed and time.monotonic() < self._deadline:
-            raise Refusal(HTTPStatus.CONFLICT, "Another page is at this measurement. Waiting for it to be closed.")
+            raise Refusal(HTTPStatus.CONFLICT, "Another page is running this measurement. Waiting until it is closed.")
         self._visit += 1
         self.hello, self.timed, self.outputs = hello, {}, {}
         self.ways = {(file, "wasm", count) for file in range(len(self.files)) for count in self.threads}
@@ -177,16 +177,16 @@ class Session:
         timed = _decoded(body, Timed)
         way = file, timed.accelerator, timed.threads
         if way not in self.ways or way in self.timed:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must be one that was asked for, once.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must be one that was requested, and be sent once.")
         if timed.fault is None and (timed.init_ms is None or timed.first_run_ms is None or not self._enough(timed)):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must hold all its times.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A timing must have all its times.")
         if not self._long_enough(timed):
             line = f"More than half of the timed values must span {BATCH_STEPS} steps of the clock."
             raise Refusal(HTTPStatus.BAD_REQUEST, line)
         if timed.fault and way[1:] == ("wasm", self.threads[0]):
-            must = "must begin with a number that this browser can use, since the first is judged"
+            must = "must begin with a number that this browser supports, because the first is used for accuracy"
             got = f"{timed.threads}: {timed.fault}"
-            raise DeviceError("benchmark.threads", must, got, "Put a smaller number first, such as --threads 1.")
+            raise DeviceError("benchmark.threads", must, got, "Give a smaller number first, such as --threads 1.")
         self.timed[way] = timed
         self._events.put(timed)
         return _json({})
@@ -204,7 +204,7 @@ class Session:
         again = _decoded(body, Again)
         way = file, again.accelerator, again.threads
         if way not in self.ways or way in self.timed:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "What is timed again must be what is being timed.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Only the file that is being timed can be timed again.")
         self._events.put(Repeated(file, again))
         return _json({})
 
@@ -218,16 +218,16 @@ class Session:
         accelerator = query.get("accelerator", "")
         answers = self.outputs.get((file, accelerator), {})
         if len(self.timed) < len(self.ways) or (file, accelerator) not in self.passes() or chunk in answers:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must be those that are awaited, once.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must be the expected ones, and be sent once.")
         if chunk not in self.judged:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must be those of pixels that were fetched.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must belong to pixels that were fetched.")
         shape = len(self.judged[chunk]), self._opened[file].classifier.classes
         if len(body) != shape[0] * shape[1] * 4:
             line = f"Outputs must be {shape[0]} x {shape[1]} float32 numbers, got {len(body)} bytes."
             raise Refusal(HTTPStatus.BAD_REQUEST, line)
         sent = np.frombuffer(body, "<f4").astype(np.float32).reshape(shape)
         if accelerator == "wasm" and not np.isfinite(sent).all():
-            must = "must answer with finite numbers in the browser (WASM)"
+            must = "must output finite numbers in the browser (WASM)"
             got = "NaN" if np.isnan(sent).any() else "infinity"
             raise ModelFileError(self._opened[file].file.path, must, got, "Measure it on another device to compare.")
         self.outputs.setdefault((file, accelerator), {})[chunk] = sent
@@ -238,7 +238,7 @@ class Session:
         self._at(query)
         answered = [len(self.outputs.get(one, ())) == len(self.chunks) for one in self.passes()]
         if len(self.timed) < len(self.ways) or not all(answered):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "Not all of the measurement was sent.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The measurement is incomplete.")
         self._events.put(Done())
         return _json({})
 
@@ -283,7 +283,7 @@ class Session:
     def _at(self, query: dict[str, str], field: str | None = None, below: int = 0) -> int:
         """The index in the query, of the visit that is at work. Raises Refusal."""
         if query.get("visit") != str(self._visit):
-            raise Refusal(HTTPStatus.CONFLICT, "This page is not the one that measures. Close it, or reload it.")
+            raise Refusal(HTTPStatus.CONFLICT, "Another page is running the measurement. Close this one, or reload it.")
         self._sign_of_life()
         said = query.get(field, "") if field else "0"
         if field and not (said.isascii() and said.isdecimal() and len(said) < 10 and int(said) < below):
@@ -313,9 +313,9 @@ class Session:
     def _gone(self) -> DeviceError:
         if not self._visit:
             must, got = "must be opened in a browser", f"none in {self._patience.first:g} s"
-            return DeviceError("--device browser", must, got, "Run the command again and open the URL that it shows.")
-        got = "a page that was closed" if self._closed else f"no sign of it for {self._patience.silence:g} s"
-        return DeviceError("--device browser", "must keep its page open until it is done", got, AGAIN)
+            return DeviceError("--device browser", must, got, "Run the command again and open the URL that it prints.")
+        got = "a page that was closed" if self._closed else f"no message from it for {self._patience.silence:g} s"
+        return DeviceError("--device browser", "must keep the page open until it is done", got, AGAIN)
 
 
 def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
@@ -325,14 +325,14 @@ def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
         image = graph.tensors[graph.inputs[0]]
     except (ValueError, IndexError) as fault:
         again = "Export or download it again."
-        raise ModelFileError(file.path, "must be a whole TensorFlow Lite model", fault, again) from fault
+        raise ModelFileError(file.path, "must be a complete TensorFlow Lite model", fault, again) from fault
     for does, tensor in (("take", image), ("answer with", graph.tensors[graph.outputs[0]])):
         if tensor.dtype not in ("uint8", "float32"):
-            other = "Measure it on another device, or export it with uint8 or float32 there."
+            other = "Measure it on another device, or export it with uint8 or float32."
             raise ModelFileError(file.path, f"must {does} uint8 or float32 to run in LiteRT.js", tensor.dtype, other)
     if image.shape[0] != 1:
         fixed = "Measure it on another device, or export it with a batch of 1."
-        raise ModelFileError(file.path, "must fix its batch at 1 to run in LiteRT.js", f"{image.shape}", fixed)
+        raise ModelFileError(file.path, "must have a fixed batch of 1 to run in LiteRT.js", f"{image.shape}", fixed)
     mean, std = (None if value is None else value.tolist() for value in (classifier.mean, classifier.std))
     return Work(
         name=file.path.name,

@@ -23,7 +23,7 @@ PICTURES_AT_ONCE = 32
 def check_host(address: str, protocol: Protocol) -> None:
     """Raises DeviceError for an address that is not empty, and for cores that this process may not use."""
     if address:
-        raise DeviceError("--device host", "must stand alone", f"host:{address}", "Leave the address out.")
+        raise DeviceError("--device host", "must have no address", f"host:{address}", "Give `--device host`.")
     check_cores(protocol.cores)
 
 
@@ -78,7 +78,7 @@ def _answers(
     outputs = [np.empty((len(pictures), one.classes), np.float32) for one in classifiers]
     judged: list[int] = []
     set_aside: list[tuple[Path, str]] = []
-    with bar("judging", len(pictures), "pictures") as advance, ThreadPoolExecutor(cores()) as pool:
+    with bar("judging", len(pictures), "images") as advance, ThreadPoolExecutor(cores()) as pool:
         for first in range(0, len(pictures), PICTURES_AT_ONCE):
             paths = pictures[first : first + PICTURES_AT_ONCE]
             for place, seen in enumerate(pool.map(see, paths, repeat(set(sights))), first):
@@ -99,9 +99,9 @@ def _answers(
 def nothing_to_judge(set_aside: Sequence[tuple[Path, str]]) -> DataError:
     """The error where every picture is set aside: (path, reason)."""
     path, reason = set_aside[0]
-    got = f"{len(set_aside)} that cannot, the first: {reason}"
-    must = "must hold at least one picture that can be decoded"
-    return DataError(path, must, got, "Give a folder with whole pictures.")
+    got = f"{len(set_aside)} unreadable, the first: {reason}"
+    must = "must hold at least one readable image"
+    return DataError(path, must, got, "Give a folder with readable images.")
 
 
 def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | PictureError:

@@ -37,7 +37,7 @@ LARGEST_TENSOR = 2**30
 """Bytes of the largest tensor: a damaged file may name any shape, and memory is taken for it."""
 
 _AGAIN = "Export or download it again."
-_MEASURABLE = "Measurable is a file from one RGB picture [1, px, px, 3] to one vector of class scores."
+_MEASURABLE = "A file is measurable if it takes one RGB image [1, px, px, 3] and outputs one vector of class scores."
 
 
 Normal = float | Sequence[float] | None
@@ -137,8 +137,8 @@ class Classifier:
         answer = answer.astype(np.float32)
         if not np.isfinite(answer).all():
             got = "NaN" if np.isnan(answer).any() else "infinity"
-            broken = "Its weights are missing or broken: export it again."
-            raise ModelFileError(self.path, "must answer with finite numbers", got, broken)
+            broken = "Its weights are missing or damaged: export it again."
+            raise ModelFileError(self.path, "must output finite numbers", got, broken)
         return answer
 
     @property
@@ -161,26 +161,26 @@ class Classifier:
             with _quiet():
                 return make_interpreter(**where, num_threads=self.threads)
         except (ValueError, RuntimeError) as fault:
-            raise ModelFileError(self.path, "must be a whole TensorFlow Lite model", _why(fault), _AGAIN) from fault
+            raise ModelFileError(self.path, "must be a complete TensorFlow Lite model", _why(fault), _AGAIN) from fault
 
     def _check_input(self) -> None:
         with _runtime_faults(self.path):
             inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
-            raise ModelFileError(self.path, "must take one picture", f"{len(inputs)} inputs", _MEASURABLE)
+            raise ModelFileError(self.path, "must take one image", f"{len(inputs)} inputs", _MEASURABLE)
         self._input_index, self.input, shape = inputs[0]["index"], _tensor(inputs[0]), _shape(inputs[0])
         if len(shape) != 4 or shape[3] != 3:
-            raise ModelFileError(self.path, "must take one RGB picture [1, px, px, 3]", shape, _MEASURABLE)
+            raise ModelFileError(self.path, "must take one RGB image [1, px, px, 3]", shape, _MEASURABLE)
         batch, height, width, _ = shape
         if batch not in (1, -1):
-            raise ModelFileError(self.path, "must take one picture at a time", f"a batch of {batch}", _MEASURABLE)
+            raise ModelFileError(self.path, "must take one image per run", f"a batch of {batch}", _MEASURABLE)
         if height < 1 or width < 1:
             fixed = "Export it with a fixed input size."
-            raise ModelFileError(self.path, "must fix the size of its picture", shape, fixed)
+            raise ModelFileError(self.path, "must have a fixed input size", shape, fixed)
         if height != width:
-            raise ModelFileError(self.path, "must take a square picture", f"{width} x {height} pixels", _MEASURABLE)
+            raise ModelFileError(self.path, "must take a square image", f"{width} x {height} pixels", _MEASURABLE)
         if height > LARGEST_PX:
-            must = f"must take a picture of at most {LARGEST_PX} x {LARGEST_PX} pixels"
+            must = f"must take an image of at most {LARGEST_PX} x {LARGEST_PX} pixels"
             raise ModelFileError(self.path, must, f"{width} x {height}", _AGAIN)
         if self.input.dtype not in EIGHT_BIT + FLOATS:
             must = "must take 8-bit or float pixels"
@@ -202,13 +202,13 @@ class Classifier:
         with _runtime_faults(self.path):
             outputs = self._interpreter.get_output_details()
         if len(outputs) != 1:
-            raise ModelFileError(self.path, "must answer with one vector", f"{len(outputs)} outputs", _MEASURABLE)
+            raise ModelFileError(self.path, "must output one vector", f"{len(outputs)} outputs", _MEASURABLE)
         self._output_index, self.output = outputs[0]["index"], _tensor(outputs[0])
         shape = [int(side) for side in outputs[0]["shape"]]
         if not shape or shape[-1] < 2 or math.prod(shape) != shape[-1]:
-            raise ModelFileError(self.path, "must answer a picture with one vector [1, classes]", shape, _MEASURABLE)
+            raise ModelFileError(self.path, "must output one vector [1, classes] per image", shape, _MEASURABLE)
         if self.output.dtype not in FLOATS and self.output.scale is None:
-            must = "must answer with floats or quantized numbers"
+            must = "must output floats or quantized numbers"
             raise ModelFileError(self.path, must, f"plain {self.output.dtype}", _MEASURABLE)
         self.classes = shape[-1]
 
@@ -233,7 +233,7 @@ class Classifier:
             self.mean, self.std = normal if self._table is not None else (None, None)
         elif not plain:
             low, high = stands_for(dtype, scale, zero_point)
-            must = "takes other numbers than plain pixels (0..255, 0..1 or -1..1), so somebody must say which"
+            must = "must take pixels as 0..255, 0..1 or -1..1, or define their normalization"
             example = "Give --mean and --std: a network gets (pixel - mean) / std."
             raise ModelFileError(self.path, must, f"{dtype} from {low:.4g} to {high:.4g} and no metadata", example)
 
@@ -250,9 +250,9 @@ class Classifier:
                     return None
                 mean, std = OWN_NORMAL
         if mean is None:
-            must = "takes floats, so somebody must say how a pixel becomes one"
+            must = "must define how a pixel becomes a float"
             example = "Give --mean and --std: a network gets (pixel - mean) / std, so 127.5 and 127.5 mean [-1, 1]."
-            raise ModelFileError(self.path, must, "no metadata that does", example)
+            raise ModelFileError(self.path, must, "no metadata with a normalization", example)
         values = [np.atleast_1d(np.asarray(given, np.float32)) for given in (mean, std)]
         if (
             any(value.shape not in ((1,), (3,)) or not np.isfinite(value).all() for value in values)
@@ -265,13 +265,13 @@ class Classifier:
     def _check_scales(self) -> None:
         for tensor in (self.input, self.output):
             if tensor.scale is not None and not 0 < tensor.scale < float("inf"):
-                must = "must be quantized by scales that are finite and above 0"
+                must = "must have quantization scales that are finite and above 0"
                 raise ModelFileError(self.path, must, tensor.scale, _AGAIN)
 
     def _check_metadata(self) -> None:
         said = self.metadata
         if said.own and (len(said.classes), said.input_px) != (self.classes, self.input_px):
-            must = f"must fit its own description of {len(said.classes)} classes at {said.input_px} px"
+            must = f"must match its own description of {len(said.classes)} classes at {said.input_px} px"
             got = f"{self.classes} classes at {self.input_px} px"
             raise ModelFileError(self.path, must, got, "Export it again with kd2mobile.")
 
@@ -289,7 +289,10 @@ def _runtime(xnnpack: bool) -> tuple[Any, str]:
         return make, f"{distribution} {metadata.version(distribution)}"
     install = "Install it with `python -m pip install ai-edge-litert`, on 32-bit Arm `tflite-runtime`."
     raise ModelFileError(
-        "LiteRT", "must be installed to run a .tflite", "neither ai-edge-litert nor tflite-runtime", install
+        "LiteRT",
+        "must be installed to run a .tflite file file file",
+        "neither ai-edge-litert nor tflite-runtime",
+        install,
     )
 
 
@@ -345,7 +348,7 @@ def _runtime_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError, OverflowError, IndexError) as fault:
-        raise ModelFileError(path, "must be a whole TensorFlow Lite model", _why(fault), _AGAIN) from fault
+        raise ModelFileError(path, "must be a complete TensorFlow Lite model", _why(fault), _AGAIN) from fault
 
 
 def _cannot_run(path: Path, fault: Exception) -> ModelFileError:
@@ -353,7 +356,7 @@ def _cannot_run(path: Path, fault: Exception) -> ModelFileError:
     next_step = _MEASURABLE
     if EDGE_TPU_OP in got:
         got = f"a file for the Edge TPU (its op {EDGE_TPU_OP})"
-        next_step = "Give the file that the Edge TPU's compiler was given, whose name does not end in _edgetpu."
+        next_step = "Give the input file of the Edge TPU's compiler, whose name does not end in _edgetpu."
     elif "Flex op" in got:
         next_step = "Plain LiteRT has no Flex ops: export it without them."
     elif custom := re.search(r"unresolved custom op: ([^\s.]+)", got):

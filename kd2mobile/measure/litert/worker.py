@@ -248,7 +248,7 @@ class FileProcess:
             return RuntimeError(f"the process of {self._file.path} ended with status {status}:\n{said[begin:]}")
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         got = f"a process that {how}" + (f": {said.splitlines()[-1]}" if said else "")
-        again = "The file may be damaged, or the memory too small for it."
+        again = "The file may be damaged or need more memory."
         return ModelFileError(self._file.path, "must run in LiteRT", got, again)
 
     def _end(self) -> None:
@@ -281,8 +281,8 @@ def main() -> None:
         except Kd2MobileError as fault:
             tell(_Answer(refusal=Refusal.of(fault)))
         except MemoryError:
-            must, less = "must fit into memory", "Close other programs, or measure it where there is more."
-            fault = ModelFileError(request.path, must, "a file that takes more than there is", less)
+            must, less = "must fit into memory", "Close other programs, or measure it on a machine with more memory."
+            fault = ModelFileError(request.path, must, "a file that needs more than is free", less)
             tell(_Answer(refusal=Refusal.of(fault)))
 
 
@@ -334,7 +334,7 @@ class _Work:
         conditions = conditions_of(*self._states) if self._times else None
         affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         peak = self._peak_rss_mib if self._times else peak_rss_mib()
-        unknown = {} if latency else dict.fromkeys(("latency_ms", "conditions"), "not asked for")
+        unknown = {} if latency else dict.fromkeys(("latency_ms", "conditions"), "not requested")
         told = {"peak_rss_mib": peak, "affinity": affinity}
         unknown |= {field: NOT_TOLD for field, value in told.items() if value is None}
         threads, xnnpack = self._request.setting

@@ -62,7 +62,7 @@ class Board:
                 except Cut as cut:
                     self._wait(cut)
                 if changed:
-                    must, again = "must stay as it is while it is copied", "Run the command again."
+                    must, again = "must not change while it is copied", "Run the command again."
                     raise DataError(changed[0], must, "another content", again)
                 gone = self._missing(files)
 
@@ -104,7 +104,7 @@ class Board:
             except Cut as cut:
                 self._wait(cut)
         if sha256_of(file) != there:
-            must, again = "must send its answers whole", "Run the command again."
+            must, again = "must send complete results", "Run the command again."
             raise DeviceError(self.address, must, f"a damaged {file.name}", again)
 
     def stop(self, job: str) -> None:
@@ -112,16 +112,19 @@ class Board:
         try:
             list(self._connection.call("stop", job=job))
         except (Cut, DeviceError):
-            say(f"{self.address}: cannot be reached to stop the measurement: it ends there by itself")
+            say(f"{self.address}: cannot be reached to stop the measurement; it will end there by itself")
 
     def clean(self, job: str, files: list[str], environment: str | None) -> None:
         """Removes the measurement and what was copied for it, if the board can still be asked to. environment: to
         remove as well."""
         try:
             if not self._ask("clean", job=job, files=files, environment=environment)["all"]:
-                say(f"{self.address}: another measurement runs there: what was copied stays, in ~/.cache/kd2mobile")
+                say(
+                    f"{self.address}: another measurement is running there, so the copied files stay in "
+                    "~/.cache/kd2mobile"
+                )
         except DeviceError as fault:
-            say(f"{fault.where}: what was copied stays there, in ~/.cache/kd2mobile ({fault.got})")
+            say(f"{fault.where}: the copied files stay there, in ~/.cache/kd2mobile ({fault.got})")
 
     def _call(self, verb: str, payload: Iterable[bytes] = (), **given: Any) -> Iterator[dict]:
         for message in self._connection.call(verb, payload=payload, **given):
@@ -140,7 +143,7 @@ class Board:
         """Before a new connection. Raises DeviceError after the last wait, none of which brought a message."""
         if self._waited == len(WAITS_S):
             must = f"must stay connected, and did not come back in {count_of(self._waited, 'attempt')}"
-            goes_on = "What has arrived there stays: the same command goes on."
+            goes_on = "The copied files are kept: run the same command to resume."
             raise Lost(self.address, must, cut.refused.got, goes_on)
         say(f"{self.address}: the connection ended ({cut.refused.got}); trying again")
         time.sleep(WAITS_S[self._waited])

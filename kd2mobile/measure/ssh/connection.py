@@ -54,7 +54,7 @@ def check_client(address: Address, config: Path | None) -> None:
     """Raises DeviceError where there is no ssh here, or no such configuration."""
     if not shutil.which("ssh"):
         install = "Install it: openssh-client on Debian, an optional feature of Windows."
-        raise DeviceError(address, "needs the OpenSSH client", "no ssh on the PATH", install)
+        raise DeviceError(address, "must find the OpenSSH client", "no ssh on the PATH", install)
     if config and not config.is_file():
         raise DeviceError("--ssh-config", "must be a file", config, "Check the path.")
 
@@ -179,7 +179,7 @@ class Connection:
             if status == NOT_FOUND or "not found" in last:
                 install = "Install Python 3.11 or newer there: `sudo apt install python3 python3-venv` on Debian."
                 return DeviceError(self.address, "must have python3 on its PATH", last, install)
-            must = "must run a command that ssh brings"
+            must = "must run commands over ssh"
             return DeviceError(
                 self.address, must, last, f"Try `{self.address.by_hand(self._config)} python3 --version`."
             )
@@ -189,9 +189,9 @@ class Connection:
 
     def _refused(self, message: dict) -> DeviceError:
         if message["disk"]:
-            free = "Free some there: kd2mobile keeps its own under ~/.cache/kd2mobile."
-            return DeviceError(self.address, "must have room on its disk", message["why"], free)
-        must = "must have a home folder whose .cache/kd2mobile can be written"
+            free = "Free some space there; kd2mobile's own files are in ~/.cache/kd2mobile."
+            return DeviceError(self.address, "must have free space on its disk", message["why"], free)
+        must = "must have a writable ~/.cache/kd2mobile"
         return DeviceError(self.address, must, message["why"], "Check it there.")
 
 

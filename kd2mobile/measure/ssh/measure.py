@@ -78,7 +78,7 @@ def measure_on_ssh(
             ]
         except KeyboardInterrupt:
             board.stop(job)
-            say(f"{board.address}: what was copied stays there for the next time, in ~/.cache/kd2mobile")
+            say(f"{board.address}: the copied files stay there for the next measurement, in ~/.cache/kd2mobile")
             raise
         except Kd2MobileError as fault:
             if not isinstance(fault, Lost):
@@ -102,7 +102,7 @@ def _check(board: Board, about: About) -> None:
         raise DeviceError(board.address, "must run Linux", about.system, "Install kd2mobile there and measure there.")
     if about.version < OLDEST_PYTHON:
         version, oldest = (".".join(map(str, numbers)) for numbers in (about.version, OLDEST_PYTHON))
-        newer = "Install a newer one beside it: python3.11 to python3.14 on the PATH are found."
+        newer = "Install a newer one as well: python3.11 to python3.14 on the PATH are used."
         raise DeviceError(board.address, f"must have Python {oldest} or newer", version, newer)
     if not about.has_venv:
         install = "Install it there: `sudo apt install python3-venv` on Debian."
@@ -113,7 +113,7 @@ def _hashes(pictures: Sequence[Path], set_aside_unreadable: bool) -> tuple[dict[
     """The SHA-256 of each picture by its place, and why the others cannot be read here."""
     hashes: dict[int, str] = {}
     unreadable: dict[int, str] = {}
-    with bar("hashing", len(pictures), "pictures") as advance:
+    with bar("hashing", len(pictures), "images") as advance:
         for place, path in enumerate(pictures):
             try:
                 hashes[place] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -131,8 +131,8 @@ def _hashes(pictures: Sequence[Path], set_aside_unreadable: bool) -> tuple[dict[
 def _check_room(board: Board, about: About, copied: Mapping[str, Path]) -> None:
     needed = sum(path.stat().st_size for path in copied.values())
     if about.free_bytes < needed:
-        must = f"must have {size_of(needed)} free in its home folder for the files and pictures"
-        free = "Free some there: kd2mobile keeps its own under ~/.cache/kd2mobile."
+        must = f"must have {size_of(needed)} free in its home folder for the files and images"
+        free = "Free some space there; kd2mobile's own files are in ~/.cache/kd2mobile."
         raise DeviceError(board.address, must, size_of(about.free_bytes), free)
 
 
@@ -147,15 +147,15 @@ def _install(board: Board, about: About, here: Path) -> tuple[str, dict[str, str
     why = board.install(environment, needs)
     if why is None:
         return environment, {}
-    say(f"{board.address}: pip could not there ({why}); bringing the wheels from here")
+    say(f"{board.address}: pip failed there ({why}); copying the wheels from here")
     wheels: dict[str, str] = {}
     try:
         wheels = {path.name: sha256_of(path) for path in fetch_wheels(board.address, about, needs, here)}
         board.bring({sha256: here / name for name, sha256 in wheels.items()}, "wheels")
         why = board.install(environment, needs, wheels)
         if why is not None:
-            must = "must be able to install the wheels that were brought"
-            raise DeviceError(board.address, must, why, "Its Python may be one that these wheels do not fit.")
+            must = "must be able to install the copied wheels"
+            raise DeviceError(board.address, must, why, "Its Python may be incompatible with these wheels.")
     except Lost:
         raise
     except DeviceError:
@@ -169,11 +169,11 @@ def _run(board: Board, job: str, environment: str, core: str, copied: Mapping[st
     given = {"environment": environment, "core": core, "files": list(copied), "request": msgspec.to_builtins(request)}
     deaths, said = 0, False
     while True:
-        board.bring(copied, "files and pictures")
+        board.bring(copied, "files and images")
         state = board.start(job, **given)
         if state == "busy":
             if not said:
-                say(f"{board.address}: another measurement runs there; waiting for its end")
+                say(f"{board.address}: another measurement is running there; waiting for its end")
             said = True
             time.sleep(BUSY_S)
         elif state == "started":
@@ -184,10 +184,10 @@ def _run(board: Board, job: str, environment: str, core: str, copied: Mapping[st
                 raise RuntimeError(f"{board.address}: the measurement there ended:\n{log}")
             if deaths == MOST_DEATHS:
                 last = log.strip().splitlines()[-1:] or ["no message"]
-                memory = "It may have run out of memory: try fewer files, or look there with dmesg."
+                memory = "It may have run out of memory: measure fewer files, or check dmesg there."
                 raise DeviceError(board.address, "must let a measurement run to its end", last[0], memory)
             deaths += 1
-            say(f"{board.address}: the measurement was ended there; beginning it again")
+            say(f"{board.address}: the measurement was stopped there; starting it again")
 
 
 def _fetched(board: Board, job: str, here: Path, request: Request) -> Answer:
@@ -204,7 +204,9 @@ def _fetched(board: Board, job: str, here: Path, request: Request) -> Answer:
     aside = [place for place, _ in answer.set_aside]
     in_order = answer.judged == sorted(answer.judged)
     if not answer.judged or not in_order or sorted([*answer.judged, *aside]) != list(range(len(request.pictures))):
-        raise DeviceError(board.address, "must judge each picture once, or say why not", "another list", AGAIN)
+        raise DeviceError(
+            board.address, "must evaluate each image once, or give the reason why not", "another list", AGAIN
+        )
     return answer
 
 
@@ -215,9 +217,9 @@ def _outputs(board: Board, job: str, here: Path, number: int, shape: tuple[int, 
         with open(file, "rb") as stored:
             outputs = read_floats(stored, shape)
     except ValueError as fault:
-        raise DeviceError(board.address, "must answer every picture", fault, AGAIN) from fault
+        raise DeviceError(board.address, "must return outputs for every image", fault, AGAIN) from fault
     if outputs.dtype != np.float32:
-        raise DeviceError(board.address, "must answer every picture", f"{outputs.dtype}, not float32", AGAIN)
+        raise DeviceError(board.address, "must return outputs for every image", f"{outputs.dtype}, not float32", AGAIN)
     return outputs
 
 

@@ -13,7 +13,7 @@ Number = Annotated[int, Meta(ge=0, lt=2**53)]
 Part = Annotated[int, Meta(ge=0, lt=10_000)]
 LONGEST_LINE = 64 * 2**20
 """Bytes: the names of a million files."""
-NEXT = "Run the command again; look at what its login shell prints, and for another program of that name."
+NEXT = "Run the command again. Check what its login shell prints, and whether another program has that name."
 
 
 class _Told(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
@@ -143,7 +143,7 @@ def read_message(line: bytes, verb: str, address: object) -> dict[str, Any]:
     message = decode_json(line, _Any, address, NEXT, error=DeviceError)
     if not isinstance(message, (*ANSWERS[verb], Refused, End)):
         got = f"`{msgspec.to_builtins(message)['kind']}`"
-        raise DeviceError(address, f"must answer `{verb}` as kd2mobile's program there does", got, NEXT)
+        raise DeviceError(address, f"must respond to `{verb}` as kd2mobile's program does", got, NEXT)
     return msgspec.to_builtins(message)
 
 

@@ -12,34 +12,34 @@ _CONFIGURE = "Check the ssh configuration."
 _SAID = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED|POSSIBLE DNS SPOOFING",
-        "must have the host key that is known for it",
+        "must have its known host key",
         "another key",
-        "Somebody may be listening in, or the board was installed anew. If you know that it was, "
-        "`{forget}` forgets the old key, then `{by_hand}` shows the new one.",
+        "Either the board was reinstalled or the connection is intercepted. If it was reinstalled, "
+        "`{forget}` removes the old key and `{by_hand}` shows the new one.",
     ),
     (
         "host key is known for|Host key verification failed|authenticity of host",
-        "must have a host key that is known",
-        "an unknown one",
+        "must have a known host key",
+        "an unknown key",
         "{keep}`{by_hand}` once and compare the fingerprint that it shows; it is kept then.",
     ),
     (
         "UNPROTECTED PRIVATE KEY FILE|Bad owner or permissions|bad permissions",
-        "must be given files that nobody else can write or read",
+        "must be given files that only their owner can read and write",
         None,
         "Correct their permissions: `chmod 600` for a key.",
     ),
     (
         "Permission denied|Too many authentication failures|No supported authentication methods",
-        "must let you in by a key, without a password",
+        "must accept a login by key, without a password",
         None,
-        "`{by_hand}` must log in without asking: `ssh-copy-id` brings a key there, `ssh-add` unlocks one.",
+        "`{by_hand}` must log in without a question: `ssh-copy-id` copies a key there, `ssh-add` unlocks one.",
     ),
     (
         "Could not resolve hostname|Name or service not known",
-        "must be a host that is known here",
+        "must be a known host",
         None,
-        "Check its name, or give its number.",
+        "Check its name, or give its IP address.",
     ),
     (
         "Connection refused",
@@ -51,11 +51,11 @@ _SAID = (
         "timed out|No route to host|Network is unreachable|Host is down|not responding",
         "must be reachable",
         None,
-        "Is the board on, and in this network?",
+        "Check that the board is switched on and in this network.",
     ),
     (
         "bad configuration option|can't open user config file|no argument after|unsupported option|bad port",
-        "must have an ssh configuration that can be read",
+        "must have a valid ssh configuration",
         None,
         _CONFIGURE,
     ),
@@ -64,7 +64,7 @@ _SAID = (
         "Protocol mismatch|Connection to .* closed",
         "must speak ssh",
         None,
-        "Is it an ssh server, and does it let you in? Try `{by_hand}`.",
+        "Check that it is an ssh server and accepts your login. Try `{by_hand}`.",
     ),
 )
 """What it says, what must hold, what was found (None: its own words), what to do."""
@@ -80,7 +80,7 @@ def refusal(address: Address, said: str, config: Path | None = None) -> DeviceEr
             fill = {"by_hand": address.by_hand(config)}
             fill |= {name: make(address, said, config) for name, make in _MADE.items() if f"{{{name}}}" in next_step}
             return DeviceError(address, must, words, next_step.format(**fill))
-    return DeviceError(address, "must let ssh in", last, f"Try `{address.by_hand(config)}`.")
+    return DeviceError(address, "must accept an ssh connection", last, f"Try `{address.by_hand(config)}`.")
 
 
 def _forget(address: Address, said: str, config: Path | None) -> str:

@@ -94,7 +94,7 @@ def put(count):
                 while left:
                     chunk = sys.stdin.buffer.read(min(CHUNK, left))
                     if not chunk:
-                        raise EOFError("the connection ended within a file")
+                        raise EOFError("the connection ended in the middle of a file")
                     stored.write(chunk)
                     digest.update(chunk)
                     left -= len(chunk)

@@ -55,14 +55,14 @@ def fetch_wheels(address: Address, about: About, requirements: list[str], folder
         with_parent([*command, *requirements]), stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if "No module named pip" in done.stderr:
-        install = f"Install it: {sys.executable} -m ensurepip. Or bring the board a network."
-        raise DeviceError(address, "must be brought wheels by pip", "no pip in this environment", install)
+        install = f"Install it: {sys.executable} -m ensurepip. Or connect the board to a network."
+        raise DeviceError(address, "must get its wheels from pip here", "no pip in this environment", install)
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
         got = (errors or said or ["no message"])[-1].rstrip(".")
         libc = "musl" if about.musl else f"glibc {about.glibc}"
         must = f"must have wheels for its Python {version} on {machine_of(about)} with {libc}"
-        next_step = "It needs a Python that they are made for, or pip here an index that has them."
+        next_step = "Use a Python version that has wheels, or a package index that has them."
         raise DeviceError(address, must, got, next_step)
     return sorted(folder.glob("*.whl"))

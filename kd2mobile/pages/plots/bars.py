@@ -77,7 +77,7 @@ class DarkKnowledge(msgspec.Struct, frozen=True, kw_only=True):
 
     def subtitle(self) -> str:
         """Which picture it is, and who answers."""
-        kind = "not a picture of the run" if self.split is None else f"{self.split} picture"
+        kind = "not an image of the run" if self.split is None else f"{self.split} image"
         view = "" if self.view is None else f", view {self.view}"
         true = "" if self.true_class is None else f", true class {one_line(self.true_class)}"
         source = "" if self.teacher_from == LIVE else " (its stored logits)"

@@ -40,10 +40,10 @@ def cut_classes(classes: list[ClassCounts], most: int) -> tuple[list[ClassCounts
 
 def _headline(checked: Checked) -> str:
     pictures = sum(one.all for one in checked.classes)
-    aside = count_of(len(checked.set_aside), "file", "set aside")
-    ignored = count_of(checked.ignored_files, "other file", "passed over")
+    aside = count_of(len(checked.set_aside), "file", "skipped")
+    ignored = count_of(checked.ignored_files, "other file", "skipped")
     without = "" if checked.unlabelled is None else f" and {checked.unlabelled:,} without a label"
-    return f"{checked.source}: {pictures:,} pictures of {len(checked.classes):,} classes{without}; {aside}; {ignored}."
+    return f"{checked.source}: {pictures:,} images of {len(checked.classes):,} classes{without}; {aside}; {ignored}."
 
 
 def _splits(classes: list[ClassCounts]) -> str:
@@ -111,7 +111,7 @@ def _near(checked: Checked) -> list[str]:
     pictures = sum(len(group.paths) for group in groups)
     across = [group for group in groups if group.leaks]
     unlike = [group for group in groups if len(group.classes) > 1]
-    head = f"Near duplicates: {pictures:,} pictures in {count_of(len(groups), 'group', 'that look the same')}."
+    head = f"Near duplicates: {pictures:,} images in {count_of(len(groups), 'group', 'that look the same')}."
     if checked.groups:
         head += " Where splits are drawn, a group is in one of them."
     said = [_listed(head, [listed(group.paths, PATHS_OF_A_GROUP) for group in groups])]
@@ -146,7 +146,7 @@ def _sizes(head: str, sizes: Sizes | None) -> str:
         return ""
     three = sizes.smallest, sizes.median, sizes.largest
     smallest, middle, largest = (f"{width:,} x {height:,}" for width, height in three)
-    below = f"{count_of(sizes.below_input, 'picture')} with a side below the student's {sizes.input_px} px"
+    below = f"{count_of(sizes.below_input, 'image')} with a side below the student's {sizes.input_px} px"
     return (
         f"{head}: {smallest} to {largest} px, median {middle}; width / height {sizes.narrowest:g} to {sizes.widest:g}; "
         f"{below}."

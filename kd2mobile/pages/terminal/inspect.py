@@ -111,21 +111,21 @@ def record_text(found: Inspection) -> str:
         compressed = content.get("compression") not in (None, "none")
         if parity := content.get("parity"):
             student = f"student after {content['compression']}" if compressed else "student"
-            lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} pictures as the {student} answers")
+            lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} images as the {student} answers")
         if lost := content.get("against_student"):
             low, high = (100 * bound for bound in lost["interval_95"])
             drop = f"{100 * lost['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
             student = "student before it" if compressed else "student"
             lines.append(f"  top-1 on validation {lost['top1']:.2%}, against the {student} {drop}")
         if calibration := content.get("calibration"):
-            lines.append(f"  calibrated with {len(calibration):,} pictures")
+            lines.append(f"  calibrated with {len(calibration):,} images")
         if made_from := content.get("made_from"):
             lines.append(f"  made from {', '.join(f'{name} {value}' for name, value in made_from.items())}")
     if found.benchmark:
         content = found.benchmark.content
         lines.append(f"Measured: {found.benchmark.place}")
         top1 = content.get("top1")
-        said = "not evaluated" if top1 is None else f"top-1 {top1:.2%} of {content.get('n', 0):,} pictures"
+        said = "not evaluated" if top1 is None else f"top-1 {top1:.2%} of {content.get('n', 0):,} images"
         lines.append(f"  {content.get('role', 'file')}: {said}")
         p50 = (content.get("latency_ms") or {}).get("p50")
         if p50 is not None:

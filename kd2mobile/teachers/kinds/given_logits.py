@@ -19,7 +19,7 @@ def _matches(name: str) -> bool:
 
 
 def _check(teacher: Teacher) -> None:
-    refuse_fields(teacher, NETWORKS_ALONE, "holds the logits themselves")
+    refuse_fields(teacher, NETWORKS_ALONE, "is a file of logits")
     check_file(teacher, "an .npz file")
 
 

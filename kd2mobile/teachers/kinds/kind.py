@@ -60,7 +60,7 @@ def check_file(teacher: Teacher, must: str) -> None:
         found = "a folder" if Path(teacher.name).is_dir() else "no such file"
         raise TeacherError(f"teacher.name, {teacher.name}", f"must be {must}", found, "Check the path.")
     if teacher.classes is not None and not Path(teacher.classes).is_file():
-        must = "must be a text file with one class name a line, in the order of the outputs"
+        must = "must be a text file with one class name per line, in the order of the outputs"
         raise TeacherError(f"teacher.classes, {teacher.classes}", must, "no such file", "Check the path.")
 
 

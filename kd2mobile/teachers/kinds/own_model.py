@@ -17,7 +17,7 @@ def _matches(name: str) -> bool:
 
 
 def _check(teacher: Teacher) -> None:
-    refuse_fields(teacher, ("weights",), "brings its own")
+    refuse_fields(teacher, ("weights",), "has its own classes")
     check_file(teacher, "a .keras or .h5 file")
 
 

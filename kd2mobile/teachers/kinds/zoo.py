@@ -22,7 +22,7 @@ def _check(teacher: Teacher) -> None:
         _refuse_other_file(teacher.name)
     architecture = TEACHERS[teacher.name]
     check_px(architecture, teacher.input_px or architecture.px)
-    refuse_fields(teacher, OF_A_FILE, "is known to Keras, pixels and classes")
+    refuse_fields(teacher, OF_A_FILE, "is a network of Keras with known pixels and classes")
     weights_file("teacher.weights", teacher.weights)
 
 

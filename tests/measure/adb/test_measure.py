@@ -126,15 +126,15 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
     assert record["unknown"] == {
         **dict.fromkeys(
             ("decoder", "pictures", "top1", "top5", "logloss", "ece", "teacher_agreement"),
-            "benchmark_model runs on noise and classifies nothing",
+            "benchmark_model runs on random input and classifies no image",
         ),
         **dict.fromkeys(("latency_ms.p90", "latency_ms.p99"), "benchmark_model does not print it"),
-        **dict.fromkeys(("conditions.load", "conditions.throttle_count"), "a phone is not asked for it"),
-        **dict.fromkeys(("clock_step_ms", "isolated"), "of a browser alone"),
+        **dict.fromkeys(("conditions.load", "conditions.throttle_count"), "not read from a phone"),
+        **dict.fromkeys(("clock_step_ms", "isolated"), "only for a browser"),
         "latency_ms.spread": "not timed in five rounds or more",
-        "val": "no validation images are known",
-        "recommended": "there was nothing to choose from",
-        **dict.fromkeys(("leaked", "top1_without_leaked"), "what it learned from is not known"),
+        "val": "its validation images are unknown",
+        "recommended": "there was no choice",
+        **dict.fromkeys(("leaked", "top1_without_leaked"), "its training images are unknown"),
     }
     assert is_explained(record)
     assert record["sha256"] == sha256_of(MODEL) and record["size_bytes"] == MODEL.stat().st_size
@@ -193,7 +193,7 @@ def test_the_terminals_table_says_what_is_not_measured(adb, binary, data, capsys
     )
     arguments = [word for word in measuring(*data, binary=binary) if word not in ("--json", "-")]
     assert main_status(arguments) == 0
-    assert "mobilenet025 int8 in 314 KB, 0.27 ms a picture." in " ".join(capsys.readouterr().out.split())
+    assert "mobilenet025 int8 in 314 KB, 0.27 ms per image." in " ".join(capsys.readouterr().out.split())
 
 
 def refused(capsys, arguments):
@@ -286,7 +286,7 @@ def test_a_phone_that_is_unplugged_midway(adb, binary, data, capsys):
     adb(*asked(), *copied(binary), *before, ran(TIMING, **gone), (REMOVED[0], gone))
     assert main_status(measuring(*data, binary=binary)) == 2
     err = capsys.readouterr().err
-    assert f"{FOLDER} is still on the phone: --device adb: must stay connected" in err
+    assert f"{FOLDER} could not be removed from the phone: --device adb: must stay connected" in err
     assert err.splitlines()[-1].startswith("--device adb: must stay connected, got error: device 'R5CT1234' not found.")
 
 
@@ -320,4 +320,4 @@ def test_a_file_that_is_none_is_refused_before_anything_is_copied(adb, tmp_path,
     (tmp_path / "x.tflite").write_bytes(MODEL.read_bytes()[:5000])
     arguments = ["benchmark", "--model", str(tmp_path / "x.tflite"), *data, "--device", f"adb:{SERIAL}"]
     arguments += ["--benchmark-binary", str(binary)]
-    assert "x.tflite: must be a whole TensorFlow Lite model" in refused(capsys, arguments)
+    assert "x.tflite: must be a complete TensorFlow Lite model" in refused(capsys, arguments)

@@ -37,7 +37,7 @@ def test_the_servers_own_words_are_no_phone(adb):
         (
             "",
             [("A1", "device"), ("B2", "device")],
-            "must name one of the phones attached, got adb alone. Give --device adb:A1 or --device adb:B2.",
+            "must be one of the attached phones, got adb alone. Give --device adb:A1 or --device adb:B2.",
         ),
         (
             "C3",
@@ -45,13 +45,13 @@ def test_the_servers_own_words_are_no_phone(adb):
             "--device adb:C3: must be the serial of an attached phone, got of A1. `adb devices`",
         ),
         ("A1", [("A1", "unauthorized")], "got one that is unauthorized. Unlock it and answer that this computer may"),
-        ("A1", [("A1", "offline")], "--device adb:A1: must be a phone that answers, got one that is offline. Plug it"),
+        ("A1", [("A1", "offline")], "--device adb:A1: must be a phone that responds, got one that is offline. Plug it"),
         (
             "A1",
             [("A1", "no permissions (user in plugdev group; are your udev rules wrong?); see [developer.android.com]")],
             "got one that is no permissions. This user may not use that USB device: install Android's udev rules",
         ),
-        ("A1", [("A1", "recovery")], "got one that is recovery. It must have started Android."),
+        ("A1", [("A1", "recovery")], "got one that is recovery. Wait until it has started Android."),
     ],
 )
 def test_a_phone_that_cannot_be_used(adb, serial, states, said):
@@ -64,7 +64,7 @@ def test_a_phone_that_cannot_be_used(adb, serial, states, said):
 def test_no_adb(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        DeviceError, match="--device adb: needs the program adb, got none on the PATH. Install Android's"
+        DeviceError, match="--device adb: must find the program adb, got none on the PATH. Install Android's"
     ):
         find_phone("")
 

@@ -55,7 +55,7 @@ def test_where_it_is_missing_the_error_names_the_command_and_the_lock_is_there(i
         litert_js.litert_js()
     wanted = litert_js.locked_version()
     assert str(missing.value) == (
-        f"--device browser: needs LiteRT.js {wanted}, got none in {installed}. "
+        f"--device browser: must find LiteRT.js {wanted}, got none in {installed}. "
         f"Install it with `npm ci --prefix '{installed}'`; npm comes with Node.js."
     )
     assert (installed / "package-lock.json").read_bytes() == (WEB / "package-lock.json").read_bytes()

@@ -116,8 +116,8 @@ def reasons(record):
 
 
 UNTOLD = {
-    "peak_rss_mib": "a page is not told how much memory it takes at most",
-    "conditions": "a page is told neither governor nor temperature nor clock",
+    "peak_rss_mib": "a page cannot read its peak memory",
+    "conditions": "a page cannot read governor, temperature or clock",
     "affinity": "a page cannot choose its cores",
 }
 
@@ -132,7 +132,7 @@ def test_every_record_says_why_something_is_none(measured):
     for record in without:
         assert reasons(record) == UNTOLD | dict.fromkeys(none, "LiteRT.js has no switch for XNNPACK")
     assert reasons(on_gpu) == UNTOLD | {
-        "threads": "WebGPU has no number of threads to choose",
+        "threads": "WebGPU has no number of threads",
         "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
     }
     assert on_gpu.n == 7 and on_gpu.runtime == "LiteRT.js 2.1.0, WebGPU (an adapter)"
@@ -162,13 +162,13 @@ def test_a_webgpu_that_fails_is_a_record_with_its_reason_and_a_line(measured, ca
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_webgpu_that_answers_no_numbers_keeps_its_times_and_the_rest(value, measured, capsys):
     wasm, on_gpu = measured(Protocol(runs=3), {"webgpu": "an adapter"}, on_webgpu=value)[0]
-    why = "it answered with numbers that are not finite"
+    why = "its outputs are not finite"
     assert wasm.n == 7 and on_gpu.n == 0 and on_gpu.latency_ms.p50 == 2 and on_gpu.unknown["top1"] == why
-    assert f"not judged: uint8.tflite on WebGPU: {why}\n" in capsys.readouterr().err
+    assert f"not evaluated: uint8.tflite on WebGPU: {why}\n" in capsys.readouterr().err
 
 
 def test_a_browser_without_webgpu_is_said_once_where_it_matters(measured, capsys):
-    without = "this browser offers no WebGPU: what could run there is measured on WASM alone\n"
+    without = "this browser has no WebGPU: files are measured on WASM only\n"
     measured(Protocol(runs=3))
     assert capsys.readouterr().err.count(without) == 1
     measured(Protocol(runs=3), names=("full_uint8",))
@@ -187,7 +187,7 @@ def test_what_is_timed_again_is_said(measured, capsys):
     assert capsys.readouterr().err.splitlines()[1:] == [
         "uint8.tflite, WASM, 2 threads: timed again from the start, since its runs have become too short for the "
         "browser's clock in such small batches",
-        "uint8.tflite, WebGPU: timed again from the start, since the page was out of sight. Keep it in front",
+        "uint8.tflite, WebGPU: timed again from the start, because the page was hidden. Keep it in front",
     ]
 
 
@@ -200,8 +200,9 @@ def test_the_first_setting_must_run_since_it_is_judged(measured):
     with pytest.raises(DeviceError) as refused:
         measured(Protocol(threads=(4, 1), runs=3), faults={("wasm", 4): NO_THREADS})
     assert str(refused.value) == (
-        "benchmark.threads: must begin with a number that this browser can use, since the first is judged, got 4: "
-        f"{NO_THREADS}. Put a smaller number first, such as --threads 1."
+        "benchmark.threads: must begin with a number that this browser supports, because the first is used for "
+        "accuracy, got 4: "
+        f"{NO_THREADS}. Give a smaller number first, such as --threads 1."
     )
 
 

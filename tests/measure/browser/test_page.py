@@ -73,7 +73,7 @@ def test_pictures_are_judged_with_the_threads_that_come_first(measured_in, digit
     for precision, answered in zip(("fp32", "int8"), given.answered, strict=True):
         agreement = (top1(answered.outputs) == digits.here[precision][:100]).mean()
         assert agreement >= LEAST_AGREEMENT, precision
-        assert answered.profiles[0].unknown["latency_ms"] == "not asked for"
+        assert answered.profiles[0].unknown["latency_ms"] == "not requested"
     with pytest.raises(DeviceError, match="^benchmark.threads: must begin with a number .* says that it has"):
         measured_in(files, digits.photos, Protocol(threads=(4000,)))
 
@@ -99,7 +99,7 @@ def test_a_page_that_is_closed_ends_it(measured_in, models, photos):
         page.until("document.getElementById('doing').textContent !== 'Starting'")
         page.open("about:blank")
 
-    with pytest.raises(DeviceError, match="must keep its page open until it is done, got a page that was closed"):
+    with pytest.raises(DeviceError, match="must keep the page open until it is done, got a page that was closed"):
         files = opened([models / "uint8.tflite"], a_minute)
         measured_in(files, pictures, a_minute, look=leave, patience=Patience(closed=0.2))
 
@@ -185,7 +185,7 @@ def drop(chromium, path: Path):
     chromium.value(f"""{{
         const bytes = Uint8Array.from(atob('{content}'), (c) => c.charCodeAt(0));
         const dataTransfer = new DataTransfer();
-        dataTransfer.items.add(new File([bytes], 'a picture'));
+        dataTransfer.items.add(new File([bytes], 'an image'));
         document.getElementById('drop').dispatchEvent(new DragEvent('drop', {{dataTransfer, cancelable: true}}));
     }}""")
     chromium.until("document.querySelector('#classes li') || document.getElementById('took').textContent")
@@ -206,7 +206,7 @@ def test_a_person_tries_pictures_when_it_is_done_and_names_are_text(measured_in,
     assert [line[: len(name)] for line, name in zip(shown, names, strict=True)] == names
     assert chromium.value("document.querySelectorAll('#classes img').length") == 0
     assert shown[0].endswith(f"{by_hand((0, 0, 255))[0]:.1%}".replace("%", " %"))
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     drop(chromium, tmp_path / "text.png")
     assert chromium.value("document.getElementById('took').textContent").startswith("This browser cannot read")
     heard = chromium.heard()

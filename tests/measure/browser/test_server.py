@@ -120,7 +120,7 @@ def test_without_its_last_slash_the_url_leads_to_the_page(url):
 )
 def test_nothing_else_is_reached(url, secret, path):
     status, _, text = asked(url, urlsplit(url).path + path.format(secret=secret))
-    assert status == 404 and text == "Nothing is served under this address.\n"
+    assert status == 404 and text == "There is nothing at this address.\n"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])

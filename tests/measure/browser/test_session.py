@@ -149,17 +149,17 @@ def test_a_hello_of_another_kind_is_refused(session_of, change, why):
         (b'{"accelerator": "wasm", "threads": 1, "init_ms": NaN}', "Timed: "),
         (b'{"accelerator": "wasm", "threads": 1, "init_ms": 1e999}', "Timed: "),
         (TIMED | {"accelerator": "gpu"}, 'accelerator: must be text of its form, got "gpu"'),
-        (TIMED | {"times_ms": [1.0]}, "A timing must hold all its times."),
-        (TIMED | {"init_ms": None}, "A timing must hold all its times."),
-        (TIMED | {"threads": 3}, "A timing must be one that was asked for, once."),
-        (TIMED | {"accelerator": "webgpu"}, "A timing must be one that was asked for, once."),
+        (TIMED | {"times_ms": [1.0]}, "A timing must have all its times."),
+        (TIMED | {"init_ms": None}, "A timing must have all its times."),
+        (TIMED | {"threads": 3}, "A timing must be one that was requested, and be sent once."),
+        (TIMED | {"accelerator": "webgpu"}, "A timing must be one that was requested, and be sent once."),
     ],
 )
 def test_a_timing_that_is_corrupt_or_was_not_asked_for_is_refused(page, body, why):
     status, line = page.refused("timed", body, file=0)
     assert status == 400 and why in line and not page.session.timed
     time_all(page)
-    assert page.refused("timed", TIMED, file=0)[1] == "A timing must be one that was asked for, once."
+    assert page.refused("timed", TIMED, file=0)[1] == "A timing must be one that was requested, and be sent once."
 
 
 def test_half_of_the_values_and_one_more_span_fifty_steps(page):
@@ -173,7 +173,7 @@ def test_what_is_timed_again_is_being_timed_and_has_a_reason(page):
     file, said = page.session.next()
     assert (file, said.why) == (0, "too short")
     assert "why: must be text of its form" in page.refused("again", again | {"why": "\x1b[2J"}, file=0)[1]
-    refused = (400, "What is timed again must be what is being timed.")
+    refused = (400, "Only the file that is being timed can be timed again.")
     assert page.refused("again", again | {"threads": 3}, file=0) == refused
     page.post("timed", TIMED, file=0)
     assert page.refused("again", again, file=0) == refused
@@ -187,16 +187,16 @@ def test_a_file_that_there_is_not_is_refused(page, file):
 def test_outputs_are_taken_in_their_place_and_size_alone(page):
     answers = np.ones((4, 3), np.float32).tobytes()
     sent = {"file": 0, "accelerator": "wasm", "chunk": 0}
-    awaited = (400, "Outputs must be those that are awaited, once.")
+    awaited = (400, "Outputs must be the expected ones, and be sent once.")
     assert page.refused("outputs", answers, **sent) == awaited, "not before all is timed"
     time_all(page)
-    assert page.refused("outputs", answers, **sent) == (400, "Outputs must be those of pixels that were fetched.")
+    assert page.refused("outputs", answers, **sent) == (400, "Outputs must belong to pixels that were fetched.")
     page.get("pixels/0/0")
     assert page.refused("outputs", answers, **sent | {"accelerator": "webgpu"}) == awaited
     assert page.refused("outputs", answers, **sent | {"chunk": 2}) == (400, "chunk must be a number below 2.")
     said = "Outputs must be 4 x 3 float32 numbers, got 44 bytes."
     assert page.refused("outputs", answers[:-4], **sent) == (400, said)
-    assert page.refused("done") == (400, "Not all of the measurement was sent.")
+    assert page.refused("done") == (400, "The measurement is incomplete.")
     page.post("outputs", answers, **sent)
     assert page.refused("outputs", answers, **sent) == awaited
 
@@ -211,7 +211,7 @@ def test_an_answer_that_is_no_number_ends_it(page, value, said):
     page.get("pixels/0/1")
     answers = np.full((3, 3), value, np.float32).tobytes()
     assert page.refused("outputs", answers, file=0, accelerator="wasm", chunk=1)[0] == 500
-    with pytest.raises(ModelFileError, match=f"must answer with finite numbers in the browser \\(WASM\\), got {said}"):
+    with pytest.raises(ModelFileError, match=f"must output finite numbers in the browser \\(WASM\\), got {said}"):
         all_events(page.session)
 
 
@@ -241,7 +241,7 @@ def test_a_browser_that_falls_silent_is_an_error(session_of):
     with pytest.raises(DeviceError) as gone:
         all_events(page.session)
     assert str(gone.value) == (
-        f"--device browser: must keep its page open until it is done, got no sign of it for 0 s. {AGAIN}"
+        f"--device browser: must keep the page open until it is done, got no sign of it for 0 s. {AGAIN}"
     )
 
 
@@ -249,7 +249,7 @@ def test_a_page_that_is_closed_is_an_error(session_of):
     page = Page(session_of("uint8", patience=Patience(closed=0)))
     page.hello()
     page.post("bye")
-    with pytest.raises(DeviceError, match="must keep its page open until it is done, got a page that was closed"):
+    with pytest.raises(DeviceError, match="must keep the page open until it is done, got a page that was closed"):
         all_events(page.session)
 
 
@@ -258,12 +258,12 @@ def test_a_page_that_is_reloaded_starts_over_and_a_second_one_waits(page):
     second = Page(page.session)
     assert second.refused("hello", HELLO) == (
         409,
-        "Another page is at this measurement. Waiting for it to be closed.",
+        "Another page is running this measurement. Waiting until it is closed.",
     )
     page.post("bye")
     second.hello()
     assert page.session.timed == {}
-    stale = (409, "This page is not the one that measures. Close it, or reload it.")
+    stale = (409, "Another page is running the measurement. Close this one, or reload it.")
     for path in ("timed", "outputs", "done", "fault", "beat", "bye"):
         assert page.refused(path, file=0) == stale
     time_all(second)
@@ -271,12 +271,12 @@ def test_a_page_that_is_reloaded_starts_over_and_a_second_one_waits(page):
 
 def test_a_picture_that_cannot_be_decoded_ends_it_or_is_set_aside(session_of, photos):
     broken = photos / "red" / "a broken.png"
-    broken.write_text("no picture")
+    broken.write_text("no image")
     page = Page(session_of("uint8"))
     page.hello()
     with pytest.raises(Refusal):
         page.get("pixels/0/1")
-    with pytest.raises(PictureError, match="a broken.png: must be a whole picture"):
+    with pytest.raises(PictureError, match="a broken.png: must be a readable image"):
         all_events(page.session)
     page = Page(session_of("uint8", set_aside_unreadable=True))
     assert len(page.get("pixels/0/0")) == 4 * 8 * 8 * 3 and len(page.get("pixels/0/1")) == 3 * 8 * 8 * 3
@@ -287,7 +287,7 @@ def test_a_picture_that_cannot_be_decoded_ends_it_or_is_set_aside(session_of, ph
     ("name", "must"),
     [
         ("full_int8", "must take uint8 or float32 to run in LiteRT.js, got int8"),
-        ("open_batch", r"must fix its batch at 1 to run in LiteRT.js, got \[-1, 8, 8, 3\]"),
+        ("open_batch", r"must have a fixed batch of 1 to run in LiteRT.js, got \[-1, 8, 8, 3\]"),
     ],
 )
 def test_a_file_that_litert_js_cannot_run_is_refused_before_a_browser_comes(session_of, name, must):
@@ -302,13 +302,13 @@ def test_files_that_see_otherwise_get_pixels_of_their_own_and_quantized_ones_no_
     files = opened([FileToMeasure(path=models / "uint8.tflite"), file], PROTOCOL)
     page = Page(Session(files, sorted(photos.rglob("*.png")), PROTOCOL))
     assert [file.sight for file in page.session.files] == [0, 1]
-    assert page.get("pixels/0/0") != page.get("pixels/1/0"), "12 x 10 pictures are cropped, or padded with black"
+    assert page.get("pixels/0/0") != page.get("pixels/1/0"), "12 x 10 images are cropped, or padded with black"
 
 
 def test_without_timed_runs_only_opening_and_the_first_run_are_asked_for(session_of):
     page = Page(session_of("uint8", protocol=Protocol(runs=0)))
     assert page.hello()["timing"] is None
-    assert page.refused("timed", TIMED, file=0)[1] == "A timing must hold all its times."
+    assert page.refused("timed", TIMED, file=0)[1] == "A timing must have all its times."
     page.post("timed", TIMED | {"times_ms": []}, file=0)
 
 

@@ -44,7 +44,7 @@ def test_it_is_and_answers_what_the_file_does_in_this_process(models):
 def test_a_refusal_of_an_answer_leaves_the_process_alive(models):
     with GuardedClassifier(models / "nan.tflite", ONE) as classifier:
         for _ in range(2):
-            with pytest.raises(ModelFileError, match="must answer with finite numbers, got NaN"):
+            with pytest.raises(ModelFileError, match="must output finite numbers, got NaN"):
                 classifier.outputs(pixels((0, 0, 0)))
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_ends_litert_is_one_line_and_exit_2(models, photos, deadly, 
         assert said.out == ""
         assert said.err == (
             f"{file}: must run in LiteRT, got a process that was ended by SIGSEGV. "
-            "The file may be damaged, or the memory too small for it.\n"
+            "The file may be damaged or need more memory.\n"
         )
 
 

@@ -63,9 +63,7 @@ def test_an_8_bit_input_of_another_scale_takes_what_stands_for_the_pixel(models,
 def test_an_8_bit_input_of_another_scale_is_never_guessed(models, name, dtype):
     with pytest.raises(ModelFileError) as refused:
         Classifier(models / f"{name}.tflite")
-    assert "takes other numbers than plain pixels (0..255, 0..1 or -1..1), so somebody must say which" in str(
-        refused.value
-    )
+    assert "must take pixels as 0..255, 0..1 or -1..1, or define their normalization" in str(refused.value)
     assert f"got {dtype} from -2.1" in str(refused.value) and "Give --mean and --std" in str(refused.value)
 
 
@@ -120,16 +118,16 @@ def test_a_zip_behind_the_model_does_not_matter(models, packed):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("two_inputs", "must take one picture, got 2 inputs"),
-        ("two_outputs", "must answer with one vector, got 2 outputs"),
-        ("grey", "must take one RGB picture [1, px, px, 3], got [1, 8, 8, 1]"),
-        ("channels_first", "must take one RGB picture [1, px, px, 3], got [1, 3, 8, 8]"),
-        ("batch", "must take one picture at a time, got a batch of 2"),
-        ("open_size", "must fix the size of its picture, got [1, -1, -1, 3]"),
-        ("oblong", "must take a square picture, got 10 x 8 pixels"),
+        ("two_inputs", "must take one image, got 2 inputs"),
+        ("two_outputs", "must output one vector, got 2 outputs"),
+        ("grey", "must take one RGB image [1, px, px, 3], got [1, 8, 8, 1]"),
+        ("channels_first", "must take one RGB image [1, px, px, 3], got [1, 3, 8, 8]"),
+        ("batch", "must take one image per run, got a batch of 2"),
+        ("open_size", "must have a fixed input size, got [1, -1, -1, 3]"),
+        ("oblong", "must take a square image, got 10 x 8 pixels"),
         ("integers", "must take 8-bit or float pixels, got int32"),
-        ("heat_map", "must answer a picture with one vector [1, classes], got [1, 8, 3]"),
-        ("winner", "must answer a picture with one vector [1, classes], got [1]"),
+        ("heat_map", "must output one vector [1, classes] per image, got [1, 8, 3]"),
+        ("winner", "must output one vector [1, classes] per image, got [1]"),
         ("flex", "must run in LiteRT, got the Flex op FlexMatrixInverse"),
     ],
 )
@@ -179,11 +177,11 @@ def test_names_that_are_not_utf8_change_nothing(models, tmp_path):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ([1, 5000, 5000, 3], "must take a picture of at most 4096 x 4096 pixels, got 5000 x 5000"),
+        ([1, 5000, 5000, 3], "must take an image of at most 4096 x 4096 pixels, got 5000 x 5000"),
         ([1, 2**30, 2**30, 3], "must hold no tensor of more than 1,074 MB, got 3,458,764,513,821 MB"),
-        ([1, 8, -5, 3], "must be a whole TensorFlow Lite model"),
-        ([1, 0, 0, 3], "must fix the size of its picture"),
-        ([], "must take one RGB picture"),
+        ([1, 8, -5, 3], "must be a complete TensorFlow Lite model"),
+        ([1, 0, 0, 3], "must have a fixed input size"),
+        ([], "must take one RGB image"),
     ],
 )
 def test_absurd_shapes_are_refused_before_memory_is_taken(models, tmp_path, shape, message):
@@ -197,7 +195,7 @@ def test_absurd_shapes_are_refused_before_memory_is_taken(models, tmp_path, shap
 
 
 def test_answers_that_are_no_numbers_are_refused(models):
-    with pytest.raises(ModelFileError, match="must answer with finite numbers, got NaN"):
+    with pytest.raises(ModelFileError, match="must output finite numbers, got NaN"):
         probabilities(Classifier(models / "nan.tflite"), pixels((0, 0, 0)))
 
 
@@ -206,7 +204,7 @@ def test_a_truncated_file_is_refused(models, tmp_path, kept):
     whole = (models / "uint8.tflite").read_bytes()
     path = tmp_path / "cut.tflite"
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
-    with pytest.raises(ModelFileError, match="must be a whole TensorFlow Lite model, got .*not a valid Flatbuffer"):
+    with pytest.raises(ModelFileError, match="must be a complete TensorFlow Lite model, got .*not a valid Flatbuffer"):
         Classifier(path)
 
 
@@ -227,7 +225,7 @@ def test_files_that_are_something_else(tmp_path):
 def test_a_float_input_is_never_guessed(models):
     with pytest.raises(ModelFileError) as refused:
         Classifier(models / "float.tflite")
-    assert "takes floats, so somebody must say how a pixel becomes one" in str(refused.value)
+    assert "must define how a pixel becomes a float" in str(refused.value)
     assert "--mean and --std" in str(refused.value)
 
 
@@ -272,7 +270,7 @@ def test_without_a_runtime_it_says_what_to_install(models, monkeypatch):
     monkeypatch.setattr(runtime, "RUNTIMES", {"no_such_runtime": "none", "another_one": "none"})
     with pytest.raises(ModelFileError) as refused:
         Classifier(models / "uint8.tflite")
-    assert "LiteRT: must be installed to run a .tflite" in str(refused.value)
+    assert "LiteRT: must be installed to run a .tflite file file file" in str(refused.value)
     assert "pip install ai-edge-litert" in str(refused.value)
 
 

@@ -59,7 +59,7 @@ def test_a_key_that_it_does_not_know(bare, asked, tmp_path):
     config = tmp_path / "config"
     config.write_text(bare.config.read_text().replace(str(bare.key), str(keygen(tmp_path / "other"))))
     said = asked(bare, config)
-    assert said.startswith(f"{bare.device}: must let you in by a key, without a password, got ")
+    assert said.startswith(f"{bare.device}: must accept a login by key, without a password, got ")
     assert "Permission denied (publickey)" in said
     assert f"`ssh -F {config} -p {parsed(bare.address).port} " in said and "ssh-copy-id" in said
 
@@ -74,7 +74,7 @@ def test_a_host_key_that_is_unknown(bare, asked, config_of, tmp_path):
     config = config_of(f"UserKnownHostsFile {tmp_path / 'none'}", "StrictHostKeyChecking no")
     said = asked(bare, config)
     assert said == (
-        f"{bare.device}: must have a host key that is known, got an unknown one. "
+        f"{bare.device}: must have a known host key, got an unknown one. "
         f"Run `{parsed(bare.address).by_hand(config)}` once and compare the fingerprint that it shows; it is kept then."
     )
     assert not (tmp_path / "none").exists(), "whatever the configuration says, no key is taken unseen"
@@ -84,7 +84,7 @@ def test_a_host_key_that_is_another_one(bare, server, asked, config_of, tmp_path
     other = keygen(tmp_path / "another").with_suffix(".pub").read_text()
     (tmp_path / "known").write_text(f"[127.0.0.1]:{server.port} {other}")
     said = asked(bare, config_of(f"UserKnownHostsFile {tmp_path / 'known'}", "StrictHostKeyChecking no"))
-    assert said.startswith(f"{bare.device}: must have the host key that is known for it, got another key. Somebody may")
+    assert said.startswith(f"{bare.device}: must have its known host key, got another key. Somebody may")
     assert f"`ssh-keygen -f {tmp_path / 'known'} -R '[127.0.0.1]:{server.port}'`" in said
 
 
@@ -96,7 +96,7 @@ def test_a_configuration_that_cannot_be_read(bare, asked, config_of, tmp_path):
 
 def test_no_ssh_here(bare, asked, monkeypatch):
     monkeypatch.setattr(connection_module.shutil, "which", lambda name: None)
-    assert "needs the OpenSSH client, got no ssh on the PATH. Install it" in asked(bare)
+    assert "must find the OpenSSH client, got no ssh on the PATH. Install it" in asked(bare)
 
 
 def test_no_python_there(new_board, asked, tmp_path):
@@ -127,7 +127,7 @@ def test_a_python_that_makes_no_environments(new_board, asked):
 def test_a_home_that_cannot_be_written(new_board, asked, tmp_path):
     (tmp_path / "file").touch()
     said = asked(new_board(HOME=tmp_path / "file"))
-    assert "must have a home folder whose .cache/kd2mobile can be written, got Not a directory. Check it" in said
+    assert "must have a writable ~/.cache/kd2mobile, got Not a directory. Check it" in said
 
 
 def test_a_disk_that_is_full(new_board, asked, monkeypatch):
@@ -135,17 +135,19 @@ def test_a_disk_that_is_full(new_board, asked, monkeypatch):
     monkeypatch.setattr(measuring, "_install", lambda *_: ("none", {}))
     line = "ulimit -f 0; " + pretending("sys.executable = sys.argv[2]")
     board = new_board({"python3": line})
-    assert "must have room on its disk, got File too large. Free some there" in asked(board)
+    assert "must have free space on its disk, got File too large. Free some there" in asked(board)
     assert board.kept == []
 
 
 def test_a_disk_with_too_little_room(bare, asked, monkeypatch):
     monkeypatch.setattr(board_module, "ENVIRONMENT_BYTES", 10**18)
     said = asked(bare)
-    assert re.search(r"must have room on its disk, got \d+ MB free, where packages take 1000000000000 MB\. Free", said)
+    assert re.search(
+        r"must have free space on its disk, got \d+ MB free, where packages take 1000000000000 MB\. Free", said
+    )
     monkeypatch.setattr(board_module.Board, "about", lambda self: replace(ABOUT, free_bytes=10))
     assert re.search(
-        r"must have [\d.]+ [KM]B free in its home folder for the files and pictures, got 0 bytes\. Free", asked(bare)
+        r"must have [\d.]+ [KM]B free in its home folder for the files and images, got 0 bytes\. Free", asked(bare)
     )
 
 

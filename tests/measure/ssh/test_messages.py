@@ -89,10 +89,10 @@ def changed(**fields):
         (changed(profiles=[]), "must answer 1 times for each of 1 file, got []"),
         (changed(profiles=[[{"init_ms": -3}]]), "profiles[0][0].init_ms: must be a number, at least 0"),
         (changed(profiles=[[{"latency_ms": {"p50": "fast"}}]]), 'latency_ms.p50: must be a number or null, got "fast"'),
-        (changed(judged=[0, 7]), "must judge each picture once, or say why not"),
-        (changed(judged=[2, 0]), "must judge each picture once, or say why not"),
-        (changed(judged=[0, 1, 2]), "must judge each picture once, or say why not"),
-        (changed(judged=[], set_aside=[[0, ""], [1, ""], [2, ""]]), "must judge each picture once"),
+        (changed(judged=[0, 7]), "must evaluate each image once, or give the reason why not"),
+        (changed(judged=[2, 0]), "must evaluate each image once, or give the reason why not"),
+        (changed(judged=[0, 1, 2]), "must evaluate each image once, or give the reason why not"),
+        (changed(judged=[], set_aside=[[0, ""], [1, ""], [2, ""]]), "must evaluate each image once"),
         (changed(judged=[0, -2]), "judged[1]: must be a whole number, at least 0, got -2"),
         (changed(refusal={"error": "DataError"}), "refusal.where: must be there"),
     ],
@@ -149,7 +149,7 @@ def header(shape, kind="<f4"):
     ],
 )
 def test_outputs_of_absurd_shapes_are_refused_before_they_take_memory(tmp_path, content):
-    with pytest.raises(DeviceError, match="pi@board: must answer every picture, got"):
+    with pytest.raises(DeviceError, match="pi@board: must return outputs for every image, got"):
         measuring._outputs(*fetched(tmp_path, content), 0, (2, 3))
 
 

@@ -42,21 +42,25 @@ pi@board: Permission denied (publickey,password).
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (CHANGED, "must have the host key that is known for it, got another key. Somebody may be listening in"),
-        (UNKNOWN, "must have a host key that is known, got an unknown one. Run `ssh -p 2222 pi@board` once and"),
-        (UNPROTECTED, "must be given files that nobody else can write or read, got WARNING: UNPROTECTED PRIVATE KEY"),
+        (CHANGED, "must have its known host key, got another key. Somebody may be listening in"),
+        (UNKNOWN, "must have a known host key, got an unknown one. Run `ssh -p 2222 pi@board` once and"),
+        (
+            UNPROTECTED,
+            "must be given files that only their owner can read and write, got WARNING: UNPROTECTED PRIVATE KEY",
+        ),
         (
             "pi@board: Permission denied (publickey,password).\n",
-            "must let you in by a key, without a password, got pi@board: Permission denied (publickey,password). `ssh",
+            "must accept a login by key, without a password, got pi@board: Permission denied "
+            "(publickey,password). `ssh",
         ),
         (
             "Received disconnect from 192.168.1.20 port 2222:2: Too many authentication failures\n"
             "Disconnected from 192.168.1.20 port 2222\n",
-            "must let you in by a key, without a password, got Received disconnect from 192.168.1.20",
+            "must accept a login by key, without a password, got Received disconnect from 192.168.1.20",
         ),
         (
             "ssh: Could not resolve hostname board: Name or service not known\n",
-            "must be a host that is known here, got ssh: Could not resolve hostname board: Name or service not known. ",
+            "must be a known host, got ssh: Could not resolve hostname board: Name or service not known. ",
         ),
         (
             "ssh: connect to host board port 2222: Connection refused\n",
@@ -71,9 +75,9 @@ pi@board: Permission denied (publickey,password).
         ("Timeout, server board not responding.\n", "must be reachable, got Timeout, server board not responding. Is"),
         (
             "config: line 1: Bad configuration option: nonsense\nconfig: terminating, 1 bad configuration options\n",
-            "must have an ssh configuration that can be read, got config: line 1: Bad configuration option: nonsense. ",
+            "must have a valid ssh configuration, got config: line 1: Bad configuration option: nonsense. ",
         ),
-        ("config line 1: Bad port 'abc'.\n", "must have an ssh configuration that can be read, got config line 1: Bad"),
+        ("config line 1: Bad port 'abc'.\n", "must have a valid ssh configuration, got config line 1: Bad"),
         (
             "kex_exchange_identification: Connection closed by remote host\n",
             "must speak ssh, got kex_exchange_identification: Connection closed by remote host. Is it an ssh server",
@@ -82,8 +86,8 @@ pi@board: Permission denied (publickey,password).
             "Unable to negotiate with 192.168.1.20 port 22: no matching host key type found. Their offer: ssh-rsa\n",
             "must speak ssh, got Unable to negotiate with 192.168.1.20 port 22",
         ),
-        ("Something new\nat last\n", "must let ssh in, got at last. Try `ssh -p 2222 pi@board`."),
-        ("", "must let ssh in, got no message. Try"),
+        ("Something new\nat last\n", "must accept an ssh connection, got at last. Try `ssh -p 2222 pi@board`."),
+        ("", "must accept an ssh connection, got no message. Try"),
     ],
 )
 def test_each_has_an_error_that_says_what_to_do(said, told):

@@ -119,7 +119,7 @@ def test_the_answers_are_those_of_this_host(board, models, pictures):
         assert one.judged.tolist() == other.judged.tolist() == [0, 2, 3, 4, 5, 6]
         assert one.set_aside == other.set_aside and one.set_aside[0][0] == pictures[1]
         assert one.notes == other.notes and one.record.model == other.record.model
-        assert one.record.device.startswith("ssh: ") and one.record.unknown["latency_ms"] == "not asked for"
+        assert one.record.device.startswith("ssh: ") and one.record.unknown["latency_ms"] == "not requested"
     assert board.kept == []
 
 
@@ -142,7 +142,7 @@ def test_a_picture_that_is_gone(board, own, pictures):
     assert measured.judged.tolist() == [0, 3, 4, 5] and [path for path, _ in measured.set_aside] == pictures[1:3]
     for path in pictures:
         path.unlink(missing_ok=True)
-    with pytest.raises(DataError, match=r"0\.png: must hold at least one picture that can be decoded, got 6 that"):
+    with pytest.raises(DataError, match=r"0\.png: must hold at least one readable image, got 6 that"):
         board.measured(*given, protocol=UNTIMED, set_aside_unreadable=True)
 
 
@@ -156,14 +156,14 @@ def test_a_truncated_file_is_refused_before_the_board_is_asked(own, photos, tmp_
     path.write_bytes(path.read_bytes()[:200])
     command = ["benchmark", "--model", str(path), "--data", str(photos), "--device", "ssh:nobody@host.invalid"]
     assert main_status(command) == 2
-    assert "must be a whole TensorFlow Lite model" in capsys.readouterr().err
+    assert "must be a complete TensorFlow Lite model" in capsys.readouterr().err
 
 
 def test_a_cut_connection_while_files_are_copied(board, server, own, pictures, at_once, on_message, held, capsys):
     on_message("put", 2, lambda: (server.cut(), held.set()))
     (measured,) = board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
     first, later = [given["count"] for given in on_message.calls("put")]
-    assert (first, later) == (7, 5), "core, file, five different pictures; what had arrived not again"
+    assert (first, later) == (7, 5), "core, file, five different images; what had arrived not again"
     assert len(measured.judged) == 6 and "the connection ended (" in capsys.readouterr().err
     assert board.kept == []
 
@@ -180,7 +180,7 @@ def test_a_connection_that_stays_cut(board, server, own, pictures, at_once, on_m
         board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
     assert str(lost.value) == (
         f"{board.device}: must stay connected, and did not come back in {ATTEMPTS} attempts, got ssh: connect to host "
-        "127.0.0.1 port 1: Connection refused. What has arrived there stays: the same command goes on."
+        "127.0.0.1 port 1: Connection refused. The copied files are kept: run the same command to resume."
     )
     assert len([name for name in board.kept if "/." not in name]) == 2
     OPTIONS.pop("Port")
@@ -228,7 +228,7 @@ def test_a_measurement_that_is_ended_there_is_begun_again(held_there, own, pictu
     file, labels = [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
     (measured,) = held_there.measured(file, pictures, labels, protocol=UNTIMED)
     assert len(on_message.calls("start")) == 2 and len(measured.judged) == 6
-    assert "the measurement was ended there; beginning it again" in capsys.readouterr().err
+    assert "the measurement was stopped there; starting it again" in capsys.readouterr().err
 
 
 def test_one_that_is_always_ended_is_given_up(held_there, own, pictures, on_message, monkeypatch):
@@ -247,7 +247,7 @@ def test_ctrl_c_ends_the_measurement_there(held_there, own, pictures, on_message
     on_message("follow", 1, interrupt)
     with pytest.raises(KeyboardInterrupt):
         board.measured(file, pictures, labels, protocol=UNTIMED)
-    assert ": what was copied stays there for the next time, in ~/.cache/kd2mobile\n" in capsys.readouterr().err
+    assert ": the copied files stay there for the next measurement, in ~/.cache/kd2mobile\n" in capsys.readouterr().err
     with open(board.lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
@@ -266,7 +266,10 @@ def test_what_another_measurement_may_need_stays(board, own, pictures, on_messag
 
         on_message("fetch", 1, begins)
         board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
-    assert "another measurement runs there: what was copied stays, in ~/.cache/kd2mobile" in capsys.readouterr().err
+    assert (
+        "another measurement is running there, so the copied files stay in ~/.cache/kd2mobile"
+        in capsys.readouterr().err
+    )
     assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
 
 
@@ -277,7 +280,7 @@ def test_it_waits_for_another_measurement(board, own, pictures, at_once, on_mess
         at_once += [lambda: None, lock.close]
         board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
     assert len(on_message.calls("start")) == 3
-    assert capsys.readouterr().err.count("another measurement runs there; waiting for its end") == 1
+    assert capsys.readouterr().err.count("another measurement is running there; waiting for its end") == 1
 
 
 def test_all_that_was_copied_stays_if_that_is_asked_for(board, own, pictures, on_message):
@@ -296,6 +299,6 @@ def test_a_file_that_changes_while_it_is_copied(board, own, pictures, monkeypatc
         return sent(files, names)
 
     monkeypatch.setattr(board_module, "_as_sent", writing)
-    with pytest.raises(DataError, match=r"3\.png: must stay as it is while it is copied, got another content\. Run"):
+    with pytest.raises(DataError, match=r"3\.png: must not change while it is copied, got another content\. Run"):
         board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
     assert board.kept == []

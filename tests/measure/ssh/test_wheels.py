@@ -126,7 +126,7 @@ def test_a_board_that_has_no_wheel(index, tmp_path):
         fetch_wheels(parsed("pi@board"), ABOUT, ["tiny-thing"], tmp_path)
     assert str(refused.value) == (
         "ssh:pi@board: must have wheels for its Python 3.11 on aarch64 with glibc 2.36, got No matching distribution "
-        "found for tiny-thing. It needs a Python that they are made for, or pip here an index that has them."
+        "found for tiny-thing. Use a Python version that has wheels, or a package index that has them."
     )
 
 
@@ -134,7 +134,9 @@ def test_no_pip_here(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text(f"#!/bin/sh\necho {tmp_path}/python: No module named pip >&2; exit 1\n")
     (tmp_path / "python").chmod(0o755)
-    with pytest.raises(DeviceError, match=r"must be brought wheels by pip, got no pip in this environment\. Install"):
+    with pytest.raises(
+        DeviceError, match=r"must get its wheels from pip here, got no pip in this environment\. Install"
+    ):
         fetch_wheels(parsed("pi@board"), ABOUT, ["tiny-thing"], tmp_path)
 
 

@@ -36,11 +36,11 @@ def found():
 
 def test_a_clean_folder(found):
     said = check_text(found())
-    assert said.startswith("photos: 21 pictures of 3 classes; 0 files set aside; 0 other files passed over.\n\n")
+    assert said.startswith("photos: 21 images of 3 classes; 0 files skipped; 0 other files skipped.\n\n")
     assert "\nc001       4    1     2    7\n" in said
     assert "\ntrain        12         3       4              5\n" in said
     assert "\n\nCopies: none.\n\nNear duplicates: none.\n\n" in said
-    assert "Sizes: 8 x 8 to 1,000 x 30 px, median 20 x 10; width / height 0.5 to 33.333; 2 pictures with" in said
+    assert "Sizes: 8 x 8 to 1,000 x 30 px, median 20 x 10; width / height 0.5 to 33.333; 2 images with" in said
     assert said.endswith("Imbalance: 1.66667 to 1 in train, c002 5 and c000 3.")
 
 
@@ -60,7 +60,7 @@ def test_every_finding_is_said(found):
         "Copies: 1 file byte for byte the same as another.\n  a/1.png, b/1.png",
         "Copies in several splits: 1. The scores will be better than they should be.\n  train and test: a/1.png",
         "Copies in several classes: 1. One label is wrong.\n  a/1.png, b/1.png",
-        "Near duplicates: 2 pictures in 1 group that look the same. Where splits are drawn, a group is in one of "
+        "Near duplicates: 2 images in 1 group that look the same. Where splits are drawn, a group is in one of "
         "them.\n  a/2.png, b/3.png",
         "Near duplicates in several splits: 1 group. The scores gain by them.\n  train and val: a/2.png, b/3.png",
         "Near duplicates in several classes: 1 group.\n  a/2.png, b/3.png",
@@ -80,16 +80,16 @@ def test_what_lies_among_the_pictures_without_a_label_is_said(found):
             unlabelled_sizes=Sizes((9, 9), (9, 9), (9, 9), 1.0, 1.0, 128, 1),
         )
     )
-    assert "Near duplicates: 6 pictures in 3 groups that look the same. Where splits are drawn" in said
+    assert "Near duplicates: 6 images in 3 groups that look the same. Where splits are drawn" in said
     across = "Near duplicates in several splits: 1 group. The scores gain by them."
     assert f"{across}\n  test and unlabelled: a/1.png, unlabelled/1.png\n\n" in said
-    assert "Sizes without a label: 9 x 9 to 9 x 9 px, median 9 x 9; width / height 1 to 1; 1 picture with" in said
+    assert "Sizes without a label: 9 x 9 to 9 x 9 px, median 9 x 9; width / height 1 to 1; 1 image with" in said
 
 
 def test_what_belongs_together_and_what_leaks_is_said(found):
     near = [NearGroup(["a/1.png", "a/2.png"], ["train", "test"], ["a"], 1.5)]
     said = check_text(found(near_duplicates=near, groups=False, leaked_test_images=["a/2.png", "b/1.png"]))
-    assert "Near duplicates: 2 pictures in 1 group that look the same.\n  a/1.png, a/2.png\n\n" in said
+    assert "Near duplicates: 2 images in 1 group that look the same.\n  a/1.png, a/2.png\n\n" in said
     assert (
         "\n\nLeaks: 2 of 6 test images are also in train or val, as a copy, a near duplicate or by their key. The"
         in said
