@@ -341,10 +341,10 @@ def differing(classes: Iterable[str], train: Iterable[str]) -> str:
     """What the classes of a split lack and have besides those of train; empty if they are the same.
 
     >>> differing(["cat", "Dog"], ["cat", "dog"])
-    "no 'dog' and 'Dog' besides"
+    "no 'dog' and 'Dog' in addition"
     """
     missing, extra = sorted(set(train) - set(classes)), sorted(set(classes) - set(train))
-    differs = [f"no {quoted(missing)}"] * bool(missing) + [f"{quoted(extra)} besides"] * bool(extra)
+    differs = [f"no {quoted(missing)}"] * bool(missing) + [f"{quoted(extra)} in addition"] * bool(extra)
     return " and ".join(differs)
 
 

@@ -184,7 +184,7 @@ def _write(path: Path, array: np.ndarray, bytes_to_come: int) -> None:
             raise os_error(fault, path, store=True) from fault
         raise ArtifactError(
             path,
-            f"must have {size_of(bytes_to_come)} free on its disk to be finished",
+            f"must have {size_of(bytes_to_come)} free on its disk",
             size_of(free),
             "Free that much, for example by removing folders of old artifacts from the store, and run the same "
             "command again: it resumes here.",

@@ -61,9 +61,7 @@ def widths_of(name: str) -> tuple[int, ...] | None:
     widths = tuple(map(int, words))
     if largest_px(widths) < SMALLEST_PX:
         between = sum(before * after for before, after in pairwise(widths))
-        raise RecipeError(
-            f"students, {name}", f"must have at most {MOST_WEIGHTS:,} weights in all", f"{between:,}", next_step
-        )
+        raise RecipeError(f"students, {name}", f"must have at most {MOST_WEIGHTS:,} weights", f"{between:,}", next_step)
     return widths
 
 

@@ -164,7 +164,10 @@ def test_two_runs_beside_each_other(run, recipe, capsys):
         (["--run", "RUN", "--out", "x.html"], "--out: must be given with several runs"),
         (["--run", "RUN", "--run", "runs/../RUN"], "--run: must give each run once, got"),
         (["--run", "RUN", "--run", "runs/none"], "runs/none: must hold a run, got none. Make one with"),
-        (["--run", "RUN", "--run", "runs/two", "--out", "none/x.html"], "--out: must be a file in a folder that is"),
+        (
+            ["--run", "RUN", "--run", "runs/two", "--out", "none/x.html"],
+            "--out: must be a file in an existing folder is",
+        ),
         (["--run", "RUN", "--run", "runs/two", "--out", "RUN/report.html"], "--out: must be another file than a run's"),
     ],
 )

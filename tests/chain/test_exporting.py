@@ -129,7 +129,7 @@ def test_the_files_are_copied_where_out_says_and_replace_no_others(run, place, c
     refused = f"{copies[1]}: must not exist yet, got a folder. Move it away, or choose another --out."
     assert capsys.readouterr().err.splitlines()[-1] == refused
     assert main_status([*arguments[:-1], copies[0]]) == 2
-    assert capsys.readouterr().err.startswith("--out: must be a folder, or the name of a new one in a folder that is")
+    assert capsys.readouterr().err.startswith("--out: must be a folder, or a new one in an existing folder is")
 
 
 def test_a_file_in_the_way_is_refused_before_anything_is_made(recipe, place, capsys):

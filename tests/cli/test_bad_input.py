@@ -164,7 +164,7 @@ def test_nan_in_the_teachers_logits(photos, capsys):
     from keras.layers import Dense, Flatten, Rescaling
 
     save_teacher(Rescaling(1e38), Flatten(), Rescaling(1e38), Dense(2))  # its weights are finite, its answers are not
-    assert "must get finite logits, got NaN or infinity" in label(capsys, "--teacher", "mine.keras")
+    assert "must output finite logits, got NaN or infinity" in label(capsys, "--teacher", "mine.keras")
 
 
 def test_nan_in_the_teachers_weights(photos, capsys):
@@ -212,7 +212,7 @@ def test_a_preprocessing_that_cannot_be_guessed_is_asked_for(photos, capsys):
     assert "Give --teacher-preprocess, or write" in said and "one of tf, torch, caffe, none" in said
     Path("teacher.json").write_text('{"preprocess": "tf"}')
     said = label(capsys, "--teacher", "mine.keras", "--teacher-preprocess", "caffe")
-    assert "teacher.preprocess: must be what teacher.json says, or left out, got caffe here, tf there." in said
+    assert "teacher.preprocess: must be as in teacher.json, or left out, got caffe here, tf there." in said
 
 
 def test_a_teacher_with_other_classes_in_its_description(photos, capsys):
@@ -220,12 +220,15 @@ def test_a_teacher_with_other_classes_in_its_description(photos, capsys):
     keras_teacher(photos.parent / "t" / "teacher.keras", 2, 0.0)
     (photos.parent / "t" / "teacher.json").write_text('{"preprocess": "none", "classes": ["1", "0"]}')
     said = label(capsys, "--teacher", "t/teacher.keras")
-    assert "must be the class '0', as the sorted folders are, got '1'" in said
+    assert "must be the class '0', in the order of the sorted folders, got '1'" in said
 
 
 def test_a_teacher_of_other_classes_gets_a_new_head(other_classes, capsys):
     assert main_status(["distill", *other_classes, *ONE_EPOCH, "--run", "run"]) == 0
-    assert "teacher.keras: its 3 outputs are not your 2 classes; it gets a new head" in capsys.readouterr().err
+    assert (
+        "teacher.keras: its 3 outputs are not the 2 classes of the data; a new head is trained"
+        in capsys.readouterr().err
+    )
     teacher = next((STORE / "teacher").glob("[!.]*")) / "teacher.json"
     assert json.loads(teacher.read_text("utf-8"))["classes"] == ["0", "1"]
 

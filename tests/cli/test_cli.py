@@ -127,7 +127,7 @@ def test_the_flags_that_the_issue_names_are_there():
         ),
         (
             ["distill", "--data", "my photos"],
-            "data set, got no such folder or file. Check the path, or see `kd2mobile list data`.",
+            "data set, got no such folder or file. Check the path, or use a name of `kd2mobile list data`.",
         ),
         (
             ["distill", "--data", "digit"],
@@ -142,7 +142,7 @@ def test_the_flags_that_the_issue_names_are_there():
             "views.count: must be 1 with the teacher x.npz, whose logi",
         ),
         (["distill", "--teacher-preprocess", "z"], "must be one of 'tf', 'torch', 'caffe', 'none', got 'z'. See"),
-        (["distill", "--teacher-output", "logits"], "teacher.output: must be left out: xception is known to Keras"),
+        (["distill", "--teacher-output", "logits"], "teacher.output: must be left out: xception is a network of Keras"),
         (["distill", "--teacher", "Xcepton"], "got 'Xcepton'. Did you mean 'xception'? See"),
         (["label", "--teacher-dtype", "float16"], "must be one of 'float32', 'mixed_bfloat16', got 'float16'."),
         (
@@ -183,10 +183,13 @@ def test_the_flags_that_the_issue_names_are_there():
         ),
         (
             ["benchmark", "--model", "x", "--data", "y", "--json", "no/x.json"],
-            "--json: must be a file in a folder that",
+            "--json: must be a file in an existing folder",
         ),
-        (["export", "--force"], "--force: must be given with --out, got it alone. Give --out DIR, or leave --force"),
-        (["export", "--out", "no/where"], "--out: must be a folder, or the name of a new one in a folder that"),
+        (
+            ["export", "--force"],
+            "--force: must be given with --out, got --force alone. Give --out DIR, or leave out --force",
+        ),
+        (["export", "--out", "no/where"], "--out: must be a folder, or a new one in an existing folder"),
         (["check", "--json", "."], "--json: must be a file in an existing folder, got ."),
         (["export", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
         (["predict", "gone.tflite", "a.jpg"], "gone.tflite: must be"),

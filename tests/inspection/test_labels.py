@@ -87,7 +87,7 @@ def test_gaps_and_numbers_that_come_twice_are_refused(text, got):
     lines = text.split()
     count = len(text.strip().split("\n"))
     assert str(refused.value).startswith(f"labels.txt: must number its {count} labels from 0 to {count - 1}, each once")
-    assert got in str(refused.value) and "number the lines, as in `0 " in str(refused.value) and lines
+    assert got in str(refused.value) and "number the lines as well, as in `0 " in str(refused.value) and lines
 
 
 @given(st.binary(max_size=60))

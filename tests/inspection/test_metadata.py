@@ -25,7 +25,7 @@ def test_own_description(own):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"format": 2}, "kd2mobile.json: must be of format 1, got 2. Measure it with the kd2mobile that made it"),
+        ({"format": 2}, "kd2mobile.json: must be of format 1, got 2. Use the kd2mobile version that made it"),
         ({"resize": "squash"}, 'kd2mobile.json: resize: must be one of the values that are known, got "squash"'),
         ({"classes": "abc"}, 'kd2mobile.json: classes: must be a list, got "abc"'),
     ],
@@ -43,9 +43,9 @@ def test_a_broken_description_is_refused(packed, text):
 
 
 def test_a_description_that_does_not_fit_its_model_is_refused(own):
-    with pytest.raises(ModelFileError, match="fit its own description of 2 classes at 8 px, got 3 classes at 8 px"):
+    with pytest.raises(ModelFileError, match="match its own description of 2 classes at 8 px, got 3 classes at 8 px"):
         Classifier(own(classes=["a", "b"]))
-    with pytest.raises(ModelFileError, match="fit its own description of 3 classes at 96 px, got 3 classes at 8 px"):
+    with pytest.raises(ModelFileError, match="match its own description of 3 classes at 96 px, got 3 classes at 8 px"):
         Classifier(own(input_px=96))
 
 
@@ -72,7 +72,7 @@ def test_several_texts_of_which_none_is_said_to_be_the_labels(packed, tmp_path):
         None,
         [
             f"{path}: its own labels are not used: 2 text files inside ('one.txt', 'two.txt'), "
-            "none of them named as that of the labels"
+            "none of which is declared as labels"
         ],
     )
     file = tmp_path / "labels.txt"

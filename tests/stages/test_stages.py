@@ -142,7 +142,7 @@ def test_classes_of_imagenet_are_in_the_fingerprint_of_a_network_that_may_have_t
 def test_fields_of_a_network_beside_logits_are_refused(plan, tmp_path, field):
     files(tmp_path)
     value = {"input_px": 64, "fine_tune_epochs": 1, "preprocess": "tf", "output": "logits"}.get(field, "body.h5")
-    with pytest.raises(TeacherError, match=f"teacher.{field}: must be left out: logits.npz holds the logits themselv"):
+    with pytest.raises(TeacherError, match=f"teacher.{field}: must be left out: logits.npz is a file of logits"):
         plan(**LOGITS, **{f"teacher__{field}": value})
 
 
@@ -237,8 +237,16 @@ def test_on_labels_alone_the_student_is_the_baseline(plan):
             "teacher.preprocess: must be left out: xception is a network of Keras with known pixels and "
             "classes, got tf. Leave it",
         ),
-        ({"teacher__classes": "c.txt"}, TeacherError, "teacher.classes: must be left out: xception is known to Keras"),
-        ({"teacher__output": "logits"}, TeacherError, "teacher.output: must be left out: xception is known to Keras"),
+        (
+            {"teacher__classes": "c.txt"},
+            TeacherError,
+            "teacher.classes: must be left out: xception is a network of Keras",
+        ),
+        (
+            {"teacher__output": "logits"},
+            TeacherError,
+            "teacher.output: must be left out: xception is a network of Keras",
+        ),
         ({"teacher__name": "my.keras"}, TeacherError, "my.keras: must be a .keras or .h5 file, got no such file"),
         ({"teacher__name": "Xcepton"}, UnknownNameError, "known names, got 'Xcepton'. Did you mean 'xception'?"),
         ({"distill__loss": "kdd"}, UnknownNameError, "Did you mean 'kd'?"),
@@ -246,7 +254,7 @@ def test_on_labels_alone_the_student_is_the_baseline(plan):
         (
             {"data__source": "digit"},
             DataError,
-            "got no such folder or file. Did you mean 'digits'? Check the path, or see",
+            "got no such folder or file. Did you mean 'digits'? Check the path, or use",
         ),
     ],
 )

@@ -71,7 +71,7 @@ INSPECT, REPORT = ["inspect", "a.tflite", "--json"], ["report", "--records", "ho
 def test_another_file_is_not_written_over(arguments, flag, capsys):
     assert main_status(arguments) == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith(f"{flag}: {arguments[-1]} must not exist yet, or be an earlier result")
+    assert len(said) == 1 and said[0].startswith(f"{flag}: {arguments[-1]} must be a new file, or an earlier result")
 
 
 def test_an_input_is_not_written_over_even_where_it_is_of_the_kind(capsys):
@@ -118,7 +118,7 @@ def test_the_same_in_python():
     with pytest.raises(RecipeError, match=r"--out: page\.html must be a new file"):
         kd2mobile.report(records=[Path("host.json")], out=Path("page.html"))
     Path("devices.html").write_text("mine")
-    with pytest.raises(RecipeError, match=r"--out: devices\.html must not exist yet"):
+    with pytest.raises(RecipeError, match=r"--out: devices\.html must be a new file"):
         kd2mobile.report(records=[Path("host.json")])
 
 

@@ -341,7 +341,9 @@ def test_a_recipe_that_is_not_the_runs_is_refused(tmp_path, left, hashed):
         recipe.unlink(missing_ok=True)
         if cut is not None:
             recipe.write_text(cut)
-        with pytest.raises(RecipeError, match=r"recipe\.toml: must be (the recipe that the run was started with|TOML)"):
+        with pytest.raises(
+            RecipeError, match=r"recipe\.toml: must be (the recipe with which the run was started|TOML)"
+        ):
             open_run(run.folder)
         with pytest.raises(RecipeError):
             start_run(compose(), run.folder, tmp_path / "store")

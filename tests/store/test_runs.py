@@ -30,7 +30,7 @@ def test_later_tables_may_be_set_for_one_call_and_no_other(tmp_path):
     assert open_run(run.folder, settings={"export.precisions": ["int8"]}).recipe.export.precisions == ("int8",)
     assert open_run(run.folder).recipe == compose(), "the run's recipe stays as it was"
     with pytest.raises(
-        RecipeError, match=r"here: must be a field of compress or export or benchmark in a run that exists"
+        RecipeError, match=r"here: must be a field of compress or export or benchmark for an existing run"
     ):
         open_run(run.folder, settings={"distill.temperature": 2})
 

@@ -38,7 +38,7 @@ def test_the_softmax_of_a_model_inside_is_taken_off(save):
 def test_a_teacher_with_the_users_classes_is_taken_as_it_is(save, make, capsys):
     folder, results = make(save(knower(L.Softmax()), {"preprocess": "none", "classes": CLASSES}))
     assert results["val"]["top1"] == 1.0 and results["way"] == "file" and results["name"] == "mine.keras"
-    assert "was taken off" in results["changes"][0]
+    assert "was removed" in results["changes"][0]
     assert "teacher mine.keras: validation top-1 1.000" in capsys.readouterr().err
     teacher, described = open_teacher(folder, 8)
     assert described["classes"] == CLASSES and described["preprocess"] == "none"
@@ -85,7 +85,7 @@ def test_a_teacher_no_better_than_chance_is_refused():
 def test_other_classes_get_a_new_head(save, make, capsys, beside):
     _, results = make(save(knower(L.Softmax(), classes=["red", "green", "blue", "x"]), beside))
     assert results["val"]["top1"] == 1.0 and results["way"] == "head"
-    assert "its 4 outputs are not your 3 classes; it gets a new head" in capsys.readouterr().err
+    assert "its 4 outputs are not the 3 classes of the data; a new head is trained" in capsys.readouterr().err
     assert results["changes"][-1] == "its head was replaced"
 
 
@@ -100,14 +100,14 @@ def test_a_head_that_cannot_be_replaced_is_refused(save, make):
 
 def test_probabilities_offered_as_logits_are_refused(save, make):
     with pytest.raises(
-        TeacherError, match="must answer with logits, got probabilities .* Give the numbers before the softmax"
+        TeacherError, match="must output logits, got probabilities .* Give the numbers before the softmax"
     ):
         make(save(knower(L.Softmax(), L.Reshape((3,)))))
 
 
 @pytest.mark.parametrize("layer", [L.Activation("sigmoid"), L.Dense(3, activation="sigmoid")])
 def test_another_final_activation_is_refused(save, layer):
-    with pytest.raises(TeacherError, match="must give logits, got the activation sigmoid"):
+    with pytest.raises(TeacherError, match="must output logits, got the activation sigmoid"):
         read(save(knower(layer)))
 
 
@@ -129,7 +129,7 @@ def test_a_description_that_is_wrong_is_refused(save, tmp_path, text):
 
 
 def test_a_description_with_another_number_of_classes_is_refused(save, make):
-    with pytest.raises(TeacherError, match="teacher.json: must name 3 classes, got 2. Give one name per output."):
+    with pytest.raises(TeacherError, match="teacher.json: must list 3 classes, got 2. Give one name per output."):
         make(save(knower(), {"preprocess": "none", "classes": ["a", "b"]}))
 
 
@@ -139,7 +139,9 @@ def test_files_that_do_not_load_are_refused(tmp_path, save):
     (tmp_path / "text.keras").write_text("hello")
     with pytest.raises(TeacherError, match="text.keras: must be a Keras model of standard layers"):
         read(tmp_path / "text.keras")
-    with pytest.raises(TeacherError, match="mine.keras: .* custom code is not run, got a Lambda layer, which carries"):
+    with pytest.raises(
+        TeacherError, match="mine.keras: .* custom code is never run, got a Lambda layer, which carries"
+    ):
         read(save(knower(L.Lambda(lambda x: x * 2))))
 
 
@@ -179,7 +181,7 @@ def test_the_names_in_a_file_of_classes_are_held_against_the_folders(save, make,
     path = tmp_path / "names.txt"
     for text, said in (
         ("green\nblue\nred\n", "mine.keras, output 0: must be the class 'blue'"),
-        ("blue\ngreen\n", "names.txt: must name 3 classes, got 2. Give one name per output."),
+        ("blue\ngreen\n", "names.txt: must list 3 classes, got 2. Give one name per output."),
     ):
         path.write_text(text)
         with pytest.raises(TeacherError, match=said):
@@ -246,7 +248,7 @@ def test_what_to_do_about_no_probabilities_is_not_refused_next(answers, said):
         (
             {"preprocess": "tf"},
             {"preprocess": "none"},
-            "teacher.preprocess: must be what .*teacher.json says",
+            "teacher.preprocess: must be as in .*teacher.json",
         ),
         (
             {"output": "logits"},
@@ -274,7 +276,7 @@ def test_a_flag_that_says_the_same_as_the_description_is_taken(save):
 def test_probabilities_become_their_logarithm_where_they_are_said_to_be(save, make, capsys):
     model = knower(L.Softmax(), L.Reshape((3,)))
     folder, results = make(save(model), output="probabilities")
-    assert results["val"]["top1"] == 1.0 and "the logarithm of p, which is at least 1e-07" in results["changes"][0]
+    assert results["val"]["top1"] == 1.0 and "the logarithm of p, with p at least 1e-07" in results["changes"][0]
     logits, probabilities = raw(open_teacher(folder, 8)[0].model), raw(model)
     np.testing.assert_allclose(logits, np.log(np.maximum(probabilities, 1e-7)), atol=1e-5)
     sure = keras.Model(
@@ -286,11 +288,11 @@ def test_probabilities_become_their_logarithm_where_they_are_said_to_be(save, ma
 
 def test_a_softmax_is_taken_off_even_where_probabilities_are_said(save):
     file = read(save(knower(L.Softmax())), output="probabilities")
-    assert len(file.changes) == 1 and "taken off" in file.changes[0]
+    assert len(file.changes) == 1 and "removed" in file.changes[0]
 
 
 def test_an_output_that_is_not_what_is_said_is_refused(save, make):
-    with pytest.raises(TeacherError, match="teacher.output: must be what .* gives: it ends in a softmax, got logits."):
+    with pytest.raises(TeacherError, match="teacher.output: must be as in .*, which ends in a softmax, got logits."):
         read(save(knower(L.Softmax())), output="logits")
     with pytest.raises(TeacherError, match="ends in a log-softmax, got probabilities. Leave it out"):
         read(save(knower(L.Activation("log_softmax"))), output="probabilities")

@@ -200,10 +200,13 @@ def header(path, key, text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 10000000), }", "as many numbers as it declares"),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 10000000), }",
+            "as many numbers as its header says",
+        ),
         (
             "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }",
-            "as many numbers as it decl",
+            "as many numbers as its head",
         ),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 2), }", "must be a complete .npz|one row for each"),
         ("{'descr': '|O', 'fortran_order': False, 'shape': (6, 2), }", "must be a plain array, got pickled Python"),

@@ -100,7 +100,7 @@ def test_a_network_with_its_top_keeps_the_outputs_of_the_users_classes(make, tmp
     assert results["way"] == "imagenet" and results["imagenet_ids"] == ["n01580077", "n02123045", "n02123159"]
     assert results["val"]["top1"] == 1.0 and "head" not in results and results["classes"] == FOLDERS
     said = capsys.readouterr().err
-    assert "tiny: your 3 classes are ImageNet's; its own head is used, no new one is fitted" in said
+    assert "tiny: the 3 classes are ImageNet's; the teacher keeps its own head" in said
     noise = np.random.default_rng(0).integers(0, 256, (8, px, px, 3)).astype(np.uint8)
     same = knower(px).predict_on_batch(noise.astype(np.float32) / 127.5 - 1)
     logits = open_teacher(folder, 8)[0].outputs(noise)
@@ -125,18 +125,18 @@ def test_a_file_whose_thousand_outputs_are_others_gets_a_new_head(make, tmp_path
 
 def test_weights_without_a_top_get_a_new_head_and_it_is_said(make, body_weights, capsys):
     assert make(weights=str(body_weights))[1]["way"] == "head"
-    assert "tiny: your classes are ImageNet's, but its weights bring no head for 16 px" in capsys.readouterr().err
+    assert "tiny: the classes are ImageNet's, but these weights have no head for 16 px" in capsys.readouterr().err
 
 
 def test_other_classes_and_unclear_names_get_a_new_head(make, tmp_path, capsys):
     knower().save_weights(tmp_path / "top.weights.h5")
     assert make(["crane", "jay", "tabby"], weights=str(tmp_path / "top.weights.h5"))[1]["way"] == "head"
-    assert "tiny: 'crane' is ImageNet's n02012849 and n03126707; call the folder by its id" in capsys.readouterr().err
+    assert "tiny: 'crane' is ImageNet's n02012849 and n03126707; rename the folder to its id" in capsys.readouterr().err
 
 
 def test_names_that_mean_something_else_are_refused(make, tmp_path):
     knower().save_weights(tmp_path / "top.weights.h5")
-    with pytest.raises(TeacherError, match="The folders have the names of ImageNet classes; if they mean others"):
+    with pytest.raises(TeacherError, match="The folders have the names of ImageNet classes. If they are other"):
         make(["beaver", "mouse", "stole"], weights=str(tmp_path / "top.weights.h5"))
 
 

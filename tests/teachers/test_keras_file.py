@@ -99,9 +99,9 @@ def test_a_saved_model_is_converted_by_the_line_of_the_message(keras_2, capsys):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lambda", "custom code is not run, got a Lambda layer, which carries Python code. Build it from standard"),
+        ("lambda", "custom code is never run, got a Lambda layer, which carries Python code. Build it from standard"),
         ("op", "got a TFOpLambda: Keras 2's name for a call of TensorFlow between two layers. Build it from"),
-        ("weights", "must be a whole model, got a file of weights alone. Save the whole model with `model.save"),
+        ("weights", "must be a complete model, got a file of weights alone. Save the whole model with `model.save"),
     ],
 )
 def test_an_h5_that_cannot_be_had_is_refused_and_nothing_of_it_runs(keras_2, name, said, monkeypatch):
@@ -155,7 +155,7 @@ def test_a_module_of_its_own_is_not_imported(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as changed:
         for name, part in (parts | {"config.json": json.dumps(config)}).items():
             changed.writestr(name, part)
-    with pytest.raises(TeacherError, match="custom code is not run, got the class 'Dense' of its author"):
+    with pytest.raises(TeacherError, match="custom code is never run, got the class 'Dense' of its author"):
         load_keras_file(path)
 
 

@@ -145,21 +145,21 @@ def at(values, row, value):
         ),
         (
             lambda a: {"logits": at(a["logits"], 0, np.nan)},
-            "must get finite logits, got NaN or infinity (1 of 54 images)",
+            "must output finite logits, got NaN or infinity (1 of 54 images)",
         ),
-        (lambda a: {"logits": at(a["logits"], 3, -np.inf)}, "must get finite logits, got NaN or infinity (1 of 54"),
+        (lambda a: {"logits": at(a["logits"], 3, -np.inf)}, "must output finite logits, got NaN or infinity (1 of 54"),
         (
             lambda a: {"logits": at(a["logits"], 3, 1e6)},
             "must output logits within float16's range of 65,504, got 1e+06",
         ),
-        (lambda a: {"logits": softmax(a["logits"])}, "logits.npz: must answer with logits, got probabilities"),
+        (lambda a: {"logits": softmax(a["logits"])}, "logits.npz: must output logits, got probabilities"),
         (
             lambda a: {"logits": 1 / (1 + np.exp(-a["logits"]))},
             "logits: must be logits, got only numbers from 0 to 1, as for probabilities. Give the numbers",
         ),
         (
             lambda a: {"class_names": a["class_names"][[1, 2, 0]]},
-            "must be better than chance (0.333), got top-1 0.000. Look whether class_names stand",
+            "must be better than chance (0.333), got top-1 0.000. Check that class_names are",
         ),
         (
             lambda a: {"logits": np.full_like(a["logits"], 2)},
@@ -181,11 +181,11 @@ def at(values, row, value):
         (lambda a: {"logits": a["logits"].astype(object)}, "logits: must be a plain array, got pickled Python objects"),
         (
             lambda a: {"sample_ids": a["sample_ids"].astype("S")},
-            "sample_ids: must be a list of texts, one dimension of N",
+            "sample_ids: must be a one-dimensional array of N",
         ),
         (
             lambda a: {"class_names": a["class_names"][None]},
-            "class_names: must be a list of texts, one dimension of Num",
+            "class_names: must be a one-dimensional array of Num",
         ),
     ],
 )

@@ -73,10 +73,10 @@ OPERATIONS = {"ops.softmax": [ops.softmax], "nested": [keras.Model(x := keras.In
 def test_a_softmax_of_an_operation_is_probabilities_until_it_is_said(save, make, tail):
     model = knower(*tail)
     path = save(model)
-    with pytest.raises(TeacherError, match="must answer with logits, got probabilities .*--teacher-output prob"):
+    with pytest.raises(TeacherError, match="must output logits, got probabilities .*--teacher-output prob"):
         make(path)
     folder, results = make(path, output="probabilities")
-    assert "taken off" in results["changes"][0]
+    assert "removed" in results["changes"][0]
     np.testing.assert_allclose(softmax(raw(open_teacher(folder, 8)[0].model)), raw(model), atol=1e-6)
 
 
@@ -92,7 +92,7 @@ COMBINED = {
 def test_probabilities_by_operations_become_their_logarithm_where_they_are_said(save, make, combine, wanted):
     model, both = members(combine)
     path = save(model)
-    with pytest.raises(TeacherError, match=r"must (answer with|be) logits, got (probabilities|numbers of 0 to 1)"):
+    with pytest.raises(TeacherError, match=r"must (output|be) logits, got (probabilities|numbers of 0 to 1)"):
         make(path)
     folder, results = make(path, output="probabilities")
     assert results["val"]["top1"] == 1.0 and "the logarithm of p" in results["changes"][0]
@@ -131,7 +131,7 @@ def test_a_sigmoid_is_refused_by_any_spelling(save, make, tail, output):
 
 def test_a_softmax_over_the_batch_is_refused(save):
     for tail in (L.Softmax(axis=0), lambda x: ops.softmax(x, axis=0)):
-        with pytest.raises(TeacherError, match="must give logits, got a softmax over the batch"):
+        with pytest.raises(TeacherError, match="must output logits, got a softmax over the batch"):
             read(save(knower(tail)))
 
 
@@ -173,20 +173,20 @@ def test_what_is_stored_is_held_against_the_files_own_answer(save):
     check_own_answers(file, None, p, np.log(p) + 16 + 1 / 200)
     check_own_answers(file, [2, 0], p, np.log(p[:, [2, 0]]))
     for wrong in (np.log(p) / 2, np.log(p[:, ::-1]), np.log(p) + [[0, 0, 0.05]]):
-        with pytest.raises(TeacherError, match="must answer with logits whose softmax is the file's own answer"):
+        with pytest.raises(TeacherError, match="must output logits whose softmax is the file's own output"):
             check_own_answers(file, None, p, wrong)
     with pytest.raises(TeacherError, match="must be probabilities that sum to 1"):
         check_own_answers(file, None, p * 1.2, np.log(p))
     logits = read(save(knower()))
     check_own_answers(logits, None, np.log(p), np.log(p))
-    with pytest.raises(TeacherError, match="must answer with logits whose softmax is"):
+    with pytest.raises(TeacherError, match="must output logits whose softmax is"):
         check_own_answers(logits, None, np.log(p), p)
 
 
 def test_a_file_that_answers_otherwise_than_was_made_of_it_is_refused(save, make, monkeypatch):
     """As where one member's softmax is taken off and the other's stays."""
     monkeypatch.setattr("kd2mobile.teachers.file.without_activation", lambda operation, tensor: tensor * 2)
-    with pytest.raises(TeacherError, match="mine.keras: must answer with logits whose softmax is the file's own"):
+    with pytest.raises(TeacherError, match="mine.keras: must output logits whose softmax is the file's own"):
         make(save(knower(L.Softmax())))
 
 

@@ -113,7 +113,7 @@ def test_what_it_takes_is_said_before_it_starts(run, capsys, monkeypatch):
 def test_probabilities_are_refused(run, teacher, tmp_path):
     write_teacher(teacher, [keras.layers.Softmax()])
     with pytest.raises(
-        TeacherError, match="mine: must answer with logits, got probabilities .* Give the numbers before the softmax"
+        TeacherError, match="mine: must output logits, got probabilities .* Give the numbers before the softmax"
     ):
         run()
     assert not list((tmp_path / "transfer").glob("*.npy"))
@@ -131,7 +131,7 @@ def test_nan_names_its_picture_and_counts():
     logits = np.ones((4, 2)) * 5
     logits[2, 1] = np.nan
     with pytest.raises(
-        TeacherError, match=r"mine, c.png: must get finite logits, got NaN or infinity \(1 of 4 images\)"
+        TeacherError, match=r"mine, c.png: must output finite logits, got NaN or infinity \(1 of 4 images\)"
     ):
         check_logits(logits, ["a.png", "b.png", "c.png", "d.png"], "mine")
     logits[2, 1] = np.inf
