@@ -23,12 +23,12 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 from records import write_record
 
-from kd2mobile.data import near_duplicates as near
-from kd2mobile.data.draw import draw_splits
-from kd2mobile.data.groups import Chains, near_groups
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.scan import scan
+from kd2mobile.data.sources.scan import scan
 from kd2mobile.data.split import NearGroup, Sample, Split, read_groups, read_split
+from kd2mobile.data.splits import near_duplicates as near
+from kd2mobile.data.splits.draw import draw_splits
+from kd2mobile.data.splits.groups import Chains, near_groups
 from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, look_at, read_thumbnails
 from kd2mobile.measure.host.machine import device_words
 from kd2mobile.pixels import examine, open_picture, render

@@ -18,7 +18,7 @@ import msgspec
 
 from kd2mobile.api.measurement import RECORDS
 from kd2mobile.api.published import CARD, MODEL, RECORD, Published
-from kd2mobile.data.sources import SOURCES
+from kd2mobile.data.sources.named import SOURCES
 from kd2mobile.files import write_json
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.recipe.toml import write_recipe

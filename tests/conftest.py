@@ -75,7 +75,7 @@ def tiny_tflite(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digit_folder(tmp_path_factory):
     """Two class folders of ten of scikit-learn's digits each."""
-    from kd2mobile.data.sources import SOURCES
+    from kd2mobile.data.sources.named import SOURCES
 
     place = tmp_path_factory.mktemp("digits")
     SOURCES["digits"](place / "all")
@@ -101,7 +101,7 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
     """A small student at 16 px, trained for seconds on scikit-learn's digits, and its file in every precision."""
     import keras
 
-    from kd2mobile.data.sources import SOURCES
+    from kd2mobile.data.sources.named import SOURCES
     from kd2mobile.measure.litert.runtime import Classifier
     from kd2mobile.pixels import load, to_student_input
     from kd2mobile.recipe.schema import PRECISIONS

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from kd2mobile.cli.commands import main
 
 ROOT = Path(__file__).parent.parent
 LONGEST_FUNCTION = 90
+MOST_MODULES, MOST_AT_THE_ROOT = 16, 10
+"""A folder that fills up opens folders inside. A long file is a question to its reader, not a failure here."""
 
 
 def committed() -> list[Path]:
@@ -47,6 +50,13 @@ def test_no_function_is_longer_than_it_should_be():
         for node in ast.walk(ast.parse(text_of(path))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{path}: {node.name}"
+
+
+def test_no_folder_of_the_package_holds_more_modules_than_a_reader_looks_through():
+    folders = Counter(path.parent for path in (ROOT / "kd2mobile").rglob("*.py"))
+    for folder, modules in folders.items():
+        most = MOST_AT_THE_ROOT if folder == ROOT / "kd2mobile" else MOST_MODULES
+        assert modules <= most, f"{folder}: {modules} modules"
 
 
 def test_the_readme_names_every_verb():

@@ -31,7 +31,7 @@ def check(
     the [data] table, and student.input_px. Raises DataError for pictures that cannot be used, as `distill` would.
     """
     from kd2mobile.data.check import Looked, check_split
-    from kd2mobile.data.places import several
+    from kd2mobile.data.sources.roots import several
     from kd2mobile.data.split import read_groups, read_split
     from kd2mobile.pixels import DeepImages
 

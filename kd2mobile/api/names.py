@@ -8,7 +8,7 @@ def names(kind: str) -> dict[str, str]:
     """The names of a registry, or the recipe's fields, each with a line about it. kind: `teachers`, ..., `fields`."""
     if kind == "fields":
         return {name: f"{field.description} [{in_toml(field.default)}]" for name, field in fields().items()}
-    from kd2mobile.data.sources import SOURCES
+    from kd2mobile.data.sources.named import SOURCES
     from kd2mobile.losses import LOSSES
     from kd2mobile.students import STUDENTS
     from kd2mobile.teachers.zoo import TEACHERS

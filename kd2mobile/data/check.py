@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from kd2mobile.data.folders import alike
-from kd2mobile.data.places import Root
+from kd2mobile.data.sources.folders import alike
+from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import CopiedClass, Groups, Leak, NearGroup, SetAside, Split
 from kd2mobile.pixels import DeepImages, together
 from kd2mobile.text import one_line

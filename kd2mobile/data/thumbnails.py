@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.places import Root
-from kd2mobile.data.scan import Picture
 from kd2mobile.data.shards import SHARD, open_shards, shard_path, write_shards
+from kd2mobile.data.sources.roots import Root
+from kd2mobile.data.sources.scan import Picture
 from kd2mobile.errors import ArtifactError, PictureError
 from kd2mobile.files import read_json, write_json
 from kd2mobile.pixels import Box, Range, examined, render

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kd2mobile.data.folders import (
+from kd2mobile.data.sources.folders import (
     Inside,
     files_in,
     inside,

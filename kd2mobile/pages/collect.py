@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from kd2mobile.backend.checkpoint import HISTORY_FILE
-from kd2mobile.data.places import Root
+from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, read_groups, read_split
 from kd2mobile.files import decode_json
 from kd2mobile.pages import findings

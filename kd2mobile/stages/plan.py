@@ -21,9 +21,9 @@ from kd2mobile.store.artifact import Step, Store
 from kd2mobile.teachers.kinds import kind_of, sees_whole, title
 
 if TYPE_CHECKING:
-    from kd2mobile.data.find import Found
-    from kd2mobile.data.places import Root
-    from kd2mobile.data.scan import Scan
+    from kd2mobile.data.sources.find import Found
+    from kd2mobile.data.sources.roots import Root
+    from kd2mobile.data.sources.scan import Scan
     from kd2mobile.recipe.schema import Export
 
 LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
@@ -162,8 +162,8 @@ def _unlabelled(
 
 def split_step(recipe: Recipe, store: Store) -> "tuple[Found, Step]":
     """The recipe's pictures, and the step that splits them. Raises DataError, RecipeError."""
-    from kd2mobile.data.groups import check_group_by, column_of, group_keys
-    from kd2mobile.data.scan import content_of
+    from kd2mobile.data.sources.scan import content_of
+    from kd2mobile.data.splits.groups import check_group_by, column_of, group_keys
 
     data = recipe.data
     check_group_by(data.group_by)
@@ -206,11 +206,11 @@ def check_student_weights(recipe: Recipe) -> None:
 
 def _pictures(recipe: Recipe, store: Store) -> "Found":
     """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
-    from kd2mobile.data.find import find_pictures
-    from kd2mobile.data.groups import column_of
-    from kd2mobile.data.places import several
-    from kd2mobile.data.scaled import scaled_source
-    from kd2mobile.data.sources import placed_sources
+    from kd2mobile.data.sources.find import find_pictures
+    from kd2mobile.data.sources.named import placed_sources
+    from kd2mobile.data.sources.roots import several
+    from kd2mobile.data.sources.scaled import scaled_source
+    from kd2mobile.data.splits.groups import column_of
     from kd2mobile.pixels import checked_range
 
     data = recipe.data
@@ -263,7 +263,7 @@ def _thumbnails(root: "Root", scan: "Scan", folder: Path, inputs: dict[str, Path
 
 
 def _split(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
-    from kd2mobile.data.splitting import split_pictures
+    from kd2mobile.data.splits.splitting import split_pictures
     from kd2mobile.data.thumbnails import read_thumbnails
 
     return split_pictures(folder, found.root, found.scan, recipe.data, read_thumbnails(inputs["thumbnails"]))
@@ -271,7 +271,7 @@ def _split(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]
 
 def _split_unlabelled(recipe: Recipe, found: "Found", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
-    from kd2mobile.data.splitting import split_unlabelled
+    from kd2mobile.data.splits.splitting import split_unlabelled
     from kd2mobile.data.thumbnails import read_thumbnails
 
     labelled = read_split(inputs["split"])

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd2mobile.data.folders import plain_name
+from kd2mobile.data.sources.folders import plain_name
 from kd2mobile.errors import TeacherError
 from kd2mobile.inspection.labels import number_and_name, read_labels
 from kd2mobile.metrics import softmax

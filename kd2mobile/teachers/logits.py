@@ -10,7 +10,7 @@ from zipfile import is_zipfile
 import numpy as np
 
 from kd2mobile.backend.model_files import check_npz
-from kd2mobile.data.folders import places_of, plain_name
+from kd2mobile.data.sources.folders import places_of, plain_name
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import Kd2MobileError, TeacherError
 from kd2mobile.files import write_json

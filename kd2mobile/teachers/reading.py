@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd2mobile import pixels
-from kd2mobile.data.places import Root
+from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import Sample, Split, SplitName
 
 

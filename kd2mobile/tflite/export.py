@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kd2mobile.backend.tensorflow_process import TensorFlowProcess, need_packages
-from kd2mobile.data.places import Root, absolute
+from kd2mobile.data.sources.roots import Root, absolute
 from kd2mobile.tflite.job import Job
 
 

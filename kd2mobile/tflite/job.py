@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from kd2mobile.data.places import Places, Root
+from kd2mobile.data.sources.roots import Places, Root
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.tflite.settings import file_name
 

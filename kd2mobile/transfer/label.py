@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.places import Root
 from kd2mobile.data.rendering import Render, renderer
 from kd2mobile.data.shards import SHARD, shard_path, write_shards
+from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import UNLABELLED, Sample, Split, SplitName
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import TeacherError

@@ -72,7 +72,7 @@ def test_an_archive_may_not_declare_more_than_it_may_unpack_to(tmp_path, monkeyp
     monkeypatch.setattr(model_files, "ALWAYS_UNPACKED", 10_000)
     path = archive(tmp_path / "bomb.keras", config_json=b"{}", weights_h5=bytes(20_000))
     assert path.stat().st_size < 500
-    with pytest.raises(TeacherError, match="bomb.keras: must unpack to at most 0 MB, 20 times its size, got"):
+    with pytest.raises(TeacherError, match="bomb.keras: must unpack to at most 10 KB, 20 times its size, got"):
         check_archive(path, TeacherError)
     check_archive(archive(path, config_json=b"{}", weights_h5=np.random.default_rng(0).bytes(20_000)), TeacherError)
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import kd2mobile
-from kd2mobile.data.sources import SOURCES
+from kd2mobile.data.sources.named import SOURCES
 
 RECIPE = """
 [data]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.data.sources import SOURCES
+from kd2mobile.data.sources.named import SOURCES
 
 
 @pytest.fixture(scope="session")

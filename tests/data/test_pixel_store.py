@@ -5,10 +5,10 @@ import pytest
 
 from kd2mobile.data import pixel_store
 from kd2mobile.data.pixel_store import render_pixels
-from kd2mobile.data.scan import scan
 from kd2mobile.data.shards import open_shards
+from kd2mobile.data.sources.scan import scan
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splitting import split_pictures
+from kd2mobile.data.splits.splitting import split_pictures
 from kd2mobile.data.views import draw_views, read_views
 from kd2mobile.errors import DataError, PictureError
 from kd2mobile.pixels import load, open_picture, render

@@ -11,7 +11,6 @@ import pytest
 from kd2mobile.data import shards as shards_module
 from kd2mobile.data.shards import SHARD, open_shards, write_shards
 from kd2mobile.errors import ArtifactError
-from kd2mobile.text import size_of
 
 COUNT = 2 * SHARD + 7
 WHOLE = np.random.default_rng(0).normal(size=(COUNT, 3, 5)).astype(np.float16)
@@ -168,7 +167,8 @@ def test_a_full_disk_says_how_much_is_needed(tmp_path, monkeypatch):
     with pytest.raises(ArtifactError) as error:
         write(tmp_path)
     message = str(error.value)
-    assert f"train-00000.npy: must have {size_of(COUNT * 3 * 5 * 2)} free on its disk, got " in message
+    needed = f"{COUNT * 3 * 5 * 2 / 1000:,.0f} KB"  # float16
+    assert f"train-00000.npy: must have {needed} free on its disk, got 100 bytes" in message
     assert "Free that much" in message and "it resumes here" in message
     assert [p.name for p in tmp_path.iterdir()] == ["val-00000.npy"]
 

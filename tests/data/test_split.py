@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd2mobile.data.draw import draw_splits
-from kd2mobile.data.scan import Picture, scan
+from kd2mobile.data.sources.scan import Picture, scan
 from kd2mobile.data.split import Leak, read_split
-from kd2mobile.data.splitting import split_pictures
+from kd2mobile.data.splits.draw import draw_splits
+from kd2mobile.data.splits.splitting import split_pictures
 from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.recipe.schema import Data
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kd2mobile.data import shards, thumbnails
-from kd2mobile.data.scan import Picture, scan
+from kd2mobile.data.sources.scan import Picture, scan
 from kd2mobile.data.thumbnails import WHOLE, Decoded, look_at, read_thumbnails, write_thumbnails
 from kd2mobile.pixels import examined, open_picture, render
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from kd2mobile.data.check import Looked, check_split
-from kd2mobile.data.places import Places
+from kd2mobile.data.sources.roots import Places
 from kd2mobile.data.split import UNLABELLED, Groups, NearGroup, Sample, SetAside, Split
 from kd2mobile.errors import PictureError
 from kd2mobile.pages import contact_sheet

@@ -215,7 +215,7 @@ def _npz(place: Path):
 def _csv(place: Path):
     from PIL import Image
 
-    from kd2mobile.data.table import scan_table
+    from kd2mobile.data.sources.table import scan_table
 
     for number in range(4):
         Image.new("RGB", (4, 4), (number, 0, 0)).save(place / f"{number}.png")
@@ -230,7 +230,7 @@ def _csv(place: Path):
 
 
 def _idx(place: Path):
-    from kd2mobile.data.idx import write_idx_pictures
+    from kd2mobile.data.sources.idx import write_idx_pictures
 
     rng = np.random.default_rng(2)
     images = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (6, 5, 5)) + rng.bytes(150)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from kd2mobile.data.find import find_pictures
-from kd2mobile.data.folders import Inside, alike, class_names, split_named, splits_among
-from kd2mobile.data.scan import content_of, scan
+from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.folders import Inside, alike, class_names, split_named, splits_among
+from kd2mobile.data.sources.scan import content_of, scan
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splitting import split_pictures
+from kd2mobile.data.splits.splitting import split_pictures
 from kd2mobile.errors import DataError
 from kd2mobile.files import is_left_by_system
 from kd2mobile.measure.external import class_folders

@@ -12,8 +12,8 @@ from typing import Any
 
 from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.scan import Scan, content_of, scan, scan_unlabelled
-from kd2mobile.data.table import is_table, scan_table
+from kd2mobile.data.sources.scan import Scan, content_of, scan, scan_unlabelled
+from kd2mobile.data.sources.table import is_table, scan_table
 from kd2mobile.errors import PictureError
 from kd2mobile.files import replaced
 from kd2mobile.pixels import Range, kind_of_depth, refuse_deep_colour, write_8_bit

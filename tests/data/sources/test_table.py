@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from kd2mobile.data.find import find_pictures
-from kd2mobile.data.scan import scan
+from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.scan import scan
+from kd2mobile.data.sources.table import scan_table
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splitting import split_pictures
-from kd2mobile.data.table import scan_table
+from kd2mobile.data.splits.splitting import split_pictures
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.schema import Data
 
@@ -125,7 +125,7 @@ def test_the_content_changes_with_labels_and_splits_and_not_with_the_order(table
 
 
 def test_a_second_scan_opens_no_picture(table, tmp_path, monkeypatch):
-    from kd2mobile.data import scan as scan_module
+    from kd2mobile.data.sources import scan as scan_module
 
     path = table()
     first = scan_table(path, tmp_path / "cache.json")

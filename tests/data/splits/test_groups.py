@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd2mobile.data.draw import draw_splits
-from kd2mobile.data.find import find_pictures
-from kd2mobile.data.groups import Chains, group_keys
-from kd2mobile.data.scan import Picture, scan
+from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.scan import Picture, scan
 from kd2mobile.data.split import read_groups, read_split
-from kd2mobile.data.splitting import split_pictures
+from kd2mobile.data.splits.draw import draw_splits
+from kd2mobile.data.splits.groups import Chains, group_keys
+from kd2mobile.data.splits.splitting import split_pictures
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
@@ -99,7 +99,7 @@ def test_given_folders_are_never_moved_and_what_leaks_is_counted(tmp_path):
 
 def test_two_drawn_from_are_not_joined_by_a_given_one_between_them():
     """The chain a - t - b, of which t is given for the test, binds neither a to b nor anything to t."""
-    from kd2mobile.data import splitting
+    from kd2mobile.data.splits import splitting
     from kd2mobile.data.thumbnails import Decoded, Thumbnails
 
     pictures = [Picture(f"{c}.png", "x", None, c) for c in "ab"] + [Picture("t.png", "x", "test", "t")]
@@ -389,7 +389,7 @@ def test_the_command_line_takes_both(listed, tmp_path, capsys):
 )
 def test_what_is_said_of_groups_is_true_of_given_splits(given, kept, said, capsys):
     from kd2mobile.data.split import Groups, NearGroup, Split
-    from kd2mobile.data.splitting import _report_groups
+    from kd2mobile.data.splits.splitting import _report_groups
 
     near = NearGroup(*(["a", "b"] if field == "paths" else [] for field in NearGroup.__struct_fields__))
     _report_groups(Split([], []), Groups(kept, [near]), 0, given)

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile import progress
-from kd2mobile.data.folders import (
+from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.sources.folders import (
     Inside,
     class_names,
     files_in,
@@ -17,7 +18,6 @@ from kd2mobile.data.folders import (
     resembles_split,
     splits_among,
 )
-from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.files import is_left_by_system, locked, os_error, write_bytes

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from kd2mobile.data.groups import Chains
-from kd2mobile.data.scan import Picture
+from kd2mobile.data.sources.scan import Picture
 from kd2mobile.data.split import SplitName
+from kd2mobile.data.splits.groups import Chains
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.schema import Data
 from kd2mobile.text import count_of

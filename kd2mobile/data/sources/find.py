@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from kd2mobile.data.folders import alike, class_names
-from kd2mobile.data.places import Root, places_of, several
-from kd2mobile.data.scan import Part, Picture, Scan, content_of, differing, renamed, scan, scan_unlabelled
+from kd2mobile.data.sources.folders import alike, class_names
+from kd2mobile.data.sources.roots import Root, places_of, several
+from kd2mobile.data.sources.scan import Part, Picture, Scan, content_of, differing, renamed, scan, scan_unlabelled
+from kd2mobile.data.sources.table import is_table, scan_table
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, SetAside, SplitName
-from kd2mobile.data.table import is_table, scan_table
 from kd2mobile.errors import DataError
 from kd2mobile.progress import say
 from kd2mobile.text import count_of

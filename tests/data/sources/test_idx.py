@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
-from kd2mobile.data.scan import scan
+from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_pictures
+from kd2mobile.data.sources.scan import scan
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import stages

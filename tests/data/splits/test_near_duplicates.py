@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.data import near_duplicates as near
-from kd2mobile.data.groups import Chains, near_groups
-from kd2mobile.data.scan import Picture
+from kd2mobile.data.sources.scan import Picture
 from kd2mobile.data.split import Sample, Split
+from kd2mobile.data.splits import near_duplicates as near
+from kd2mobile.data.splits.groups import Chains, near_groups
 from kd2mobile.data.thumbnails import Thumbnails, look_at
 from kd2mobile.pixels import Box, render
 

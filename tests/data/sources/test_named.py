@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.data.scan import scan
-from kd2mobile.data.sources import SOURCES
+from kd2mobile.data.sources.named import SOURCES
+from kd2mobile.data.sources.scan import scan
 from kd2mobile.errors import DataError, MissingExtraError
 
 

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from kd2mobile.data.scan import Picture
+from kd2mobile.data.sources.scan import Picture
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, NearGroup, Sample, Split
 from kd2mobile.errors import DataError, RecipeError
 

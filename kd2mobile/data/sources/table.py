@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kd2mobile.data.folders import class_names, split_named
-from kd2mobile.data.scan import (
+from kd2mobile.data.sources.folders import class_names, split_named
+from kd2mobile.data.sources.scan import (
     UNREAD_SUFFIXES,
     File,
     Part,

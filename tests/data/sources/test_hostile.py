@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd2mobile.data import scan as scan_module
-from kd2mobile.data.idx import LARGEST_UNPACKED, write_idx_pictures
-from kd2mobile.data.scan import scan
 from kd2mobile.data.shards import open_shards, write_shards
-from kd2mobile.data.table import scan_table
+from kd2mobile.data.sources import scan as scan_module
+from kd2mobile.data.sources.idx import LARGEST_UNPACKED, write_idx_pictures
+from kd2mobile.data.sources.scan import scan
+from kd2mobile.data.sources.table import scan_table
 from kd2mobile.errors import ArtifactError, DataError, Kd2MobileError, PictureError
 from kd2mobile.pixels import open_picture
 

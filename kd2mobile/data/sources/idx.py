@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from kd2mobile.data.written import numbered, write_pictures
+from kd2mobile.data.sources.written import numbered, write_pictures
 from kd2mobile.errors import DataError
 from kd2mobile.files import is_left_by_system, os_error, sha256_of
 from kd2mobile.pixels import LARGEST_PICTURE

@@ -10,10 +10,10 @@ import pytest
 import kd2mobile
 from kd2mobile.api.results import Labelled
 from kd2mobile.cli.commands import main_status
-from kd2mobile.data.find import find_pictures
-from kd2mobile.data.places import Places, absolute
+from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.roots import Places, absolute
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splitting import split_pictures, split_unlabelled
+from kd2mobile.data.splits.splitting import split_pictures, split_unlabelled
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 
 from kd2mobile import progress
-from kd2mobile.data.draw import Explain, draw_splits
-from kd2mobile.data.groups import Chains, contents_by_key, group_keys, leaked_test_images, near_groups
-from kd2mobile.data.near_duplicates import near_pairs
-from kd2mobile.data.places import Root
-from kd2mobile.data.scan import Picture, Scan
+from kd2mobile.data.sources.roots import Root
+from kd2mobile.data.sources.scan import Picture, Scan
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Groups, Leak, Sample, SetAside, Split, SplitName
+from kd2mobile.data.splits.draw import Explain, draw_splits
+from kd2mobile.data.splits.groups import Chains, contents_by_key, group_keys, leaked_test_images, near_groups
+from kd2mobile.data.splits.near_duplicates import near_pairs
 from kd2mobile.data.thumbnails import Thumbnails, look_at
 from kd2mobile.errors import DataError
 from kd2mobile.files import write_bytes

@@ -8,8 +8,8 @@ import sys
 import pytest
 from PIL import Image
 
-from kd2mobile.data import scan as scan_module
-from kd2mobile.data.scan import scan
+from kd2mobile.data.sources import scan as scan_module
+from kd2mobile.data.sources.scan import scan
 from kd2mobile.errors import DataError
 
 BYTES_AS_NAMES = pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes any bytes as a name")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from kd2mobile.backend.keras_backend import keras_home, load_keras
-from kd2mobile.data.idx import idx_content, is_idx_folder, write_idx_pictures
-from kd2mobile.data.places import several
-from kd2mobile.data.table import TABLE_SUFFIXES
-from kd2mobile.data.written import numbered, write_pictures
+from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_pictures
+from kd2mobile.data.sources.roots import several
+from kd2mobile.data.sources.table import TABLE_SUFFIXES
+from kd2mobile.data.sources.written import numbered, write_pictures
 from kd2mobile.errors import DataError, MissingExtraError
 from kd2mobile.progress import say
 from kd2mobile.registry import Registry

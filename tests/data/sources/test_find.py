@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from kd2mobile.data.find import find_pictures
-from kd2mobile.data.places import Places
-from kd2mobile.data.scan import scan
+from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.roots import Places
+from kd2mobile.data.sources.scan import scan
 from kd2mobile.data.split import Leak, read_split
-from kd2mobile.data.splitting import split_pictures, split_unlabelled
+from kd2mobile.data.splits.splitting import split_pictures, split_unlabelled
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.schema import Data
 

@@ -1,0 +1,1 @@
+"""Where images come from: folders, tables, idx files, data sets with a name. What lies there becomes one Scan."""
