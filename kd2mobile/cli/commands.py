@@ -18,15 +18,12 @@ from kd2mobile.cli.options import (
     ChannelValues,
     Numbers,
     OutputFile,
-    board_options,
-    browser_options,
+    device_options,
     flag_option,
-    in_browser,
     json_option,
-    on_board,
-    on_phone,
     recipe_options,
     records_options,
+    requested_device,
     run_options,
     set_option,
     settings,
@@ -228,11 +225,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @flag_option("xnnpack")
 @flag_option("cores")
 @flag_option("rule")
-@click.option(
-    "--benchmark-binary", type=PATH, metavar="FILE", help="With adb: the benchmark_model program of TensorFlow Lite."
-)
-@board_options
-@browser_options
+@device_options
 @click.option(
     "--model", type=PATH, metavar="FILE.tflite", help="Measure this file, on --data, or a published model, models/NAME."
 )
@@ -271,7 +264,6 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @set_option
 @run_options
 def benchmark(
-    benchmark_binary,
     model,
     data,
     labels,
@@ -292,7 +284,7 @@ def benchmark(
     host or on another device. With --model, measures any .tflite image classifier on a folder of images.
     """
     progress.configure(quiet)
-    flags["device"] = in_browser(on_board(on_phone(flags["device"], benchmark_binary), flags), flags)
+    flags["device"] = requested_device(flags)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "range": value_range}
     unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
     command, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."

@@ -24,7 +24,10 @@ from kd2mobile.backend.keras_backend import backend_name, check_backend, check_e
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import InstallationError
 from kd2mobile.installation import install_command
+from kd2mobile.measure.browser.device import PURPOSE as IN_A_BROWSER
 from kd2mobile.measure.browser.litert_js import home, installed_version, locked_version, npm_command
+from kd2mobile.measure.device import Program
+from kd2mobile.measure.devices import DEVICES
 from kd2mobile.measure.host.machine import device_words
 from kd2mobile.text import count_of, size_of
 
@@ -71,18 +74,11 @@ EXTRAS = {
     ),
 }
 """The packages of each extra, as in pyproject.toml."""
-DEVICES = {
+ACCELERATORS = {
     "tensorflow": "import tensorflow as it; found = [d.name for d in it.config.list_physical_devices('GPU')]",
     "jax": "import jax as it; found = [str(d) for d in it.devices() if d.platform != 'cpu']",
 }
 """The code that imports each backend and lists its accelerators."""
-IN_BROWSER = "benchmark --device browser, or adb without --benchmark-binary"
-TOOLS = {
-    "ssh": ("benchmark --device ssh", "Install the OpenSSH client, for example `sudo apt-get install openssh-client`."),
-    "adb": ("benchmark --device adb", "Install Android's platform tools, for example `sudo apt-get install adb`."),
-    "node": (IN_BROWSER, "Install Node.js 20 or later, for example `sudo apt-get install nodejs`."),
-}
-"""Programs that some devices need: the purpose, and how to install them."""
 LONGEST_IMPORT_S = 180
 LEAST_FREE_BYTES = 1_000_000_000
 OLDEST_PYTHON, NEWEST_FOR_TENSORFLOW = (3, 11), (3, 13)
@@ -138,7 +134,12 @@ def diagnose(store: Path) -> Diagnosis:
     findings += [_package(name, faults[name], name in wanted) for name in tried]
     findings += [*([] if core_alone else [_environment()]), _gpu(seen)]
     findings += [_extra(extra) for extra in EXTRAS]
-    findings += [_weights_cache(), _disk(Path(store)), *(_tool(name) for name in TOOLS), _litert_js()]
+    findings += [
+        _weights_cache(),
+        _disk(Path(store)),
+        *(_tool(program) for device in DEVICES.values() for program in device.programs),
+        _litert_js(),
+    ]
     whole = not any(finding.status in ("missing", "broken") for finding in findings)
     return Diagnosis(whole and not core_alone, whole and core_alone, backend, findings)
 
@@ -167,7 +168,7 @@ def _usable(backend: str | None) -> str | None:
         if backend:
             check_backend(backend)
     except InstallationError:
-        return next(filter(_installed, DEVICES), "tensorflow")
+        return next(filter(_installed, ACCELERATORS), "tensorflow")
     return backend
 
 
@@ -175,7 +176,7 @@ def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[
     """Why the package cannot be imported (`missing`: not installed; None: it can), and the accelerators it lists."""
     if not _installed(module):
         return "missing", []
-    ask = DEVICES.get(name, f"import {module}; found = []")
+    ask = ACCELERATORS.get(name, f"import {module}; found = []")
     code = f"import sys, json; sys.path[:] = {sys.path!r}\n{ask}\nprint(json.dumps(found))"
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
     try:
@@ -295,16 +296,16 @@ def _litert_js() -> Finding:
     wanted, found = locked_version(), installed_version()
     state = f"{found or 'none'} in {home()}"
     if found == wanted:
-        return Finding("litert.js", "ok", state, IN_BROWSER)
+        return Finding("litert.js", "ok", state, IN_A_BROWSER)
     try:
         fix = f"`{npm_command()}`"
     except OSError as fault:
         fix = f"Set XDG_CACHE_HOME to a writable folder ({fault.strerror}), and run `kd2mobile doctor` again."
-    return Finding("litert.js", "not needed", state, IN_BROWSER, fix)
+    return Finding("litert.js", "not needed", state, IN_A_BROWSER, fix)
 
 
-def _tool(name: str) -> Finding:
-    purpose, fix = TOOLS[name]
+def _tool(program: Program) -> Finding:
+    name, purpose, fix = program
     path = shutil.which(name)
     if path is None:
         return Finding(name, "not needed", "not found on PATH", purpose, fix)

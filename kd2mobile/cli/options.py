@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from kd2mobile.errors import RecipeError
+from kd2mobile.measure.device import Device, Option
+from kd2mobile.measure.devices import DEVICES, with_options
 from kd2mobile.recipe.compose import FLAGS, check_settings, option_of
 from kd2mobile.recipe.schema import fields
 from kd2mobile.recipe.toml import assignment
@@ -127,43 +129,6 @@ def run_options(function: Callable) -> Callable:
     return click.option("--run", type=PATH, metavar="DIR", help="The folder of the run. [the newest run]")(function)
 
 
-def on_phone(device: str | None, binary: Path | None) -> str | None:
-    """The device with the program of --benchmark-binary in its address. Raises UsageError if it is not a phone."""
-    if binary is None:
-        return device
-    word, _, serial = (device or "").partition(":")
-    if word != "adb" or "?" in serial:
-        raise click.UsageError("--benchmark-binary must be given with --device adb:SERIAL.")
-    from kd2mobile.measure.adb.measure import address_of
-
-    return f"adb:{address_of(serial, binary.absolute())}"
-
-
-def board_options(function: Callable) -> Callable:
-    """The options of `--device ssh:`: how it connects, and what it keeps on the board."""
-    stays = "With ssh: what stays on the board afterwards. [environment]"
-    function = click.option("--keep", type=click.Choice(["nothing", "environment", "all"]), help=stays)(function)
-    text = "With ssh: a configuration file, as for `ssh -F`."
-    return click.option("--ssh-config", type=PATH, metavar="FILE", help=text)(function)
-
-
-def on_board(device: str | None, flags: dict[str, Any]) -> str | None:
-    """The device with the flags of `board_options` in its address; they are taken out of `flags`.
-
-    Raises UsageError if it is not a board.
-    """
-    config, keep = flags.pop("ssh_config"), flags.pop("keep")
-    given = [flag for flag, value in {"--ssh-config": config, "--keep": keep}.items() if value]
-    if not given:
-        return device
-    word, _, login = (device or "").partition(":")
-    if word != "ssh" or "?" in login:
-        raise click.UsageError(f"{' and '.join(given)} must be given with --device ssh:USER@HOST.")
-    from kd2mobile.measure.ssh.address import address_of
-
-    return f"ssh:{address_of(login, config and config.absolute(), keep)}"
-
-
 def records_options(function: Callable) -> Callable:
     """--records FILE..., and the accuracy that a recommended model must have."""
     for option in (
@@ -192,49 +157,35 @@ def records_options(function: Callable) -> Callable:
     return function
 
 
-def browser_options(function: Callable) -> Callable:
-    """The options of `--device browser`: how its page is served."""
-    options = [
-        click.option(
-            "--lan", is_flag=True, help="With browser: serve the page to the local network too, for example to a phone."
-        ),
-        click.option(
-            "--port",
-            type=click.IntRange(0, 65535),
-            metavar="N",
-            help="With browser: port of the page; any free one if left out.",
-        ),
-        click.option(
-            "--tls",
-            type=PATH,
-            nargs=2,
-            metavar="CERT KEY",
-            help="With browser: serve over https with these two PEM files.",
-        ),
-        click.option("--no-open", is_flag=True, help="With browser: print the URL without opening it here."),
-    ]
-    for option in reversed(options):
-        function = option(function)
+def device_options(function: Callable) -> Callable:
+    """The flags that the devices declare, each for one of them."""
+    for device in reversed(DEVICES.values()):
+        for option in reversed(device.listed_options()):
+            function = _device_option(device, option)(function)
     return function
 
 
-def in_browser(device: str | None, flags: dict[str, Any]) -> str | None:
-    """The device with the flags of `browser_options` as its address; they are taken out of `flags`.
+def _device_option(device: Device, option: Option) -> Callable:
+    text = f"With {device.name}: {option.help[0].lower()}{option.help[1:]}"
+    if option.kind is bool:
+        value = {"is_flag": True, "flag_value": not option.default}
+    elif option.choices:
+        value = {"type": click.Choice(option.choices)}
+    elif option.kind is int:
+        value = {"type": click.IntRange(option.least, option.most), "metavar": option.metavar}
+    else:
+        value = {"type": PATH, "metavar": option.metavar, "nargs": len(get_args(option.kind)) or 1}
+    return click.option(option.flag, option.name, default=None, help=text, **value)
 
-    Raises UsageError if it is not a browser.
+
+def requested_device(flags: dict[str, Any]) -> str | None:
+    """The device with the flags of `device_options` in its text; they are taken out of `flags`.
+
+    Raises RecipeError for a flag of another device.
     """
-    lan, port, tls, no_open = (flags.pop(name) for name in ("lan", "port", "tls", "no_open"))
-    given = {"--lan": lan, "--port": port is not None, "--tls": tls, "--no-open": no_open}
-    if not any(given.values()):
-        return device
-    if device != "browser":
-        flags_given = " and ".join(flag for flag, value in given.items() if value)
-        raise click.UsageError(f"{flags_given} must be given with --device browser.")
-    from kd2mobile.measure.browser.place import Place
-
-    certificate, key = map(str, tls) if tls else (None, None)
-    place = Place(lan=lan, port=port or 0, certificate=certificate, key=key, open=not no_open)
-    return f"browser:{place.address()}"
+    names = [option.name for device in DEVICES.values() for option in device.listed_options()]
+    given = {name: value for name in names if (value := flags.pop(name)) is not None}
+    return with_options(flags["device"], given)
 
 
 class OutputFile(click.Path):

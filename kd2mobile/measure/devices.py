@@ -1,34 +1,85 @@
-"""Where files are measured, by the word before the colon: `host`, `ssh:pi@board`, ..."""
+"""The devices: `--device WORD[:ADDRESS][?OPTION=VALUE&...]`, and the package of each by its word.
 
-from collections.abc import Callable
+One more device is a package and one line here. What stands in a package says `device.py`.
+"""
+
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, urlencode
 
-from kd2mobile.errors import UnknownNameError
-from kd2mobile.measure.protocol import Protocol
+from kd2mobile.errors import DeviceError, RecipeError, UnknownNameError
+from kd2mobile.measure.device import SEE, Device, NoOptions
 
-DEVICES = {
-    "host": "kd2mobile.measure.host.measure",
-    "ssh": "kd2mobile.measure.ssh.measure",
-    "adb": "kd2mobile.measure.adb.measure",
-    "browser": "kd2mobile.measure.browser.measure",
-}
-"""The module of each, with its two functions: `measure_on_host`, whose docstring says what it takes and returns, and
-`check_host`, which raises what the address and this host alone can tell to be wrong."""
+if TYPE_CHECKING:
+    from kd2mobile.measure.protocol import Protocol
+
+PACKAGES = (
+    "host",
+    "ssh",
+    "adb",
+    "browser",
+)
+DEVICES: dict[str, Device] = {name: import_module(f"kd2mobile.measure.{name}.device").DEVICE for name in PACKAGES}
 
 
-def check_device(device: str, protocol: Protocol) -> None:
-    """Looks whether files can be measured there, before anything is made for it: its word, the form of its address,
-    what of the protocol it cannot do, and what it needs on this host. Raises UnknownNameError, RecipeError, DeviceError
-    or InstallationError.
+class Requested(NamedTuple):
+    """A device with the address and the options that it is used with."""
+
+    device: Device
+    address: str
+    options: NoOptions
+
+
+def requested(text: str) -> Requested:
+    """What `--device` or a recipe's benchmark.device says. Raises UnknownNameError or DeviceError.
+
+    >>> requested("ssh:pi@board?keep=all").address, requested("ssh:pi@board?keep=all").options.keep
+    ('pi@board', 'all')
     """
-    check, address = way_of(device, "check")
-    check(address, protocol)
-
-
-def way_of(device: str, what: str) -> tuple[Callable[..., Any], str]:
-    """The function that does it there, and the address after the colon. Raises UnknownNameError."""
-    word, _, address = device.partition(":")
+    place, _, query = text.partition("?")
+    word, colon, address = place.partition(":")
     if word not in DEVICES:
-        raise UnknownNameError("benchmark.device", device, list(DEVICES), see="kd2mobile benchmark --help")
-    return getattr(import_module(DEVICES[word]), f"{what}_{word}"), address
+        raise UnknownNameError("benchmark.device", text, list(DEVICES), see=SEE)
+    device = DEVICES[word]
+    if colon and not device.takes_address:
+        raise DeviceError(f"--device {word}", "must have no address", place, f"Give `--device {word}`.")
+    options = {option.name: option for option in device.listed_options()}
+    said = parse_qs(query, keep_blank_values=True)
+    if unknown := [name for name in said if name not in options]:
+        known = list(options)
+        if not known:
+            raise DeviceError(f"--device {word}", "must be given without options", repr(query), f"See `{SEE}`.")
+        raise UnknownNameError(f"--device {word}", unknown[0], known, see=SEE)
+    values = {name: options[name].value(texts) for name, texts in said.items()}
+    return Requested(device, address, device.options(**values))
+
+
+def with_options(text: str | None, given: dict[str, Any]) -> str | None:
+    """The device with options in its text, as `requested` reads it. text: what `--device` says, None without it;
+    given: values by the options' names. Raises RecipeError for an option of another device.
+
+    >>> with_options("browser", {"port": 8443, "open": False})
+    'browser?port=8443&open=false'
+    """
+    if not given:
+        return text
+    word = (text or "").partition("?")[0].partition(":")[0]
+    owners = {option.name: (device, option) for device in DEVICES.values() for option in device.listed_options()}
+    other = [name for name in given if owners[name][0].name != word]
+    if other:
+        device = owners[other[0]][0]
+        flags = " and ".join(owners[name][1].flag for name in other if owners[name][0] is device)
+        got = f"--device {text}" if text else "no --device"
+        raise RecipeError(
+            "kd2mobile benchmark", f"{flags} must be given with --device {device.form}", got, f"See `{SEE}`."
+        )
+    query = urlencode({name: owners[name][1].text(value) for name, value in given.items()}, doseq=True, safe="/")
+    return f"{text}{'&' if '?' in text else '?'}{query}"
+
+
+def check_device(text: str, protocol: "Protocol") -> None:
+    """Looks whether files can be measured there, before anything is made for it: its word, the form of its address,
+    what of the protocol it cannot do, and what it needs on this host. Raises as `requested` and `Device.check`.
+    """
+    device, address, options = requested(text)
+    device.check(address, options, protocol)

@@ -11,7 +11,7 @@ import numpy as np
 from kd2mobile.errors import DataError
 from kd2mobile.files import sha256_of
 from kd2mobile.inspection.size import deflated_size
-from kd2mobile.measure.devices import way_of
+from kd2mobile.measure.devices import requested
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice, Opened, opened_files
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
@@ -92,7 +92,7 @@ def measure_opened(
 ) -> list[Measured]:
     """`measure_files` of files that are open already, with the protocol's first setting. DataError for a label that a
     file has no output for."""
-    measure_on, address = way_of(device, "measure_on")
+    there, address, options = requested(device)
     labels = np.asarray(labels)
     _check(len(pictures), labels, teacher_top1)
     for _, classifier, _ in opened:
@@ -104,7 +104,7 @@ def measure_opened(
     hashes = _hashes(pictures)
     if protocol.span.runs and protocol.span.seconds >= LONG_S:
         say(f"each timing takes {protocol.span.seconds:g} s or more")
-    given = measure_on(address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
+    given = there.measure(address, options, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
     teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.judged]
     judged = labels[given.judged]
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

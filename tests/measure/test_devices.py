@@ -17,11 +17,12 @@ WRONG = {
     "foo": "benchmark.device: must be one of host, ssh, adb, browser, got 'foo'.",
     "host:1": "--device host: must have no address, got host:1. Give `--device host`.",
     "ssh:": "--device: must be of the form ssh:USER@HOST[:PORT], got 'ssh:'. For example ssh:pi@raspberrypi.local",
-    "ssh:pi@board?kep=all": "--device ssh: must be one of keep, ssh_config, got 'kep'. Did you mean 'keep'?",
+    "ssh:pi@board?kep=all": "--device ssh: must be one of ssh_config, keep, got 'kep'. Did you mean 'keep'?",
     "ssh:pi@board?ssh_config=gone": "--ssh-config: must be a file, got gone. Check the path.",
-    "adb:X?y=1": "--device adb: must be adb:SERIAL, got adb:X?y=1.",
-    "browser:wlan=true": "--device browser: must be one of lan, port, certificate, key, open, got 'wlan'.",
-    "browser:certificate=a&key=b": "--tls: must be a certificate and its key, got a, b: [Errno 2] No such file",
+    "adb:X?y=1": "--device adb: must be one of benchmark_binary, got 'y'.",
+    "browser:8000": "--device browser: must have no address, got browser:8000. Give `--device browser`.",
+    "browser?wlan=true": "--device browser: must be one of lan, port, tls, open, got 'wlan'. Did you mean 'lan'?",
+    "browser?tls=a&tls=b": "--tls: must be a certificate and its key, got a, b: [Errno 2] No such file",
 }
 LACKING = {
     "ssh:pi@board": "ssh:pi@board: must find the OpenSSH client, got no ssh on the PATH. Install it: openssh-client on",

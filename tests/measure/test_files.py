@@ -206,7 +206,7 @@ def test_a_record_says_which_pictures_it_is_of(own, pictures, no_profile):
 
 def test_a_long_timing_is_said_before_it_begins(own, pictures, monkeypatch, capsys):
     given = FromDevice("a phone", [Answered([Profile()], None)], np.array([], int), [])
-    monkeypatch.setattr(host, "measure_on_host", lambda *_, **__: given)
+    monkeypatch.setattr(host, "measure", lambda *_, **__: given)
     for rule in ("kd2mobile", "mlperf"):
         assert "each timing takes" not in capsys.readouterr().err
         measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS, protocol=Protocol(rule=rule))
@@ -216,7 +216,7 @@ def test_a_long_timing_is_said_before_it_begins(own, pictures, monkeypatch, caps
 def test_where_nothing_was_judged_the_pictures_are_unknown_with_the_reason(own, pictures, monkeypatch):
     timed = [Profile(unknown={"pictures": "it times alone"}), Profile()]
     given = FromDevice("a phone", [Answered(timed, None)], np.array([], int), [])
-    monkeypatch.setattr(host, "measure_on_host", lambda *_, **__: given)
+    monkeypatch.setattr(host, "measure", lambda *_, **__: given)
     records = measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS)[0].records
     assert [r.pictures for r in records] == [None, None]
     assert [r.unknown["pictures"] for r in records] == ["it times alone", "no image was evaluated"]

@@ -5,16 +5,17 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DeviceError, RecipeError
+from kd2mobile.errors import DeviceError
 from kd2mobile.files import sha256_of
 from kd2mobile.measure.adb import benchmark_model
+from kd2mobile.measure.adb.device import Options
 from kd2mobile.measure.adb.phone import conditions, core_frequencies, cores_for, look, mask, properties, words
-from kd2mobile.measure.adb.transport import COMMAND_SECONDS, WHERE, Phone, find_phone
+from kd2mobile.measure.adb.transport import COMMAND_SECONDS, Phone, find_phone
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol, Setting
@@ -30,18 +31,14 @@ NOT_ASKED = "not read from a phone"
 SHORT = 60.0
 
 
-def address_of(serial: str, binary: Path | None) -> str:
-    """What stands behind `adb:`: the serial number, and the program where one is given."""
-    return f"{serial}?benchmark_binary={quote(str(binary), safe='/')}" if binary else serial
-
-
-def check_adb(address: str, protocol: Protocol) -> None:
+def check(address: str, options: Options, protocol: Protocol) -> None:
     """Raises DeviceError, RecipeError or InstallationError where adb, the phone or what measures on it is missing."""
-    _found(address, protocol)
+    _found(address, options.benchmark_binary, protocol)
 
 
-def measure_on_adb(
+def measure(
     address: str,
+    options: Options,
     opened: Sequence[Opened],
     pictures: Sequence[Path],
     protocol: Protocol,
@@ -50,10 +47,11 @@ def measure_on_adb(
 ) -> FromDevice:
     """Times each file on the phone in every setting; nothing is judged. What was copied there is removed again.
 
-    address: see `address_of`; an empty serial number is the only phone attached. Each setting is timed without the
+    address: the phone's serial number; empty for the only one attached. Each setting is timed without the
     profiler, then run shortly with it. Without a program, the phone's browser measures. Raises DeviceError.
     """
-    phone, told, binary = _found(address, protocol)
+    binary = options.benchmark_binary
+    phone, told = _found(address, binary, protocol)
     frequencies = core_frequencies(phone)
     if not binary:
         given = _in_its_browser(phone, opened, pictures, protocol, set_aside_unreadable)
@@ -81,12 +79,11 @@ def _in_its_browser(
     phone: Phone, opened: Sequence[Opened], pictures: Sequence[Path], protocol: Protocol, set_aside_unreadable: bool
 ) -> FromDevice:
     """What the page of `--device browser` measures on the phone, which reaches this host's 127.0.0.1 through adb."""
-    from kd2mobile.measure.browser.measure import measure_on_browser
-    from kd2mobile.measure.browser.place import Place
+    from kd2mobile.measure.browser import device, measure
 
     ports: list[int] = []
 
-    def show(url: str, place: Place) -> None:
+    def show(url: str, options: device.Options) -> None:
         port = urlsplit(url).port
         phone.reverse(port)
         ports.append(port)
@@ -94,37 +91,25 @@ def _in_its_browser(
         say("Opened in the phone's browser: keep its screen on and the page in front.")
 
     try:
-        address = Place(open=False).address()
-        return measure_on_browser(
-            address, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable, show=show
-        )
+        how = {"set_aside_unreadable": set_aside_unreadable, "show": show}
+        return measure.measure("", device.Options(open=False), opened, pictures, protocol, **how)
     finally:
         for port in ports:
             with suppress(DeviceError):  # an unplugged phone has forgotten it
                 phone.forget_reverse(port)
 
 
-def _found(address: str, protocol: Protocol) -> tuple[Phone, dict[str, str], Path | None]:
-    """The phone, its properties, and the program to run there, None for its browser."""
-    serial, binary = _read(address)
+def _found(serial: str, binary: Path | None, protocol: Protocol) -> tuple[Phone, dict[str, str]]:
+    """The phone and its properties. binary: to run there, None for its browser."""
     phone = find_phone(serial)
     told = properties(phone)
     if binary:
         benchmark_model.check_binary(binary, _abis(told))
     else:
-        from kd2mobile.measure.browser.measure import check_browser
+        from kd2mobile.measure.browser import device, measure
 
-        check_browser("", protocol)
-    return phone, told, binary
-
-
-def _read(address: str) -> tuple[str, Path | None]:
-    serial, _, query = address.partition("?")
-    said = parse_qs(query, keep_blank_values=True)
-    if query and list(said) != ["benchmark_binary"]:
-        next_step = "Write adb:SERIAL, and give the program with --benchmark-binary FILE."
-        raise RecipeError(WHERE, "must be adb:SERIAL", f"adb:{address}", next_step)
-    return serial, Path(said["benchmark_binary"][0]) if said else None
+        measure.check("", device.Options(), protocol)
+    return phone, told
 
 
 def _abis(told: dict[str, str]) -> list[str]:

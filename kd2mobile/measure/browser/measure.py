@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 
 from kd2mobile.errors import RecipeError
+from kd2mobile.measure.browser.device import Options
 from kd2mobile.measure.browser.litert_js import litert_js, web_folder
 from kd2mobile.measure.browser.messages import Hello, Timed
-from kd2mobile.measure.browser.place import Place, place_of
 from kd2mobile.measure.browser.server import Reply, Route, serve, tls_context
 from kd2mobile.measure.browser.session import PATIENCE, Patience, Repeated, Session
 from kd2mobile.measure.browser.user_agent import browser_words
@@ -48,48 +48,45 @@ NOT_FINITE = "its outputs are not finite"
 TIMES = ("init_ms", "first_run_ms", "latency_ms")
 
 
-def check_browser(address: str, protocol: Protocol) -> None:
-    """Raises RecipeError or UnknownNameError for an address that says something else, RecipeError for a first setting
-    without XNNPACK and for cores, InstallationError without LiteRT.js. Whether the port is free is seen when it is
-    taken."""
-    place = place_of(address)
+def check(address: str, options: Options, protocol: Protocol) -> None:
+    """Raises RecipeError for a first setting without XNNPACK, for cores, and for a certificate that cannot be read,
+    InstallationError without LiteRT.js. Whether the port is free is seen when it is taken."""
     if not protocol.settings[0].xnnpack:
         both = "LiteRT.js cannot switch it off: leave out --xnnpack, or measure on another device."
         raise RecipeError("benchmark.xnnpack", "must be on in a browser", "off", both)
     if protocol.cores:
         got = ", ".join(map(str, protocol.cores))
         raise RecipeError("benchmark.cores", "must not be given for a browser", got, "A page cannot choose its cores.")
-    if place.certificate and place.key:
-        tls_context(Path(place.certificate), Path(place.key))
+    if options.tls:
+        tls_context(*options.tls)
     litert_js()
 
 
-def measure_on_browser(
+def measure(
     address: str,
+    options: Options,
     opened: Sequence[Opened],
     pictures: Sequence[Path],
     protocol: Protocol,
     *,
     set_aside_unreadable: bool = False,
-    show: Callable[[str, Place], None] | None = None,
+    show: Callable[[str, Options], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> FromDevice:
     """Serves the page until what opens it has measured all files.
 
-    address: see Place. show: brings the URL to a browser; by default the terminal shows it, and this host's browser is
-    asked to open it. Each file is timed by itself, then all classify the pictures, rendered on this host. Float files
-    are measured on WebGPU too, where the browser has it. Raises InstallationError without LiteRT.js, ModelFileError for
-    a file that it cannot run, DeviceError for a browser that goes away or cannot run the first setting, RecipeError
-    where that is one without XNNPACK.
+    address: there is none. show: brings the URL to a browser; by default the terminal shows it, and this host's browser
+    is asked to open it. Each file is timed by itself, then all classify the pictures, rendered on this host. Float
+    files are measured on WebGPU too, where the browser has it. Raises InstallationError without LiteRT.js,
+    ModelFileError for a file that it cannot run, DeviceError for a browser that goes away or cannot run the first
+    setting, RecipeError where that is one without XNNPACK.
     """
-    check_browser(address, protocol)
-    place = place_of(address)
+    check(address, options, protocol)
     version, scripts = litert_js()
     session = Session(opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable, patience=patience)
     routes = _static(scripts) | session.routes()
-    tls = (Path(place.certificate), Path(place.key)) if place.certificate and place.key else None
-    with serve(routes, lan=place.lan, port=place.port, tls=tls, policy=_policy()) as url:
-        (show or show_url)(url, place)
+    with serve(routes, lan=options.lan, port=options.port, tls=options.tls, policy=_policy()) as url:
+        (show or show_url)(url, options)
         hello = _follow(session)
     judged = np.array([one for chunk in range(len(session.chunks)) for one in session.judged[chunk]], int)
     set_aside = [one for chunk in range(len(session.chunks)) for one in session.set_aside[chunk]]
@@ -99,17 +96,17 @@ def measure_on_browser(
     return FromDevice(_words(hello), answered, judged, set_aside)
 
 
-def show_url(url: str, place: Place) -> None:
-    """On the terminal, as a QR code for a phone, and in this host's browser unless the place says otherwise."""
+def show_url(url: str, options: Options) -> None:
+    """On the terminal, as a QR code for a phone, and in this host's browser unless the options say otherwise."""
     say(f"Open {url}")
-    if place.lan:
+    if options.lan:
         import segno
 
         say("or scan this code with a phone in the same network:")
         segno.make(url, error="m").terminal(out=sys.stderr, compact=True)
-        if not place.certificate:
+        if not options.tls:
             say("Without https, a page has no threads, no WebGPU, no camera and a coarse clock: give --tls CERT KEY.")
-    elif place.open and _has_screen():
+    elif options.open and _has_screen():
         webbrowser.open(url)
 
 

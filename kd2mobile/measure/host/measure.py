@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kd2mobile.errors import DataError, DeviceError, PictureError
+from kd2mobile.errors import DataError, PictureError
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host.machine import cores, device_words
 from kd2mobile.measure.litert.worker import FileToTime, Profile, check_cores, profile_files
@@ -20,15 +20,14 @@ PICTURES_AT_ONCE = 32
 """Pictures that are held decoded at a time; with the answers, all that grows the memory."""
 
 
-def check_host(address: str, protocol: Protocol) -> None:
-    """Raises DeviceError for an address that is not empty, and for cores that this process may not use."""
-    if address:
-        raise DeviceError("--device host", "must have no address", f"host:{address}", "Give `--device host`.")
+def check(address: str, options: object, protocol: Protocol) -> None:
+    """Raises DeviceError for cores that this process may not use. address, options: there are none."""
     check_cores(protocol.cores)
 
 
-def measure_on_host(
+def measure(
     address: str,
+    options: object,
     opened: Sequence[Opened],
     pictures: Sequence[Path],
     protocol: Protocol,
@@ -37,9 +36,9 @@ def measure_on_host(
 ) -> FromDevice:
     """Memory holds a few pictures and every answer (4 bytes a picture and class), however many pictures.
 
-    address: empty. Raises what `measure_files` raises.
+    address, options: there are none. Raises what `Device.measure` does.
     """
-    check_host(address, protocol)
+    check(address, options, protocol)
     profiles = _profile_all(opened, protocol)
     outputs, judged, set_aside = _answers(opened, pictures, set_aside_unreadable)
     answered = [Answered(timed, answers) for timed, answers in zip(profiles, outputs, strict=True)]

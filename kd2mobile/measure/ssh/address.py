@@ -1,12 +1,11 @@
-"""What stands behind `ssh:`: USER@HOST[:PORT], and how, as a query: `pi@board?keep=all&ssh_config=FILE`."""
+"""What stands behind `ssh:`: USER@HOST[:PORT]."""
 
 import re
 import shlex
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
-from urllib.parse import parse_qsl, urlencode
+from typing import NamedTuple
 
-from kd2mobile.errors import DeviceError, UnknownNameError
+from kd2mobile.errors import DeviceError
 
 _ADDRESS = re.compile(
     r"((?P<user>[\w][\w.+-]*\$?)@)?(\[(?P<ipv6>[0-9a-fA-F:.]+(%[\w.-]+)?)\]|(?P<host>[\w][\w.-]*))(:(?P<port>\d{1,5}))?",
@@ -15,16 +14,6 @@ _ADDRESS = re.compile(
 
 
 _FORM = "For example ssh:pi@raspberrypi.local, or ssh:pi@192.168.1.20:2222."
-Keep = Literal["nothing", "environment", "all"]
-
-
-class Asked(NamedTuple):
-    """What stands behind `ssh:`. config: for `ssh -F`, instead of the user's own. keep: what stays on the board
-    afterwards: nothing, the Python environment, or all that was copied as well."""
-
-    address: "Address"
-    config: Path | None
-    keep: Keep
 
 
 class Address(NamedTuple):
@@ -51,30 +40,6 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return "ssh:" + (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
-
-
-def address_of(login: str, config: Path | None, keep: Keep | None) -> str:
-    """What stands behind `ssh:` for these; a None is left out."""
-    said = {"keep": keep, "ssh_config": config and str(config)}
-    query = urlencode({name: value for name, value in said.items() if value}, safe="/")
-    return f"{login}?{query}" if query else login
-
-
-def asked(address: str) -> Asked:
-    """What an address says. Raises DeviceError, UnknownNameError.
-
-    >>> asked("pi@board?keep=all").keep
-    'all'
-    """
-    login, _, query = address.partition("?")
-    said = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := [name for name in said if name not in ("keep", "ssh_config")]:
-        raise UnknownNameError("--device ssh", unknown[0], ["keep", "ssh_config"], see="kd2mobile benchmark --help")
-    keep = said.get("keep", "environment")
-    if keep not in get_args(Keep):
-        raise UnknownNameError("--keep", keep, list(get_args(Keep)), see="kd2mobile benchmark --help")
-    config = Path(said["ssh_config"]).expanduser() if "ssh_config" in said else None
-    return Asked(parsed(login), config, keep)
 
 
 def parsed(address: str) -> Address:

@@ -18,10 +18,11 @@ from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host.measure import nothing_to_judge
 from kd2mobile.measure.litert.worker import Refusal
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.ssh.address import asked
+from kd2mobile.measure.ssh.address import parsed
 from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost
 from kd2mobile.measure.ssh.connection import Connection, check_client
 from kd2mobile.measure.ssh.core import pack_core, packages
+from kd2mobile.measure.ssh.device import Options
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
 from kd2mobile.measure.ssh.work import Answer, FileThere, Request
 from kd2mobile.progress import bar, say
@@ -33,28 +34,30 @@ MOST_DEATHS = 2
 """So often a measurement that was ended there, as by a reboot, is begun again."""
 
 
-def check_ssh(address: str, protocol: Protocol) -> None:
-    """Raises DeviceError or UnknownNameError for an address that none can be, or where this host lacks the client."""
-    login, config, _ = asked(address)
-    check_client(login, config)
+def check(address: str, options: Options, protocol: Protocol) -> None:
+    """Raises DeviceError for an address that none can be, or where this host lacks the client."""
+    check_client(parsed(address), options.ssh_config)
 
 
-def measure_on_ssh(
+def measure(
     address: str,
+    options: Options,
     opened: Sequence[Opened],
     pictures: Sequence[Path],
     protocol: Protocol,
     *,
     set_aside_unreadable: bool = False,
 ) -> FromDevice:
-    """Copies files, pictures and `kd2mobile.measure` to the board, measures there as `measure_on_host` does, brings
+    """Copies files, pictures and `kd2mobile.measure` to the board, measures there as this host does, brings
     the answers back and removes what was copied.
 
-    address: see `address.asked`. A cut connection is opened anew and the measurement goes on; where it stays cut, or
-    after Ctrl-C, what was copied stays for the next time. Raises DeviceError, and what `measure_on_host` raises.
+    address: see `address.parsed`. A cut connection is opened anew and the measurement goes on; where it stays cut, or
+    after Ctrl-C, what was copied stays for the next time. Raises what `Device.measure` does.
     """
-    login, config, keep = asked(address)
-    with Connection(login, config) as connection, tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
+    with (
+        Connection(parsed(address), options.ssh_config) as connection,
+        tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder,
+    ):
         board, here = Board(connection), Path(folder)
         about = board.about()
         _check(board, about)
@@ -67,7 +70,7 @@ def measure_on_ssh(
         _check_room(board, about, copied)
         environment, wheels = _install(board, about, here)
         request = Request(files, list(hashes.values()), protocol, set_aside_unreadable)
-        removed = [] if keep == "all" else [*copied, *wheels]
+        removed = [] if options.keep == "all" else [*copied, *wheels]
         job = secrets.token_hex(8)
         try:
             _run(board, job, environment, sha256_of(core), copied, request)
@@ -84,7 +87,7 @@ def measure_on_ssh(
             if not isinstance(fault, Lost):
                 board.clean(job, removed, None)
             raise
-        board.clean(job, removed, environment if keep == "nothing" else None)
+        board.clean(job, removed, environment if options.keep == "nothing" else None)
     places, names = np.array(list(hashes)), {sha256: str(path) for sha256, path in copied.items()}
     if answer.refusal:
         raise _as_raised(answer.refusal, names)

@@ -16,7 +16,7 @@ from kd2mobile import progress
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.files import write_bytes, write_npy
 from kd2mobile.measure.files import FileToMeasure, opened_files
-from kd2mobile.measure.host.measure import measure_on_host
+from kd2mobile.measure.host.measure import measure
 from kd2mobile.measure.litert.worker import Profile, Refusal
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.pixels import Resize
@@ -72,7 +72,7 @@ def _answer(request: Request, folder: Path) -> Answer:
     try:
         aside = request.set_aside_unreadable
         with opened_files(files, request.protocol) as opened:
-            given = measure_on_host("", opened, pictures, request.protocol, set_aside_unreadable=aside)
+            given = measure("", None, opened, pictures, request.protocol, set_aside_unreadable=aside)
     except Kd2MobileError as fault:
         return Answer(refusal=Refusal.of(fault))
     for number, one in enumerate(given.answered):

@@ -212,14 +212,14 @@ FORGOTTEN = on_phone("reverse", "--remove", "tcp:8123")
 
 
 def test_without_the_program_the_phones_browser_measures(adb, data, capsys, monkeypatch):
-    def served(address, opened, pictures, protocol, *, set_aside_unreadable, show):
-        assert address == "open=false" and set_aside_unreadable
+    def served(address, options, opened, pictures, protocol, *, set_aside_unreadable, show):
+        assert not options.open and set_aside_unreadable
         show(URL, None)
         answers = np.tile(np.float32([0.91] + [0.01] * 9), (len(pictures), 1))
         return FromDevice("browser: Chrome 141", [Answered([Profile()], answers)], np.arange(len(pictures)), [])
 
-    monkeypatch.setattr(browser, "measure_on_browser", served)
-    monkeypatch.setattr(browser, "check_browser", lambda address, protocol: None)
+    monkeypatch.setattr(browser, "measure", served)
+    monkeypatch.setattr(browser, "check", lambda address, options, protocol: None)
     adb(*asked(), *OPENED, FORGOTTEN)
     record = record_of(capsys, measuring(*data))
     assert record["device"] == "adb: Google Pixel 8, Tensor G3, 9 cores, Android 14 arm64-v8a, Chrome 141"
@@ -231,8 +231,8 @@ def test_a_phone_that_is_unplugged_from_its_browser(adb, data, capsys, monkeypat
         show(URL, None)
         raise DeviceError("--device browser", "must stay open", "a page that went silent", "Open it again.")
 
-    monkeypatch.setattr(browser, "measure_on_browser", served)
-    monkeypatch.setattr(browser, "check_browser", lambda address, protocol: None)
+    monkeypatch.setattr(browser, "measure", served)
+    monkeypatch.setattr(browser, "check", lambda address, options, protocol: None)
     gone = {"err": f"error: device '{SERIAL}' not found\n", "status": 1}
     adb(*asked(), *OPENED, (FORGOTTEN[0], gone))
     assert "--device browser: must stay open, got a page that went silent." in refused(capsys, measuring(*data))
@@ -305,14 +305,12 @@ def test_cores_that_the_phone_does_not_have(adb, binary, data, capsys):
     assert "benchmark.cores: must be among the phone's cores: 0, 1, 2, 3, 4, 5, 6, 7, 8, got 12." in said
 
 
-@pytest.mark.parametrize("device", ["host", "ssh:pi@board", "adb:X?benchmark_binary=y"])
+@pytest.mark.parametrize("device", ["host", "ssh:pi@board"])
 def test_the_program_is_for_a_phone(device, data, capsys):
     arguments = ["benchmark", "--model", str(MODEL), *data, "--device", device, "--benchmark-binary", "b"]
-    assert "--benchmark-binary must be given with --device adb:SERIAL." in refused(capsys, arguments)
-
-
-def test_an_address_of_another_form(data, capsys):
-    assert "--device adb: must be adb:SERIAL, got adb:X?y=1." in refused(capsys, measuring(*data, serial="X?y=1"))
+    assert f"--benchmark-binary must be given with --device adb:SERIAL, got --device {device}." in refused(
+        capsys, arguments
+    )
 
 
 def test_a_file_that_is_none_is_refused_before_anything_is_copied(adb, tmp_path, binary, data, capsys):

@@ -7,8 +7,9 @@ from threading import Thread
 
 import pytest
 
+from kd2mobile.measure.browser.device import Options
 from kd2mobile.measure.browser.litert_js import installed_version, locked_version
-from kd2mobile.measure.browser.measure import measure_on_browser
+from kd2mobile.measure.browser.measure import measure
 from kd2mobile.measure.files import opened_as
 from kd2mobile.measure.litert.runtime import Classifier
 from tests.chromium import browser
@@ -43,12 +44,12 @@ def chromium(started):
 def measured_in(chromium):
     """measured_in(opened, pictures, protocol): what Chromium measures. look: called while the page is at it."""
 
-    def measured(opened, pictures, protocol, *, look=None, width=800, page=chromium, address="", **how):
+    def measured(opened, pictures, protocol, *, look=None, width=800, page=chromium, options=None, **how):
         found, urls = [], Queue()
 
         def work():
             try:
-                found.append(measure_on_browser(address, opened, pictures, protocol, show=urls_of(urls), **how))
+                found.append(measure("", options or Options(), opened, pictures, protocol, show=urls_of(urls), **how))
             except Exception as fault:
                 urls.put(fault)
                 found.append(fault)

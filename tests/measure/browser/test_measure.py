@@ -14,7 +14,7 @@ import pytest
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import DeviceError, RecipeError
 from kd2mobile.measure.browser import measure
-from kd2mobile.measure.browser.measure import measure_on_browser
+from kd2mobile.measure.browser.device import Options
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.measured import Truth, measured_of
 from kd2mobile.measure.protocol import Protocol
@@ -95,7 +95,7 @@ def measured(models, photos, monkeypatch):
         labels = np.zeros(len(pictures), int)
         files = opened([FileToMeasure(path=models / f"{name}.tflite") for name in names], protocol)
         browser = StandIn(dict(hello), dict(faults), **how)
-        given = measure_on_browser("", files, pictures, protocol, show=browser.visit)
+        given = measure.measure("", Options(), files, pictures, protocol, show=browser.visit)
         assert browser.refused == []
         truth = Truth(labels, None, "0123456789abcdef", "2026-11-30T12:00:00Z")
         records = [

@@ -11,7 +11,7 @@ import pytest
 
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.browser import session
-from kd2mobile.measure.browser.place import Place
+from kd2mobile.measure.browser.device import Options
 from kd2mobile.measure.browser.server import own_address
 from kd2mobile.measure.browser.session import Patience
 from kd2mobile.measure.files import FileToMeasure, Opened
@@ -138,13 +138,13 @@ def test_on_the_network_a_plain_address_gets_no_threads_and_a_certificate_gives_
     except OSError as fault:
         pytest.skip(f"this host has no address in a network: {fault}")
     protocol, pictures = Protocol(threads=(1, 2), runs=20), sorted(photos.rglob("*.png"))
-    place = Place(lan=True)
+    options = Options(lan=True)
     if secure:
         certificate, key = request.getfixturevalue("certificate")
-        place = Place(lan=True, certificate=str(certificate), key=str(key))
+        options = Options(lan=True, tls=(certificate, key))
     with browser(tmp_path, "--ignore-certificate-errors") as phone:
         files = opened([models / "uint8.tflite"], protocol)
-        given = measured_in(files, pictures, protocol, page=phone, address=place.address())
+        given = measured_in(files, pictures, protocol, page=phone, options=options)
         facts = phone.value("document.getElementById('facts').textContent")
     one, two = given.answered[0].profiles
     assert one.isolated is two.isolated is secure and one.latency_ms.n >= 20

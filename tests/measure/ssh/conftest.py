@@ -17,10 +17,11 @@ from typing import NamedTuple
 import pytest
 
 from kd2mobile.errors import DeviceError
+from kd2mobile.measure.devices import with_options
 from kd2mobile.measure.measured import measure_files
 from kd2mobile.measure.ssh import board as board_module
-from kd2mobile.measure.ssh import measuring
-from kd2mobile.measure.ssh.address import address_of, parsed
+from kd2mobile.measure.ssh import measure
+from kd2mobile.measure.ssh.address import parsed
 from kd2mobile.measure.ssh.connection import Connection
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
@@ -162,7 +163,8 @@ class Board(NamedTuple):
 
     def measured(self, files, pictures, labels, **how):
         """`measure_files` there."""
-        device = f"ssh:{address_of(self.address, self.config, how.pop('keep', None))}"
+        keep = {"keep": how.pop("keep")} if "keep" in how else {}
+        device = with_options(f"ssh:{self.address}", {"ssh_config": self.config} | keep)
         return measure_files(files, pictures, labels, device=device, **how)
 
 
@@ -241,7 +243,7 @@ def installed(new_board, tmp_path_factory):
     made = new_board()
     with made.connected() as there:
         try:
-            name, _ = measuring._install(there, there.about(), tmp_path_factory.mktemp("wheels"))
+            name, _ = measure._install(there, there.about(), tmp_path_factory.mktemp("wheels"))
         except DeviceError as why:
             pytest.skip(f"no environment for a board: {why}")
     return made.home / ".cache" / "kd2mobile" / "environments" / name

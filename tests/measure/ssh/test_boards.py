@@ -14,7 +14,7 @@ from kd2mobile.errors import DeviceError
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.ssh import board as board_module
 from kd2mobile.measure.ssh import connection as connection_module
-from kd2mobile.measure.ssh import measuring
+from kd2mobile.measure.ssh import measure
 from kd2mobile.measure.ssh.address import parsed
 
 from ..conftest import picture
@@ -132,7 +132,7 @@ def test_a_home_that_cannot_be_written(new_board, asked, tmp_path):
 
 def test_a_disk_that_is_full(new_board, asked, monkeypatch):
     """A limit on the size of a file stands for it."""
-    monkeypatch.setattr(measuring, "_install", lambda *_: ("none", {}))
+    monkeypatch.setattr(measure, "_install", lambda *_: ("none", {}))
     line = "ulimit -f 0; " + pretending("sys.executable = sys.argv[2]")
     board = new_board({"python3": line})
     assert "must have free space on its disk, got File too large. Free some there" in asked(board)

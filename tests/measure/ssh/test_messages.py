@@ -11,7 +11,7 @@ import pytest
 
 from kd2mobile.errors import DeviceError, Kd2MobileError
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.ssh import measuring
+from kd2mobile.measure.ssh import measure
 from kd2mobile.measure.ssh.connection import Connection
 from kd2mobile.measure.ssh.messages import ANSWERS, read_message, read_shown
 from kd2mobile.measure.ssh.work import FileThere, Request
@@ -99,17 +99,17 @@ def changed(**fields):
 )
 def test_a_boards_answer_is_one_to_the_request(tmp_path, content, said):
     with pytest.raises(DeviceError) as refused:
-        measuring._fetched(*fetched(tmp_path, content), REQUEST)
+        measure._fetched(*fetched(tmp_path, content), REQUEST)
     assert str(refused.value).startswith("pi@board") and said in str(refused.value)
 
 
 def test_a_right_answer_and_a_refusal_of_an_unknown_class(tmp_path):
-    answer = measuring._fetched(*fetched(tmp_path, changed()), REQUEST)
+    answer = measure._fetched(*fetched(tmp_path, changed()), REQUEST)
     assert answer.judged == [0, 2] and answer.profiles[0][0].init_ms == 1.0
     parts = {"where": "x", "must": "must be", "got": None, "next_step": "Do."}
     for name in ("Path", "print", "Nonsense", "DataError"):
-        answer = measuring._fetched(*fetched(tmp_path, changed(refusal=parts | {"error": name})), REQUEST)
-        assert isinstance(measuring._as_raised(answer.refusal, {}), Kd2MobileError)
+        answer = measure._fetched(*fetched(tmp_path, changed(refusal=parts | {"error": name})), REQUEST)
+        assert isinstance(measure._as_raised(answer.refusal, {}), Kd2MobileError)
 
 
 def test_any_change_of_an_answer_is_an_answer_or_one_line(tmp_path):
@@ -122,7 +122,7 @@ def test_any_change_of_an_answer_is_an_answer_or_one_line(tmp_path):
                 (b"", b"9", b'"', b"[", b"}", b"\xff", b"1e9", b"null", b"-")
             )
         try:
-            measuring._fetched(*fetched(tmp_path, bytes(bad)), REQUEST)
+            measure._fetched(*fetched(tmp_path, bytes(bad)), REQUEST)
             taken += 1
         except DeviceError as fault:
             assert "\n" not in str(fault)
@@ -150,14 +150,14 @@ def header(shape, kind="<f4"):
 )
 def test_outputs_of_absurd_shapes_are_refused_before_they_take_memory(tmp_path, content):
     with pytest.raises(DeviceError, match="pi@board: must return outputs for every image, got"):
-        measuring._outputs(*fetched(tmp_path, content), 0, (2, 3))
+        measure._outputs(*fetched(tmp_path, content), 0, (2, 3))
 
 
 def test_outputs_are_float32(tmp_path):
     given = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.save(tmp_path / "x.npy", given)
     content = (tmp_path / "x.npy").read_bytes()
-    assert (measuring._outputs(*fetched(tmp_path, content), 0, (2, 3)) == given).all()
+    assert (measure._outputs(*fetched(tmp_path, content), 0, (2, 3)) == given).all()
 
 
 def test_a_verb_with_one_answer_has_one():
@@ -170,7 +170,7 @@ def test_a_verb_with_one_answer_has_one():
 
 def test_what_a_board_tells_is_what_the_program_there_tells():
     """Each `tell("kind", ...)` of there.py is a type here."""
-    source = (Path(measuring.__file__).parent / "there.py").read_text("utf-8")
+    source = (Path(measure.__file__).parent / "there.py").read_text("utf-8")
     kinds = set(re.findall(r'\btell\(\s*"(\w+)"', source))
     known = {kind.__struct_config__.tag for types in ANSWERS.values() for kind in types} | {"refused", "end"}
     assert "about" in kinds and kinds <= known

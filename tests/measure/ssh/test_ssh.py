@@ -15,7 +15,7 @@ from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.measured import measure_files
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh import board as board_module
-from kd2mobile.measure.ssh import connection, measuring
+from kd2mobile.measure.ssh import connection, measure
 from kd2mobile.measure.ssh.connection import OPTIONS, Connection
 from tests.tiny_models import is_explained
 
@@ -232,7 +232,7 @@ def test_a_measurement_that_is_ended_there_is_begun_again(held_there, own, pictu
 
 
 def test_one_that_is_always_ended_is_given_up(held_there, own, pictures, on_message, monkeypatch):
-    monkeypatch.setattr(measuring, "MOST_DEATHS", 0)
+    monkeypatch.setattr(measure, "MOST_DEATHS", 0)
     on_message("follow", 1, held_there.end_measurement)
     with pytest.raises(DeviceError, match="must let a measurement run to its end, got no message. It may have run out"):
         held_there.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)

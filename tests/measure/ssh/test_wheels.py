@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from kd2mobile.errors import DeviceError, UnknownNameError
+from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh import board as board_module
-from kd2mobile.measure.ssh import connection, measuring
-from kd2mobile.measure.ssh.address import Address, Asked, address_of, asked, parsed
+from kd2mobile.measure.ssh import connection, measure
+from kd2mobile.measure.ssh.address import Address, parsed
 from kd2mobile.measure.ssh.core import PACKAGES, PACKAGES_ARMV7L, pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of, platforms
 
@@ -62,16 +62,6 @@ def index(tmp_path, monkeypatch):
 def test_addresses(address, parts, by_hand):
     found = parsed(address)
     assert found == Address(*parts) and str(found) == f"ssh:{address}" and found.by_hand() == by_hand
-
-
-def test_what_else_an_address_says():
-    said = address_of("pi@board:2222", Path("/home of/config"), "all")
-    assert asked(said) == Asked(parsed("pi@board:2222"), Path("/home of/config"), "all")
-    assert asked(address_of("pi@board", None, None)) == Asked(parsed("pi@board"), None, "environment")
-    with pytest.raises(UnknownNameError, match="--keep: must be one of nothing, environment, all, got 'some'"):
-        asked("pi@board?keep=some")
-    with pytest.raises(UnknownNameError, match="--device ssh: must be one of keep, ssh_config, got 'kep'"):
-        asked("pi@board?kep=all")
 
 
 def test_the_platforms_of_a_raspberry_pi():
@@ -143,20 +133,20 @@ def test_no_pip_here(tmp_path, monkeypatch):
 def test_a_board_without_a_network_is_brought_the_wheels(new_board, index, tmp_path, monkeypatch, capsys):
     board = new_board(PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_CONFIG_FILE="/dev/null")
     index("tiny_thing-1.0-py3-none-any")
-    monkeypatch.setattr(measuring, "packages", lambda machine: ["tiny-thing"])
+    monkeypatch.setattr(measure, "packages", lambda machine: ["tiny-thing"])
     (tmp_path / "out").mkdir()
     with board.connected() as there:
-        environment, wheels = measuring._install(there, there.about(), tmp_path / "out")
+        environment, wheels = measure._install(there, there.about(), tmp_path / "out")
         assert list(wheels.values()) == ["tiny_thing-1.0-py3-none-any.whl"]
         assert [f"files/{sha256}" for sha256 in wheels] == board.kept
         said = capsys.readouterr().err
         assert "pip could not there (" in said and "No matching distribution found for tiny-thing" in said
         place = board.home / ".cache" / "kd2mobile" / "environments" / environment
         assert list(place.glob("lib/python*/site-packages/tiny_thing.py"))
-        assert measuring._install(there, there.about(), tmp_path / "out") == (environment, {}), "used as it is"
-        monkeypatch.setattr(measuring, "packages", lambda machine: ["no-such-thing"])
+        assert measure._install(there, there.about(), tmp_path / "out") == (environment, {}), "used as it is"
+        monkeypatch.setattr(measure, "packages", lambda machine: ["no-such-thing"])
         with pytest.raises(DeviceError, match="must have wheels for its Python .*got No matching .* for no-such-thing"):
-            measuring._install(there, there.about(), tmp_path / "out")
+            measure._install(there, there.about(), tmp_path / "out")
         assert sorted(os.listdir(place.parent)) == [environment, f"{environment}.lock"], "nothing half-made is left"
         there.clean("none", list(wheels), environment)
     assert not list((board.home / ".cache").iterdir()), "and all of it can be removed"

@@ -1,58 +1,52 @@
-"""Where the page is served: flags, the address that they become, and what the terminal shows."""
+"""Where the page is served: flags, the options that they become, and what the terminal shows."""
 
 import socket
 
 import pytest
 
 from kd2mobile.cli.commands import main_status
-from kd2mobile.cli.options import in_browser
-from kd2mobile.errors import RecipeError, UnknownNameError
+from kd2mobile.errors import DeviceError, UnknownNameError
 from kd2mobile.measure.browser import measure
-from kd2mobile.measure.browser.place import Place, place_of
+from kd2mobile.measure.browser.device import Options
+from kd2mobile.measure.devices import requested, with_options
 
 from .conftest import needs_litert_js
 
 URL = "http://192.0.2.7:8000/0123456789abcdefABCDEF/"
 
 
-def test_flags_become_an_address_that_is_read_back(tmp_path):
-    nothing = {"lan": False, "port": None, "tls": None, "no_open": False}
-    for device in ("browser", "host", None):
-        flags = nothing | {"rule": "mlperf"}
-        assert in_browser(device, flags) == device and flags == {"rule": "mlperf"}
+def test_flags_become_options_that_are_read_back(tmp_path):
     pair = tmp_path / "a cert & more.pem", tmp_path / "key=1.pem"
-    device = in_browser("browser", {"lan": True, "port": 8443, "tls": pair, "no_open": True})
-    place = Place(lan=True, port=8443, certificate=str(pair[0]), key=str(pair[1]), open=False)
-    assert place_of(device.removeprefix("browser:")) == place
-    assert place_of("") == Place() and Place().address() == ""
+    text = with_options("browser", {"lan": True, "port": 8443, "tls": pair, "open": False})
+    assert requested(text).options == Options(lan=True, port=8443, tls=pair, open=False)
+    assert requested("browser").options == Options()
 
 
 @pytest.mark.parametrize(
-    ("address", "error", "why"),
+    ("query", "error", "why"),
     [
-        ("port=x", RecipeError, "Expected `int`, got `str` - at `$.port`"),
-        ("port=70000", RecipeError, "<= 65535"),
-        ("lan=perhaps", RecipeError, "at `$.lan`"),
-        ("certificate=a.pem", RecipeError, "--tls: must be a certificate and its key, got one of them"),
-        (
-            "wlan=true",
-            UnknownNameError,
-            "one of lan, port, certificate, key, open, got 'wlan'. Did you mean 'lan'?",
-        ),
+        ("port=x", DeviceError, "--port: must be a whole number from 0 to 65,535, got 'x'."),
+        ("port=70000", DeviceError, "--port: must be a whole number from 0 to 65,535, got '70000'."),
+        ("lan=perhaps", DeviceError, "--lan: must be true or false, got 'perhaps'."),
+        ("tls=a.pem", DeviceError, "--tls: must have two values, CERT KEY, got a.pem."),
+        ("wlan=true", UnknownNameError, "one of lan, port, tls, open, got 'wlan'. Did you mean 'lan'?"),
         ("chrome", UnknownNameError, "got 'chrome'"),
     ],
 )
-def test_an_address_that_says_something_else_is_an_error(address, error, why):
+def test_options_that_say_something_else_are_errors(query, error, why):
     with pytest.raises(error) as refused:
-        place_of(address)
+        requested(f"browser?{query}")
     assert why in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--lan"], "--lan must be given with --device browser."),
-        (["--device", "host", "--port", "0", "--no-open"], "--port and --no-open must be given with --device browser."),
+        (["--lan"], "--lan must be given with --device browser, got no --device."),
+        (
+            ["--device", "host", "--port", "0", "--no-open"],
+            "--port and --no-open must be given with --device browser, got --device host.",
+        ),
         (["--device", "browser", "--tls", "cert.pem"], "Option '--tls' requires 2 arguments."),
         (["--device", "browser", "--port", "65536"], "--port: must be a whole number from 0 to 65,535, got 65536."),
     ],
@@ -74,12 +68,12 @@ def test_a_port_in_use_ends_the_verb_with_2(models, photos, capsys):
 def test_on_the_network_the_terminal_shows_a_code_and_what_a_plain_address_lacks(capsys, monkeypatch):
     pytest.importorskip("segno")
     monkeypatch.setattr(measure.webbrowser, "open", lambda url: pytest.fail("it is for another device"))
-    measure.show_url(URL, Place(lan=True))
+    measure.show_url(URL, Options(lan=True))
     said = capsys.readouterr().err
     assert f"Open {URL}\n" in said and "--tls CERT KEY" in said
     code = [line for line in said.splitlines() if set(line) & set("\u2580\u2584\u2588")]
     assert 15 <= len(code) <= 25, "a QR code of 33 to 45 modules, two a line"
-    measure.show_url(URL, Place(lan=True, certificate="c", key="k"))
+    measure.show_url(URL, Options(lan=True, tls=("c", "k")))
     assert "--tls" not in capsys.readouterr().err
 
 
@@ -88,9 +82,9 @@ def test_here_the_browser_is_opened_unless_there_is_no_screen_or_nobody_wants_it
     monkeypatch.setattr(measure.webbrowser, "open", opened.append)
     monkeypatch.setattr(measure.sys, "platform", "linux")
     monkeypatch.setenv("DISPLAY", ":0")
-    measure.show_url(URL, Place(open=False))
-    measure.show_url(URL, Place())
+    measure.show_url(URL, Options(open=False))
+    measure.show_url(URL, Options())
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    measure.show_url(URL, Place())
+    measure.show_url(URL, Options())
     assert opened == [URL] and capsys.readouterr().err == f"Open {URL}\n" * 3
