@@ -90,7 +90,7 @@ def spans(page: Path) -> list[str]:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """Every line of the documents' shell blocks that calls kd2mobile: the page, and the words after the name."""
+    """Every line of the documents' shell blocks and of the help that calls kd2mobile: the page, and the words after."""
     found = []
     for page in pages():
         for block in [text for language, text in blocks(page) if language == "sh"]:
@@ -98,7 +98,8 @@ def commands() -> list[tuple[str, list[str]]]:
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["kd2mobile"]:
                     found.append((page.name, words[1:]))
-    return found
+    examples = [("--help", shlex.split(command.example)[1:]) for command in main.commands.values()]
+    return found + examples
 
 
 def refused(words: list[str]) -> str | None:

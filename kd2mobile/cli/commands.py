@@ -12,6 +12,7 @@ from kd2mobile import progress
 from kd2mobile.api.results import Compared
 from kd2mobile.cli import output as terminal
 from kd2mobile.cli.exit_status import heed_signals, status_of
+from kd2mobile.cli.help import DEVICE, FILES, INPUT, OUTPUT, TEACHER, option
 from kd2mobile.cli.options import (
     PATH,
     CarefulCommand,
@@ -73,11 +74,12 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(example="kd2mobile distill --data photos/ --teacher xception --student mobilenet025 --baseline")
 @recipe_options("data", "views", "teacher", "label", "student", "distill")
-@click.option("--run", type=PATH, metavar="DIR", help="The folder of the new run. [runs/<time>-<student>]")
-@click.option(
+@option("--run", group=OUTPUT, type=PATH, metavar="DIR", help="The folder of the new run. [runs/<time>-<student>]")
+@option(
     "--transfer-set",
+    group=TEACHER,
     type=PATH,
     multiple=True,
     metavar="DIR",
@@ -102,11 +104,12 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
     _done(done.folder, "kd2mobile export --tflite", run)
 
 
-@main.command()
+@main.command(example="kd2mobile check --data photos/ --sheet sheet.png")
 @recipe_options("data")
 @flag_option("input_px")
-@click.option(
+@option(
     "--sheet",
+    group=OUTPUT,
     type=OutputFile(is_drawing),
     metavar="FILE.png",
     help="Write a contact sheet: one row of images per class.",
@@ -137,7 +140,7 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
         print(f"Written: {', '.join(written)}.")
 
 
-@main.command()
+@main.command(example="kd2mobile label --data photos/ --teacher xception --views 8")
 @recipe_options("data", "views", "teacher", "label")
 def label(recipe, assignments, store, quiet, **flags) -> None:
     """Compute the teacher's logits: make the transfer set without training a student.
@@ -156,20 +159,21 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
     _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None)
 
 
-@main.command()
-@click.option("--tflite", is_flag=True, default=True, help="Write .tflite files, the only format.")
+@main.command(example="kd2mobile export --tflite --precision fp32,int8 --out app/src/main/assets")
+@option("--tflite", group=FILES, is_flag=True, default=True, help="Write .tflite files, the only format.")
 @flag_option("precision")
 @flag_option("compress")
 @flag_option("max_drop")
 @flag_option("per_tensor")
 @flag_option("keep_float")
-@click.option(
+@option(
     "--out",
+    group=OUTPUT,
     type=PATH,
     metavar="DIR",
     help="Also copy the student's files to this folder; with precision auto, only the chosen file.",
 )
-@click.option("--force", is_flag=True, help="With --out: replace existing files of the same names.")
+@option("--force", group=OUTPUT, is_flag=True, help="With --out: replace existing files of the same names.")
 @set_option
 @run_options
 def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
@@ -192,20 +196,35 @@ def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
     _done(done.found or done.folder, "kd2mobile benchmark", run)
 
 
-@main.command()
+@main.command(example="kd2mobile show photo.jpg --temperatures 1,2,4,8")
 @click.argument("image", type=PATH, metavar="IMAGE")
-@click.option(
-    "--top", type=int, metavar="N", default=5, show_default=True, help="Number of the teacher's classes to show."
+@option(
+    "--top",
+    group=OUTPUT,
+    type=int,
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="Number of the teacher's classes to show.",
 )
-@click.option("--temperatures", type=Numbers(), help="Temperatures, such as 1,2,4,8. [1 and the run's temperature]")
-@click.option(
+@option(
+    "--temperatures", group=OUTPUT, type=Numbers(), help="Temperatures, such as 1,2,4,8. [1 and the run's temperature]"
+)
+@option(
     "--view",
+    group=INPUT,
     type=int,
     metavar="N",
     help="Show stored view N of a training image, counted from 0, instead of the whole image.",
 )
-@click.option("--png", type=OutputFile(is_drawing), metavar="FILE", help="The drawing to write. [RUN/show-IMAGE.png]")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+@option(
+    "--png",
+    group=OUTPUT,
+    type=OutputFile(is_drawing),
+    metavar="FILE",
+    help="The drawing to write. [RUN/show-IMAGE.png]",
+)
+@option("--json", "as_json", group=OUTPUT, is_flag=True, help="Write JSON to standard output.")
 @run_options
 def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
     """Show the dark knowledge about one image, teacher beside student.
@@ -219,44 +238,67 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
     print(shown.json() if as_json else f"{shown.text()}\n\nWritten: {shown.png}.")
 
 
-@main.command()
+@main.command(example="kd2mobile benchmark --device ssh:pi@raspberrypi.local --threads 1,4")
 @flag_option("device")
 @flag_option("threads")
 @flag_option("xnnpack")
 @flag_option("cores")
 @flag_option("rule")
+<<<<<<< HEAD
 @device_options
 @click.option(
     "--model", type=PATH, metavar="FILE.tflite", help="Measure this file, on --data, or a published model, models/NAME."
+=======
+@option(
+    "--benchmark-binary",
+    group=DEVICE,
+    type=PATH,
+    metavar="FILE",
+    help="With adb: the benchmark_model program of TensorFlow Lite.",
 )
-@click.option(
+@board_options
+@browser_options
+@option(
+    "--model",
+    group=INPUT,
+    type=PATH,
+    metavar="FILE.tflite",
+    help="Measure this file, on --data, or a published model, models/NAME.",
+>>>>>>> fd1be8f (Group a command's options in its help, and show an example)
+)
+@option(
     "--data",
+    group=INPUT,
     type=PATH,
     metavar="DIR",
     help="With --model: a folder of class folders, all of which is the evaluation set.",
 )
-@click.option(
+@option(
     "--labels",
+    group=INPUT,
     type=PATH,
     metavar="FILE",
     help="With --model: a text file of its class names, one per line, with or without numbers.",
 )
-@click.option("--mean", type=ChannelValues(), help="With --model: its input is (pixel - mean) / std.")
-@click.option("--std", type=ChannelValues(), help="With --model: see --mean.")
-@click.option(
+@option("--mean", group=INPUT, type=ChannelValues(), help="With --model: its input is (pixel - mean) / std.")
+@option("--std", group=INPUT, type=ChannelValues(), help="With --model: see --mean.")
+@option(
     "--resize",
+    group=INPUT,
     type=click.Choice(["crop", "stretch", "pad"]),
     help="With --model: how an image becomes a square. [the file's metadata, or crop]",
 )
-@click.option(
+@option(
     "--range",
     "value_range",
+    group=INPUT,
     type=Numbers(),
     help="With --model: pixel values of black and white in greyscale images of more than 8 bits. [0,65535]",
 )
-@click.option(
+@option(
     "--json",
     "json_file",
+    group=OUTPUT,
     type=OutputFile(is_json_of("kd2mobile.measure.record:BenchmarkRecord[]")),
     metavar="FILE",
     help="Write the records as JSON; - for standard output.",
@@ -308,16 +350,21 @@ def benchmark(
         print(f"Written: {json_file}. Next: kd2mobile predict {shlex.quote(str(model))} IMAGE")
 
 
-@main.command()
+@main.command(example="kd2mobile report --run runs/a --run runs/b --out comparison.html")
 @records_options
 @json_option("With --records: write the page's content as JSON.", "kd2mobile.pages.view:DevicesData")
-@click.option(
-    "--out", type=OutputFile(is_page), metavar="FILE.html", help="With several runs or --records: the page to write."
+@option(
+    "--out",
+    group=OUTPUT,
+    type=OutputFile(is_page),
+    metavar="FILE.html",
+    help="With several runs or --records: the page to write.",
 )
 @store_options
-@click.option(
+@option(
     "--run",
     "runs",
+    group=INPUT,
     type=PATH,
     metavar="DIR",
     multiple=True,
@@ -347,27 +394,35 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
         print(f"Written: {done.page}. It compares the {len(done.runs)} runs.")
 
 
-@main.command()
+@main.command(example="kd2mobile predict student.tflite photo.jpg --top 3")
 @click.argument("model", type=PATH, metavar="FILE.tflite")
 @click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--top", type=click.IntRange(1, 100_000), metavar="N", default=5, show_default=True, help="Classes per image."
+@option(
+    "--top",
+    group=OUTPUT,
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="Classes per image.",
 )
-@click.option(
+@option(
     "--labels",
+    group=INPUT,
     type=PATH,
     metavar="FILE",
     help="A text file of the class names, one per line, if the model file has none.",
 )
-@click.option("--mean", type=ChannelValues(), help="The network's input is (pixel - mean) / std.")
-@click.option("--std", type=ChannelValues(), help="See --mean.")
-@click.option(
+@option("--mean", group=INPUT, type=ChannelValues(), help="The network's input is (pixel - mean) / std.")
+@option("--std", group=INPUT, type=ChannelValues(), help="See --mean.")
+@option(
     "--range",
     "value_range",
+    group=INPUT,
     type=Numbers(),
     help="Pixel values of black and white in greyscale images of more than 8 bits. [0,65535]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+@option("--json", "as_json", group=OUTPUT, is_flag=True, help="Write JSON to standard output.")
 def predict(model, images, top, labels, mean, std, value_range, as_json) -> None:
     """Classify images with a .tflite file."""
     answers = kd2mobile.predict(model, images, top=top, labels=labels, mean=mean, std=std, range=value_range)
@@ -380,7 +435,7 @@ def predict(model, images, top, labels, mean, std, value_range, as_json) -> None
             print(f"  {probability:6.1%}  {one_line(name)}")
 
 
-@main.command()
+@main.command(example="kd2mobile inspect student.tflite")
 @click.argument("model", type=PATH, metavar="FILE.tflite")
 @json_option("Write the complete result as JSON.", "kd2mobile.inspection.inspect:Inspection")
 def inspect(model, json_file) -> None:
@@ -397,7 +452,7 @@ def inspect(model, json_file) -> None:
     print(inspect_text(found))
 
 
-@main.command()
+@main.command(example="kd2mobile doctor")
 @json_option("Write the result as JSON.", "kd2mobile.cli.doctor:Diagnosis")
 @store_options
 def doctor(store, quiet, json_file) -> None:
@@ -429,9 +484,9 @@ def doctor(store, quiet, json_file) -> None:
         print(f"{MAIN_CHAIN} can run here.")
 
 
-@main.command("list")
+@main.command("list", example="kd2mobile list students")
 @click.argument("kind", type=click.Choice(["teachers", "students", "losses", "data", "fields"]))
-@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+@option("--json", "as_json", group=OUTPUT, is_flag=True, help="Write JSON to standard output.")
 def list_names(kind, as_json) -> None:
     """List the names that flags and recipes accept."""
     names = kd2mobile.names(kind)

@@ -9,6 +9,20 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from kd2mobile.cli.help import (
+    DATA,
+    DEVICE,
+    FILES,
+    INPUT,
+    MEASUREMENT,
+    OUTPUT,
+    RECIPE,
+    STUDENT,
+    TEACHER,
+    TRAINING,
+    Command,
+    option,
+)
 from kd2mobile.errors import RecipeError
 from kd2mobile.measure.device import Device, Option
 from kd2mobile.measure.devices import DEVICES, with_options
@@ -29,7 +43,7 @@ LISTS = {
 """The flags that take several values, with the end of their help."""
 MOST_DIGITS = 20
 """More digits than any number of a recipe has: a longer word is kept as text and refused as such."""
-DATA = ("data", "val_data", "test_data", "unlabelled")
+IMAGE_FLAGS = ("data", "val_data", "test_data", "unlabelled")
 """The flags that name images."""
 METAVARS = {
     "data": "PATH",
@@ -43,6 +57,16 @@ METAVARS = {
     "student_weights": "FILE",
     "train_layers": "LAYERS",
     "device": "DEVICE",
+}
+GROUP_OF_TABLE = {
+    "data": DATA,
+    "views": DATA,
+    "teacher": TEACHER,
+    "label": TEACHER,
+    "student": STUDENT,
+    "distill": TRAINING,
+    "export": FILES,
+    "benchmark": MEASUREMENT,
 }
 OFF = {"groups": "Let near duplicates fall into different splits."}
 """The help of a flag that turns off what is on by default."""
@@ -66,27 +90,33 @@ PATH = _Path(path_type=Path)
 
 
 def flag_option(flag: str) -> Callable:
-    field = fields()[FLAGS[flag]]
+    """The option of a recipe's field, in the group of its table."""
+    field, group = fields()[FLAGS[flag]], DEVICE if flag == "device" else GROUP_OF_TABLE[FLAGS[flag].partition(".")[0]]
     kinds = [kind for kind in get_args(field.kind) if kind is not type(None)] if get_args(field.kind) else [field.kind]
     if get_origin(kinds[0]) is Literal:
         kinds = list(get_args(kinds[0]))
     name = option_of(flag)
     if flag in LISTS:
-        return click.option(name, metavar="LIST", help=f"{field.description} {LISTS[flag]}")
+        return option(name, group=group, metavar="LIST", help=f"{field.description} {LISTS[flag]}")
     if field.kind == tuple[str, ...]:
-        return click.option(name, multiple=True, metavar="NAME", help=f"{field.description} May be repeated.")
+        return option(name, group=group, multiple=True, metavar="NAME", help=f"{field.description} May be repeated.")
     if field.kind is bool:
         value = not field.default
         text = OFF[flag] if field.default else field.description
-        return click.option(name, flag, is_flag=True, flag_value=value, default=None, help=text)
+        return option(name, flag, group=group, is_flag=True, flag_value=value, default=None, help=text)
     text = field.description if field.default is None else f"{field.description} [{field.default}]"
     if all(isinstance(kind, str) for kind in kinds):
-        return click.option(name, type=click.Choice(kinds), help=text)
+        return option(name, group=group, type=click.Choice(kinds), help=text)
     kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
     several = {"multiple": True, "callback": _one_or_several} if len(kinds) > 1 else {}
     text = f"{field.description} May be repeated." + text.removeprefix(field.description) if several else text
-    return click.option(
-        name, type=kind, metavar=METAVARS.get(flag) or {int: "N", float: "X"}.get(kind, "NAME"), help=text, **several
+    return option(
+        name,
+        group=group,
+        type=kind,
+        metavar=METAVARS.get(flag) or {int: "N", float: "X"}.get(kind, "NAME"),
+        help=text,
+        **several,
     )
 
 
@@ -101,8 +131,8 @@ def recipe_options(*tables: str) -> Callable:
     def decorate(function: Callable) -> Callable:
         function = store_options(function)
         function = set_option(function)
-        function = click.option(
-            "--recipe", type=PATH, metavar="FILE.toml", help="A recipe file; flags override its fields."
+        function = option(
+            "--recipe", group=RECIPE, type=PATH, metavar="FILE.toml", help="A recipe file; flags override its fields."
         )(function)
         for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
             function = flag_option(flag)(function)
@@ -114,38 +144,91 @@ def recipe_options(*tables: str) -> Callable:
 def set_option(function: Callable) -> Callable:
     text = "Set any recipe field of this command, such as distill.patience=5; `kd2mobile list fields` lists them. "
     text += "May be repeated."
-    return click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help=text)(function)
+    return option("--set", "assignments", group=RECIPE, multiple=True, metavar="FIELD=VALUE", help=text)(function)
 
 
 def store_options(function: Callable) -> Callable:
-    function = click.option("--quiet", is_flag=True, help="Print plain lines instead of progress bars.")(function)
-    return click.option(
-        "--store", type=PATH, metavar="DIR", help="The folder of the artifacts. [.kd2mobile, or the run's store]"
+    function = option("--quiet", group=OUTPUT, is_flag=True, help="Print plain lines instead of progress bars.")(
+        function
+    )
+    return option(
+        "--store",
+        group=INPUT,
+        type=PATH,
+        metavar="DIR",
+        help="The folder of the artifacts. [.kd2mobile, or the run's store]",
     )(function)
 
 
 def run_options(function: Callable) -> Callable:
     function = store_options(function)
-    return click.option("--run", type=PATH, metavar="DIR", help="The folder of the run. [the newest run]")(function)
+    return option("--run", group=INPUT, type=PATH, metavar="DIR", help="The folder of the run. [the newest run]")(
+        function
+    )
 
 
+<<<<<<< HEAD
+=======
+def on_phone(device: str | None, binary: Path | None) -> str | None:
+    """The device with the program of --benchmark-binary in its address. Raises UsageError if it is not a phone."""
+    if binary is None:
+        return device
+    word, _, serial = (device or "").partition(":")
+    if word != "adb" or "?" in serial:
+        raise click.UsageError("--benchmark-binary must be given with --device adb:SERIAL.")
+    from kd2mobile.measure.adb.measure import address_of
+
+    return f"adb:{address_of(serial, binary.absolute())}"
+
+
+def board_options(function: Callable) -> Callable:
+    """The options of `--device ssh:`: how it connects, and what it keeps on the board."""
+    stays = "With ssh: what stays on the board afterwards. [environment]"
+    function = option("--keep", group=DEVICE, type=click.Choice(["nothing", "environment", "all"]), help=stays)(
+        function
+    )
+    text = "With ssh: a configuration file, as for `ssh -F`."
+    return option("--ssh-config", group=DEVICE, type=PATH, metavar="FILE", help=text)(function)
+
+
+def on_board(device: str | None, flags: dict[str, Any]) -> str | None:
+    """The device with the flags of `board_options` in its address; they are taken out of `flags`.
+
+    Raises UsageError if it is not a board.
+    """
+    config, keep = flags.pop("ssh_config"), flags.pop("keep")
+    given = [flag for flag, value in {"--ssh-config": config, "--keep": keep}.items() if value]
+    if not given:
+        return device
+    word, _, login = (device or "").partition(":")
+    if word != "ssh" or "?" in login:
+        raise click.UsageError(f"{' and '.join(given)} must be given with --device ssh:USER@HOST.")
+    from kd2mobile.measure.ssh.address import address_of
+
+    return f"ssh:{address_of(login, config and config.absolute(), keep)}"
+
+
+>>>>>>> fd1be8f (Group a command's options in its help, and show an example)
 def records_options(function: Callable) -> Callable:
     """--records FILE..., and the accuracy that a recommended model must have."""
-    for option in (
-        click.option(
+    for decorate in (
+        option(
             "--min-top1",
+            group=INPUT,
             type=float,
             metavar="PERCENT",
             help="With --records: lowest test top-1 of a recommended model.",
         ),
-        click.option(
+        option(
             "--within",
+            group=INPUT,
             type=float,
             metavar="POINTS",
             help="With --records: percentage points of top-1 that a recommended model may lack of the best one. [0.5]",
         ),
-        click.option(
+        option(
             "--records",
+            group=INPUT,
             multiple=True,
             type=PATH,
             metavar="FILE",
@@ -153,15 +236,46 @@ def records_options(function: Callable) -> Callable:
         ),
         click.argument("files", nargs=-1, type=PATH, metavar="[FILE]..."),
     ):
-        function = option(function)
+        function = decorate(function)
     return function
 
 
+<<<<<<< HEAD
 def device_options(function: Callable) -> Callable:
     """The flags that the devices declare, each for one of them."""
     for device in reversed(DEVICES.values()):
         for option in reversed(device.listed_options()):
             function = _device_option(device, option)(function)
+=======
+def browser_options(function: Callable) -> Callable:
+    """The options of `--device browser`: how its page is served."""
+    options = [
+        option(
+            "--lan",
+            group=DEVICE,
+            is_flag=True,
+            help="With browser: serve the page to the local network too, for example to a phone.",
+        ),
+        option(
+            "--port",
+            group=DEVICE,
+            type=click.IntRange(0, 65535),
+            metavar="N",
+            help="With browser: port of the page; any free one if left out.",
+        ),
+        option(
+            "--tls",
+            group=DEVICE,
+            type=PATH,
+            nargs=2,
+            metavar="CERT KEY",
+            help="With browser: serve over https with these two PEM files.",
+        ),
+        option("--no-open", group=DEVICE, is_flag=True, help="With browser: print the URL without opening it here."),
+    ]
+    for decorate in reversed(options):
+        function = decorate(function)
+>>>>>>> fd1be8f (Group a command's options in its help, and show an example)
     return function
 
 
@@ -196,7 +310,7 @@ class OutputFile(click.Path):
         self.is_ours = is_ours
 
 
-class CarefulCommand(click.Command):
+class CarefulCommand(Command):
     """Refuses to overwrite one of its inputs, or a file that is not an earlier result of the same kind."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -207,7 +321,7 @@ class CarefulCommand(click.Command):
             if param not in outputs
             for one in _paths(ctx.params.get(param.name))
         }
-        folders = [one for name in DATA for one in _paths(ctx.params.get(name)) if one.is_dir()]
+        folders = [one for name in IMAGE_FLAGS for one in _paths(ctx.params.get(name)) if one.is_dir()]
         for param, path in outputs.items():
             if path is not None and str(path) != "-":
                 check_output(path, param.opts[0], param.type.is_ours)
@@ -228,8 +342,8 @@ def json_option(text: str, result: str) -> Callable:
     """--json [FILE]: standard output if no file is given. result: the type that is written, see `is_json_of`."""
     text = f"{text} Without FILE: to standard output."
     kind = OutputFile(is_json_of(result))
-    return click.option(
-        "--json", "json_file", type=kind, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
+    return option(
+        "--json", "json_file", group=OUTPUT, type=kind, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
     )
 
 

@@ -3,15 +3,18 @@
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import kd2mobile
 from kd2mobile.cli.commands import main, main_status
+from kd2mobile.cli.help import GROUPS
 from kd2mobile.cli.options import typed
 from kd2mobile.errors import Kd2MobileError, UnknownNameError
 from kd2mobile.recipe.compose import FLAGS, option_of
@@ -50,6 +53,21 @@ def test_every_verb_and_every_option_has_help(verb):
         if parameter.param_type_name == "option":
             assert parameter.help, parameter.name
     assert CliRunner().invoke(main, [verb, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_the_help_of_a_command_has_an_example_and_its_options_in_groups(name):
+    command = main.commands[name]
+    text = CliRunner().invoke(main, [name, "--help"]).output
+    assert f"\nExample:\n  {command.example}\n" in text and command.example.startswith(f"kd2mobile {name}")
+    titles = re.findall(r"^(\w+):$", text, re.MULTILINE)[1:]
+    assert titles == [title for title in GROUPS if title in titles] and "Options:" not in text
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            section = text.partition(f"\n{parameter.group}:\n")[2].partition("\n\n")[0]
+            assert f"  {parameter.opts[0]}" in section, "under its title"
+            wants_file = isinstance(parameter.type, click.Path)
+            assert not wants_file or re.search(r"FILE|DIR|PATH|CERT KEY", parameter.metavar), parameter.opts
 
 
 def test_a_flag_that_turns_off_is_typed_alone():
