@@ -12,7 +12,7 @@ from kd2mobile import progress
 from kd2mobile.api.results import Compared
 from kd2mobile.cli import output as terminal
 from kd2mobile.cli.exit_status import heed_signals, status_of
-from kd2mobile.cli.help import DEVICE, FILES, INPUT, OUTPUT, TEACHER, option
+from kd2mobile.cli.help import FILES, INPUT, OUTPUT, TEACHER, option
 from kd2mobile.cli.options import (
     PATH,
     CarefulCommand,
@@ -244,27 +244,13 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
 @flag_option("xnnpack")
 @flag_option("cores")
 @flag_option("rule")
-<<<<<<< HEAD
 @device_options
-@click.option(
-    "--model", type=PATH, metavar="FILE.tflite", help="Measure this file, on --data, or a published model, models/NAME."
-=======
-@option(
-    "--benchmark-binary",
-    group=DEVICE,
-    type=PATH,
-    metavar="FILE",
-    help="With adb: the benchmark_model program of TensorFlow Lite.",
-)
-@board_options
-@browser_options
 @option(
     "--model",
     group=INPUT,
     type=PATH,
     metavar="FILE.tflite",
     help="Measure this file, on --data, or a published model, models/NAME.",
->>>>>>> fd1be8f (Group a command's options in its help, and show an example)
 )
 @option(
     "--data",

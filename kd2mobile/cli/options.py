@@ -167,48 +167,6 @@ def run_options(function: Callable) -> Callable:
     )
 
 
-<<<<<<< HEAD
-=======
-def on_phone(device: str | None, binary: Path | None) -> str | None:
-    """The device with the program of --benchmark-binary in its address. Raises UsageError if it is not a phone."""
-    if binary is None:
-        return device
-    word, _, serial = (device or "").partition(":")
-    if word != "adb" or "?" in serial:
-        raise click.UsageError("--benchmark-binary must be given with --device adb:SERIAL.")
-    from kd2mobile.measure.adb.measure import address_of
-
-    return f"adb:{address_of(serial, binary.absolute())}"
-
-
-def board_options(function: Callable) -> Callable:
-    """The options of `--device ssh:`: how it connects, and what it keeps on the board."""
-    stays = "With ssh: what stays on the board afterwards. [environment]"
-    function = option("--keep", group=DEVICE, type=click.Choice(["nothing", "environment", "all"]), help=stays)(
-        function
-    )
-    text = "With ssh: a configuration file, as for `ssh -F`."
-    return option("--ssh-config", group=DEVICE, type=PATH, metavar="FILE", help=text)(function)
-
-
-def on_board(device: str | None, flags: dict[str, Any]) -> str | None:
-    """The device with the flags of `board_options` in its address; they are taken out of `flags`.
-
-    Raises UsageError if it is not a board.
-    """
-    config, keep = flags.pop("ssh_config"), flags.pop("keep")
-    given = [flag for flag, value in {"--ssh-config": config, "--keep": keep}.items() if value]
-    if not given:
-        return device
-    word, _, login = (device or "").partition(":")
-    if word != "ssh" or "?" in login:
-        raise click.UsageError(f"{' and '.join(given)} must be given with --device ssh:USER@HOST.")
-    from kd2mobile.measure.ssh.address import address_of
-
-    return f"ssh:{address_of(login, config and config.absolute(), keep)}"
-
-
->>>>>>> fd1be8f (Group a command's options in its help, and show an example)
 def records_options(function: Callable) -> Callable:
     """--records FILE..., and the accuracy that a recommended model must have."""
     for decorate in (
@@ -240,56 +198,25 @@ def records_options(function: Callable) -> Callable:
     return function
 
 
-<<<<<<< HEAD
 def device_options(function: Callable) -> Callable:
     """The flags that the devices declare, each for one of them."""
     for device in reversed(DEVICES.values()):
-        for option in reversed(device.listed_options()):
-            function = _device_option(device, option)(function)
-=======
-def browser_options(function: Callable) -> Callable:
-    """The options of `--device browser`: how its page is served."""
-    options = [
-        option(
-            "--lan",
-            group=DEVICE,
-            is_flag=True,
-            help="With browser: serve the page to the local network too, for example to a phone.",
-        ),
-        option(
-            "--port",
-            group=DEVICE,
-            type=click.IntRange(0, 65535),
-            metavar="N",
-            help="With browser: port of the page; any free one if left out.",
-        ),
-        option(
-            "--tls",
-            group=DEVICE,
-            type=PATH,
-            nargs=2,
-            metavar="CERT KEY",
-            help="With browser: serve over https with these two PEM files.",
-        ),
-        option("--no-open", group=DEVICE, is_flag=True, help="With browser: print the URL without opening it here."),
-    ]
-    for decorate in reversed(options):
-        function = decorate(function)
->>>>>>> fd1be8f (Group a command's options in its help, and show an example)
+        for declared in reversed(device.listed_options()):
+            function = _device_option(device, declared)(function)
     return function
 
 
-def _device_option(device: Device, option: Option) -> Callable:
-    text = f"With {device.name}: {option.help[0].lower()}{option.help[1:]}"
-    if option.kind is bool:
-        value = {"is_flag": True, "flag_value": not option.default}
-    elif option.choices:
-        value = {"type": click.Choice(option.choices)}
-    elif option.kind is int:
-        value = {"type": click.IntRange(option.least, option.most), "metavar": option.metavar}
+def _device_option(device: Device, declared: Option) -> Callable:
+    text = f"With {device.name}: {declared.help[0].lower()}{declared.help[1:]}"
+    if declared.kind is bool:
+        value = {"is_flag": True, "flag_value": not declared.default}
+    elif declared.choices:
+        value = {"type": click.Choice(declared.choices)}
+    elif declared.kind is int:
+        value = {"type": click.IntRange(declared.least, declared.most), "metavar": declared.metavar}
     else:
-        value = {"type": PATH, "metavar": option.metavar, "nargs": len(get_args(option.kind)) or 1}
-    return click.option(option.flag, option.name, default=None, help=text, **value)
+        value = {"type": PATH, "metavar": declared.metavar, "nargs": len(get_args(declared.kind)) or 1}
+    return option(declared.flag, declared.name, group=DEVICE, default=None, help=text, **value)
 
 
 def requested_device(flags: dict[str, Any]) -> str | None:
