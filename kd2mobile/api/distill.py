@@ -27,8 +27,8 @@ def distill(
 
     recipe: a TOML file; settings: fields by dotted name over it; flags: the fields that have a keyword of their own
     (`recipe.FLAGS`): `distill(data="photos", temperature=4)`. run: the folder of results; store: of artifacts;
-    transfer_set: one made elsewhere, or two where the recipe has unlabelled pictures; refused if it is not that of the
-    recipe. Raises Kd2MobileError.
+    transfer_set: one made elsewhere, or several with unlabelled images or several teachers; refused if it is not that
+    of the recipe. Raises Kd2MobileError.
     """
     resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
     check_outside_data(resolved, {"--store": artifacts.root, "--run": run or RUNS})
@@ -44,22 +44,18 @@ def distill(
 
 def make_students(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:
     for folder in transfer_set if isinstance(transfer_set, list) else [transfer_set] if transfer_set else []:
-        run.store.adopt(_step_of(plan, Path(folder)), folder)
+        run.store.adopt(_transfer_step(plan, Path(folder)), folder)
     if not run.store.reference(plan.student):
         check_student_weights(run.recipe)
     transfer = run.store.make(plan.transfer)
     students = {role: run.store.make(step) for role, step in plan.students.items()}
-    before = {"thumbnails": plan.split.inputs["thumbnails"], "split": plan.split, "views": plan.views}
-    before |= {"teacher": plan.teacher, "pixels": plan.pixels}
-    if plan.unlabelled:
-        steps = {field: getattr(plan.unlabelled, field) for field in ("split", "views", "transfer", "pixels")}
-        before |= {f"unlabelled-{field}": step for field, step in steps.items()}
-    found = {role: folder for role, step in before.items() if (folder := run.store.reference(step))}
+    steps = plan.before_student
+    found = {role: folder for role, step in steps.items() if (folder := run.store.reference(step))}
     run.refer(found | {"transfer": transfer.folder} | {role: made.folder for role, made in students.items()})
     files = {role: made.folder / "student.keras" for role, made in students.items()}
     val_top1 = {role: made.results["val_top1"] for role, made in students.items()}
     val_top1 = {"teacher": teacher_val_top1(transfer)} | val_top1
-    return Distilled(run.folder, files["student"], files.get("baseline"), val_top1)
+    return Distilled(run.folder, files["student"], files.get("baseline"), val_top1, members_val_top1(transfer))
 
 
 def teacher_val_top1(transfer: Artifact) -> float:
@@ -70,13 +66,15 @@ def teacher_val_top1(transfer: Artifact) -> float:
     return val["top1"]
 
 
-def _step_of(plan: Stages, folder: Path) -> Step:
-    """The step that a transfer set made elsewhere is of: that of the unlabelled pictures if it says so."""
-    unlabelled = plan.unlabelled.transfer if plan.unlabelled else None
-    if (
-        unlabelled
-        and (folder / RECORD).is_file()
-        and read_artifact(folder, copied=True).fingerprint == unlabelled.fingerprint
-    ):
-        return unlabelled
+def members_val_top1(transfer: Artifact) -> list[tuple[str, float]]:
+    """Name and accuracy on the validation images, 0..1, of each of several teachers; nothing of one."""
+    members = transfer.results.get("members", [])
+    return [(member["name"], member["val"]["top1"]) for member in members if member.get("val")]
+
+
+def _transfer_step(plan: Stages, folder: Path) -> Step:
+    """The step that a transfer set made elsewhere is of: the one with its fingerprint, or else the student's own."""
+    if (folder / RECORD).is_file():
+        fingerprint = read_artifact(folder, copied=True).fingerprint
+        return next((step for step in plan.transfer_sets if step.fingerprint == fingerprint), plan.transfer)
     return plan.transfer

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kd2mobile.api.distill import teacher_val_top1
+from kd2mobile.api.distill import members_val_top1, teacher_val_top1
 from kd2mobile.api.results import Labelled
 from kd2mobile.api.start import composed
 from kd2mobile.backend.keras_backend import load_keras
@@ -28,4 +28,10 @@ def label(
     plan = stages(resolved, artifacts)
     transfer = artifacts.make(plan.transfer)
     unlabelled = artifacts.make(plan.unlabelled.transfer).folder if plan.unlabelled else None
-    return Labelled(transfer.folder, artifacts.folder(plan.teacher), teacher_val_top1(transfer), unlabelled)
+    return Labelled(
+        folder=transfer.folder,
+        teachers=[artifacts.folder(step) for step in plan.teachers],
+        val_top1=teacher_val_top1(transfer),
+        unlabelled=unlabelled,
+        members=members_val_top1(transfer),
+    )

@@ -74,6 +74,7 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
     from kd2mobile.measure.record import picture_set, with_reasons
     from kd2mobile.metrics import softmax
     from kd2mobile.pages.recommending import with_recommendation
+    from kd2mobile.teachers.kinds import model_name
     from kd2mobile.transfer.store import Transfer
 
     split = run.store.make(plan.split).folder
@@ -86,7 +87,7 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
     file = transfer.results.get("teacher", {})
     teacher_record = record_of_probabilities(
         "teacher",
-        Path(run.recipe.teacher.name).stem,
+        model_name(run.recipe.teachers),
         teacher,
         labels,
         precision="fp32",

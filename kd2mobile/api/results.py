@@ -20,15 +20,17 @@ Files = dict[tuple[str, str], Path]
 
 @dataclass(frozen=True)
 class Labelled:
-    """A transfer set. folder: its artifact; val_top1: the teacher's accuracy on the validation pictures, 0..1.
+    """A transfer set. folder: its artifact; val_top1: its accuracy on the validation images, 0..1.
 
+    teachers: the artifact of each teacher; members: name and accuracy of each of several, whose logits are combined.
     unlabelled: the artifact of the unlabelled pictures, if the recipe has any.
     """
 
     folder: Path
-    teacher: Path
+    teachers: list[Path]
     val_top1: float
     unlabelled: Path | None = None
+    members: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Distilled:
     """A run with its student. folder: the run's; student, baseline: .keras files.
 
     val_top1: accuracy on the validation pictures, 0..1, of teacher, student and, if there is one, baseline.
+    members: name and accuracy of each of several teachers, whose logits are combined.
     """
 
     folder: Path
     student: Path
     baseline: Path | None
     val_top1: dict[str, float]
+    members: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

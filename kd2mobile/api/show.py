@@ -22,12 +22,12 @@ from kd2mobile.files import disk_errors, replaced, sha256_of, system_errors
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
-from kd2mobile.stages.fingerprints import UNUSED_BY_LOSS
+from kd2mobile.stages.fingerprints import UNUSED_BY_LOSS, temperatures_of
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
 from kd2mobile.store.run import Run, check_outside_data, check_outside_results, open_run
-from kd2mobile.teachers.kinds import sees_whole
+from kd2mobile.teachers.kinds import model_name, sees_whole, title
 from kd2mobile.text import count_of, did_you_mean
 from kd2mobile.transfer.store import Transfer
 
@@ -84,7 +84,7 @@ def show(
         split=seen.sample.split if seen.sample else None,
         view=seen.view,
         true_class=true,
-        teacher=Path(opened.recipe.teacher.name).stem,
+        teacher=model_name(opened.recipe.teachers),
         teacher_from=source,
         student=opened.recipe.student.name,
         temperatures=softened,
@@ -175,22 +175,20 @@ def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
 def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, str]:
     """float [classes], and where they come from: the teacher itself, or the transfer set."""
     transfer = run.artifact("transfer")
-    spec = transfer.record["spec"]["inputs"].get("teacher")
-    folder = run.store.root / "teacher" / fingerprint_of(spec) if spec else None
-    if folder and (folder / RECORD).is_file() and (folder / "teacher.keras").is_file():
-        return _live_logits(folder, seen), LIVE
-    given = sees_whole(run.recipe.teacher.name)
+    folders = _teacher_folders(run, transfer.record["spec"]["inputs"])
+    if folders and all((folder / RECORD).is_file() and (folder / "teacher.keras").is_file() for folder in folders):
+        return _live_logits(run, folders, seen), LIVE
+    given = [title(teacher.name) for teacher in run.recipe.teachers if sees_whole(teacher.name)]
     if seen.sample is None and given:
         raise ArtifactError(
             seen.file,
-            f"must be an image of the run, because its teacher, {Path(run.recipe.teacher.name).name}, was given "
-            "as logits "
-            "of the run's own images alone",
+            f"must be an image of the run, because its teacher, {given[0]}, was given as "
+            "logits of the run's own images alone",
             "another image",
             f"Give one such as {split.of('test')[0].path!r}, or distill a run with the teacher as a .keras file.",
         )
     if seen.sample is None:
-        where = f" (it would be {folder.as_posix()})" if folder else ""
+        where = f" (it would be {' and '.join(folder.as_posix() for folder in folders)})" if folders else ""
         raise ArtifactError(
             seen.file,
             f"must be an image of the run, because its teacher is not in the store{where}",
@@ -210,17 +208,33 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
     return np.asarray(stored.take(np.array([place]), np.array([seen.view or 0]))[0], np.float64), STORED
 
 
-def _live_logits(folder: Path, seen: _Seen) -> np.ndarray:
+def _teacher_folders(run: Run, inputs: dict[str, Any]) -> list[Path]:
+    """Where the artifact of each teacher stands, or would. inputs: the specs by name of what a transfer set is made of:
+    a teacher, or several transfer sets that were combined."""
+    members = [
+        inputs[f"transfer-{number}"]["inputs"] for number in range(1, len(inputs)) if f"transfer-{number}" in inputs
+    ]
+    specs = [one["teacher"] for one in (members or [inputs]) if "teacher" in one]
+    return [run.store.root / "teacher" / fingerprint_of(spec) for spec in specs]
+
+
+def _live_logits(run: Run, folders: list[Path], seen: _Seen) -> np.ndarray:
+    """float [classes]: what the teacher answers, or several combined by the run's mean."""
     load_keras()
     from kd2mobile.teachers.preprocess import preprocess
     from kd2mobile.teachers.teacher import check_logits, open_teacher
+    from kd2mobile.transfer.combine import mean_of_logits
 
-    whole = open_artifact(folder, f"Remove {folder.as_posix()} and run `kd2mobile distill` again.")
-    teacher, described = open_teacher(whole.folder)
-    say(f"teacher   evaluated: {described['name']} at {teacher.input_px} px, {whole.folder.as_posix()}")
-    logits = _outputs(teacher.model, preprocess(_pixels(seen, teacher.input_px), teacher.preprocess))
-    check_logits(logits[None], [str(seen.file)], teacher.where)
-    return logits
+    answers = []
+    for folder in folders:
+        whole = open_artifact(folder, f"Remove {folder.as_posix()} and run `kd2mobile distill` again.")
+        teacher, described = open_teacher(whole.folder)
+        say(f"teacher   evaluated: {described['name']} at {teacher.input_px} px, {whole.folder.as_posix()}")
+        answers.append(_outputs(teacher.model, preprocess(_pixels(seen, teacher.input_px), teacher.preprocess)))
+        check_logits(answers[-1][None], [str(seen.file)], teacher.where)
+    if len(answers) == 1:
+        return answers[0]
+    return mean_of_logits(answers, run.recipe.ensemble.mean, temperatures_of(run.recipe))
 
 
 def _student_logits(run: Run, seen: _Seen) -> np.ndarray:

@@ -75,7 +75,7 @@ def main() -> None:
 
 
 @main.command(example="kd2mobile distill --data photos/ --teacher xception --student mobilenet025 --baseline")
-@recipe_options("data", "views", "teacher", "label", "student", "distill")
+@recipe_options("data", "views", "teacher", "ensemble", "label", "student", "distill")
 @option("--run", group=OUTPUT, type=PATH, metavar="DIR", help="The folder of the new run. [runs/<time>-<student>]")
 @option(
     "--transfer-set",
@@ -100,7 +100,7 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
         transfer_set=list(transfer_set),
         settings=settings(flags, assignments),
     )
-    print("Validation top-1:", ", ".join(f"{role} {top1:.1%}" for role, top1 in done.val_top1.items()))
+    print(terminal.top1_line(done.val_top1, done.members))
     _done(done.folder, "kd2mobile export --tflite", run)
 
 
@@ -141,7 +141,7 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
 
 
 @main.command(example="kd2mobile label --data photos/ --teacher xception --views 8")
-@recipe_options("data", "views", "teacher", "label")
+@recipe_options("data", "views", "teacher", "ensemble", "label")
 def label(recipe, assignments, store, quiet, **flags) -> None:
     """Compute the teacher's logits: make the transfer set without training a student.
 
@@ -150,7 +150,7 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
     """
     progress.configure(quiet)
     done = kd2mobile.label(recipe, store=store, settings=settings(flags, assignments))
-    print(f"Validation top-1: teacher {done.val_top1:.1%}")
+    print(terminal.top1_line({"teacher": done.val_top1}, done.members))
     if done.unlabelled:
         print(f"Unlabelled images: {done.unlabelled}")
     given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]

@@ -39,8 +39,13 @@ LISTS = {
     "threads": "Separate several with commas. [1]",
     "cores": "Separate several with commas, such as 0,1.",
     "range": "Such as 0,4095.",
+    "ensemble_temperatures": "Separate them with commas, such as 1,2.",
 }
 """The flags that take several values, with the end of their help."""
+IN_ORDER = ("range", "ensemble_temperatures")
+"""Those whose values each have their position, so that one may come twice."""
+REPEATED = {"teacher": "Separate several with commas, or repeat the flag: their logits are combined."}
+"""The flags of one text that may be repeated, with what several do."""
 MOST_DIGITS = 20
 """More digits than any number of a recipe has: a longer word is kept as text and refused as such."""
 IMAGE_FLAGS = ("data", "val_data", "test_data", "unlabelled")
@@ -62,6 +67,7 @@ GROUP_OF_TABLE = {
     "data": DATA,
     "views": DATA,
     "teacher": TEACHER,
+    "ensemble": TEACHER,
     "label": TEACHER,
     "student": STUDENT,
     "distill": TRAINING,
@@ -108,8 +114,9 @@ def flag_option(flag: str) -> Callable:
     if all(isinstance(kind, str) for kind in kinds):
         return option(name, group=group, type=click.Choice(kinds), help=text)
     kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
-    several = {"multiple": True, "callback": _one_or_several} if len(kinds) > 1 else {}
-    text = f"{field.description} May be repeated." + text.removeprefix(field.description) if several else text
+    several = {"multiple": True, "callback": _one_or_several} if len(kinds) > 1 or flag in REPEATED else {}
+    if several:
+        text = f"{field.description} {REPEATED.get(flag, 'May be repeated.')}" + text.removeprefix(field.description)
     return option(
         name,
         group=group,
@@ -279,7 +286,7 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
     check_settings(values, "--set")
     for flag, value in flags.items():
         if value not in (None, ()):
-            listed = _listed(value, once=flag != "range") if flag in LISTS else value
+            listed = _listed(value, once=flag not in IN_ORDER) if flag in LISTS else value
             if flag == "precision" and "auto" in listed:
                 if len(listed) > 1:
                     next_step = "Give --precision auto, or the precisions without it."

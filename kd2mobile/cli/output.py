@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from kd2mobile.api.results import Benchmarked, RecordsReported
 from kd2mobile.store.output_files import write_output
+from kd2mobile.text import one_line
 
 
 class AsJson(Protocol):
@@ -20,6 +21,18 @@ def written(found: AsJson, file: Path | None) -> bool:
     elif file:
         print(found.json())
     return str(file) == "-"
+
+
+def top1_line(val_top1: dict[str, float], members: list[tuple[str, float]]) -> str:
+    """Accuracy on the validation images by role, 0..1; members: name and accuracy of each of several teachers.
+
+    >>> top1_line({"teacher": 0.92, "student": 0.8}, [("a.keras", 0.9), ("b.keras", 0.85)])
+    'Validation top-1: teacher 92.0% (a.keras 90.0%, b.keras 85.0%), student 80.0%'
+    """
+    each = ", ".join(f"{name} {top1:.1%}" for name, top1 in members)
+    of_teacher = f" ({one_line(each)})" if each else ""
+    roles = [f"{role} {top1:.1%}{of_teacher if role == 'teacher' else ''}" for role, top1 in val_top1.items()]
+    return f"Validation top-1: {', '.join(roles)}"
 
 
 def show_measured(measured: Benchmarked) -> None:

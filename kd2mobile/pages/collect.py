@@ -16,9 +16,11 @@ from kd2mobile.pages import findings
 from kd2mobile.pages.pictures import HOW_CHOSEN, choose_pictures
 from kd2mobile.pages.view import Answer, Example, Measurements, Paired, Picture, ReportData, Stage
 from kd2mobile.pages.words import best_student, tables, variant_name
+from kd2mobile.recipe.toml import shown_tables
 from kd2mobile.store.artifact import RECORD, read_artifact
 from kd2mobile.store.run import MadeWith, Run
-from kd2mobile.store.stage_records import SplitResults
+from kd2mobile.store.stage_records import SplitResults, TransferResults
+from kd2mobile.teachers.kinds import titles
 from kd2mobile.text import count_of, size_of
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def collect(
     return ReportData(
         title=title_of(run),
         run=run.folder.name,
-        recipe=msgspec.to_builtins(run.recipe),
+        recipe=shown_tables(run.recipe),
         records=records,
         measurements=measurements.records,
         paired=comparisons,
@@ -76,6 +78,7 @@ def collect(
         notes=[
             *_notes(split),
             *_about_groups(split, groups),
+            *_about_teachers(made),
             *_about_unlabelled(made),
             *measurements.left_out,
             *(f"The {role} artifact is not in the store any more." for role in gone),
@@ -85,7 +88,7 @@ def collect(
 
 def title_of(run: Run) -> str:
     """What a run is about, in a few words."""
-    return f"{run.recipe.student.name} taught by {Path(run.recipe.teacher.name).name}"
+    return f"{run.recipe.student.name} taught by {titles(run.recipe.teachers)}"
 
 
 def _pictures(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray) -> list[Picture]:
@@ -111,7 +114,7 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
     student, baseline = files["student"][recommended], files["baseline"].get(recommended)
     judged = {"teacher": answers["teacher"], "student": student, "baseline": baseline}
     name = run.recipe.student.name
-    names = {"teacher": Path(run.recipe.teacher.name).name} | dict.fromkeys(files, f"{name} {recommended}")
+    names = {"teacher": titles(run.recipe.teachers)} | dict.fromkeys(files, f"{name} {recommended}")
 
     def exemplify(i: int, said: list[Answer]) -> Example:
         sample = samples[i]
@@ -170,6 +173,23 @@ def _commands(folder: str) -> list[str]:
     run = shlex.quote(folder)
     later = [f"kd2mobile {verb} --run {run}" for verb in ("export --tflite", "benchmark", "report")]
     return [f"kd2mobile distill --recipe {shlex.quote(folder + '/recipe.toml')} --run {run}", *later]
+
+
+def _about_teachers(made: dict[str, dict[str, Any]]) -> list[str]:
+    if "transfer" not in made:
+        return []
+    results = msgspec.convert(made["transfer"]["results"], TransferResults)
+    if not results.members or not results.val:
+        return []
+    each = [
+        f"{member.name} {member.val.top1:.1%} (temperature {temperature:g})"
+        for member, temperature in zip(results.members, results.temperatures, strict=True)
+        if member.val
+    ]
+    return [
+        f"The teacher is the {results.mean} mean of {len(results.members)} networks' answers. Validation top-1: "
+        f"{', '.join(each)}; combined {results.val.top1:.1%}."
+    ]
 
 
 def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import msgspec
 import numpy as np
 
 from kd2mobile.data.split import Split, read_split
@@ -18,6 +17,7 @@ from kd2mobile.pages import columns, words
 from kd2mobile.pages.collect import title_of
 from kd2mobile.pages.templates import fill, write_page
 from kd2mobile.pages.view import ComparedRun, ComparisonData, Paired
+from kd2mobile.recipe.toml import shown_tables
 from kd2mobile.recipe.variants import in_order
 from kd2mobile.store.run import Run
 
@@ -47,7 +47,7 @@ def collect_comparison(runs: "list[tuple[Run, list[BenchmarkRecord], Answers, Pa
             continue
         for variant in in_order(right[a].keys() & right[b].keys()):
             paired.append(_paired(a, b, variant, right[a][variant], right[b][variant]))
-    recipes = [msgspec.to_builtins(run.recipe) for run, *_ in runs]
+    recipes = [shown_tables(run.recipe) for run, *_ in runs]
     return ComparisonData(
         runs=[
             ComparedRun(

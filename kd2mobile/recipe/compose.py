@@ -13,6 +13,7 @@ import msgspec
 
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
 from kd2mobile.recipe.schema import TABLES, Recipe, fields, takes
+from kd2mobile.recipe.several_teachers import as_list, check_ensemble, names_of, over, table_per_teacher
 from kd2mobile.recipe.toml import WRITABLE, built_in, in_toml, in_words, is_writable, read_tables
 
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
@@ -40,6 +41,8 @@ FLAGS = {
     "teacher_output": "teacher.output",
     "fine_tune_epochs": "teacher.fine_tune_epochs",
     "teacher_dtype": "teacher.dtype",
+    "ensemble_mean": "ensemble.mean",
+    "ensemble_temperatures": "ensemble.temperatures",
     "label_batch_size": "label.batch_size",
     "workers": "label.workers",
     "student": "student.name",
@@ -95,23 +98,23 @@ def compose(
     layers = [(read_tables(file), str(file))] if file else []
     layers.append((_nested(settings or {}, SETTINGS), SETTINGS))
     for tables, place in layers:
+        if "teacher" in tables:
+            tables["teacher"] = table_per_teacher(tables["teacher"])
         _check(tables, place)
     merged = _merged(tables for tables, _ in layers)
     for field, value in merged.get("data", {}).items():
         if isinstance(value, list | tuple) and len(value) == 1:
             merged["data"][field] = value[0]
-    teacher = merged.get("teacher", {}).get("name", "")
     if merged.get("data", {}).get("source", "digits") == "digits":
-        demo = built_in("digits")
-        if teacher and not WORD.fullmatch(teacher):
-            del demo["teacher"]
-        _check_none_over(demo, merged)
-        merged = _merged([demo, merged])
-    if sees_whole(teacher):
+        merged = _over_demo(merged)
+    teachers = as_list(merged.get("teacher", {}))
+    if whole := next((name for one in teachers if sees_whole(name := one.get("name", ""))), None):
         for tables, place in layers:
-            _refuse_other_views(tables.get("views", {}), place, teacher)
+            _refuse_other_views(tables.get("views", {}), place, whole)
         merged = _merged([merged, {"views": WHOLE_VIEW}])
-    return msgspec.convert(merged, Recipe)
+    recipe = msgspec.convert(merged | {"teacher": teachers[0] if len(teachers) == 1 else teachers}, Recipe)
+    check_ensemble(recipe)
+    return recipe
 
 
 def check_settings(settings: dict[str, Any], where: str) -> None:
@@ -119,7 +122,10 @@ def check_settings(settings: dict[str, Any], where: str) -> None:
 
     Raises RecipeError or UnknownNameError.
     """
-    _check(_nested(settings, where), where)
+    tables = _nested(settings, where)
+    if "teacher" in tables:
+        tables["teacher"] = table_per_teacher(tables["teacher"])
+    _check(tables, where)
 
 
 def weights_file(field: str, weights: str) -> Path | None:
@@ -143,12 +149,26 @@ def _flag_of(field: str) -> str:
     return next(option_of(flag) for flag, name in FLAGS.items() if name == field)
 
 
-def _merged(layers: Iterable[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    merged: dict[str, dict[str, Any]] = {}
+def _merged(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
     for tables in layers:
         for name, values in tables.items():
-            merged[name] = merged.get(name, {}) | values
+            merged[name] = over(merged.get(name, {}), values)
     return merged
+
+
+def _over_demo(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables over those of the demo, whose teacher goes under teachers with a plain word for a name alone."""
+    demo = built_in("digits")
+    own = demo.pop("teacher")
+    _check_none_over(demo, tables)
+    teachers = []
+    for one in as_list(tables.get("teacher", {})):
+        if not (name := one.get("name")) or WORD.fullmatch(name):
+            _check_none_over({"teacher": own}, {"teacher": one})
+            one = own | one
+        teachers.append(one)
+    return _merged([demo, tables]) | {"teacher": teachers}
 
 
 def _nested(settings: dict[str, Any], where: str) -> dict[str, Any]:
@@ -157,15 +177,15 @@ def _nested(settings: dict[str, Any], where: str) -> dict[str, Any]:
         table, dot, field = name.partition(".")
         if not dot:
             raise UnknownNameError(f"{where}, field", name, list(fields()), see="kd2mobile list fields")
-        tables.setdefault(table, {})[field] = value
+        tables.setdefault(table, {})[field] = names_of(value, where) if name == "teacher.name" else value
     return tables
 
 
 def _check_none_over(built_in_tables: dict[str, dict[str, Any]], tables: dict[str, dict[str, Any]]) -> None:
     """Refuses None where the built-in recipe has a value: a run would be read back with that value."""
-    for table, values in tables.items():
-        for field, value in values.items():
-            default = built_in_tables.get(table, {}).get(field)
+    for table in (name for name in tables if name in built_in_tables):
+        for field, value in tables[table].items():
+            default = built_in_tables[table].get(field)
             if value is None and default is not None:
                 must = f"must be a value: the built-in recipe has {default!r}, and no recipe file can say None"
                 raise RecipeError(f"{SETTINGS}, {table}.{field}", must, value, "Give a value, or leave it out.")
@@ -186,22 +206,28 @@ def _check(tables: dict[str, Any], where: str) -> None:
     for table, values in tables.items():
         if table not in TABLES:
             raise UnknownNameError(f"{where}, table", table, list(TABLES), see="kd2mobile list fields")
-        if not isinstance(values, dict):
-            raise RecipeError(
-                f"{where}, {table}", "must be a table", repr(values), f"Write its fields under [{table}]."
-            )
-        known = TABLES[table].__struct_fields__
-        for field, value in values.items():
-            if field not in known:
-                raise UnknownNameError(f"{where}, field of {table}", field, list(known), see="kd2mobile list fields")
-            _check_value(f"{table}.{field}", value, where)
+        if table == "teacher" and isinstance(values, list) and values:
+            for number, one in enumerate(values, 1):
+                _check_table(table, one, f"{where}, teacher {number}")
+        else:
+            _check_table(table, values, where)
+
+
+def _check_table(table: str, values: Any, where: str) -> None:
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where}, {table}", "must be a table", repr(values), f"Write its fields under [{table}].")
+    known = TABLES[table].__struct_fields__
+    for field, value in values.items():
+        if field not in known:
+            raise UnknownNameError(f"{where}, field of {table}", field, list(known), see="kd2mobile list fields")
+        _check_value(f"{table}.{field}", value, where)
     try:
-        msgspec.convert(tables, Recipe)
+        msgspec.convert(values, TABLES[table])
     except msgspec.ValidationError as fault:
-        name, entry, _ = str(fault).partition(" - at `$.")[2].rstrip("`").partition("[")
-        table, _, field = name.partition(".")
+        field, entry, _ = str(fault).partition(" - at `$.")[2].rstrip("`").partition("[")
+        name = f"{table}.{field}"
         must = f"must be {takes(name, bool(entry))}"
-        raise RecipeError(f"{where}, {name}", must, in_words(tables[table][field]), _what_it_is(name)) from fault
+        raise RecipeError(f"{where}, {name}", must, in_words(values[field]), _what_it_is(name)) from fault
 
 
 def _check_value(name: str, value: Any, where: str) -> None:

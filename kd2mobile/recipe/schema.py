@@ -22,6 +22,7 @@ Threads = Annotated[int, Meta(ge=1, le=PROCESSES)]
 InputPx = Annotated[int, Meta(ge=1, le=INPUT_PX)]
 PixelValue = Annotated[float, Meta(ge=-(2**31), le=2**32)]
 """The values that a pixel of any bit depth can have."""
+Mean = Literal["arithmetic", "geometric"]
 Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
@@ -132,6 +133,22 @@ class Teacher(Table):
         Literal["float32", "mixed_bfloat16"],
         says("Number format in which the teacher computes its logits; the record holds how far they move."),
     ] = "float32"
+
+
+class Ensemble(Table):
+    """How the logits of several teachers become one vector of logits per view. Without effect for one teacher."""
+
+    mean: Annotated[
+        Mean,
+        says(
+            "Mean over the teachers, after softening each by its temperature: `arithmetic` of the probabilities, or "
+            "`geometric`, which is the mean of the logits."
+        ),
+    ] = "arithmetic"
+    temperatures: Annotated[
+        tuple[Annotated[float, Meta(ge=0.01, le=10_000)], ...],
+        says("Temperature of each teacher's logits before the mean, in the order of the teachers; 1 each if left out."),
+    ] = ()
 
 
 class Label(Table):
@@ -290,7 +307,8 @@ class Recipe(Table):
 
     data: Data = Data()
     views: Views = Views()
-    teacher: Teacher = Teacher()
+    teacher: Teacher | Annotated[tuple[Teacher, ...], Meta(min_length=2)] = Teacher()
+    ensemble: Ensemble = Ensemble()
     label: Label = Label()
     student: Student = Student()
     distill: Distill = Distill()
@@ -298,8 +316,16 @@ class Recipe(Table):
     export: Export = Export()
     benchmark: Benchmark = Benchmark()
 
+    @property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The teacher, or each of several."""
+        return (self.teacher,) if isinstance(self.teacher, Teacher) else self.teacher
 
-TABLES: dict[str, type[Table]] = {table.name: table.type for table in msgspec.structs.fields(Recipe)}
+
+TABLES: dict[str, type[Table]] = {
+    field.name: (get_args(field.type) or [field.type])[0] for field in msgspec.structs.fields(Recipe)
+}
+"""Each table by its name; of several teachers each is a table of its own."""
 
 
 class Field(msgspec.Struct, frozen=True):

@@ -36,8 +36,20 @@ def read_tables(file: Path) -> dict[str, Any]:
 
 def recipe_toml(recipe: msgspec.Struct) -> bytes:
     """The recipe as TOML, every field spelled out."""
-    tables = {name: _without_none(table) for name, table in msgspec.to_builtins(recipe).items()}
+    tables = {
+        name: list(map(_without_none, table)) if isinstance(table, list | tuple) else _without_none(table)
+        for name, table in msgspec.to_builtins(recipe).items()
+    }
     return msgspec.toml.encode(tables)
+
+
+def shown_tables(recipe: msgspec.Struct) -> dict[str, dict[str, Any]]:
+    """The recipe's tables by name, for a page or a comparison; several teachers are `teacher 1`, `teacher 2`, ..."""
+    shown = {}
+    for name, table in msgspec.to_builtins(recipe).items():
+        several = isinstance(table, list | tuple)
+        shown |= {f"{name} {i}": one for i, one in enumerate(table, 1)} if several else {name: table}
+    return shown
 
 
 def write_recipe(recipe: msgspec.Struct, file: Path) -> None:

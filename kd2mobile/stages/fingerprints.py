@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from kd2mobile.recipe.content import weights_content
-from kd2mobile.recipe.schema import Distill, Student, Teacher
+from kd2mobile.recipe.schema import Distill, Recipe, Student, Teacher
 
 UNUSED_BY_LOSS = {"logits": ("temperature",), "labels": ("temperature", "hard_label_weight")}
 """The fields of a recipe that a loss does not look at."""
@@ -22,6 +22,16 @@ def student_settings(student: Student) -> dict[str, Any]:
 def transfer_settings(teacher: Teacher) -> dict[str, Any]:
     """What of the recipe's teacher can change its logits and not the teacher itself."""
     return {} if teacher.dtype == "float32" else {"dtype": teacher.dtype}
+
+
+def ensemble_settings(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe can change the combination of its teachers' logits."""
+    return {"mean": recipe.ensemble.mean, "temperatures": temperatures_of(recipe)}
+
+
+def temperatures_of(recipe: Recipe) -> list[float]:
+    """The temperature of each teacher before the mean."""
+    return list(recipe.ensemble.temperatures or [1.0] * len(recipe.teachers))
 
 
 def distill_settings(distill: Distill) -> dict[str, Any]:

@@ -14,11 +14,18 @@ from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.progress import say
 from kd2mobile.recipe.compose import weights_file
-from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe
+from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe, Teacher
 from kd2mobile.recipe.variants import Variant, variants_of
-from kd2mobile.stages.fingerprints import distill_settings, student_settings, transfer_settings
+from kd2mobile.stages.fingerprints import (
+    distill_settings,
+    ensemble_settings,
+    student_settings,
+    temperatures_of,
+    transfer_settings,
+)
 from kd2mobile.store.artifact import Step, Store
 from kd2mobile.teachers.kinds import kind_of, sees_whole, title
+from kd2mobile.text import listed
 
 if TYPE_CHECKING:
     from kd2mobile.data.sources.find import Found
@@ -33,19 +40,45 @@ SPARED = "its logits are stored: the teacher is not run again"
 
 @dataclass(frozen=True)
 class Stages:
-    """The steps of one recipe, over the pictures under `root`. unlabelled: the steps over those without labels."""
+    """The steps of one recipe, over the pictures under `root`.
+
+    teachers: one step per teacher; labelled: the transfer set of each; transfer: the one that the student reads, which
+    is the only teacher's, or those of several combined. unlabelled: the steps over the images without labels.
+    """
 
     recipe: Recipe
     root: "Root"
     split: Step
     views: Step
-    teacher: Step
+    teachers: tuple[Step, ...]
+    labelled: tuple[Step, ...]
     transfer: Step
     pixels: Step
     student: Step
     baseline: Step
     class_count: int
     unlabelled: "Unlabelled | None" = None
+
+    @property
+    def before_student(self) -> dict[str, Step]:
+        """The steps whose artifacts a run refers to beside its students and their transfer set, by role."""
+        steps = {"thumbnails": self.split.inputs["thumbnails"], "split": self.split, "views": self.views}
+        steps |= {"pixels": self.pixels} | _by_number("teacher", self.teachers)
+        members = _by_number("transfer", self.labelled) if len(self.labelled) > 1 else {}
+        if self.unlabelled:
+            one = self.unlabelled
+            steps |= {"unlabelled-split": one.split, "unlabelled-views": one.views, "unlabelled-pixels": one.pixels}
+            steps |= {"unlabelled-transfer": one.transfer}
+            if members:
+                members |= _by_number("unlabelled-transfer", one.labelled)
+        return steps | members
+
+    @property
+    def transfer_sets(self) -> list[Step]:
+        """Every transfer set of the plan: the one that the student reads first, then each teacher's, then those of the
+        unlabelled images."""
+        own = [self.transfer, *self.labelled]
+        return own + ([self.unlabelled.transfer, *self.unlabelled.labelled] if self.unlabelled else [])
 
     @property
     def students(self) -> dict[str, Step]:
@@ -83,12 +116,18 @@ class Stages:
         return step
 
 
+def _by_number(role: str, steps: tuple[Step, ...]) -> dict[str, Step]:
+    """`teacher`, or of several `teacher-1`, `teacher-2`, ..."""
+    return {role: steps[0]} if len(steps) == 1 else {f"{role}-{i}": step for i, step in enumerate(steps, 1)}
+
+
 @dataclass(frozen=True)
 class Unlabelled:
     """The steps over the unlabelled pictures, apart from the others: a picture more makes nothing labelled again."""
 
     split: Step
     views: Step
+    labelled: tuple[Step, ...]
     transfer: Step
     pixels: Step
 
@@ -109,14 +148,10 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     root = found.root
     seen = msgspec.to_builtins(recipe)
     student_config = student_settings(recipe.student)
-    teacher_config = kind_of(recipe.teacher.name).config(recipe.teacher, found.scan.classes) | _resize(recipe)
-    views_config = ({"whole": True} if sees_whole(recipe.teacher.name) else seen["views"]) | _resize(recipe)
+    views_config = ({"whole": True} if _whole_views(recipe) else seen["views"]) | _resize(recipe)
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
-    teacher = Step("teacher", 1, teacher_config, {"split": split}, partial(_teacher, recipe, root))
-    transfer_inputs = {"teacher": teacher, "split": split, "views": views}
-    transfer = Step(
-        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), SPARED
-    )
+    teachers = tuple(_teacher_step(recipe, teacher, found, split) for teacher in recipe.teachers)
+    labelled, transfer = _transfer_steps(recipe, root, split, views, teachers)
     pixels_config = {"input_px": recipe.student.input_px}
     pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
     learned = {"split": split, "pixels": pixels, "transfer": transfer}
@@ -124,7 +159,7 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     if found.unlabelled and recipe.distill.loss == "labels":
         say("data.unlabelled: not used, because the loss `labels` has no teacher")
     elif found.unlabelled:
-        unlabelled = _unlabelled(recipe, found, split, teacher, views_config, pixels_config)
+        unlabelled = _unlabelled(recipe, found, split, teachers, views_config, pixels_config)
         learned |= unlabelled.learned
     student_step_config = {"student": student_config, "distill": distill_settings(recipe.distill)}
     student = Step("student", 1, student_step_config, learned, partial(_student, recipe))
@@ -134,7 +169,18 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     if recipe.distill.loss == "labels":
         student = baseline
     made = Stages(
-        recipe, root, split, views, teacher, transfer, pixels, student, baseline, len(found.scan.classes), unlabelled
+        recipe=recipe,
+        root=root,
+        split=split,
+        views=views,
+        teachers=teachers,
+        labelled=labelled,
+        transfer=transfer,
+        pixels=pixels,
+        student=student,
+        baseline=baseline,
+        class_count=len(found.scan.classes),
+        unlabelled=unlabelled,
     )
     for variant in variants_of(recipe.export):
         made.exported("student", variant)  # refuses what no file can be made with, before anything is trained
@@ -145,19 +191,42 @@ def _unlabelled(
     recipe: Recipe,
     found: "Found",
     labelled: Step,
-    teacher: Step,
+    teachers: tuple[Step, ...],
     views_config: dict[str, Any],
     pixels_config: dict[str, Any],
 ) -> Unlabelled:
     root = found.unlabelled_root
     split = unlabelled_split_step(recipe, found, labelled)
     views = Step("views", 1, views_config, {"split": split}, partial(_views, recipe, root))
-    transfer_inputs = {"teacher": teacher, "split": split, "views": views}
-    transfer = Step(
-        "transfer", 1, transfer_settings(recipe.teacher), transfer_inputs, partial(_transfer, recipe, root), SPARED
-    )
+    labelled_by, transfer = _transfer_steps(recipe, root, split, views, teachers)
     pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
-    return Unlabelled(split, views, transfer, pixels)
+    return Unlabelled(split, views, labelled_by, transfer, pixels)
+
+
+def _teacher_step(recipe: Recipe, teacher: Teacher, found: "Found", split: Step) -> Step:
+    config = kind_of(teacher.name).config(teacher, found.scan.classes) | _resize(recipe)
+    return Step("teacher", 1, config, {"split": split}, partial(_teacher, recipe, teacher, found.root))
+
+
+def _transfer_steps(
+    recipe: Recipe, root: "Root", split: Step, views: Step, teachers: tuple[Step, ...]
+) -> tuple[tuple[Step, ...], Step]:
+    """The transfer set of each teacher, and the one that the student reads: the only one, or all of them combined."""
+    labelled = tuple(
+        Step(
+            "transfer",
+            1,
+            transfer_settings(teacher),
+            {"teacher": step, "split": split, "views": views},
+            partial(_transfer, recipe, teacher, root),
+            SPARED,
+        )
+        for teacher, step in zip(recipe.teachers, teachers, strict=True)
+    )
+    if len(labelled) == 1:
+        return labelled, labelled[0]
+    inputs = {f"transfer-{number}": step for number, step in enumerate(labelled, 1)} | {"split": split}
+    return labelled, Step("transfer", 1, ensemble_settings(recipe), inputs, partial(_combined, recipe), SPARED)
 
 
 def split_step(recipe: Recipe, store: Store) -> "tuple[Found, Step]":
@@ -242,7 +311,13 @@ def _check(recipe: Recipe) -> None:
     check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
     last_layers(recipe.student.train_layers)
     weights_file("student.weights", recipe.student.weights)
-    kind_of(recipe.teacher.name).check(recipe.teacher)
+    for teacher in recipe.teachers:
+        kind_of(teacher.name).check(teacher)
+
+
+def _whole_views(recipe: Recipe) -> bool:
+    """Whether each image is seen whole, once, because one of the teachers answers for nothing else."""
+    return any(sees_whole(teacher.name) for teacher in recipe.teachers)
 
 
 def _resize(recipe: Recipe) -> dict[str, Any]:
@@ -285,22 +360,23 @@ def _views(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) 
     from kd2mobile.data.split import read_split
     from kd2mobile.data.views import draw_views
 
-    views = None if sees_whole(recipe.teacher.name) else recipe.views
+    views = None if _whole_views(recipe) else recipe.views
     if views is None:
-        say(f"views: each image is seen whole, once: {title(recipe.teacher.name)} holds one answer per image")
+        whole = [title(teacher.name) for teacher in recipe.teachers if sees_whole(teacher.name)]
+        say(f"views: each image is seen whole, once: {listed(whole)} holds one answer per image")
     return draw_views(folder, read_split(inputs["split"]), views, recipe.data.resize)
 
 
-def _teacher(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _teacher(recipe: Recipe, teacher: Teacher, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     load_keras()
     from kd2mobile.data.split import read_split
     from kd2mobile.teachers.reading import Pictures
 
     pictures = Pictures(root, read_split(inputs["split"]), recipe.data.resize)
-    return kind_of(recipe.teacher.name).build(folder, recipe.teacher, pictures)
+    return kind_of(teacher.name).build(folder, teacher, pictures)
 
 
-def _transfer(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+def _transfer(recipe: Recipe, teacher: Teacher, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
     load_keras()
     from kd2mobile.data.split import read_split
     from kd2mobile.transfer.given import holds_logits, store_given_logits
@@ -317,8 +393,17 @@ def _transfer(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path
         inputs["views"],
         recipe.label.batch_size,
         workers=recipe.label.workers,
-        dtype=recipe.teacher.dtype,
+        dtype=teacher.dtype,
     )
+
+
+def _combined(recipe: Recipe, folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    load_keras()
+    from kd2mobile.data.split import read_split
+    from kd2mobile.transfer.combine import combine
+
+    members = [inputs[f"transfer-{number}"] for number in range(1, len(recipe.teachers) + 1)]
+    return combine(folder, members, read_split(inputs["split"]), recipe.ensemble.mean, temperatures_of(recipe))
 
 
 def _pixels(recipe: Recipe, root: "Root", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:

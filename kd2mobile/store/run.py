@@ -17,7 +17,7 @@ from kd2mobile.files import convert_json, disk_errors, locked, read_json, sha256
 from kd2mobile.progress import say
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import COMPRESSIONS, DESCRIBED, PRECISIONS, TABLES, Compress, Export, Recipe
-from kd2mobile.recipe.toml import read_tables, recipe_toml, write_recipe
+from kd2mobile.recipe.toml import read_tables, recipe_toml, shown_tables, write_recipe
 from kd2mobile.recipe.variants import Variant, in_order
 from kd2mobile.store.artifact import RECORD, Artifact, Store, made_with, open_artifact
 from kd2mobile.store.differences import differences
@@ -331,7 +331,7 @@ def _relative(place: Path, folder: Path) -> str:
 
 def _before_export(recipe: Recipe) -> dict[str, Any]:
     skipped = LATER_TABLES + WITHOUT_EFFECT
-    return {name: table for name, table in msgspec.to_builtins(recipe).items() if name not in skipped}
+    return {name: table for name, table in shown_tables(recipe).items() if name not in skipped}
 
 
 def _new_folder(name: str) -> Path:

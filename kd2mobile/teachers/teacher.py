@@ -125,11 +125,16 @@ def judgement(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     return {"n": len(labels), "top1": round(top1, 6), "logloss": round(logloss, 4)}
 
 
-def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
-    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; pictures: n names.
+def check_finite(
+    logits: np.ndarray,
+    pictures: list[str],
+    where: str,
+    smaller: str = "Scale the teacher's last layer down or give it another head.",
+) -> None:
+    """Refuses what float16 cannot store. logits: float [n, classes]; pictures: n names; smaller: what makes
+    them smaller, for the message.
 
-    Raises TeacherError for NaN or infinity and for a number beyond float16, with the picture's name, and for
-    probabilities: no number below 0 and every row summing to 1, or to one same number, within 1e-3 of it.
+    Raises TeacherError for NaN or infinity and for a number beyond float16, with the image's name.
     """
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
@@ -145,8 +150,17 @@ def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
             f"{where}, {picture}",
             "must output logits within float16's range of 65,504",
             f"{largest.max():.4g}",
-            "Scale the teacher's last layer down or give it another head.",
+            smaller,
         )
+
+
+def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
+    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; pictures: n names.
+
+    Raises TeacherError for what `check_finite` refuses and for probabilities: no number below 0 and every row summing
+    to 1, or to one same number, within 1e-3 of it.
+    """
+    check_finite(logits, pictures, where)
     if len(logits) and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
         raise TeacherError(
             where,

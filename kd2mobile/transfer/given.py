@@ -46,6 +46,7 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
         "bytes": sum(path.stat().st_size for path in folder.glob("*.npy")),
         "seconds": round(time.monotonic() - start, 1),
         "views_per_s": None,
+        "teacher": {"name": described["name"]},
     }
     if "val" in counts:
         results["val"] = described["val"]

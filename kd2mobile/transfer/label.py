@@ -21,11 +21,11 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.files import sha256_of
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.reading import in_batches
-from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, judgement, open_teacher
+from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, open_teacher
 from kd2mobile.text import count_of, duration_of, size_of
 from kd2mobile.transfer.batches import UNTRIED, answer, regrouped, try_batch_sizes
 from kd2mobile.transfer.dtype import PICTURES, effect_of_dtype, set_dtype
-from kd2mobile.transfer.store import Transfer
+from kd2mobile.transfer.evaluation import val_of
 
 _TIMED_BATCHES, _TIMED_S = 20, 2.0
 
@@ -51,8 +51,8 @@ def label(
     batch_size: views a batch; 0 finds one by trying (`transfer.batches`). workers: processes that decode, 0 for
     threads. dtype: what the teacher computes in (`transfer.dtype`); its effect on the logits is measured first.
     Returns samples and views by split, classes, bytes, seconds and views_per_s of this call, how it ran (batch_size,
-    batch_sizes_tried with their views/s, workers, backend, devices, dtype, dtype_effect), teacher (its parameters,
-    and size_bytes and sha256 of its file), and val {n, top1, logloss}; the test pictures' labels are not looked at.
+    batch_sizes_tried with their views/s, workers, backend, devices, dtype, dtype_effect), teacher (its name and
+    parameters, size_bytes and sha256 of its file), and val {n, top1, logloss}; the test images' labels are not read.
     Raises TeacherError if the teacher's classes are not the split's, its answers are no finite logits or the dtype
     changes them too much, PictureError for a picture that cannot be decoded, WorkerError if a worker dies.
     """
@@ -103,15 +103,14 @@ def label(
         "dtype": dtype,
         "dtype_effect": effect,
         "teacher": {
+            "name": described["name"],
             "parameters": teacher.model.count_params(),
             "size_bytes": file.stat().st_size,
             "sha256": sha256_of(file),
         },
     }
     if "val" in passes:
-        logits = Transfer(folder).logits("val")
-        val = logits.take(np.arange(len(logits)), np.zeros(len(logits), np.int64))
-        results["val"] = judgement(val, np.array([sample.label for sample in split.of("val")]))
+        results["val"] = val_of(folder, split)
     return results
 
 

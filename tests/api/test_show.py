@@ -68,7 +68,7 @@ def make_run(place, given=None):
     steps = {
         "split": plan.split,
         "views": plan.views,
-        "teacher": plan.teacher if given else replace(plan.teacher, build=write_teacher),
+        "teacher": plan.teachers[0] if given else replace(plan.teachers[0], build=write_teacher),
         "transfer": plan.transfer,
         "student": replace(plan.student, build=write_student),
     }

@@ -35,7 +35,7 @@ def _nothing_begins(monkeypatch):
         monkeypatch.setattr(kd2mobile, command, begins)
 
 
-LISTS = {"benchmark.cores": "[{0}]", "data.range": "[{0}, 1e99]"}
+LISTS = {"benchmark.cores": "[{0}]", "data.range": "[{0}, 1e99]", "ensemble.temperatures": "[{0}]"}
 """How a field that takes several numbers is written."""
 
 
@@ -82,9 +82,8 @@ def is_refused(capsys, arguments: list[str]) -> str:
 
 def test_the_numbers_of_a_recipe_are_known_and_have_a_limit_on_either_side():
     plain = {name for name, field in fields().items() if type(field.default) in (int, float)}
-    assert (
-        plain | {"teacher.input_px", "export.calibration_pictures", "benchmark.cores", "data.range"} == numbers().keys()
-    )
+    others = {"teacher.input_px", "export.calibration_pictures", "benchmark.cores", "data.range"}
+    assert plain | others | {"ensemble.temperatures"} == numbers().keys()
     for name, (_, limits) in numbers().items():
         assert len(limits) == 2, name
         assert limits.keys() & {"lt", "le"} and limits.keys() & {"gt", "ge"}, name
@@ -114,8 +113,13 @@ def test_a_number_at_its_bounds_is_taken(name):
     for bound in ("ge", "le"):
         if bound in limits:
             value = kind(limits[bound])
-            value = {"benchmark.cores": (value,), "data.range": tuple(sorted((value, 0.0)))}.get(name, value)
-            assert compose(settings={name: value, "data.source": "photos"})
+            lists = {
+                "benchmark.cores": (value,),
+                "data.range": tuple(sorted((value, 0.0))),
+                "ensemble.temperatures": (value, 1.0),
+            }
+            several = {"teacher.name": "xception,mobilenet"} if name.startswith("ensemble.") else {}
+            assert compose(settings={name: lists.get(name, value), "data.source": "photos", **several})
 
 
 @pytest.mark.parametrize("name", numbers())
@@ -132,7 +136,7 @@ def test_any_value_of_any_field_is_taken_or_refused_in_one_line(name, value):
     try:
         compose(settings={name: value})
     except RecipeError as refusal:
-        assert "\n" not in str(refusal) and f"settings, {name}: must be " in str(refusal)
+        assert "\n" not in str(refusal) and f"{name}: must be " in str(refusal)
 
 
 def test_text_that_no_path_and_no_recipe_can_hold_is_refused(capsys, tmp_path):

@@ -31,7 +31,11 @@ def plan(digit_folder, tmp_path, monkeypatch):
 
 def differs(plan, step, given, **change):
     """Whether the step's fingerprint is another one after the change."""
-    return getattr(plan(**given), step).fingerprint != getattr(plan(**given | change), step).fingerprint
+
+    def one(made):
+        return made.teachers[0] if step == "teacher" else getattr(made, step)
+
+    return one(plan(**given)).fingerprint != one(plan(**given | change)).fingerprint
 
 
 def files(folder):
@@ -101,22 +105,22 @@ def test_how_the_pass_runs_matters_where_it_can_change_logits(plan, change, step
 
 def test_a_file_counts_by_its_content_and_so_does_its_description(plan, tmp_path):
     files(tmp_path)
-    first = plan(**FILE).teacher.fingerprint
+    first = plan(**FILE).teachers[0].fingerprint
     (tmp_path / "mine.keras").rename(tmp_path / "moved.keras")
-    assert plan(teacher__name="moved.keras").teacher.fingerprint == first
+    assert plan(teacher__name="moved.keras").teachers[0].fingerprint == first
     (tmp_path / "teacher.json").write_text(json.dumps({"preprocess": "tf"}))
-    described = plan(teacher__name="moved.keras").teacher.fingerprint
+    described = plan(teacher__name="moved.keras").teachers[0].fingerprint
     (tmp_path / "moved.keras").write_text("something else")
-    assert len({first, described, plan(teacher__name="moved.keras").teacher.fingerprint}) == 3
+    assert len({first, described, plan(teacher__name="moved.keras").teachers[0].fingerprint}) == 3
 
 
 def test_what_a_file_alone_may_need_counts_only_where_it_is_given(plan, tmp_path):
     files(tmp_path)
-    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan().teacher.config.keys()
-    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan(**FILE).teacher.config.keys()
-    named = plan(**FILE, teacher__classes="names.txt").teacher.fingerprint
+    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan().teachers[0].config.keys()
+    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan(**FILE).teachers[0].config.keys()
+    named = plan(**FILE, teacher__classes="names.txt").teachers[0].fingerprint
     (tmp_path / "names.txt").rename(tmp_path / "moved.txt")
-    assert plan(**FILE, teacher__classes="moved.txt").teacher.fingerprint == named, "a file counts by its content"
+    assert plan(**FILE, teacher__classes="moved.txt").teachers[0].fingerprint == named, "a file counts by its content"
 
 
 def test_logits_count_by_their_content_and_are_of_whole_pictures(plan, tmp_path):
@@ -125,7 +129,7 @@ def test_logits_count_by_their_content_and_are_of_whole_pictures(plan, tmp_path)
     assert first.views.config == {"whole": True, "resize": "stretch"} != learned.views.config
     (tmp_path / "logits.npz").write_text("other numbers")
     second = plan(**LOGITS)
-    assert second.teacher.fingerprint != first.teacher.fingerprint
+    assert second.teachers[0].fingerprint != first.teachers[0].fingerprint
     assert second.views.fingerprint == first.views.fingerprint
 
 
@@ -134,8 +138,8 @@ def test_classes_of_imagenet_are_in_the_fingerprint_of_a_network_that_may_have_t
     for digit, name in (("0", "tench"), ("1", "n02123045")):
         shutil.copytree(digit_folder / digit, photos / name)
     files(tmp_path)
-    assert plan(data__source=str(photos)).teacher.config["imagenet_classes"] is True
-    assert "imagenet_classes" not in plan(data__source=str(photos), **NOTHING).teacher.config
+    assert plan(data__source=str(photos)).teachers[0].config["imagenet_classes"] is True
+    assert "imagenet_classes" not in plan(data__source=str(photos), **NOTHING).teachers[0].config
 
 
 @pytest.mark.parametrize("field", ["weights", "input_px", "fine_tune_epochs", "preprocess", "classes", "output"])
@@ -157,10 +161,10 @@ def test_a_saved_model_is_refused_with_the_line_that_converts_it(plan, tmp_path)
 
 
 def test_a_file_called_like_a_word_is_not_that_word(plan, tmp_path):
-    before = plan(teacher__weights="none").teacher.fingerprint
+    before = plan(teacher__weights="none").teachers[0].fingerprint
     for name in ("none", "xception"):
         (tmp_path / name).write_text("a file")
-    assert plan(teacher__weights="none").teacher.fingerprint == before
+    assert plan(teacher__weights="none").teachers[0].fingerprint == before
 
 
 @pytest.mark.parametrize(
@@ -274,7 +278,8 @@ def test_weights_beside_a_teacher_file_are_refused(plan, tmp_path):
 def test_unlabelled_pictures_change_the_student_alone(plan, digit_folder, tmp_path, capsys):
     shutil.copytree(digit_folder / "0", tmp_path / "loose")
     plain, beside = plan(), plan(data__unlabelled="loose")
-    for step in ("split", "views", "teacher", "transfer", "pixels", "baseline"):
+    assert beside.teachers == plain.teachers
+    for step in ("split", "views", "transfer", "pixels", "baseline"):
         assert getattr(beside, step).fingerprint == getattr(plain, step).fingerprint, step
     assert beside.student.fingerprint != plain.student.fingerprint and plain.unlabelled is None
     next((tmp_path / "loose").iterdir()).unlink()

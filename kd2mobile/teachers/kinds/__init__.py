@@ -1,5 +1,9 @@
 """The kinds of teachers, each one object. Importing them loads no framework. One more: its module and a line here."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
+from kd2mobile.recipe.schema import Teacher
 from kd2mobile.teachers.kinds.given_logits import GIVEN_LOGITS
 from kd2mobile.teachers.kinds.kind import Kind
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
@@ -34,3 +38,22 @@ def title(name: str) -> str:
     ('mine.keras', 'xception')
     """
     return kind_of(name).title(name)
+
+
+def titles(teachers: Iterable[Teacher]) -> str:
+    """What the report calls the teachers of a recipe, in one phrase.
+
+    >>> titles([Teacher(name="a.keras")]), titles([Teacher(name="a.keras"), Teacher(name="b"), Teacher(name="c")])
+    ('a.keras', 'a.keras, b and c')
+    """
+    *most, last = [title(teacher.name) for teacher in teachers]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def model_name(teachers: Iterable[Teacher]) -> str:
+    """The name of the teacher as a model in records and on plots, of several joined by `+`; files without their suffix.
+
+    >>> model_name([Teacher(name="models/a.keras"), Teacher(name="xception")])
+    'a+xception'
+    """
+    return "+".join(Path(teacher.name).stem for teacher in teachers)

@@ -231,7 +231,7 @@ def test_flags_again_keywords_and_the_recipe_mean_the_same(place, tmp_path, caps
 
 
 def test_label_names_every_folder_in_the_command_that_comes_next(monkeypatch, tmp_path, capsys):
-    labelled = Labelled(tmp_path, tmp_path, 0.5, None)
+    labelled = Labelled(tmp_path, [tmp_path], 0.5, None)
     monkeypatch.setattr(kd2mobile, "label", lambda *args, **kwargs: labelled)
     assert main_status(["label", "--data", "my a", "--data", "b", "--test-data", "c"]) == 0
     assert "kd2mobile distill --data 'my a' --data b --test-data c\n" in capsys.readouterr().out

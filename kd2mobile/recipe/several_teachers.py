@@ -1,0 +1,80 @@
+"""The teachers of a recipe while its layers are put together: one table, or a list of tables, one per teacher."""
+
+import os
+from typing import Any
+
+from kd2mobile.errors import RecipeError
+from kd2mobile.recipe.schema import Ensemble, Recipe
+
+TeacherTables = dict[str, Any] | list[dict[str, Any]]
+
+
+def names_of(name: Any, where: str) -> Any:
+    """The names in a teacher.name that was typed, `a,b` or a list of such: one as it stands, several as a list.
+
+    A path that exists is one name, whatever commas it has. where: for the message.
+
+    >>> names_of("xception, mobilenetv2", "--teacher"), names_of(["xception"], "--teacher")
+    (['xception', 'mobilenetv2'], 'xception')
+    """
+    typed = list(name) if isinstance(name, list | tuple) else [name]
+    names = []
+    for one in typed:
+        together = not isinstance(one, str) or "," not in one or os.path.exists(one)
+        words = [one] if together else [word.strip() for word in one.split(",")]
+        if "" in words[1:] or (len(words) > 1 and not words[0]):
+            raise RecipeError(f"{where}, teacher.name", "must be names with one comma between", repr(one), "Mend it.")
+        names += words
+    return names[0] if len(names) == 1 else names
+
+
+def table_per_teacher(teacher: Any) -> Any:
+    """[teacher] of one layer: a table with several names as a list of tables, each with one name and all other fields.
+
+    >>> table_per_teacher({"name": ["a", "b"], "seed": 1})
+    [{'name': 'a', 'seed': 1}, {'name': 'b', 'seed': 1}]
+    """
+    names = teacher.get("name") if isinstance(teacher, dict) else None
+    if isinstance(names, list | tuple) and names:
+        return [teacher | {"name": name} for name in names]
+    return teacher
+
+
+def over(lower: TeacherTables, upper: TeacherTables) -> TeacherTables:
+    """One layer's teachers over those of the layers below it.
+
+    A list goes over one table teacher by teacher, and replaces a list. Over a list, a table with a name is the only
+    teacher from there on; one without a name is about every teacher.
+
+    >>> over({"weights": "none"}, [{"name": "a"}, {"name": "b", "weights": "imagenet"}])
+    [{'weights': 'none', 'name': 'a'}, {'weights': 'imagenet', 'name': 'b'}]
+    >>> over([{"name": "a"}, {"name": "b"}], {"seed": 1}), over([{"name": "a"}, {"name": "b"}], {"name": "c"})
+    ([{'name': 'a', 'seed': 1}, {'name': 'b', 'seed': 1}], {'name': 'c'})
+    """
+    if isinstance(upper, list):
+        return upper if isinstance(lower, list) else [lower | one for one in upper]
+    if isinstance(lower, list):
+        return upper if "name" in upper else [one | upper for one in lower]
+    return lower | upper
+
+
+def as_list(teacher: TeacherTables) -> list[dict[str, Any]]:
+    """The tables, of one teacher too."""
+    return teacher if isinstance(teacher, list) else [teacher]
+
+
+def check_ensemble(recipe: Recipe) -> None:
+    """Raises RecipeError unless the teachers differ and [ensemble] fits their number."""
+    teachers, ensemble = recipe.teachers, recipe.ensemble
+    if len(set(teachers)) < len(teachers):
+        twice = next(one.name for i, one in enumerate(teachers) if one in teachers[:i])
+        must = "must be another teacher each, or one with another seed"
+        raise RecipeError("teacher.name", must, f"{twice!r} twice", "Leave it out once.")
+    if len(teachers) == 1:
+        for field in Ensemble.__struct_fields__:
+            if (value := getattr(ensemble, field)) != getattr(Ensemble(), field):
+                step = "Leave it out, or give several teachers, such as `--teacher xception,mobilenetv2`."
+                raise RecipeError(f"ensemble.{field}", "must be left out with one teacher", value, step)
+    elif len(ensemble.temperatures) not in (0, len(teachers)):
+        must = f"must be one temperature per teacher, {len(teachers)} of them, or left out"
+        raise RecipeError("ensemble.temperatures", must, len(ensemble.temperatures), "Give one each, such as 1,2.")
