@@ -47,6 +47,11 @@ class Registry(Generic[Entry]):
 
         return add
 
+    def remove(self, name: str) -> None:
+        """Takes a name out again that was registered for a trial. Raises UnknownNameError."""
+        self[name]
+        del self._entries[name], self._summaries[name]
+
     def register_family(
         self, form: str, summary: str
     ) -> Callable[[Callable[[str], Entry | None]], Callable[[str], Entry | None]]:

@@ -9,8 +9,10 @@ def names(kind: str) -> dict[str, str]:
     if kind == "fields":
         return {name: f"{field.description} [{in_toml(field.default)}]" for name, field in fields().items()}
     from kd2mobile.data.sources.named import SOURCES
-    from kd2mobile.losses import LOSSES
+    from kd2mobile.losses import describe_losses
     from kd2mobile.students import STUDENTS
     from kd2mobile.teachers.zoo import TEACHERS
 
-    return {"data": SOURCES, "losses": LOSSES, "students": STUDENTS, "teachers": TEACHERS}[kind].listing()
+    if kind == "losses":
+        return describe_losses()
+    return {"data": SOURCES, "students": STUDENTS, "teachers": TEACHERS}[kind].listing()

@@ -19,10 +19,11 @@ from kd2mobile.data.split import Sample, Split, read_split
 from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError
 from kd2mobile.files import disk_errors, replaced, sha256_of, system_errors
+from kd2mobile.losses import LOSSES
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
-from kd2mobile.stages.fingerprints import UNUSED_BY_LOSS, temperatures_of
+from kd2mobile.stages.fingerprints import temperatures_of
 from kd2mobile.stages.plan import stages
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
@@ -101,7 +102,7 @@ def show(
 def _temperatures(run: Run, given: list[float] | None) -> list[float]:
     """At which temperatures the answers are shown: 1, which every network answers at, always among them."""
     distill = run.recipe.distill
-    if given is None and "temperature" in UNUSED_BY_LOSS.get(distill.loss, ()):
+    if given is None and "temperature" not in LOSSES[distill.loss].uses:
         say(f"temperature {distill.temperature:g}: the recipe's; the loss {distill.loss} does not use it")
     wanted = [distill.temperature] if given is None else [float(number) for number in given]
     for number in wanted:

@@ -481,7 +481,7 @@ def list_names(kind, as_json) -> None:
         return
     width = max(map(len, names))
     for name, summary in names.items():
-        print(f"{name:<{width}}  {summary}")
+        print(f"{name:<{width}}  {summary}".replace("\n", "\n" + " " * (width + 2)))
 
 
 def _done(written: Path, then: str, run: Path | None) -> None:

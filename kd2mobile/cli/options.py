@@ -102,6 +102,9 @@ def flag_option(flag: str) -> Callable:
     if get_origin(kinds[0]) is Literal:
         kinds = list(get_args(kinds[0]))
     name = option_of(flag)
+    if get_origin(field.kind) is dict:
+        text = f"{field.description} May be repeated."
+        return option(name, flag, group=group, multiple=True, metavar="NAME=VALUE", help=text, callback=_by_name)
     if flag in LISTS:
         return option(name, group=group, metavar="LIST", help=f"{field.description} {LISTS[flag]}")
     if field.kind == tuple[str, ...]:
@@ -130,6 +133,11 @@ def flag_option(flag: str) -> Callable:
 def _one_or_several(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
     """The value as a recipe holds it: None, one value, or all of them."""
     return values[0] if len(values) == 1 else values or None
+
+
+def _by_name(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
+    """`beta=2` and `gamma=0.5` as the table that a recipe would have; None where none is given."""
+    return dict(assignment(text, option.opts[0], "beta=2") for text in values) or None
 
 
 def recipe_options(*tables: str) -> Callable:

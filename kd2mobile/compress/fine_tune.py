@@ -22,7 +22,8 @@ from kd2mobile.backend.tensorflow_process import Tell
 from kd2mobile.compress.job import Job
 from kd2mobile.compress.wrapping import Wrapped
 from kd2mobile.errors import TrainingError
-from kd2mobile.losses import make_loss, split_predictions
+from kd2mobile.losses import make_loss
+from kd2mobile.losses.split import pack_output
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.training.feed import Feed, Judged
 
@@ -95,13 +96,13 @@ def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged, tell: Tell
 
 
 def _step(model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer, job: Job) -> Any:
-    loss = make_loss(job.distill.loss, job.distill.temperature, job.distill.hard_label_weight)
+    loss = make_loss(job.distill)
 
     @tf.function(reduce_retracing=True)
     def step(pixels: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             z = model(pixels, training=True)
-            mean = tf.reduce_mean(weights * loss(targets, split_predictions(z, job.distill.temperature)))
+            mean = tf.reduce_mean(weights * loss(targets, pack_output(z, job.distill.temperature)))
         gradients = tape.gradient(mean, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return mean

@@ -1,5 +1,6 @@
 """What a student is trained to make small. Listing the losses loads no framework."""
 
-from kd2mobile.losses.registry import LOSSES, make_loss, split_predictions
+from kd2mobile.losses.loss import Loss, Options
+from kd2mobile.losses.registry import BASELINE, LOSSES, describe_losses, make_loss, register
 
-__all__ = ["LOSSES", "make_loss", "split_predictions"]
+__all__ = ["BASELINE", "LOSSES", "Loss", "Options", "describe_losses", "make_loss", "register"]

@@ -50,6 +50,7 @@ FLAGS = {
     "input_px": "student.input_px",
     "train_layers": "student.train_layers",
     "loss": "distill.loss",
+    "loss_option": "distill.loss_options",
     "temperature": "distill.temperature",
     "hard_label_weight": "distill.hard_label_weight",
     "epochs": "distill.epochs",
@@ -153,8 +154,17 @@ def _merged(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for tables in layers:
         for name, values in tables.items():
-            merged[name] = over(merged.get(name, {}), values)
+            below = merged.get(name, {})
+            merged[name] = over(below, values)
+            if isinstance(below, dict) and isinstance(values, dict):
+                merged[name] |= _tables_inside(below, values)
     return merged
+
+
+def _tables_inside(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Fields that are tables in both, such as distill.loss_options: the upper one's entries over the lower one's."""
+    both = [field for field, value in upper.items() if isinstance(value, dict) and isinstance(lower.get(field), dict)]
+    return {field: lower[field] | upper[field] for field in both}
 
 
 def _over_demo(tables: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +242,8 @@ def _check_table(table: str, values: Any, where: str) -> None:
 
 def _check_value(name: str, value: Any, where: str) -> None:
     """Refuses what no number and no text of a recipe may be, for any field."""
-    for one in value if isinstance(value, list | tuple) else (value,):
+    several = value.values() if isinstance(value, dict) else value
+    for one in several if isinstance(value, list | tuple | dict) else (value,):
         if isinstance(one, float) and not math.isfinite(one):
             raise RecipeError(f"{where}, {name}", "must be a finite number", repr(one), _what_it_is(name))
         if isinstance(one, str) and not is_writable(one):

@@ -180,6 +180,10 @@ class Distill(Table):
     """How the student learns from the transfer set."""
 
     loss: Annotated[str, says("The loss: a name of `kd2mobile list losses`.")] = "kd"
+    loss_options: Annotated[
+        dict[str, bool | int | float | str],
+        says("Options of the loss by name; `kd2mobile list losses` shows them."),
+    ] = {}
     temperature: Annotated[
         float,
         says("Divides the logits before the softmax: a higher temperature gives softer targets.", ge=0.01, le=10_000),
@@ -340,11 +344,17 @@ def fields() -> dict[str, Field]:
     """Every field of a recipe by its dotted name, `distill.temperature`."""
     return {
         f"{name}.{field.name}": Field(
-            field.type.__origin__, field.default, next(m.description for m in field.type.__metadata__ if m.description)
+            field.type.__origin__,
+            _default(field),
+            next(m.description for m in field.type.__metadata__ if m.description),
         )
         for name, table in TABLES.items()
         for field in msgspec.structs.fields(table)
     }
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def takes(name: str, entry: bool = False) -> str:
@@ -357,7 +367,7 @@ def takes(name: str, entry: bool = False) -> str:
     """
     table, _, field = name.partition(".")
     kind = get_type_hints(TABLES[table], include_extras=True)[field]
-    return _words(_entry(kind) if entry else kind)
+    return type_in_words(_entry(kind) if entry else kind)
 
 
 def bounds(*metas: Meta) -> str:
@@ -373,17 +383,24 @@ def bounds(*metas: Meta) -> str:
     return " and ".join(f"{words[bound]} {value:,}" for bound, value in found.items())
 
 
-def _words(kind: Any, *metas: Meta) -> str:
+def type_in_words(kind: Any, *metas: Meta) -> str:
+    """What a value of that type must be, in words. metas: the bounds that hold for it.
+
+    >>> type_in_words(Annotated[float, Meta(ge=0)]), type_in_words(bool | None)
+    ('a number from 0', 'true or false, or left out')
+    """
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _words(parts[0], *metas, *parts[1:])
+        return type_in_words(parts[0], *metas, *parts[1:])
     if origin is Literal:
         return f"one of {', '.join(parts)}"
     if origin is tuple:
         filled = " that is not empty" if any(meta.min_length for meta in metas) else ""
-        return f"a list{filled}, each entry {_words(parts[0])}"
+        return f"a list{filled}, each entry {type_in_words(parts[0])}"
+    if origin is dict:
+        return f"a table, each value {type_in_words(parts[1])}"
     if parts:
-        return ", or ".join("left out" if part is type(None) else _words(part) for part in parts)
+        return ", or ".join("left out" if part is type(None) else type_in_words(part) for part in parts)
     if kind is str and any(meta.min_length for meta in metas):
         return "text that is not empty"
     named = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind]
@@ -391,8 +408,10 @@ def _words(kind: Any, *metas: Meta) -> str:
 
 
 def _entry(kind: Any) -> Any:
-    """What each entry of a list is, wherever in the type the list stands."""
+    """What each entry of a list or a table is, wherever in the type it stands."""
     parts = get_args(kind)
     if get_origin(kind) is tuple:
         return parts[0]
+    if get_origin(kind) is dict:
+        return parts[1]
     return next((found for part in parts if (found := _entry(part)) is not None), None)

@@ -84,15 +84,18 @@ def is_writable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str, flag: str = "--set", example: str = "distill.temperature=4") -> tuple[str, Any]:
     """`distill.temperature=4` as its name and value; the value is read as TOML, else taken as text.
+
+    flag, example: for the message of the RecipeError that text without a name and a `=` raises.
 
     >>> assignment("distill.temperature=4"), assignment("data.source=photos")
     (('distill.temperature', 4), ('data.source', 'photos'))
     """
     name, equals, value = text.partition("=")
-    if not equals:
-        raise RecipeError("--set", "must be FIELD=VALUE", repr(text), "For example `--set distill.temperature=4`.")
+    if not equals or not name.strip():
+        form = "FIELD=VALUE" if flag == "--set" else "NAME=VALUE"
+        raise RecipeError(flag, f"must be {form}", repr(text), f"For example `{flag} {example}`.")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):  # ValueError: TOMLDecodeError, and a number of thousands of digits

@@ -4,11 +4,9 @@ from typing import Any
 
 import msgspec
 
+from kd2mobile.losses import LOSSES
 from kd2mobile.recipe.content import weights_content
 from kd2mobile.recipe.schema import Distill, Recipe, Student, Teacher
-
-UNUSED_BY_LOSS = {"logits": ("temperature",), "labels": ("temperature", "hard_label_weight")}
-"""The fields of a recipe that a loss does not look at."""
 
 
 def student_settings(student: Student) -> dict[str, Any]:
@@ -35,8 +33,12 @@ def temperatures_of(recipe: Recipe) -> list[float]:
 
 
 def distill_settings(distill: Distill) -> dict[str, Any]:
-    """What of the recipe's distillation can change the student."""
-    unused = {"baseline", *UNUSED_BY_LOSS.get(distill.loss, ())}
+    """What of the recipe's distillation can change the student: of what a loss may use, what this one does."""
+    loss = LOSSES[distill.loss]
+    unused = {"baseline", *loss.ignores}
     if not distill.class_weights:
         unused.add("class_weights")
-    return {name: value for name, value in msgspec.to_builtins(distill).items() if name not in unused}
+    config = msgspec.to_builtins(distill) | {"loss_options": loss.own_options(distill)}
+    if not config["loss_options"]:
+        unused.add("loss_options")
+    return {name: value for name, value in config.items() if name not in unused}

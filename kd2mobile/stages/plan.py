@@ -12,6 +12,7 @@ import msgspec
 
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import DataError, RecipeError
+from kd2mobile.losses import BASELINE, LOSSES
 from kd2mobile.progress import say
 from kd2mobile.recipe.compose import weights_file
 from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe, Teacher
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from kd2mobile.data.sources.scan import Scan
     from kd2mobile.recipe.schema import Export
 
-LABELS_ONLY = {"loss": "labels", "temperature": 1.0, "hard_label_weight": 1.0}
-"""What the baseline's recipe says in the place of the teacher's part."""
 SPARED = "its logits are stored: the teacher is not run again"
 
 
@@ -154,20 +153,20 @@ def stages(recipe: Recipe, store: Store) -> Stages:
     labelled, transfer = _transfer_steps(recipe, root, split, views, teachers)
     pixels_config = {"input_px": recipe.student.input_px}
     pixels = Step("pixels", 1, pixels_config, {"split": split, "views": views}, partial(_pixels, recipe, root))
-    learned = {"split": split, "pixels": pixels, "transfer": transfer}
+    taught = LOSSES[recipe.distill.loss].needs_teacher
+    without_teacher = {"split": split, "pixels": pixels}
+    learned = without_teacher | ({"transfer": transfer} if taught else {})
     unlabelled = None
-    if found.unlabelled and recipe.distill.loss == "labels":
-        say("data.unlabelled: not used, because the loss `labels` has no teacher")
+    if found.unlabelled and not taught:
+        say(f"data.unlabelled: not used, because the loss `{recipe.distill.loss}` has no teacher")
     elif found.unlabelled:
         unlabelled = _unlabelled(recipe, found, split, teachers, views_config, pixels_config)
         learned |= unlabelled.learned
     student_step_config = {"student": student_config, "distill": distill_settings(recipe.distill)}
     student = Step("student", 1, student_step_config, learned, partial(_student, recipe))
-    without_teacher, on_labels = {"split": split, "pixels": pixels}, _baseline(recipe)
+    on_labels = _baseline(recipe)
     baseline_config = {"student": student_config, "distill": distill_settings(on_labels.distill)}
     baseline = Step("student", 1, baseline_config, without_teacher, partial(_student, on_labels))
-    if recipe.distill.loss == "labels":
-        student = baseline
     made = Stages(
         recipe=recipe,
         root=root,
@@ -300,12 +299,12 @@ def _pictures(recipe: Recipe, store: Store) -> "Found":
 
 def _check(recipe: Recipe) -> None:
     """Everything about the names, sizes and files of a recipe that can be said before anything is built."""
-    from kd2mobile.losses import LOSSES
     from kd2mobile.students import check_student, last_layers
 
-    LOSSES[recipe.distill.loss]
     distill = recipe.distill
-    if recipe.data.unlabelled is not None and distill.loss in ("kd", "logits") and distill.hard_label_weight == 1:
+    loss = LOSSES[distill.loss]
+    loss.own_options(distill)
+    if recipe.data.unlabelled is not None and loss.rest_to_teacher and distill.hard_label_weight == 1:
         why = "At 1 only hard labels count, and these images have none. Lower it, or leave data.unlabelled out."
         raise RecipeError("distill.hard_label_weight", "must be below 1 with data.unlabelled", 1.0, why)
     check_student(recipe.student.name, recipe.student.input_px, recipe.student.weights)
@@ -328,7 +327,8 @@ def _resize(recipe: Recipe) -> dict[str, Any]:
 
 
 def _baseline(recipe: Recipe) -> Recipe:
-    return msgspec.structs.replace(recipe, distill=msgspec.structs.replace(recipe.distill, **LABELS_ONLY))
+    distill = msgspec.structs.replace(recipe.distill, loss=BASELINE, loss_options={})
+    return msgspec.structs.replace(recipe, distill=distill)
 
 
 def _thumbnails(root: "Root", scan: "Scan", folder: Path, inputs: dict[str, Path]) -> dict[str, Any]:

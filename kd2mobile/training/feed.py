@@ -8,6 +8,7 @@ import numpy as np
 from kd2mobile.data.shards import Shards, open_shards
 from kd2mobile.data.split import UNLABELLED
 from kd2mobile.errors import TrainingError
+from kd2mobile.losses.split import pack_targets
 from kd2mobile.metrics import top1_and_logloss
 
 _ORDER, _VIEWS = 0, 1
@@ -84,7 +85,7 @@ class Feed:
         self.labels = np.concatenate([self.labels, np.full(count, -1)])
 
     def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
-        """Batches of (uint8 [batch, px, px, 3], float32 [batch, 2 * classes] targets [one_hot | teacher_logits]).
+        """Batches of (uint8 [batch, px, px, 3], split targets as float32 [batch, 2 * classes], see `losses.split`).
 
         If weighted, with a third array: the examples' weights, float32 [batch].
         """
@@ -99,13 +100,8 @@ class Feed:
             yield batch if self.weights is None else (*batch, self._example_weights(order[here]))
 
     def _targets(self, pictures: np.ndarray, views: np.ndarray) -> np.ndarray:
-        targets = np.zeros((len(pictures), 2 * self.classes), np.float32)
-        labels = self.labels[pictures]
-        labelled = np.flatnonzero(labels >= 0)
-        targets[labelled, labels[labelled]] = 1
-        if self.logits is not None:
-            targets[:, self.classes :] = self.logits.take(pictures, views)
-        return targets
+        logits = None if self.logits is None else self.logits.take(pictures, views)
+        return pack_targets(self.labels[pictures], self.classes, logits)
 
     def _example_weights(self, pictures: np.ndarray) -> np.ndarray:
         labels = self.labels[pictures]

@@ -27,7 +27,8 @@ from kd2mobile.backend.checkpoint import (
 from kd2mobile.backend.model_files import save_model
 from kd2mobile.errors import TrainingError
 from kd2mobile.files import disk_errors
-from kd2mobile.losses import make_loss, split_predictions
+from kd2mobile.losses import LOSSES, make_loss
+from kd2mobile.losses.split import pack_output, unpack_output
 from kd2mobile.recipe import schema
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.text import count_of
@@ -53,8 +54,8 @@ def train_student(
     folder: empty, or what a killed call left: then training goes on after the last epoch that it finished, and on
     TensorFlow on CPU with a fixed number of threads ends with the same bytes as an unbroken one.
     train_labels, val_labels: int [n] and [m], in the order of the stores. pixels_folder: the pixel store.
-    transfer_folder: the teacher's logits; None, which needs the loss `labels`, is the baseline: the same student with
-    the same epochs. The loss `labels` never looks at the teacher. student.train_layers: see `freeze_all_but`; the saved
+    transfer_folder: the teacher's logits; None is the baseline, the same student with the same epochs, and needs a loss
+    without a teacher, which never reads them. student.train_layers: see `freeze_all_but`; the saved
     student has every layer trainable again.
     unlabelled: pixel store and logits of pictures without labels, which the teacher alone teaches.
 
@@ -73,14 +74,14 @@ def train_student(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if transfer_folder is None and distill.loss != "labels":
-        raise TrainingError(
-            "distill.loss", "must be `labels` if there is no teacher", distill.loss, "Give a transfer set."
-        )
+    needs_teacher = LOSSES[distill.loss].needs_teacher
+    if transfer_folder is None and needs_teacher:
+        must = "must be a loss that needs no teacher, such as `labels`, if there is no transfer set"
+        raise TrainingError("distill.loss", must, distill.loss, "Give a transfer set.")
     done = _finished(folder, student)
     if done is not None:
         return done
-    taught = Path(transfer_folder) if transfer_folder is not None and distill.loss != "labels" else None
+    taught = Path(transfer_folder) if transfer_folder is not None and needs_teacher else None
     feed = Feed(
         train_labels,
         classes,
@@ -180,8 +181,8 @@ class _Training:
         return float(fitted.history["loss"][0])
 
     def _judge(self, epoch: int) -> tuple[float, float]:
-        classes = self.feed.classes
-        z = np.concatenate([self.trainer.predict_on_batch(b)[:, :classes] for b in self.judged.batches(JUDGE_BATCH)])
+        batches = self.judged.batches(JUDGE_BATCH)
+        z = np.concatenate([unpack_output(self.trainer.predict_on_batch(batch))[0] for batch in batches])
         if not np.isfinite(z).all():
             rate = _rate(self.schedule, epoch * self.feed.steps - 1)
             raise self._diverged(epoch, f"validation, learning rate {rate:.3g}", "must have finite logits", "NaN")
@@ -218,13 +219,13 @@ class _Watch(keras.callbacks.Callback):
 
 
 def _trainer(model: keras.Model, distill: schema.Distill, schedule: CosineDecay) -> keras.Model:
-    """uint8 pixels to `[z | z / temperature]`: the student between the pixels' scale and the split head, compiled."""
+    """uint8 pixels to a split output: the student between the pixels' scale and the split head, compiled."""
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="stored_pixels")
     z = model(keras.ops.cast(pixels, "float32") / 127.5 - 1.0)
-    trainer = keras.Model(pixels, split_predictions(z, distill.temperature), name="trainer")
+    trainer = keras.Model(pixels, pack_output(z, distill.temperature), name="trainer")
     trainer.compile(
         optimizer=keras.optimizers.Adam(schedule),
-        loss=make_loss(distill.loss, distill.temperature, distill.hard_label_weight),
+        loss=make_loss(distill),
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
     trainer.optimizer.build(trainer.trainable_variables)

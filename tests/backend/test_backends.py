@@ -40,7 +40,8 @@ import keras
 import numpy as np
 from kd2mobile.recipe import schema
 from kd2mobile.data.split import read_split
-from kd2mobile.losses import LOSSES, split_predictions
+from kd2mobile.losses import LOSSES, make_loss
+from kd2mobile.losses.split import pack_output
 from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.training import train
@@ -49,6 +50,7 @@ from kd2mobile.files import is_out_of_memory
 from kd2mobile.transfer.label import label
 from kd2mobile.transfer.store import Transfer
 from tests.losses.test_losses import SETTINGS
+from tests.losses.test_losses import distill as with_loss
 from tests.backend.test_backends import TRAINED
 from tests.training.conftest import STUDENT, Stores, distill
 
@@ -56,10 +58,8 @@ arrays = {}
 one_hot, teacher, z = np.load(given / "losses.npz").values()
 for name in LOSSES:
     for temperature, weight in SETTINGS:
-        predictions = split_predictions(z, temperature)
-        value = LOSSES[name](
-            np.concatenate([one_hot, teacher], axis=1), predictions, temperature=temperature, hard_label_weight=weight
-        )
+        targets = np.concatenate([one_hot, teacher], axis=1)
+        value = make_loss(with_loss(name, temperature, weight))(targets, pack_output(z, temperature))
         arrays[f"loss {name} {temperature} {weight}"] = np.asarray(value)
 
 split = read_split(given)

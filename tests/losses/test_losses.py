@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from kd2mobile.errors import UnknownNameError
-from kd2mobile.losses import LOSSES, make_loss, split_predictions
+from kd2mobile.losses import LOSSES, make_loss
+from kd2mobile.losses.split import pack_output
+from kd2mobile.recipe.schema import Distill
 
 BATCH, CLASSES = 6, 7
 SETTINGS = [(t, w) for t in (0.5, 1.0, 4.0, 20.0) for w in (0.0, 0.3, 1.0)]
@@ -58,10 +60,13 @@ def reference_gradient(name, one_hot, teacher, z, temperature, weight):
     }[name]
 
 
+def distill(name, temperature=4.0, weight=0.5, **options):
+    return Distill(loss=name, temperature=temperature, hard_label_weight=weight, loss_options=options)
+
+
 def loss(name, one_hot, teacher, z, temperature, weight):
-    targets, predictions = np.concatenate([one_hot, teacher], 1), np.concatenate([z, z / temperature], 1)
-    targets, predictions = keras.ops.convert_to_tensor(targets), keras.ops.convert_to_tensor(predictions)
-    return np.asarray(LOSSES[name](targets, predictions, temperature=temperature, hard_label_weight=weight))
+    targets, z = keras.ops.convert_to_tensor(np.concatenate([one_hot, teacher], 1)), keras.ops.convert_to_tensor(z)
+    return np.asarray(make_loss(distill(name, temperature, weight))(targets, pack_output(z, temperature)))
 
 
 @pytest.mark.parametrize(("temperature", "weight"), SETTINGS)
@@ -71,7 +76,7 @@ def test_agrees_with_the_derivation(name, temperature, weight):
     got = loss(name, *draw(), temperature, weight)
     assert got.shape == (BATCH,) and got.dtype == np.float64
     np.testing.assert_allclose(got, wanted, rtol=1e-12)
-    single = loss(name, *draw(dtype=np.float32), np.float32(temperature), np.float32(weight))
+    single = loss(name, *draw(dtype=np.float32), temperature, weight)
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, wanted, rtol=1e-6, atol=1e-6)
 
@@ -93,8 +98,7 @@ def gradient(name, one_hot, teacher, z, temperature, weight):
     targets = tf.concat([one_hot, teacher], 1)
     with tf.GradientTape() as tape:
         tape.watch(z)
-        predictions = split_predictions(z, temperature)
-        value = LOSSES[name](targets, predictions, temperature=temperature, hard_label_weight=weight)
+        value = make_loss(distill(name, temperature, weight))(targets, pack_output(z, temperature))
     return tape.gradient(value, z).numpy()
 
 
@@ -116,18 +120,9 @@ def test_gradient_agrees_with_finite_differences_and_closed_form(name, temperatu
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_a_shift_of_either_logits_changes_nothing(name):
-    one_hot, teacher, z = draw(seed=2)
-    shift = np.linspace(-50, 50, BATCH)[:, None]
-    still = loss(name, one_hot, teacher, z, 3.0, 0.4)
-    np.testing.assert_allclose(loss(name, one_hot, teacher, z + shift, 3.0, 0.4), still, rtol=1e-9)
-    np.testing.assert_allclose(loss(name, one_hot, teacher + shift, z, 3.0, 0.4), still, rtol=1e-9)
-
-
-@pytest.mark.parametrize("name", list(LOSSES))
 def test_never_negative_and_finite_with_huge_logits(name):
     one_hot, teacher, z = draw(seed=3, scale=3000, dtype=np.float32)
-    values = loss(name, one_hot, teacher, z, np.float32(2), np.float32(0.5))
+    values = loss(name, one_hot, teacher, z, 2.0, 0.5)
     assert np.isfinite(values).all() and (values >= 0).all()
 
 
@@ -169,14 +164,8 @@ def test_kd_beside_the_distillation_loss_of_keras(temperature):
     theirs = keras.distillation.LogitsDistillation(temperature, loss=keras.losses.KLDivergence())
     wanted = float(theirs.compute_loss(teacher, z))
     entropy = cross_entropy(probabilities(teacher.astype(np.float64), temperature), teacher, temperature)
-    ours = loss("kd", one_hot, teacher, z, np.float32(temperature), np.float32(0)) - temperature**2 * entropy
+    ours = loss("kd", one_hot, teacher, z, temperature, 0.0) - temperature**2 * entropy
     assert ours.mean() == pytest.approx(wanted, rel=1e-4)
-
-
-def test_the_baseline_ignores_the_teacher_the_temperature_and_the_weight():
-    one_hot, teacher, z = draw(seed=7)
-    with_teacher = loss("labels", one_hot, teacher, z, 4.0, 0.2)
-    np.testing.assert_array_equal(with_teacher, loss("labels", one_hot, 0 * teacher, z, 1.0, 1.0))
 
 
 @pytest.mark.parametrize(("temperature", "weight"), SETTINGS)
@@ -199,28 +188,12 @@ def test_a_picture_without_a_label_is_taught_by_the_teacher_alone(name, temperat
     if name == "labels":
         assert not gradient(name, unlabelled, teacher, z, temperature, weight).any()
     huge = draw(seed=3, scale=3000, dtype=np.float32)
-    assert np.isfinite(loss(name, unlabelled.astype(np.float32), *huge[1:], np.float32(2), np.float32(0.5))).all()
-
-
-def test_the_predictions_halves():
-    _, _, z = draw(seed=8)
-    predictions = split_predictions(keras.ops.convert_to_tensor(z), 4.0)
-    np.testing.assert_array_equal(predictions, np.concatenate([z, z / 4], 1))
-
-
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_compiles_into_a_keras_model(name):
-    one_hot, teacher, z = draw(seed=9, dtype=np.float32)
-    pixels = keras.Input((CLASSES,))
-    model = keras.Model(pixels, split_predictions(pixels, 4.0))
-    model.compile(loss=make_loss(name, 4.0, 0.3), jit_compile=False)
-    value = model.evaluate(z, np.concatenate([one_hot, teacher], 1), verbose=0)
-    assert value == pytest.approx(reference(name, *draw(seed=9), 4.0, 0.3).mean(), rel=1e-5)
+    assert np.isfinite(loss(name, unlabelled.astype(np.float32), *huge[1:], 2.0, 0.5)).all()
 
 
 def test_an_unknown_loss_offers_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'kd-split'"):
-        make_loss("kd_split", 1.0, 0.5)
+        make_loss(distill("kd_split"))
 
 
 def test_listing_loads_no_framework():
