@@ -33,7 +33,7 @@ from kd2mobile.measure.host.machine import device_words
 from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.pixels import load
 from kd2mobile.progress import bar, say
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.run import open_run
 
 PRECISIONS = ("fp32", "int8")
@@ -80,8 +80,8 @@ def main() -> None:
 def of_run(folder: Path, store: Path | None) -> Asked:
     exported = kd2mobile.export(folder, store=store, precision=PRECISIONS).files
     run = open_run(folder, store)
-    plan = stages(run.recipe, run.store)
-    samples = read_split(run.store.make(plan.split).folder).of("test")
+    plan = make_plan(run.recipe, run.store)
+    samples = read_split(run.store.make(plan.steps["split"]).folder).of("test")
     files = [file for (role, precision), file in exported.items() if role == "student" and precision in PRECISIONS]
     photos, labels = [plan.root / sample.path for sample in samples], np.array([sample.label for sample in samples])
     source = run.recipe.data.source

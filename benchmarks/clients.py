@@ -25,7 +25,7 @@ from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.pixels import load
 from kd2mobile.progress import bar, say
 from kd2mobile.recipe.schema import PRECISIONS
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.run import open_run
 
 HERE = Path(__file__).parent
@@ -112,8 +112,8 @@ def main() -> None:
     exported = kd2mobile.export(options.run, store=options.store, precision=PRECISIONS).files
     files = {precision: file for (role, precision), file in exported.items() if role == "student"}
     run = open_run(options.run, options.store)
-    plan = stages(run.recipe, run.store)
-    samples = read_split(run.store.make(plan.split).folder).of("test")
+    plan = make_plan(run.recipe, run.store)
+    samples = read_split(run.store.make(plan.steps["split"]).folder).of("test")
     if options.pictures:
         step = max(1, len(samples) // options.pictures)
         samples = samples[::step][: options.pictures]

@@ -34,7 +34,7 @@ from kd2mobile.measure.host.machine import device_words
 from kd2mobile.pixels import examine, open_picture, render
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
-from kd2mobile.stages.plan import split_step
+from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import STORE
 
@@ -154,7 +154,7 @@ def of_data(source: str) -> tuple[dict, Split]:
     """What `kd2mobile check --data SOURCE` finds in the plain draw and in that of whole groups, and the plain split."""
     store, drawn = Store(STORE), {}
     for groups in (True, False):
-        _, step = split_step(compose(settings={"data.source": source, "data.groups": groups}), store)
+        _, step = plan_splits(compose(settings={"data.source": source, "data.groups": groups}), store)[0]
         folder = store.make(step).folder
         drawn[groups] = read_split(folder), read_groups(folder)
     split, plain = drawn[False]

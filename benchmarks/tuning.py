@@ -13,7 +13,7 @@ from records import write_record
 
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.recipe.compose import compose
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import STORE
 
@@ -87,11 +87,11 @@ def main() -> None:
 def trained(settings: dict, seed: int, compression: str = "none") -> dict:
     """The training's results: val_top1, val_logloss, best_epoch and more; those of a compression after it."""
     store = Store(STORE)
-    plan = stages(compose(settings=settings | {"distill.seed": seed}), store)
-    step = plan.baseline if settings.get("distill.baseline") else plan.student
+    plan = make_plan(compose(settings=settings | {"distill.seed": seed}), store)
+    step = plan.students["baseline"] if settings.get("distill.baseline") else plan.students["student"]
     results = store.make(step).results
-    if step is plan.student:
-        results = results | {"teacher_val_top1": store.make(plan.transfer).results["val"]["top1"]}
+    if step is plan.students["student"]:
+        results = results | {"teacher_val_top1": store.make(plan.steps["transfer"]).results["val"]["top1"]}
     if compression != "none":
         results = store.make(plan.compressed("student", compression)).results
     return results

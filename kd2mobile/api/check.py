@@ -7,7 +7,7 @@ import msgspec
 
 from kd2mobile.api.start import composed
 from kd2mobile.files import disk_errors, system_errors
-from kd2mobile.stages.plan import split_step, unlabelled_split_step
+from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.output_files import check_output, is_drawing
 from kd2mobile.store.run import STORE, check_outside_data, check_outside_results
@@ -40,16 +40,12 @@ def check(
         check_outside_results(sheet, "sheet")
     resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
     check_outside_data(resolved, {"--store": artifacts.root, "sheet": sheet})
-    found, step = split_step(resolved, artifacts)
-    places = [(found.root, found.scan, step)]
-    if found.unlabelled:
-        places.append((found.unlabelled_root, found.unlabelled, unlabelled_split_step(resolved, found, step)))
     looked = []
-    for root, scan, one in places:
-        made = artifacts.make(one)
+    for images, step in plan_splits(resolved, artifacts):
+        made = artifacts.make(step)
         split, groups = read_split(made.folder), read_groups(made.folder)
         deep = msgspec.convert(made.results.get("deep_images"), DeepImages | None)
-        looked.append(Looked(root, split, groups, scan.ignored, scan.system_files, deep))
+        looked.append(Looked(images.root, split, groups, images.scan.ignored, images.scan.system_files, deep))
     data = resolved.data
     beside = {"val": data.val_source or (), "test": data.test_source or ()}
     also = [f"{one} ({part})" for part, named in beside.items() for one in several(named)]

@@ -8,7 +8,7 @@ from kd2mobile.api.start import composed
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import ArtifactError, Kd2MobileError
 from kd2mobile.files import system_errors
-from kd2mobile.stages.plan import Stages, check_student_weights, stages
+from kd2mobile.stages.plan import Plan, check_student_weights, make_plan
 from kd2mobile.store.artifact import RECORD, Artifact, Step, Store, read_artifact
 from kd2mobile.store.run import RUNS, STORE, Run, check_outside_data, start_run
 
@@ -33,7 +33,7 @@ def distill(
     resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
     check_outside_data(resolved, {"--store": artifacts.root, "--run": run or RUNS})
     load_keras()
-    plan = stages(resolved, artifacts)
+    plan = make_plan(resolved, artifacts)
     started = start_run(resolved, run, artifacts.root)
     try:
         return make_students(started, plan, transfer_set)
@@ -42,16 +42,14 @@ def distill(
         raise
 
 
-def make_students(run: Run, plan: Stages, transfer_set: Path | list[Path] | None = None) -> Distilled:
+def make_students(run: Run, plan: Plan, transfer_set: Path | list[Path] | None = None) -> Distilled:
     for folder in transfer_set if isinstance(transfer_set, list) else [transfer_set] if transfer_set else []:
         run.store.adopt(_transfer_step(plan, Path(folder)), folder)
-    if not run.store.reference(plan.student):
+    if not run.store.reference(plan.students["student"]):
         check_student_weights(run.recipe)
-    transfer = run.store.make(plan.transfer)
-    students = {role: run.store.make(step) for role, step in plan.students.items()}
-    steps = plan.before_student
-    found = {role: folder for role, step in steps.items() if (folder := run.store.reference(step))}
-    run.refer(found | {"transfer": transfer.folder} | {role: made.folder for role, made in students.items()})
+    transfer = run.store.make(plan.steps["transfer"])
+    students = {role: run.store.make(step) for role, step in plan.requested_students.items()}
+    run.refer({name: folder for name, step in plan.references.items() if (folder := run.store.reference(step))})
     files = {role: made.folder / "student.keras" for role, made in students.items()}
     val_top1 = {role: made.results["val_top1"] for role, made in students.items()}
     val_top1 = {"teacher": teacher_val_top1(transfer)} | val_top1
@@ -72,9 +70,9 @@ def members_val_top1(transfer: Artifact) -> list[tuple[str, float]]:
     return [(member["name"], member["val"]["top1"]) for member in members if member.get("val")]
 
 
-def _transfer_step(plan: Stages, folder: Path) -> Step:
+def _transfer_step(plan: Plan, folder: Path) -> Step:
     """The step that a transfer set made elsewhere is of: the one with its fingerprint, or else the student's own."""
     if (folder / RECORD).is_file():
         fingerprint = read_artifact(folder, copied=True).fingerprint
-        return next((step for step in plan.transfer_sets if step.fingerprint == fingerprint), plan.transfer)
-    return plan.transfer
+        return next((step for step in plan.transfer_sets if step.fingerprint == fingerprint), plan.steps["transfer"])
+    return plan.steps["transfer"]

@@ -17,7 +17,7 @@ from kd2mobile.errors import CompressionError, ExportError, RecipeError
 from kd2mobile.files import copy_file, disk_errors, inside, sha256_of, system_errors
 from kd2mobile.recipe.schema import Compress, Export
 from kd2mobile.recipe.variants import Variant, variants_of
-from kd2mobile.stages.plan import Stages
+from kd2mobile.stages.plan import Plan
 from kd2mobile.store.artifact import RECORD, Commit, Step, Store, read_artifact
 from kd2mobile.store.run import EXPORT, Run, check_outside_data, check_outside_results
 from kd2mobile.tflite.export import converting_process
@@ -67,14 +67,14 @@ def export(
     return dataclasses.replace(done, copies=copy_out(copied, Path(out), force))
 
 
-def make_files(run: Run, plan: Stages, variants: list[Variant], as_before: bool = False) -> Exported:
+def make_files(run: Run, plan: Plan, variants: list[Variant], as_before: bool = False) -> Exported:
     """Makes the students of a run where they are missing, then their files: see `export_run`."""
     make_students(run, plan)
     with converting_process() as process:
         return export_run(run, plan, variants, process, as_before)
 
 
-def _find_smallest(run: Run, plan: Stages) -> Exported:
+def _find_smallest(run: Run, plan: Plan) -> Exported:
     made: list[Exported] = []
 
     make_students(run, plan)
@@ -96,7 +96,7 @@ def exported_variants(run: Run) -> list[Variant]:
 
 
 def export_run(
-    run: Run, plan: Stages, variants: list[Variant], process: TensorFlowProcess, as_before: bool = False
+    run: Run, plan: Plan, variants: list[Variant], process: TensorFlowProcess, as_before: bool = False
 ) -> Exported:
     """Makes the files of a run whose students are made, and copies them into its folder.
 
@@ -129,7 +129,7 @@ def export_run(
     return exported
 
 
-def check_out(run: Run, plan: Stages, variants: list[Variant], out: Path, force: bool) -> None:
+def check_out(run: Run, plan: Plan, variants: list[Variant], out: Path, force: bool) -> None:
     """Refuses a file in the folder `out` that is not the student's which an export would put there; makes nothing.
 
     force: other files are replaced. Raises RecipeError. A file whose content is not made yet is another one.
@@ -176,9 +176,11 @@ def _needs_copy(file: Path | None, place: Path, force: bool) -> bool:
     return True
 
 
-def _asked(plan: Stages, variants: list[Variant]) -> list[tuple[str, Variant]]:
+def _asked(plan: Plan, variants: list[Variant]) -> list[tuple[str, Variant]]:
     """Which student in which variant: the baseline is not compressed."""
-    return [(role, v) for role in plan.students for v in variants if role == "student" or v.compression == "none"]
+    return [
+        (role, v) for role in plan.requested_students for v in variants if role == "student" or v.compression == "none"
+    ]
 
 
 def _named(role: str, name: str) -> str:
@@ -205,7 +207,7 @@ def _hand_out(
 def _convert(
     process: TensorFlowProcess,
     store: Store,
-    plan: Stages,
+    plan: Plan,
     table: Export,
     steps: list[Step],
     folders: list[Path],
@@ -233,7 +235,7 @@ def _convert(
         model_name=recipe.student.name,
         compression=compression,
         fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
-        distilled=None if compression == "none" else store.folder(plan.student) / "student.keras",
+        distilled=None if compression == "none" else store.folder(plan.students["student"]) / "student.keras",
         student_fingerprint=student.fingerprint,
         pictures=plan.root,
         calibration=[sample.path for sample in calibration],

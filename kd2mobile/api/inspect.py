@@ -10,7 +10,8 @@ from kd2mobile.files import convert_json, read_json, system_errors
 from kd2mobile.inspection.inspect import Found, Inspection, inspect_file
 from kd2mobile.store.artifact import RECORD
 from kd2mobile.store.run import RECORDS, RUN_RECORD, artifacts_of
-from kd2mobile.store.stage_records import AgainstStudent, Count, Share
+from kd2mobile.store.stage_records import Count, Share
+from kd2mobile.tflite.results import AgainstStudent
 
 
 @system_errors()

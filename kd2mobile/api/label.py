@@ -8,7 +8,7 @@ from kd2mobile.api.results import Labelled
 from kd2mobile.api.start import composed
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.files import system_errors
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import STORE, check_outside_data
 
@@ -25,9 +25,9 @@ def label(
     resolved, artifacts = composed(recipe, settings, flags), Store(store or STORE)
     check_outside_data(resolved, {"--store": artifacts.root})
     load_keras()
-    plan = stages(resolved, artifacts)
-    transfer = artifacts.make(plan.transfer)
-    unlabelled = artifacts.make(plan.unlabelled.transfer).folder if plan.unlabelled else None
+    plan = make_plan(resolved, artifacts)
+    transfer = artifacts.make(plan.steps["transfer"])
+    unlabelled = artifacts.make(plan.unlabelled["transfer"]).folder if plan.unlabelled else None
     return Labelled(
         folder=transfer.folder,
         teachers=[artifacts.folder(step) for step in plan.teachers],

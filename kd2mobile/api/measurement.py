@@ -13,7 +13,7 @@ from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of,
 from kd2mobile.progress import say
 from kd2mobile.recipe.schema import Benchmark
 from kd2mobile.recipe.variants import Variant
-from kd2mobile.stages.plan import Stages
+from kd2mobile.stages.plan import Plan
 from kd2mobile.store.run import COMPARISONS, MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.text import one_line
 
@@ -44,7 +44,7 @@ def protocol_of(table: Benchmark) -> "Protocol":
     )
 
 
-def validations(run: Run, plan: Stages, made: Iterable[dict[str, Any]]) -> Validations:
+def validations(run: Run, plan: Plan, made: Iterable[dict[str, Any]]) -> Validations:
     """What is known of the files of a run on the validation images; nothing of one whose export had no labels.
 
     made: what the record of each file says of it.
@@ -52,13 +52,13 @@ def validations(run: Run, plan: Stages, made: Iterable[dict[str, Any]]) -> Valid
     from kd2mobile.data.split import read_split
     from kd2mobile.measure.record import Validation, picture_set
 
-    samples = read_split(run.store.make(plan.split).folder).of("val")
+    samples = read_split(run.store.make(plan.steps["split"]).folder).of("val")
     images = picture_set([sample.sha256 for sample in samples], [sample.label for sample in samples])
     of_file = {one["sha256"]: one["against_student"] for one in made if one.get("against_student")}
     return {sha256: Validation(top1=one["top1"], n=one["n"], images=images) for sha256, one in of_file.items()}
 
 
-def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchmarked:
+def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmarked:
     """Measures the files on the run's test pictures, from file to class, and the teacher by its stored logits.
 
     known: of these files on the validation images, by which one of them is recommended. The size of the teacher's file
@@ -77,11 +77,11 @@ def measure(run: Run, plan: Stages, files: Files, known: Validations) -> Benchma
     from kd2mobile.teachers.kinds import model_name
     from kd2mobile.transfer.store import Transfer
 
-    split = run.store.make(plan.split).folder
+    split = run.store.make(plan.steps["split"]).folder
     samples = read_split(split).of("test")
     leaked = leaked_of(split, samples)
     labels = np.array([sample.label for sample in samples])
-    transfer = run.store.make(plan.transfer)
+    transfer = run.store.make(plan.steps["transfer"])
     logits = Transfer(transfer.folder).logits("test")
     teacher = softmax(logits.take(np.arange(len(logits)), np.zeros(len(logits), int)))
     file = transfer.results.get("teacher", {})
@@ -235,7 +235,7 @@ def _with_validation(records: list["BenchmarkRecord"], known: Validations) -> li
     ]
 
 
-def read_measurement(run: Run, plan: Stages, files: Files, known: Validations) -> Benchmarked | None:
+def read_measurement(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmarked | None:
     """What an earlier benchmark of exactly these files left in the run, or None; the recommendation is that of today.
 
     Raises RecordError for a file there that holds something else.
@@ -243,7 +243,7 @@ def read_measurement(run: Run, plan: Stages, files: Files, known: Validations) -
     from kd2mobile.data.split import read_split
     from kd2mobile.pages.recommending import with_recommendation
 
-    split = read_split(run.store.make(plan.split).folder)
+    split = read_split(run.store.make(plan.steps["split"]).folder)
     names = ["teacher", *(f"{role}-{variant}" for role, variant in files)]
     kept = read_kept(
         run.folder, names, (len(split.of("test")), len(split.classes)), {sha256_of(file) for file in files.values()}

@@ -12,7 +12,7 @@ from kd2mobile.inspection.inspect import MODEL
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Benchmark
-from kd2mobile.stages.plan import split_step
+from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store
 
 RECORD, CARD = "record.json", "CARD.md"
@@ -58,17 +58,17 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     published = read_published(folder)
     data = {"groups": False} | published.recipe.get("data", {})  # a record of before there were groups has none
     data = {f"data.{field}": value for field, value in data.items()}
-    found, step = split_step(compose(settings=data), store)
-    if found.scan.content != published.split_content:
+    images, step = plan_splits(compose(settings=data), store)[0]
+    if images.scan.content != published.split_content:
         next_step = "Measure it on a folder of your own with --data."
-        got = f"images with the fingerprint {found.scan.content}, not {published.split_content}"
+        got = f"images with the fingerprint {images.scan.content}, not {published.split_content}"
         raise ModelFileError(folder / RECORD, "must refer to unchanged images", got, next_step)
     split = store.make(step).folder
     samples = read_split(split).of("test")
     labels = np.array([sample.label for sample in samples])
     (measured,) = measure_files(
         [FileToMeasure(path=folder / MODEL, role="student")],
-        [found.root / sample.path for sample in samples],
+        [images.root / sample.path for sample in samples],
         labels,
         device=how.device,
         protocol=protocol_of(how),

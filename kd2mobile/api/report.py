@@ -9,7 +9,7 @@ from kd2mobile.api.results import Compared, RecordsReported, Reported
 from kd2mobile.api.start import open_or_start
 from kd2mobile.errors import RecipeError, RecordError
 from kd2mobile.files import system_errors
-from kd2mobile.stages.plan import Stages
+from kd2mobile.stages.plan import Plan
 from kd2mobile.store.output_files import check_output, is_page
 from kd2mobile.store.run import PAGE, Run, check_outside_data, check_outside_results
 
@@ -44,7 +44,7 @@ def report(
     return _compare(several, store, Path(out) if out else several[0] / "comparison.html")
 
 
-def _report(opened: Run, plan: Stages) -> Reported:
+def _report(opened: Run, plan: Plan) -> Reported:
     from kd2mobile.pages.collect import collect
     from kd2mobile.pages.page import write_report
 

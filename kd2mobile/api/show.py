@@ -24,7 +24,7 @@ from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
 from kd2mobile.stages.fingerprints import temperatures_of
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
 from kd2mobile.store.run import Run, check_outside_data, check_outside_results, open_run
@@ -153,7 +153,7 @@ def _find(run: Run, split: Split, image: str | Path) -> tuple[Path, Sample | Non
         hint = did_you_mean(name, (sample.path for sample in split.samples), cutoff=0.6)
         next_step = f"{hint}A sample's id is its path in the data, such as {split.of('test')[0].path!r}."
         raise DataError(name, "must be an image file or the id of a sample of the run", got, next_step)
-    return stages(run.recipe, run.store).root / sample.path, sample
+    return make_plan(run.recipe, run.store).root / sample.path, sample
 
 
 def _true_class(split: Split, sample: Sample) -> str | None:

@@ -10,7 +10,7 @@ from kd2mobile.progress import say
 from kd2mobile.recipe.compose import FLAGS, SETTINGS, check_settings, compose
 from kd2mobile.recipe.schema import Recipe
 from kd2mobile.recipe.toml import read_tables
-from kd2mobile.stages.plan import Stages, stages
+from kd2mobile.stages.plan import Plan, make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import LATER_TABLES, RUNS, STORE, Run, newest_run, open_run, start_run
 from kd2mobile.teachers.kinds import sees_whole
@@ -44,7 +44,7 @@ def open_or_start(
     store: Path | None,
     settings: dict[str, Any],
     check: Callable[[Recipe], None] | None = None,
-) -> tuple[Run, Stages]:
+) -> tuple[Run, Plan]:
     """The run in the folder, by default the newest; where there is none, one of the demo's settings. And its stages.
 
     settings: of the tables that a run does not keep (`LATER_TABLES`) they are for this call, in a new run too.
@@ -55,9 +55,9 @@ def open_or_start(
     if check:
         check(recipe)
     if opened:
-        return opened, stages(recipe, opened.store)
+        return opened, make_plan(recipe, opened.store)
     say(f"no run under {RUNS}/ yet: creating one with the demo's recipe")
-    plan = stages(recipe, Store(store or STORE))
+    plan = make_plan(recipe, Store(store or STORE))
     kept = {name: value for name, value in settings.items() if name.partition(".")[0] not in LATER_TABLES}
     return replace(start_run(compose(settings=kept), None, store or STORE), recipe=recipe), plan
 

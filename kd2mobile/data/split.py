@@ -9,6 +9,7 @@ import numpy as np
 
 from kd2mobile.errors import ArtifactError
 from kd2mobile.files import read_json
+from kd2mobile.store.stage_records import Count
 
 SplitName = Literal["train", "val", "test", "unlabelled"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
@@ -179,3 +180,10 @@ def leaked_of(folder: Path, samples: list[Sample]) -> np.ndarray:
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
     return read_json(path, kind, f"Remove the folder {path.parent}; the next run builds it again.", error=ArtifactError)
+
+
+class SplitResults(msgspec.Struct, frozen=True):
+    """What the record of a split says, as far as it is read."""
+
+    unlabelled: Count = 0
+    set_aside: Count = 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd2mobile.backend.checkpoint import HISTORY_FILE
 from kd2mobile.data.sources.roots import Root
-from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, read_groups, read_split
+from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, SplitResults, read_groups, read_split
 from kd2mobile.files import decode_json
 from kd2mobile.pages import findings
 from kd2mobile.pages.pictures import HOW_CHOSEN, choose_pictures
@@ -19,9 +19,10 @@ from kd2mobile.pages.words import best_student, tables, variant_name
 from kd2mobile.recipe.toml import shown_tables
 from kd2mobile.store.artifact import RECORD, read_artifact
 from kd2mobile.store.run import MadeWith, Run
-from kd2mobile.store.stage_records import SplitResults, TransferResults
+from kd2mobile.store.stage_records import FORMS
 from kd2mobile.teachers.kinds import titles
 from kd2mobile.text import count_of, size_of
+from kd2mobile.transfer.results import TransferResults
 
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
@@ -160,7 +161,7 @@ def _history(file: Path) -> list[dict[str, Any]]:
 
 def _stage(role: str, record: dict[str, Any]) -> Stage:
     size = sum(file["bytes"] for file in record["files"].values())
-    what = f"{count_of(len(record['files']), 'file')}, {size_of(size)}"
+    what = f"{FORMS[record['stage']].title}: {count_of(len(record['files']), 'file')}, {size_of(size)}"
     return Stage(stage=role, fingerprint=record["fingerprint"], seconds=record["seconds"], what=what)
 
 

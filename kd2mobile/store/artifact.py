@@ -38,7 +38,7 @@ from kd2mobile.files import (
 )
 from kd2mobile.progress import bar, say
 from kd2mobile.store.differences import differences, why_missing
-from kd2mobile.store.stage_records import RESULTS, Record, lacking
+from kd2mobile.store.stage_records import FORMS, Record, lacking
 
 RECORD = "record.json"
 PACKAGES = (
@@ -340,8 +340,9 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
         inside(folder, name, f"{place}: files")
     if record.results.get("file", next(iter(record.files), None)) not in (*record.files, None):
         raise ArtifactError(f"{place}: results.file", "must be a file of the artifact", record.results["file"], again)
-    if results := RESULTS.get(record.stage):
-        convert_json(record.results, results, f"{place}: results", again, error=ArtifactError)
+    form = FORMS.get(record.stage)
+    if form and form.results:
+        convert_json(record.results, form.results, f"{place}: results", again, error=ArtifactError)
     return Artifact(folder, content)
 
 

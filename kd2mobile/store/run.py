@@ -22,7 +22,7 @@ from kd2mobile.recipe.variants import Variant, in_order
 from kd2mobile.store.artifact import RECORD, Artifact, Store, made_with, open_artifact
 from kd2mobile.store.differences import differences
 from kd2mobile.store.output_files import check_outside
-from kd2mobile.store.stage_records import FINGERPRINT, HOLDS, Sha256
+from kd2mobile.store.stage_records import FINGERPRINT, FORMS, Sha256
 
 RUNS = Path("runs")
 STORE = Path(".kd2mobile")
@@ -253,7 +253,7 @@ def _own_store(folder: Path, record: RunRecord) -> Path:
     store = Path(os.path.normpath(folder / record.store))
     with disk_errors(store, store=True):
         names = {path.name for path in store.iterdir()} if store.exists() else set()
-    if names and not names & {*HOLDS, "hashes.json"}:
+    if names and not names & {*FORMS, "hashes.json"}:
         must = "must be a store of artifacts, or a new folder"
         raise ArtifactError(where, must, f"{store}, which holds other files", "Give the store with --store.")
     return store
@@ -270,7 +270,7 @@ def _referred(folder: Path, record: RunRecord, store: Path) -> dict[str, Path]:
     found = {}
     for role, reference in record.artifacts.items():
         stage, fingerprint = ("", "", *PurePosixPath(reference).parts)[-2:]
-        if stage not in HOLDS or not re.fullmatch(FINGERPRINT, fingerprint):
+        if stage not in FORMS or not re.fullmatch(FINGERPRINT, fingerprint):
             where = f"{folder / RUN_RECORD}: artifacts.{role}"
             must, next_step = (
                 "must end in a stage and a fingerprint",
@@ -299,7 +299,7 @@ def check_outside_results(path: Path, flag: str) -> None:
     file of a run which another command reads there."""
     place = Path(os.path.realpath(path))
     for folder in (place, *place.parents):
-        if folder.name == STORE.name or (folder.name in HOLDS and any(folder.glob(f"*/{RECORD}"))):
+        if folder.name == STORE.name or (folder.name in FORMS and any(folder.glob(f"*/{RECORD}"))):
             check_outside(path, flag, folder, "which holds only artifacts")
         if folder.name == MEASUREMENTS and (folder.parent / RUN_RECORD).is_file():
             check_outside(path, flag, folder, "which holds only a run's measurements")

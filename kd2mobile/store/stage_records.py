@@ -1,4 +1,4 @@
-"""What the record of an artifact must say, by stage: the files that its folder holds, and the results that are read.
+"""What the record of an artifact must say: its own fields, and by stage the files of its folder and its results.
 
 A record may come from another machine. What stands here is checked when it is read, so that whoever uses a result finds
 it, with its type; fields that are not named here pass.
@@ -49,115 +49,32 @@ class Validated(msgspec.Struct, frozen=True):
     top1: Share
 
 
-class TeacherFile(msgspec.Struct, frozen=True):
-    """Whose logits a transfer set holds; of several teachers their names, parameters and bytes together."""
+class Form(msgspec.Struct, frozen=True):
+    """What the record of a stage must say.
 
-    name: str = ""
-    parameters: Count | None = None
-    size_bytes: Count | None = None
-    sha256: Sha256 | None = None
+    title: what its folder holds, for the report. files: those without which it is no artifact, each a pattern or
+    several with a bar between them; results: the fields of its results that are read, with their types.
+    """
 
-
-class Member(msgspec.Struct, frozen=True):
-    """One of several teachers. val: None for unlabelled images."""
-
-    name: str
-    val: Validated | None = None
+    title: str
+    files: tuple[str, ...]
+    results: type[msgspec.Struct] | None = None
 
 
-class TransferResults(msgspec.Struct, frozen=True):
-    """val: None for unlabelled images. members, mean, temperatures: of several teachers whose logits are combined."""
-
-    val: Validated | None = None
-    teacher: TeacherFile | None = None
-    members: list[Member] = []
-    mean: str = ""
-    temperatures: list[float] = []
-
-
-class SplitResults(msgspec.Struct, frozen=True):
-    unlabelled: Count = 0
-    set_aside: Count = 0
-
-
-class StudentResults(msgspec.Struct, frozen=True):
-    val_top1: Share
-
-
-class AgainstStudent(msgspec.Struct, frozen=True):
-    """Top-1 of a file on the n validation images, and what it differs by from its student's."""
-
-    n: Count
-    top1: Share
-    difference: Annotated[float, Meta(ge=-1, le=1)]
-    interval_95: tuple[float, float]
-
-
-class CountedWeights(msgspec.Struct, frozen=True):
-    zeros: Share | None = None
-    clusters_of_output: Count | None = None
-
-
-class LayerLoss(msgspec.Struct, frozen=True):
-    layer: str
-    op: str
-    dtype: str
-    error: float | None
-    own_error: float | None
-    sqnr_db: float | None
-    steps: float | None
-
-
-class LayerLosses(msgspec.Struct, frozen=True):
-    pictures: Count
-    layers: list[LayerLoss]
-
-
-class TfliteResults(msgspec.Struct, frozen=True):
-    """How a .tflite came to be, as far as export and report read it."""
-
-    precision: str
-    compression: str
-    file: str
-    size_bytes: Count
-    sha256: Sha256
-    parity: dict[str, float | bool | str | None] | None
-    compressed_bytes: Count | None = None
-    per_tensor: bool = False
-    keep_float: list[str] = []
-    weights: CountedWeights | None = None
-    against_student: AgainstStudent | None = None
-    layer_errors: LayerLosses | None = None
-
-
-RESULTS: dict[str, type[msgspec.Struct]] = {
-    "split": SplitResults,
-    "transfer": TransferResults,
-    "student": StudentResults,
-    "tflite": TfliteResults,
-}
-HOLDS: dict[str, tuple[str, ...]] = {
-    "source": ("pictures/*",),
-    "split": ("split.json", "groups.json"),
-    "thumbnails": ("thumbnails-00000.npy",),
-    "views": ("train.npy|unlabelled.npy",),
-    "teacher": ("teacher.json", "teacher.keras|logits.npz"),
-    "transfer": ("train-00000.npy|unlabelled-00000.npy",),
-    "pixels": ("train-00000.npy|unlabelled-00000.npy",),
-    "student": ("student.keras", "history.jsonl"),
-    "compressed": ("student.keras",),
-    "tflite": ("*.tflite",),
-}
-"""The files without which a stage's artifact is none: each a pattern, or several with a bar between them."""
+FORMS: dict[str, Form] = {}
+"""By stage. `stages/table.py` fills it: the store knows no stage itself."""
 
 
 def lacking(stage: str, files: dict[str, Any]) -> str | None:
     """The first file that a stage's artifact must have and its record does not list.
 
-    >>> lacking("teacher", {"teacher.json": {}}), lacking("split", {"split.json": {}})
-    ('teacher.keras or logits.npz', 'groups.json')
+    >>> FORMS["letters"] = Form("two letters", ("a.txt", "b.txt|c.txt"))
+    >>> lacking("letters", {"a.txt": {}, "b.txt": {}}), lacking("letters", {"a.txt": {}})
+    (None, 'b.txt or c.txt')
+    >>> del FORMS["letters"]
     """
-    for patterns in HOLDS.get(stage, ()):
+    form = FORMS.get(stage)
+    for patterns in form.files if form else ():
         if not any(fnmatchcase(name, pattern) for pattern in patterns.split("|") for name in files):
             return patterns.replace("|", " or ")
     return None

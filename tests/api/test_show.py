@@ -17,7 +17,7 @@ from kd2mobile.errors import ArtifactError, DataError, PictureError, RecipeError
 from kd2mobile.pages.plots import bars
 from kd2mobile.pages.plots.bars import WIDTH_PX
 from kd2mobile.recipe.compose import compose
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import start_run
 
@@ -64,13 +64,13 @@ def make_run(place, given=None):
         del settings["views.count"]
         settings |= {"teacher.name": str(place / given)}
     recipe, store = compose(settings=settings), Store(place / "store")
-    run, plan = start_run(recipe, place / "run", place / "store"), stages(recipe, store)
+    run, plan = start_run(recipe, place / "run", place / "store"), make_plan(recipe, store)
     steps = {
-        "split": plan.split,
-        "views": plan.views,
-        "teacher": plan.teachers[0] if given else replace(plan.teachers[0], build=write_teacher),
-        "transfer": plan.transfer,
-        "student": replace(plan.student, build=write_student),
+        "split": plan.steps["split"],
+        "views": plan.steps["views"],
+        "teacher": plan.steps["teacher"] if given else replace(plan.steps["teacher"], build=write_teacher),
+        "transfer": plan.steps["transfer"],
+        "student": replace(plan.students["student"], build=write_student),
     }
     run.refer({role: store.make(step).folder for role, step in steps.items()})
     return run

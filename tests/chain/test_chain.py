@@ -14,7 +14,7 @@ from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.metrics import hits
 from kd2mobile.recipe.compose import compose
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import STORE
 from tests.tiny_models import is_explained
@@ -218,8 +218,8 @@ def test_a_report_without_the_teacher_in_the_store(run, capsys):
 
 
 def test_a_corrupt_shard_is_made_again_and_said(run, recipe, capsys):
-    plan = stages(compose(recipe), Store(STORE))
-    shard = Store(STORE).folder(plan.transfer) / "train-00000.npy"
+    plan = make_plan(compose(recipe), Store(STORE))
+    shard = Store(STORE).folder(plan.steps["transfer"]) / "train-00000.npy"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-2])
     assert main_status(["label", "--recipe", str(recipe)]) == 0

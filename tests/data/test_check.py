@@ -120,12 +120,12 @@ def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
 
 def test_distill_finds_the_split_that_was_looked_at(checked, faulty, tmp_path):
     from kd2mobile.recipe.compose import compose
-    from kd2mobile.stages.plan import stages
+    from kd2mobile.stages.plan import make_plan
     from kd2mobile.store.artifact import Store
 
     small = {"teacher.weights": "none", "student.weights": "none", "data.source": str(faulty)}
     store = Store(tmp_path / "store")
-    assert store.find(stages(compose(settings=small), store).split)
+    assert store.find(make_plan(compose(settings=small), store).steps["split"])
 
 
 def test_a_folder_that_distill_refuses_is_refused_with_the_same_words(tmp_path):

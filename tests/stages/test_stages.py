@@ -9,7 +9,7 @@ import pytest
 from kd2mobile.errors import DataError, RecipeError, TeacherError, UnknownNameError, WeightsError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.variants import Variant
-from kd2mobile.stages.plan import check_student_weights, stages
+from kd2mobile.stages.plan import check_student_weights, make_plan
 from kd2mobile.store.artifact import Store
 
 INT8 = Variant("none", "int8")
@@ -24,18 +24,21 @@ def plan(digit_folder, tmp_path, monkeypatch):
 
     def make(**settings):
         named = {name.replace("__", "."): value for name, value in settings.items()}
-        return stages(compose(settings={"data.source": str(digit_folder), **SMALL, **named}), Store(tmp_path / "store"))
+        return make_plan(
+            compose(settings={"data.source": str(digit_folder), **SMALL, **named}), Store(tmp_path / "store")
+        )
 
     return make
 
 
+def step_of(made, name):
+    """The step by its stage, of a student by its role."""
+    return (made.steps | made.students)[name]
+
+
 def differs(plan, step, given, **change):
     """Whether the step's fingerprint is another one after the change."""
-
-    def one(made):
-        return made.teachers[0] if step == "teacher" else getattr(made, step)
-
-    return one(plan(**given)).fingerprint != one(plan(**given | change)).fingerprint
+    return step_of(plan(**given), step).fingerprint != step_of(plan(**given | change), step).fingerprint
 
 
 def files(folder):
@@ -105,32 +108,34 @@ def test_how_the_pass_runs_matters_where_it_can_change_logits(plan, change, step
 
 def test_a_file_counts_by_its_content_and_so_does_its_description(plan, tmp_path):
     files(tmp_path)
-    first = plan(**FILE).teachers[0].fingerprint
+    first = plan(**FILE).steps["teacher"].fingerprint
     (tmp_path / "mine.keras").rename(tmp_path / "moved.keras")
-    assert plan(teacher__name="moved.keras").teachers[0].fingerprint == first
+    assert plan(teacher__name="moved.keras").steps["teacher"].fingerprint == first
     (tmp_path / "teacher.json").write_text(json.dumps({"preprocess": "tf"}))
-    described = plan(teacher__name="moved.keras").teachers[0].fingerprint
+    described = plan(teacher__name="moved.keras").steps["teacher"].fingerprint
     (tmp_path / "moved.keras").write_text("something else")
-    assert len({first, described, plan(teacher__name="moved.keras").teachers[0].fingerprint}) == 3
+    assert len({first, described, plan(teacher__name="moved.keras").steps["teacher"].fingerprint}) == 3
 
 
 def test_what_a_file_alone_may_need_counts_only_where_it_is_given(plan, tmp_path):
     files(tmp_path)
-    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan().teachers[0].config.keys()
-    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan(**FILE).teachers[0].config.keys()
-    named = plan(**FILE, teacher__classes="names.txt").teachers[0].fingerprint
+    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan().steps["teacher"].config.keys()
+    assert not {"preprocess", "classes", "output", "imagenet_classes"} & plan(**FILE).steps["teacher"].config.keys()
+    named = plan(**FILE, teacher__classes="names.txt").steps["teacher"].fingerprint
     (tmp_path / "names.txt").rename(tmp_path / "moved.txt")
-    assert plan(**FILE, teacher__classes="moved.txt").teachers[0].fingerprint == named, "a file counts by its content"
+    assert plan(**FILE, teacher__classes="moved.txt").steps["teacher"].fingerprint == named, (
+        "a file counts by its content"
+    )
 
 
 def test_logits_count_by_their_content_and_are_of_whole_pictures(plan, tmp_path):
     files(tmp_path)
     first, learned = plan(**LOGITS), plan(**FILE)
-    assert first.views.config == {"whole": True, "resize": "stretch"} != learned.views.config
+    assert first.steps["views"].config == {"whole": True, "resize": "stretch"} != learned.steps["views"].config
     (tmp_path / "logits.npz").write_text("other numbers")
     second = plan(**LOGITS)
-    assert second.teachers[0].fingerprint != first.teachers[0].fingerprint
-    assert second.views.fingerprint == first.views.fingerprint
+    assert second.steps["teacher"].fingerprint != first.steps["teacher"].fingerprint
+    assert second.steps["views"].fingerprint == first.steps["views"].fingerprint
 
 
 def test_classes_of_imagenet_are_in_the_fingerprint_of_a_network_that_may_have_them(plan, digit_folder, tmp_path):
@@ -138,8 +143,8 @@ def test_classes_of_imagenet_are_in_the_fingerprint_of_a_network_that_may_have_t
     for digit, name in (("0", "tench"), ("1", "n02123045")):
         shutil.copytree(digit_folder / digit, photos / name)
     files(tmp_path)
-    assert plan(data__source=str(photos)).teachers[0].config["imagenet_classes"] is True
-    assert "imagenet_classes" not in plan(data__source=str(photos), **NOTHING).teachers[0].config
+    assert plan(data__source=str(photos)).steps["teacher"].config["imagenet_classes"] is True
+    assert "imagenet_classes" not in plan(data__source=str(photos), **NOTHING).steps["teacher"].config
 
 
 @pytest.mark.parametrize("field", ["weights", "input_px", "fine_tune_epochs", "preprocess", "classes", "output"])
@@ -161,10 +166,10 @@ def test_a_saved_model_is_refused_with_the_line_that_converts_it(plan, tmp_path)
 
 
 def test_a_file_called_like_a_word_is_not_that_word(plan, tmp_path):
-    before = plan(teacher__weights="none").teachers[0].fingerprint
+    before = plan(teacher__weights="none").steps["teacher"].fingerprint
     for name in ("none", "xception"):
         (tmp_path / name).write_text("a file")
-    assert plan(teacher__weights="none").teachers[0].fingerprint == before
+    assert plan(teacher__weights="none").steps["teacher"].fingerprint == before
 
 
 @pytest.mark.parametrize(
@@ -191,8 +196,15 @@ def test_the_student_depends_on_what_its_loss_looks_at(plan, loss, change, matte
 
 def test_on_labels_alone_the_student_is_the_baseline(plan):
     asked, taught = plan(distill__loss="labels", distill__baseline=True), plan(distill__baseline=True)
-    assert asked.student.fingerprint == asked.baseline.fingerprint == taught.baseline.fingerprint
-    assert "transfer" not in asked.student.inputs and list(asked.students) == ["student", "baseline"]
+    assert (
+        asked.students["student"].fingerprint
+        == asked.students["baseline"].fingerprint
+        == taught.students["baseline"].fingerprint
+    )
+    assert "transfer" not in asked.students["student"].inputs and list(asked.requested_students) == [
+        "student",
+        "baseline",
+    ]
     assert not differs(plan, "student", {"distill__loss": "labels"}, teacher__name="mobilenet")
     assert not differs(plan, "baseline", {}, distill__temperature=2.0)
 
@@ -278,15 +290,16 @@ def test_weights_beside_a_teacher_file_are_refused(plan, tmp_path):
 def test_unlabelled_pictures_change_the_student_alone(plan, digit_folder, tmp_path, capsys):
     shutil.copytree(digit_folder / "0", tmp_path / "loose")
     plain, beside = plan(), plan(data__unlabelled="loose")
-    assert beside.teachers == plain.teachers
-    for step in ("split", "views", "transfer", "pixels", "baseline"):
-        assert getattr(beside, step).fingerprint == getattr(plain, step).fingerprint, step
-    assert beside.student.fingerprint != plain.student.fingerprint and plain.unlabelled is None
+    for step in ("split", "views", "teacher", "transfer", "pixels", "baseline"):
+        assert step_of(beside, step).fingerprint == step_of(plain, step).fingerprint, step
+    assert beside.students["student"].fingerprint != plain.students["student"].fingerprint and not plain.unlabelled
     next((tmp_path / "loose").iterdir()).unlink()
-    assert plan(data__unlabelled="loose").student.fingerprint != beside.student.fingerprint
+    assert plan(data__unlabelled="loose").students["student"].fingerprint != beside.students["student"].fingerprint
     capsys.readouterr()
     on_labels = plan(data__unlabelled="loose", distill__loss="labels")
-    assert on_labels.student.fingerprint == plain.baseline.fingerprint and on_labels.unlabelled is None
+    assert (
+        on_labels.students["student"].fingerprint == plain.students["baseline"].fingerprint and not on_labels.unlabelled
+    )
     assert "data.unlabelled: not used, because the loss `labels` has no teacher" in capsys.readouterr().err
     with pytest.raises(
         RecipeError, match="distill.hard_label_weight: must be below 1 with data.unlabelled, got 1.0. At"
@@ -300,7 +313,10 @@ def test_folders_apart_have_the_fingerprints_of_one_folder(plan, digit_folder, t
     shutil.copytree(digit_folder, tmp_path / "elsewhere")
     whole = plan(data__source="whole")
     apart = plan(data__source="whole/train", data__test_source="elsewhere")
-    assert apart.split.fingerprint == whole.split.fingerprint and apart.student.fingerprint == whole.student.fingerprint
+    assert (
+        apart.steps["split"].fingerprint == whole.steps["split"].fingerprint
+        and apart.students["student"].fingerprint == whole.students["student"].fingerprint
+    )
     assert (apart.root / "test/0/0000.png") == Path("elsewhere/0/0000.png")
 
 
@@ -314,7 +330,7 @@ def test_the_layers_that_are_trained_count_and_all_of_them_stand_as_before_the_f
     assert differs(plan, "student", {}, student__train_layers="last:2")
     assert differs(plan, "baseline", {}, student__train_layers="last:2")
     assert not differs(plan, "transfer", {}, student__train_layers="last:2")
-    assert plan().student.config["student"] == {"name": "small_cnn", "weights": "none", "input_px": 16}
+    assert plan().students["student"].config["student"] == {"name": "small_cnn", "weights": "none", "input_px": 16}
 
 
 def test_more_trained_layers_than_there_are_is_said_before_the_teacher():
@@ -356,6 +372,6 @@ def test_what_a_file_says_of_itself_is_in_its_fingerprint_alone(plan, field):
     bare, said = plan(), plan(**{f"export__{field}": "mine"})
     assert set(bare.exported("student", INT8).config) == {"precision", "calibration_pictures", "resize"}
     assert said.exported("student", INT8).fingerprint != bare.exported("student", INT8).fingerprint
-    assert said.student.fingerprint == bare.student.fingerprint
+    assert said.students["student"].fingerprint == bare.students["student"].fingerprint
     nothing = plan(**{f"export__{field}": ""})
     assert nothing.exported("student", INT8).fingerprint == bare.exported("student", INT8).fingerprint

@@ -10,7 +10,7 @@ import pytest
 import kd2mobile
 from kd2mobile.errors import WeightsError
 from kd2mobile.recipe.compose import FLAGS, compose
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.students import STUDENTS, build_student
 
@@ -43,7 +43,9 @@ def test_the_calls_of_the_page_plan_its_training(blocks, digit_folder, tmp_path,
     (tmp_path / "photos").symlink_to(digit_folder)
 
     def plan(**flags):
-        planned.append(stages(compose(settings={FLAGS[flag]: value for flag, value in flags.items()}), Store(tmp_path)))
+        planned.append(
+            make_plan(compose(settings={FLAGS[flag]: value for flag, value in flags.items()}), Store(tmp_path))
+        )
 
     monkeypatch.setattr(kd2mobile, "distill", plan)
     for verb in ("export", "benchmark"):
@@ -51,5 +53,5 @@ def test_the_calls_of_the_page_plan_its_training(blocks, digit_folder, tmp_path,
         monkeypatch.setattr(kd2mobile, verb, lambda verb=verb: then.append(verb))
     for block in blocks:
         exec(block, {})
-    assert [step.student.config["student"]["name"] for step in planned] == ["tinynet"]
-    assert list(planned[0].students) == ["student", "baseline"] and then == ["export", "benchmark"]
+    assert [plan.students["student"].config["student"]["name"] for plan in planned] == ["tinynet"]
+    assert list(planned[0].requested_students) == ["student", "baseline"] and then == ["export", "benchmark"]

@@ -11,7 +11,7 @@ from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_pic
 from kd2mobile.data.sources.scan import scan
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.compose import compose
-from kd2mobile.stages.plan import stages
+from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 
 COUNTS = {"train": 24, "t10k": 6}
@@ -57,15 +57,15 @@ def test_packed_or_not_the_split_is_the_same(tmp_path, monkeypatch, capsys):
     small = {"student.name": "small_cnn", "student.weights": "none", "student.input_px": 16}
     plain, packed = write(tmp_path / "plain"), write(tmp_path / "packed", ".gz")
     store = Store(tmp_path / "store")
-    plans = [stages(compose(settings=small | {"data.source": str(source)}), store) for source in (plain, packed)]
-    assert plans[0].split.fingerprint == plans[1].split.fingerprint
+    plans = [make_plan(compose(settings=small | {"data.source": str(source)}), store) for source in (plain, packed)]
+    assert plans[0].steps["split"].fingerprint == plans[1].steps["split"].fingerprint
     assert all(plan.root.is_relative_to(tmp_path / "store" / "source") for plan in plans)
     capsys.readouterr()
-    stages(compose(settings=small | {"data.source": str(plain)}), Store(tmp_path / "store"))
+    make_plan(compose(settings=small | {"data.source": str(plain)}), Store(tmp_path / "store"))
     assert "building" not in capsys.readouterr().err, "the images are written once"
     (plain / "train-labels-idx1-ubyte").write_bytes(idx((numbers("train")[1] + 1) % 3))
-    changed = stages(compose(settings=small | {"data.source": str(plain)}), store)
-    assert changed.split.fingerprint != plans[0].split.fingerprint, "the files' content counts"
+    changed = make_plan(compose(settings=small | {"data.source": str(plain)}), store)
+    assert changed.steps["split"].fingerprint != plans[0].steps["split"].fingerprint, "the files' content counts"
 
 
 def test_a_message_names_the_folder_that_was_given(tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_a_message_names_the_folder_that_was_given(tmp_path, monkeypatch):
             (tmp_path / "plain" / label).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (4, 4)).save(tmp_path / "plain" / label / "x.png")
         with pytest.raises(DataError) as error:
-            stages(compose(settings={"data.source": data, "data.test_source": test}), Store(tmp_path / "store"))
+            make_plan(compose(settings={"data.source": data, "data.test_source": test}), Store(tmp_path / "store"))
         assert str(error.value).startswith(said)
 
 

@@ -12,7 +12,7 @@ from kd2mobile.data.split import read_split
 from kd2mobile.errors import PictureError, RecipeError
 from kd2mobile.measure.predict import predict
 from kd2mobile.recipe.compose import compose
-from kd2mobile.stages.plan import split_step
+from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store
 from tests.data.conftest import write_picture
 
@@ -38,7 +38,7 @@ def scans(tmp_path, monkeypatch):
 
 
 def made(tmp_path, **data):
-    found, step = split_step(compose(settings={f"data.{k}": v for k, v in data.items()}), Store(tmp_path / "store"))
+    found, step = plan_splits(compose(settings={f"data.{k}": v for k, v in data.items()}), Store(tmp_path / "store"))[0]
     return found, read_split(Store(tmp_path / "store").make(step).folder), step
 
 

@@ -18,7 +18,7 @@ from kd2mobile.errors import DataError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
 from kd2mobile.recipe.toml import write_recipe
-from kd2mobile.stages.plan import split_step
+from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store, fingerprint_of
 
 
@@ -91,7 +91,7 @@ def test_one_folder_has_the_content_that_it_always_had(name, data, tmp_path, mon
     for file, rows in {"plain.csv": plain, "split.csv": split}.items():
         (tmp_path / file).write_text("\n".join(["path,label,split" if rows is split else "path,label", *rows]))
     composed = compose(settings={f"data.{field}": value for field, value in data.items()})
-    found, _ = split_step(composed, Store(tmp_path / "store"))
+    found, _ = plan_splits(composed, Store(tmp_path / "store"))[0]
     drawn = {"content": found.scan.content, "val": 0.1, "test": 0.2, "seed": 0}
     spec = {"stage": "split", "version": 1, "config": drawn, "inputs": {}}
     if found.unlabelled:

@@ -22,7 +22,7 @@ from kd2mobile.data.splits.splitting import split_pictures
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
-from kd2mobile.stages.plan import split_step
+from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store
 
 SPLITS = ("train", "val", "test")
@@ -314,7 +314,7 @@ def test_a_column_of_a_csv_is_the_key(listed, tmp_path):
 def test_another_key_in_the_column_is_another_split(listed, tmp_path):
     def fingerprint(**data):
         settings = {"data.source": str(listed)} | {f"data.{name}": value for name, value in data.items()}
-        return split_step(compose(settings=settings), Store(tmp_path / "store"))[1].fingerprint
+        return plan_splits(compose(settings=settings), Store(tmp_path / "store"))[0][1].fingerprint
 
     first, plain = fingerprint(group_by="column:patient"), fingerprint()
     assert len({first, plain, fingerprint(group_by="png"), fingerprint(groups=False)}) == 4
@@ -361,7 +361,7 @@ def test_another_key_in_the_column_is_another_split(listed, tmp_path):
 def test_keys_that_cannot_be(source, group_by, kind, said, listed, tmp_path):
     settings = {"data.source": str(tmp_path / source), "data.group_by": group_by}
     with pytest.raises(kind) as error:
-        split_step(compose(settings=settings), Store(tmp_path / "store"))
+        plan_splits(compose(settings=settings), Store(tmp_path / "store"))[0]
     assert said in str(error.value)
 
 
