@@ -6,6 +6,7 @@ Everything here stands on the standard library and msgspec, so any part of the p
     inside                                  a name from a file, as a path that stays in its folder
     replaced, write_bytes, write_json, ...  the whole new file or the old one, never half of it
     locked                                  one process at a time
+    opened_file, local_files                a file that may lie in an archive, as a stream or under a path
     is_left_by_system                       thumbnails and indexes that systems leave among files
     system_errors, disk_errors, os_error    what the operating system says, as one line
 """
@@ -19,11 +20,12 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -363,14 +365,16 @@ def _named(path: Path, temporary: Path) -> Iterator[None]:
         raise
 
 
-def _temporary_of(path: Path, token: str) -> Path:
+def temporary_of(path: Path, token: str = "") -> Path:
+    """A name of its own beside the path, which `remove_temporaries` knows. token: 8 hexadecimal digits, else drawn."""
+    token = token or secrets.token_hex(4)
     return path.with_name(f".{path.name[:40]}.{token}.tmp{path.suffix[:20]}")
 
 
 def _new_temporary(path: Path) -> tuple[Path, int | None]:
     """A new file of its own name, and the descriptor that locks it as long as this process works on it."""
     while True:
-        temporary = _temporary_of(path, secrets.token_hex(4))
+        temporary = temporary_of(path)
         with _named(path, temporary):
             held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask, as any new file
         if fcntl is None:
@@ -389,7 +393,7 @@ def _remove_leftovers(path: Path) -> None:
         return
     with suppress(OSError):
         for left in path.parent.glob(f".{glob.escape(path.name[:40])}.*.tmp*"):
-            if left.name == _temporary_of(path, left.name[len(path.name[:40]) + 2 :][:8]).name:
+            if left.name == temporary_of(path, left.name[len(path.name[:40]) + 2 :][:8]).name:
                 descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
                 with suppress(OSError):
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -475,6 +479,48 @@ def _refuse_other_kinds(path: Path) -> None:
     if not stat.S_ISREG(kind):
         got = "a folder" if stat.S_ISDIR(kind) else "a device or a pipe"
         raise ArtifactError(path, "must be a file, or nothing yet", got, "Give another path.")
+
+
+# --- files that may lie in no folder
+
+
+class Stored(Protocol):
+    """A file that has no path: in an archive, in an object store. Its text is its address, `name` how it is called."""
+
+    name: str
+
+    def open(self) -> IO[bytes]:
+        """Its bytes as a seekable stream. Called from several threads at once. Raises OSError."""
+
+
+Address: TypeAlias = str | Path | Stored
+"""Where one file lies."""
+
+
+def opened_file(address: Address) -> IO[bytes]:
+    """The file's bytes as a stream to be closed. Raises OSError."""
+    return open(address, "rb") if isinstance(address, str | Path) else address.open()
+
+
+@contextmanager
+def local_files(addresses: Sequence[Address]) -> Iterator[list[Path]]:
+    """The path of each file, for a tool that takes no other: one that has none is copied, for as long as the block.
+
+    Raises OSError.
+    """
+    if all(isinstance(address, str | Path) for address in addresses):
+        yield [Path(address) for address in addresses]
+        return
+    with tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
+        paths = []
+        for number, address in enumerate(addresses):
+            if isinstance(address, str | Path):
+                paths.append(Path(address))
+                continue
+            paths.append(Path(folder) / f"{number}-{address.name}")
+            with address.open() as source, open(paths[-1], "wb") as target:
+                shutil.copyfileobj(source, target)
+        yield paths
 
 
 # --- one process at a time

@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from PIL import __version__ as pillow_version
 
 from kd2mobile.errors import PictureError, RecipeError
-from kd2mobile.files import os_error
+from kd2mobile.files import Address, opened_file, os_error
 from kd2mobile.text import count_of, one_line
 
 Resize = Literal["crop", "stretch", "pad"]
@@ -68,7 +68,7 @@ class Box(NamedTuple):
     lower: float
 
 
-def open_picture(path: str | Path, value_range: Range | None = None) -> Image.Image:
+def open_picture(path: Address, value_range: Range | None = None) -> Image.Image:
     """The picture as upright 8-bit RGB, whatever mode it was stored in.
 
     EXIF orientation is applied (EXIF that cannot be read counts as none); CMYK, palette, greyscale and 16-bit
@@ -82,7 +82,7 @@ def open_picture(path: str | Path, value_range: Range | None = None) -> Image.Im
 
 
 @contextmanager
-def opened(path: str | Path, value_range: Range | None = None) -> Iterator[Image.Image]:
+def opened(path: Address, value_range: Range | None = None) -> Iterator[Image.Image]:
     """What `open_picture` gives, for as long as the block needs it: of LARGE_PICTURE pixels and more one at a time.
 
     So threads and worker processes hold one large picture together, however many they are.
@@ -92,17 +92,25 @@ def opened(path: str | Path, value_range: Range | None = None) -> Iterator[Image
 
 
 @contextmanager
-def examined(path: str | Path, value_range: Range | None = None) -> Iterator[tuple[Image.Image, Examined]]:
+def examined(path: Address, value_range: Range | None = None) -> Iterator[tuple[Image.Image, Examined]]:
     """What `opened` gives, and what the picture is."""
     with ExitStack() as turn:
         picture, values = _decoded(path, turn, value_range)
         yield picture, Examined(*picture.size, values)
 
 
-def examine(path: str | Path) -> Examined:
+def examine(path: Address) -> Examined:
     """Decodes the picture as `open_picture` does, and says what it is. Raises what that raises."""
     with examined(path) as (_, found):
         return found
+
+
+@contextmanager
+def _stored(path: Address) -> Iterator[Image.Image]:
+    """The image as Pillow opens it, nothing decoded yet."""
+    with ExitStack() as stream:
+        stored = path if isinstance(path, str | Path) else stream.enter_context(opened_file(path))
+        yield stream.enter_context(Image.open(stored, formats=_formats()))
 
 
 _one_large: AbstractContextManager = threading.RLock()
@@ -114,10 +122,10 @@ def take_turns_by(lock: AbstractContextManager) -> None:
     _one_large = lock
 
 
-def _decoded(path: str | Path, turn: ExitStack, value_range: Range | None) -> tuple[Image.Image, Range | None]:
+def _decoded(path: Address, turn: ExitStack, value_range: Range | None) -> tuple[Image.Image, Range | None]:
     """The picture and its deep_values. turn: holds the lock of large pictures, if this is one."""
     try:
-        with _no_warnings(), Image.open(path, formats=_formats()) as stored:
+        with _no_warnings(), _stored(path) as stored:
             size = stored.width * stored.height  # from the header: nothing is decoded yet
             if size > LARGEST_PICTURE:
                 raise Image.DecompressionBombError(f"{stored.width} x {stored.height} pixels")
@@ -139,14 +147,16 @@ def _decoded(path: str | Path, turn: ExitStack, value_range: Range | None) -> tu
             if fault.errno in SYSTEM_FAULTS:
                 raise said from fault
             raise PictureError(path, said.must, said.got, said.next_step) from fault
-        reason = one_line(f"{type(fault).__name__}: {fault}")
+        # Pillow's sentence for a file of no known format ends with its path, or with what a stream looks like
+        said = "cannot identify image file" if isinstance(fault, UnidentifiedImageError) else fault
+        reason = one_line(f"{type(fault).__name__}: {said}")
         raise PictureError(path, "must be a readable image", reason, "Repair the file or remove it.") from fault
 
 
-def kind_of_depth(path: str | Path) -> Literal["grey", "colour"] | None:
+def kind_of_depth(path: Address) -> Literal["grey", "colour"] | None:
     """`depth_of` the file, by its header; None as well for a file that is no image."""
     try:
-        with _no_warnings(), Image.open(path, formats=_formats()) as stored:
+        with _no_warnings(), _stored(path) as stored:
             return depth_of(stored)
     except MemoryError:
         raise
@@ -161,7 +171,7 @@ def refuse_deep_colour(path: Path, kind: str | None) -> None:
         raise PictureError(path, "must be greyscale where a range is given", got, "Save it with 8 bits.")
 
 
-def write_8_bit(path: str | Path, target: Path, value_range: Range) -> None:
+def write_8_bit(path: Address, target: Path, value_range: Range) -> None:
     """Greyscale of more than 8 bits as a PNG of 8, upright, not compressed: its bytes depend on the values alone.
 
     Raises PictureError, and what writing raises.
@@ -412,7 +422,7 @@ def _margins(start: float, end: float, length: int) -> tuple[int, int]:
     return tuple(max(math.ceil(beyond - BEYOND), 0) for beyond in (-start, end - length))
 
 
-def load(path: str | Path, px: int, resize: Resize, value_range: Range | None = None) -> np.ndarray:
+def load(path: Address, px: int, resize: Resize, value_range: Range | None = None) -> np.ndarray:
     """The picture in the file as a judged network sees it: uint8 [px, px, 3]. Raises what `open_picture` raises."""
     with opened(path, value_range) as picture:
         return render(picture, whole_box(*picture.size, resize), px)

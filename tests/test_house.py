@@ -59,6 +59,14 @@ def test_no_folder_of_the_package_holds_more_modules_than_a_reader_looks_through
         assert modules <= most, f"{folder}: {modules} modules"
 
 
+def test_files_are_replaced_in_one_step_by_one_function():
+    """`files.replaced`. What runs on a board, in its own Python, stands alone; a folder is renamed by the store."""
+    by_hand = re.compile(r"os\.(replace|rename)\(|\.tmp\b|NamedTemporaryFile|mkstemp|os\.fsync")
+    for path in (ROOT / "kd2mobile").rglob("*.py"):
+        if path.name not in ("files.py", "there.py"):
+            assert not (found := by_hand.search(text_of(path))), f"{path}: {found.group(0)}"
+
+
 def test_the_readme_names_every_verb():
     readme = text_of(ROOT / "README.md")
     for verb in main.commands:

@@ -7,7 +7,6 @@ in a script without a main guard.
 
 import os
 import pickle
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from PIL import Image
 from kd2mobile import pixels
 from kd2mobile.backend.children import with_parent
 from kd2mobile.errors import Kd2MobileError, WorkerError, raised_elsewhere
-from kd2mobile.files import system_errors
+from kd2mobile.files import system_errors, temporary_of
 
 Render = Callable[[Sequence[Path], np.ndarray, int], np.ndarray]
 _COMMAND = [sys.executable, "-P", "-m", "kd2mobile.data.rendering"]
@@ -73,7 +72,7 @@ class _Workers:
     """Worker processes, each with one request at a time over its standard input and output."""
 
     def __init__(self, count: int, folder: Path):
-        self._turns = folder.absolute() / f".one-large-picture.{secrets.token_hex(4)}.tmp.lock"
+        self._turns = temporary_of(folder.absolute() / "one-large-picture.lock")
         command = [*_COMMAND, str(self._turns)]
         package_home = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from kd2mobile.errors import DataError
-from kd2mobile.files import sha256_of
+from kd2mobile.files import Address, local_files, sha256_of
 from kd2mobile.inspection.size import deflated_size
 from kd2mobile.measure.devices import requested
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice, Opened, opened_files
@@ -53,7 +53,7 @@ class Truth(NamedTuple):
 
 def measure_files(
     files: Sequence[FileToMeasure],
-    pictures: Sequence[Path],
+    pictures: Sequence[Address],
     labels: np.ndarray,
     *,
     device: str = "host",
@@ -63,15 +63,16 @@ def measure_files(
 ) -> list[Measured]:
     """Times each file on the device in every setting of the protocol, and judges it there on each picture.
 
-    pictures: n files; labels: int [n], the index of the output that is right; teacher_top1: int [n], the teacher's
-    likeliest class. Raises ModelFileError; DataError without a readable picture; PictureError for the first unreadable
-    one unless set_aside_unreadable; UnknownNameError or DeviceError for the device.
+    pictures: n files, copied where they have no path; labels: int [n], the index of the output that is right;
+    teacher_top1: int [n], the teacher's likeliest class. Raises ModelFileError; DataError without a readable picture;
+    PictureError for the first unreadable one unless set_aside_unreadable; UnknownNameError or DeviceError for the
+    device.
     """
     protocol = protocol or Protocol()
-    with opened_files(files, protocol) as opened:
+    with opened_files(files, protocol) as opened, local_files(pictures) as paths:
         return measure_opened(
             opened,
-            pictures,
+            paths,
             labels,
             device=device,
             protocol=protocol,

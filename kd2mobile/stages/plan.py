@@ -6,7 +6,6 @@ Nothing is made here but the images of an embedded source; a step is data, and t
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -206,6 +205,7 @@ def check_student_weights(recipe: Recipe) -> None:
 
 def _pictures(recipe: Recipe, store: Store) -> "Found":
     """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
+    from kd2mobile.data.sources.containers import source_at
     from kd2mobile.data.sources.find import find_pictures
     from kd2mobile.data.sources.named import placed_sources
     from kd2mobile.data.sources.roots import several
@@ -218,7 +218,7 @@ def _pictures(recipe: Recipe, store: Store) -> "Found":
     fields = {"train": "source", "val": "val_source", "test": "test_source"}
     given = {split: (f"data.{field}", getattr(data, field)) for split, field in fields.items()}
     placed = {split: placed_sources(*named, store) for split, named in given.items() if named[1] is not None}
-    unlabelled = None if data.unlabelled is None else [Path(folder) for folder in several(data.unlabelled)]
+    unlabelled = None if data.unlabelled is None else [source_at(one) for one in several(data.unlabelled)]
     if data.range is not None:
         scaled = partial(scaled_source, value_range=checked_range(data.range, "data.range"), store=store)
         column = column_of(data.group_by)

@@ -383,8 +383,7 @@ def made_with() -> dict[str, Any]:
 
 
 def _commit(partial: Path, folder: Path, step: Step, results: dict[str, Any], seconds: float) -> None:
-    for left in partial.rglob(".*.tmp*"):  # by a kill while a file was being replaced
-        left.unlink()
+    remove_temporaries(partial)
     files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD)
     record = {
         "stage": step.stage,

@@ -1,10 +1,8 @@
 """What the converting process is asked to do."""
 
-from pathlib import Path
-
 import msgspec
 
-from kd2mobile.data.sources.roots import Places, Root
+from kd2mobile.data.sources.roots import Joined, Root, root_at
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.tflite.settings import file_name
 
@@ -24,7 +22,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The SavedModel that int8 is made from, in the place of the student."""
     distilled: str | None = None
     """The student before its compression, to say what a file loses to it; None where it is the student."""
-    pictures: str | Places
+    pictures: str | Joined
     calibration: list[str]
     validation: list[str]
     validation_labels: list[int] = []
@@ -45,4 +43,4 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def root(self) -> Root:
         """What the ids are taken from."""
-        return Path(self.pictures) if isinstance(self.pictures, str) else self.pictures
+        return root_at(self.pictures)

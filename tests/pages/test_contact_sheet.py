@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from kd2mobile.data.check import Looked, check_split
-from kd2mobile.data.sources.roots import Places
+from kd2mobile.data.sources.roots import Joined
 from kd2mobile.data.split import UNLABELLED, Groups, NearGroup, Sample, SetAside, Split
 from kd2mobile.errors import PictureError
 from kd2mobile.pages import contact_sheet
@@ -76,7 +76,7 @@ def test_pictures_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path,
         Image.new("RGB", (30, 20), colour).save(tmp_path / "loose" / name)
         samples.append(Sample(f"unlabelled/{name}", -1, UNLABELLED, name, 30, 20))
     near = NearGroup(["1.png", "unlabelled/near.png"], ["train", "unlabelled"], ["dog"], 1.0)
-    place = Places({"unlabelled": str(tmp_path / "loose")})
+    place = Joined({"unlabelled": str(tmp_path / "loose")})
     loose = Looked(place, Split(["cat", "dog"], samples), Groups(True, [near]), 0)
     checked = check_split("photos", 32, labelled, loose)
     assert checked.near_duplicates == [near]

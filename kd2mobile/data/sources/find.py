@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from kd2mobile.data.sources.containers import Source, lies_in
 from kd2mobile.data.sources.folders import alike, class_names
-from kd2mobile.data.sources.roots import Root, places_of, several
+from kd2mobile.data.sources.roots import Root, joined, several
 from kd2mobile.data.sources.scan import Part, Picture, Scan, content_of, differing, renamed, scan, scan_unlabelled
 from kd2mobile.data.sources.table import is_table, scan_table
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, SetAside, SplitName
@@ -27,10 +28,10 @@ class Found(NamedTuple):
 
 
 def find_pictures(
-    sources: dict[SplitName, Path | Sequence[Path]],
-    unlabelled: Path | Sequence[Path] | None = None,
+    sources: dict[SplitName, Source | Sequence[Source]],
+    unlabelled: Source | Sequence[Source] | None = None,
     cache: Path | None = None,
-    called: Mapping[Path, str] = MappingProxyType({}),
+    called: Mapping[Source, str] = MappingProxyType({}),
     key_column: str = "",
 ) -> Found:
     """Scans the sources, which are folders or tables. Nothing is decoded.
@@ -64,28 +65,28 @@ def find_pictures(
     return found if unlabelled is None else _with_unlabelled(found, listed, several(unlabelled), cache)
 
 
-def _scan(source: Path, cache: Path | None, beside: int, key_column: str) -> Scan:
+def _scan(source: Source, cache: Path | None, beside: int, key_column: str) -> Scan:
     fewest = 2 if beside == 1 else 1
     return scan_table(source, cache, fewest, key_column) if is_table(source) else scan(source, cache, fewest)
 
 
-def _folder_of(source: Path) -> Path:
+def _folder_of(source: Source) -> Source:
     return source if source.is_dir() else source.parent
 
 
-def _refuse_shared(paths: list[Path]) -> None:
+def _refuse_shared(paths: list[Source]) -> None:
     """Refuses a source that is given twice, and a folder in another."""
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1 :]:
             if path.resolve() == other.resolve():
                 raise DataError(path, "must be given only once", "twice", "Leave one of them out.")
-            if path.is_dir() and other.is_dir() and path.resolve().is_relative_to(other.resolve()):
+            if path.is_dir() and other.is_dir() and lies_in(path, other):
                 must = "must lie outside the other given folders"
                 raise DataError(path, must, f"a folder in {other}", "Leave one of them out, or move it.")
 
 
 def _refuse_what_differs(
-    sources: dict[SplitName, list[Path]], scans: dict[SplitName, list[Scan]], called: Mapping[Path, str]
+    sources: dict[SplitName, list[Source]], scans: dict[SplitName, list[Scan]], called: Mapping[Source, str]
 ) -> None:
     sources = {split: [called.get(path, path) for path in paths] for split, paths in sources.items()}
     train = scans["train"][0]
@@ -158,7 +159,7 @@ def _joined(scans: dict[SplitName, list[Scan]]) -> Found:
     with_labels = any(part.table or part.named for part in parts)
     rows = [(p.path, p.sha256, *((p.class_name, p.given or "") if with_labels else ())) for p in pictures]
     return Found(
-        places_of({part.start: part.folder for part in parts}),
+        joined({part.start: part.folder for part in parts}),
         Scan(
             root=scans["train"][0].root,
             classes=sorted({name for one in scans["train"] for name in one.classes}),
@@ -192,7 +193,7 @@ def _moved_aside(path: str, parts: list[tuple[Part, Part]], number: str) -> str:
 
 
 def _with_unlabelled(
-    found: Found, sources: dict[SplitName, list[Path]], folders: list[Path], cache: Path | None
+    found: Found, sources: dict[SplitName, list[Source]], folders: list[Source], cache: Path | None
 ) -> Found:
     _refuse_shared(folders)
     starts: dict[str, str] = {}
@@ -201,7 +202,7 @@ def _with_unlabelled(
     scans = []
     for number, folder in enumerate(folders, start=1):
         for source in (source for paths in sources.values() for source in paths):
-            if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+            if source.is_dir() and lies_in(folder, source):
                 must = "must lie outside the folders of labelled images"
                 raise DataError(folder, must, f"a folder in {source}", "Move it: each folder there is a class.")
         one, start = scan_unlabelled(folder, cache), f"{UNLABELLED}/{number}" if len(folders) > 1 else UNLABELLED
@@ -222,4 +223,4 @@ def _with_unlabelled(
         system_files=sum(one.system_files for one in scans),
         content=scans[0].content if len(scans) == 1 else content_of([(p.path, p.sha256) for p in pictures]),
     )
-    return found._replace(unlabelled_root=places_of(starts), unlabelled=loose)
+    return found._replace(unlabelled_root=joined(starts), unlabelled=loose)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from kd2mobile.data.sources.containers import Member, Source
 from kd2mobile.errors import DataError
 from kd2mobile.files import is_left_by_system
 from kd2mobile.pixels import SUFFIXES
@@ -44,8 +45,10 @@ def resembles_split(name: str) -> bool:
     return split_named(name) is not None or any(word in _SPLITS or word == "trainval" for word in words)
 
 
-def files_in(path: str | Path) -> int:
+def files_in(path: Source) -> int:
     """How many files a skipped file or folder is; links are not followed, what cannot be listed counts as one."""
+    if isinstance(path, Member):
+        return path.count()
     if os.path.islink(path) or not os.path.isdir(path):
         return 1
     return max(1, sum(len(files) for _, _, files in os.walk(path)))
@@ -65,7 +68,7 @@ def inside(names_and_folders: Iterable[tuple[str, bool]]) -> Inside:
     return Inside([name for name, is_folder in entries if is_folder], images)
 
 
-def splits_among(root: Path, folders: dict[str, Inside]) -> dict[GivenSplit, str]:
+def splits_among(root: Source, folders: dict[str, Inside]) -> dict[GivenSplit, str]:
     """The folder of each split that the root gives; nothing where its folders are classes.
 
     A folder is a split if it has the name of one and holds class folders. One that holds images of its own is a class
@@ -103,7 +106,7 @@ def splits_among(root: Path, folders: dict[str, Inside]) -> dict[GivenSplit, str
 
 
 def _refuse_without_train(
-    root: Path, folders: dict[str, Inside], of_classes_alone: list[str], others: Collection[str]
+    root: Source, folders: dict[str, Inside], of_classes_alone: list[str], others: Collection[str]
 ) -> None:
     """Raises DataError where folders are val or test for sure: nothing else is there, or the same classes beside."""
     name = "Name the folder of the training images train."
@@ -118,7 +121,7 @@ def _refuse_without_train(
             raise DataError(root, "must hold class folders or splits, not both", got, one)
 
 
-def _refuse_other_names(root: Path, folders: dict[str, Inside]) -> None:
+def _refuse_other_names(root: Source, folders: dict[str, Inside]) -> None:
     """Raises DataError where folders are splits by the look of their names, and hold class folders alone."""
     alike_splits = [name for name in folders if resembles_split(name)]
     if len(folders) < 2 or not alike_splits:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd2mobile.backend.keras_backend import keras_home, load_keras
+from kd2mobile.data.sources.containers import Source, source_at
 from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_pictures
 from kd2mobile.data.sources.roots import several
 from kd2mobile.data.sources.table import TABLE_SUFFIXES
@@ -116,7 +117,7 @@ for _name, _summary in {
     SOURCES.register(_name, _summary)(partial(keras_dataset, _name))
 
 
-def placed_sources(field: str, named: str | Sequence[str], store: Store) -> list[Path]:
+def placed_sources(field: str, named: str | Sequence[str], store: Store) -> list[Source]:
     """The folders and tables that a field of the recipe names.
 
     field: `data.source` or another, for the messages. The pictures of a name and of idx files are written into the
@@ -139,13 +140,13 @@ def _refuse_beside_others(field: str, source: str) -> None:
         raise DataError(f"{field}, {source}", must, "a folder of idx files", f"{alone}.")
 
 
-def _placed(source: str, store: Store) -> Path:
-    path = Path(source)
+def _placed(source: str, store: Store) -> Source:
+    path = source_at(source)
     if source in SOURCES:
         if path.is_dir():
             say(f"data {source}: the images of that name are used; the folder is `--data ./{source}`")
         config, write = {"name": source}, SOURCES[source]
-    elif is_idx_folder(path):
+    elif isinstance(path, Path) and is_idx_folder(path):
         config, write = {"idx": idx_content(path)}, partial(write_idx_pictures, path)
     elif path.exists():
         return path

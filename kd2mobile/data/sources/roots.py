@@ -1,52 +1,58 @@
-"""Where pictures lie when not all of them lie under one folder."""
+"""Where images lie when not all of them lie under one folder."""
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
+from kd2mobile.data.sources.containers import Member, Source, source_at
 
-class Places(msgspec.Struct, frozen=True):
-    """Several folders that act as one: `places / "test/cat/1.jpg"` is what a folder with test/ in it would give.
 
-    folders: by the first part of a sample's id, the folder that stands for it, as text, or places for the next part. So
+class Joined(msgspec.Struct, frozen=True):
+    """Several sources that act as one: `joined / "test/cat/1.jpg"` is what a folder with test/ in it would give.
+
+    sources: by the first part of a sample's id, the one that stands for it, as text, or those for the next part. So
     ids, and with them the draws and the fingerprints, do not depend on where the folders lie.
 
-    >>> places = Places({"train": "a/photos", "test": Places({"1": "b", "2": "c"})})
-    >>> (places / "train/cat/1.jpg").as_posix(), (places / "test/2/cat/1.jpg").as_posix()
+    >>> joined = Joined({"train": "a/photos", "test": Joined({"1": "b", "2": "c"})})
+    >>> (joined / "train/cat/1.jpg").as_posix(), (joined / "test/2/cat/1.jpg").as_posix()
     ('a/photos/cat/1.jpg', 'c/cat/1.jpg')
     """
 
-    folders: "dict[str, str | Places]"
+    sources: "dict[str, str | Joined]"
 
-    def __truediv__(self, path: str) -> Path:
+    def __truediv__(self, path: str) -> Source:
         first, _, rest = path.partition("/")
-        folder = self.folders[first]
-        return (folder if isinstance(folder, Places) else Path(folder)) / rest
+        return root_at(self.sources[first]) / rest
 
 
-Root: TypeAlias = Path | Places
-"""What `root / sample.path` is taken from."""
+Root: TypeAlias = Source | Joined
+"""What `root / sample.path` is taken from: a path, or what has the `open` of a `files.Stored`."""
 
 
-def places_of(folders: dict[str, str]) -> Places:
-    """folders: by the start of the ids, `train`, `2` or `test/2`, the folder that stands for it."""
+def root_at(address: str | Joined) -> Root:
+    """The root that JSON carried to another process, as `absolute` wrote it."""
+    return address if isinstance(address, Joined) else source_at(address)
+
+
+def joined(folders: dict[str, str]) -> Joined:
+    """folders: by the start of the ids, `train`, `2` or `test/2`, the source that stands for it."""
     below: dict[str, dict[str, str]] = {}
     for start, folder in folders.items():
         first, _, rest = start.partition("/")
         below.setdefault(first, {})[rest] = folder
-    return Places({first: rest.get("") or Places(dict(rest)) for first, rest in below.items()})
+    return Joined({first: rest.get("") or Joined(dict(rest)) for first, rest in below.items()})
 
 
-def several(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
+def several(source: str | Source | Sequence[str | Source]) -> list[str | Source]:
     """The sources that a field of a recipe names: one, or those of a list."""
-    return [source] if isinstance(source, str | Path) else list(source)
+    return [source] if isinstance(source, str | Source) else list(source)
 
 
-def absolute(root: Root | str) -> str | Places:
+def absolute(root: Root | str) -> str | Joined:
     """The root as JSON can carry it to another process."""
-    if isinstance(root, Places):
-        return Places({first: absolute(folder) for first, folder in root.folders.items()})
-    return os.path.abspath(root)
+    if isinstance(root, Joined):
+        return Joined({first: absolute(source) for first, source in root.sources.items()})
+    source = source_at(root) if isinstance(root, str) else root
+    return str(source.resolve()) if isinstance(source, Member) else os.path.abspath(source)

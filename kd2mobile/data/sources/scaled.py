@@ -12,10 +12,11 @@ from typing import Any
 
 from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.sources.containers import Source
 from kd2mobile.data.sources.scan import Scan, content_of, scan, scan_unlabelled
 from kd2mobile.data.sources.table import is_table, scan_table
 from kd2mobile.errors import PictureError
-from kd2mobile.files import replaced
+from kd2mobile.files import Address, opened_file, replaced
 from kd2mobile.pixels import Range, kind_of_depth, refuse_deep_colour, write_8_bit
 from kd2mobile.store.artifact import Step, Store
 from kd2mobile.text import count_of
@@ -24,8 +25,8 @@ TABLE = "images.csv"
 
 
 def scaled_source(
-    source: Path, value_range: Range, store: Store, *, labelled: bool = True, key_column: str = ""
-) -> Path:
+    source: Source, value_range: Range, store: Store, *, labelled: bool = True, key_column: str = ""
+) -> Source:
     """The source with its greyscale images of more than 8 bits as PNG files of 8, in the store; itself if it has none.
 
     Those of a folder keep their names, and so their ids, whatever the suffix says: images are known by their content.
@@ -58,7 +59,7 @@ def scaled_source(
 
 
 def _write(
-    found: Scan, root: Path, value_range: Range, key_column: str, folder: Path, inputs: dict[str, Path]
+    found: Scan, root: Source, value_range: Range, key_column: str, folder: Path, inputs: dict[str, Path]
 ) -> dict[str, Any]:
     """`pictures/` with the images where they were; those of a table as near to it as they can be, with a new table."""
     pictures, listed = folder / "pictures", any(part.table for part in found.parts)
@@ -73,9 +74,9 @@ def _write(
         refuse_deep_colour(source, kinds[number])
         with replaced(target) as temporary:
             try:
-                write_8_bit(source, temporary, value_range) if kinds[number] else shutil.copyfile(source, temporary)
+                write_8_bit(source, temporary, value_range) if kinds[number] else _copy(source, temporary)
             except PictureError:
-                shutil.copyfile(source, temporary)
+                _copy(source, temporary)
 
     with progress.bar("scaling", len(names), "images") as advance:
         for _ in in_threads(write, range(len(names))):
@@ -89,6 +90,11 @@ def _write(
                 row = {key_column: picture.key, "path": name, "label": picture.class_name, "split": picture.given}
                 rows.writerow(row)
     return {"images": len(names), "scaled": sum(kind == "grey" for kind in kinds)}
+
+
+def _copy(source: Address, target: Path) -> None:
+    with opened_file(source) as stream, open(target, "wb") as file:
+        shutil.copyfileobj(stream, file)
 
 
 def _inside(paths: list[str]) -> list[str]:

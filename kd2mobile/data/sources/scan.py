@@ -10,6 +10,7 @@ import msgspec
 
 from kd2mobile import progress
 from kd2mobile.data.in_threads import in_threads
+from kd2mobile.data.sources.containers import Entry, Member, Source
 from kd2mobile.data.sources.folders import (
     Inside,
     class_names,
@@ -20,7 +21,7 @@ from kd2mobile.data.sources.folders import (
 )
 from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
 from kd2mobile.errors import ArtifactError, DataError
-from kd2mobile.files import is_left_by_system, locked, os_error, write_bytes
+from kd2mobile.files import is_left_by_system, locked, opened_file, os_error, write_bytes
 from kd2mobile.pixels import SUFFIXES, SYSTEM_FAULTS
 from kd2mobile.text import count_of, listed
 
@@ -127,7 +128,7 @@ class File(msgspec.Struct, frozen=True):
 class _Walk:
     """What a walk through the folders found, before any file is read."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Source):
         self.root = root
         self.files: list[File] = []
         self.set_aside: list[SetAside] = []
@@ -139,34 +140,34 @@ class _Walk:
         self._folder(self.root.joinpath(*parts), parts, class_name, given, ())
 
     def _folder(
-        self, folder: Path, parts: tuple[str, ...], class_name: str, given: SplitName | None, above: tuple[str, ...]
+        self, folder: Source, parts: tuple[str, ...], class_name: str, given: SplitName | None, above: tuple[str, ...]
     ) -> None:
-        real = os.path.realpath(folder)
+        real = os.path.realpath(folder) if isinstance(folder, Path) else str(folder)
         if real in above:
             self.set_aside.append(SetAside("/".join(parts), "a link to one of its own parent folders"))
             return
         for entry in _entries(folder):
-            if self.skips(entry):
+            if self.skips(entry, folder):
                 continue
             path = "/".join((*parts, entry.name))
             if not _is_utf8(entry.name):
                 self.set_aside.append(SetAside(shown(path), "its name is not UTF-8; rename it"))
             elif entry.is_dir():
-                self._folder(Path(entry.path), (*parts, entry.name), class_name, given, (*above, real))
+                self._folder(folder / entry.name, (*parts, entry.name), class_name, given, (*above, real))
             else:
                 self._file(entry, path, class_name, given)
 
-    def skips(self, entry: os.DirEntry) -> bool:
+    def skips(self, entry: os.DirEntry | Entry, folder: Source) -> bool:
         """Whether the file or folder is a system's own or hidden; then it is counted."""
         if is_left_by_system(entry.name):
-            self.system_files += files_in(entry.path)
+            self.system_files += files_in(folder / entry.name)
         elif entry.name.startswith("."):
             self.ignored += 1
         else:
             return False
         return True
 
-    def _file(self, entry: os.DirEntry, path: str, class_name: str, given: SplitName | None) -> None:
+    def _file(self, entry: os.DirEntry | Entry, path: str, class_name: str, given: SplitName | None) -> None:
         suffix = Path(entry.name).suffix.lower()
         if suffix in UNREAD_SUFFIXES:
             self.set_aside.append(SetAside(path, not_decoded(suffix)))
@@ -184,7 +185,7 @@ class _Walk:
             self.files.append(File(path, class_name, given, status.st_size, status.st_mtime_ns))
 
 
-def scan(root: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
+def scan(root: Source, cache: Path | None = None, fewest: int = 2) -> Scan:
     """Finds and hashes the picture files of a folder of class folders, or of train/ with test/, val/ or both of them.
 
     root: the folder; pictures lie in the class folders or deeper, links are followed.
@@ -192,7 +193,6 @@ def scan(root: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
     no picture; it serves any number of roots and may be missing, stale or damaged. fewest: classes.
     Raises DataError if the folder is no such folder, has fewer than those classes, or its splits differ in classes.
     """
-    root = Path(root)
     folders = _class_folders(root, fewest)
     walk = _Walk(root)
     for given, class_name, parts in folders:
@@ -201,7 +201,7 @@ def scan(root: Path, cache: Path | None = None, fewest: int = 2) -> Scan:
         if len(walk.files) == before:
             _refuse_empty_class(root, parts, walk)
     for entry in _entries(root):
-        if walk.skips(entry) or entry.is_dir():
+        if walk.skips(entry, root) or entry.is_dir():
             continue
         if Path(entry.name).suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
             walk.set_aside.append(SetAside(shown(entry.name), "it is outside the class folders"))
@@ -253,12 +253,11 @@ def renamed(found: Scan, names: dict[str, str]) -> Scan:
     return msgspec.structs.replace(found, classes=classes, pictures=pictures, parts=parts, content=content)
 
 
-def scan_unlabelled(root: Path, cache: Path | None = None) -> Scan:
+def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
     """Finds and hashes the picture files of a folder and of those in it, which are no classes. cache: as in `scan`.
 
     Raises DataError if it is no folder or holds no picture.
     """
-    root = Path(root)
     if not root.is_dir():
         got = "a file" if root.exists() else "nothing there"
         raise DataError(root, "must be a folder of unlabelled images", got, "Check the path.")
@@ -288,7 +287,7 @@ def content_of(rows: list[tuple[str, ...]]) -> str:
     return content.hexdigest()
 
 
-def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
+def _class_folders(root: Source, fewest: int) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
     """Split (or None), class name and folder of every class folder."""
     layout = "Give a folder with one folder of images per class, or with train/ and test/ of such."
     if not root.exists():
@@ -317,7 +316,7 @@ def _class_folders(root: Path, fewest: int) -> list[tuple[SplitName | None, str,
 
 
 def _split_folders(
-    root: Path, splits: dict[SplitName, str], fewest: int
+    root: Source, splits: dict[SplitName, str], fewest: int
 ) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
     """splits: the folder of each split."""
     by_split = {split: _inside(root / splits[split]).folders for split in SPLIT_NAMES if split in splits}
@@ -348,13 +347,13 @@ def differing(classes: Iterable[str], train: Iterable[str]) -> str:
     return " and ".join(differs)
 
 
-def _refuse_odd_names(folder: Path, names: list[str]) -> None:
+def _refuse_odd_names(folder: Source, names: list[str]) -> None:
     for name in names:
         if not _is_utf8(name):
             raise DataError(folder, "must hold class folders with UTF-8 names", repr(shown(name)), "Rename it.")
 
 
-def _refuse_empty_class(root: Path, parts: tuple[str, ...], walk: _Walk) -> None:
+def _refuse_empty_class(root: Source, parts: tuple[str, ...], walk: _Walk) -> None:
     below = "/".join(parts) + "/"
     aside = [f"{a.path}: {a.reason}" for a in walk.set_aside if a.path.startswith(below)]
     got = f"none ({len(aside)} skipped, first {aside[0]})" if aside else "none"
@@ -363,11 +362,11 @@ def _refuse_empty_class(root: Path, parts: tuple[str, ...], walk: _Walk) -> None
 
 
 def hashed(
-    root: Path, files: list[File], set_aside: list[SetAside], cache: Path | None, source: Path | None = None
+    root: Source, files: list[File], set_aside: list[SetAside], cache: Path | None, source: Source | None = None
 ) -> list[Picture]:
     """The pictures by path; a file that cannot be read is added to set_aside. source: whose hashes; root by default."""
     files = sorted(files, key=lambda file: file.path)
-    key = hashlib.sha256(os.fsencode((source or root).resolve())).hexdigest()
+    key = hashlib.sha256(os.fsencode(str((source or root).resolve()))).hexdigest()
     known = _read_cache(cache).get(key, {})
     remembered = {f.path: known[f.path][2] for f in files if known.get(f.path, ())[:2] == (f.size, f.mtime_ns)}
     unread = [f for f in files if f.path not in remembered]
@@ -375,7 +374,7 @@ def hashed(
 
     def sha256(file: File) -> tuple[File, str, str]:
         try:
-            with open(root / file.path, "rb") as stream:
+            with opened_file(root / file.path) as stream:
                 return file, hashlib.file_digest(stream, "sha256").hexdigest(), ""
         except OSError as fault:
             if fault.errno in SYSTEM_FAULTS:
@@ -410,16 +409,16 @@ def _remember(cache: Path, key: str, found: Known) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with locked(cache):
-            for left in cache.parent.glob(f".{cache.name}.*.tmp*"):  # of a scan that was killed: the lock is ours
-                left.unlink(missing_ok=True)
             write_bytes(cache, msgspec.json.encode(_read_cache(cache) | {key: found}))
     except (OSError, ArtifactError) as fault:  # it only saves time
         said = reason(fault) if isinstance(fault, OSError) else f"{fault.must}, got {fault.got}"
         progress.say(f"{cache}: not written ({said}); the next scan reads every image again")
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry]:
+def _entries(folder: Source) -> Iterator[os.DirEntry | Entry]:
     """The folder's entries by name, so that nothing depends on the disk's order."""
+    if isinstance(folder, Member):
+        return iter(folder.entries())
     try:
         with os.scandir(folder) as entries:
             return iter(sorted(entries, key=lambda entry: entry.name))
@@ -429,7 +428,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry]:
         ) from fault
 
 
-def _inside(folder: Path) -> Inside:
+def _inside(folder: Source) -> Inside:
     return inside((entry.name, entry.is_dir()) for entry in _entries(folder))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kd2mobile.data.sources.containers import Source
 from kd2mobile.data.sources.folders import class_names, split_named
 from kd2mobile.data.sources.scan import (
     UNREAD_SUFFIXES,
@@ -45,9 +46,9 @@ CSV_FAULTS = {
 }
 
 
-def is_table(source: Path) -> bool:
+def is_table(source: Source) -> bool:
     """Whether a source is a table and no folder."""
-    return source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
+    return isinstance(source, Path) and source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from kd2mobile.data.sources.find import find_pictures
-from kd2mobile.data.sources.roots import Places
+from kd2mobile.data.sources.roots import Joined
 from kd2mobile.data.sources.scan import scan
 from kd2mobile.data.split import Leak, read_split
 from kd2mobile.data.splits.splitting import split_pictures, split_unlabelled
@@ -32,7 +32,7 @@ def apart(whole, tmp_path):
 
 def test_folders_apart_are_as_one(whole, apart):
     found, one = find_pictures(apart), scan(whole)
-    assert isinstance(found.root, Places)
+    assert isinstance(found.root, Joined)
     assert (found.scan.pictures, found.scan.given, found.scan.content) == (one.pictures, one.given, one.content)
     assert all((found.root / p.path).read_bytes() == (whole / p.path).read_bytes() for p in one.pictures)
 

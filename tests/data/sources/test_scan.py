@@ -1,6 +1,5 @@
 """What is found in a folder, what is not, and what is refused with which words."""
 
-import builtins
 import json
 import os
 import sys
@@ -95,14 +94,14 @@ def test_a_class_name_that_is_not_utf8_is_refused(photos):
 
 
 def test_an_unreadable_file_is_set_aside(photos, monkeypatch):
-    root, real = photos(cat=2, dog=1), builtins.open
+    root, real = photos(cat=2, dog=1), scan_module.opened_file
 
     def refuse(path, *rest, **named):
         if str(path).endswith("1.png"):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *rest, **named)
 
-    monkeypatch.setattr(scan_module, "open", refuse, raising=False)
+    monkeypatch.setattr(scan_module, "opened_file", refuse)
     found = scan(root)
     assert [(a.path, a.reason) for a in found.set_aside] == [("cat/1.png", "PermissionError: Permission denied")]
     assert [p.path for p in found.pictures] == ["cat/0.png", "dog/0.png"]
@@ -155,8 +154,8 @@ def test_a_second_scan_opens_no_picture(photos, picture, tmp_path, monkeypatch):
     root, cache = photos(cat=2, dog=2), tmp_path / "store" / "hashes.json"
     first = scan(root, cache)
     opened = []
-    real = builtins.open
-    monkeypatch.setattr(scan_module, "open", lambda p, *r: opened.append(p.name) or real(p, *r), raising=False)
+    real = scan_module.opened_file
+    monkeypatch.setattr(scan_module, "opened_file", lambda p, *r: opened.append(p.name) or real(p, *r))
     assert scan(root, cache) == first and not opened
     picture(root / "cat" / "0.png", 99)
     os.utime(root / "cat" / "0.png", ns=(5, 5))
@@ -167,7 +166,7 @@ def test_the_cache_serves_several_folders_and_may_be_damaged(photos, digits, tmp
     root, cache = photos(cat=2, dog=2), tmp_path / "hashes.json"
     expected = scan(root, cache), scan(digits, cache)
     assert len(json.loads(cache.read_text())) == 2
-    monkeypatch.setattr(scan_module, "open", None, raising=False)
+    monkeypatch.setattr(scan_module, "opened_file", None)
     assert (scan(root, cache), scan(digits, cache)) == expected
     monkeypatch.undo()
     for damage in (b"", b"{", b'{"x": 1}', b"\xff"):
@@ -189,7 +188,7 @@ def test_a_cache_that_cannot_be_written_is_said(photos, capsys):
 
 def test_ctrl_c_keeps_the_hashes_that_are_there(photos, tmp_path, monkeypatch):
     root, cache = photos(cat=30, dog=30), tmp_path / "hashes.json"
-    real, opened = builtins.open, []
+    real, opened = scan_module.opened_file, []
 
     def interrupted(path, *rest):
         opened.append(path)
@@ -197,7 +196,7 @@ def test_ctrl_c_keeps_the_hashes_that_are_there(photos, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(path, *rest)
 
-    monkeypatch.setattr(scan_module, "open", interrupted, raising=False)
+    monkeypatch.setattr(scan_module, "opened_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         scan(root, cache)
     (files,) = json.loads(cache.read_text()).values()

@@ -11,7 +11,7 @@ import kd2mobile
 from kd2mobile.api.results import Labelled
 from kd2mobile.cli.commands import main_status
 from kd2mobile.data.sources.find import find_pictures
-from kd2mobile.data.sources.roots import Places, absolute
+from kd2mobile.data.sources.roots import Joined, absolute
 from kd2mobile.data.split import read_split
 from kd2mobile.data.splits.splitting import split_pictures, split_unlabelled
 from kd2mobile.errors import DataError
@@ -198,9 +198,9 @@ def test_a_broken_class_is_named_in_every_place_where_it_lies(place, tmp_path):
 
 
 def test_places_in_places_reach_another_process():
-    places = Places({"train": Places({"1": "a", "2": os.path.abspath("b")}), "test": "c"})
+    places = Joined({"train": Joined({"1": "a", "2": os.path.abspath("b")}), "test": "c"})
     sent = msgspec.json.encode(absolute(places))
-    assert msgspec.json.decode(sent, type=str | Places) / "train/2/x.png" == absolute(places) / "train/2/x.png"
+    assert msgspec.json.decode(sent, type=str | Joined) / "train/2/x.png" == absolute(places) / "train/2/x.png"
     assert (absolute(places) / "train/1/x.png").is_absolute() and (absolute(places) / "test/x.png").is_absolute()
 
 

@@ -130,7 +130,7 @@ def test_a_second_scan_opens_no_picture(table, tmp_path, monkeypatch):
     path = table()
     first = scan_table(path, tmp_path / "cache.json")
     scan(path.parent, tmp_path / "cache.json")
-    monkeypatch.setattr(scan_module, "open", None, raising=False)
+    monkeypatch.setattr(scan_module, "opened_file", None)
     assert scan_table(path, tmp_path / "cache.json") == first
 
 

@@ -1,0 +1,137 @@
+"""A trial container, a ZIP of class folders: all that one more container is stands in this file."""
+
+import zipfile
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from kd2mobile.data.pixel_store import render_pixels
+from kd2mobile.data.shards import open_shards
+from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, lies_in, source_at
+from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.named import placed_sources
+from kd2mobile.data.sources.roots import absolute, root_at
+from kd2mobile.data.split import read_split
+from kd2mobile.data.splits.splitting import split_pictures
+from kd2mobile.data.thumbnails import look_at
+from kd2mobile.data.views import draw_views
+from kd2mobile.errors import DataError, PictureError
+from kd2mobile.files import local_files
+from kd2mobile.pixels import examine, load
+from kd2mobile.recipe.schema import Data, Views
+from kd2mobile.store.artifact import Store
+
+
+@CONTAINERS.register(".trial.zip", "ZIP archives")
+class Zip:
+    def __init__(self, address):
+        self.archive = zipfile.ZipFile(address)
+        infos = (info for info in self.archive.infolist() if not info.is_dir())
+        self.files = {info.filename: StoredFile(info.file_size, info.CRC) for info in infos}
+
+    def open(self, path):
+        return self.archive.open(path)
+
+
+@pytest.fixture
+def zipped(tmp_path):
+    """zipped(folder) is the folder as an archive."""
+
+    def make(folder, name="photos.trial.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    archive.write(path, path.relative_to(folder).as_posix())
+        return str(tmp_path / name)
+
+    return make
+
+
+def stages(source, folder, tmp_path):
+    """The data stages: the scan, and what thumbnails, split, views and pixels of it are."""
+    (placed,) = placed_sources("data.source", source, Store(tmp_path / "store"))
+    found = find_pictures({"train": placed}, cache=tmp_path / "hashes.json")
+    thumbnails = look_at(found.root, found.scan.pictures)
+    split_pictures(folder / "split", found.root, found.scan, Data(), thumbnails)
+    split = read_split(folder / "split")
+    draw_views(folder / "views", split, Views(count=2), "crop")
+    render_pixels(folder / "pixels", found.root, split, folder / "views", 8)
+    return found, thumbnails, split, open_shards(folder / "pixels", "train")
+
+
+@pytest.mark.parametrize("given", [[""], ["train", "test"]])
+def test_the_data_stages_give_of_an_archive_what_they_give_of_the_folder(photos, zipped, tmp_path, given):
+    for under in given:
+        root = photos(under=under, cat=8, dog=7)
+    (root / "Thumbs.db").write_bytes(b"x")
+    (root / given[0] / "cat" / "broken.jpg").write_bytes(b"no image")
+    (root / given[0] / "cat" / "notes.txt").write_text("no image by its name")
+    archive = zipped(root)
+    (_, seen, of_folder, pixels), (found, also_seen, of_archive, same) = (
+        stages(str(source), tmp_path / name, tmp_path) for source, name in ((root, "folder"), (archive, "archive"))
+    )
+    assert isinstance(found.root, Member)
+    assert of_archive == of_folder and len(of_archive.set_aside) == 1
+    assert found.scan.ignored == 1 and found.scan.system_files == 1
+    np.testing.assert_array_equal(seen.pixels, also_seen.pixels)
+    rows, views = np.arange(len(pixels)), np.zeros(len(pixels), int)
+    np.testing.assert_array_equal(pixels.take(rows, views), same.take(rows, views))
+
+
+def test_hashes_are_remembered_by_archive(photos, zipped, tmp_path, monkeypatch):
+    archive = source_at(zipped(photos(cat=3, dog=3)))
+    first = find_pictures({"train": archive}, cache=tmp_path / "hashes.json").scan
+    monkeypatch.setattr(Zip, "open", lambda *_: pytest.fail("read again"))
+    assert find_pictures({"train": archive}, cache=tmp_path / "hashes.json").scan == first
+
+
+def test_an_archive_and_folders_together(photos, zipped, tmp_path):
+    archive = source_at(zipped(photos(cat=3, dog=3)))
+    test, loose = photos(under="elsewhere", cat=2, dog=2) / "elsewhere", photos(under="loose", any=2) / "loose"
+    more = source_at(zipped(loose, "loose.trial.zip"))
+    found = find_pictures({"train": archive, "test": test}, more)
+    ids = [picture.path for picture in found.scan.pictures]
+    assert ids[:2] == ["test/cat/0.png", "test/cat/1.png"] and "train/dog/2.png" in ids
+    sent = absolute(found.root)  # as a job carries it to another process
+    for path in ids:
+        np.testing.assert_array_equal(load(root_at(sent) / path, 8, "crop"), load(found.root / path, 8, "crop"))
+    assert [picture.path for picture in found.unlabelled.pictures] == ["unlabelled/any/0.png", "unlabelled/any/1.png"]
+    assert examine(found.unlabelled_root / "unlabelled/any/0.png").width == 12
+
+
+def test_a_tool_that_needs_files_gets_copies_for_a_while(photos, zipped):
+    root = photos(cat=2, dog=2)
+    archive = source_at(zipped(root))
+    with local_files([archive / "cat/0.png", root / "cat/1.png"]) as paths:
+        assert paths[0].name == "0-0.png" and paths[1] == root / "cat" / "1.png"
+        assert paths[0].read_bytes() == (root / "cat" / "0.png").read_bytes()
+        copied = paths[0]
+    assert not copied.exists()
+    with local_files([root / "cat/1.png"]) as paths:
+        assert paths == [root / "cat" / "1.png"]
+
+
+def test_what_an_archive_is(photos, zipped):
+    root = photos(cat=2, dog=2)
+    text = zipped(root)
+    archive = source_at(text)
+    assert str(archive / "cat") == f"{text}!/cat" and source_at(str(archive / "cat")) == archive / "cat"
+    assert (archive / "cat").is_dir() and (archive / "cat/0.png").exists() and not (archive / "cow").exists()
+    assert (archive / "cat").count() == 2 and (archive / "cat/0.png").name == "0.png"
+    with closing((archive / "cat/0.png").open()) as stream:
+        assert stream.read() == (root / "cat" / "0.png").read_bytes()
+    assert lies_in(archive / "cat", archive) and lies_in(archive, archive) and not lies_in(root, archive)
+    folder = root / "a folder.trial.zip"
+    folder.mkdir()
+    assert source_at(folder) == folder
+
+
+def test_bad_input(photos, zipped):
+    archive = source_at(zipped(photos(cat=2)))
+    with pytest.raises(DataError, match=r"photos.trial.zip!/: must hold at least 2 class folders, got one, 'cat'"):
+        find_pictures({"train": archive})
+    with pytest.raises(DataError, match="must be given only once, got twice"):
+        find_pictures({"train": [archive, source_at(str(archive))]})
+    with pytest.raises(PictureError, match=r"photos.trial.zip!/cat/9.png: must be a readable image, got KeyError"):
+        load(archive / "cat/9.png", 8, "crop")
