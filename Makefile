@@ -34,7 +34,7 @@ demo: setup
 	rm -rf runs/demo
 	$(BIN)/kd2mobile distill --baseline --run runs/demo
 	$(BIN)/kd2mobile export --tflite --precision fp32,int8 --run runs/demo
-	$(BIN)/kd2mobile benchmark --run runs/demo --json runs/demo/records.json
+	$(BIN)/kd2mobile benchmark --run runs/demo --json=runs/demo/records.json
 	$(BIN)/kd2mobile report --run runs/demo
 
 test: setup web lint

@@ -13,8 +13,8 @@ class Kd2MobileError(Exception):
     got: the value that was found; `None` leaves the clause out.
     next_step: what to do about it, one or two whole sentences.
 
-    >>> print(Kd2MobileError("pets.toml, distill.temperature", "must be above 0", -1.0, "Use 1.0 for hard targets."))
-    pets.toml, distill.temperature: must be above 0, got -1.0. Use 1.0 for hard targets.
+    >>> print(Kd2MobileError("pets.toml, distill.temperature", "must be above 0", -1, "Use 1 for unsoftened targets."))
+    pets.toml, distill.temperature: must be above 0, got -1. Use 1 for unsoftened targets.
     """
 
     def __init__(self, where: object, must: str, got: object, next_step: str):

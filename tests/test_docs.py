@@ -114,7 +114,7 @@ def refused(words: list[str]) -> str | None:
         return str(fault)
     for flag, kind in (("teacher", "teachers"), ("student", "students"), ("loss", "losses")):
         name = given.get(flag)
-        if name and not Path(name).suffix and name not in kd2mobile.names(kind):
+        if name and not Path(name).suffix and name not in kd2mobile.names(kind).names:
             return f"no {name} among the {kind}"
     return None
 

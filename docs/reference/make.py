@@ -30,7 +30,7 @@ Results go to standard output, progress and messages to standard error. Exit sta
 line on standard error with the next step), 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which stop a
 command as Ctrl-C does, 141 if the reader of the output has gone (`| head`), and 1 for a bug.
 
-An output file (`--json FILE`, `--sheet`, `--png`, `--out FILE.html`) replaces an earlier result of the same kind. Any
+An output file (`--json=FILE`, `--sheet`, `--png`, `--out FILE.html`) replaces an earlier result of the same kind. Any
 other existing file is refused, and so is a path inside the data, a store or the files of a run. `export --out DIR`
 refuses to replace an existing file unless `--force` is given.
 """.strip()

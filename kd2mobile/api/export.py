@@ -1,15 +1,16 @@
 """`export`: the .tflite files of a run: made, checked and copied into its folder, variant by variant."""
 
-import dataclasses
 import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kd2mobile.api.distill import make_students
 from kd2mobile.api.ladder import walk
-from kd2mobile.api.results import Exported
+from kd2mobile.api.results import Exported, ExportedFile
 from kd2mobile.api.start import all_settings, open_or_start
 from kd2mobile.backend.tensorflow_process import TensorFlowProcess
 from kd2mobile.compress.methods import GRAPH_FOLDER
@@ -64,7 +65,7 @@ def export(
     if out is None:
         return done
     copied = [done.found] if done.found else [file for (role, _), file in done.files.items() if role == "student"]
-    return dataclasses.replace(done, copies=copy_out(copied, Path(out), force))
+    return msgspec.structs.replace(done, copies=copy_out(copied, Path(out), force))
 
 
 def make_files(run: Run, plan: Plan, variants: list[Variant], as_before: bool = False) -> Exported:
@@ -75,19 +76,18 @@ def make_files(run: Run, plan: Plan, variants: list[Variant], as_before: bool = 
 
 
 def _find_smallest(run: Run, plan: Plan) -> Exported:
-    made: list[Exported] = []
-
+    made: list[ExportedFile] = []
     make_students(run, plan)
     with converting_process() as process:
 
         def make(variants: list[Variant]) -> Exported:
-            made.append(export_run(run, plan, variants, process))
-            return made[-1]
+            exported = export_run(run, plan, variants, process)
+            made.extend(exported.made)
+            return exported
 
         rungs, found = walk(make, run.recipe.export.max_drop)
-    files = {key: file for one in made for key, file in one.files.items()}
-    records = {key: record for one in made for key, record in one.records.items()}
-    return Exported(run.folder / EXPORT, files, records, rungs, files["student", found.variant.name])
+    exported = Exported(run.folder / EXPORT, made, rungs)
+    return msgspec.structs.replace(exported, found=exported.files["student", found.variant.name])
 
 
 def exported_variants(run: Run) -> list[Variant]:
@@ -108,7 +108,7 @@ def export_run(
     steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
     if not as_before:
         run.describe()
-    exported = Exported(run.folder / EXPORT, {}, {})
+    exported = Exported(run.folder / EXPORT, [])
     with disk_errors(exported.folder):
         exported.folder.mkdir(exist_ok=True)
     refused = []
@@ -198,8 +198,7 @@ def _hand_out(
     file = inside(exported.folder, _named(role, results["file"]), folder / RECORD)
     with disk_errors(exported.folder):
         copy_file(folder / results["file"], file)
-    exported.files[role, variant.name] = file
-    exported.records[role, variant.name] = results
+    exported.made.append(ExportedFile(role, variant.name, file, results))
     run.refer({f"{role}-{variant.name}": folder})
     run.exported(variant, *tables)
 

@@ -1,18 +1,19 @@
 """`list`: the names that options and recipes may use."""
 
+from kd2mobile.api.results import Names
 from kd2mobile.recipe.schema import fields
 from kd2mobile.recipe.toml import in_toml
 
 
-def names(kind: str) -> dict[str, str]:
+def names(kind: str) -> Names:
     """The names of a registry, or the recipe's fields, each with a line about it. kind: `teachers`, ..., `fields`."""
     if kind == "fields":
-        return {name: f"{field.description} [{in_toml(field.default)}]" for name, field in fields().items()}
+        return Names(kind, {n: f"{field.description} [{in_toml(field.default)}]" for n, field in fields().items()})
     from kd2mobile.data.sources.named import SOURCES
     from kd2mobile.losses import describe_losses
     from kd2mobile.students import STUDENTS
     from kd2mobile.teachers.zoo import TEACHERS
 
     if kind == "losses":
-        return describe_losses()
-    return {"data": SOURCES, "students": STUDENTS, "teachers": TEACHERS}[kind].listing()
+        return Names(kind, describe_losses())
+    return Names(kind, {"data": SOURCES, "students": STUDENTS, "teachers": TEACHERS}[kind].listing())

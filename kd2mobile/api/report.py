@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kd2mobile.api.export import exported_variants, make_files
 from kd2mobile.api.measurement import measure, read_measurement, read_measurements, validations
-from kd2mobile.api.results import Compared, RecordsReported, Reported
+from kd2mobile.api.results import Benchmarked, Compared, RecordsReported, Reported
 from kd2mobile.api.start import open_or_start
 from kd2mobile.errors import RecipeError, RecordError
 from kd2mobile.files import system_errors
@@ -40,11 +40,12 @@ def report(
             must = "must be given with several runs, as the file of their comparison"
             raise RecipeError("--out", must, "one run", "Give --run twice or more, or leave out --out.")
         opened, plan = open_or_start(several[0] if several else run, store, {})
-        return _report(opened, plan)
+        return _report(opened, plan)[0]
     return _compare(several, store, Path(out) if out else several[0] / "comparison.html")
 
 
-def _report(opened: Run, plan: Plan) -> Reported:
+def _report(opened: Run, plan: Plan) -> tuple[Reported, Benchmarked]:
+    """The page of one run, and what it shows, the answers to the test images among it."""
     from kd2mobile.pages.collect import collect
     from kd2mobile.pages.page import write_report
 
@@ -56,7 +57,7 @@ def _report(opened: Run, plan: Plan) -> Reported:
     everywhere = read_measurements(opened, done.files, known)
     data = collect(opened, plan.root, measured.records, measured.comparisons, everywhere, measured.answers)
     write_report(page, data)
-    return Reported(page, measured)
+    return Reported(page, measured.records, measured.comparisons), measured
 
 
 def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
@@ -74,11 +75,11 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
         check_outside_data(one.recipe, {"--out": out})
     reports = [_report(run, plan) for run, plan in opened]
     runs = [
-        (run, done.measured.records, done.measured.answers, done.page)
-        for (run, _), done in zip(opened, reports, strict=True)
+        (run, measured.records, measured.answers, done.page)
+        for (run, _), (done, measured) in zip(opened, reports, strict=True)
     ]
     write_comparison(out, collect_comparison(runs, out))
-    return Compared(out, reports)
+    return Compared(out, [done for done, _ in reports])
 
 
 def report_records(

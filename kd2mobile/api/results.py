@@ -18,8 +18,7 @@ Files = dict[tuple[str, str], Path]
 """The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""
 
 
-@dataclass(frozen=True)
-class Labelled:
+class Labelled(msgspec.Struct, frozen=True):
     """A transfer set. folder: its artifact; val_top1: its accuracy on the validation images, 0..1.
 
     teachers: the artifact of each teacher; members: name and accuracy of each of several, whose logits are combined.
@@ -30,11 +29,10 @@ class Labelled:
     teachers: list[Path]
     val_top1: float
     unlabelled: Path | None = None
-    members: list[tuple[str, float]] = field(default_factory=list)
+    members: list[tuple[str, float]] = []
 
 
-@dataclass(frozen=True)
-class Distilled:
+class Distilled(msgspec.Struct, frozen=True):
     """A run with its student. folder: the run's; student, baseline: .keras files.
 
     val_top1: accuracy on the validation pictures, 0..1, of teacher, student and, if there is one, baseline.
@@ -45,11 +43,10 @@ class Distilled:
     student: Path
     baseline: Path | None
     val_top1: dict[str, float]
-    members: list[tuple[str, float]] = field(default_factory=list)
+    members: list[tuple[str, float]] = []
 
 
-@dataclass(frozen=True)
-class Rung:
+class Rung(msgspec.Struct, frozen=True):
     """What one file gave in `--precision auto`.
 
     record: how it came to be, None where it was refused; refused: then why.
@@ -74,25 +71,42 @@ class Rung:
         return f"{self.variant.name:<13} {self.record['size_bytes']:>11,} bytes  {said}"
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The .tflite files of a run. files: by role and name of the variant, `int8`; records: how each came to be.
+class ExportedFile(msgspec.Struct, frozen=True):
+    """One .tflite file. role: student or baseline; variant: its name, `qat-int8`; record: how the file came to be."""
 
-    rungs, found: of `export.auto`: what was tried, and the file to take. copies: what lies in `out`, if one was given.
+    role: str
+    variant: str
+    file: Path
+    record: dict[str, Any]
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """The .tflite files of a run.
+
+    rungs, found: of `export.auto`: the files that were tried, and the recommended one. copies: in `out`, if given.
     """
 
     folder: Path
-    files: Files
-    records: dict[tuple[str, str], dict[str, Any]]
-    rungs: list[Rung] = field(default_factory=list)
+    made: list[ExportedFile]
+    rungs: list[Rung] = []
     found: Path | None = None
-    copies: list[Path] = field(default_factory=list)
+    copies: list[Path] = []
+
+    @property
+    def files(self) -> Files:
+        """The files by role and name of the variant."""
+        return {(one.role, one.variant): one.file for one in self.made}
+
+    @property
+    def records(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """How each file came to be, by role and name of the variant."""
+        return {(one.role, one.variant): one.record for one in self.made}
 
     def worst_layers(self) -> list[str]:
         """A line a quantized file, of the layers with the largest errors of their own, where its record has them."""
         from kd2mobile.tflite.layer_errors import worst_layers
 
-        found = {self.files[key].name: worst_layers(self.records[key].get("layer_errors")) for key in self.files}
+        found = {one.file.name: worst_layers(one.record.get("layer_errors")) for one in self.made}
         return [
             f"{name}: layers with the largest quantization errors: "
             + ", ".join(f"{layer['layer']} ({layer['own_error']:.1%})" for layer in layers)
@@ -113,36 +127,42 @@ class Benchmarked:
     written: Path | None = None
     answers: dict[str, "np.ndarray"] = field(default_factory=dict)
 
-    def json(self) -> str:
-        """The records as a JSON list, one object a measured model."""
-        return msgspec.json.format(msgspec.json.encode(self.records), indent=1).decode()
 
-
-@dataclass(frozen=True)
-class Reported:
-    """The page of a run and what it shows."""
+class Reported(msgspec.Struct, frozen=True):
+    """The page of a run, with the records of its models and the paired tests that it shows."""
 
     page: Path
-    measured: Benchmarked
+    records: list["BenchmarkRecord"]
+    comparisons: list["Paired"]
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(msgspec.Struct, frozen=True):
     """The page of several runs beside each other, and what was reported of each."""
 
     page: Path
     runs: list[Reported]
 
 
-@dataclass(frozen=True)
-class RecordsReported:
+class RecordsReported(msgspec.Struct, frozen=True):
     """The page of several files' records, and what it shows."""
 
     page: Path
     devices: "DevicesData"
 
-    def json(self) -> str:
-        """The devices by letter, the choices, the records and the notes."""
-        from kd2mobile.pages.devices import devices_json
 
-        return devices_json(self.devices)
+class Names(msgspec.Struct, frozen=True):
+    """The names of one kind, each with a line about it. kind: `teachers`, `students`, `losses`, `data` or `fields`."""
+
+    kind: str
+    names: dict[str, str]
+
+
+def as_json(result: Any) -> str:
+    """A result, or a list of results, as JSON."""
+    return msgspec.json.format(msgspec.json.encode(result, enc_hook=_path), indent=1).decode()
+
+
+def _path(value: Any) -> str:
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise NotImplementedError(type(value))

@@ -1,9 +1,9 @@
 """The command line: each command is one call to the Python API. Loads no framework to start."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,7 +32,7 @@ from kd2mobile.cli.options import (
     typed,
 )
 from kd2mobile.errors import InstallationError, RecipeError
-from kd2mobile.store.output_files import is_drawing, is_json_of, is_page
+from kd2mobile.store.output_files import is_drawing, is_page
 from kd2mobile.store.run import STORE, check_outside_data
 from kd2mobile.text import one_line
 
@@ -86,22 +86,21 @@ def main() -> None:
     help="A transfer set from another machine, used instead of the teacher. May be repeated: with --unlabelled, give "
     "both sets.",
 )
-def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> None:
+@json_option("kd2mobile.api.results:Distilled")
+def distill(recipe, assignments, run, store, quiet, transfer_set, json_file, **flags) -> None:
     """Train a student with a teacher on labelled images.
 
     Defaults are in brackets. They are for images of your own: without --data, the embedded digits are used with the
     demo's recipe, which has small inputs and trains everything from scratch.
     """
     progress.configure(quiet)
-    done = kd2mobile.distill(
-        recipe,
-        run=run,
-        store=store,
-        transfer_set=list(transfer_set),
-        settings=settings(flags, assignments),
-    )
+    given = settings(flags, assignments)
+    _check_outside_data(json_file, recipe, given)
+    done = kd2mobile.distill(recipe, run=run, store=store, transfer_set=list(transfer_set), settings=given)
+    if terminal.written(done, json_file):
+        return
     print(terminal.top1_line(done.val_top1, done.members))
-    _done(done.folder, "kd2mobile export --tflite", run)
+    _done(done.folder, "kd2mobile export --tflite", run, json_file)
 
 
 @main.command(example="kd2mobile check --data photos/ --sheet sheet.png")
@@ -114,7 +113,7 @@ def distill(recipe, assignments, run, store, quiet, transfer_set, **flags) -> No
     metavar="FILE.png",
     help="Write a contact sheet: one row of images per class.",
 )
-@json_option("Write the complete result as JSON.", "kd2mobile.data.check:Checked")
+@json_option("kd2mobile.data.check:Checked")
 def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     """Check the images and labels before anything is trained.
 
@@ -126,37 +125,38 @@ def check(recipe, assignments, store, quiet, sheet, json_file, **flags) -> None:
     if sheet and sheet.suffix.lower() != ".png":
         raise RecipeError("--sheet", "must be a .png file", sheet, "For example `--sheet sheet.png`.")
     given = settings(flags, assignments)
-    if json_file:
-        from kd2mobile.api.start import composed
-
-        check_outside_data(composed(recipe, given, {}), {"--json": json_file})
+    _check_outside_data(json_file, recipe, given)
     checked = kd2mobile.check(recipe, store=store, sheet=sheet, settings=given)
     if terminal.written(checked, json_file):
         return
     from kd2mobile.pages.terminal.check import check_text
 
     print(check_text(checked))
-    if written := [str(file) for file in (json_file, sheet) if file]:
-        print(f"Written: {', '.join(written)}.")
+    terminal.show_written(json_file, sheet)
 
 
 @main.command(example="kd2mobile label --data photos/ --teacher xception --views 8")
 @recipe_options("data", "views", "teacher", "ensemble", "label")
-def label(recipe, assignments, store, quiet, **flags) -> None:
+@json_option("kd2mobile.api.results:Labelled")
+def label(recipe, assignments, store, quiet, json_file, **flags) -> None:
     """Compute the teacher's logits: make the transfer set without training a student.
 
     `kd2mobile distill` with the same flags uses it. On another machine, copy the folder there and give it with
     --transfer-set.
     """
     progress.configure(quiet)
-    done = kd2mobile.label(recipe, store=store, settings=settings(flags, assignments))
+    given = settings(flags, assignments)
+    _check_outside_data(json_file, recipe, given)
+    done = kd2mobile.label(recipe, store=store, settings=given)
+    if terminal.written(done, json_file):
+        return
     print(terminal.top1_line({"teacher": done.val_top1}, done.members))
     if done.unlabelled:
         print(f"Unlabelled images: {done.unlabelled}")
-    given = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
-    each = [(flag, one) for flag, value in given for one in (value if isinstance(value, tuple) else (value,))]
+    typed_again = [("recipe", recipe), *flags.items(), *(("set", text) for text in assignments), ("store", store)]
+    each = [(flag, one) for flag, value in typed_again for one in (value if isinstance(value, tuple) else (value,))]
     again = [word for flag, value in each if value is not None for word in typed(flag, value)]
-    _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None)
+    _done(done.folder, shlex.join(["kd2mobile", "distill", *again]), None, json_file)
 
 
 @main.command(example="kd2mobile export --tflite --precision fp32,int8 --out app/src/main/assets")
@@ -176,7 +176,8 @@ def label(recipe, assignments, store, quiet, **flags) -> None:
 @option("--force", group=OUTPUT, is_flag=True, help="With --out: replace existing files of the same names.")
 @set_option
 @run_options
-def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
+@json_option("kd2mobile.api.results:Exported")
+def export(tflite, run, store, quiet, out, force, assignments, json_file, **flags) -> None:
     """Convert the students of a run to .tflite files and check each.
 
     Each file runs on validation images beside its student, and is refused if their results differ.
@@ -187,13 +188,15 @@ def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
         got = f"--precision {flags['precision']}" if flags["precision"] else "no --precision"
         raise RecipeError("kd2mobile export", "--max-drop must be given with --precision auto", got, "Add it.")
     done = kd2mobile.export(run, out=out, force=force, store=store, settings=values)
+    if terminal.written(done, json_file):
+        return
     for line in done.worst_layers():
         print(one_line(line))
     for rung in done.rungs:
         print(one_line(rung.text()))
     for copy in done.copies:
         print(f"Copied: {copy}.")
-    _done(done.found or done.folder, "kd2mobile benchmark", run)
+    _done(done.found or done.folder, "kd2mobile benchmark", run, json_file)
 
 
 @main.command(example="kd2mobile show photo.jpg --temperatures 1,2,4,8")
@@ -224,9 +227,9 @@ def export(tflite, run, store, quiet, out, force, assignments, **flags) -> None:
     metavar="FILE",
     help="The drawing to write. [RUN/show-IMAGE.png]",
 )
-@option("--json", "as_json", group=OUTPUT, is_flag=True, help="Write JSON to standard output.")
+@json_option("kd2mobile.pages.plots.bars:DarkKnowledge")
 @run_options
-def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> None:
+def show(image, top, temperatures, view, png, json_file, run, store, quiet) -> None:
     """Show the dark knowledge about one image, teacher beside student.
 
     Prints the top classes of both with their probabilities at several temperatures, and draws them as a PNG file.
@@ -235,7 +238,9 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
     """
     progress.configure(quiet)
     shown = kd2mobile.show(image, run=run, temperatures=temperatures, top=top, view=view, png=png, store=store)
-    print(shown.json() if as_json else f"{shown.text()}\n\nWritten: {shown.png}.")
+    if not terminal.written(shown, json_file):
+        print(f"{shown.text()}\n")
+        terminal.show_written(shown.png, json_file)
 
 
 @main.command(example="kd2mobile benchmark --device ssh:pi@raspberrypi.local --threads 1,4")
@@ -281,14 +286,7 @@ def show(image, top, temperatures, view, png, as_json, run, store, quiet) -> Non
     type=Numbers(),
     help="With --model: pixel values of black and white in greyscale images of more than 8 bits. [0,65535]",
 )
-@option(
-    "--json",
-    "json_file",
-    group=OUTPUT,
-    type=OutputFile(is_json_of("kd2mobile.measure.record:BenchmarkRecord[]")),
-    metavar="FILE",
-    help="Write the records as JSON; - for standard output.",
-)
+@json_option("kd2mobile.measure.record:BenchmarkRecord[]")
 @set_option
 @run_options
 def benchmark(
@@ -326,19 +324,20 @@ def benchmark(
     done = kd2mobile.benchmark(
         run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
     )
-    if terminal.written(done, json_file):
+    if terminal.written(done.records, json_file):
         return
-    if not json_file:
-        terminal.show_measured(done)
+    terminal.show_measured(done)
     if done.folder:
-        _done(json_file or done.written, "kd2mobile report", run)
+        _done(done.written, "kd2mobile report", run, json_file)
     elif json_file:
-        print(f"Written: {json_file}. Next: kd2mobile predict {shlex.quote(str(model))} IMAGE")
+        _done(json_file, f"kd2mobile predict {shlex.quote(str(model))} IMAGE", None)
 
 
 @main.command(example="kd2mobile report --run runs/a --run runs/b --out comparison.html")
 @records_options
-@json_option("With --records: write the page's content as JSON.", "kd2mobile.pages.view:DevicesData")
+@json_option(
+    "kd2mobile.api.results:Reported", "kd2mobile.api.results:Compared", "kd2mobile.api.results:RecordsReported"
+)
 @option(
     "--out",
     group=OUTPUT,
@@ -370,14 +369,18 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
         if not terminal.written(done, json_file):
             terminal.show_devices(done, json_file)
         return
-    if files or json_file or any(value is not None for value in accuracy.values()):
-        raise click.UsageError("FILE, --json, --within and --min-top1 must be given with --records.")
+    if files or any(value is not None for value in accuracy.values()):
+        raise click.UsageError("FILE, --within and --min-top1 must be given with --records.")
     done = kd2mobile.report(runs or None, store=store, out=out)
+    if terminal.written(done, json_file):
+        return
     for one in done.runs if isinstance(done, Compared) else [done]:
-        terminal.show_measured(one.measured)
+        terminal.show_measured(one)
         print(f"Written: {one.page}. Open it in a browser.")
     if isinstance(done, Compared):
         print(f"Written: {done.page}. It compares the {len(done.runs)} runs.")
+    if json_file:
+        terminal.show_written(json_file)
 
 
 @main.command(example="kd2mobile predict student.tflite photo.jpg --top 3")
@@ -408,12 +411,11 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
     type=Numbers(),
     help="Pixel values of black and white in greyscale images of more than 8 bits. [0,65535]",
 )
-@option("--json", "as_json", group=OUTPUT, is_flag=True, help="Write JSON to standard output.")
-def predict(model, images, top, labels, mean, std, value_range, as_json) -> None:
+@json_option("kd2mobile.measure.predict:Prediction[]")
+def predict(model, images, top, labels, mean, std, value_range, json_file) -> None:
     """Classify images with a .tflite file."""
     answers = kd2mobile.predict(model, images, top=top, labels=labels, mean=mean, std=std, range=value_range)
-    if as_json:
-        print(json.dumps([{"image": str(a.image), "classes": a.classes} for a in answers], ensure_ascii=False))
+    if terminal.written(answers, json_file):
         return
     for answer in answers:
         print(one_line(str(answer.image)))
@@ -423,7 +425,7 @@ def predict(model, images, top, labels, mean, std, value_range, as_json) -> None
 
 @main.command(example="kd2mobile inspect student.tflite")
 @click.argument("model", type=PATH, metavar="FILE.tflite")
-@json_option("Write the complete result as JSON.", "kd2mobile.inspection.inspect:Inspection")
+@json_option("kd2mobile.inspection.inspect:Inspection")
 def inspect(model, json_file) -> None:
     """Describe any .tflite file without running it.
 
@@ -439,7 +441,7 @@ def inspect(model, json_file) -> None:
 
 
 @main.command(example="kd2mobile doctor")
-@json_option("Write the result as JSON.", "kd2mobile.cli.doctor:Diagnosis")
+@json_option("kd2mobile.cli.doctor:Diagnosis")
 @store_options
 def doctor(store, quiet, json_file) -> None:
     """Check the installation, and print the command that installs what is missing.
@@ -472,18 +474,26 @@ def doctor(store, quiet, json_file) -> None:
 
 @main.command("list", example="kd2mobile list students")
 @click.argument("kind", type=click.Choice(["teachers", "students", "losses", "data", "fields"]))
-@option("--json", "as_json", group=OUTPUT, is_flag=True, help="Write JSON to standard output.")
-def list_names(kind, as_json) -> None:
+@json_option("kd2mobile.api.results:Names")
+def list_names(kind, json_file) -> None:
     """List the names that flags and recipes accept."""
-    names = kd2mobile.names(kind)
-    if as_json:
-        print(json.dumps(names, ensure_ascii=False))
+    listed = kd2mobile.names(kind)
+    if terminal.written(listed, json_file):
         return
-    width = max(map(len, names))
-    for name, summary in names.items():
+    width = max(map(len, listed.names))
+    for name, summary in listed.names.items():
         print(f"{name:<{width}}  {summary}".replace("\n", "\n" + " " * (width + 2)))
 
 
-def _done(written: Path, then: str, run: Path | None) -> None:
+def _check_outside_data(json_file: Path | None, recipe: Path | None, given: dict[str, Any]) -> None:
+    """Refuses a file of --json that lies among the recipe's images."""
+    if json_file and str(json_file) != "-":
+        from kd2mobile.api.start import composed
+
+        check_outside_data(composed(recipe, given, {}), {"--json": json_file})
+
+
+def _done(written: Path, then: str, run: Path | None, json_file: Path | None = None) -> None:
+    """Prints what was written, and the next command. run: the run that was named, for that command too."""
     flag = f" --run {shlex.quote(str(run))}" if run else ""
-    print(f"Written: {written}. Next: {then}{flag}")
+    print(f"Written: {', '.join(str(path) for path in (written, json_file) if path)}. Next: {then}{flag}")

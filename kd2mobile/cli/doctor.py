@@ -105,10 +105,6 @@ class Diagnosis(msgspec.Struct, frozen=True):
     backend: str | None
     findings: list[Finding]
 
-    def json(self) -> str:
-        """The diagnosis as one JSON object."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
-
 
 def diagnose(store: Path) -> Diagnosis:
     """Checks Python, the packages, GPUs, the weights cache, the disk and the tools. Takes some seconds.

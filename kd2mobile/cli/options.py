@@ -255,6 +255,10 @@ class OutputFile(click.Path):
 class CarefulCommand(Command):
     """Refuses to overwrite one of its inputs, or a file that is not an earlier result of the same kind."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`--json` alone is `--json=-`: the word after it is never its file."""
+        return super().parse_args(ctx, ["--json=-" if word == "--json" else word for word in args])
+
     def invoke(self, ctx: click.Context) -> Any:
         outputs = {param: ctx.params[param.name] for param in self.params if isinstance(param.type, OutputFile)}
         inputs = {
@@ -280,13 +284,11 @@ def _paths(value: Any) -> list[Path]:
     return [Path(one) for one in several if isinstance(one, str | Path) and "\0" not in str(one)]
 
 
-def json_option(text: str, result: str) -> Callable:
-    """--json [FILE]: standard output if no file is given. result: the type that is written, see `is_json_of`."""
-    text = f"{text} Without FILE: to standard output."
-    kind = OutputFile(is_json_of(result))
-    return option(
-        "--json", "json_file", group=OUTPUT, type=kind, is_flag=False, flag_value=Path("-"), metavar="[FILE]", help=text
-    )
+def json_option(*results: str) -> Callable:
+    """--json[=FILE]: standard output if no file is given. results: the types that may be written, see `is_json_of`."""
+    text = "Write the result as JSON to standard output, and nothing else there; with =FILE, to this file."
+    kind = OutputFile(is_json_of(*results))
+    return option("--json", "json_file", group=OUTPUT, type=kind, metavar="[=FILE]", help=text)
 
 
 def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:

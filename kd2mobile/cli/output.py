@@ -1,25 +1,19 @@
 """What commands print: a table for the terminal, and JSON if requested."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from kd2mobile.api.results import Benchmarked, RecordsReported
+from kd2mobile.api.results import Benchmarked, RecordsReported, Reported, as_json
 from kd2mobile.store.output_files import write_output
 from kd2mobile.text import one_line
 
 
-class AsJson(Protocol):
-    """The result of a command."""
-
-    def json(self) -> str: ...
-
-
-def written(found: AsJson, file: Path | None) -> bool:
+def written(result: Any, file: Path | None) -> bool:
     """Writes the result as JSON if a file is given; True if to standard output, which then holds nothing else."""
     if file and str(file) != "-":
-        write_output(file, found.json())
+        write_output(file, as_json(result))
     elif file:
-        print(found.json())
+        print(as_json(result))
     return str(file) == "-"
 
 
@@ -35,7 +29,7 @@ def top1_line(val_top1: dict[str, float], members: list[tuple[str, float]]) -> s
     return f"Validation top-1: {', '.join(roles)}"
 
 
-def show_measured(measured: Benchmarked) -> None:
+def show_measured(measured: Benchmarked | Reported) -> None:
     """The table of models and its comparisons."""
     from kd2mobile.pages.terminal.table import text_table
 
@@ -47,7 +41,13 @@ def show_devices(reported: RecordsReported, json_file: Path | None) -> None:
     from kd2mobile.pages.terminal.table import devices_table
 
     _show(devices_table(reported.devices))
-    print(f"Written: {', '.join(str(file) for file in (reported.page, json_file) if file)}.")
+    show_written(reported.page, json_file)
+
+
+def show_written(*files: Path | str | None) -> None:
+    """The files that were written, if any."""
+    if written := [str(file) for file in files if file]:
+        print(f"Written: {', '.join(written)}.")
 
 
 def _show(table: Any) -> None:

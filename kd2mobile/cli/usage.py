@@ -38,12 +38,15 @@ def as_raised(fault: click.UsageError, arguments: list[str]) -> Kd2MobileError:
     if said := re.match(r"No such command '(?P<name>.*?)'\.", message):
         near = did_you_mean(said["name"], getattr(fault.ctx.command, "commands", {}), _NEAR)
         return RecipeError(command, "must be given one of its commands", repr(said["name"]), f"{near}{see}")
+    if said := re.fullmatch(r"Option '(?P<name>.*)' requires (?P<count>\d+) arguments\.", message):
+        return RecipeError(f"{command}, {said['name']}", f"must be given with {said['count']} values", "fewer", see)
     if said := re.fullmatch(r"Option '(?P<name>.*)' (?:requires an argument|does not take a value)\.", message):
         without = message.endswith("take a value.")
         must, got = ("must be given without a value", None) if without else ("must be given with a value", "none")
         return RecipeError(f"{command}, {said['name']}", must, got, see)
     if said := re.fullmatch(r"Got unexpected extra arguments? \((?P<words>.*)\)", message):
-        return RecipeError(command, "must be given no further argument", said["words"], see)
+        after_json = "A file is given as --json=FILE. " if "--json" in arguments else ""
+        return RecipeError(command, "must be given no further argument", said["words"], after_json + see)
     return RecipeError(command, message.rstrip("."), None, see)
 
 

@@ -88,10 +88,6 @@ class Checked(msgspec.Struct, frozen=True):
     system_files: int = 0
     deep_images: DeepImages | None = None
 
-    def json(self) -> str:
-        """All of it as one JSON object."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
-
 
 class Looked(NamedTuple):
     """Pictures under a root, and what was made of them.

@@ -106,10 +106,6 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     benchmark: Found | None = None
     notes: list[str] = []
 
-    def json(self) -> str:
-        """All of it, as a JSON object."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
-
 
 def inspect_file(path: Path) -> Inspection:
     """What is in the .tflite, or in that of a published model's folder, by its bytes alone.

@@ -57,13 +57,6 @@ def places(data: DevicesData) -> int:
     return len({(key, *_setting(r)) for key, rows in data.records.items() for r in rows})
 
 
-def devices_json(data: DevicesData) -> str:
-    """Everything but the teachers as JSON: devices by letter, what was asked, the choices, the records, the notes."""
-    whole = msgspec.to_builtins(data)
-    del whole["teachers"]
-    return msgspec.json.format(msgspec.json.encode(whole), indent=1).decode()
-
-
 def write_devices(out: Path, data: DevicesData) -> None:
     """The page at `out`, a file in UTF-8. Raises ArtifactError, MissingExtraError as `write_report` does."""
     write_page(out, render_devices(data))

@@ -10,8 +10,6 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from kd2mobile.errors import Kd2MobileError, RecipeError, RecordError
 from kd2mobile.files import disk_errors, read_json, write_bytes
 
@@ -47,23 +45,27 @@ def signature() -> "PngInfo":
     return signed
 
 
-def is_json_of(name: str) -> IsOurs:
-    """Tells whether a file is a result of that type as JSON. name: the type, as `package.module:Name`, or `...:Name[]`
-    for a list of them. Known by its fields: some may have been added or gone between versions."""
+def is_json_of(*names: str) -> IsOurs:
+    """Tells whether a file is a result of one of these types as JSON. names: each as `package.module:Name`, or
+    `...:Name[]` for a list of them. Known by its fields: some may have been added or gone between versions."""
 
     def is_ours(path: Path) -> bool:
         try:
             held = read_json(path, Any, "", error=RecordError)
         except Kd2MobileError:
             return False
-        if name.endswith("[]"):
-            held = held[0] if isinstance(held, list) and held else None
-        if not isinstance(held, dict) or not held:
-            return False
-        known = {field.encode_name for field in msgspec.structs.fields(resolve_name(name.removesuffix("[]")))}
-        return held.keys() <= known or known <= held.keys()
+        return any(_is_of(name, held) for name in names)
 
     return is_ours
+
+
+def _is_of(name: str, held: Any) -> bool:
+    if name.endswith("[]"):
+        held = held[0] if isinstance(held, list) and held else None
+    if not isinstance(held, dict) or not held:
+        return False
+    known = set(resolve_name(name.removesuffix("[]")).__struct_encode_fields__)
+    return held.keys() <= known or known <= held.keys()
 
 
 def check_output(path: Path, flag: str, is_ours: IsOurs) -> None:

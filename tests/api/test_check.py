@@ -21,7 +21,7 @@ def photos(digit_folder, tmp_path, monkeypatch) -> Path:
 
 
 def test_text_json_and_sheet(photos, capsys):
-    assert main_status(["check", "--data", "photos", "--json", "found.json", "--sheet", "sheet.png"]) == 0
+    assert main_status(["check", "--data", "photos", "--json=found.json", "--sheet", "sheet.png"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("photos: 20 images of 2 classes; ")
     assert out.endswith("Written: found.json, sheet.png.\n")
@@ -52,9 +52,9 @@ def test_every_source_stands_before_the_count(photos, capsys):
     assert capsys.readouterr().out.startswith("photos and more (test): 40 images of 2 classes; ")
 
 
-@pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
+@pytest.mark.parametrize("flag", ["--json", "--json=-"])
 def test_json_on_standard_output_is_nothing_else(flag, photos, capsys):
-    assert main_status(["check", *flag, "--data", "photos", "--input-px", "9", "--set", "data.test=0.3"]) == 0
+    assert main_status(["check", flag, "--data", "photos", "--input-px", "9", "--set", "data.test=0.3"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sizes"]["input_px"] == 9
     assert sum(one["test"] for one in found["classes"]) == 6
@@ -86,7 +86,7 @@ assert main_status(["check", "--data", "photos"]) == 0
             ["--data", "photos", "--sheet", "no/sheet.png"],
             "--sheet: must be a file in an existing folder, got no/s",
         ),
-        (["--data", "photos", "--json", "no/found.json"], "--json: must be a file in an existing folder, got no/f"),
+        (["--data", "photos", "--json=no/found.json"], "--json: must be a file in an existing folder, got no/f"),
         (
             ["--data", "photos", "--set", "data.val=2"],
             "--set, data.val: must be a number above 0 and below 0.5, got 2.",

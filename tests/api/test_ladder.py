@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kd2mobile.api.ladder import walk
-from kd2mobile.api.results import Exported
+from kd2mobile.api.results import Exported, ExportedFile
 from kd2mobile.errors import ExportError, MissingExtraError
 from kd2mobile.installation import install_command
 from kd2mobile.recipe.variants import Variant
@@ -22,7 +22,7 @@ def maker(losses: dict[str, float | Exception], asked: list[str]):
             raise loss
         lost = {"difference": -loss / 100, "interval_95": [-loss / 100 - 0.01, -loss / 100 + 0.005]}
         record = {"size_bytes": sizes[variant.name], "against_student": lost}
-        return Exported(Path("export"), {}, {("student", variant.name): record})
+        return Exported(Path("export"), [ExportedFile("student", variant.name, Path("x.tflite"), record)])
 
     return make
 
@@ -57,7 +57,7 @@ def test_what_is_refused_is_said_and_passed_over():
 def test_a_budget_that_nothing_meets_names_the_best():
     losses = {"int8": 2.0, "int8_dynamic": 1.0, "fp16": 0.3, "qat-int8": 1.5}
     message = (
-        r"export.max_drop: must be met by a file, at most 0.2 points, got fp16 at best, which loses 0.30 points. "
+        r"export.max_drop: must be reached by a file, at most 0.2 points, got fp16 at best, which loses 0.30 points. "
         r"Allow more with --max-drop"
     )
     with pytest.raises(ExportError, match=message):

@@ -23,7 +23,7 @@ def test_there_is_one():
 def test_the_card_is_true(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = MODELS / name
-    assert main_status(["benchmark", "--model", str(folder), "--json", "-"]) == 0
+    assert main_status(["benchmark", "--model", str(folder), "--json"]) == 0
     (today,) = json.loads(capsys.readouterr().out)
     record = json.loads((folder / "record.json").read_text("utf-8"))
     then = record["benchmark"]
@@ -96,6 +96,6 @@ def test_other_pictures_of_that_name_are_refused(copy, capsys, tmp_path, monkeyp
 
 
 def test_a_published_model_on_a_folder_of_ones_own(copy, digit_folder, capsys):
-    assert main_status(["benchmark", "--model", str(copy), "--data", str(digit_folder), "--json", "-"]) == 0
+    assert main_status(["benchmark", "--model", str(copy), "--data", str(digit_folder), "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert (record["role"], record["n"]) == ("external", 20)

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from kd2mobile.api.measurement import read_measurements
+from kd2mobile.api.results import as_json
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import RecordError
 from kd2mobile.files import sha256_of
 from kd2mobile.measure.record import read_records
 from kd2mobile.pages.choosing import sentence
-from kd2mobile.pages.devices import collect_devices, devices_json
+from kd2mobile.pages.devices import collect_devices
 from kd2mobile.pages.recommending import with_recommendation
 from kd2mobile.pages.terminal.table import devices_table, text_table
 from kd2mobile.pages.view import Measurements
@@ -40,7 +41,7 @@ def refused(capsys, *arguments):
 
 
 def test_files_of_records_make_one_page_a_table_and_json(records, capsys):
-    words = ["--records", "host.json", "board.json", "--json", "both.json", "--within", "1"]
+    words = ["--records", "host.json", "board.json", "--json=both.json", "--within", "1"]
     assert main_status(["report", *words, "--out", "both.html"]) == 0
     out = capsys.readouterr().out
     assert "ssh: a board: 1 of 1 file reaches" in out and "Written: both.html, both.json." in out
@@ -127,7 +128,7 @@ def test_any_change_of_a_record_is_shown_or_refused(records):
             continue
         shown += 1
         data = collect_devices(given)
-        assert devices_json(data) and all(sentence(choice) for choice in data.choices)
+        assert as_json(data) and all(sentence(choice) for choice in data.choices)
         assert devices_table(data, terminal=False) and text_table(with_recommendation(given), terminal=False)
     assert shown > 200 and refused > 200
 
@@ -160,10 +161,10 @@ def test_a_teacher_alone_is_no_file(records, capsys):
         (["--records", "host.json", "--min-top1", "0.9"], "--min-top1: must be a percentage above 1, at most 100, got"),
         (["--records", "host.json", "--min-top1", "101"], "at most 100, got 101.0. For example `--min-top1 90`"),
         (["--records", "host.json", "--out", "no/x.html"], "--out: must be a file in an existing folder"),
-        (["--records", "host.json", "--json", "no/x.json"], "--json: must be a file in an existing folder"),
+        (["--records", "host.json", "--json=no/x.json"], "--json: must be a file in an existing folder"),
         (["--records", "host.json", "--run", "runs/x"], "--run must be given without --records."),
-        (["host.json"], "FILE, --json, --within and --min-top1 must be given with --records."),
-        (["--within", "1"], "FILE, --json, --within and --min-top1 must be given with --records."),
+        (["host.json"], "FILE, --within and --min-top1 must be given with --records."),
+        (["--within", "1"], "FILE, --within and --min-top1 must be given with --records."),
     ],
 )
 def test_options_that_do_not_go_together(records, arguments, said, capsys):

@@ -41,7 +41,7 @@ def test_photos_to_report(run):
 
 
 def test_benchmark_json_has_the_promised_fields(run, capsys):
-    assert main_status(["benchmark", "--run", str(run), "--json", "-", "--quiet"]) == 0
+    assert main_status(["benchmark", "--run", str(run), "--json", "--quiet"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert [r["role"] for r in records] == ["teacher", "student", "student", "baseline", "baseline"]
     for record in records:
@@ -198,7 +198,7 @@ def test_the_api_measures_and_predicts_as_the_command_line_does(run, place):
 
 def test_our_file_is_measured_on_a_folder_as_anyone_elses(run, capsys):
     model = str(run / "export" / "small_cnn-fp32.tflite")
-    assert main_status(["benchmark", "--model", model, "--data", "photos", "--json", "-"]) == 0
+    assert main_status(["benchmark", "--model", model, "--data", "photos", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert (record["role"], record["n"], record["precision"]) == ("external", 150, "fp32")
 

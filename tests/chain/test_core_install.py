@@ -105,7 +105,7 @@ def test_the_core_is_small_and_has_no_framework(core):
 
 
 def test_the_core_benchmarks_and_predicts(run, tiny_tflite, digit_folder, tmp_path):
-    status, _, err = run("benchmark", "--model", tiny_tflite, "--data", digit_folder, "--json", "out.json")
+    status, _, err = run("benchmark", "--model", tiny_tflite, "--data", digit_folder, "--json=out.json")
     assert status == 0, err
     (record,) = json.loads((tmp_path / "out.json").read_text())
     assert record["n"] == 20 and record["latency_ms"]["n"] >= 100

@@ -67,7 +67,7 @@ def test_a_compressed_student_goes_the_same_way(compressed):
 
 
 def test_what_was_set_for_export_is_kept_for_the_next_verb(compressed, capsys):
-    assert main_status(["benchmark", "--run", str(compressed), "--json", "-"]) == 0
+    assert main_status(["benchmark", "--run", str(compressed), "--json"]) == 0
     said = capsys.readouterr()
     assert "compress.epochs" not in said.err and "building" not in said.err
 

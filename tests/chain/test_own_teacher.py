@@ -55,7 +55,7 @@ def test_the_lines_of_the_document_teach_a_student(written, capsys):
     assert [stored[i, 0].tolist() for i in range(len(test))] == [rows[p].astype(np.float16).tolist() for p in test]
 
     assert main_status(["export", "--run", "run", "--precision", "fp32"]) == 0
-    assert main_status(["benchmark", "--run", "run", "--json", "measured.json"]) == 0
+    assert main_status(["benchmark", "--run", "run", "--json=measured.json"]) == 0
     teacher, student = json.loads(Path("measured.json").read_text())
     assert (teacher["role"], teacher["model"], teacher["size_bytes"]) == ("teacher", "logits", None)
     assert teacher["top1"] == 1.0 and student["teacher_agreement"] is not None

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import kd2mobile
-from kd2mobile.api.results import Exported
+from kd2mobile.api import export as exporting
+from kd2mobile.api.results import Exported, ExportedFile
 from kd2mobile.backend import tensorflow_process
 from kd2mobile.cli.commands import main_status
 from kd2mobile.installation import install_command
@@ -339,20 +339,20 @@ def test_layers_that_cannot_be_converted_and_a_missing_extra(other_classes, caps
 def test_a_budget_that_nothing_meets(photos, capsys, monkeypatch):
     """With files made up: whether a real one meets it is chance."""
 
-    def exported(run, plan, variants):
+    def exported(run, plan, variants, process):
         (variant,) = variants
         loss = {"int8": 0.03, "int8_dynamic": 0.02, "fp16": 0.004}.get(variant.name, 0.05)
         lost = {"difference": -loss, "interval_95": [-loss - 0.01, -loss + 0.01]}
         record = {"size_bytes": 1000, "against_student": lost}
-        return Exported(run.folder / "export", {}, {("student", variant.name): record})
+        return Exported(run.folder / "export", [ExportedFile("student", variant.name, run.folder, record)])
 
     settings = {"data.source": "photos", "student.name": "small_cnn", "student.weights": "none"}
     start_run(compose(settings=settings), photos.parent / "run", STORE)
-    monkeypatch.setattr(kd2mobile, "_distill", lambda run, plan: None)
-    monkeypatch.setattr(kd2mobile, "export_run", exported)
+    monkeypatch.setattr(exporting, "make_students", lambda run, plan: None)
+    monkeypatch.setattr(exporting, "export_run", exported)
     said = refused(capsys, ["export", "--run", "run", "--precision", "auto", "--max-drop", "0.1"])
     assert said == (
-        "export.max_drop: must be met by a file, at most 0.1 points, got fp16 at best, which loses 0.40 points. "
+        "export.max_drop: must be reached by a file, at most 0.1 points, got fp16 at best, which loses 0.40 points. "
         "Allow more with --max-drop, or distil a larger student."
     )
 

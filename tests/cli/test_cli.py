@@ -13,11 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 import kd2mobile
+from kd2mobile.api.results import Exported, ExportedFile, Rung
 from kd2mobile.cli.commands import main, main_status
 from kd2mobile.cli.help import GROUPS
 from kd2mobile.cli.options import typed
 from kd2mobile.errors import Kd2MobileError, UnknownNameError
 from kd2mobile.recipe.compose import FLAGS, option_of
+from kd2mobile.recipe.variants import Variant
 
 HEAVY = ("numpy", "PIL", "keras", "tensorflow", "jax", "rich", "sklearn", "matplotlib", "ai_edge_litert")
 
@@ -200,7 +202,7 @@ def test_the_flags_that_the_issue_names_are_there():
             "kd2mobile benchmark, --mean: must be one finite number, or three separated by commas, got '1,2'. See",
         ),
         (
-            ["benchmark", "--model", "x", "--data", "y", "--json", "no/x.json"],
+            ["benchmark", "--model", "x", "--data", "y", "--json=no/x.json"],
             "--json: must be a file in an existing folder",
         ),
         (
@@ -208,7 +210,7 @@ def test_the_flags_that_the_issue_names_are_there():
             "--force: must be given with --out, got --force alone. Give --out DIR, or leave out --force",
         ),
         (["export", "--out", "no/where"], "--out: must be a folder, or a new one in an existing folder"),
-        (["check", "--json", "."], "--json: must be a file in an existing folder, got ."),
+        (["check", "--json=."], "--json: must be a file in an existing folder, got ."),
         (["export", "--run", "gone"], "gone: must hold a run, got none. Make one with `kd2mobile distill`"),
         (["predict", "gone.tflite", "a.jpg"], "gone.tflite: must be"),
     ],
@@ -362,7 +364,8 @@ def test_a_full_disk_is_said(capsys, monkeypatch):
 
 def test_lists_are_text_or_json(capsys):
     assert main_status(["list", "losses", "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)) == ["kd", "kd-split", "logits", "labels"]
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["kind"] == "losses" and {"kd", "kd-split", "logits", "labels"} <= listed["names"].keys()
     assert main_status(["list", "students"]) == 0
     listed = capsys.readouterr().out
     assert "mobilenet025" in listed
@@ -388,6 +391,41 @@ def test_the_python_api_refuses_unknown_keywords(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownNameError, match="Did you mean 'temperature'"):
         kd2mobile.distill(temperatur=3)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_writes_its_result_as_json_in_one_form(name):
+    (option,) = (parameter for parameter in main.commands[name].params if "--json" in parameter.opts)
+    assert option.metavar == "[=FILE]" and option.name == "json_file"
+
+
+@pytest.mark.parametrize("words", [["list", "--json", "losses"], ["list", "losses", "--json"]])
+def test_json_alone_takes_no_word_after_it_and_writes_nothing_else(words, capsys):
+    assert main_status(words) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "losses"
+
+
+def test_json_writes_into_the_file_that_is_named_and_the_text_to_standard_output(tmp_path, capsys):
+    assert main_status(["list", "losses", f"--json={tmp_path}/losses.json"]) == 0
+    assert capsys.readouterr().out.startswith("kd")
+    assert json.loads((tmp_path / "losses.json").read_text())["kind"] == "losses"
+    assert main_status(["doctor", "--json", "found.json"]) == 2
+    assert "got found.json. A file is given as --json=FILE. See" in capsys.readouterr().err
+
+
+def test_a_result_is_written_with_its_fields(tmp_path, capsys, monkeypatch):
+    made = ExportedFile("student", "int8", tmp_path / "s.tflite", {"size_bytes": 3})
+    exported = Exported(tmp_path, [made], [Rung(Variant("none", "int8"), None, "too large")], made.file)
+    monkeypatch.setattr(kd2mobile, "export", lambda *words, **given: exported)
+    assert main_status(["export", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["folder", "made", "rungs", "found", "copies"] and found["found"] == made.file.as_posix()
+    assert found["made"][0] == {
+        "role": "student",
+        "variant": "int8",
+        "file": found["found"],
+        "record": {"size_bytes": 3},
+    }
 
 
 def test_a_range_of_two_equal_numbers_is_said_to_be_one():

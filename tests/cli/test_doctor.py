@@ -85,12 +85,12 @@ def test_a_missing_package_is_named_with_its_command_and_exit_code_2(few, monkey
 def test_json_says_the_same_and_goes_to_a_file_too(few, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     file = tmp_path / "found.json"
-    assert main_status(["doctor", "--json", str(file)]) == 2
+    assert main_status(["doctor", f"--json={file}"]) == 2
     found = json.loads(file.read_text("utf-8"))
     assert found["main_chain"] is False and found["backend"] == "filelock"
     statuses = {finding["name"]: finding["status"] for finding in found["findings"]}
     assert statuses["jinja2"] == "missing" and statuses["click"] == "ok"
-    assert main_status(["doctor", "--json", str(tmp_path / "no" / "found.json")]) == 2
+    assert main_status(["doctor", f"--json={tmp_path}/no/found.json"]) == 2
     assert "--json: must be a file in an existing folder" in capsys.readouterr().err.splitlines()[-1]
 
 

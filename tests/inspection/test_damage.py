@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd2mobile.api.results import as_json
 from kd2mobile.errors import Kd2MobileError, ModelFileError
 from kd2mobile.inspection.flatbuffer import root
 from kd2mobile.inspection.graph import read_model, with_readable_names
@@ -46,7 +47,7 @@ def test_damaged_bytes_are_read_or_refused_in_a_line(whole, name, flips, cut):
     path.write_bytes(damaged(contents[name], flips, cut))
     try:
         found = inspect_file(path)
-        said = [found.json(), inspect_text(found)]
+        said = [as_json(found), inspect_text(found)]
     except Kd2MobileError as fault:
         assert isinstance(fault, ModelFileError) and "\n" not in str(fault) and str(fault).startswith(str(path))
     else:

@@ -173,7 +173,7 @@ def test_the_verb_and_its_json(models, tmp_path, capsys):
     assert main_status(["inspect", str(path), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == msgspec.to_builtins(kd2mobile.inspect(path))
-    assert main_status(["inspect", str(path), "--json", str(tmp_path / "i.json")]) == 0
+    assert main_status(["inspect", str(path), f"--json={tmp_path}/i.json"]) == 0
     assert json.loads((tmp_path / "i.json").read_text()) == printed
     assert capsys.readouterr().out.startswith(f"{path}: ")
 

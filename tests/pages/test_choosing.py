@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from kd2mobile.api.results import as_json
 from kd2mobile.pages.choosing import sentence
-from kd2mobile.pages.devices import collect_devices, devices_json, render_devices
+from kd2mobile.pages.devices import collect_devices, render_devices
 from kd2mobile.pages.terminal.table import devices_table
 
 HOST, BOARD = "host: a laptop, 8 cores", "ssh: a board, 4 cores"
@@ -38,7 +39,7 @@ def chosen(data):
 def everywhere(data):
     """What page, terminal and JSON say, each on one line."""
     page = render_devices(data)
-    return page, " ".join(devices_table(data, terminal=False).split()), devices_json(data)
+    return page, " ".join(devices_table(data, terminal=False).split()), as_json(data)
 
 
 def test_a_choice_is_among_the_files_judged_on_the_same_pictures(of):

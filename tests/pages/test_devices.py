@@ -6,8 +6,9 @@ import re
 import msgspec
 import pytest
 
+from kd2mobile.api.results import as_json
 from kd2mobile.pages.choosing import sentence
-from kd2mobile.pages.devices import collect_devices, devices_json, places, render_devices
+from kd2mobile.pages.devices import collect_devices, places, render_devices
 from kd2mobile.pages.page import render
 from kd2mobile.pages.terminal.table import devices_table
 
@@ -198,8 +199,8 @@ def test_the_terminals_table_fits_and_names_every_device(two_devices):
 
 
 def test_the_json_holds_what_the_page_shows(two_devices, make_record):
-    found = json.loads(devices_json(collect_devices([*two_devices, make_record("teacher", p50=None)], 0.02)))
-    assert list(found) == ["devices", "records", "choices", "within", "min_top1", "notes"]
+    found = json.loads(as_json(collect_devices([*two_devices, make_record("teacher", p50=None)], 0.02)))
+    assert list(found) == ["devices", "records", "teachers", "choices", "within", "min_top1", "notes"]
     assert [len(rows) for rows in found["records"].values()] == [3, 3]
     assert found["choices"][1]["smallest"]["precision"] == "int8" and found["within"] == 0.02
 

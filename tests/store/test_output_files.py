@@ -51,27 +51,31 @@ def files(tmp_path, monkeypatch):
     assert before == {path: path.read_bytes() for path in before}
 
 
-INSPECT, REPORT = ["inspect", "a.tflite", "--json"], ["report", "--records", "host.json"]
+INSPECT, REPORT = ["inspect", "a.tflite"], ["report", "--records", "host.json"]
 
 
 @pytest.mark.parametrize(
     "arguments, flag",
     [
-        *(([*INSPECT, name], "--json") for name in ("b.tflite", "a.tflite", "link.json", "package.json", "notes.json")),
-        *(([*INSPECT, name], "--json") for name in ("record.json", "host.json", "photo.png")),
-        *(([*REPORT, "--json", name], "--json") for name in ("host.json", "same.json", "a.tflite")),
+        *(
+            ([*INSPECT, f"--json={name}"], "--json")
+            for name in ("b.tflite", "a.tflite", "link.json", "package.json", "notes.json")
+        ),
+        *(([*INSPECT, f"--json={name}"], "--json") for name in ("record.json", "host.json", "photo.png")),
+        *(([*REPORT, f"--json={name}"], "--json") for name in ("host.json", "same.json", "a.tflite")),
         *(([*REPORT, "--out", name], "--out") for name in ("page.html", "host.json", "a.tflite", "photo.png")),
         (["check", "--data", "photos", "--sheet", "photo.png"], "--sheet"),
-        (["check", "--data", "photos", "--json", "photo.png"], "--json"),
-        (["doctor", "--json", "package.json"], "--json"),
-        (["benchmark", "--model", "a.tflite", "--data", "photos", "--json", "a.tflite"], "--json"),
+        (["check", "--data", "photos", "--json=photo.png"], "--json"),
+        (["doctor", "--json=package.json"], "--json"),
+        (["benchmark", "--model", "a.tflite", "--data", "photos", "--json=a.tflite"], "--json"),
         (["show", "photo.png", "--png", "photo.png"], "--png"),
     ],
 )
 def test_another_file_is_not_written_over(arguments, flag, capsys):
+    output = arguments[-1].removeprefix("--json=")
     assert main_status(arguments) == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith(f"{flag}: {arguments[-1]} must be a new file, or an earlier result")
+    assert len(said) == 1 and said[0].startswith(f"{flag}: {output} must be a new file, or an earlier result")
 
 
 def test_an_input_is_not_written_over_even_where_it_is_of_the_kind(capsys):
@@ -91,17 +95,17 @@ def test_an_input_is_not_written_over_even_where_it_is_of_the_kind(capsys):
 
 def test_an_earlier_result_of_the_kind_is_replaced():
     for _ in range(2):
-        assert main_status([*INSPECT, "found.json"]) == 0
+        assert main_status([*INSPECT, "--json=found.json"]) == 0
     assert json.loads(Path("found.json").read_text())
     for _ in range(2):
-        assert main_status([*REPORT, "--json", "shown.json", "--out", "shown.html"]) == 0
+        assert main_status([*REPORT, "--json=shown.json", "--out", "shown.html"]) == 0
     with pytest.raises(RecipeError, match=r"found\.json must be a new file"):
         check_output(Path("found.json"), "--json", is_json_of("kd2mobile.cli.doctor:Diagnosis"))
 
 
 def test_a_result_of_another_version_is_still_of_the_kind():
     is_ours = is_json_of("kd2mobile.cli.doctor:Diagnosis")
-    assert main_status([*INSPECT, "found.json"]) == 0
+    assert main_status([*INSPECT, "--json=found.json"]) == 0
     found = json.loads(Path("found.json").read_text())
     less = dict(list(found.items())[:-1])
     for held in (found, found | {"new": 1}, less):
@@ -150,7 +154,7 @@ def test_no_result_lies_in_the_data(capsys):
     before = ours.read_bytes()
     Path("recipe.toml").write_text('[data]\nsource = "photos"\n')
     for data in (["--data", "photos"], ["--recipe", "recipe.toml"]):
-        for output in (["--sheet", str(ours)], ["--json", "photos/cat/new.json"]):
+        for output in (["--sheet", str(ours)], ["--json=photos/cat/new.json"]):
             assert main_status(["check", *data, *output]) == 2
             said = capsys.readouterr().err
             assert "must lie outside photos, a folder of the data, got photos/cat/" in said and said.count("\n") == 1
@@ -172,7 +176,7 @@ def results():
 def test_no_result_replaces_what_a_run_holds(results, name, capsys):
     place = Path(f"runs/r1/{name}.json")
     before = place.read_bytes() if place.is_file() else None
-    assert main_status(["benchmark", "--model", "a.tflite", "--data", "photos", "--json", str(place)]) == 2
+    assert main_status(["benchmark", "--model", "a.tflite", "--data", "photos", f"--json={place}"]) == 2
     assert capsys.readouterr().err.startswith("--json: ")
     with pytest.raises(RecipeError, match=r"--json: must (lie outside|be different from a run's own files)"):
         check_outside_results(place, "--json")
@@ -190,7 +194,7 @@ def test_a_page_of_records_does_not_replace_that_of_a_run(results):
 @pytest.mark.parametrize("folder", [".kd2mobile", "mine/split/0123456789abcdef", "mine/split"])
 def test_no_result_lies_in_a_store(results, folder, capsys):
     before = sorted(map(str, Path(folder).rglob("*")))
-    assert main_status([*INSPECT, f"{folder}/new.json"]) == 2
+    assert main_status([*INSPECT, f"--json={folder}/new.json"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("--json: must lie outside ") and "which holds only artifacts, got " in said
     with pytest.raises(RecipeError, match="--out: must lie outside .*, which holds only artifacts, got "):
@@ -203,9 +207,9 @@ def test_a_pipe_and_a_device_are_written_to():
     read = []
     reader = threading.Thread(target=lambda: read.append(Path("pipe").read_text()))
     reader.start()
-    assert main_status([*INSPECT, "pipe"]) == 0
+    assert main_status([*INSPECT, "--json=pipe"]) == 0
     reader.join()
-    assert json.loads(read[0]) and main_status([*INSPECT, "/dev/null"]) == 0 and not Path("/dev/null").is_file()
+    assert json.loads(read[0]) and main_status([*INSPECT, "--json=/dev/null"]) == 0 and not Path("/dev/null").is_file()
 
 
 @pytest.mark.parametrize("command", main.commands.values(), ids=main.commands)

@@ -50,10 +50,6 @@ class DarkKnowledge(msgspec.Struct, frozen=True, kw_only=True):
     others: ClassAnswers | None
     png: str
 
-    def json(self) -> str:
-        """The fields as a JSON object."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
-
     def text(self) -> str:
         """A table: a line a class, the teacher's probabilities beside the student's. No newline at the end."""
         rows = [*self.classes, *([self.others] if self.others else [])]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import kd2mobile
-from kd2mobile.api.results import Labelled
+from kd2mobile.api.results import Labelled, as_json
 from kd2mobile.cli.commands import main_status
 from kd2mobile.data.sources.find import find_pictures
 from kd2mobile.data.sources.roots import Joined, absolute
@@ -221,7 +221,7 @@ def test_flags_again_keywords_and_the_recipe_mean_the_same(place, tmp_path, caps
     said = capsys.readouterr()
     found = kd2mobile.check(data=[tmp_path / "a", tmp_path / "b"], unlabelled=["l1", "l2"], store=tmp_path / "s")
     assert msgspec.json.decode(said.out)["source"] == "a and b"
-    assert msgspec.json.decode(found.json()) | {"source": "a and b"} == msgspec.json.decode(said.out)
+    assert msgspec.json.decode(as_json(found)) | {"source": "a and b"} == msgspec.json.decode(said.out)
     (tmp_path / "recipe.toml").write_text('[data]\nsource = ["a", "b"]\nunlabelled = ["l1", "l2"]\n')
     capsys.readouterr()
     assert main_status(["check", "--recipe", "recipe.toml", "--store", "s"]) == 0

@@ -44,7 +44,7 @@ PROFILING = f"{OPTIONS.format(30, 0)} --enable_op_profiling=true --report_peak_m
 
 def measuring(*more, serial=SERIAL, binary=None):
     found = ["--benchmark-binary", str(binary)] if binary else []
-    return ["benchmark", "--model", str(MODEL), "--device", f"adb:{serial}", *found, "--json", "-", *more]
+    return ["benchmark", "--model", str(MODEL), "--device", f"adb:{serial}", *found, "--json", *more]
 
 
 FOUND = [devices((SERIAL, "device")), on_phone("shell", "getprop", out=PROPERTIES)]
@@ -191,7 +191,7 @@ def test_the_terminals_table_says_what_is_not_measured(adb, binary, data, capsys
         ran(PROFILING, out=PROFILED_2024),
         REMOVED,
     )
-    arguments = [word for word in measuring(*data, binary=binary) if word not in ("--json", "-")]
+    arguments = [word for word in measuring(*data, binary=binary) if word != "--json"]
     assert main_status(arguments) == 0
     assert "mobilenet025 int8 in 314 KB, 0.27 ms per image." in " ".join(capsys.readouterr().out.split())
 

@@ -174,7 +174,7 @@ def test_the_records_before_stay_whole(models, photos, tmp_path, capsys):
     out.write_text('[{"top1": 0.5}]')
     labels.write_text("blue\ngreen\nred\n")
     command = ["benchmark", "--model", str(models / "uint8.tflite"), "--data", str(photos), "--labels", str(labels)]
-    assert main_status([*command, "--json", str(out), "--device", "ssh:pi@127.0.0.1:1"]) == 2
+    assert main_status([*command, f"--json={out}", "--device", "ssh:pi@127.0.0.1:1"]) == 2
     assert capsys.readouterr().err.startswith("ssh:pi@127.0.0.1:1: must answer ssh")
     assert out.read_text() == '[{"top1": 0.5}]'
     assert main_status([*command, "--keep", "all"]) == 2

@@ -87,7 +87,7 @@ def held_there(board, monkeypatch):
 
 def test_a_file_is_measured_on_the_board(board, own, photos, tmp_path, capsys):
     out = tmp_path / "out.json"
-    command = ["benchmark", "--model", str(own("uint8")), "--data", str(photos), "--json", str(out), "--threads", "1,2"]
+    command = ["benchmark", "--model", str(own("uint8")), "--data", str(photos), f"--json={out}", "--threads", "1,2"]
     there = ["--device", board.device, "--ssh-config", str(board.config)]
     assert main_status([*command, *there]) == 0, capsys.readouterr().err
     first, second = json.loads(out.read_text())
