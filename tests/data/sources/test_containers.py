@@ -6,6 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+import kd2mobile
 from kd2mobile.data.pixel_store import render_pixels
 from kd2mobile.data.shards import open_shards
 from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, lies_in, source_at
@@ -77,6 +78,16 @@ def test_the_data_stages_give_of_an_archive_what_they_give_of_the_folder(photos,
     np.testing.assert_array_equal(seen.pixels, also_seen.pixels)
     rows, views = np.arange(len(pixels)), np.zeros(len(pixels), int)
     np.testing.assert_array_equal(pixels.take(rows, views), same.take(rows, views))
+
+
+def test_the_steps_of_an_archive_are_those_of_the_folder(photos, zipped, tmp_path):
+    """One store: what was made of the folder is found for the archive, as the fingerprint knows contents alone."""
+    root = photos(cat=8, dog=7)
+    of_folder = kd2mobile.check(data=root, store=tmp_path / "store")
+    made = sorted(path.name for path in (tmp_path / "store").glob("*/*"))
+    of_archive = kd2mobile.check(data=zipped(root), store=tmp_path / "store")
+    assert of_archive.classes == of_folder.classes and of_archive.sizes == of_folder.sizes
+    assert sorted(path.name for path in (tmp_path / "store").glob("*/*")) == made != []
 
 
 def test_hashes_are_remembered_by_archive(photos, zipped, tmp_path, monkeypatch):

@@ -91,11 +91,11 @@ def test_one_folder_has_the_content_that_it_always_had(name, data, tmp_path, mon
     for file, rows in {"plain.csv": plain, "split.csv": split}.items():
         (tmp_path / file).write_text("\n".join(["path,label,split" if rows is split else "path,label", *rows]))
     composed = compose(settings={f"data.{field}": value for field, value in data.items()})
-    found, _ = plan_splits(composed, Store(tmp_path / "store"))[0]
+    (found, _), *more = plan_splits(composed, Store(tmp_path / "store"))
     drawn = {"content": found.scan.content, "val": 0.1, "test": 0.2, "seed": 0}
     spec = {"stage": "split", "version": 1, "config": drawn, "inputs": {}}
-    if found.unlabelled:
-        spec = spec | {"config": {"unlabelled": found.unlabelled.content}, "inputs": {"split": spec}}
+    for unlabelled, _ in more:
+        spec = spec | {"config": {"unlabelled": unlabelled.scan.content}, "inputs": {"split": spec}}
     assert fingerprint_of(spec) == GOLDEN[name]
 
 
