@@ -5,11 +5,40 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 PLAIN_LINE_EVERY_S = 15.0
 TELL_EVERY_S = 0.5
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _plain = False
-_tell: Callable[..., None] | None = None
+_tell: Callable[["Progress"], None] | None = None
+
+
+class Say(msgspec.Struct, frozen=True, tag_field="kind", tag="say"):
+    """One line."""
+
+    line: str
+
+
+class Stage(msgspec.Struct, frozen=True, tag_field="kind", tag="stage"):
+    """A bar begins: as `bar` takes it."""
+
+    label: str
+    total: Count
+    unit: str
+
+
+class Done(msgspec.Struct, frozen=True, tag_field="kind", tag="done"):
+    """So many more units of the bar are done."""
+
+    count: Count
+
+
+Progress = Say | Stage | Done
+"""What another process shows by this one."""
 
 
 def configure(quiet: bool) -> None:
@@ -18,37 +47,42 @@ def configure(quiet: bool) -> None:
     _plain = quiet
 
 
-def tell_to(tell: Callable[..., None]) -> None:
-    """From now on bars and lines are messages, tell(kind, ...), for another process to show: what `retold` takes."""
+def tell_to(tell: Callable[[Progress], None]) -> None:
+    """From now on bars and lines are messages for another process to show: what `retold` takes."""
     global _tell
     _tell = tell
 
 
 @contextmanager
-def retold() -> Iterator[Callable[[dict], None]]:
-    """Yields a function that shows the messages of another process, each with a `kind`: `say` a `line`; `stage`, a bar
-    of `label`, `total` and `unit`; `done`, how many more by `count`."""
+def retold() -> Iterator[Callable[[Progress], None]]:
+    """Yields a function that shows the messages of another process."""
     with ExitStack() as bars:
         advance = None
 
-        def show(message: dict) -> None:
+        def show(message: Progress) -> None:
             nonlocal advance
-            match message["kind"]:
-                case "stage":
+            match message:
+                case Stage(label, total, unit):
                     bars.close()
-                    advance = bars.enter_context(bar(message["label"], message["total"], message["unit"]))
-                case "done" if advance:
-                    advance(message["count"])
-                case "say":
-                    say(message["line"])
+                    advance = bars.enter_context(bar(label, total, unit))
+                case Done(count) if advance:
+                    advance(count)
+                case Say(line):
+                    say(line)
 
         yield show
+
+
+def tell(message: Progress) -> None:
+    """Passes a message on to the process that shows it; nothing where `tell_to` was not called."""
+    if _tell:
+        _tell(message)
 
 
 def say(line: str) -> None:
     """One line on stderr."""
     if _tell:
-        _tell("say", line=line)
+        _tell(Say(line))
         return
     print(line, file=sys.stderr, flush=True)
 
@@ -102,14 +136,14 @@ def _lines(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]
 
 def _told(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     last, count = time.monotonic(), 0
-    _tell("stage", label=label, total=total, unit=unit)
+    _tell(Stage(label, total, unit))
 
     def advance(done: int) -> None:
         nonlocal last, count
         count += done
         if time.monotonic() - last >= TELL_EVERY_S:
-            _tell("done", count=count)
+            _tell(Done(count))
             last, count = time.monotonic(), 0
 
     yield advance
-    _tell("done", count=count)
+    _tell(Done(count))

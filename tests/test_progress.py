@@ -3,6 +3,7 @@
 import pytest
 
 from kd2mobile import progress
+from kd2mobile.progress import Done, Say, Stage
 
 
 @pytest.fixture
@@ -10,7 +11,7 @@ def told(monkeypatch):
     """What is told while bars and lines go elsewhere, a message after the other."""
     messages = []
     monkeypatch.setattr(progress, "_tell", None)
-    progress.tell_to(lambda kind, **content: messages.append({"kind": kind, **content}))
+    progress.tell_to(messages.append)
     yield messages
     progress._tell = None
 
@@ -21,18 +22,15 @@ def test_bars_and_lines_are_told(told, monkeypatch, capsys):
     with progress.bar("timing", 3, "files") as advance:
         advance(1)
         advance(2)
-    assert told[:2] == [
-        {"kind": "say", "line": "one file"},
-        {"kind": "stage", "label": "timing", "total": 3, "unit": "files"},
-    ]
-    assert sum(message["count"] for message in told[2:]) == 3 and capsys.readouterr().err == ""
+    assert told[:2] == [Say("one file"), Stage("timing", 3, "files")]
+    assert sum(message.count for message in told[2:]) == 3 and capsys.readouterr().err == ""
 
 
 def test_not_every_picture_is_a_message(told):
     with progress.bar("judging", 1000, "images") as advance:
         for _ in range(1000):
             advance(1)
-    assert len(told) < 1000 and sum(message["count"] for message in told[1:]) == 1000
+    assert len(told) < 1000 and sum(message.count for message in told[1:]) == 1000
 
 
 def test_what_is_told_is_shown_again(monkeypatch, capsys):
@@ -50,10 +48,9 @@ def test_what_is_told_is_shown_again(monkeypatch, capsys):
 
     monkeypatch.setattr(progress, "bar", Bar)
     with progress.retold() as show:
-        show({"kind": "stage", "label": "timing", "total": 2, "unit": "files"})
-        show({"kind": "done", "count": 2})
-        show({"kind": "say", "line": "a line"})
-        show({"kind": "stage", "label": "judging", "total": 5, "unit": "pictures"})
-        show({"kind": "result", "result": "is nothing to show"})
+        show(Stage("timing", 2, "files"))
+        show(Done(2))
+        show(Say("a line"))
+        show(Stage("judging", 5, "pictures"))
     assert seen == [("timing", 2, "files"), 2, "closed", ("judging", 5, "pictures"), "closed"]
     assert capsys.readouterr().err == "a line\n"

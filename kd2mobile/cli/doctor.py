@@ -4,12 +4,9 @@ Nothing is loaded here. A package is ok when a separate process can import it, s
 processor that TensorFlow was not built for, is reported.
 """
 
-import json
 import os
 import platform
 import shutil
-import signal
-import subprocess
 import sys
 from importlib import metadata
 from importlib.util import find_spec
@@ -19,8 +16,9 @@ from typing import Literal
 import msgspec
 
 from kd2mobile import __version__, progress
-from kd2mobile.backend.children import with_parent
+from kd2mobile.backend.child import Child
 from kd2mobile.backend.keras_backend import backend_name, check_backend, check_environment, keras_home
+from kd2mobile.backend.probe import Tried, Try
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.errors import InstallationError
 from kd2mobile.installation import install_command
@@ -172,27 +170,21 @@ def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[
     """Why the package cannot be imported (`missing`: not installed; None: it can), and the accelerators it lists."""
     if not _installed(module):
         return "missing", []
-    ask = ACCELERATORS.get(name, f"import {module}; found = []")
-    code = f"import sys, json; sys.path[:] = {sys.path!r}\n{ask}\nprint(json.dumps(found))"
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
+    code = ACCELERATORS.get(name, f"import {module}; found = []")
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
     try:
-        done = subprocess.run(
-            with_parent([sys.executable, "-c", code]),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=environment,
-            timeout=LONGEST_IMPORT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"its import took longer than {LONGEST_IMPORT_S} s", []
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
-        if done.returncode < 0:
-            return f"its import was killed by {signal.Signals(-done.returncode).name}", []
-        return (said[-1].strip() if said else f"its import ended with status {done.returncode}"), []
-    return None, json.loads(done.stdout.strip().splitlines()[-1])
+        with Child(["-m", "kd2mobile.backend.probe"], f"the import of {name}", _Died, environment) as child:
+            tried = child.ask(Try(code), Tried, LONGEST_IMPORT_S)
+    except _Died as died:
+        (death,) = died.args
+        if death.late:
+            return f"its import took longer than {LONGEST_IMPORT_S} s", []
+        return (death.status > 0 and death.last) or f"its import {death.how}", []
+    return tried.fault, tried.found
+
+
+class _Died(Exception):
+    """An import that ended its process: a Death."""
 
 
 def _package(name: str, fault: str | None, needed: bool) -> Finding:

@@ -6,28 +6,35 @@ in a script without a main guard.
 """
 
 import os
-import pickle
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
+import msgspec
 import numpy as np
 from filelock import FileLock
 from PIL import Image
 
 from kd2mobile import pixels
-from kd2mobile.backend.children import with_parent
-from kd2mobile.errors import Kd2MobileError, WorkerError, raised_elsewhere
+from kd2mobile.backend.child import Child, Death, Give, serve
+from kd2mobile.data.views import VIEW_DTYPE
+from kd2mobile.errors import WorkerError
 from kd2mobile.files import system_errors, temporary_of
 
 Render = Callable[[Sequence[Path], np.ndarray, int], np.ndarray]
-_COMMAND = [sys.executable, "-P", "-m", "kd2mobile.data.rendering"]
-_APART = {"creationflags": 0x200} if sys.platform == "win32" else {"process_group": 0}
-"""A process group of its own (CREATE_NEW_PROCESS_GROUP): Ctrl-C reaches the parent alone, which ends its workers."""
-_LAST_WORDS_S = 5
+_COMMAND = ["-m", "kd2mobile.data.rendering"]
+
+
+class Views(msgspec.Struct):
+    """A request of a worker: `render_views`. paths: as the file system has them; views: VIEW_DTYPE [paths, count]. Its
+    result are the pixels as bytes."""
+
+    paths: list[bytes]
+    views: bytes
+    count: int
+    px: int
 
 
 def render_views(paths: Sequence[Path], views: np.ndarray, px: int) -> np.ndarray:
@@ -69,78 +76,67 @@ def renderer(workers: int, folder: Path) -> Iterator[Render]:
 
 
 class _Workers:
-    """Worker processes, each with one request at a time over its standard input and output."""
+    """Worker processes, each with one request at a time."""
 
     def __init__(self, count: int, folder: Path):
         self._turns = temporary_of(folder.absolute() / "one-large-picture.lock")
         command = [*_COMMAND, str(self._turns)]
-        package_home = str(Path(__file__).parents[2])
-        python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": os.environ | {"PYTHONPATH": python_path}}
-        self._processes = [subprocess.Popen(with_parent(command), **pipes, **_APART) for _ in range(count)]
-        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-        for process in self._processes:
-            self._idle.put(process)
+        self._all = [_Worker(command, count).start() for _ in range(count)]  # they end with this thread
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        for worker in self._all:
+            self._idle.put(worker)
 
     def render(self, paths: Sequence[Path], views: np.ndarray, px: int) -> np.ndarray:
         worker = self._idle.get()
         try:
-            pickle.dump((paths, views, px), worker.stdin)
-            worker.stdin.flush()
-            answer = pickle.load(worker.stdout)
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as fault:
-            raise _death(worker, paths, len(self._processes)) from fault
+            worker.paths = paths
+            request = Views([os.fsencode(path) for path in paths], views.tobytes(), views.shape[1], px)
+            seen = worker.ask(request, bytes)
         finally:
             self._idle.put(worker)
-        if isinstance(answer, tuple):
-            raise raised_elsewhere(*answer)
-        return answer
+        return np.frombuffer(seen, np.uint8).reshape(*views.shape, px, px, 3)
+
+    @property
+    def pids(self) -> list[int | None]:
+        """Their numbers."""
+        return [worker.pid for worker in self._all]
 
     def close(self) -> None:
-        for process in self._processes:
-            with suppress(OSError):  # a dead worker's pipe
-                process.stdin.close()
-        for process in self._processes:
-            try:
-                process.wait(_LAST_WORDS_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
+        for worker in self._all:
+            worker.end()
         self._turns.unlink(missing_ok=True)
 
 
-def _death(worker: subprocess.Popen[bytes], paths: Sequence[Path], workers: int) -> WorkerError:
-    with suppress(subprocess.TimeoutExpired):
-        worker.wait(_LAST_WORDS_S)
-    status = worker.returncode
-    cause = f"signal {-status}" if status is not None and status < 0 else f"exit code {status}"
+class _Worker(Child):
+    """paths: what it is asked for."""
+
+    paths: Sequence[Path] = ()
+
+    def __init__(self, command: list[str], count: int):
+        super().__init__(command, "a worker that decodes", lambda death: _death(death, self.paths, count))
+
+
+def _death(death: Death, paths: Sequence[Path], workers: int) -> WorkerError:
     more = f" or one of the {len(paths) - 1} after it" if len(paths) > 1 else ""
     return WorkerError(
         f"label.workers, one of {workers}",
         "must run until the pass is done",
-        f"{cause} at {paths[0]}{more}",
+        f"one that {death.how} at {paths[0]}{more}",
         "Use fewer in case memory ran out, or `--workers 0`. Finished work is kept: run the same command to resume.",
     )
 
 
 def main() -> None:
-    """Answers requests of `render_views` until standard input ends. sys.argv[1]: the lock of large pictures."""
+    """Answers requests until the parent wants no more. sys.argv[1]: the lock of large pictures."""
     pixels.take_turns_by(FileLock(sys.argv[1]))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever prints must not get between the answers
-    with suppress(BrokenPipeError, EOFError):  # the parent is gone, or is done
-        while True:
-            request = pickle.load(sys.stdin.buffer)
-            try:
-                with system_errors():
-                    answer = render_views(*request)
-            except Kd2MobileError as refusal:
-                answer = (type(refusal).__name__, refusal.where, refusal.must, refusal.got, refusal.next_step)
-            pickle.dump(answer, answers, protocol=5)
-            answers.flush()
-    with suppress(BrokenPipeError):
-        answers.close()
+
+    def answer(request: Views, give: Give) -> None:
+        paths = [Path(os.fsdecode(path)) for path in request.paths]
+        views = np.frombuffer(request.views, VIEW_DTYPE).reshape(len(paths), request.count)
+        with system_errors():
+            give(memoryview(render_views(paths, views, request.px)).cast("B"))
+
+    serve(answer, Views)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def test_an_accelerator_that_a_backend_sees_is_named(few, tmp_path):
     ("code", "said"),
     [
         ("raise ImportError('libfoo.so.1: cannot open shared object')", "ImportError: libfoo.so.1: cannot open shared"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its import was killed by SIGKILL"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its import was ended by SIGKILL"),
         ("import sys; sys.exit(3)", "its import ended with status 3"),
         ("print('chatter on standard output')", None),
     ],

@@ -1,7 +1,6 @@
 """What the operating system says is a line and exit status 2, whatever it is; a bug keeps its traceback."""
 
 import errno
-import io
 import os
 import subprocess
 import sys
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 
 import kd2mobile
-from kd2mobile.backend.tensorflow_process import _ended_badly
+from kd2mobile.api import inspect as inspection
+from kd2mobile.backend.child import Child
 from kd2mobile.cli.commands import main_status
 from kd2mobile.errors import ArtifactError, Kd2MobileError, OutOfMemoryError
 from kd2mobile.files import disk_errors, replaced, system_errors
-from kd2mobile.inspection import inspect as inspection
 from kd2mobile.store.output_files import write_output
 
 
@@ -137,6 +136,11 @@ def test_a_library_that_memory_does_not_suffice_for_is_a_line(kind, monkeypatch,
 
 
 def test_a_process_that_memory_does_not_suffice_to_start_is_a_line():
-    said = b"Traceback (most recent call last)\nImportError: libx.so: failed to map segment from shared object\n"
-    assert "must suffice to load libx.so" in str(_ended_badly(1, io.BytesIO(said), "export"))
-    assert isinstance(_ended_badly(1, io.BytesIO(b"Traceback (most recent call last)\nKeyError: 1"), "x"), RuntimeError)
+    said = "ImportError('libx.so: failed to map segment from shared object')"
+    for fault, error, words in (
+        (said, OutOfMemoryError, "must suffice to load libx.so"),
+        ("KeyError(1)", RuntimeError, "(?s)the export process ended with status 1:\nTraceback.*KeyError: 1"),
+    ):
+        child = Child(["-c", f"raise {fault}"], "the export process", ValueError)
+        with pytest.raises(error, match=words), child:
+            child.ask(None, int)

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from subprocess import Popen
 
-import msgspec
 import numpy as np
 import pytest
 
+from kd2mobile.backend import child
 from kd2mobile.errors import ModelFileError
 from kd2mobile.measure import latency
 from kd2mobile.measure.host.machine import device_words
@@ -86,7 +86,7 @@ def test_of_several_files_the_one_whose_process_dies_is_named(models, monkeypatc
     files = [FileToTime(models / "uint8.tflite"), FileToTime(models / "full_uint8.tflite")]
     children = []
     monkeypatch.setattr(
-        worker.subprocess, "Popen", lambda *args, **how: children.append(Popen(*args, **how)) or children[-1]
+        child.subprocess, "Popen", lambda *args, **how: children.append(Popen(*args, **how)) or children[-1]
     )
 
     def turns_of_the_dead(turns, *_):
@@ -98,7 +98,7 @@ def test_of_several_files_the_one_whose_process_dies_is_named(models, monkeypatc
         ModelFileError, match="full_uint8.tflite: must run in LiteRT, got a process that was ended by SIGKILL"
     ):
         profile_files(files, Setting(1, True), span=Span(10, 0.0, None), rounds=Rounds(1, 1))
-    assert all(child.poll() is not None for child in children), "none is left"
+    assert all(one.poll() is not None for one in children), "none is left"
 
 
 def test_what_one_file_met_all_of_its_rounds_met(models, monkeypatch):
@@ -137,11 +137,6 @@ def test_a_process_that_dies_is_a_message(models, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(dying))
     with pytest.raises(ModelFileError, match="must run in LiteRT, got a process that ended with status 9: last words"):
         profile_file(models / "uint8.tflite")
-
-
-def test_the_child_speaks_json_alone(models):
-    request = worker._Request(str(models / "uint8.tflite"), Setting(1, True), (), None, None)
-    assert msgspec.json.decode(msgspec.json.encode(request), type=worker._Request) == request
 
 
 def test_the_device_is_told_without_its_name():

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from kd2mobile.backend.children import why_not_run, with_parent
+from kd2mobile.backend.with_parent import why_not_run, with_parent
 from kd2mobile.errors import DeviceError
 from kd2mobile.text import one_line
 

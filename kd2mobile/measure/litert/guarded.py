@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from kd2mobile.measure.litert.worker import FileProcess, FileToTime, Picture
+from kd2mobile.measure.litert.worker import FileProcess, FileToTime
 from kd2mobile.measure.protocol import Setting
 
 
@@ -57,5 +57,4 @@ class GuardedClassifier:
 
         Raises ModelFileError if it is not a finite number, or if the process dies of it.
         """
-        answer = self._process.ask(Picture(np.ascontiguousarray(pixels, np.uint8).tobytes()))
-        return np.frombuffer(answer.outputs, "<f4").astype(np.float32)
+        return self._process.outputs(pixels)

@@ -1,20 +1,14 @@
 """Opens, times and asks files, each in a process of its own: `python -m kd2mobile.measure.litert.worker`.
 
-A process reads JSON from standard input, one message per line: a request, then turns, pictures or `null`. It answers
-each on standard output: what the open file is, the median of the turn, the outputs, a Profile; or the parts of the
-error that it met. So init_ms, first_run_ms and peak_rss_mib are this file's alone, and a file that ends the runtime
-(LiteRT can die of a damaged one) ends nothing else. The processes of several files live beside each other and take
-turns: while one works the others wait for their next line, and take no processor time. One whose parent dies reads the
-end of its input, and ends.
+So init_ms, first_run_ms and peak_rss_mib are this file's alone, and a file that ends the runtime (LiteRT can die of a
+damaged one) ends nothing else. `backend/child.py` says how both ends speak. The processes of several files live beside
+each other and take turns: while one works the others wait for their next request, and take no processor time.
 """
 
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -22,8 +16,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kd2mobile.backend.children import with_parent
-from kd2mobile.errors import DeviceError, Kd2MobileError, ModelFileError, raised_elsewhere
+from kd2mobile.backend.child import Child, Death, Give, serve
+from kd2mobile.errors import DeviceError, ModelFileError
 from kd2mobile.inspection.metadata import FileMetadata
 from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
@@ -79,53 +73,31 @@ class Facts(msgspec.Struct):
     notes: list[str]
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """An error that another process met. error: its class."""
+class Open(msgspec.Struct, tag="open"):
+    """The first request: opens the file. Its result are the Facts."""
 
-    error: str
-    where: str
-    must: str
-    got: str | None
-    next_step: str
-
-    @classmethod
-    def of(cls, fault: Kd2MobileError) -> "Refusal":
-        """That of an error."""
-        got = None if fault.got is None else str(fault.got)
-        return cls(type(fault).__name__, fault.where, fault.must, got, fault.next_step)
-
-    def error_here(self) -> Kd2MobileError:
-        """The error, to be raised in this process."""
-        return raised_elsewhere(*msgspec.structs.astuple(self))
-
-
-class _Request(msgspec.Struct):
-    path: str
+    path: bytes
     setting: Setting
     cores: tuple[int, ...]
     mean: list[float] | None
     std: list[float] | None
 
 
-class _Turn(msgspec.Struct, tag="turn"):
+class Turn(msgspec.Struct, tag="turn"):
+    """Times the file for a turn. Its result is the median in milliseconds."""
+
     span: Span
     warmup: Span
 
 
 class Picture(msgspec.Struct, tag="picture"):
-    """pixels: uint8 [px, px, 3]."""
+    """pixels: uint8 [px, px, 3]. Its result are the outputs, float32 [classes], as bytes."""
 
     pixels: bytes
 
 
-class _Answer(msgspec.Struct, omit_defaults=True):
-    """outputs: float32 [classes], of a picture."""
-
-    facts: Facts | None = None
-    median_ms: float | None = None
-    outputs: bytes | None = None
-    profile: Profile | None = None
-    refusal: Refusal | None = None
+class Finish(msgspec.Struct, tag="finish"):
+    """Its result is the Profile of all turns."""
 
 
 def profile_file(
@@ -164,17 +136,17 @@ def profile_files(
         medians = (
             take_turns([_turns(one, span, rounds, done) for one in processes], rounds, repeats) if span.runs else []
         )
-        profiles = [one.ask(None).profile for one in processes]
+        profiles = [one.profile() for one in processes]
     return _in_rounds(profiles, medians) if medians else profiles
 
 
 def _turns(process: "FileProcess", span: Span, rounds: Rounds, done: Callable[[int], None]) -> Callable[[], float]:
     """A function that has the process take its next turn and returns the median, milliseconds."""
-    turn = _Turn(*(whole.over(rounds.fewest) for whole in (span, warmup_of(span))))
+    turn = Turn(*(whole.over(rounds.fewest) for whole in (span, warmup_of(span))))
     expected = iter(range(rounds.fewest))
 
     def take() -> float:
-        median = process.ask(turn).median_ms
+        median = process.take(turn)
         if next(expected, None) is not None:
             done(1)
         return median
@@ -195,106 +167,89 @@ def _in_rounds(profiles: list[Profile], medians: list[list[float]]) -> list[Prof
 
 
 class FileProcess:
-    """This end of a process that has opened a file, as a context. facts: what the file is, once it is entered."""
+    """This end of a process that has opened a file, as a context. facts: what the file is, once it is entered.
+
+    Every request raises what the process refused with; ModelFileError for one that died, RuntimeError for a bug in it.
+    """
 
     facts: Facts
 
     def __init__(self, file: FileToTime, setting: Setting, cores: tuple[int, ...] = ()):
-        """Entering it raises what `ask` does."""
         self._file, self._setting, self._cores = file, setting, cores
+        module = "kd2mobile.measure.litert.worker"
+        self._child = Child(["-m", module], f"the process of {file.path}", self._died)
 
     def __enter__(self) -> "FileProcess":
-        package_home = str(Path(__file__).parents[3])
-        python_path = os.pathsep.join(filter(None, (package_home, os.environ.get("PYTHONPATH"))))
-        self._said = tempfile.TemporaryFile()
-        self._child = subprocess.Popen(
-            with_parent([sys.executable, "-P", "-m", "kd2mobile.measure.litert.worker"]),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=os.environ | {"PYTHONPATH": python_path},
-        )
+        path, mean, std = self._file
+        listed = [None if value is None else np.atleast_1d(value).astype(float).tolist() for value in (mean, std)]
         try:
-            path, mean, std = self._file
-            listed = [None if value is None else np.atleast_1d(value).astype(float).tolist() for value in (mean, std)]
-            self.facts = self.ask(_Request(str(path), self._setting, self._cores, *listed)).facts
+            self.facts = self._child.ask(Open(os.fsencode(path), self._setting, self._cores, *listed), Facts)
         except BaseException:
-            self._end()
+            self._child.end()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._end()
+        self._child.end()
 
-    def ask(self, message: _Request | _Turn | Picture | None) -> _Answer:
-        """Raises what the process refused with; ModelFileError for one that died, RuntimeError for a bug in it."""
-        try:
-            self._child.stdin.write(msgspec.json.encode(message) + b"\n")
-            self._child.stdin.flush()
-            answer = msgspec.json.decode(self._child.stdout.readline(), type=_Answer)
-        except (BrokenPipeError, msgspec.DecodeError):
-            raise self._died() from None
-        if answer.refusal:
-            raise answer.refusal.error_here()
-        return answer
+    @property
+    def pid(self) -> int | None:
+        """Its number."""
+        return self._child.pid
 
-    def _died(self) -> Exception:
-        status = self._child.wait()
-        self._said.seek(0)
-        said = self._said.read().decode("utf-8", "replace").strip()
-        if (begin := said.rfind("Traceback (most recent call last)")) >= 0:
-            return RuntimeError(f"the process of {self._file.path} ended with status {status}:\n{said[begin:]}")
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        got = f"a process that {how}" + (f": {said.splitlines()[-1]}" if said else "")
+    def take(self, turn: Turn) -> float:
+        """Times the file for a turn, and returns the median in milliseconds."""
+        return self._child.ask(turn, float)
+
+    def outputs(self, pixels: np.ndarray) -> np.ndarray:
+        """What the file answers uint8 [px, px, 3] with, dequantized: float32 [classes]."""
+        answer = self._child.ask(Picture(np.ascontiguousarray(pixels, np.uint8).tobytes()), bytes)
+        return np.frombuffer(answer, "<f4").astype(np.float32)
+
+    def profile(self) -> Profile:
+        """What the file costs, of all turns together."""
+        return self._child.ask(Finish(), Profile)
+
+    def _died(self, death: Death) -> ModelFileError:
+        got = f"a process that {death.how}" + (f": {death.last}" if death.last else "")
         again = "The file may be damaged or need more memory."
         return ModelFileError(self._file.path, "must run in LiteRT", got, again)
-
-    def _end(self) -> None:
-        """It has nothing to keep, whatever it is at."""
-        self._child.kill()
-        self._child.wait()
-        for pipe in (self._child.stdin, self._child.stdout, self._said):
-            with suppress(BrokenPipeError):
-                pipe.close()
 
 
 def main() -> None:
     """The child's side of a `FileProcess`."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    work: _Work | None = None
+    path = ""
 
-    def tell(answer: _Answer) -> None:
-        answers.write(msgspec.json.encode(answer) + b"\n")
-        answers.flush()
-
-    asked, work = sys.stdin.buffer, None
-    for line in asked:
+    def answer(request: Open | Turn | Picture | Finish, give: Give) -> None:
+        nonlocal work, path
         try:
-            if work is None:
-                request = msgspec.json.decode(line, type=_Request)
+            if isinstance(request, Open):
+                path = os.fsdecode(request.path)
                 work = _Work(request)
-                tell(_Answer(facts=work.facts))
+                give(work.facts)
             else:
-                tell(work.answer(msgspec.json.decode(line, type=_Turn | Picture | None)))
-        except Kd2MobileError as fault:
-            tell(_Answer(refusal=Refusal.of(fault)))
-        except MemoryError:
+                give(work.answer(request))
+        except MemoryError as fault:
             must, less = "must fit into memory", "Close other programs, or measure it on a machine with more memory."
-            fault = ModelFileError(request.path, must, "a file that needs more than is free", less)
-            tell(_Answer(refusal=Refusal.of(fault)))
+            raise ModelFileError(path, must, "a file that needs more than is free", less) from fault
+
+    serve(answer, Open | Turn | Picture | Finish)
 
 
 class _Work:
     """The open file, and what its turns have given."""
 
-    def __init__(self, request: _Request):
+    def __init__(self, request: Open):
         if request.cores:
             os.sched_setaffinity(0, request.cores)
         self._request = request
         threads, xnnpack = request.setting
-        self._classifier = Classifier(request.path, threads, mean=request.mean, std=request.std, xnnpack=xnnpack)
+        self._classifier = Classifier(
+            os.fsdecode(request.path), threads, mean=request.mean, std=request.std, xnnpack=xnnpack
+        )
         self._side, noise = self._classifier.input_px, np.random.default_rng(NOISE_SEED)
         self._classifier.set_pixels(noise.integers(0, 256, (self._side, self._side, 3), np.uint8))
         self._times: list[np.ndarray] = []
@@ -308,16 +263,16 @@ class _Work:
         mean, std = (None if value is None else value.tolist() for value in (one.mean, one.std))
         return Facts(one.input_px, one.classes, one.input, one.output, one.metadata, mean, std, one.last_op, one.notes)
 
-    def answer(self, message: _Turn | Picture | None) -> _Answer:
-        """What is said to a message."""
-        if message is None:
-            return _Answer(profile=self.profile())
-        if isinstance(message, _Turn):
-            return _Answer(median_ms=self.take(message))
-        pixels = np.frombuffer(message.pixels, np.uint8).reshape(self._side, self._side, 3)
-        return _Answer(outputs=self._classifier.outputs(pixels).astype("<f4").tobytes())
+    def answer(self, request: Turn | Picture | Finish) -> float | bytes | Profile:
+        """The result of a request."""
+        if isinstance(request, Finish):
+            return self.profile()
+        if isinstance(request, Turn):
+            return self.take(request)
+        pixels = np.frombuffer(request.pixels, np.uint8).reshape(self._side, self._side, 3)
+        return self._classifier.outputs(pixels).astype("<f4").tobytes()
 
-    def take(self, turn: _Turn) -> float:
+    def take(self, turn: Turn) -> float:
         """Times it for a turn, and returns the median in milliseconds."""
         self._times.append(times_ms(self._classifier.run, turn.span, turn.warmup, self._watch))
         return float(np.median(self._times[-1]))

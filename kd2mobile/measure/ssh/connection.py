@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from kd2mobile.backend.children import with_parent
+from kd2mobile.backend.with_parent import with_parent
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh.address import Address
 from kd2mobile.measure.ssh.messages import LONGEST_LINE, NEXT, read_message

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from kd2mobile.backend.child import Refusal
 from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, raised_elsewhere
 from kd2mobile.files import LARGEST_JSON, decode_json, os_error, sha256_of
 from kd2mobile.measure.arrays import LONGEST_HEADER, read_floats
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host.measure import nothing_to_judge
-from kd2mobile.measure.litert.worker import Refusal
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh.address import parsed
 from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from kd2mobile.errors import DeviceError
 from kd2mobile.files import decode_json
+from kd2mobile.progress import Progress
 from kd2mobile.text import one_line
 
 Number = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -124,20 +125,6 @@ _Any = (
 )  # fmt: skip
 
 
-class Say(_Told, frozen=True):
-    line: str
-
-
-class Stage(_Told, frozen=True):
-    label: str
-    total: Number
-    unit: str
-
-
-class Done(_Told, frozen=True):
-    count: Number
-
-
 def read_message(line: bytes, verb: str, address: object) -> dict[str, Any]:
     """The message in a whole line, as a dict of the fields of its type. Raises DeviceError for any other."""
     message = decode_json(line, _Any, address, NEXT, error=DeviceError)
@@ -147,7 +134,8 @@ def read_message(line: bytes, verb: str, address: object) -> dict[str, Any]:
     return msgspec.to_builtins(message)
 
 
-def read_shown(line: str, address: object) -> dict[str, Any]:
+def read_shown(line: str, address: object) -> Progress:
     """What the measurement shows, as `progress.retold` takes it. Raises DeviceError for anything else."""
-    shown = msgspec.to_builtins(decode_json(line, Say | Stage | Done, address, NEXT, error=DeviceError))
-    return {name: one_line(value) if isinstance(value, str) else value for name, value in shown.items()}
+    shown = decode_json(line, Progress, address, NEXT, error=DeviceError)
+    texts = {name: one_line(value) for name, value in msgspec.structs.asdict(shown).items() if isinstance(value, str)}
+    return msgspec.structs.replace(shown, **texts)

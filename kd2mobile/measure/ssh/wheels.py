@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kd2mobile.backend.children import with_parent
+from kd2mobile.backend.with_parent import with_parent
 from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh.address import Address
 from kd2mobile.measure.ssh.board import About

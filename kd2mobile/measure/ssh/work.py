@@ -13,11 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from kd2mobile import progress
+from kd2mobile.backend.child import Refusal
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.files import write_bytes, write_npy
 from kd2mobile.measure.files import FileToMeasure, opened_files
 from kd2mobile.measure.host.measure import measure
-from kd2mobile.measure.litert.worker import Profile, Refusal
+from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.pixels import Resize
 
@@ -57,9 +58,13 @@ def main(folder: Path) -> None:
     """Does the request in the folder."""
     request = msgspec.json.decode((folder / "request.json").read_bytes(), type=Request)
     with open(folder / "said.jsonl", "w", encoding="ascii") as said:
-        progress.tell_to(lambda kind, **content: print(json.dumps({"kind": kind, **content}), file=said, flush=True))
+        progress.tell_to(lambda message: print(_as_json(message), file=said, flush=True))
         answer = _answer(request, folder)
     write_bytes(folder / "answer.json", msgspec.json.encode(answer))
+
+
+def _as_json(message: progress.Progress) -> str:
+    return json.dumps(msgspec.to_builtins(message))
 
 
 def _answer(request: Request, folder: Path) -> Answer:

@@ -118,7 +118,7 @@ from pathlib import Path
 from kd2mobile.measure.litert.guarded import GuardedClassifier
 from kd2mobile.measure.protocol import Setting
 classifier = GuardedClassifier(Path({str(models / "uint8.tflite")!r}), Setting(1, True)).__enter__()
-print(classifier._process._child.pid, flush=True)
+print(classifier._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:

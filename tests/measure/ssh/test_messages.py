@@ -15,6 +15,7 @@ from kd2mobile.measure.ssh import measure
 from kd2mobile.measure.ssh.connection import Connection
 from kd2mobile.measure.ssh.messages import ANSWERS, read_message, read_shown
 from kd2mobile.measure.ssh.work import FileThere, Request
+from kd2mobile.progress import Say
 
 ABOUT = {
     "kind": "about",
@@ -39,7 +40,7 @@ ANSWER |= {"set_aside": [[1, "no image"]]}
         ("about", "no json", "pi@board: must be JSON in UTF-8"),
         ("about", "[]", "must be an object, got a list of 0"),
         ("about", "{}", "pi@board: kind: must be there"),
-        ("about", '{"kind": "beat"}', "must answer `about` as kd2mobile's program there does, got `beat`"),
+        ("about", '{"kind": "beat"}', "must respond to `about` as kd2mobile's program does, got `beat`"),
         ("about", json.dumps(ABOUT | {"free_bytes": -1}), "free_bytes: must be a whole number, at least 0, got -1"),
         ("about", json.dumps(ABOUT | {"version": [3, 11]}), "version: must be a list of length 3, got a list of 2"),
         ("missing", '{"kind": "missing", "names": "all"}', 'names: must be a list, got "all"'),
@@ -66,7 +67,7 @@ def test_a_message_is_its_fields():
 
 
 def test_what_is_shown_moves_no_cursor():
-    assert read_shown('{"kind": "say", "line": "\\u001b[2J"}', "b") == {"kind": "say", "line": "\\x1b[2J"}
+    assert read_shown('{"kind": "say", "line": "\\u001b[2J"}', "b") == Say("\\x1b[2J")
     with pytest.raises(DeviceError, match="total: must be a whole number, at least 0"):
         read_shown('{"kind": "stage", "label": "x", "total": -5, "unit": "files"}', "pi@board")
 

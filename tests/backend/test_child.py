@@ -13,14 +13,16 @@ import msgspec
 import pytest
 
 import kd2mobile
-from kd2mobile.backend.children import with_parent
+from kd2mobile.backend.child import Child
 from kd2mobile.backend.tensorflow_process import TensorFlowProcess
+from kd2mobile.backend.with_parent import with_parent
+from kd2mobile.errors import DataError, OutOfMemoryError
 from kd2mobile.measure.ssh import there
 
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
 LONGEST_S = 120
 STARTED_ALONE = {
-    "children.py": "the launcher itself",
+    "backend/with_parent.py": "the launcher itself",
     "measure/host/machine.py": "sysctl answers at once",
     "measure/ssh/refusals.py": "`ssh -G` answers at once",
     "measure/ssh/there.py": "runs on a board, without the package: it ends with the connection",
@@ -45,7 +47,7 @@ BLOCKING = """
 PARENTS = {
     "any program": """
         import subprocess, sys
-        from kd2mobile.backend.children import with_parent
+        from kd2mobile.backend.with_parent import with_parent
         child = subprocess.Popen(
             with_parent([sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(1e6)"])
         )
@@ -57,8 +59,8 @@ PARENTS = {
     """,
     "TensorFlow's where the kernel does not help": """
         from blocking import Job, run_in_tensorflow
-        from kd2mobile.backend import tensorflow_process
-        tensorflow_process.with_parent = lambda command: command
+        from kd2mobile.backend import child
+        child.with_parent = lambda command: command
         run_in_tensorflow("blocking", Job(), "test", done=lambda result: print(result["pid"], flush=True))
     """,
     "workers that decode": """
@@ -145,6 +147,91 @@ def test_one_process_does_the_jobs_and_after_a_bug_another_one(tmp_path, monkeyp
         third = process.run(Job("this"))[0]
     assert (first["does"], second["does"], third["does"]) == ("this", "that", "this")
     assert first["pid"] == second["pid"] != third["pid"]
+
+
+ANSWERS = """
+    import os
+    from kd2mobile import progress
+    from kd2mobile.backend.child import serve
+    from kd2mobile.errors import DataError
+
+    def answer(request, give):
+        match request:
+            case {"count": count}:
+                print("a library's chatter")
+                progress.say(f"counting to {count}")
+                for number in range(count):
+                    give(number)
+            case {"bytes": data}:
+                give(data[::-1])
+            case {"refuse": path}:
+                raise DataError(os.fsdecode(path), "must be a folder", None, "Check --data.")
+            case {"system": number}:
+                raise OSError(number, "Read-only file system", b"x\\xff")
+            case {"memory": _}:
+                raise MemoryError
+            case {"exit": status}:
+                os._exit(status)
+            case _:
+                os.read(os.pipe()[0], 1)  # waits for ever
+
+    if __name__ == "__main__":
+        serve(answer, dict)
+"""
+
+
+class Ended(Exception):
+    """A Death."""
+
+
+@pytest.fixture
+def child(tmp_path, monkeypatch):
+    (tmp_path / "answers.py").write_text(textwrap.dedent(ANSWERS))
+    monkeypatch.syspath_prepend(tmp_path)
+    with Child(["-m", "answers"], "the process of answers", Ended) as one:
+        yield one
+
+
+def test_results_come_one_by_one_and_progress_is_shown(child, capsys):
+    assert list(child.results({"count": 3}, int)) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "counting to 3\n")
+    pixels = bytes(range(256)) * 4096
+    assert child.ask({"bytes": pixels}, bytes) == pixels[::-1]
+
+
+def test_what_the_child_met_is_raised_here_and_the_next_request_follows(child):
+    pid = child.start().pid
+    with pytest.raises(DataError) as refused:
+        child.ask({"refuse": b"photos\xff"}, int)
+    assert str(refused.value) == r"photos\udcff: must be a folder. Check --data."
+    with pytest.raises(OSError) as said:
+        child.ask({"system": 30}, int)
+    assert (said.value.errno, said.value.strerror, said.value.filename) == (30, "Read-only file system", r"x\udcff")
+    with pytest.raises(OutOfMemoryError):
+        child.ask({"memory": 0}, int)
+    assert child.ask({"bytes": b"ab"}, bytes) == b"ba" and child.pid == pid
+
+
+def test_a_death_is_told_in_words_and_another_child_follows(child):
+    pid = child.start().pid
+    with pytest.raises(Ended) as ended:
+        child.ask({"exit": 3}, int)
+    (death,) = ended.value.args
+    assert (death.how, death.last, death.late, child.pid) == ("ended with status 3", "", False, None)
+    assert child.ask({"bytes": b"ab"}, bytes) == b"ba" and child.pid != pid
+
+
+def test_a_child_that_takes_longer_than_it_may_is_ended(child):
+    with pytest.raises(Ended) as ended:
+        child.ask({"wait": None}, int, most_seconds=0.01)
+    assert ended.value.args[0].late
+
+
+def test_who_wants_no_more_results_ends_the_child(child):
+    results = child.results({"count": 3}, int)
+    assert next(results) == 0
+    results.close()
+    assert child.pid is None
 
 
 @LINUX
