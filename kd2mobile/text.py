@@ -58,17 +58,25 @@ def duration_of(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4, most: int = 1) -> str:
-    """The question after the known name that is nearest, small and capital letters being the same, or nothing.
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.4, most: int = 1) -> list[str]:
+    """Of the known names at most so many that are like this one, the nearest first; small and capital letters are the
+    same. cutoff: the least likeness, 0 to 1, as `difflib` counts it.
 
-    most: so many names, the nearest first.
+    >>> nearest("conv1x", ["pool", "conv12", "Conv1"], most=3)
+    ['Conv1', 'conv12']
+    """
+    by_lower_case = {entry.lower(): entry for entry in known}
+    return [by_lower_case[near] for near in get_close_matches(name.lower(), by_lower_case, n=most, cutoff=cutoff)]
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.4, most: int = 1) -> str:
+    """The question after the `nearest` of the known names, or nothing.
 
     >>> did_you_mean("Xcepton", ["vgg16", "xception"]), did_you_mean("conv1x", ["pool", "conv12", "conv1"], most=3)
     ("Did you mean 'xception'? ", "Did you mean 'conv1' or 'conv12'? ")
     """
-    by_lower_case = {entry.lower(): entry for entry in known}
-    near = get_close_matches(name.lower(), by_lower_case, n=most, cutoff=cutoff)
-    return f"Did you mean {' or '.join(repr(by_lower_case[one]) for one in near)}? " if near else ""
+    near = nearest(name, known, cutoff, most)
+    return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def shortened(text: str) -> str:

@@ -1,14 +1,13 @@
 """Usage errors of click, in the form of every other error."""
 
 import re
-from difflib import get_close_matches
 
 import click
 from msgspec import Meta
 
 from kd2mobile.errors import Kd2MobileError, RecipeError
 from kd2mobile.recipe.schema import bounds
-from kd2mobile.text import did_you_mean
+from kd2mobile.text import did_you_mean, nearest
 
 _NEAR = 0.7
 _NEAR_ELSEWHERE = 0.8
@@ -67,7 +66,7 @@ def _nearest_option(fault: click.NoSuchOption) -> str:
     if near := did_you_mean(fault.option_name, _options(fault.ctx.command), _NEAR):
         return near
     for name, other in getattr(fault.ctx.find_root().command, "commands", {}).items():
-        if near := get_close_matches(fault.option_name, _options(other), 1, _NEAR_ELSEWHERE):
+        if near := nearest(fault.option_name, _options(other), _NEAR_ELSEWHERE):
             return f"Did you mean `kd2mobile {name} {near[0]}`? "
     return ""
 

@@ -15,6 +15,7 @@ from kd2mobile.data.sources.written import numbered, write_pictures
 from kd2mobile.errors import DataError
 from kd2mobile.files import is_left_by_system, os_error, sha256_of
 from kd2mobile.pixels import LARGEST_PICTURE
+from kd2mobile.text import listed
 
 NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")
 SPLITS = {"train": "train", "t10k": "test", "test": "test"}
@@ -65,7 +66,7 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
             found.setdefault((match["set"], SPLITS[match["part"]], match["kind"]), path)
     sets = sorted({name for name, _, _ in found})
     if len(sets) > 1:
-        got = ", ".join(repr(name) for name in sets[:3])
+        got = listed(map(repr, sets))
         raise DataError(folder, "must hold the idx files of one set", got, "Move each set to a folder of its own.")
     pairs = {}
     for split in ("train", "test"):
