@@ -199,8 +199,7 @@ def _hand_out(
     with disk_errors(exported.folder):
         copy_file(folder / results["file"], file)
     exported.made.append(ExportedFile(role, variant.name, file, results))
-    run.refer({f"{role}-{variant.name}": folder})
-    run.exported(variant, *tables)
+    run.add_export(variant, {f"{role}-{variant.name}": folder}, *tables)
 
 
 def _convert(

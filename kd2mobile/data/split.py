@@ -2,14 +2,16 @@
 
 import math
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
-import numpy as np
 
 from kd2mobile.errors import ArtifactError
 from kd2mobile.files import read_json
 from kd2mobile.store.stage_records import Count
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SplitName = Literal["train", "val", "test", "unlabelled"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
@@ -121,6 +123,8 @@ class Split(msgspec.Struct, frozen=True):
         """
         if fraction == 1:
             return self
+        import numpy as np
+
         rng = np.random.default_rng(seed)
         kept = set()
         for label in range(len(self.classes)):
@@ -172,9 +176,11 @@ def read_groups(folder: Path) -> Groups:
     return _read(Path(folder) / "groups.json", Groups)
 
 
-def leaked_of(folder: Path, samples: list[Sample]) -> np.ndarray:
+def leaked_of(folder: Path, samples: list[Sample]) -> "np.ndarray":
     """Which of the test samples of the split in the folder leaked: bool [n]. Raises ArtifactError."""
     leaked = set(read_groups(folder).leaked)
+    import numpy as np
+
     return np.array([sample.path in leaked for sample in samples], bool)
 
 

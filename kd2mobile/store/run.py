@@ -82,18 +82,19 @@ class RunRecord(msgspec.Struct, frozen=True):
     recipe_sha256: Sha256 | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
-    """A run's folder, its recipe and the store that holds its artifacts."""
+    """A run's folder, its recipe, the store that holds its artifacts, and its record.
+
+    record: as this process last read or wrote `run.json`. Each change reads the file once, under its lock, for another
+    process may have changed it, and writes it once, before anything else is done: killed at any moment, a run keeps
+    every change.
+    """
 
     folder: Path
     recipe: Recipe
     store: Store
-
-    @property
-    def record(self) -> RunRecord:
-        """What `run.json` holds: when and with what it was made, its store, and the folders of its artifacts."""
-        return _read_record(self.folder)
+    record: RunRecord
 
     @property
     def artifacts(self) -> dict[str, Path]:
@@ -103,7 +104,7 @@ class Run:
     def artifact(self, role: str) -> Artifact:
         """The artifact of that role, its files checked. Raises ArtifactError if it is not there or not whole."""
         folder = self.folder.as_posix()
-        again = f"`kd2mobile distill --recipe {folder}/{RECIPE} --run {folder}`` creates it."
+        again = f"`kd2mobile distill --recipe {folder}/{RECIPE} --run {folder}` creates it."
         if role not in self.record.artifacts:
             raise ArtifactError(self.folder, f"must have a {role}", "none", again)
         return open_artifact(self.artifacts[role], again)
@@ -111,19 +112,21 @@ class Run:
     def refer(self, artifacts: dict[str, Path]) -> None:
         """Adds references to artifacts, by role, as paths relative to the run's folder."""
         relative = {role: _relative(folder, self.folder) for role, folder in artifacts.items()}
-        self._note(lambda record: {"artifacts": record.artifacts | relative})
+        self._change(lambda record: {"artifacts": record.artifacts | relative})
 
-    def exported(self, variant: Variant, export: Export | None = None, compress: Compress | None = None) -> None:
-        """Notes that the run has files of that variant, so that they are measured with the others.
+    def add_export(self, variant: Variant, artifacts: dict[str, Path], export: Export, compress: Compress) -> None:
+        """Keeps that the run has a file of that variant, which is then measured with the others.
 
-        export, compress: how they were made, for this call or by the recipe; `export_of` tells it later.
+        artifacts: as `refer` takes them; export, compress: how the file was made, which `export_of` returns later.
         """
-        how = msgspec.to_builtins(export or self.recipe.export)
+        relative = {role: _relative(folder, self.folder) for role, folder in artifacts.items()}
+        how = msgspec.to_builtins(export)
         how = {name: value for name, value in how.items() if name not in ("precisions", "compressions")}
         if variant.compression != "none":
-            how["compress"] = msgspec.to_builtins(compress or self.recipe.compress)
-        self._note(
+            how["compress"] = msgspec.to_builtins(compress)
+        self._change(
             lambda record: {
+                "artifacts": record.artifacts | relative,
                 "exported": in_order([*record.exported, variant.name]),
                 "export": record.export | {variant.name: how},
             }
@@ -145,22 +148,24 @@ class Run:
         first = compose(self.folder / RECIPE).export
         said = {name: getattr(self.recipe.export, name) for name in DESCRIBED}
         described = {name: text for name, text in said.items() if text != getattr(first, name)}
-        self._note(lambda record: {"described": described})
+        self._change(lambda record: {"described": described})
 
     def forget(self) -> None:
         """Removes a run that came to nothing: it has no artifact, and would be taken for the newest."""
-        if not self.record.artifacts:
+        if not _read_record(self.folder).artifacts:
             for name in (RUN_RECORD, RECIPE, f".{RUN_RECORD}.lock"):
                 (self.folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # something else lies there
                 self.folder.rmdir()
 
-    def _note(self, change: Callable[[RunRecord], dict[str, Any]]) -> None:
-        """Changes fields of `run.json`. change: gives them, from the record that no other process changes meanwhile."""
-        place = self.folder / RUN_RECORD
-        with disk_errors(self.folder), locked(place):
-            record = self.record
-            write_json(place, msgspec.to_builtins(msgspec.structs.replace(record, **change(record))), unless_same=True)
+    def _change(self, change: Callable[[RunRecord], dict[str, Any]]) -> None:
+        """Changes fields of `run.json`. change: returns them, from the record as it is in the locked file."""
+        path = self.folder / RUN_RECORD
+        with disk_errors(self.folder), locked(path):
+            before = _read_record(self.folder)
+            self.record = msgspec.structs.replace(before, **change(before))
+            if self.record != before:
+                write_json(path, msgspec.to_builtins(self.record))
 
 
 def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
@@ -202,7 +207,7 @@ def _started(recipe: Recipe, folder: Path, store: Path) -> Run:
         recipe_sha256=sha256_of(file),
     )
     write_json(folder / RUN_RECORD, msgspec.to_builtins(record))
-    return Run(folder, recipe, Store(store))
+    return Run(folder, recipe, Store(store), record)
 
 
 def open_run(folder: Path | None, store: Path | None = None, settings: dict[str, Any] | None = None) -> Run:
@@ -227,7 +232,7 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
     _check_recipe(folder, record)
     described = {f"export.{name}": text for name, text in record.described.items()}
     recipe = compose(folder / RECIPE, described | (settings or {}))
-    return Run(folder, recipe, Store(store or _own_store(folder, record)))
+    return Run(folder, recipe, Store(store or _own_store(folder, record)), record)
 
 
 def _check_recipe(folder: Path, record: RunRecord) -> None:

@@ -1,10 +1,13 @@
 """The classifiers of keras.applications by their lower-case names. A table: listing it loads no framework."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kd2mobile.errors import TeacherError
 from kd2mobile.registry import Registry
-from kd2mobile.teachers.preprocess import Mode
+
+if TYPE_CHECKING:
+    from kd2mobile.teachers.preprocess import Mode
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,13 @@ class Architecture:
     keras_name: str
     px: int
     smallest_px: int
-    preprocess: Mode
+    preprocess: "Mode"
 
 
 TEACHERS: Registry[Architecture] = Registry("teachers")
 
 
-def _add(preprocess: Mode, smallest_px: int, **px_by_name: int) -> None:
+def _add(preprocess: "Mode", smallest_px: int, **px_by_name: int) -> None:
     for keras_name, px in px_by_name.items():
         entry = Architecture(keras_name, px, smallest_px, preprocess)
         TEACHERS.register(keras_name.lower(), f"keras.applications.{keras_name}, {px} px")(entry)

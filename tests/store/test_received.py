@@ -267,7 +267,7 @@ def test_a_model_is_inspected_whatever_its_record_says(tmp_path, part):
 def a_run(tmp_path):
     run = start_run(compose(), tmp_path / "run", tmp_path / "store")
     run.refer({"split": Store(tmp_path / "store").make(step_of("split")).folder})
-    run.exported(Variant.named("int8"))
+    run.add_export(Variant.named("int8"), {}, run.recipe.export, run.recipe.compress)
     return run, json.loads((run.folder / "run.json").read_text())
 
 

@@ -1,4 +1,6 @@
+import builtins
 import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,62 @@ from kd2mobile.store.run import newest_run, open_run, start_run
 @pytest.fixture(autouse=True)
 def _in_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+def add_export(run, variant, export=None, compress=None):
+    folder = run.store.root / "tflite" / f"{len(run.record.artifacts):016x}"
+    run.add_export(
+        variant, {f"student-{variant.name}": folder}, export or run.recipe.export, compress or run.recipe.compress
+    )
+
+
+@pytest.fixture
+def accesses(monkeypatch):
+    """Every time that a run.json is read or put in place, `read` or `write`, in order."""
+    seen = []
+    real_open, real_replace = builtins.open, os.replace
+
+    def opened(path, mode="r", *rest, **how):
+        if str(path).endswith("run.json"):
+            assert mode == "rb", "it is written beside, then renamed"
+            seen.append("read")
+        return real_open(path, mode, *rest, **how)
+
+    def replaced(source, target, **how):
+        if str(target).endswith("run.json"):
+            seen.append("write")
+        return real_replace(source, target, **how)
+
+    monkeypatch.setattr(builtins, "open", opened)
+    monkeypatch.setattr(os, "replace", replaced)
+    return seen
+
+
+def test_a_run_reads_and_writes_its_record_once_per_change(tmp_path, accesses):
+    run = start_run(compose(), tmp_path / "here", tmp_path / "store")
+    assert accesses == ["write"]
+    for number, name in enumerate(("fp32", "int8"), start=1):
+        add_export(run, Variant.named(name))
+        assert accesses[1:] == ["read", "write"] * number, "the reference and how it was made in one"
+    add_export(run, Variant.named("int8"))
+    accesses.clear()
+    run.refer({"student-int8": run.artifacts["student-int8"]})
+    assert accesses == ["read"], "nothing changed, nothing is written"
+    run.export_of(Variant.named("int8")), run.artifacts, run.record.exported
+    assert accesses == ["read"], "the record is held"
+    accesses.clear()
+    open_run(run.folder)
+    assert accesses == ["read"]
+
+
+def test_a_change_keeps_what_another_process_wrote_in_between(tmp_path):
+    run = start_run(compose(), tmp_path / "here", tmp_path / "store")
+    other = open_run(run.folder)
+    add_export(run, Variant.named("int8"))
+    add_export(other, Variant.named("fp32"))
+    assert other.record.exported == ["fp32", "int8"] == open_run(run.folder).record.exported
+    run.refer({"student": run.store.root / "student" / "0123456789abcdef"})
+    assert run.record.exported == ["fp32", "int8"]
 
 
 def test_a_run_keeps_its_recipe_and_the_newest_is_found(tmp_path):
@@ -39,12 +97,12 @@ def test_a_run_remembers_its_store_and_its_files(tmp_path):
     run = start_run(compose(), tmp_path / "here", tmp_path / "elsewhere" / "store")
     assert open_run(run.folder).store.root == tmp_path / "elsewhere" / "store"
     for name in ("qat-int8", "int8", "fp32", "int8"):
-        run.exported(Variant.named(name))
+        add_export(run, Variant.named(name))
     assert run.record.exported == ["fp32", "int8", "qat-int8"]
     int8, fp16, qat = map(Variant.named, ("int8", "fp16", "qat-int8"))
     assert run.export_of(int8) == run.export_of(fp16) == (run.recipe.export, run.recipe.compress)
-    run.exported(int8, msgspec.structs.replace(run.recipe.export, per_tensor=True, keep_float=("conv",)))
-    run.exported(qat, None, msgspec.structs.replace(run.recipe.compress, epochs=9))
+    add_export(run, int8, export=msgspec.structs.replace(run.recipe.export, per_tensor=True, keep_float=("conv",)))
+    add_export(run, qat, compress=msgspec.structs.replace(run.recipe.compress, epochs=9))
     again = open_run(run.folder)
     assert (again.export_of(int8)[0].per_tensor, again.export_of(int8)[0].keep_float) == (True, ("conv",))
     assert again.export_of(qat)[1].epochs == 9 and again.export_of(fp16)[0] == run.recipe.export
