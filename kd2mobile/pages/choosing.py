@@ -152,7 +152,7 @@ def asked(within: float | None, min_top1: float | None) -> str:
 def sentence(choice: Choice) -> str:
     """What to take on a device, or why there is nothing to take; on which pictures; what is left out, and why."""
     if choice.best_top1 is None:
-        return f"{choice.device}: no file there has a known accuracy, so there is nothing to choose by."
+        return f"{choice.device}: no file there has a known accuracy, so none is recommended."
     least = f"{words.percent(choice.least_top1)} % top-1 on {_images(choice)}"
     left_out = _left_out_said(choice)
     if not choice.within:
@@ -160,7 +160,7 @@ def sentence(choice: Choice) -> str:
         return f"{choice.device}: no file reaches {least}; the most accurate one has {best} %.{left_out}"
     said = {what: _named(choice, r) for what, r in both(choice).items() if r}
     if choice.level and "fastest" in said:
-        said["fastest"] += f", from which the timings do not tell {listed(choice.level, MOST_NAMED, '; ')} apart"
+        said["fastest"] += f", whose timing does not differ clearly from {listed(choice.level, MOST_NAMED, '; ')} apart"
     reach = "reaches" if choice.within == 1 else "reach"
     of = f"{choice.device}: {choice.within:,} of {count_of(choice.judged, 'file')} {reach} {least}"
     if not said:
@@ -190,7 +190,7 @@ def _images(choice: Choice) -> str:
         return (
             f"{count_of(choice.n, 'validation image')} ({words.pictures(choice.n, choice.pictures).partition(' ')[2]})"
         )
-    return f"{words.pictures_said(choice.n, choice.pictures)}, as validation images are not known of all"
+    return f"{words.pictures_said(choice.n, choice.pictures)}, because the validation images of some files are unknown"
 
 
 def _named(choice: Choice, record: Record) -> str:
@@ -213,13 +213,13 @@ def notes(by_device: dict[str, list[Record]]) -> list[str]:
         counts = "; ".join(f"{words.pictures(n, name)} ({_keys(of)})" for (name, n), of in judged_on.items())
         found.append(
             f"Not all were evaluated on the same test images (# begins their name in the records): {counts}. "
-            "Their top-1 does not compare, so each device's choice is among the files of one of these."
+            "Their top-1 cannot be compared, so the choice for each device is among the files of one set."
         )
     unnamed = [f"{words.count(n)} of {_keys(of)}" for (name, n), of in judged_on.items() if not name and len(of) > 1]
     if unnamed:
         found.append(
-            "Records of an earlier version tell how many test images they are of, not which: whether the "
-            f"{', and the '.join(unnamed)} are the same ones is not known. They are taken for the same here."
+            "Records of an earlier version hold the number of their test images but not which: whether the "
+            f"{', and the '.join(unnamed)} are the same images is unknown. They are taken as the same here."
         )
     for key, own in by_device.items():
         found += [*_of_other_settings(key, own), *_of_other_devices(key, own)]
@@ -236,10 +236,10 @@ def _of_other_settings(key: str, own: list[Record]) -> list[str]:
         return []
     settings = " or ".join(dict.fromkeys(r["judged_with"] for r in other))
     other_kernels = any(r["xnnpack"] is False for r in other)
-    kernels = " Kernels other than XNNPACK's may answer a little differently." if other_kernels else ""
+    kernels = " Kernels other than XNNPACK's may give slightly different results." if other_kernels else ""
     return [
-        f"{key}: accuracy was evaluated with {settings}; with other settings a file counts as equally accurate in the "
-        f"choice and in the plot.{kernels}"
+        f"{key}: accuracy was evaluated with {settings}; the choice and the plot use it for "
+        f"other settings too.{kernels}"
     ]
 
 
@@ -250,5 +250,5 @@ def _of_other_devices(key: str, own: list[Record]) -> list[str]:
     on = ", ".join(dict.fromkeys(r["judged_on"] for r in other))
     if any(r["top1"] is not None for r in own):
         names = ", ".join(dict.fromkeys(words.name(r) for r in other))
-        return [f"{key} did not evaluate {names}: in the choice and in the plot as accurate as on {on}."]
-    return [f"{key} gave no answers: in the choice and in the plot its files are as accurate as on {on}."]
+        return [f"{key} did not evaluate {names}: the choice and the plot use the accuracy on {on}."]
+    return [f"{key} evaluated no images: the choice and the plot use the accuracy on {on}."]

@@ -82,7 +82,7 @@ def collect(
             *_about_teachers(made),
             *_about_unlabelled(made),
             *measurements.left_out,
-            *(f"The {role} artifact is not in the store any more." for role in gone),
+            *(f"The {role} artifact is no longer in the store." for role in gone),
         ],
     )
 
@@ -198,7 +198,7 @@ def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
         return []
     found = msgspec.convert(made["unlabelled-split"]["results"], SplitResults)
     pictures, aside = count_of(found.unlabelled, "image"), count_of(found.set_aside, "file", "skipped")
-    note = "By the teacher's word alone, beside the training images, the student learned from"
+    note = "Beside the training images, and from the teacher's logits alone, the student learned from"
     return [f"{note} {pictures} without a label; {aside}."]
 
 
@@ -208,7 +208,7 @@ def _about_groups(split: Split, groups: Groups) -> list[str]:
         alone = f"; {count_of(groups.without_key, 'image')} without one, each alone" * bool(groups.without_key)
         notes.append(f"Images with one key by {groups.group_by!r} are in one split where it is drawn{alone}.")
     if not groups.kept:
-        notes.append("The splits were drawn with near duplicates on both sides (--no-groups).")
+        notes.append("The splits were drawn without regard to near duplicates (--no-groups).")
     if groups.leaked:
         tested = len(split.of("test"))
         of_all, others = count_of(tested, "test image"), tested - len(groups.leaked)
@@ -223,9 +223,9 @@ def _notes(split: Split) -> list[str]:
     notes = []
     if split.duplicates:
         groups = count_of(len(split.duplicates), "group", "of identical images")
-        notes.append(f"{groups}; those that are drawn stay in one split.")
+        notes.append(f"{groups}; drawn splits keep each group in one split.")
     if split.leaks:
-        notes.append(f"{count_of(len(split.leaks), 'image')} in more than one split, as given.")
+        notes.append(f"{count_of(len(split.leaks), 'image')} in more than one given split.")
     if split.contradictions:
         notes.append(f"{count_of(len(split.contradictions), 'image')} in more than one class.")
     return notes

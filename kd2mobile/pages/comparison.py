@@ -117,9 +117,10 @@ def difference_of_pictures(one: Tested, other: Tested) -> str | None:
         return None
     both = (mine & theirs).total()
     if both == 0 and {sha256 for sha256, _ in one} & {sha256 for sha256, _ in other}:
-        return "the same test images have other class names; top-1 of the two says nothing about which is better."
+        return "the same test images have different class names, so their top-1 cannot be compared."
     return (
-        f"they were evaluated on other test images: {words.count(both)} are in both, {words.count(len(one) - both)} in "
+        f"they were evaluated on different test images: {words.count(both)} are in both, "
+        f"{words.count(len(one) - both)} in "
         f"the first alone, {words.count(len(other) - both)} in the second alone. The higher top-1 may have had the "
         "easier images."
     )

@@ -88,9 +88,9 @@ def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[
     near = sorted(checked.near_duplicates, key=lambda g: (len(g.classes) < 2, not g.leaks, -len(g.paths)))
     found = [
         _Section(f"{said or 'Classes'}: train + val + test", rows, []),
-        _groups("In several classes, byte for byte the same", checked.contradictions, by_path, split),
-        _groups("In several splits, byte for byte the same", [leak.paths for leak in checked.leaks], by_path, split),
-        _groups("Near duplicates: they differ as files and look the same", [g.paths for g in near], by_path, split),
+        _groups("In several classes, identical byte for byte", checked.contradictions, by_path, split),
+        _groups("In several splits, identical byte for byte", [leak.paths for leak in checked.leaks], by_path, split),
+        _groups("Near duplicates: different files that look the same", [g.paths for g in near], by_path, split),
         _aside(checked),
     ]
     return [section for section in found if section.rows or section.text]
@@ -114,7 +114,7 @@ def _groups(heading: str, groups: list[list[str]], by_path: dict[str, Sample], s
 
 def _aside(checked: Checked) -> _Section:
     lines = [one_line(f"{aside.path}: {aside.reason}") for aside in checked.set_aside]
-    return _Section(f"Set aside: {_of(len(lines))}", [], lines[:MOST_GROUPS])
+    return _Section(f"Skipped: {_of(len(lines))}", [], lines[:MOST_GROUPS])
 
 
 def _of(count: int) -> str:

@@ -156,7 +156,7 @@ def _operators(key: str, record: Record) -> dict[str, Any]:
 
 
 def _device(record: Record) -> str:
-    return record["device"] or "a device that is not said"
+    return record["device"] or "an unknown device"
 
 
 def _setting(record: Record) -> tuple:
@@ -198,9 +198,9 @@ def _notes(by_device: dict[str, list[Record]], older: int) -> list[str]:
             notes.append(f"{key} throttled while it was timed ({names}): cool it down and measure again.")
         if steps := {r["latency_ms"]["steps"] for r in own if r["latency_ms"] and r["latency_ms"]["steps"] > 1}:
             of = ", ".join(f"{words.count(many)}" for many in sorted(steps))
-            notes.append(f"The clock of {key} is coarse: its percentiles are of means over {of} runs each.")
+            notes.append(f"The clock of {key} is coarse: its percentiles are of means over {of} runs.")
         if any(words.latency(r, "p50") is None and words.typical_latency(r) is not None for r in own):
-            notes.append(f"{key} tells no median: its mean stands for it in the choice and in the plot.")
+            notes.append(f"{key} reports no median: the choice and the plot use its mean.")
     if older:
         notes.append(f"{count_of(older, 'older record', 'of the same file, device and setting')} left out.")
     return notes

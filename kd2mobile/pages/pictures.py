@@ -15,7 +15,8 @@ from kd2mobile.pixels import open_picture
 
 HOW_CHOSEN = (
     "Drawn by seed from the test images: a third where the student is right, a third where it errs, and a third "
-    "where it and the teacher name different classes. Errors are therefore far more frequent here than in the test set."
+    "where it and the teacher predict different classes. Errors are therefore far more frequent here than in "
+    "the test set."
 )
 THUMBNAIL_PX = 208
 EXAMPLE_PX = 112

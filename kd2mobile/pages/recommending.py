@@ -76,7 +76,7 @@ def recommend(records: list[Record], everywhere: list[Record]) -> tuple[Record, 
         return best, f"{words.precision(best)} is recommended: the fastest {on} ({ms} ms) {of_near}."
     return best, (
         f"{words.precision(best)} is recommended: the smallest download of the {len(named)} fastest {on} "
-        f"({', '.join(named)}), whose timings do not tell them apart, {of_near}."
+        f"({', '.join(named)}), whose timings do not differ clearly, {of_near}."
     )
 
 
@@ -84,7 +84,7 @@ def _images(record: Record, files: list[Record]) -> str:
     """What the files were compared on, in words."""
     if words.known_validation(files):
         return f"the {count_of(record['val']['n'], 'validation image')}"
-    return f"the {count_of(record['n'], 'test image')}, as their accuracy on validation images is not known"
+    return f"the {count_of(record['n'], 'test image')}, because their accuracy on validation images is unknown"
 
 
 def _on_target(everywhere: list[Record], near: list[Record]) -> list[Record]:

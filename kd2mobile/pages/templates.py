@@ -12,7 +12,7 @@ from kd2mobile.pages import words
 from kd2mobile.text import one_line
 
 PARITY_HEADINGS = {
-    "n": "Pictures",
+    "n": "Images",
     "agreement": "Same top-1",
     "largest_difference": "Largest difference of a probability",
 }
@@ -21,14 +21,14 @@ PARITY_HEADINGS = {
 SECTIONS = {
     "models": "Models",
     "devices": "Devices",
-    "choice": "What to take",
+    "choice": "Recommended files",
     "paired": "Same images",
     "cost": "Cost",
     "learning": "Learning",
     "mistakes": "Mistakes",
     "calibration": "Calibration",
     "classes": "Classes",
-    "pictures": "Pictures",
+    "pictures": "Test images",
     "parity": "Exported files",
     "quantized": "Quantized files",
     "layers": "Layers",

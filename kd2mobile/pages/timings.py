@@ -63,8 +63,8 @@ def busy(records: list[Record]) -> list[str]:
         if (r["latency_ms"] or {}).get("busy"):
             found.setdefault(r["device"] or "the device", []).append(words.precision(r))
     return [
-        f"{device} was busy while it timed {', '.join(dict.fromkeys(names))}: these latencies are not those of a quiet "
-        "device. Compare files by their ratios, or measure again."
+        f"{device} was busy while it timed {', '.join(dict.fromkeys(names))}: these latencies are "
+        "too high. Compare files by their ratios, or measure again."
         for device, names in found.items()
     ]
 

@@ -19,7 +19,7 @@ CLOSE_ENOUGH = 0.005
 CLOSE = f"within {100 * CLOSE_ENOUGH:g} points of the most accurate one"
 ROUNDING = 1e-12
 """Differences of top-1 below it are none."""
-EQUAL = "of those that the timings do not tell apart from it the one with the smallest download"
+EQUAL = "the smallest download of those whose timings do not differ clearly from it"
 PERCENTILES = ("p50", "p90", "p95", "p99")
 ROLES = ("teacher", "student", "baseline", "external")
 
@@ -271,10 +271,10 @@ def verdict(pair: Any) -> str:
         f"{count(pair.only_b)} only {pair.b} (McNemar's paired test, {p_words(pair.p_value)}). "
     )
     if pair.p_value >= ALPHA:
-        return text + "A difference of this size can be chance: the test does not tell the two apart."
+        return text + "A difference of this size can be chance: the test is not significant."
     if pair.difference < 0:
-        return text + "That is significant at 0.05, and against the teacher: here it did harm."
-    return text + "That is significant at 0.05 for these images; it is one seed, and another may differ."
+        return text + "That is significant at 0.05: here the student is worse with the teacher."
+    return text + "That is significant at 0.05 for these images and this seed; another seed may differ."
 
 
 def lost(against_student: dict | None) -> str:
@@ -292,10 +292,10 @@ def class_sums(scores: list) -> str:
     sizes = sorted(score.n for score in scores)
     middle = sizes[len(sizes) // 2]
     return (
-        f"Of {count(len(scores))} classes with test images, {count(gain)} gain by the teacher, {count(lose)} lose "
-        f"and {count(len(scores) - gain - lose)} stay the same. Single classes are noise: one of 10 images moves by "
-        f"10 points with every image, and half of these classes have {count(middle)} images or fewer. Only the "
-        "whole, tested above, says whether the teacher helps."
+        f"Of {count(len(scores))} classes with test images, {count(gain)} gain with the teacher, {count(lose)} lose "
+        f"and {count(len(scores) - gain - lose)} stay the same. Single classes are noise: a class of 10 images "
+        f"moves by 10 points with every image, and half of these classes have {count(middle)} images or fewer. Only "
+        "the test over all images, above, says whether the teacher helps."
     )
 
 
@@ -308,11 +308,11 @@ def why_unknown(record: dict[str, Any], field: str) -> str:
             return one_line(said[place])
     teacher = record["role"] == "teacher"
     if field == "teacher_agreement":
-        return "a teacher agrees with itself" if teacher else "no teacher's answers for these images"
+        return "it is the teacher itself" if teacher else "no teacher's logits for these images"
     if teacher and field in ("size_bytes", "compressed_bytes", "p50", "p90", "peak_rss_mib"):
         return "it runs in Keras, not as a .tflite on the device"
     if field == "conditions.throttled" and record.get("conditions"):
-        return "nothing on the device tells it"
+        return "not reported by the device"
     return "not measured"
 
 

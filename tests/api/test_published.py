@@ -85,7 +85,7 @@ def test_a_record_of_another_file_is_not_shown(copy, capsys):
     record = (copy / "record.json").read_text("utf-8")
     (copy / "record.json").write_text(record.replace(json.loads(record)["export"]["sha256"], "f00d"))
     assert main_status(["inspect", str(copy)]) == 0
-    assert capsys.readouterr().out.endswith("No record beside it.\n")
+    assert capsys.readouterr().out.endswith("No record next to the file.\n")
 
 
 def test_other_pictures_of_that_name_are_refused(copy, capsys, tmp_path, monkeypatch):

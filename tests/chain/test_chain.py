@@ -36,7 +36,7 @@ def test_photos_to_report(run):
     assert "small_cnn" in page and "broken.png" in page, "what was skipped is on the page"
     for part in ("mistakes", "calibration", "classes", "quantized"):
         assert f'<section id="{part}"' in page
-    assert "int8 beside fp32" in page and "Test images by true class (rows) and named class (columns)" in page
+    assert "int8 beside fp32" in page and "Test images by true class (rows) and predicted class (columns)" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 

@@ -70,7 +70,7 @@ def test_an_integer_file_and_its_quantization(models):
     (image,) = found.graphs[0].inputs
     assert image.dtype == "uint8" and image.scale == pytest.approx(2 / 255, rel=1e-2) and image.zero_point in (127, 128)
     assert "CONV_2D" in {op.name for op in found.graphs[0].ops if op.types.startswith("int8, int8, int32 -> int8")}
-    assert "Computes in integers; no op does in floats." in inspect_text(found)
+    assert "Computes in integers; no float op." in inspect_text(found)
 
 
 def test_floats_left_in_an_integer_file_are_named(models, tmp_path):
@@ -88,7 +88,7 @@ def test_floats_left_in_an_integer_file_are_named(models, tmp_path):
     assert codes == ops and found.arithmetic == "integer"
     tensors = [graph.tensors[op.outputs[0]].name.decode() for op in (graph.operators[-2], last)]
     assert found.float_ops == [FloatOps("FULLY_CONNECTED", 1, tensors[0]), FloatOps("SOFTMAX", 1, tensors[1])]
-    assert "these ops do in floats:\n    1  FULLY_CONNECTED, first at " in inspect_text(found)
+    assert "float ops:\n    1  FULLY_CONNECTED, first at " in inspect_text(found)
 
 
 def packed_again(stored):
@@ -103,7 +103,7 @@ def test_open_sizes_several_signatures_and_flex_ops(models, tmp_path):
     assert inspect_file(models / "open_batch.tflite").graphs[0].inputs[0].shape == [-1, 8, 8, 3]
     flex = inspect_file(models / "flex.tflite")
     assert flex.custom_ops == ["FlexMatrixInverse"]
-    assert "Needs a runtime with FlexMatrixInverse: plain LiteRT has no such op." in inspect_text(flex)
+    assert "Needs a runtime with FlexMatrixInverse, which plain LiteRT does not have." in inspect_text(flex)
     path = tmp_path / "two.tflite"
     subprocess.run([sys.executable, "-c", TWO_SIGNATURES, path], check=True, capture_output=True)
     found = inspect_file(path)

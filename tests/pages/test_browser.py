@@ -170,7 +170,7 @@ def test_a_screen_reader_hears_the_parts_and_what_the_plots_say(page):
     roles = [role for role, _ in heard]
     for landmark in ("banner", "navigation", "main", "contentinfo"):
         assert roles.count(landmark) == 1, landmark
-    assert ("navigation", "On this page") in heard and heard.count(("heading", "What it takes for what")) == 1
+    assert ("navigation", "On this page") in heard and heard.count(("heading", "Confused classes")) == 1
     for role in ("table", "image", "region", "button", "columnheader", "link", "heading"):
         assert all(name.strip() for kind, name in heard if kind == role), f"a {role} has no name"
     table = "Accuracy and cost of each measured model (the buttons in the column headings sort)"

@@ -93,7 +93,7 @@ def test_records_of_before_the_pictures_had_a_name_are_one_set_a_number(of):
     assert chosen(data) == [("A", "net-a", "net-b")]
     assert data.choices[0].left_out[0]["why"] == "evaluated on other test images"
     for said in everywhere(data)[:2]:
-        assert "whether the 200 of A are the same ones is not known. They are taken for the same here." in said
+        assert "whether the 200 of A are the same images is unknown. They are taken as the same here." in said
         assert "on 200 test images (#?)" in said
     assert collect_devices([of("a", 0.90, 2.0, **old)]).notes == []
     known = collect_devices([of("a", 0.90, 2.0, **old), of("b", 0.9, 1.0)])
@@ -132,7 +132,7 @@ def test_another_setting_is_as_accurate_as_the_one_that_was_judged_on_that_devic
     note = (
         "B: accuracy was evaluated with 1 thread, XNNPACK; with other settings a file counts as equally "
         "accurate in the "
-        "choice and in the plot. Kernels other than XNNPACK's may answer a little differently."
+        "choice and in the plot. Kernels other than XNNPACK's may give slightly different results."
     )
     assert data.notes == [note]
     page, terminal, _ = everywhere(data)

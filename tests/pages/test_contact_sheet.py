@@ -65,7 +65,7 @@ def test_files_aside_and_copies_have_their_place(tmp_path, written):
     )
     draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert "Set aside: the first 12 of 20" in written and "cat/11.jpg: OSError: broken" in written
-    assert "In several classes, byte for byte the same: 1" in written and "cat, dog" in written
+    assert "In several classes, identical byte for byte: 1" in written and "cat, dog" in written
 
 
 def test_pictures_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path, written):

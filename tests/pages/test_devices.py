@@ -154,7 +154,7 @@ def test_what_distorts_a_latency_is_said(measured):
     assert data.notes == [
         "A throttled while it was timed (mobilenet025 int8): cool it down and measure again.",
         "The clock of B is coarse: its percentiles are of means over 50 runs each.",
-        "C tells no median: its mean stands for it in the choice and in the plot.",
+        "C reports no median: the choice and the plot use its mean.",
     ]
     page = render_devices(data)
     cells = re.findall(r'<td class="num">(.*?)</td>', page)

@@ -9,7 +9,7 @@ from kd2mobile.pages.words import tables
 
 HOST, PHONE, BOARD = "host: a laptop, 8 cores", "adb: Google Pixel 8, 9 cores", "ssh: a board, 4 cores"
 VAL = {"n": 870, "images": "9f8e7d6c5b4a3f2e"}
-NO_DEVICE = "; no device that it is for was measured, and the latencies of the host that made it do not decide."
+NO_DEVICE = ". No target device was measured, and the latencies of the host that exported it do not count."
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_half_a_point_is_within_half_a_point(of):
 def test_without_validation_the_test_images_choose_and_that_is_said(of):
     records = [of("fp32", 0.5, 900, 1.0, top1=0.85), of("int8", None, 300, 1.0, top1=0.82)]
     best, why = reason(records)
-    assert best == "fp32" and "on the 1,692 test images, as their accuracy on validation images is not known" in why
+    assert best == "fp32" and "on the 1,692 test images, because their accuracy on validation images is unknown" in why
     other = msgspec.structs.replace(records[0].val, images="0" * 16)
     assert "test images, as" in reason([records[0], msgspec.structs.replace(records[1], val=other)])[1]
 

@@ -100,7 +100,7 @@ def test_a_dash_says_why(make_record):
     (row,) = columns.rows(words.tables([teacher]))
     assert {cell.why for cell in row.cells if cell.text == "–"} == {
         "it runs in Keras, not as a .tflite on the device",
-        "a teacher agrees with itself",
+        "it is the teacher itself",
     }
 
 

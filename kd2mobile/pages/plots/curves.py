@@ -113,7 +113,8 @@ def calibration_plot(shown: Calibration) -> str:
         axes.set_yticks([0, 25, 50, 75, 100])
         sure = sum(one.confidence > one.accuracy for one in shown.bins)
         described = (
-            f"Accuracy over confidence of the {shown.role} {shown.name}: too sure in {sure} of {len(shown.bins)} bins. "
+            f"Accuracy over confidence of the {shown.role} {shown.name}: overconfident in {sure} of "
+            f"{len(shown.bins)} bins. "
             "The table below has the numbers."
         )
         return inline(figure, f"calibration-{shown.role}", title, one_line(described))

@@ -75,13 +75,15 @@ def _depth(deep: DeepImages | None) -> str:
 def _alike(checked: Checked) -> str:
     lines = [" and ".join(names) for names in checked.alike_classes]
     return (
-        _listed("Classes whose names differ in capitals alone; rename one if they are not two.", lines) if lines else ""
+        _listed("Classes whose names differ only in capitals; rename one if they are the same class.", lines)
+        if lines
+        else ""
     )
 
 
 def _set_aside(checked: Checked) -> str:
     lines = [f"{aside.path}: {aside.reason}" for aside in checked.set_aside]
-    return _listed(f"Set aside: {count_of(len(lines), 'file', 'cannot be used')}.", lines) if lines else ""
+    return _listed(f"Skipped: {count_of(len(lines), 'file', 'cannot be used')}.", lines) if lines else ""
 
 
 def _copies(checked: Checked) -> list[str]:
@@ -89,14 +91,14 @@ def _copies(checked: Checked) -> list[str]:
     said = []
     if extra:
         lines = [listed(paths, PATHS_OF_A_GROUP) for paths in checked.duplicates]
-        said.append(_listed(f"Copies: {count_of(extra, 'file', 'byte for byte the same as another')}.", lines))
+        said.append(_listed(f"Copies: {count_of(extra, 'file', 'identical to another byte for byte')}.", lines))
     if checked.leaks:
         lines = [f"{' and '.join(leak.splits)}: {listed(leak.paths, PATHS_OF_A_GROUP)}" for leak in checked.leaks]
-        head = f"Copies in several splits: {len(checked.leaks):,}. The scores will be better than they should be."
+        head = f"Copies in several splits: {len(checked.leaks):,}. The measured scores will be too good."
         said.append(_listed(head, lines))
     if checked.copied_classes:
         lines = [f"{copy.words()}." for copy in checked.copied_classes]
-        head = f"Copied classes: {len(checked.copied_classes):,}. One label is wrong, or the classes are one."
+        head = f"Copied classes: {len(checked.copied_classes):,}. Either labels are wrong or the two are one class."
         said.append(_listed(head, lines))
     if checked.contradictions:
         lines = [listed(paths, PATHS_OF_A_GROUP) for paths in checked.contradictions]
@@ -113,11 +115,14 @@ def _near(checked: Checked) -> list[str]:
     unlike = [group for group in groups if len(group.classes) > 1]
     head = f"Near duplicates: {pictures:,} images in {count_of(len(groups), 'group', 'that look the same')}."
     if checked.groups:
-        head += " Where splits are drawn, a group is in one of them."
+        head += " Drawn splits keep each group in one split."
     said = [_listed(head, [listed(group.paths, PATHS_OF_A_GROUP) for group in groups])]
     if across:
         lines = [f"{' and '.join(group.splits)}: {listed(group.paths, PATHS_OF_A_GROUP)}" for group in across]
-        head = f"Near duplicates in several splits: {count_of(len(across), 'group')}. The scores gain by them."
+        head = (
+            f"Near duplicates in several splits: {count_of(len(across), 'group')}. The measured scores will "
+            "be too good."
+        )
         said.append(_listed(head, lines))
     if unlike:
         lines = [listed(group.paths, PATHS_OF_A_GROUP) for group in unlike]
@@ -129,7 +134,10 @@ def _keys(checked: Checked) -> str:
     if not checked.group_by:
         return ""
     alone = count_of(checked.without_key, "image")
-    return f"Keys by {one_line(repr(checked.group_by))}: one key, one drawn split. {alone} without a key, each alone."
+    return (
+        f"Keys by {one_line(repr(checked.group_by))}: images with one key stay in one drawn split. {alone} "
+        "without a key."
+    )
 
 
 def _leaked(checked: Checked) -> str:
@@ -138,7 +146,7 @@ def _leaked(checked: Checked) -> str:
         return ""
     among = f"{len(leaked):,} of {count_of(tested, 'test image')}"
     head = f"Leaks: {among} are also in train or val, as a copy, a near duplicate or by their key."
-    return _listed(f"{head} The report says what is scored without them.", leaked)
+    return _listed(f"{head} The report also gives the scores without them.", leaked)
 
 
 def _sizes(head: str, sizes: Sizes | None) -> str:

@@ -42,7 +42,7 @@ def _signature(signature: SignatureSaid, found: Inspection) -> str:
 def _tensor(tensor: TensorSaid) -> str:
     quantized = "" if tensor.scale is None else f", scale {tensor.scale:.7g}, zero point {tensor.zero_point}"
     if tensor.channels:
-        quantized = f", {tensor.channels} scales, one a channel"
+        quantized = f", {tensor.channels} scales, one per channel"
     return f"{tensor.name} {tensor.dtype} {tensor.shape}{quantized}"
 
 
@@ -50,15 +50,15 @@ def _computes(found: Inspection) -> str:
     words = ARITHMETIC.get(found.arithmetic) or f"in floats, with {found.arithmetic}"
     lines = [f"Computes {words}."] if found.arithmetic else []
     if found.float_ops is not None:
-        lines = [f"Computes {words}; {'these ops do in floats:' if found.float_ops else 'no op does in floats.'}"]
+        lines = [f"Computes {words}; {'float ops:' if found.float_ops else 'no float op.'}"]
         lines += [f"  {op.count:>3}  {op.name}, first at {op.first}" for op in found.float_ops]
     if weights := found.weights:
         lines.append(
             f"Weights of {count_of(weights.layers, 'convolution')} and dense layers: {weights.zeros:.1%} zeros; "
-            f"at most {weights.clusters:,} values in a layer, {weights.clusters_of_output:,} for one of its outputs."
+            f"at most {weights.clusters:,} values per layer, {weights.clusters_of_output:,} per output."
         )
     if found.custom_ops:
-        lines.append(f"Needs a runtime with {', '.join(found.custom_ops)}: plain LiteRT has no such op.")
+        lines.append(f"Needs a runtime with {', '.join(found.custom_ops)}, which plain LiteRT does not have.")
     return "\n".join(lines)
 
 
@@ -111,7 +111,7 @@ def record_text(found: Inspection) -> str:
         compressed = content.get("compression") not in (None, "none")
         if parity := content.get("parity"):
             student = f"student after {content['compression']}" if compressed else "student"
-            lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} images as the {student} answers")
+            lines.append(f"  {parity['agreement']:.2%} of {parity['n']:,} images have the top-1 class of the {student}")
         if lost := content.get("against_student"):
             low, high = (100 * bound for bound in lost["interval_95"])
             drop = f"{100 * lost['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
@@ -130,4 +130,4 @@ def record_text(found: Inspection) -> str:
         p50 = (content.get("latency_ms") or {}).get("p50")
         if p50 is not None:
             lines.append(f"  p50 {p50:.3f} ms on {content.get('device')}")
-    return "\n".join(lines) or "No record beside it."
+    return "\n".join(lines) or "No record next to the file."

@@ -58,11 +58,12 @@ def test_every_finding_is_said(found):
     for paragraph in (
         "Set aside: 1 file cannot be used.\n  a/x.jpg: OSError: broken",
         "Copies: 1 file byte for byte the same as another.\n  a/1.png, b/1.png",
-        "Copies in several splits: 1. The scores will be better than they should be.\n  train and test: a/1.png",
+        "Copies in several splits: 1. The measured scores will be too good.\n  train and test: a/1.png",
         "Copies in several classes: 1. One label is wrong.\n  a/1.png, b/1.png",
         "Near duplicates: 2 images in 1 group that look the same. Where splits are drawn, a group is in one of "
         "them.\n  a/2.png, b/3.png",
-        "Near duplicates in several splits: 1 group. The scores gain by them.\n  train and val: a/2.png, b/3.png",
+        "Near duplicates in several splits: 1 group. The measured scores will be too good.\n  train and val: "
+        "a/2.png, b/3.png",
         "Near duplicates in several classes: 1 group.\n  a/2.png, b/3.png",
     ):
         assert f"\n\n{paragraph}" in said
@@ -81,7 +82,7 @@ def test_what_lies_among_the_pictures_without_a_label_is_said(found):
         )
     )
     assert "Near duplicates: 6 images in 3 groups that look the same. Where splits are drawn" in said
-    across = "Near duplicates in several splits: 1 group. The scores gain by them."
+    across = "Near duplicates in several splits: 1 group. The measured scores will be too good."
     assert f"{across}\n  test and unlabelled: a/1.png, unlabelled/1.png\n\n" in said
     assert "Sizes without a label: 9 x 9 to 9 x 9 px, median 9 x 9; width / height 1 to 1; 1 image with" in said
 
