@@ -105,5 +105,5 @@ def _killed(death: Death, purpose: str) -> Exception:
         fault = RuntimeError(f"the {purpose} process {death.how}:\n{death.said}")
         return memory_error(fault) if is_out_of_memory(fault) else fault  # while it loaded its libraries
     got = f"{death.how.removeprefix('was ended by ')} ({death.last or 'no message'})"
-    next_step = "If it was SIGKILL, memory ran out: close other programs and run the command again."
-    return ExportError(purpose, "must not be killed while it works", got, next_step)
+    next_step = "If the signal was SIGKILL, memory ran out: close other programs and run the command again."
+    return ExportError(purpose, "must run to its end", got, next_step)

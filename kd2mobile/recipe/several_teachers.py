@@ -23,7 +23,9 @@ def names_of(name: Any, where: str) -> Any:
         together = not isinstance(one, str) or "," not in one or os.path.exists(one)
         words = [one] if together else [word.strip() for word in one.split(",")]
         if "" in words[1:] or (len(words) > 1 and not words[0]):
-            raise RecipeError(f"{where}, teacher.name", "must be names with one comma between", repr(one), "Mend it.")
+            raise RecipeError(
+                f"{where}, teacher.name", "must be names with one comma between", repr(one), "Correct it."
+            )
         names += words
     return names[0] if len(names) == 1 else names
 

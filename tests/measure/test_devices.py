@@ -79,6 +79,6 @@ def test_the_device_of_a_runs_recipe_is_looked_at_too(bare, tmp_path):
     start_run(compose(settings={"benchmark.device": "fridge:4"}), tmp_path / "run", Path("store"))
     with pytest.raises(UnknownNameError, match="must be one of host, ssh, adb, browser, got 'fridge:4'"):
         kd2mobile.benchmark(tmp_path / "run")
-    with pytest.raises(InstallationError, match="needs LiteRT.js"):
+    with pytest.raises(InstallationError, match="must find LiteRT.js"):
         kd2mobile.benchmark(tmp_path / "run", device="browser")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -80,7 +80,7 @@ def test_given_logits_beside_a_network_mean_whole_images():
     [
         (
             {"teacher.name": "a,,b"},
-            "settings, teacher.name: must be names with one comma between, got 'a,,b'. Mend it.",
+            "settings, teacher.name: must be names with one comma between, got 'a,,b'. Correct it.",
         ),
         (
             {"teacher.name": "xception,xception"},

@@ -63,7 +63,7 @@ def test_killed_it_goes_on_after_its_last_epoch_to_the_same_weights(make, monkey
     capsys.readouterr()
     broken, again = make("broken", epochs=3)
     said = capsys.readouterr().err
-    assert "goes on after epoch 1" in said and "epoch 1/3" not in said and "epoch 2/3" in said
+    assert "resuming after epoch 1" in said and "epoch 1/3" not in said and "epoch 2/3" in said
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
     assert [entry["loss"] for entry in again["history"]] == [entry["loss"] for entry in results["history"]]
 

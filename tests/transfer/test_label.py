@@ -150,7 +150,7 @@ def test_nan_in_the_pass_is_refused_and_leaves_no_shard(run, teacher, tmp_path):
 def test_another_teachers_classes_are_refused(run, teacher, classes):
     write_teacher(teacher, classes=classes)
     with pytest.raises(
-        TeacherError, match=r"teacher: must know the 3 classes of the images, in their order, got \d classes"
+        TeacherError, match=r"teacher: must have the 3 classes of the data, in their order, got \d classes"
     ):
         run()
 

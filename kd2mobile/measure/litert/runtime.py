@@ -290,7 +290,7 @@ def _runtime(xnnpack: bool) -> tuple[Any, str]:
     install = "Install it with `python -m pip install ai-edge-litert`, on 32-bit Arm `tflite-runtime`."
     raise ModelFileError(
         "LiteRT",
-        "must be installed to run a .tflite file file file",
+        "must be installed to run a .tflite file file file file",
         "neither ai-edge-litert nor tflite-runtime",
         install,
     )

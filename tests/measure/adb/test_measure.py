@@ -268,9 +268,9 @@ def test_a_program_that_cannot_run_there_is_refused_before_anything_is_copied(
         ),
         (
             "INFO: STARTING!\nERROR: Failed to load model at 0.tflite\n",
-            "got ERROR: Failed to load model at 0.tflite. Take",
+            "got ERROR: Failed to load model at 0.tflite. Use",
         ),
-        ("", "got nothing, with status 139. Take another build"),
+        ("", "got nothing, with status 139. Use a build"),
     ],
 )
 def test_output_without_timings_is_said_and_the_phone_is_cleaned(adb, binary, data, capsys, printed, said):
@@ -294,9 +294,7 @@ def test_a_phone_without_room(adb, binary, data, capsys):
     full = {"err": "adb: error: failed to copy: remote couldn't create file: No space left on device\n", "status": 1}
     made, pushed = copied(binary)[:2]
     adb(*asked(), made, (pushed[0], full), REMOVED)
-    assert "must be able to do `adb push`, got adb: error: failed to copy" in refused(
-        capsys, measuring(*data, binary=binary)
-    )
+    assert "must support `adb push`, got adb: error: failed to copy" in refused(capsys, measuring(*data, binary=binary))
 
 
 def test_cores_that_the_phone_does_not_have(adb, binary, data, capsys):

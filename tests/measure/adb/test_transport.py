@@ -44,7 +44,7 @@ def test_the_servers_own_words_are_no_phone(adb):
             [("A1", "device")],
             "--device adb:C3: must be the serial of an attached phone, got of A1. `adb devices`",
         ),
-        ("A1", [("A1", "unauthorized")], "got one that is unauthorized. Unlock it and answer that this computer may"),
+        ("A1", [("A1", "unauthorized")], "got one that is unauthorized. Unlock it, allow this computer to debug"),
         ("A1", [("A1", "offline")], "--device adb:A1: must be a phone that responds, got one that is offline. Plug it"),
         (
             "A1",
@@ -71,7 +71,7 @@ def test_no_adb(monkeypatch, tmp_path):
 
 def test_an_adb_that_does_not_start(adb):
     adb((["devices"], {"err": "adb: failed to start daemon: cannot bind tcp:5037\n", "status": 1}))
-    with pytest.raises(DeviceError, match="must be able to do `adb devices`, got adb: failed to start daemon"):
+    with pytest.raises(DeviceError, match="must support `adb devices`, got adb: failed to start daemon"):
         find_phone("")
 
 
@@ -91,7 +91,7 @@ def test_a_phone_that_does_not_answer_in_time(adb, monkeypatch):
     phone = find_phone("")
     monkeypatch.setattr(transport.subprocess, "run", hang)
     with pytest.raises(
-        DeviceError, match=r"must answer, got none to `adb -s R5CT1234 shell true` in 120 s\. Look at the"
+        DeviceError, match=r"must answer, got none to `adb -s R5CT1234 shell true` in 120 s\. Check the"
     ):
         phone.shell("true")
 
@@ -111,7 +111,7 @@ def test_a_command_that_fails_on_the_phone(adb):
     adb(
         devices((SERIAL, "device")), on_phone("shell", "mkdir /x", err="mkdir: '/x': Read-only file system\n", status=1)
     )
-    with pytest.raises(DeviceError, match="must be able to do `adb shell`, got mkdir: '/x': Read-only file system"):
+    with pytest.raises(DeviceError, match="must support `adb shell`, got mkdir: '/x': Read-only file system"):
         find_phone("").shell("mkdir /x")
 
 

@@ -63,7 +63,7 @@ def test_where_it_is_missing_the_error_names_the_command_and_the_lock_is_there(i
 
 def test_another_version_is_not_taken_and_the_locked_one_is(installed):
     put(installed, "0.0.1")
-    with pytest.raises(InstallationError, match=r"needs LiteRT.js \d+\.\d+\.\d+, got 0.0.1 in "):
+    with pytest.raises(InstallationError, match=r"must find LiteRT.js \d+\.\d+\.\d+, got 0.0.1 in "):
         litert_js.litert_js()
     put(installed, litert_js.locked_version())
     version, files = litert_js.litert_js()

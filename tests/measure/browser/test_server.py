@@ -133,7 +133,7 @@ def test_a_body_is_taken_whole_and_within_its_limit(url):
     path = urlsplit(url).path + "echo"
     assert asked(url, f"{path}?a=1&b=%20", "POST", b"hello")[2] == "hello[('a', '1'), ('b', ' ')]"
     status, _, text = asked(url, path, "POST", b"x" * 11)
-    assert status == 413 and text == "A body must be at most 10 bytes here, got 11.\n"
+    assert status == 413 and text == "A request body must be at most 10 bytes here, got 11.\n"
     assert asked(url, path, "POST", b"x", {"X-Length": "1" + "0" * 30})[0] == 413, "refused before it is read"
     for length in ("-1", "1e3", "²", ""):
         assert asked(url, path, "POST", b"x", {"X-Length": length.encode().decode("latin-1")})[0] == 411
@@ -158,7 +158,7 @@ def test_bytes_that_are_no_text_are_no_token(url):
 
 def test_a_body_that_is_cut_short_is_refused(url):
     said = raw(url, f"POST {urlsplit(url).path}echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhel".encode())
-    assert said.startswith("HTTP/1.1 400") and "must be whole, got 3 of 9 bytes" in said
+    assert said.startswith("HTTP/1.1 400") and "must be complete, got 3 of 9 bytes" in said
 
 
 def test_a_port_in_use_is_an_error(url):

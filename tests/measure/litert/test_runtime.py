@@ -270,7 +270,7 @@ def test_without_a_runtime_it_says_what_to_install(models, monkeypatch):
     monkeypatch.setattr(runtime, "RUNTIMES", {"no_such_runtime": "none", "another_one": "none"})
     with pytest.raises(ModelFileError) as refused:
         Classifier(models / "uint8.tflite")
-    assert "LiteRT: must be installed to run a .tflite file file file" in str(refused.value)
+    assert "LiteRT: must be installed to run a .tflite file file file file" in str(refused.value)
     assert "pip install ai-edge-litert" in str(refused.value)
 
 
