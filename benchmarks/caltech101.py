@@ -138,7 +138,6 @@ def compared(folder: Path, a: str, b: str) -> dict:
     """Top-1 of a minus that of b on the same pictures, with its interval and McNemar's test."""
     first, second = right(folder, a), right(folder, b)
     return {
-        "difference": float(first.mean() - second.mean()),
         "interval_95": paired_interval(first, second),
         **mcnemar(first, second)._asdict(),
     }

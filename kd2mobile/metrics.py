@@ -34,8 +34,11 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class PairedTest(NamedTuple):
-    """only_a, only_b: how many images only that one gets right; p_value: two-sided."""
+    """Two models on the same n images. difference: the share right of a less that of b; only_a, only_b: how many images
+    only that one gets right; p_value: two-sided."""
 
+    n: int
+    difference: float
     only_a: int
     only_b: int
     p_value: float
@@ -211,13 +214,13 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
     Source: McNemar 1947; the exact form as in Agresti, Categorical Data Analysis, section 10.1.
 
     >>> mcnemar(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))
-    PairedTest(only_a=5, only_b=1, p_value=0.21875)
+    PairedTest(n=6, difference=0.6666666666666667, only_a=5, only_b=1, p_value=0.21875)
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     only_a, only_b = int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
     tosses = only_a + only_b
     tail = sum(math.comb(tosses, i) for i in range(min(only_a, only_b) + 1))
-    return PairedTest(only_a, only_b, min(1.0, 2 * tail / 2**tosses))
+    return PairedTest(len(a), _share(a) - _share(b), only_a, only_b, min(1.0, 2 * tail / 2**tosses))
 
 
 def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

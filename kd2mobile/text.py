@@ -2,7 +2,7 @@
 
 count_of, listed          "3 files", "a, b, c and 4 more"
 size_of, duration_of      "312 KB", "4 min"
-did_you_mean              the known name that is nearest to what was typed
+nearest, did_you_mean     the known names that are like what was typed
 one_line, shortened       anybody's text inside a line of ours
 """
 

@@ -101,7 +101,9 @@ def test_certainty_beyond_one_stays_in_the_last_bin():
 def test_mcnemar_exact(only_a, only_b, p_value):
     a = np.array([True] * only_a + [False] * only_b + [True] * 4 + [False] * 3)
     b = np.array([False] * only_a + [True] * only_b + [True] * 4 + [False] * 3)
-    assert metrics.mcnemar(a, b) == (only_a, only_b, pytest.approx(p_value, rel=1e-12))
+    n = only_a + only_b + 7
+    difference = pytest.approx((only_a - only_b) / n, abs=1e-12)
+    assert metrics.mcnemar(a, b) == (n, difference, only_a, only_b, pytest.approx(p_value, rel=1e-12))
 
 
 def test_mcnemar_of_many_pictures():

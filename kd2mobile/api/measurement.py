@@ -195,8 +195,6 @@ def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["P
             label=f"student, {precision}",
             a="with the teacher",
             b="on labels alone",
-            difference=float(a.mean() - b.mean()),
-            n=len(labels),
             precision=precision,
             **mcnemar(a, b)._asdict(),
         )

@@ -148,8 +148,6 @@ def _paired(a: str, b: str, variant: str, right_a: np.ndarray, right_b: np.ndarr
         label=f"{a} and {b}, {variant}",
         a=a,
         b=b,
-        difference=float(right_a.mean() - right_b.mean()),
-        n=len(right_a),
         precision=variant,
         **mcnemar(right_a, right_b)._asdict(),
     )
