@@ -5,6 +5,7 @@ addresses (`s3://`). Everything else takes what lies in it by the two operations
 `source / id` is the address of an image, `address.open()` its bytes. A tool that needs a file has `files.local_files`.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -144,7 +145,9 @@ def _opened(container: str) -> Container:
 @lru_cache(maxsize=8)
 def _open(container: str, state: tuple[int, int] | None) -> Container:
     """The container, opened once as long as its file does not change."""
-    name = next(name for name in CONTAINERS if _matches(name, container))
+    name = next((name for name in CONTAINERS if _matches(name, container)), None)
+    if name is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), container)
     return CONTAINERS[name](container)
 
 

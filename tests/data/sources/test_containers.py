@@ -2,6 +2,7 @@
 
 import zipfile
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,3 +147,6 @@ def test_bad_input(photos, zipped):
         find_pictures({"train": [archive, source_at(str(archive))]})
     with pytest.raises(PictureError, match=r"photos.trial.zip!/cat/9.png: must be a readable image, got KeyError"):
         load(archive / "cat/9.png", 8, "crop")
+    Path(archive.container).unlink()
+    with pytest.raises(PictureError, match=r"photos.trial.zip!/cat/0.png: must be there, got no such file or directory"):
+        load(archive / "cat/0.png", 8, "crop")
