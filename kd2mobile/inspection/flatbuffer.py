@@ -35,10 +35,10 @@ class Table(NamedTuple):
         """Whether the field is set."""
         return bool(self._field(field))
 
-    def number(self, field: int, kind: str) -> int:
-        """A scalar field. kind: its struct code, "B" for ubyte, "I" for uint."""
+    def number(self, field: int, kind: str, default: int = 0) -> int:
+        """A scalar field. kind: its struct code, "B" for ubyte, "I" for uint. default: the schema's."""
         place = self._field(field)
-        return _read(self.data, place, kind) if place else 0
+        return _read(self.data, place, kind) if place else default
 
     def table(self, field: int) -> "Table":
         """A field that refers to a table. Raises ValueError if it is not set."""

@@ -25,13 +25,24 @@ class Tensor(NamedTuple):
         return self.place[1] > 0
 
 
+class Geometry(NamedTuple):
+    """How a convolution slides over its input. strides, dilations: (down, across); same: whether the border is padded
+    with zeros, as TensorFlow's SAME."""
+
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    same: bool = False
+
+
 class Op(NamedTuple):
-    """custom: whether no runtime has it built in; Flex ops are. inputs, outputs: indices, inputs left out are none."""
+    """custom: whether no runtime has it built in; Flex ops are. inputs, outputs: indices, inputs left out are none.
+    geometry: of a convolution, None of any other op."""
 
     name: str
     custom: bool
     inputs: list[int]
     outputs: list[int]
+    geometry: Geometry | None = None
 
 
 class Graph(NamedTuple):
@@ -54,12 +65,12 @@ class Signature(NamedTuple):
 
 
 class Model(NamedTuple):
-    """metadata: bytes of each entry by its name."""
+    """metadata: first byte and bytes of each entry by its name."""
 
     description: str
     graphs: list[Graph]
     signatures: list[Signature]
-    metadata: dict[str, int]
+    metadata: dict[str, tuple[int, int]]
 
 
 def read_model(data: bytes) -> Model:
@@ -74,7 +85,7 @@ def read_model(data: bytes) -> Model:
         raise ValueError("no graph")
     signatures = [_signature(each, graphs) for each in model.tables(schema.MODEL["signature_defs"])]
     entries = {
-        entry.text(schema.METADATA["name"]): _item(places, entry.number(schema.METADATA["buffer"], "I"), "buffer")[1]
+        entry.text(schema.METADATA["name"]): _item(places, entry.number(schema.METADATA["buffer"], "I"), "buffer")
         for entry in model.tables(schema.MODEL["metadata"])
     }
     return Model(model.text(schema.MODEL["description"]), graphs, signatures, entries)
@@ -136,9 +147,22 @@ def _graph(graph: Table, names: list[tuple[str, bool]], places: list[tuple[int, 
     ops = []
     for op in graph.tables(schema.SUBGRAPH["operators"]):
         name, custom = _item(names, op.number(schema.OPERATOR["opcode_index"], "I"), "operator code")
-        ops.append(Op(name, custom, *(indices(op, schema.OPERATOR[field]) for field in ("inputs", "outputs"))))
+        ends = (indices(op, schema.OPERATOR[field]) for field in ("inputs", "outputs"))
+        ops.append(Op(name, custom, *ends, _geometry(op, name)))
     ends = (indices(graph, schema.SUBGRAPH[field]) for field in ("inputs", "outputs"))
     return Graph(graph.text(schema.SUBGRAPH["name"]), tensors, ops, *ends)
+
+
+def _geometry(op: Table, name: str) -> Geometry | None:
+    slots = schema.CONVOLUTIONS.get(name)
+    if slots is None or not op.has(schema.OPERATOR["builtin_options"]):
+        return None
+    options = op.table(schema.OPERATOR["builtin_options"])
+    strides, dilations = (
+        tuple(options.number(slots[f"{what}_{side}"], "i", default) for side in "hw")
+        for what, default in (("stride", 0), ("dilation", 1))
+    )
+    return Geometry(strides, dilations, options.number(slots["padding"], "b") == schema.SAME)
 
 
 def _tensor(tensor: Table, places: list[tuple[int, int]]) -> Tensor:

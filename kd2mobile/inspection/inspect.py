@@ -140,7 +140,7 @@ def inspect_file(path: Path) -> Inspection:
         weights=count_weights(data, model),
         signatures=[SignatureSaid(s.key, s.graph, list(s.inputs), list(s.outputs)) for s in model.signatures],
         graphs=[_graph(model, place) for place in range(len(model.graphs))],
-        metadata=model.metadata,
+        metadata={name: size for name, (_, size) in model.metadata.items()},
         tflite_metadata=read_tflite_metadata(path),
         kd2mobile=said if said.own else None,
         labels=said.classes,

@@ -15,6 +15,7 @@ import msgspec
 from kd2mobile.errors import ModelFileError
 from kd2mobile.files import decode_json
 from kd2mobile.inspection.flatbuffer import Table, root
+from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.labels import label_lines, read_labels
 from kd2mobile.inspection.metadata_schema import ENTRY, NORMALIZATION_OPTIONS, TENSOR_AXIS_LABELS, slot
 from kd2mobile.pixels import Resize
@@ -213,13 +214,10 @@ def _parsed(model: Table) -> TFLiteMetadata:
 
 
 def _metadata_buffer(path: Path) -> bytes | None:
-    """The bytes of the model's buffer that its entry TFLITE_METADATA points to (schema.fbs)."""
+    """The bytes of the model's entry TFLITE_METADATA."""
+    data = Path(path).read_bytes()
     try:
-        model = root(Path(path).read_bytes())
-        buffers = model.tables(4)
-        for entry in model.tables(6):
-            if entry.text(0) == ENTRY:
-                return buffers[entry.number(1, "I")].bytes(0)
-    except (ValueError, IndexError):
+        first, size = read_model(data).metadata.get(ENTRY, (0, 0))
+    except ValueError:
         return None  # no model at all: the runtime says so with its own reason
-    return None
+    return data[first : first + size] if first else None

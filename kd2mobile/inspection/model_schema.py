@@ -9,7 +9,14 @@ OPERATOR_CODE = {"deprecated_builtin_code": 0, "custom_code": 1, "builtin_code":
 SUBGRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3, "name": 4}
 TENSOR = {"shape": 0, "type": 1, "buffer": 2, "name": 3, "quantization": 4, "shape_signature": 7}
 QUANTIZATION = {"scale": 2, "zero_point": 3, "quantized_dimension": 6}
-OPERATOR = {"opcode_index": 0, "inputs": 1, "outputs": 2}
+OPERATOR = {"opcode_index": 0, "inputs": 1, "outputs": 2, "builtin_options": 4}
+CONVOLUTIONS = {
+    "CONV_2D": {"padding": 0, "stride_w": 1, "stride_h": 2, "dilation_w": 4, "dilation_h": 5},
+    "DEPTHWISE_CONV_2D": {"padding": 0, "stride_w": 1, "stride_h": 2, "dilation_w": 5, "dilation_h": 6},
+}
+"""The options of the ops that slide over an image."""
+SAME = 0
+"""The padding that keeps the size."""
 BUFFER = {"data": 0, "offset": 1, "size": 2}
 METADATA = {"name": 0, "buffer": 1}
 SIGNATURE = {"inputs": 0, "outputs": 1, "signature_key": 2, "subgraph_index": 4}

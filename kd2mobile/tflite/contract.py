@@ -1,15 +1,15 @@
 """What every exported file must be, checked on the file itself: its ops, its tensors, its signature.
 
-The graph is read from the flatbuffer, before any delegate of an interpreter can rewrite it.
+The graph is read from the bytes (`inspection/graph.py`), before any delegate of an interpreter can rewrite it.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
-from ai_edge_litert import schema_py_generated as schema
-
 from kd2mobile.errors import ExportError
+from kd2mobile.inspection.graph import Tensor as StoredTensor
+from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.layer_names import NO_NAMES, LayerNames
 
 SIGNATURE, INPUT, OUTPUT = "classify", "image", "probabilities"
@@ -21,8 +21,6 @@ PROBABILITY_SCALE = 1 / 256
 INT16_PIXEL_SCALE = 255 / 32767
 """int16x8's scale of the pixels 0..255, whose zero point is 0: half of its range is never used."""
 
-_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-_TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
@@ -67,24 +65,23 @@ class Graph(NamedTuple):
 
 def read_graph(model: bytes, where: str) -> Graph:
     """The graph behind the signature `classify`. Raises ExportError if that signature or its tensors are missing."""
-    stored = schema.ModelT.InitFromPackedBuf(model, 0)
-    signatures = {_text(signature.signatureKey): signature for signature in stored.signatureDefs or []}
-    if list(signatures) != [SIGNATURE] or len(stored.subgraphs) != 1:
-        got = f"{list(signatures)} and {len(stored.subgraphs)} graphs"
+    try:
+        stored = read_model(model)
+    except ValueError as fault:
+        raise ExportError(where, "must be a whole TensorFlow Lite model", fault, _REPORT) from fault
+    signatures = {signature.key: signature for signature in stored.signatures}
+    if list(signatures) != [SIGNATURE] or len(stored.graphs) != 1:
+        got = f"{list(signatures)} and {len(stored.graphs)} graphs"
         raise ExportError(where, f"must have one signature, {SIGNATURE!r}, and one graph", got, _REPORT)
-    signature, graph = signatures[SIGNATURE], stored.subgraphs[0]
-    inputs = {_text(tensor.name): tensor.tensorIndex for tensor in signature.inputs}
-    outputs = {_text(tensor.name): tensor.tensorIndex for tensor in signature.outputs}
+    inputs, outputs = signatures[SIGNATURE].inputs, signatures[SIGNATURE].outputs
     if list(inputs) != [INPUT] or list(outputs) != [OUTPUT]:
         got = f"{list(inputs)} to {list(outputs)}"
-        raise ExportError(where, f"must have the input {INPUT!r} and the output {OUTPUT!r}", got, _REPORT)
-    custom = [_text(code.customCode) for code in stored.operatorCodes if code.customCode]
-    names = [_OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in stored.operatorCodes]
-    ops = [Op(names[op.opcodeIndex], _indices(op.inputs), _indices(op.outputs)) for op in graph.operators]
-    dynamic = any(-1 in _indices(tensor.shapeSignature, keep=True) for tensor in graph.tensors)
-    filled = [buffer.data is not None and len(buffer.data) > 0 for buffer in stored.buffers]
-    tensors = [_tensor(tensor)._replace(constant=filled[tensor.buffer]) for tensor in graph.tensors]
-    return Graph(tensors, ops, inputs[INPUT], outputs[OUTPUT], custom, dynamic)
+        raise ExportError(where, f"must lead from {INPUT!r} to {OUTPUT!r}", got, _REPORT)
+    (graph,) = stored.graphs
+    custom = list(dict.fromkeys(op.name for op in graph.ops if op.custom))
+    ops = [Op(op.name, op.inputs, op.outputs) for op in graph.ops]
+    dynamic = any(-1 in tensor.shape for tensor in graph.tensors)
+    return Graph([_tensor(one) for one in graph.tensors], ops, inputs[INPUT], outputs[OUTPUT], custom, dynamic)
 
 
 _REPORT = "The converter of this TensorFlow version behaves differently; please report it."
@@ -205,18 +202,14 @@ def _close(value: float | None, to: float) -> bool:
     return value is not None and abs(value / to - 1) < 1e-6
 
 
-def _tensor(stored: schema.TensorT) -> Tensor:
-    shape, dtype = _indices(stored.shape, keep=True), _TYPE_NAMES[stored.type]
-    quantization, name = stored.quantization, _text(stored.name or "")
-    scales = 0 if quantization is None or quantization.scale is None else len(quantization.scale)
-    if scales != 1:
-        return Tensor(dtype, shape, None, None, name, scales)
-    return Tensor(dtype, shape, float(quantization.scale[0]), int(quantization.zeroPoint[0]), name, scales)
-
-
-def _indices(stored: Sequence[int] | None, keep: bool = False) -> list[int]:
-    return [int(value) for value in ([] if stored is None else stored) if keep or value >= 0]
-
-
-def _text(stored: bytes | str) -> str:
-    return stored.decode() if isinstance(stored, bytes) else stored
+def _tensor(stored: StoredTensor) -> Tensor:
+    one = len(stored.scales) == 1
+    return Tensor(
+        stored.dtype,
+        stored.shape,
+        stored.scales[0] if one else None,
+        stored.zero_points[0] if one else None,
+        stored.name,
+        len(stored.scales),
+        stored.constant,
+    )

@@ -4,21 +4,11 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
-CONV, DEPTHWISE, DENSE = (
-    schema.BuiltinOperator.CONV_2D,
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
-    schema.BuiltinOperator.FULLY_CONNECTED,
-)
-_OPTIONS = {CONV: schema.Conv2DOptions, DEPTHWISE: schema.DepthwiseConv2DOptions}
-_DTYPES = {
-    schema.TensorType.FLOAT32: np.dtype("<f4"),
-    schema.TensorType.FLOAT16: np.dtype("<f2"),
-    schema.TensorType.INT32: np.dtype("<i4"),
-    schema.TensorType.INT64: np.dtype("<i8"),
-    schema.TensorType.INT8: np.dtype("i1"),
-}
+from kd2mobile.inspection.graph import Geometry, Tensor, read_model
+
+CONV, DEPTHWISE, DENSE = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"
+_DTYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "int64": "<i8", "int8": "i1"}
 
 
 class Layer(NamedTuple):
@@ -30,7 +20,7 @@ class Layer(NamedTuple):
     same: whether the border is padded with zeros, as TensorFlow's SAME.
     """
 
-    kind: int
+    kind: str
     input: int
     input_scale: float
     weights: np.ndarray
@@ -58,63 +48,43 @@ class Layer(NamedTuple):
 
 def read_layers(model: bytearray) -> list[Layer]:
     """The layers whose weights are constants, in the order of the ops. float16 weights are found behind DEQUANTIZE."""
-    stored = schema.Model.GetRootAs(model, 0)
-    graph = stored.Subgraphs(0)
-    ops = [graph.Operators(index) for index in range(graph.OperatorsLength())]
-    kinds = [stored.OperatorCodes(op.OpcodeIndex()).BuiltinCode() for op in ops]
-    packed = {
-        op.Outputs(0): op.Inputs(0)
-        for op, kind in zip(ops, kinds, strict=True)
-        if kind == schema.BuiltinOperator.DEQUANTIZE
-    }
-    read: list[tuple[Layer, int | None]] = []
-    for op, kind in zip(ops, kinds, strict=True):
-        if kind not in (CONV, DEPTHWISE, DENSE):
+    graph = read_model(bytes(model)).graphs[0]
+    packed = {op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE"}
+    read: list[tuple[Layer, tuple[int, int] | None]] = []
+    for op in graph.ops:
+        if op.name not in (CONV, DEPTHWISE, DENSE):
             continue
-        weights = graph.Tensors(packed.get(op.Inputs(1), op.Inputs(1)))
-        if not stored.Buffers(weights.Buffer()).DataLength():
+        _, weights, *bias = (graph.tensors[packed.get(index, index)] for index in op.inputs)
+        if not weights.constant:
             continue
-        bias = op.Inputs(2) if op.InputsLength() > 2 else -1
-        bias_tensor = graph.Tensors(packed.get(bias, bias)) if bias >= 0 else None
+        geometry = op.geometry or Geometry()
         layer = Layer(
-            kind,
-            op.Inputs(0),
-            float(_scale(graph.Tensors(op.Inputs(0))).reshape(-1)[0]),
-            _view(stored, weights),
-            None if bias_tensor is None else _view(stored, bias_tensor),
+            op.name,
+            op.inputs[0],
+            float(_scale(graph.tensors[op.inputs[0]]).reshape(-1)[0]),
+            _view(model, weights),
+            _view(model, bias[0]) if bias else None,
             _scale(weights),
-            **_geometry(op, kind),
+            *geometry,
         )
-        read.append((layer, None if bias_tensor is None else bias_tensor.Buffer()))
-    readers = Counter(buffer for _, buffer in read)
-    return [layer if readers[buffer] == 1 else layer._replace(bias=None) for layer, buffer in read]
+        read.append((layer, bias[0].place if bias else None))
+    readers = Counter(place for _, place in read)
+    return [layer if readers[place] == 1 else layer._replace(bias=None) for layer, place in read]
 
 
-def _geometry(op: schema.Operator, kind: int) -> dict:
-    if kind == DENSE:
-        return {}
-    options, table = _OPTIONS[kind](), op.BuiltinOptions()
-    options.Init(table.Bytes, table.Pos)
-    return {
-        "strides": (options.StrideH(), options.StrideW()),
-        "dilations": (options.DilationHFactor(), options.DilationWFactor()),
-        "same": options.Padding() == schema.Padding.SAME,
-    }
+def _view(model: bytearray, tensor: Tensor) -> np.ndarray:
+    first, size = tensor.place
+    dtype = np.dtype(_DTYPES[tensor.dtype])
+    return np.frombuffer(model, dtype, size // dtype.itemsize, first).reshape(tensor.shape)
 
 
-def _view(stored: schema.Model, tensor: schema.Tensor) -> np.ndarray:
-    data = stored.Buffers(tensor.Buffer()).DataAsNumpy()
-    return data.view(_DTYPES[tensor.Type()]).reshape(tensor.ShapeAsNumpy())
-
-
-def _scale(tensor: schema.Tensor) -> np.ndarray:
+def _scale(tensor: Tensor) -> np.ndarray:
     """The tensor's scale, broadcastable to it; 1 where it has none."""
-    quantization = tensor.Quantization()
-    if quantization is None or not quantization.ScaleLength():
+    if not tensor.scales:
         return np.ones(1)
-    scale = quantization.ScaleAsNumpy().astype(np.float64)
+    scale = np.array(tensor.scales, np.float64)
     if len(scale) == 1:
         return scale
-    shape = [1] * tensor.ShapeLength()
-    shape[quantization.QuantizedDimension()] = len(scale)
+    shape = [1] * len(tensor.shape)
+    shape[tensor.axis] = len(scale)
     return scale.reshape(shape)
