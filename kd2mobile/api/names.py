@@ -9,11 +9,14 @@ def names(kind: str) -> Names:
     """The names of a registry, or the recipe's fields, each with a line about it. kind: `teachers`, ..., `fields`."""
     if kind == "fields":
         return Names(kind, {n: f"{field.description} [{in_toml(field.default)}]" for n, field in fields().items()})
+    if kind == "teachers":
+        from kd2mobile.teachers.kinds import listing
+
+        return Names(kind, listing())
     from kd2mobile.data.sources.named import SOURCES
     from kd2mobile.losses import describe_losses
     from kd2mobile.students import STUDENTS
-    from kd2mobile.teachers.zoo import TEACHERS
 
     if kind == "losses":
         return Names(kind, describe_losses())
-    return Names(kind, {"data": SOURCES, "students": STUDENTS, "teachers": TEACHERS}[kind].listing())
+    return Names(kind, {"data": SOURCES, "students": STUDENTS}[kind].listing())

@@ -89,9 +89,9 @@ class Views(Table):
 class Teacher(Table):
     """The big model, and how it is trained for the classes of the data."""
 
-    name: Annotated[
-        str, says("The teacher: a name of `kd2mobile list teachers`, a .keras or .h5 file, or logits as an .npz file.")
-    ] = "xception"
+    name: Annotated[str, says("The teacher: a name or a kind of file that `kd2mobile list teachers` shows.")] = (
+        "xception"
+    )
     weights: Annotated[
         str, says("The teacher's initial weights: `imagenet` (downloaded by Keras), `none` or a weights file.")
     ] = "imagenet"

@@ -243,7 +243,7 @@ def test_on_labels_alone_the_student_is_the_baseline(plan):
         (
             {"teacher__name": "my.onnx"},
             TeacherError,
-            "a .keras or .h5 file, or logits as .npz, got a .onnx file. Save the model with Keras as `model.save(",
+            "a .keras or .h5 file or an .npz file, got a .onnx file. Save the model with Keras as `model.save(",
         ),
         ({"teacher__name": "my.h5"}, TeacherError, "my.h5: must be a .keras or .h5 file, got no such file. Check the"),
         ({"teacher__name": "my.npz"}, TeacherError, "my.npz: must be an .npz file, got no such file. Check the path"),

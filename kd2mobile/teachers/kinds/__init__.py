@@ -8,9 +8,19 @@ from kd2mobile.teachers.kinds.given_logits import GIVEN_LOGITS
 from kd2mobile.teachers.kinds.kind import Kind
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
 from kd2mobile.teachers.kinds.zoo import ZOO
+from kd2mobile.teachers.zoo import TEACHERS
 
 KINDS: tuple[Kind, ...] = (GIVEN_LOGITS, OWN_MODEL, ZOO)
 """The first that matches a name is its kind; the zoo takes every name, for it can say which ones there are."""
+
+
+def listing() -> dict[str, str]:
+    """Whatever a teacher may be, with a line about each: the networks of the zoo, then the forms of the other kinds.
+
+    >>> list(listing())[0], list(listing())[-1]
+    ('xception', 'an .npz file')
+    """
+    return TEACHERS.listing() | {kind.form: kind.summary for kind in reversed(KINDS) if kind is not ZOO}
 
 
 def kind_of(name: str) -> Kind:

@@ -10,6 +10,7 @@ from kd2mobile.teachers.kinds.kind import OF_A_FILE, Kind, check_file, refuse_fi
 if TYPE_CHECKING:
     from kd2mobile.teachers.reading import Pictures
 
+FORM = "an .npz file"
 NETWORKS_ALONE = ("weights", "input_px", "fine_tune_epochs", *OF_A_FILE)
 """The fields that mean something for a network alone."""
 
@@ -20,7 +21,7 @@ def _matches(name: str) -> bool:
 
 def _check(teacher: Teacher) -> None:
     refuse_fields(teacher, NETWORKS_ALONE, "is a file of logits")
-    check_file(teacher, "an .npz file")
+    check_file(teacher, FORM)
 
 
 def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
@@ -33,4 +34,12 @@ def _build(folder: Path, teacher: Teacher, pictures: "Pictures") -> dict[str, An
     return make_logits_teacher(folder, Path(teacher.name), pictures.split)
 
 
-GIVEN_LOGITS = Kind(_matches, _check, _config, _build, whole_views=True)
+GIVEN_LOGITS = Kind(
+    FORM,
+    "logits of any framework, one row per image: docs/how-to/own-teacher.md",
+    _matches,
+    _check,
+    _config,
+    _build,
+    whole_views=True,
+)

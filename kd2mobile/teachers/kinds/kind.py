@@ -26,6 +26,7 @@ def file_name(name: str) -> str:
 class Kind:
     """One way to have a teacher. All that is particular to it stands here; nothing else asks which kind it is.
 
+    form: what is typed for it, in words: `an .npz file`. summary: one line about it, for `kd2mobile list teachers`.
     matches: whether a recipe's teacher.name is of this kind, whether or not a file is there.
     check: raises TeacherError, UnknownNameError or WeightsError for what can be refused before anything is built and
     without a framework.
@@ -38,6 +39,8 @@ class Kind:
     title: what the report calls the teacher of that name.
     """
 
+    form: str
+    summary: str
     matches: Callable[[str], bool]
     check: Callable[[Teacher], None]
     config: Callable[[Teacher, list[str]], dict[str, Any]]
@@ -54,11 +57,11 @@ def refuse_fields(teacher: Teacher, fields: tuple[str, ...], why: str) -> None:
             raise TeacherError(f"teacher.{field}", f"must be left out: {teacher.name} {why}", value, "Leave it out.")
 
 
-def check_file(teacher: Teacher, must: str) -> None:
-    """Raises TeacherError unless teacher.name is a file, and teacher.classes one where it is given. must: what of."""
+def check_file(teacher: Teacher, form: str) -> None:
+    """Raises TeacherError unless teacher.name is a file, and teacher.classes one where it is given. form: see Kind."""
     if not Path(teacher.name).is_file():
         found = "a folder" if Path(teacher.name).is_dir() else "no such file"
-        raise TeacherError(f"teacher.name, {teacher.name}", f"must be {must}", found, "Check the path.")
+        raise TeacherError(f"teacher.name, {teacher.name}", f"must be {form}", found, "Check the path.")
     if teacher.classes is not None and not Path(teacher.classes).is_file():
         must = "must be a text file with one class name per line, in the order of the outputs"
         raise TeacherError(f"teacher.classes, {teacher.classes}", must, "no such file", "Check the path.")

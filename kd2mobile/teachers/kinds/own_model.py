@@ -11,6 +11,8 @@ from kd2mobile.teachers.kinds.kind import DESCRIPTION, Kind, check_file, network
 if TYPE_CHECKING:
     from kd2mobile.teachers.reading import Pictures
 
+FORM = "a .keras or .h5 file"
+
 
 def _matches(name: str) -> bool:
     return name.endswith((".keras", ".h5", ".hdf5"))
@@ -18,7 +20,7 @@ def _matches(name: str) -> bool:
 
 def _check(teacher: Teacher) -> None:
     refuse_fields(teacher, ("weights",), "has its own classes")
-    check_file(teacher, "a .keras or .h5 file")
+    check_file(teacher, FORM)
 
 
 def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
@@ -40,4 +42,4 @@ def _build(folder: Path, teacher: Teacher, pictures: "Pictures") -> dict[str, An
     return training.make_teacher(folder, teacher, pictures, own_file=Path(teacher.name))
 
 
-OWN_MODEL = Kind(_matches, _check, _config, _build)
+OWN_MODEL = Kind(FORM, "a Keras model of your own: docs/how-to/own-teacher.md", _matches, _check, _config, _build)

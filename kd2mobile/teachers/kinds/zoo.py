@@ -57,13 +57,17 @@ def _refuse_other_file(name: str) -> None:
             "If not, give its logits: see docs/how-to/own-teacher.md.",
         )
     if path.suffix in OTHER_MODELS or path.exists():
+        from kd2mobile.teachers.kinds import KINDS  # here: the zoo is one of them
+
         raise TeacherError(
             where,
-            "must be a name of `kd2mobile list teachers`, a .keras or .h5 file, or logits as .npz",
+            f"must be {' or '.join(kind.form for kind in reversed(KINDS))}",
             "a folder" if path.is_dir() else f"a {path.suffix} file" if path.suffix else "another file",
             "Save the model with Keras as `model.save('teacher.keras')`, or give its logits: see "
             "docs/how-to/own-teacher.md.",
         )
 
 
-ZOO = Kind(lambda name: True, _check, _config, _build)
+ZOO = Kind(
+    "a name of `kd2mobile list teachers`", "a network of keras.applications", lambda name: True, _check, _config, _build
+)
