@@ -7,7 +7,7 @@ from typing import Any
 
 from kd2mobile.errors import RecipeError, UnknownNameError
 from kd2mobile.progress import say
-from kd2mobile.recipe.compose import FLAGS, SETTINGS, check_settings, compose
+from kd2mobile.recipe.compose import FLAGS, Overrides, compose
 from kd2mobile.recipe.schema import Recipe
 from kd2mobile.recipe.toml import read_tables
 from kd2mobile.stages.plan import Plan, make_plan
@@ -24,7 +24,7 @@ def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[s
     return compose(recipe, all_settings(settings, flags), sees_whole)
 
 
-def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dict[str, Any]:
+def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> Overrides:
     """The fields of a recipe by dotted name: settings, and over them the keywords, which are named as the flags are.
 
     Raises RecipeError, UnknownNameError.
@@ -32,11 +32,10 @@ def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> dict
     unknown = [flag for flag in flags if flag not in FLAGS]
     if unknown:
         raise UnknownNameError("keyword", unknown[0], list(FLAGS), see="kd2mobile list fields")
-    check_settings(settings or {}, SETTINGS)
-    values = {FLAGS[flag]: _plain(value) for flag, value in flags.items()}
-    for flag in flags:
-        check_settings({FLAGS[flag]: values[FLAGS[flag]]}, f"keyword {flag}")
-    return (settings or {}) | values
+    lower, keywords = Overrides.of(settings), Overrides()
+    for flag, value in flags.items():
+        keywords.add(FLAGS[flag], _plain(value), f"keyword {flag}")
+    return keywords.over(lower)
 
 
 def open_or_start(
@@ -50,6 +49,7 @@ def open_or_start(
     settings: of the tables that a run does not keep (`LATER_TABLES`) they are for this call, in a new run too.
     check: raises for a recipe that the verb cannot use, before a run is made or a picture looked at.
     """
+    settings = Overrides.of(settings)
     opened = None if run is None and newest_run() is None else open_run(run, store, settings)
     recipe = opened.recipe if opened else compose(settings=settings)
     if check:
@@ -58,8 +58,8 @@ def open_or_start(
         return opened, make_plan(recipe, opened.store)
     say(f"no run under {RUNS}/ yet: creating one with the demo's recipe")
     plan = make_plan(recipe, Store(store or STORE))
-    kept = {name: value for name, value in settings.items() if name.partition(".")[0] not in LATER_TABLES}
-    return replace(start_run(compose(settings=kept), None, store or STORE), recipe=recipe), plan
+    kept = compose(settings=settings.without(LATER_TABLES))
+    return replace(start_run(kept, None, store or STORE), recipe=recipe), plan
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ from kd2mobile.cli.help import (
 from kd2mobile.errors import RecipeError
 from kd2mobile.measure.device import Device, Option
 from kd2mobile.measure.devices import DEVICES, with_options
-from kd2mobile.recipe.compose import FLAGS, check_settings, option_of
+from kd2mobile.recipe.compose import FLAGS, Overrides, option_of
 from kd2mobile.recipe.schema import fields
 from kd2mobile.recipe.toml import assignment
 from kd2mobile.store.output_files import IsOurs, check_apart, check_output, check_outside, is_json_of
@@ -291,9 +291,11 @@ def json_option(*results: str) -> Callable:
     return option("--json", "json_file", group=OUTPUT, type=kind, metavar="[=FILE]", help=text)
 
 
-def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
-    values = dict(assigned(text) for text in assignments)
-    check_settings(values, "--set")
+def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> Overrides:
+    """The fields that a command line sets, each checked once: those of --set, and over them the flags'."""
+    values = Overrides()
+    for text in assignments:
+        values.add(*assigned(text), "--set")
     for flag, value in flags.items():
         if value not in (None, ()):
             listed = _listed(value, once=flag not in IN_ORDER) if flag in LISTS else value
@@ -303,10 +305,9 @@ def settings(flags: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[s
                     raise RecipeError(
                         "--precision", "must be auto alone, because it chooses the precisions itself", value, next_step
                     )
-                values["export.auto"] = True
+                values.add("export.auto", True, "--precision")
                 continue
-            values[FLAGS[flag]] = listed
-            check_settings({FLAGS[flag]: values[FLAGS[flag]]}, option_of(flag))
+            values.add(FLAGS[flag], listed, option_of(flag))
     return values
 
 

@@ -81,6 +81,58 @@ def option_of(flag: str) -> str:
     return f"--{'no-' * (fields()[FLAGS[flag]].default is True)}{flag.replace('_', '-')}"
 
 
+class Overrides(dict[str, Any]):
+    """Fields of a recipe by dotted name, for one call. Each is checked once, where it comes in, and keeps its origin.
+
+    >>> given = Overrides.of({"distill.epochs": 3})
+    >>> given.add("distill.temperature", 2.0, "--temperature")
+    >>> dict(given), given.origin("distill.temperature")
+    ({'distill.epochs': 3, 'distill.temperature': 2.0}, '--temperature')
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._origins: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, settings: dict[str, Any] | None, origin: str = SETTINGS) -> "Overrides":
+        """The settings, checked if they are a plain dict. origin: what a message calls the place where they came from.
+
+        Raises RecipeError, UnknownNameError.
+        """
+        if isinstance(settings, cls):
+            return settings
+        made = cls()
+        for name, value in (settings or {}).items():
+            made.add(name, value, origin)
+        return made
+
+    def add(self, name: str, value: Any, origin: str) -> None:
+        """Sets a field. origin: `--temperature` or `keyword temperature`. Raises RecipeError, UnknownNameError."""
+        check_settings({name: value}, origin)
+        self[name] = value
+        self._origins[name] = origin
+
+    def origin(self, name: str) -> str:
+        """What gave the field."""
+        return self._origins.get(name, SETTINGS)
+
+    def over(self, lower: "Overrides") -> "Overrides":
+        """These fields and those of the lower ones that are not among them."""
+        both = Overrides()
+        for one in (lower, self):
+            both.update(one)
+            both._origins |= one._origins
+        return both
+
+    def without(self, tables: Iterable[str]) -> "Overrides":
+        """The fields of other tables than these."""
+        rest = Overrides()
+        rest.update({name: value for name, value in self.items() if name.partition(".")[0] not in tables})
+        rest._origins |= self._origins
+        return rest
+
+
 def compose(
     file: Path | None = None,
     settings: dict[str, Any] | None = None,
@@ -88,7 +140,7 @@ def compose(
 ) -> Recipe:
     """The recipe of the built-in layer, the file and the settings, in this order.
 
-    file: a TOML file; settings: values by dotted name (`check_settings` tells where a wrong one came from).
+    file: a TOML file; settings: values by dotted name, checked here unless they are `Overrides`, which were.
     The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
     teacher, which is trained from scratch, is left out where teacher.name is not a plain word, as Keras's names are.
     sees_whole: whether the teacher of that name sees whole images alone (`teachers.kinds.sees_whole`): then the views
@@ -96,13 +148,13 @@ def compose(
     source.
     Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
     """
-    layers = [(read_tables(file), str(file))] if file else []
-    layers.append((_nested(settings or {}, SETTINGS), SETTINGS))
-    for tables, place in layers:
+    of_file, overrides = read_tables(file) if file else {}, Overrides.of(settings)
+    layers = [of_file, _nested(overrides, SETTINGS)]
+    for tables in layers:
         if "teacher" in tables:
             tables["teacher"] = table_per_teacher(tables["teacher"])
-        _check(tables, place)
-    merged = _merged(tables for tables, _ in layers)
+    _check(of_file, str(file))
+    merged = _merged(layers)
     for field, value in merged.get("data", {}).items():
         if isinstance(value, list | tuple) and len(value) == 1:
             merged["data"][field] = value[0]
@@ -110,8 +162,8 @@ def compose(
         merged = _over_demo(merged)
     teachers = as_list(merged.get("teacher", {}))
     if whole := next((name for one in teachers if sees_whole(name := one.get("name", ""))), None):
-        for tables, place in layers:
-            _refuse_other_views(tables.get("views", {}), place, whole)
+        _refuse_other_views(of_file.get("views", {}), lambda field: str(file), whole)
+        _refuse_other_views(layers[1].get("views", {}), overrides.origin, whole)
         merged = _merged([merged, {"views": WHOLE_VIEW}])
     recipe = msgspec.convert(merged | {"teacher": teachers[0] if len(teachers) == 1 else teachers}, Recipe)
     check_ensemble(recipe)
@@ -201,11 +253,11 @@ def _check_none_over(built_in_tables: dict[str, dict[str, Any]], tables: dict[st
                 raise RecipeError(f"{SETTINGS}, {table}.{field}", must, value, "Give a value, or leave it out.")
 
 
-def _refuse_other_views(views: dict[str, Any], where: str, teacher: str) -> None:
+def _refuse_other_views(views: dict[str, Any], origin: Callable[[str], str], teacher: str) -> None:
     for field, only in WHOLE_VIEW.items():
         if views.get(field, only) != only:
             raise RecipeError(
-                f"{where}, views.{field}",
+                f"{origin(f'views.{field}')}, views.{field}",
                 f"must be {str(only).lower()} with the teacher {teacher}, whose logits are of whole images",
                 views[field],
                 "Leave it out, or give the model itself as the teacher: it labels as many views as you like.",

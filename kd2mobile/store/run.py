@@ -15,7 +15,7 @@ import msgspec
 from kd2mobile.errors import ArtifactError, RecipeError
 from kd2mobile.files import convert_json, disk_errors, locked, read_json, sha256_of, write_json
 from kd2mobile.progress import say
-from kd2mobile.recipe.compose import compose
+from kd2mobile.recipe.compose import Overrides, compose
 from kd2mobile.recipe.schema import COMPRESSIONS, DESCRIBED, PRECISIONS, TABLES, Compress, Export, Recipe
 from kd2mobile.recipe.toml import read_tables, recipe_toml, shown_tables, write_recipe
 from kd2mobile.recipe.variants import Variant, in_order
@@ -231,7 +231,8 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
             raise ArtifactError(folder / name, "must be a folder of the run itself", "a link", "Remove the link.")
     _check_recipe(folder, record)
     described = {f"export.{name}": text for name, text in record.described.items()}
-    recipe = compose(folder / RECIPE, described | (settings or {}))
+    lower = Overrides.of(described, f"{folder / RUN_RECORD}: described")
+    recipe = compose(folder / RECIPE, Overrides.of(settings).over(lower))
     return Run(folder, recipe, Store(store or _own_store(folder, record)), record)
 
 

@@ -132,7 +132,7 @@ def test_the_flags_that_the_issue_names_are_there():
             "--set, export.precisions: must be a list that is not empty, each entry one of",
         ),
         (["distill", "--set", "heat=1"], "--set, field: must be one of"),
-        (["distill", "--set", "distill.heat=1"], "--set, field of distill: must be one of loss, temperature"),
+        (["distill", "--set", "distill.heat=1"], "--set, field of distill: must be one of loss, loss_options"),
         (["distill", "--set", "heat"], "--set: must be FIELD=VALUE, got 'heat'."),
         (["distill", "--recipe", "gone.toml"], "gone.toml: must be a readable recipe, got No such file"),
         (["distill", "--student", "mobilnet025"], "Did you mean 'mobilenet025'? See `kd2mobile list students`."),

@@ -28,7 +28,7 @@ LACKING = {
     "ssh:pi@board": "ssh:pi@board: must find the OpenSSH client, got no ssh on the PATH. Install it: openssh-client on",
     "adb:": "--device adb: must find the program adb, got none on the PATH. Install Android's platform-tools and put",
     "adb:R5CT1234": "--device adb: must find the program adb, got none on the PATH.",
-    "browser": "--device browser: needs LiteRT.js",
+    "browser": "--device browser: must find LiteRT.js",
 }
 
 
@@ -66,7 +66,7 @@ def test_what_a_device_cannot_do_is_said_before_anything_is_made(how, said, bare
 
 def test_a_run_that_benchmark_makes_keeps_nothing_of_the_call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(starting, "stages", lambda recipe, store: None)
+    monkeypatch.setattr(starting, "make_plan", lambda recipe, store: None)
     made, _ = starting.open_or_start(
         None, None, {"benchmark.cores": [0], "export.per_tensor": True, "distill.epochs": 2}
     )

@@ -1,9 +1,13 @@
 import pytest
 
+from kd2mobile.api.start import all_settings
+from kd2mobile.cli.options import settings as typed_settings
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
+from kd2mobile.recipe import compose as composing
 from kd2mobile.recipe.compose import FLAGS, compose, weights_file
 from kd2mobile.recipe.schema import TABLES, fields
 from kd2mobile.recipe.toml import assignment, built_in, read_tables, write_recipe
+from kd2mobile.store.run import open_run, start_run
 from kd2mobile.teachers.kinds import sees_whole
 
 
@@ -169,3 +173,32 @@ def test_every_field_is_described_and_every_flag_is_a_field():
     assert all(field.description.endswith(".") for field in known.values())
     assert set(FLAGS.values()) <= known.keys()
     assert set(built_in("digits")) <= TABLES.keys()
+
+
+def test_each_value_is_checked_once_where_it_comes_in_and_keeps_its_origin(tmp_path, monkeypatch):
+    checked = []
+    check_value = composing._check_value
+    monkeypatch.setattr(composing, "_check_value", lambda *what: (checked.append(what), check_value(*what)))
+    (tmp_path / "r.toml").write_text("[distill]\nepochs = 3\n")
+    typed = typed_settings({"temperature": 2.0, "precision": "fp32,int8"}, ("distill.patience=5",))
+    given = all_settings(typed, {"seed": 7})
+    recipe = compose(tmp_path / "r.toml", given)
+    assert (recipe.distill.temperature, recipe.distill.patience, recipe.distill.epochs) == (2.0, 5, 3)
+    assert sorted((name, origin) for name, _, origin in checked) == [
+        ("distill.epochs", str(tmp_path / "r.toml")),
+        ("distill.patience", "--set"),
+        ("distill.seed", "keyword seed"),
+        ("distill.temperature", "--temperature"),
+        ("export.precisions", "--precision"),
+    ]
+    run = start_run(compose(settings=given.without(("export",))), tmp_path / "run", tmp_path / "store")
+    checked.clear()
+    later = typed_settings({"precision": "fp16", "per_tensor": True})
+    assert open_run(run.folder, None, later).recipe.export.precisions == ("fp16",)
+    assert [origin for name, _, origin in checked if name.startswith("export.")].count("--precision") == 1
+
+
+def test_a_later_check_names_what_gave_the_value():
+    given = typed_settings({"teacher": "x.npz", "views": 4})
+    with pytest.raises(RecipeError, match=r"^--views, views.count: must be 1 with the teacher x.npz"):
+        compose(None, given, lambda teacher: teacher.endswith(".npz"))
