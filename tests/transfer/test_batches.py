@@ -88,7 +88,7 @@ def test_memory_that_ends_in_the_pass_halves_the_batch_and_loses_nothing(teacher
     np.testing.assert_array_equal(answer(teacher, seen), np.arange(13, dtype=np.float32)[:, None].repeat(CLASSES, 1))
     assert teacher.batch_size == 4 and set(teacher.model.batches) == {4}
     assert capsys.readouterr().err.splitlines() == [
-        "the memory is too small for 16 views: going on with 8",
+        "not enough memory for 16 views at once; continuing with 8",
         "not enough memory for 8 views at once; continuing with 4",
     ]
 

@@ -185,8 +185,8 @@ def test_what_is_timed_again_is_said(measured, capsys):
     again = {gpu: "out of sight", wasm: "too short"}
     measured(Protocol(threads=(1, 2), rule="mlperf"), {"webgpu": "an adapter"}, again=again, files=(0,))
     assert capsys.readouterr().err.splitlines()[1:] == [
-        "uint8.tflite, WASM, 2 threads: timed again from the start, since its runs have become too short for the "
-        "browser's clock in such small batches",
+        "uint8.tflite, WASM, 2 threads: timed again from the start, because its batches were too short for the "
+        "browser's clock",
         "uint8.tflite, WebGPU: timed again from the start, because the page was hidden. Keep it in front",
     ]
 
@@ -208,7 +208,7 @@ def test_the_first_setting_must_run_since_it_is_judged(measured):
 
 def test_xnnpack_off_alone_is_refused_before_a_browser_is_asked_for(measured, models, photos, monkeypatch, capsys):
     said = (
-        "benchmark.xnnpack: must be on in a browser, got off. LiteRT.js has no switch for it: leave --xnnpack out, or "
+        "benchmark.xnnpack: must be on in a browser, got off. LiteRT.js cannot switch it off: leave out --xnnpack, or "
         "measure on another device."
     )
     with pytest.raises(RecipeError) as refused:
