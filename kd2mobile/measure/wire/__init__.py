@@ -1,0 +1,1 @@
+"""A trial: this machine behind a wire."""
