@@ -18,7 +18,6 @@ PACKAGES = (
     "ssh",
     "adb",
     "browser",
-    "wire",
 )
 DEVICES: dict[str, Device] = {name: import_module(f"kd2mobile.measure.{name}.device").DEVICE for name in PACKAGES}
 

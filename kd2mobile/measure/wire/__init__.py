@@ -1,1 +1,0 @@
-"""A trial: this machine behind a wire."""
