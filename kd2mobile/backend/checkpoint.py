@@ -98,11 +98,6 @@ def remove_checkpoints(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def best_line(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch with the highest top-1 on validation, among equals the lowest logloss, among those the first."""
-    return max(history, key=lambda line: (line["val_top1"], -line["val_logloss"]))
-
-
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     """`history.jsonl`, a line of JSON an epoch, in place of the old file in one step."""
     write_text(folder / HISTORY_FILE, "".join(json.dumps(line) + "\n" for line in history))

@@ -1,7 +1,6 @@
-"""The fine-tuning of a wrapped Keras 2 student with the split-output loss, epoch by epoch, as training/train.py's."""
+"""The fine-tuning of a wrapped Keras 2 student with the split-output loss, under the same loop as the student's own."""
 
-import math
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from kd2mobile.backend.checkpoint import (
-    Checkpoint,
-    best_line,
-    resume,
-    set_values,
-    values_of,
-    write_checkpoint,
-    write_history,
-)
-from kd2mobile.backend.tensorflow_process import Tell
 from kd2mobile.compress.job import Job
 from kd2mobile.compress.wrapping import Wrapped
 from kd2mobile.errors import TrainingError
@@ -26,73 +15,89 @@ from kd2mobile.losses import make_loss
 from kd2mobile.losses.split import pack_output
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.training.feed import Feed, Judged
+from kd2mobile.training.loop import Course, train_epochs
+from kd2mobile.training.schedule import Schedule
 
-JUDGE_BATCH = 64
-LOWER_RATE = "Use a lower compress.learning_rate."
+EVALUATION_BATCH = 64
 
 
-def judge(model: tf_keras.Model, judged: Judged, where: str) -> tuple[float, float]:
-    """Top-1 (0..1) and logloss (nats) of the model's softmax on the validation pictures.
+def evaluate(model: tf_keras.Model, judged: Judged, where: str) -> dict[str, float]:
+    """val_top1 (0 to 1) and val_logloss (nats) of the model's softmax on the validation images.
 
-    Raises TrainingError, at the place `where`, for logits that are not finite.
+    Raises TrainingError, about `where`, for logits that are not finite.
     """
-    answer = tf.function(lambda pixels: model(pixels, training=False))
-    z = np.concatenate([answer(to_int8_input(batch)).numpy() for batch in judged.batches(JUDGE_BATCH)])
-    if not np.isfinite(z).all():
-        raise TrainingError(f"{where}, validation", "must have finite logits", "NaN or infinity", LOWER_RATE)
-    return judged.score(z)
+    logits = _logits(model, judged)
+    if not np.isfinite(logits).all():
+        next_step = "Train the student again with a lower distill.learning_rate."
+        raise TrainingError(f"{where}, validation", "must have finite logits", "NaN or infinity", next_step)
+    return judged.scores(logits)
 
 
-def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged, tell: Tell) -> list[dict[str, Any]]:
+def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged) -> list[dict[str, Any]]:
     """Trains the wrapped model for job.compress.epochs and leaves it with the weights of its best epoch.
 
     Adam with a cosine from the peak learning rate to zero. The best epoch is chosen from wrapped.first_epoch on. After
-    each epoch a checkpoint is written to the job's folder, and a killed process goes on after it.
-    Returns the history, one line an epoch. Raises TrainingError for a loss that is not finite.
+    each epoch a checkpoint is written to the job's folder, and a killed process resumes after it.
+    Returns the history, a line per epoch. Raises TrainingError for a loss or a logit that is not finite.
     """
-    model, settings, folder = wrapped.model, job.compress, Path(job.folder)
-    schedule = tf_keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * feed.steps)
-    optimizer = tf_keras.optimizers.Adam(schedule)
-    optimizer.build(model.trainable_variables)
-    model.optimizer = optimizer
-    step = _step(model, optimizer, job)
-    dropouts = [module for module in model.submodules if isinstance(module, tf_keras.layers.Dropout)]
-    random_states = [layer._random_generator._generator.state for layer in dropouts]  # no public name reaches them
-    variables = [*model.variables, *optimizer.variables, *random_states]
-    history, best = resume(folder, variables)
-    if history:
-        tell("say", line=f"compress {job.method}: resuming after epoch {len(history)}/{settings.epochs}")
-    if wrapped.callback:
-        wrapped.callback.set_model(model)
-        wrapped.callback.on_train_begin()
-    remaining = settings.epochs - len(history)
-    if remaining:
-        label = f"compress {job.method}: fine-tuning"
-        tell("stage", label=label, total=remaining * len(feed.labels), unit="images")
-    for epoch in range(len(history) + 1, settings.epochs + 1):
-        begun = time.monotonic()
-        loss = _run_epoch(job, step, wrapped.callback, feed, epoch, tell)
-        trained = time.monotonic()
-        top1, logloss = judge(model, judged, f"compress {job.method}, epoch {epoch}")
-        line = {
-            "epoch": epoch,
-            "loss": loss,
-            "val_top1": top1,
-            "val_logloss": logloss,
-            "seconds": round(time.monotonic() - begun, 3),
-            "images_per_s": round(len(feed.labels) / (trained - begun), 1),
-        }
-        history.append(line)
-        if best_line(history[wrapped.first_epoch - 1 :] or history) is line:
-            best = values_of(model.variables)
-        write_checkpoint(folder, Checkpoint(values_of(variables), best, history))
-        write_history(folder, history)
-        tell(
-            "say",
-            line=f"epoch {epoch}/{settings.epochs}  loss {loss:.3f}  val top-1 {top1:.3f}  val logloss {logloss:.3f}",
-        )
-    set_values(model.variables, best)
-    return history
+    course = Course(
+        folder=Path(job.folder),
+        who=f"compress {job.method}",
+        epochs=job.compress.epochs,
+        images=len(feed.labels),
+        batch_size=feed.batch_size,
+        schedule=Schedule(job.compress.learning_rate, job.compress.epochs * feed.steps),
+        advice="Use a lower compress.learning_rate.",
+        first_epoch=wrapped.first_epoch,
+    )
+    return train_epochs(_FineTuned(wrapped, job, course.schedule, feed, judged), course)
+
+
+class _FineTuned:
+    """A wrapped Keras 2 student with its optimizer as the loop trains it."""
+
+    def __init__(self, wrapped: Wrapped, job: Job, schedule: Schedule, feed: Feed, judged: Judged):
+        self.model, self.callback, self.feed, self.judged = wrapped.model, wrapped.callback, feed, judged
+        optimizer = tf_keras.optimizers.Adam(schedule.built(tf_keras.optimizers))
+        optimizer.build(self.model.trainable_variables)
+        self.model.optimizer = optimizer
+        self.step = _step(self.model, optimizer, job)
+        dropouts = [module for module in self.model.submodules if isinstance(module, tf_keras.layers.Dropout)]
+        random_states = [layer._random_generator._generator.state for layer in dropouts]  # no public name reaches them
+        self._state = [*self.model.variables, *optimizer.variables, *random_states]
+        self.begun = False
+
+    def state(self) -> list[tf.Variable]:
+        return self._state
+
+    def weights(self) -> list[tf.Variable]:
+        return self.model.variables
+
+    def train_epoch(self, epoch: int, after_batch: Callable[[float], None]) -> float:
+        if self.callback and not self.begun:  # it reads how many steps were taken: after a checkpoint was read
+            self.callback.set_model(self.model)
+            self.callback.on_train_begin()
+        self.begun, losses = True, []
+        for batch, (pixels, targets, *weights) in enumerate(self.feed.epoch(epoch - 1)):
+            if self.callback:
+                self.callback.on_train_batch_begin(batch)
+            weight = weights[0] if weights else np.ones(len(pixels), np.float32)
+            losses.append(float(self.step(to_int8_input(pixels), targets, weight)))
+            after_batch(losses[-1])
+        if self.callback:
+            self.callback.on_epoch_end(epoch - 1)
+        return float(np.mean(losses))
+
+    def logits(self, advance: Callable[[int], None]) -> np.ndarray:
+        return _logits(self.model, self.judged)
+
+    def scores(self, logits: np.ndarray) -> dict[str, float]:
+        return self.judged.scores(logits)
+
+
+def _logits(model: tf_keras.Model, judged: Judged) -> np.ndarray:
+    answer = tf.function(lambda pixels: model(pixels, training=False))
+    return np.concatenate([answer(to_int8_input(batch)).numpy() for batch in judged.batches(EVALUATION_BATCH)])
 
 
 def _step(model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer, job: Job) -> Any:
@@ -108,20 +113,3 @@ def _step(model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer, job: 
         return mean
 
     return step
-
-
-def _run_epoch(job: Job, step: Any, callback: Any, feed: Feed, epoch: int, tell: Tell) -> float:
-    losses = []
-    for batch, (pixels, targets, *weights) in enumerate(feed.epoch(epoch - 1)):
-        if callback:
-            callback.on_train_batch_begin(batch)
-        weight = weights[0] if weights else np.ones(len(pixels), np.float32)
-        loss = float(step(to_int8_input(pixels), targets, weight))
-        if not math.isfinite(loss):
-            where = f"compress {job.method}, epoch {epoch}, batch {batch + 1}/{feed.steps}"
-            raise TrainingError(where, "must have a finite loss", loss, LOWER_RATE)
-        losses.append(loss)
-        tell("done", count=min(feed.batch_size, len(feed.labels) - batch * feed.batch_size))
-    if callback:
-        callback.on_epoch_end(epoch - 1)
-    return float(np.mean(losses))

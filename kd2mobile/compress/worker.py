@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from kd2mobile.backend.checkpoint import best_line, remove_checkpoints
+from kd2mobile import progress
+from kd2mobile.backend.checkpoint import remove_checkpoints
 from kd2mobile.backend.model_files import save_model
 from kd2mobile.backend.tensorflow_process import Tell, serve
-from kd2mobile.compress.fine_tune import fine_tune, judge
+from kd2mobile.compress.fine_tune import evaluate, fine_tune
 from kd2mobile.compress.job import Job
 from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.compress.qat import wrap_qat
@@ -21,6 +22,7 @@ from kd2mobile.errors import CompressionError
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.text import one_line
 from kd2mobile.training.feed import Feed, Judged
+from kd2mobile.training.loop import best_line
 
 STUDENT_FILE = "student.keras"
 WRAPPERS = {"qat": wrap_qat, "prune": wrap_prune, "cluster": wrap_cluster}
@@ -44,12 +46,15 @@ def work(job: Job, tell: Tell) -> None:
     judged = Judged(np.array(job.val_labels), Path(job.pixels))
     twin = twin_of(student, job.name)
     difference = check_twin(student, twin, to_int8_input(next(judged.batches(16))))
-    before = judge(twin, judged, f"compress {job.method}, before it")
-    tell("say", line=f"compress {job.method}: uncompressed, val top-1 {before[0]:.3f}  val logloss {before[1]:.3f}")
+    before = evaluate(twin, judged, f"compress {job.method}, before it")
+    progress.say(
+        f"compress {job.method}: uncompressed, val top-1 {before['val_top1']:.3f}  "
+        f"val logloss {before['val_logloss']:.3f}"
+    )
     names = weight_names(twin)
     wrapped = _wrapped(job, twin, feed)
-    history = fine_tune(wrapped, job, feed, judged, tell)
-    best = best_line(history[wrapped.first_epoch - 1 :])
+    history = fine_tune(wrapped, job, feed, judged)
+    best = best_line(history, first_epoch=wrapped.first_epoch)
     trained = wrapped.plain(wrapped.model)
     carry_back(trained, names, student)
     results = {
@@ -57,7 +62,7 @@ def work(job: Job, tell: Tell) -> None:
         "epochs_run": len(history),
         "val_top1": best["val_top1"],
         "val_logloss": best["val_logloss"],
-        "before": {"val_top1": before[0], "val_logloss": before[1]},
+        "before": before,
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "twin_difference": difference,
     }

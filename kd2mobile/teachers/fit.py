@@ -1,7 +1,6 @@
 """Training a teacher by gradient: from nothing, or with its body unfrozen. Killed, it goes on after its last epoch."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,13 @@ import keras
 import numpy as np
 
 from kd2mobile.backend.batch_norm import shorten_memory
-from kd2mobile.backend.checkpoint import Checkpoint, resume, set_values, values_of, write_checkpoint
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.errors import TrainingError
-from kd2mobile.progress import bar, say
 from kd2mobile.recipe import schema
 from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.reading import Pictures
-from kd2mobile.teachers.teacher import Teacher
+from kd2mobile.teachers.teacher import Teacher, check_logits, judgement
+from kd2mobile.training.loop import Course, best_line, by_logloss, train_epochs
+from kd2mobile.training.schedule import Schedule
 
 SMALLEST_AREA = 0.7
 """Each training picture is seen through a random box of at least this part of its area; none is mirrored, for a
@@ -38,71 +36,98 @@ def fit(
     folder: Path,
     teacher: Teacher,
     pictures: Pictures,
-    asked: schema.Teacher,
+    config: schema.Teacher,
     start: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains the teacher's model on the training pictures; leaves it with the weights that judged best.
+    """Trains the teacher's model on the training images; leaves it with the weights of the best epoch.
 
     Adam, its rate warmed up over the first epoch (a tenth of the steps if there are fewer than ten epochs), then
-    cosine to zero. Every epoch follows from (seed, epoch) alone. The state after each epoch goes to
-    a checkpoint in the folder, from where a killed call goes on. The best epoch has the lowest logloss on validation.
-    asked: its epochs, batch_size, learning_rate and seed. start: how good a model is that knows the classes already
+    cosine to zero. The state after each epoch goes to a checkpoint in the folder, from which a killed call resumes. The
+    best epoch has the lowest logloss on validation.
+    config: its epochs, batch_size, learning_rate and seed. start: how good a model is that knows the classes already
     (see `judgement`): it counts as epoch 0, may turn out the best, and is trained for fine_tune_epochs at
     fine_tune_learning_rate instead.
-    Returns one entry an epoch: epoch, loss, val {n, top1, logloss}, seconds. Raises TrainingError if the loss is NaN.
+    Returns the history of `training.loop`, a line per epoch. Raises TrainingError if a loss or a logit is not finite.
     """
-    label, rate = ("teacher, unfrozen", "fine_tune_learning_rate") if start else ("teacher", "learning_rate")
-    epochs, learning_rate = asked.fine_tune_epochs if start else asked.epochs, getattr(asked, rate)
-    train = pictures.of("train")
-    model = teacher.model
-    batch_size = min(asked.batch_size, len(train))
-    steps = -(-len(train) // batch_size)
-    model.compile(
-        keras.optimizers.Adam(_schedule(learning_rate, steps, epochs)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+    who, rate = ("teacher, unfrozen", "fine_tune_learning_rate") if start else ("teacher", "learning_rate")
+    epochs, peak = config.fine_tune_epochs if start else config.epochs, getattr(config, rate)
+    images = len(pictures.of("train"))
+    batch_size = min(config.batch_size, images)
+    course = Course(
+        folder=folder,
+        who=who,
+        epochs=epochs,
+        images=images,
+        batch_size=batch_size,
+        schedule=_schedule(peak, -(-images // batch_size), epochs),
+        advice=f"Use a lower teacher.{rate}, for example `--set teacher.{rate}={peak / 10:g}`.",
+        best=by_logloss,
+        first_epoch=0,
+        start=start and _scores(start),
+        evaluated_images=len(pictures.of("val")),
+        history_file=False,
     )
-    model.optimizer.build(model.trainable_variables)
-    state = [*model.variables, *model.optimizer.variables]
-    history, best = resume(folder, state)
-    if history:
-        say(f"teacher: resuming after epoch {history[-1]['epoch']}")
-    if start and not history:
-        history, best = [{"epoch": 0, "loss": None, "val": start, "seconds": 0.0}], values_of(model.variables)
-    for epoch in range(history[-1]["epoch"] + 1 if history else 1, epochs + 1):
-        begun = time.monotonic()
-        order = np.random.default_rng([asked.seed, epoch]).permutation(len(train))
+    return train_epochs(_Trained(teacher, pictures, course, config.seed), course)
+
+
+def best_val(history: list[dict[str, Any]], images: int) -> dict[str, Any]:
+    """How good the weights are that `fit` left, as `judgement` says it. images: of validation."""
+    line = best_line(history, by_logloss, first_epoch=0)
+    return {"n": images, "top1": line["val_top1"], "logloss": line["val_logloss"]}
+
+
+class _Trained:
+    """A teacher with its optimizer as the loop trains it."""
+
+    def __init__(self, teacher: Teacher, pictures: Pictures, course: Course, seed: int):
+        self.teacher, self.pictures, self.course, self.seed = teacher, pictures, course, seed
+        self.model = teacher.model
+        self.model.compile(
+            keras.optimizers.Adam(course.schedule.built(keras.optimizers)),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self._weights = self.model.variables
+        self._state = [*self._weights, *self.model.optimizer.variables]
+
+    def state(self) -> list[keras.Variable]:
+        return self._state
+
+    def weights(self) -> list[keras.Variable]:
+        return self._weights
+
+    def train_epoch(self, epoch: int, after_batch: Callable[[float], None]) -> float:
+        steps, batch_size = self.course.steps, self.course.batch_size
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.course.images)
         order = np.concatenate([order, order[: steps * batch_size - len(order)]])
-        losses = np.empty(steps)
-        with bar(f"{label}, epoch {epoch}/{epochs}", len(train), "images") as advance:
-            batches = _batches(teacher, pictures, order.reshape(steps, batch_size), asked.seed, epoch)
-            for step, (shown, labels) in enumerate(batches):
-                model.reset_metrics()
-                losses[step] = float(np.asarray(model.train_on_batch(shown, labels, return_dict=True)["loss"]))
-                if not np.isfinite(losses[step]):
-                    raise TrainingError(
-                        f"{label}, epoch {epoch}, step {step + 1} of {steps}",
-                        f"the loss must stay finite at a peak learning rate of {learning_rate:g}",
-                        losses[step],
-                        f"Lower it, for example `--set teacher.{rate}={learning_rate / 10:g}`.",
-                    )
-                advance(min(batch_size, len(train) - step * batch_size))
-        _, judged = teacher.judge(pictures, f"{label}, epoch {epoch}/{epochs}, validation")
-        history.append({"epoch": epoch, "loss": round(float(losses.mean()), 4), "val": judged})
-        history[-1]["seconds"] = round(time.monotonic() - begun, 1)
-        say(f"{label}, epoch {epoch}/{epochs}: loss {losses.mean():.3f}, validation top-1 {judged['top1']:.3f}")
-        if judged["logloss"] <= min(entry["val"]["logloss"] for entry in history):
-            best = values_of(model.variables)
-        if epoch < epochs:
-            write_checkpoint(folder, Checkpoint(values_of(state), best, history))
-    set_values(model.variables, best)
-    return history
+        losses = []
+        for shown, labels in _batches(self.teacher, self.pictures, order.reshape(steps, batch_size), self.seed, epoch):
+            self.model.reset_metrics()
+            losses.append(float(np.asarray(self.model.train_on_batch(shown, labels, return_dict=True)["loss"])))
+            after_batch(losses[-1])
+        return round(float(np.mean(losses)), 4)
+
+    def logits(self, advance: Callable[[int], None]) -> np.ndarray:
+        answers = []
+        for answer in self.teacher.judged_outputs(self.pictures, self.pictures.of("val")):
+            answers.append(answer)
+            advance(len(answer))
+        return np.concatenate(answers)
+
+    def scores(self, logits: np.ndarray) -> dict[str, Any]:
+        check_logits(logits, [sample.path for sample in self.pictures.of("val")], self.teacher.where)
+        return _scores(judgement(logits, self.pictures.labels("val")))
 
 
-def _schedule(peak: float, steps: int, epochs: int) -> keras.optimizers.schedules.CosineDecay:
+def _scores(val: dict[str, Any]) -> dict[str, Any]:
+    return {"val_top1": val["top1"], "val_logloss": val["logloss"]}
+
+
+def _schedule(peak: float, steps: int, epochs: int) -> Schedule:
     total = steps * epochs
     warmup = max(1, min(steps, total // 10))
-    return keras.optimizers.schedules.CosineDecay(0.0, max(1, total - warmup), warmup_target=peak, warmup_steps=warmup)
+    return Schedule(peak, max(1, total - warmup), warmup)
 
 
 def _batches(

@@ -24,7 +24,7 @@ from kd2mobile.teachers.file import (
     read_teacher_file,
     select_outputs,
 )
-from kd2mobile.teachers.fit import fit, remember_less
+from kd2mobile.teachers.fit import best_val, fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_classes, imagenet_numbers, unclear_names
 from kd2mobile.teachers.kinds import kind_of
@@ -70,7 +70,7 @@ def make_teacher(
     file = read_teacher_file(own_file, asked) if own_file else None
     teacher, how = _from_file(folder, asked, pictures, file) if file else _from_zoo(folder, asked, pictures)
     if how["way"] == "nothing":  # its epochs were evaluated as they ended
-        val = _best(how["history"])
+        val = best_val(how["history"], len(pictures.of("val")))
     else:
         logits, val = teacher.judge(pictures, "teacher on validation")
     if file and how["way"] != "head":
@@ -80,7 +80,7 @@ def make_teacher(
         check_order(Path(asked.name), logits, pictures.labels("val"), split.classes, order)
     if asked.fine_tune_epochs and how["way"] != "nothing":
         how["fine_tuning"] = _unfrozen(folder, teacher, asked, pictures, val)
-        val = _best(how["fine_tuning"])
+        val = best_val(how["fine_tuning"], len(pictures.of("val")))
     say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
     save_model(keras.Model(teacher.model.inputs, teacher.model.outputs), folder / MODEL)  # fresh: without an optimizer
     described = {
@@ -194,8 +194,3 @@ def _unfrozen(
     for layer in batch_norms(teacher.model):
         layer.trainable = False
     return fit(folder, teacher, pictures, asked, start)
-
-
-def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The val of the epoch whose weights `fit` left."""
-    return min((entry["val"] for entry in history), key=lambda val: val["logloss"])

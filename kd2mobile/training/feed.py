@@ -137,9 +137,10 @@ class Judged:
             rows = np.minimum(np.arange(start, start + batch_size), count - 1)
             yield self.pixels.take(rows, np.zeros(batch_size, np.int64))
 
-    def score(self, z: np.ndarray) -> tuple[float, float]:
-        """Top-1 (0..1) and logloss (nats) of the softmax of the logits that the batches got, in their order."""
-        return top1_and_logloss(z[: len(self.labels)], self.labels)
+    def scores(self, logits: np.ndarray) -> dict[str, float]:
+        """val_top1 (0 to 1) and val_logloss (nats) of the softmax of the logits of the batches, in their order."""
+        top1, logloss = top1_and_logloss(logits[: len(self.labels)], self.labels)
+        return {"val_top1": top1, "val_logloss": logloss}
 
 
 def _opened(folder: Path, name: str, count: int, inner: tuple[int, ...]) -> Shards:

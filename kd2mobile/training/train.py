@@ -1,29 +1,17 @@
-"""The training loop: epochs that can be killed at any moment and go on to the same weights."""
+"""The stage `student`: the small model learns from the teacher's logits and the labels, or from the labels alone."""
 
 import json
 import math
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from keras.optimizers.schedules import CosineDecay
 
 from kd2mobile import progress
 from kd2mobile.backend.batch_norm import shorten_memory
-from kd2mobile.backend.checkpoint import (
-    HISTORY_FILE,
-    Checkpoint,
-    best_line,
-    checkpoint_path,
-    remove_checkpoints,
-    resume,
-    set_values,
-    values_of,
-    write_checkpoint,
-    write_history,
-)
+from kd2mobile.backend.checkpoint import HISTORY_FILE, remove_checkpoints
 from kd2mobile.backend.model_files import save_model
 from kd2mobile.errors import TrainingError
 from kd2mobile.files import disk_errors
@@ -33,9 +21,11 @@ from kd2mobile.recipe import schema
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.text import count_of
 from kd2mobile.training.feed import Feed, Judged
+from kd2mobile.training.loop import Course, best_line, train_epochs
+from kd2mobile.training.schedule import Schedule
 
 STUDENT_FILE = "student.keras"
-JUDGE_BATCH = 64
+EVALUATION_BATCH = 64
 
 
 def train_student(
@@ -102,129 +92,76 @@ def train_student(
             "random, as student.weights is `none`, which is seldom useful" if student.weights == "none" else "unchanged"
         )
         progress.say(f"{who}: {count_of(len(trained), 'layer')} trained, from {trained[0]} on; the rest stays {rest}")
-    training = _Training(folder, distill, who, model, feed, judged)
-    training.resume()
-    if (more := len(feed.labels) - len(train_labels)) and not training.history:
+    if more := len(feed.labels) - len(train_labels):
         progress.say(f"{who}: an epoch shows {len(train_labels)} labelled and {more} unlabelled images")
-    remaining = distill.epochs - len(training.history)
-    with progress.bar(f"training {who}", remaining * len(feed.labels), "images") as advance:
-        while len(training.history) < distill.epochs and not _out_of_patience(training.history, distill.patience):
-            progress.say(training.run_epoch(advance))
-    results = _results(training.history, model)
-    training.save()
+    check = ", or check the teacher's logits" if taught else ""
+    course = Course(
+        folder=folder,
+        who=who,
+        epochs=distill.epochs,
+        images=len(feed.labels),
+        batch_size=feed.batch_size,
+        schedule=_schedule(distill, feed.steps),
+        advice=f"Use a lower distill.learning_rate{check}.",
+        patience=distill.patience,
+    )
+    history = train_epochs(_Student(model, distill, course.schedule, feed, judged), course)
+    results = _results(history, model)
+    _save(folder, model)
     return results
 
 
-class _Training:
-    """A student, its optimizer and where they stand: everything that a checkpoint holds."""
+class _Student:
+    """A student with its optimizer as the loop trains it."""
 
-    def __init__(self, folder: Path, distill: schema.Distill, who: str, model: keras.Model, feed: Feed, judged: Judged):
-        self.folder, self.distill, self.who = folder, distill, who
+    def __init__(
+        self, model: keras.Model, distill: schema.Distill, schedule: Schedule, feed: Feed, judged: Judged
+    ) -> None:
         self.model, self.feed, self.judged = model, feed, judged
-        self.schedule = _schedule(distill, feed.steps)
-        self.trainer = _trainer(model, distill, self.schedule)
-        self.history: list[dict[str, Any]] = []
-        self.best: list[np.ndarray] = []
+        self.trainer = _trainer(model, distill, schedule)
 
-    def resume(self) -> None:
-        """Takes up the last whole checkpoint in the folder, if there is one."""
-        self.history, self.best = resume(self.folder, self._variables())
-        if self.history:
-            progress.say(f"{self.who}: resuming after epoch {len(self.history)}/{self.distill.epochs}")
-        write_history(self.folder, self.history)
-
-    def run_epoch(self, advance) -> str:
-        """Trains and judges one epoch and writes its checkpoint. Returns the line that says how it went."""
-        start = time.monotonic()
-        epoch = len(self.history) + 1
-        watch = _Watch(advance, self.feed)
-        loss = self._fit(epoch, watch)
-        trained = time.monotonic()
-        top1, logloss = self._judge(epoch)
-        line = {
-            "epoch": epoch,
-            "loss": loss,
-            "learning_rate": _rate(self.schedule, epoch * self.feed.steps - 1),
-            "val_top1": top1,
-            "val_logloss": logloss,
-            "seconds": round(time.monotonic() - start, 3),
-            "images_per_s": round(len(self.feed.labels) / (trained - start), 1),
-        }
-        self.history.append(line)
-        if best_line(self.history) is line:
-            self.best = values_of(self.model.weights)
-        with disk_errors(self.folder, store=True):
-            write_checkpoint(self.folder, Checkpoint(values_of(self._variables()), self.best, self.history))
-            write_history(self.folder, self.history)
-        return f"epoch {epoch}/{self.distill.epochs}  loss {loss:.3f}  val top-1 {top1:.3f}  val logloss {logloss:.3f}"
-
-    def save(self) -> None:
-        """Writes the student of the best epoch, then removes the checkpoints."""
-        set_values(self.model.weights, self.best)
-        for layer in self.model.layers:  # on the model itself Keras 3.15 reaches none of them
-            layer.trainable = True
-        with disk_errors(self.folder, store=True):
-            save_model(self.model, self.folder / STUDENT_FILE)
-        remove_checkpoints(self.folder)
-
-    def _fit(self, epoch: int, watch: "_Watch") -> float:
-        batches = self.feed.epoch(epoch - 1)
-        fitted = self.trainer.fit(batches, steps_per_epoch=self.feed.steps, shuffle=False, verbose=0, callbacks=[watch])
-        if watch.bad_batch is not None:
-            raise self._diverged(
-                epoch,
-                f"batch {watch.bad_batch + 1}/{self.feed.steps}, learning rate "
-                f"{_rate(self.schedule, (epoch - 1) * self.feed.steps + watch.bad_batch):.3g}",
-                "must have a finite loss",
-                watch.bad_loss,
-            )
-        return float(fitted.history["loss"][0])
-
-    def _judge(self, epoch: int) -> tuple[float, float]:
-        batches = self.judged.batches(JUDGE_BATCH)
-        z = np.concatenate([unpack_output(self.trainer.predict_on_batch(batch))[0] for batch in batches])
-        if not np.isfinite(z).all():
-            rate = _rate(self.schedule, epoch * self.feed.steps - 1)
-            raise self._diverged(epoch, f"validation, learning rate {rate:.3g}", "must have finite logits", "NaN")
-        return self.judged.score(z)
-
-    def _diverged(self, epoch: int, place: str, must: str, got: object) -> TrainingError:
-        last = checkpoint_path(self.folder, epoch - 1)
-        kept = f"The state after epoch {epoch - 1} stays in {last}." if self.history else "No epoch was completed."
-        check = ", or check the teacher's logits" if self.feed.logits is not None else ""
-        return TrainingError(
-            f"{self.who}, epoch {epoch}, {place}", must, got, f"{kept} Use a lower distill.learning_rate{check}."
-        )
-
-    def _variables(self) -> list[keras.Variable]:
+    def state(self) -> list[keras.Variable]:
         return [*self.model.variables, *self.trainer.optimizer.variables]
 
+    def weights(self) -> list[keras.Variable]:
+        return self.model.weights
 
-class _Watch(keras.callbacks.Callback):
-    """Advances the bar and stops at the first batch whose loss is not finite."""
+    def train_epoch(self, epoch: int, after_batch: Callable[[float], None]) -> float:
+        fitted = self.trainer.fit(
+            self.feed.epoch(epoch - 1),
+            steps_per_epoch=self.feed.steps,
+            shuffle=False,
+            verbose=0,
+            callbacks=[_AfterBatch(after_batch)],
+        )
+        return float(fitted.history["loss"][0])
 
-    def __init__(self, advance, feed: Feed):
+    def logits(self, advance: Callable[[int], None]) -> np.ndarray:
+        batches = self.judged.batches(EVALUATION_BATCH)
+        return np.concatenate([unpack_output(self.trainer.predict_on_batch(batch))[0] for batch in batches])
+
+    def scores(self, logits: np.ndarray) -> dict[str, float]:
+        return self.judged.scores(logits)
+
+
+class _AfterBatch(keras.callbacks.Callback):
+    """Tells the loop of each batch; its loss is the mean since the epoch began, not finite from the first such on."""
+
+    def __init__(self, after_batch: Callable[[float], None]):
         super().__init__()
-        self.advance, self.feed = advance, feed
-        self.bad_batch: int | None = None
-        self.bad_loss = 0.0
+        self.after_batch = after_batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        done = batch * self.feed.batch_size
-        self.advance(min(self.feed.batch_size, len(self.feed.labels) - done))
-        loss = float(logs["loss"])  # the mean since the epoch began: not finite from the first such batch on
-        if not math.isfinite(loss) and self.bad_batch is None:
-            self.bad_batch, self.bad_loss = batch, loss
-            self.model.stop_training = True
+        self.after_batch(float(logs["loss"]))
 
 
-def _trainer(model: keras.Model, distill: schema.Distill, schedule: CosineDecay) -> keras.Model:
+def _trainer(model: keras.Model, distill: schema.Distill, schedule: Schedule) -> keras.Model:
     """uint8 pixels to a split output: the student between the pixels' scale and the split head, compiled."""
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="stored_pixels")
     z = model(keras.ops.cast(pixels, "float32") / 127.5 - 1.0)
     trainer = keras.Model(pixels, pack_output(z, distill.temperature), name="trainer")
     trainer.compile(
-        optimizer=keras.optimizers.Adam(schedule),
+        optimizer=keras.optimizers.Adam(schedule.built(keras.optimizers)),
         loss=make_loss(distill),
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
@@ -242,23 +179,20 @@ def _shorten_batch_statistics(model: keras.Model, steps: int) -> None:
     shorten_memory(model, max(0.5, 1 - 4 / steps))
 
 
-def _schedule(distill: schema.Distill, steps: int) -> CosineDecay:
+def _schedule(distill: schema.Distill, steps: int) -> Schedule:
     """Linear from one step's share to the peak over the warm-up epochs (all but one at most), then cosine to zero."""
     warmup = min(distill.warmup_epochs, distill.epochs - 1) * steps
-    return CosineDecay(
-        initial_learning_rate=distill.learning_rate / warmup if warmup else distill.learning_rate,
-        decay_steps=distill.epochs * steps - warmup,
-        warmup_target=distill.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+    first = distill.learning_rate / warmup if warmup else 0.0
+    return Schedule(distill.learning_rate, distill.epochs * steps - warmup, warmup, first)
 
 
-def _rate(schedule: CosineDecay, step: int) -> float:
-    return float(keras.ops.convert_to_numpy(schedule(step)))
-
-
-def _out_of_patience(history: list[dict[str, Any]], patience: int) -> bool:
-    return bool(history) and len(history) - best_line(history)["epoch"] >= patience
+def _save(folder: Path, model: keras.Model) -> None:
+    """Writes the student, then removes the checkpoints."""
+    for layer in model.layers:  # on the model itself Keras 3.15 reaches none of them
+        layer.trainable = True
+    with disk_errors(folder, store=True):
+        save_model(model, folder / STUDENT_FILE)
+    remove_checkpoints(folder)
 
 
 def _finished(folder: Path, trained: schema.Student) -> dict[str, Any] | None:

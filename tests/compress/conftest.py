@@ -40,19 +40,13 @@ class Case:
             unlabelled=None,
         )
 
-    def run(self, folder: Path, method: str, tell=None, **how) -> dict:
+    def run(self, folder: Path, method: str, **how) -> dict:
         """The worker's work without its process; returns its result."""
-        told = []
-
-        def listen(kind, **content):
-            told.append((kind, content))
-            if tell:
-                tell(kind, **content)
-
+        results = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in a process of its own, where those of Keras 2 are not errors
-            worker.work(self.job(folder, method, **how), listen)
-        (result,) = [content["result"] for kind, content in told if kind == "result"]
+            worker.work(self.job(folder, method, **how), lambda kind, result: results.append(result))
+        (result,) = results
         return result
 
 

@@ -13,6 +13,7 @@ from kd2mobile.teachers import head, training
 from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.teachers.teacher import Teacher, open_teacher
+from kd2mobile.training import loop
 from tests.teachers.conftest import CLASSES, PX, asked, tiny
 
 FINISHED = ["teacher.json", "teacher.keras"]
@@ -56,14 +57,14 @@ def test_the_same_seed_gives_the_same_teacher_and_another_one_another(make):
 
 def test_killed_it_goes_on_after_its_last_epoch_to_the_same_weights(make, monkeypatch, capsys):
     whole, results = make("whole", epochs=3)
-    save = fitting.write_checkpoint
+    save = loop.write_checkpoint
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fitting, "write_checkpoint", lambda *a: (save(*a), (_ for _ in ()).throw(KeyboardInterrupt))[0])
+        patch.setattr(loop, "write_checkpoint", lambda *a: (save(*a), (_ for _ in ()).throw(KeyboardInterrupt))[0])
         make("broken", epochs=3)
     capsys.readouterr()
     broken, again = make("broken", epochs=3)
     said = capsys.readouterr().err
-    assert "resuming after epoch 1" in said and "epoch 1/3" not in said and "epoch 2/3" in said
+    assert "teacher: resuming after epoch 1/3" in said and "epoch 1/3  loss" not in said and "epoch 2/3  loss" in said
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
     assert [entry["loss"] for entry in again["history"]] == [entry["loss"] for entry in results["history"]]
 
@@ -86,7 +87,9 @@ def test_a_finished_teacher_is_not_made_again(make, capsys):
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(make):
-    with pytest.raises(TrainingError, match=r"teacher, epoch 1, step \d of 4: .* got (nan|inf)\. Lower it") as caught:
+    with pytest.raises(
+        TrainingError, match=r"teacher, epoch 1, batch \d/4, learning rate .*: must have a finite loss, got (nan|inf)\."
+    ) as caught:
         make(epochs=2, learning_rate=1e38)
     assert "--set teacher.learning_rate=1e+37" in str(caught.value)
 
@@ -139,11 +142,11 @@ def test_unfrozen_it_trains_with_every_batch_normalization_frozen(make, body_wei
 def test_fine_tuning_that_makes_it_worse_is_undone(make, body_weights, monkeypatch):
     worse = {"n": 15, "top1": 0.2, "logloss": 9.0}
     with monkeypatch.context() as patch:
-        judge = fitting.Teacher.judge
-        patch.setattr(fitting.Teacher, "judge", lambda *a: (None, worse) if "epoch" in a[2] else judge(*a))
+        patch.setattr(fitting, "judgement", lambda *_: worse)
         folder, results = make(weights=str(body_weights), fine_tune_epochs=1, fine_tune_learning_rate=1e-2)
-    assert results["fine_tuning"][1]["val"] == worse
-    assert results["val"] == results["fine_tuning"][0]["val"] != worse
+    before, after = results["fine_tuning"]
+    assert (after["val_top1"], after["val_logloss"]) == (0.2, 9.0)
+    assert results["val"] == {"n": 15, "top1": before["val_top1"], "logloss": before["val_logloss"]} != worse
     kernel = tiny((PX, PX, 3), include_top=False, weights=body_weights).get_weights()[0]
     assert np.array_equal(weights_of(folder)[0], kernel)
 

@@ -17,8 +17,9 @@ from kd2mobile import progress
 from kd2mobile.backend import checkpoint
 from kd2mobile.data.shards import write_array
 from kd2mobile.errors import ArtifactError, TrainingError
-from kd2mobile.training import train
+from kd2mobile.training import loop, train
 from kd2mobile.training.feed import picture_order, view_choice
+from kd2mobile.training.schedule import Schedule
 
 from .conftest import PX, STUDENT, distill, make_stores, with_unlabelled
 
@@ -233,7 +234,7 @@ def test_class_weights_weigh_loss_and_gradient(loss):
     model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(3, use_bias=False)])
     model.layers[-1].kernel.assign(start)
     asked = distill(loss=loss, temperature=2.0, hard_label_weight=0.25)
-    trainer = train._trainer(model, asked, 1.0)
+    trainer = train._trainer(model, asked, Schedule(1.0, 1))
     trainer.compile(keras.optimizers.SGD(1.0), loss=trainer.loss, jit_compile=False)
     targets = np.concatenate([one_hot, logits], axis=1).astype(np.float32)
     value = trainer.train_on_batch(pixels, targets, weights.astype(np.float32), return_dict=True)["loss"]
@@ -298,21 +299,6 @@ def test_a_nan_loss_names_epoch_and_batch_and_leaves_the_last_good_checkpoint(st
     assert len(history(tmp_path / "student")) == 1
 
 
-def test_early_stopping_keeps_the_best_epoch(stores, tmp_path, monkeypatch):
-    judged = [(0.5, 1.0), (0.8, 0.9), (0.8, 0.7), (0.8, 0.8), (0.7, 0.1), (0.9, 0.1)]
-    taken = {}
-
-    def judge(training, epoch):
-        taken[epoch] = [np.asarray(v).tobytes() for v in training.model.weights]
-        return judged[epoch - 1]
-
-    monkeypatch.setattr(train._Training, "_judge", judge)
-    results = run(tmp_path / "student", stores, epochs=6, patience=2)
-    assert (results["best_epoch"], results["epochs_run"]) == (3, 5)
-    assert (results["val_top1"], results["val_logloss"]) == (0.8, 0.7)
-    assert weights(tmp_path / "student") == taken[3] != taken[5]
-
-
 def test_a_full_disk_is_said_and_the_training_goes_on_when_there_is_room(unbroken, tmp_path, monkeypatch):
     whole, stores, _ = unbroken
     written = checkpoint.write_checkpoint
@@ -323,7 +309,7 @@ def test_a_full_disk_is_said_and_the_training_goes_on_when_there_is_room(unbroke
         return written(folder, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "write_checkpoint", full)
+        patch.setattr(loop, "write_checkpoint", full)
         with pytest.raises(ArtifactError, match="no space left on device"):
             run(tmp_path / "student", stores)
     run(tmp_path / "student", stores)
