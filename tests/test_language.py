@@ -41,7 +41,7 @@ PHRASES = {
     r"somebody must say|nobody trained it": "must define",
 }
 """A phrase, as a regular expression of whole words, and what stands in its place."""
-ALLOWED = re.compile(r"`[^`]*`|\b\w*_pictures\b|\{[^}]*\}|\{%.*?%\}|<[^>]*>")
+ALLOWED = re.compile(r"`[^`]*`|\{[^}]*\}|\{%.*?%\}|<[^>]*>")
 """Code, fields, the values of a template and tags: names, not sentences."""
 ANY = re.compile("|".join(rf"(?:\b(?:{phrase}))(?:\b|(?<= ))" for phrase in PHRASES), re.IGNORECASE)
 

@@ -215,10 +215,10 @@ def _convert(
     from kd2mobile.data.split import read_split
     from kd2mobile.tflite.calibration import choose_calibration
     from kd2mobile.tflite.export import export_student
-    from kd2mobile.tflite.settings import calibration_pictures, described, fingerprints
+    from kd2mobile.tflite.settings import calibration_images, described, fingerprints
 
     recipe, split = plan.recipe, read_split(inputs["split"])
-    count = calibration_pictures(table, len(split.classes))
+    count = calibration_images(table, len(split.classes))
     calibration = choose_calibration(split.of("train"), count, recipe.data.seed)
     student = steps[0].inputs["student"]
     made_from = {"made_from": fingerprints(recipe, student)}

@@ -229,7 +229,7 @@ class Export(Table):
     precisions: Annotated[
         tuple[Precision, ...], says("Precisions of the files: fp32, fp16, int8_dynamic, int8 or int16x8.", min_length=1)
     ] = DEFAULT_PRECISIONS
-    calibration_pictures: Annotated[
+    calibration_images: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None,
         says(
             "Number of training images, spread evenly over the classes, that calibrate the quantized files; "

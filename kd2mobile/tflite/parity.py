@@ -129,7 +129,7 @@ def check_parity(
 
 
 _REPORT = "The converter changed the network; please report it."
-_MORE_PICTURES = "Give more calibration images (export.calibration_pictures) or train the student longer"
+_MORE_PICTURES = "Give more calibration images (export.calibration_images) or train the student longer"
 _NEXT_STEP = {
     "fp32": "Train the student longer. If it is fully trained, the conversion is wrong: please report it.",
     "fp16": "Leave fp16 out with --precision, or look for activations beyond float16's range (65504).",

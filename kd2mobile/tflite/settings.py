@@ -15,19 +15,19 @@ PER_TENSOR = ("int8_dynamic", "int8")
 """The precisions whose weights have scales of their own."""
 
 
-def calibration_pictures(export: Export, classes: int) -> int:
+def calibration_images(export: Export, classes: int) -> int:
     """How many training pictures calibrate. Raises RecipeError for fewer than classes, of which some would be missed.
 
-    >>> calibration_pictures(Export(), 10), calibration_pictures(Export(), 1000)
+    >>> calibration_images(Export(), 10), calibration_images(Export(), 1000)
     (400, 1000)
     """
-    asked = export.calibration_pictures
+    asked = export.calibration_images
     if asked is not None and asked < classes:
         raise RecipeError(
-            "export.calibration_pictures",
+            "export.calibration_images",
             f"must be at least {classes:,}, one image per class",
             asked,
-            f"Use `--set export.calibration_pictures={classes}` or more, or leave it out.",
+            f"Use `--set export.calibration_images={classes}` or more, or leave it out.",
         )
     return asked or max(CALIBRATION_PICTURES, classes)
 
@@ -66,7 +66,7 @@ def file_settings(export: Export, variant: Variant, classes: int) -> dict:
     uncalibrated = precision == "fp32" or trained
     settings = {
         "precision": precision,
-        "calibration_pictures": None if uncalibrated else calibration_pictures(export, classes),
+        "calibration_images": None if uncalibrated else calibration_images(export, classes),
     }
     if variant.compression != "none":
         settings["compression"] = variant.compression

@@ -32,7 +32,7 @@ baseline = true
 learning_rate = 0.01
 [export]
 precisions = ["fp32", "int8"]
-calibration_pictures = 12
+calibration_images = 12
 [benchmark]
 latency_runs = 100
 """

@@ -162,8 +162,8 @@ def test_without_the_extra_its_installation_is_named(run, capsys, monkeypatch):
 
 
 def test_what_no_file_can_be_made_with_is_refused(run, capsys):
-    assert main_status(["export", "--run", str(run), "--set", "export.calibration_pictures=2"]) == 2
-    message = "export.calibration_pictures: must be at least 3, one image of each class, or the calibration misses a "
+    assert main_status(["export", "--run", str(run), "--set", "export.calibration_images=2"]) == 2
+    message = "export.calibration_images: must be at least 3, one image of each class, or the calibration misses a "
     assert capsys.readouterr().err.splitlines()[-1].startswith(message + "class, got 2. Use ")
     assert main_status(["export", "--run", str(run), "--precision", "int8", "--keep-float", "logit"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]

@@ -164,7 +164,7 @@ def report(**changes):
             "teacher": {"name": "mobilenetv2", "weights": "imagenet", "input_px": 224, "epochs": 4},
             "student": {"name": "mobilenet025", "weights": "imagenet", "input_px": 128},
             "distill": {"loss": "kd", "temperature": 4.0, "hard_label_weight": 0.5, "epochs": 30, "baseline": True},
-            "export": {"precisions": PRECISIONS, "calibration_pictures": 400},
+            "export": {"precisions": PRECISIONS, "calibration_images": 400},
         },
         "records": all_records(),
         "paired": [pair()],

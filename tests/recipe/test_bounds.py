@@ -84,7 +84,7 @@ def is_refused(capsys, arguments: list[str]) -> str:
 
 def test_the_numbers_of_a_recipe_are_known_and_have_a_limit_on_either_side():
     plain = {name for name, field in fields().items() if type(field.default) in (int, float)}
-    others = {"teacher.input_px", "export.calibration_pictures", "benchmark.cores", "data.range"}
+    others = {"teacher.input_px", "export.calibration_images", "benchmark.cores", "data.range"}
     assert plain | others | {"ensemble.temperatures"} == numbers().keys()
     for name, (_, limits) in numbers().items():
         assert len(limits) == 2, name

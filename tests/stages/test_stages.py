@@ -370,7 +370,7 @@ def test_a_students_download_that_fails_is_said_before_the_teacher(monkeypatch):
 @pytest.mark.parametrize("field", ["version", "author", "licence"])
 def test_what_a_file_says_of_itself_is_in_its_fingerprint_alone(plan, field):
     bare, said = plan(), plan(**{f"export__{field}": "mine"})
-    assert set(bare.exported("student", INT8).config) == {"precision", "calibration_pictures", "resize"}
+    assert set(bare.exported("student", INT8).config) == {"precision", "calibration_images", "resize"}
     assert said.exported("student", INT8).fingerprint != bare.exported("student", INT8).fingerprint
     assert said.students["student"].fingerprint == bare.students["student"].fingerprint
     nothing = plan(**{f"export__{field}": ""})

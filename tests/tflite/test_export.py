@@ -188,7 +188,7 @@ def test_a_file_that_disagrees_with_its_student_is_not_written(case, tmp_path, m
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8", "int16x8"])
-def test_rounding_without_calibration_pictures_is_refused(case, tmp_path, precision):
+def test_rounding_without_calibration_images_is_refused(case, tmp_path, precision):
     with pytest.raises(ExportError, match=rf"tiny-{precision}.tflite: must be calibrated, got no images"):
         run_here(case.student, {precision: tmp_path}, case.arguments(calibration=[]))
 

@@ -5,7 +5,7 @@ import pytest
 from kd2mobile.errors import RecipeError
 from kd2mobile.recipe.schema import Export
 from kd2mobile.recipe.variants import Variant
-from kd2mobile.tflite.settings import calibration_pictures, check_has_effect, file_settings
+from kd2mobile.tflite.settings import calibration_images, check_has_effect, file_settings
 
 ALL = [Variant("none", precision) for precision in ("fp32", "fp16", "int8_dynamic", "int8")]
 
@@ -23,13 +23,13 @@ def test_auto_has_files_of_its_own():
 
 def test_defaults_say_what_they_always_said():
     assert [file_settings(Export(), variant, 10) for variant in ALL] == [
-        {"precision": precision, "calibration_pictures": None if precision == "fp32" else 400} for _, precision in ALL
+        {"precision": precision, "calibration_images": None if precision == "fp32" else 400} for _, precision in ALL
     ]
 
 
 def test_a_compression_stands_there_and_trained_scales_need_no_pictures():
     found = [file_settings(Export(), Variant.named(name), 10) for name in ("qat-int8", "qat-fp16", "prune-int8")]
-    assert [(each["compression"], each["calibration_pictures"]) for each in found] == [
+    assert [(each["compression"], each["calibration_images"]) for each in found] == [
         ("qat", None),
         ("qat", 400),
         ("prune", 400),
@@ -55,11 +55,11 @@ def test_kept_layers_change_int8_alone_whatever_their_order():
 
 
 def test_a_calibration_that_misses_a_class_is_refused_with_the_number_that_does_not():
-    assert calibration_pictures(Export(calibration_pictures=12), 12) == 12
-    message = r"export.calibration_pictures: must be at least 12, one image per class, got 11. Use .*images=12"
+    assert calibration_images(Export(calibration_images=12), 12) == 12
+    message = r"export.calibration_images: must be at least 12, one image per class, got 11. Use .*images=12"
     with pytest.raises(RecipeError, match=message):
-        file_settings(Export(calibration_pictures=11), ALL[-1], 12)
-    assert file_settings(Export(calibration_pictures=11), ALL[0], 12)["calibration_pictures"] is None
+        file_settings(Export(calibration_images=11), ALL[-1], 12)
+    assert file_settings(Export(calibration_images=11), ALL[0], 12)["calibration_images"] is None
 
 
 @pytest.mark.parametrize("given", [{"per_tensor": True}, {"keep_float": ("conv",)}])
