@@ -223,7 +223,7 @@ def _must(said: str) -> str:
     must = f"must be {' or '.join(words)}"
     if bound := re.match(r" (<=|>=|<|>) (.*)", match[2]):
         sign = {"<=": "at most", ">=": "at least", "<": "below", ">": "above"}[bound[1]]
-        return f"{must}, {sign} {bound[2]}"
+        return f"{must}, {sign} {bound[2].removesuffix('.0')}"
     if length := re.match(r" of length (<=|>=)? ?(\d+)", match[2]):
         sign = {"<=": "at most ", ">=": "at least ", None: ""}[length[1]]
         return f"{must} of length {sign}{length[2]}"

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Meta
 
 from kd2mobile import files
 from kd2mobile.errors import ArtifactError, Kd2MobileError, ModelFileError, RecordError
@@ -350,3 +352,29 @@ for write in (write_npy, lambda path, array: np.savez(path, array)):
 """
     child = subprocess.run([sys.executable, "-c", told, str(tmp_path / "x.npz")], capture_output=True, text=True)
     assert (child.stdout, child.stderr) == (f"{errno.EFBIG}\n" * 2, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Annotated[float, Meta(gt=0)], -1.0),
+        (Annotated[float, Meta(gt=0)] | None, "x"),
+        (Annotated[int, Meta(ge=1, le=5)], 9),
+        (Annotated[int, Meta(multiple_of=2)], 3),
+        (int | str | list[int], {}),
+        (bool, 1),
+        (Literal["a", "b"], "c"),
+        (Literal["a", "b"] | None, 1),
+        (tuple[int, int], [1]),
+        (Annotated[list[int], Meta(min_length=1)], []),
+        (Annotated[str, Meta(pattern="^a$")], "b"),
+        (dict[str, Annotated[float, Meta(lt=0.5)]], {"k": 1}),
+    ],
+)
+def test_a_value_of_another_shape_is_refused_in_our_own_words(kind, value):
+    with pytest.raises(RecordError) as caught:
+        convert_json({"x": value}, msgspec.defstruct("Held", [("x", kind)]), "f.json", "Copy it again.")
+    said = str(caught.value)
+    assert said.startswith("f.json: x") and caught.value.must.startswith("must be ")
+    words = caught.value.must.replace("or null", "")
+    assert not re.search(r"[`<>=$]|\b(float|int|str|array|object|null|Expected)\b|\.0\b", words)

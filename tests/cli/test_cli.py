@@ -428,6 +428,28 @@ def test_a_result_is_written_with_its_fields(tmp_path, capsys, monkeypatch):
     }
 
 
+LIBRARY_WORDS = re.compile(
+    r"Invalid value|not a valid|not in the range|requires|unexpected|x[<>]=|be (an? )?(float|int|integer|str)\b|`\$"
+)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_whatever_an_option_is_given_the_message_is_in_our_own_words(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    command = main.commands[name]
+    monkeypatch.setattr(command, "callback", lambda **given: None)
+    flags = [parameter.opts[0] for parameter in command.params if parameter.param_type_name == "option"]
+    refused = 0
+    for flag in flags:
+        for words in ([flag], [f"{flag}="], [f"{flag}=?"], [f"{flag}=nan"], [f"{flag}=-1"], [flag, "1", "2", "3"]):
+            status = main_status([name, *words])
+            err = capsys.readouterr().err
+            assert status in (0, 2) and not LIBRARY_WORDS.search(err), err
+            refused += status == 2
+            assert status == 0 or re.match(r"(kd2mobile [a-z]+|--[a-z-]+).*: .*must .*\. .+\.$", err), err
+    assert refused > len(flags)
+
+
 def test_a_range_of_two_equal_numbers_is_said_to_be_one():
     from kd2mobile.cli.options import _listed
 
