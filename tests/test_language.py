@@ -86,6 +86,7 @@ def documents() -> list[Path]:
         *sorted((ROOT / "export").glob("*.md")),
         *sorted((ROOT / "export").glob("*/*.md")),
         *sorted(PACKAGE.rglob("*.j2")),
+        *sorted(PACKAGE.rglob("*.html")),
     ]
 
 

@@ -245,7 +245,7 @@ export function valuesOf({dtype, scale, zeroPoint}, given, known) {
   const near = ([first, last]) => Math.max(Math.abs(low - first), Math.abs(high - last)) <= (last - first) / 255 * 1.01;
   const plain = PLAIN_RANGES.some(near);
   if (!given && !known && !plain) {
-    throw new Error(`takes other numbers than plain pixels (0..255, 0..1 or -1..1), ${low.toPrecision(4)} to ` +
+    throw new Error(`must take pixels as 0..255, 0..1 or -1..1, ${low.toPrecision(4)} to ` +
         `${high.toPrecision(4)}: give mean and std, the network gets (pixel - mean) / std`);
   }
   const ends = [0, 255].flatMap((pixel) => mean.map((middle, c) => (pixel - middle) / std[c]));
@@ -270,22 +270,22 @@ export function valuesOf({dtype, scale, zeroPoint}, given, known) {
 export function describeModel(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 8 || String.fromCharCode(...bytes.subarray(4, 8)) !== 'TFL3') {
-    throw new Error('must be a TensorFlow Lite model: its bytes do not say TFL3');
+    throw new Error('must be a TensorFlow Lite model: its file identifier is not TFL3');
   }
   let graph;
   try {
     graph = readGraph(view);
   } catch (fault) {
-    throw new Error(`must be a whole TensorFlow Lite model: ${fault.message}`);
+    throw new Error(`must be a complete TensorFlow Lite model: ${fault.message}`);
   }
   const {inputs: [input, ...moreInputs], outputs: [output, ...moreOutputs]} = graph;
   if (!input || !output || moreInputs.length || moreOutputs.length) {
-    throw new Error(`must take one picture and answer with one vector, got ${graph.inputs.length} inputs and ` +
+    throw new Error(`must take one image and output one vector, got ${graph.inputs.length} inputs and ` +
         `${graph.outputs.length} outputs`);
   }
   const [batch, high, wide, channels] = input.shape;
   if (input.shape.length !== 4 || channels !== 3 || high !== wide || high < 1) {
-    throw new Error(`must take one square RGB picture [1, px, px, 3], got [${input.shape}]`);
+    throw new Error(`must take one square RGB image [1, px, px, 3], got [${input.shape}]`);
   }
   if (batch !== 1) {
     throw new Error(`LiteRT.js needs a batch that is fixed at 1, got ${batch < 0 ? 'an open one' : batch}`);

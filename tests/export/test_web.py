@@ -143,7 +143,7 @@ def test_8_bit_inputs_take_the_numbers_that_kd2mobile_gives_them(page, scale, ze
 def test_an_8_bit_input_of_another_scale_is_never_guessed(page, models):
     content = bytes_of((models / "wide_uint8.tflite").read_bytes())
     said = page.value(f"openClassifier({content}).then(() => 'opened', (fault) => fault.message)")
-    assert said.startswith("takes other numbers than plain pixels (0..255, 0..1 or -1..1), -2.1")
+    assert said.startswith("must take pixels as 0..255, 0..1 or -1..1, -2.1")
 
 
 def test_answers_of_an_8_bit_input_of_another_scale_are_kd2mobiles(page, models):
@@ -168,14 +168,14 @@ def test_the_normalization_in_the_metadata_is_read(page, models):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "must be a TensorFlow Lite model: its bytes do not say TFL3"),
-        (b"\0" * 4 + b"TFL4" + b"\0" * 90, "must be a TensorFlow Lite model: its bytes do not say TFL3"),
+        (b"", "must be a TensorFlow Lite model: its file identifier is not TFL3"),
+        (b"\0" * 4 + b"TFL4" + b"\0" * 90, "must be a TensorFlow Lite model: its file identifier is not TFL3"),
         (b"\x10\0\0\0TFL3" + b"\xff" * 90, "must be a complete TensorFlow Lite model: "),
         ("cut", "must be a complete TensorFlow Lite model: "),
         ("int8", "LiteRT.js can take uint8 or float32, got int8"),
         ("open", "LiteRT.js needs a batch that is fixed at 1, got an open size"),
-        ("two", "must take one image and answer with one vector, got 2 inputs and 1 outputs"),
-        ("grey", "must have one square RGB image as input [1, px, px, 3], got [1,8,8,1]"),
+        ("two", "must take one image and output one vector, got 2 inputs and 1 outputs"),
+        ("grey", "must take one square RGB image [1, px, px, 3], got [1,8,8,1]"),
     ],
 )
 def test_a_file_that_it_cannot_run_is_refused_with_the_reason(page, content, why, models, tiny_tflite):

@@ -73,7 +73,7 @@ def urls_of(urls):
 
 
 def until_it_ends(chromium):
-    chromium.until("['Done', 'It ended too early'].includes(document.getElementById('doing').textContent)")
+    chromium.until("['Done', 'Stopped early'].includes(document.getElementById('doing').textContent)")
 
 
 @pytest.fixture(scope="session")

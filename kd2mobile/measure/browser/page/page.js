@@ -15,8 +15,8 @@ main().catch(async (fault) => {
   const line = String(fault?.message ?? fault).slice(0, 400);
   byId('fault').hidden = false;
   byId('fault').textContent = line;
-  byId('doing').textContent = 'It ended too early';
-  byId('status').textContent = 'The terminal says what to do.';
+  byId('doing').textContent = 'Stopped early';
+  byId('status').textContent = 'See the terminal for the next step.';
   console.warn(fault);
   await fetch(`fault?visit=${visit}`, {method: 'POST', body: JSON.stringify({line, file: atFile})}).catch(() => {});
 });
@@ -38,7 +38,7 @@ async function main() {
   await wake?.release();
   await prepareToTry(files).catch(console.warn);  // what was measured stays
   await post('done');
-  show('Done', 'The terminal has the results. This page goes on working until you close or reload it.', 1, 1);
+  show('Done', 'The terminal has the results. This page keeps working until you close or reload it.', 1, 1);
 }
 
 /** The fields of messages.Hello. */
@@ -158,7 +158,7 @@ async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepM
   }
   const again = (why) => post('again', {file: atFile}, JSON.stringify({...way, why}));
   const tooShort = async () => {
-    byId('status').textContent = `${file.name} is timed again: its runs have become too short for the clock.`;
+    byId('status').textContent = `${file.name} is timed again: its batches were too short for the clock.`;
     await again('too short');
   };
   for (;;) {
@@ -169,7 +169,7 @@ async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepM
       if (!hidden) {
         return timed;
       }
-      byId('status').textContent = `${file.name} is timed again: the page was out of sight. Keep it in front.`;
+      byId('status').textContent = `${file.name} is timed again: the page was hidden. Keep it in front.`;
       await again('out of sight');
       await inSight();
     } catch (fault) {
@@ -209,7 +209,7 @@ async function judgeAll(files, {sights, threads: [threads]}, passes) {
     const frame = await openFrame();
     const opened = await frame.contentWindow.bench.openAll(group.map((i) => files[i]), way);
     for (let chunk = 0; chunk < chunks; chunk++) {
-      show('Classifying the test pictures', `${spoken(way)}, part ${chunk + 1} of ${chunks}`, done++, total);
+      show('Classifying the test images', `${spoken(way)}, part ${chunk + 1} of ${chunks}`, done++, total);
       const pixels = new Uint8Array(await (await get(`pixels/${sight}/${chunk}`)).arrayBuffer());
       for (const [i, classifier] of opened.entries()) {
         atFile = group[i];
@@ -261,7 +261,7 @@ function showTimed(name, timed) {
   byId('rows').append(row);
   if (timed.steps > 1) {
     byId('batches').hidden = false;
-    byId('batches').textContent = 'Short runs are timed in batches, since the clock is coarse: their percentiles are of ' +
+    byId('batches').textContent = 'Short runs are timed in batches because the clock is coarse: their percentiles are of ' +
         'batch means.';
   }
 }
@@ -278,7 +278,7 @@ const spoken = ({accelerator, threads}) =>
 
 function asked(path, how) {
   return fetch(path, how).catch(() => {
-    throw new Error('the terminal does not answer any more');
+    throw new Error('the terminal no longer responds');
   });
 }
 

@@ -37,7 +37,7 @@ async function tryFile(file) {
   try {
     await tryPicture(await readPicture(file));
   } catch {
-    byId('took').textContent = 'This browser cannot read that file as a picture.';
+    byId('took').textContent = 'This browser cannot read that file as an image.';
     return;
   }
   const picture = byId('picture');
@@ -52,7 +52,7 @@ async function tryPicture(image) {
   }
   const start = performance.now();
   const classes = await classifier.classify(image);
-  byId('took').textContent = `${round(performance.now() - start)} ms from picture to classes, scaling included.`;
+  byId('took').textContent = `${round(performance.now() - start)} ms from image to classes, including scaling.`;
   byId('classes').replaceChildren(...classes.map(({label, probability}) => {
     const line = element('li'), name = element('div'), meter = element('meter');
     name.className = 'name';
