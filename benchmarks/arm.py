@@ -1,13 +1,13 @@
 """Whether the files answer on 64-bit Arm as they do here, with the kernels that LiteRT has for Arm.
 
-    python benchmarks/arm.py --run RUN [--pictures 300]
+    python benchmarks/arm.py --run RUN [--images 300]
     python benchmarks/arm.py --model FILE.tflite [--model ...] --data FOLDER
 
-A run's fp32 and int8 files on its test pictures, or any files of kd2mobile on a folder of class folders. The pixels are
+A run's fp32 and int8 files on its test images, or any files of kd2mobile on a folder of class folders. The pixels are
 made here and handed over; there a Python of Arm answers under qemu, on each of the processors in aarch64.py, which have
-different kernels. The likeliest class must be the same for 99 % of the pictures. Numbers only: an emulated processor's
+different kernels. The likeliest class must be the same for 99 % of the images. Numbers only: an emulated processor's
 time says nothing. Needs qemu-user-static, apt and a network for the first run (140 MB, kept in .environments/); a few
-minutes for some hundred pictures. Writes one record to benchmarks/results/; ends with 1 where fewer agree.
+minutes for some hundred images. Writes one record to benchmarks/results/; ends with 1 where fewer agree.
 """
 
 import argparse
@@ -41,7 +41,7 @@ LEAST_AGREEMENT = 0.99
 
 
 class Asked(NamedTuple):
-    """data: what the pictures are called; files: what is compared; photos, labels: the pictures and their outputs."""
+    """data: what the images are called; files: what is compared; photos, labels: the images and their outputs."""
 
     data: str
     files: list[Path]
@@ -52,7 +52,7 @@ class Asked(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--run", type=Path, help="its fp32 and int8 files, on its test pictures")
+    given.add_argument("--run", type=Path, help="its fp32 and int8 files, on its test images")
     given.add_argument("--model", type=Path, action="append", metavar="FILE.tflite", help="of kd2mobile; with --data")
     parser.add_argument("--data", type=Path, help="a folder of class folders, for --model")
     parser.add_argument("--store", type=Path, help="another one than the run's own")
@@ -65,7 +65,7 @@ def main() -> None:
         record = compared(user_space(KEPT / "aarch64"), thinned(asked, options.pictures))
     except (Kd2MobileError, InstallationFailed) as fault:
         parser.exit(2, f"{parser.prog}: {fault}\n")
-    of_all = f" --pictures {options.pictures}" if options.pictures else ""
+    of_all = f" --images {options.pictures}" if options.pictures else ""
     what = "--run $RUN" if options.run else "--model $FILE " * len(options.model) + "--data $FOLDER"
     for row in record["answers"]:
         print(
@@ -74,7 +74,7 @@ def main() -> None:
         )
     write_record("arm", f"python benchmarks/arm.py {what}{of_all}", **record)
     if min(row["agreement"] for row in record["answers"]) < LEAST_AGREEMENT:
-        sys.exit(f"{parser.prog}: must agree on {LEAST_AGREEMENT:.0%} of the pictures, and does not")
+        sys.exit(f"{parser.prog}: must agree on {LEAST_AGREEMENT:.0%} of the images, and does not")
 
 
 def of_run(folder: Path, store: Path | None) -> Asked:
@@ -103,25 +103,25 @@ def of_folder(files: list[Path], data: Path) -> Asked:
 
 
 def thinned(asked: Asked, count: int) -> Asked:
-    """That many of the pictures, evenly taken; all if count is 0 or more than there are."""
+    """That many of the images, evenly taken; all if count is 0 or more than there are."""
     chosen = np.unique(np.linspace(0, len(asked.photos) - 1, count or len(asked.photos)).round().astype(int))
     return asked._replace(photos=[asked.photos[i] for i in chosen], labels=asked.labels[chosen])
 
 
 def compared(arm: UserSpace, asked: Asked) -> dict:
-    """The record: a row a file and processor. Files that see other pixels than the first get their own."""
+    """The record: a row per file and processor. Files that see other pixels than the first get their own."""
     rows = []
     for file in asked.files:
         classifier = Classifier(file)
         said = classifier.metadata
-        with bar(f"answering here: {file.name}", len(asked.photos), "pictures") as advance:
+        with bar(f"answering here: {file.name}", len(asked.photos), "images") as advance:
             pixels, here = [], []
             for photo in asked.photos:
                 pixels.append(load(photo, classifier.input_px, said.resize or "stretch"))
                 here.append(classifier.outputs(pixels[-1]))
                 advance(1)
         for cpu in CPUS:
-            say(f"answering on {cpu}: {file.name}, {len(pixels):,} pictures")
+            say(f"answering on {cpu}: {file.name}, {len(pixels):,} images")
             there = ask(arm.command(cpu), file, np.stack(pixels))
             found = {"file": file.name, "sha256": sha256_of(file), "precision": said.precision, "cpu": cpu}
             rows.append(found | agreement(np.stack(here), there, asked.labels))

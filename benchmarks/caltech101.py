@@ -125,7 +125,7 @@ def validation(folder: Path) -> dict:
 
 
 def right(folder: Path, name: str) -> np.ndarray:
-    """Which test pictures that file gets right: bool [n]."""
+    """Which test images that file gets right: bool [n]."""
     from kd2mobile.data.split import read_split
 
     opened = open_run(folder, Path(".kd2mobile"))
@@ -135,7 +135,7 @@ def right(folder: Path, name: str) -> np.ndarray:
 
 
 def compared(folder: Path, a: str, b: str) -> dict:
-    """Top-1 of a minus that of b on the same pictures, with its interval and McNemar's test."""
+    """Top-1 of a minus that of b on the same images, with its interval and McNemar's test."""
     first, second = right(folder, a), right(folder, b)
     return {
         "interval_95": paired_interval(first, second),
@@ -144,7 +144,7 @@ def compared(folder: Path, a: str, b: str) -> dict:
 
 
 def over_seeds(student: str, made: list[dict]) -> dict:
-    """With and without the teacher, a picture's score the mean over the seeds, by precision."""
+    """With and without the teacher, an image's score the mean over the seeds, by precision."""
     seeds = [run["seed"] for run in made if run["student"] == student]
     folders = [Path("runs") / f"caltech101-{student}-{seed}" for seed in seeds]
     by_precision = {}

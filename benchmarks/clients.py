@@ -2,8 +2,8 @@
 
 Each client has an environment of its own, made by pip on first use and kept: MediaPipe's ImageClassifier, plain LiteRT
 on NumPy alone, and tflite-runtime 2.14, the last one, which needs Python 3.11 and an older NumPy. All of them get the
-pixels that kd2mobile judges on; MediaPipe also gets the whole photos, which it stretches itself. Writes one record to
-benchmarks/results/.
+pixels that kd2mobile evaluates on; MediaPipe also gets the whole photos, which it stretches itself. Writes one record
+to benchmarks/results/.
 """
 
 import argparse
@@ -36,7 +36,7 @@ LIBRARIES = "libegl1 libgles2 libgl1"
 
 
 class Client(NamedTuple):
-    """installs: what pip is told; script: what asks it, with the words that come before the pictures; photos: whether
+    """installs: what pip is told; script: what asks it, with the words that come before the images; photos: whether
     it takes whole ones; python: the newest Python that it has a wheel for, None for any."""
 
     installs: list[str]
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--store", type=Path, help="another one than the run's own")
-    parser.add_argument("--pictures", type=int, default=0, metavar="N", help="that many test pictures; 0 is all")
+    parser.add_argument("--pictures", type=int, default=0, metavar="N", help="that many test images; 0 is all")
     options = parser.parse_args()
     exported = kd2mobile.export(options.run, store=options.store, precision=PRECISIONS).files
     files = {precision: file for (role, precision), file in exported.items() if role == "student"}
@@ -122,14 +122,14 @@ def main() -> None:
     here = {precision: top1(file, pixels) for precision, file in files.items()}
     asked = []
     for name in CLIENTS:
-        say(f"asking {name} {len(files)} files about {len(photos):,} pictures")
+        say(f"asking {name} {len(files)} files about {len(photos):,} images")
         try:
             answers = ask(name, list(files.values()), pixels, photos)
         except Unavailable as why:
             say(f"left out: {why}")
             continue
         asked.append({"client": name, "versions": version_of(name), "files": compared(answers, files, here, labels)})
-    of_all = "" if not options.pictures else f" --pictures {options.pictures}"
+    of_all = "" if not options.pictures else f" --images {options.pictures}"
     for client in asked:
         for file in client["files"]:
             photos_too = f", whole photos {file['photos_top1']:.2%}" if "photos_top1" in file else ""
@@ -151,7 +151,7 @@ def main() -> None:
 def top1(file: Path, pixels: np.ndarray) -> np.ndarray:
     """The class that kd2mobile's own measuring finds likeliest in each of the pixels: int [n]."""
     classifier = Classifier(file)
-    with bar(f"judging {file.name}", len(pixels), "pictures") as advance:
+    with bar(f"evaluating {file.name}", len(pixels), "images") as advance:
         found = []
         for picture in pixels:
             found.append(int(classifier.outputs(picture).argmax()))

@@ -1,9 +1,9 @@
 """What `kd2mobile check` takes for near duplicates, on known data and on copies changed by hand.
 
-    python benchmarks/near_duplicates.py --caltech101 FOLDER --mnist FOLDER [--pictures 300]
+    python benchmarks/near_duplicates.py --caltech101 FOLDER --mnist FOLDER [--images 300]
 
-FOLDER: the class folders, and the folder of MNIST's idx files, of which the training pictures are compared. The
-changed copies are of --pictures photos of caltech101, the first by the SHA-256 of their files; each copy is compared
+FOLDER: the class folders, and the folder of MNIST's idx files, of which the training images are compared. The
+changed copies are of --images photos of caltech101, the first by the SHA-256 of their files; each copy is compared
 with its own original. What the search costs is timed on caltech101, --rounds times in turn. Splits and thumbnails are
 kept in .kd2mobile/. Writes one record to benchmarks/results/. About five minutes on two cores. Linux and macOS.
 """
@@ -87,13 +87,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    data = [{"data": "MNIST, training pictures", **of_mnist(options.mnist)}]
+    data = [{"data": "MNIST, training images", **of_mnist(options.mnist)}]
     data.append({"data": "digits", **of_data("digits")[0]})
     caltech101, split = of_data(str(options.caltech101))
     data.append({"data": "caltech101", **caltech101})
     write_record(
         "near_duplicates",
-        f"python benchmarks/near_duplicates.py --caltech101 $CALTECH101 --mnist $MNIST --pictures {options.pictures}",
+        f"python benchmarks/near_duplicates.py --caltech101 $CALTECH101 --mnist $MNIST --images {options.pictures}",
         device=device_words(),
         most_bits=near.MOST_BITS,
         most_difference=near.MOST_DIFFERENCE,
@@ -135,7 +135,7 @@ def costs(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def of_mnist(folder: Path) -> dict:
-    """The training pictures as `check` sees them: grey as RGB, stretched to a thumbnail. With what the search takes."""
+    """The training images as `check` sees them: grey as RGB, stretched to a thumbnail. With what the search takes."""
     pictures, labels = (_idx(folder, name) for name in MNIST_PICTURES)
     pictures = pictures.reshape(len(labels), 28, 28)
     drawn = in_threads(lambda p: render(Image.fromarray(p).convert("RGB"), WHOLE, THUMBNAIL_PX), pictures)

@@ -1,9 +1,9 @@
-"""What int8 loses on caltech101, by how many pictures calibrate and by how the weights are scaled: on validation.
+"""What int8 loses on caltech101, by how many images calibrate and by how the weights are scaled: on validation.
 
     python benchmarks/quantization.py --data CALTECH101 --run runs/caltech101-mobilenet025-0 [--run ...]
 
 The runs are those of caltech101.py. The student with the teacher is converted anew for each setting into a temporary
-folder; nothing of the runs is changed. Top-1 is of the validation pictures, beside the Keras student's on the same.
+folder; nothing of the runs is changed. Top-1 is of the validation images, beside the Keras student's on the same.
 Writes one record to benchmarks/results/.
 """
 
@@ -54,7 +54,7 @@ def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, kee
     split = read_split(folders["split"])
     val = split.of("val")
     calibration = choose_calibration(split.of("train"), pictures, run.recipe.data.seed)
-    print(f"{run.folder.name}: {pictures} pictures{', per tensor' * per_tensor}", *keep_float, flush=True)
+    print(f"{run.folder.name}: {pictures} images{', per tensor' * per_tensor}", *keep_float, flush=True)
     with tempfile.TemporaryDirectory() as place, converting_process() as process:
         try:
             (result,) = export_student(

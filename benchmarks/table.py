@@ -17,10 +17,10 @@ SAME = "digits and its models have no near duplicates: their numbers are the sam
 NEAR_COLUMNS = {
     "pictures": "pictures",
     "groups": "groups",
-    "pictures in them": "pictures_in_groups",
+    "images in them": "pictures_in_groups",
     "in several splits if drawn apart": "groups_in_several_splits",
     "if drawn whole": "of_them_drawn_whole",
-    "test pictures that leak if drawn apart": "leaked",
+    "test images that leak if drawn apart": "leaked",
     "in several classes": "groups_in_several_classes",
     "pairs of close hashes": "pairs_within_most_bits",
 }
@@ -123,7 +123,7 @@ def tuning(record: dict) -> str:
 def quantization(record: dict) -> str:
     """The table of benchmarks/quantization.py."""
     lines = [f"## What int8 loses, on validation ({made(record)})\n", f"`{record['command']}`\n"]
-    lines += ["| student | seed | calibration pictures | weights' scales | agrees | top-1 % | less the student's |"]
+    lines += ["| student | seed | calibration images | weights' scales | agrees | top-1 % | less the student's |"]
     lines += ["|---|---:|---:|---|---:|---:|---|"]
     for run in record["runs"]:
         for tried in run["tried"]:
@@ -237,7 +237,7 @@ def labelling(record: dict) -> str:
 def near_duplicates(record: dict) -> str:
     """The tables of benchmarks/near_duplicates.py."""
     lines = [f"## Near duplicates ({made(record)})\n", f"`{record['command']}`\n"]
-    lines += ["What `kd2mobile check` takes for the same picture, on data as it is:", ""]
+    lines += ["What `kd2mobile check` takes for the same image, on data as it is:", ""]
     lines += [f"| data | {' | '.join(NEAR_COLUMNS)} |", "|---|" + "---:|" * len(NEAR_COLUMNS)]
     for data in record["data"]:
         cells = (data.get(count) for count in NEAR_COLUMNS.values())
@@ -280,9 +280,9 @@ def arm(record: dict) -> str:
     """The table of benchmarks/arm.py."""
     lines = [f"## On Arm, by emulation ({made(record)})\n", f"`{record['command']}`\n"]
     there = record["emulated"]
-    lines += [f"{record['model']} at {record['input_px']} px, {record['n']:,} test pictures of {record['data']}, in "]
+    lines += [f"{record['model']} at {record['input_px']} px, {record['n']:,} test images of {record['data']}, in "]
     lines[-1] += f"ai-edge-litert {there['ai-edge-litert']} for {there['machine']} under qemu {there['qemu']}: what it"
-    lines[-1] += " answers, never how fast. Agrees: the share of pictures with the likeliest class that x86-64 finds.\n"
+    lines[-1] += " answers, never how fast. Agrees: the share of images with the likeliest class that x86-64 finds.\n"
     lines += ["| processor | file | agrees % | largest difference of a probability | top-1 % | on x86-64 % |"]
     lines += ["|---|---|" + "---:|" * 4]
     for row in record["answers"]:

@@ -93,7 +93,7 @@ def others(run: Run, variant: Variant) -> dict[str, dict]:
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n pictures, in percent. Source: Wilson 1927."""
+    """The 95 % interval of a share of n images, in percent. Source: Wilson 1927."""
     z = 1.959964
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -101,7 +101,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def about_groups(file: BenchmarkRecord) -> str:
-    """What near duplicates there are between the test pictures and the others."""
+    """What near duplicates there are between the test images and the others."""
     if file.leaked is None:
         return (
             "Measured without groups: near duplicates were not yet kept in one split.\n"

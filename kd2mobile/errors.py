@@ -41,7 +41,7 @@ class DataError(Kd2MobileError):
 
 
 class PictureError(Kd2MobileError):
-    """One picture that cannot be decoded."""
+    """One image that cannot be decoded."""
 
 
 class ArtifactError(Kd2MobileError):

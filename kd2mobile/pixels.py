@@ -1,8 +1,8 @@
-"""The one way from a picture file to a network's pixels: training, calibration, parity, measuring and predicting.
+"""The one way from an image file to a network's pixels: training, calibration, parity, measuring and predicting.
 
-Numpy and Pillow alone. A picture becomes upright 8-bit RGB; a *box* of it, given in fractions of its width and
+Numpy and Pillow alone. An image becomes upright 8-bit RGB; a *box* of it, given in fractions of its width and
 height, is stretched to `px` by `px` pixels with Pillow's antialiased bilinear filter. The three ways to resize
-differ in nothing but the box: a box may reach beyond the picture, and what lies there is black.
+differ in nothing but the box: a box may reach beyond the image, and what lies there is black.
 """
 
 import errno
@@ -27,24 +27,24 @@ from kd2mobile.text import count_of, one_line
 Resize = Literal["crop", "stretch", "pad"]
 CROP_FRACTION = 0.875
 LARGEST_PICTURE = 178_956_970
-"""Pixels of the largest picture that is decoded: twice Pillow's own warning limit, where Pillow sees a bomb."""
+"""Pixels of the largest image that is decoded: twice Pillow's own warning limit, where Pillow sees a bomb."""
 LARGE_PICTURE = 2**25
-"""Pixels from which one picture at a time is open, in a process and its workers; smaller ones take up to 270 MB."""
+"""Pixels from which one image at a time is open, in a process and its workers; smaller ones take up to 270 MB."""
 PIXELS_AT_ONCE = 2**22
-"""Pixels that are converted at a time: what conversion needs besides the picture before and after stays small."""
+"""Pixels that are converted at a time: what conversion needs besides the image before and after stays small."""
 SYSTEM_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the system says of itself and not of a file: no reason to do without that file."""
 BRIGHTEST = 65_535
 """The value that is white in an image of more than 8 bits, and 0 is black, where no range is given."""
 BEYOND = 1e-3
-"""Pixels that a box may reach beyond a picture by rounding alone."""
+"""Pixels that a box may reach beyond an image by rounding alone."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 """What is decoded, by content. The rest of Pillow's list is left out: EPS, for one, would start Ghostscript."""
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
     + (".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".jp2", ".avif")
 )
-"""The names under which a picture is looked for in a folder, in lower case."""
+"""The names under which an image is looked for in a folder, in lower case."""
 
 
 Range: TypeAlias = tuple[float, float]
@@ -52,7 +52,7 @@ Range: TypeAlias = tuple[float, float]
 
 
 class Examined(NamedTuple):
-    """A picture that was decoded whole. width, height: upright; values: `deep_values` of it."""
+    """An image that was decoded whole. width, height: upright; values: `deep_values` of it."""
 
     width: int
     height: int
@@ -60,7 +60,7 @@ class Examined(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A rectangle in fractions of a picture's width and height, from the upper left corner."""
+    """A rectangle in fractions of an image's width and height, from the upper left corner."""
 
     left: float
     upper: float
@@ -69,10 +69,10 @@ class Box(NamedTuple):
 
 
 def open_picture(path: Address, value_range: Range | None = None) -> Image.Image:
-    """The picture as upright 8-bit RGB, whatever mode it was stored in.
+    """The image as upright 8-bit RGB, whatever mode it was stored in.
 
     EXIF orientation is applied (EXIF that cannot be read counts as none); CMYK, palette, greyscale and 16-bit
-    pictures are converted; transparency is laid on white; of an animation the first frame counts. Safe to call from
+    images are converted; transparency is laid on white; of an animation the first frame counts. Safe to call from
     several threads.
     value_range: of greyscale of more than 8 bits, what is black and white; (0, BRIGHTEST) if left out.
     Raises PictureError if the file cannot be decoded whole, ArtifactError if the system can open no file at all.
@@ -85,7 +85,7 @@ def open_picture(path: Address, value_range: Range | None = None) -> Image.Image
 def opened(path: Address, value_range: Range | None = None) -> Iterator[Image.Image]:
     """What `open_picture` gives, for as long as the block needs it: of LARGE_PICTURE pixels and more one at a time.
 
-    So threads and worker processes hold one large picture together, however many they are.
+    So threads and worker processes hold one large image together, however many they are.
     """
     with examined(path, value_range) as (picture, _):
         yield picture
@@ -93,14 +93,14 @@ def opened(path: Address, value_range: Range | None = None) -> Iterator[Image.Im
 
 @contextmanager
 def examined(path: Address, value_range: Range | None = None) -> Iterator[tuple[Image.Image, Examined]]:
-    """What `opened` gives, and what the picture is."""
+    """What `opened` gives, and what the image is."""
     with ExitStack() as turn:
         picture, values = _decoded(path, turn, value_range)
         yield picture, Examined(*picture.size, values)
 
 
 def examine(path: Address) -> Examined:
-    """Decodes the picture as `open_picture` does, and says what it is. Raises what that raises."""
+    """Decodes the image as `open_picture` does, and says what it is. Raises what that raises."""
     with examined(path) as (_, found):
         return found
 
@@ -117,13 +117,13 @@ _one_large: AbstractContextManager = threading.RLock()
 
 
 def take_turns_by(lock: AbstractContextManager) -> None:
-    """From now on a large picture is opened in this process under that lock, which other processes may share."""
+    """From now on a large image is opened in this process under that lock, which other processes may share."""
     global _one_large
     _one_large = lock
 
 
 def _decoded(path: Address, turn: ExitStack, value_range: Range | None) -> tuple[Image.Image, Range | None]:
-    """The picture and its deep_values. turn: holds the lock of large pictures, if this is one."""
+    """The image and its deep_values. turn: holds the lock of large images, if this is one."""
     try:
         with _no_warnings(), _stored(path) as stored:
             size = stored.width * stored.height  # from the header: nothing is decoded yet
@@ -136,7 +136,7 @@ def _decoded(path: Address, turn: ExitStack, value_range: Range | None) -> tuple
             orientation = _orientation(stored)
             values = deep_values(stored, colour)
             picture = _rgb(stored, value_range)
-        del stored  # before the picture is turned, which needs as much again
+        del stored  # before the image is turned, which needs as much again
         turned = _TURNS.get(orientation)
         return (picture if turned is None else picture.transpose(turned)), values
     except MemoryError:
@@ -253,7 +253,7 @@ def together(several: list[DeepImages]) -> DeepImages | None:
 
 
 def decoder_words() -> str:
-    """What decodes the pictures of this process: `Pillow 13.0.0, libjpeg-turbo 3.1.2`."""
+    """What decodes the images of this process: `Pillow 13.0.0, libjpeg-turbo 3.1.2`."""
     jpeg = features.version_feature("libjpeg_turbo")
     return f"Pillow {pillow_version}" + (f", libjpeg-turbo {jpeg}" if jpeg else "")
 
@@ -308,7 +308,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _strips(picture: Image.Image) -> Iterator[Image.Image]:
-    """The picture's rows from the top, PIXELS_AT_ONCE pixels at a time."""
+    """The image's rows from the top, PIXELS_AT_ONCE pixels at a time."""
     width, height = picture.size
     rows = max(1, PIXELS_AT_ONCE // width)
     if rows >= height:
@@ -319,7 +319,7 @@ def _strips(picture: Image.Image) -> Iterator[Image.Image]:
 
 
 def _rgb(picture: Image.Image, value_range: Range | None) -> Image.Image:
-    """A new picture, so that the file behind the old one can be closed. Each pixel is converted for itself."""
+    """A new image, so that the file behind the old one can be closed. Each pixel is converted for itself."""
     whole = Image.new("RGB", picture.size)
     top = 0
     for strip in _strips(picture):
@@ -346,10 +346,10 @@ def _strip_as_rgb(picture: Image.Image, value_range: Range | None) -> Image.Imag
 
 
 def whole_box(width: int, height: int, resize: Resize) -> Box:
-    """The box that a picture of width x height is seen through when it is judged, not augmented.
+    """The box that an image of width x height is seen through when it is evaluated, not augmented.
 
     `crop`: the centre square of 0.875 times the short side (short side to px / 0.875, then a centre crop);
-    `stretch`: the whole picture; `pad`: the whole picture centred in a square of its long side.
+    `stretch`: the whole image; `pad`: the whole image centred in a square of its long side.
 
     >>> whole_box(200, 100, "pad")
     Box(left=0.0, upper=-0.5, right=1.0, lower=1.5)
@@ -362,11 +362,11 @@ def whole_box(width: int, height: int, resize: Resize) -> Box:
 
 
 def random_box(width: int, height: int, resize: Resize, smallest_area: float, rng: np.random.Generator) -> Box:
-    """A random part of a picture for training: an area and an aspect ratio drawn, then a place.
+    """A random part of an image for training: an area and an aspect ratio drawn, then a place.
 
-    The area is uniform in [smallest_area, 1] of what the resize sees at most (the picture, or for `pad` its square),
+    The area is uniform in [smallest_area, 1] of what the resize sees at most (the image, or for `pad` its square),
     the aspect ratio log-uniform in [3/4, 4/3] around the ratio that the resize shows undistorted: 1 in pixels for
-    `crop` and `pad`, the picture's own for `stretch`; of these ratios only those count whose box fits. A picture too
+    `crop` and `pad`, the image's own for `stretch`; of these ratios only those count whose box fits. An image too
     long for any of them keeps the nearest ratio, and the box shrinks until it fits.
     Source: Szegedy et al. 2015, section 6 (training methodology).
     """
@@ -385,10 +385,10 @@ def random_box(width: int, height: int, resize: Resize, smallest_area: float, rn
 
 
 def render(picture: Image.Image, box: Box, px: int, flip: bool = False) -> np.ndarray:
-    """The box of the picture as uint8 [px, px, 3], mirrored left to right if `flip`.
+    """The box of the image as uint8 [px, px, 3], mirrored left to right if `flip`.
 
-    A box inside the picture is one call of Pillow's resize. One that reaches beyond is resized in two steps, the
-    picture's longer direction first, each with its own margin of black: the same to within 1 of 255, and the black
+    A box inside the image is one call of Pillow's resize. One that reaches beyond is resized in two steps, the
+    image's longer direction first, each with its own margin of black: the same to within 1 of 255, and the black
     of a long strip's square is never held in memory.
     """
     width, height = picture.size
@@ -423,7 +423,7 @@ def _margins(start: float, end: float, length: int) -> tuple[int, int]:
 
 
 def load(path: Address, px: int, resize: Resize, value_range: Range | None = None) -> np.ndarray:
-    """The picture in the file as a judged network sees it: uint8 [px, px, 3]. Raises what `open_picture` raises."""
+    """The image in the file as a evaluated network sees it: uint8 [px, px, 3]. Raises what `open_picture` raises."""
     with opened(path, value_range) as picture:
         return render(picture, whole_box(*picture.size, resize), px)
 

@@ -1,7 +1,7 @@
 """What plain LiteRT answers, with NumPy alone:    python ask_litert.py PACKAGE PIXELS.npy OUT.json MODEL.tflite...
 
 PACKAGE: ai_edge_litert or tflite_runtime. PIXELS.npy: uint8 [n, px, px, 3]. OUT.json: by file the likeliest class of
-each picture, all its probabilities, and whether XNNPACK took part, as {MODEL: {"top1": [n], "probabilities":
+each image, all its probabilities, and whether XNNPACK took part, as {MODEL: {"top1": [n], "probabilities":
 [n][classes], "xnnpack": true}}. Runs where kd2mobile is not installed: what an app of one's own needs.
 """
 

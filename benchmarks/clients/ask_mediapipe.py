@@ -1,6 +1,6 @@
 """What MediaPipe's ImageClassifier answers:    python ask_mediapipe.py PIXELS.npy PHOTOS.json OUT.json MODEL.tflite...
 
-PIXELS.npy: uint8 [n, px, px, 3], the pixels that the model takes. PHOTOS.json: a list of picture files, which it
+PIXELS.npy: uint8 [n, px, px, 3], the pixels that the model takes. PHOTOS.json: a list of image files, which it
 stretches to the model's input itself. OUT.json: by file {"top1", "names": the likeliest class of each of the pixels and
 its name, "photos_top1": of each photo, "metadata": as MediaPipe's own schema classes read it}. Runs where kd2mobile is
 not installed.

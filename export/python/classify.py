@@ -1,7 +1,7 @@
-"""Classifies pictures with a .tflite of kd2mobile:    python classify.py MODEL.tflite PICTURE... [--top 3] [--json]
+"""Classifies images with a .tflite of kd2mobile:    python classify.py MODEL.tflite PICTURE... [--top 3] [--json]
 
 Needs NumPy, Pillow and ai-edge-litert, or tflite-runtime where that is what the board has (requirements.txt). The file
-says itself how a picture becomes its pixels and what its classes are called: ../CONTRACT.md. Take what you need.
+says itself how an image becomes its pixels and what its classes are called: ../CONTRACT.md. Take what you need.
 """
 
 import argparse
@@ -24,7 +24,7 @@ except ModuleNotFoundError:
 
 
 class Unusable(Exception):
-    """A model or a picture that cannot be used: which one, and why, in a line."""
+    """A model or an image that cannot be used: which one, and why, in a line."""
 
 
 class Classifier:
@@ -62,7 +62,7 @@ def quantized_pixels(scale, zero_point):
 
 
 def read_description(model):
-    """The names of the outputs in their order, and how a picture is resized: from the ZIP behind the model."""
+    """The names of the outputs in their order, and how an image is resized: from the ZIP behind the model."""
     try:
         with zipfile.ZipFile(model) as behind:
             labels = behind.read("labels.txt").decode().split("\n")[:-1]
@@ -78,14 +78,14 @@ def read_description(model):
 
 
 def open_picture(path):
-    """The picture as the camera saw it, upright, in 8-bit RGB, transparency laid on white."""
+    """The image as the camera saw it, upright, in 8-bit RGB, transparency laid on white."""
     try:
         with Image.open(path) as stored:
             picture = ImageOps.exif_transpose(stored)
     except FileNotFoundError as fault:
         raise Unusable(f"{path}: must be there, got no such file") from fault
     except Exception as fault:  # Pillow raises almost anything on a damaged file
-        raise Unusable(f"{path}: must be a whole picture, got {type(fault).__name__}: {fault}") from fault
+        raise Unusable(f"{path}: must be a whole image, got {type(fault).__name__}: {fault}") from fault
     if picture.mode == "F":
         raise Unusable(f"{path}: must have whole numbers as pixels, got floating-point ones")
     if picture.mode.startswith("I"):  # 16-bit grey
@@ -120,9 +120,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="so many classes a picture (3)")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="so many classes an image (3)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the runtime (1)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a picture and line")
+    parser.add_argument("--json", action="store_true", help="one JSON object an image and line")
     options = parser.parse_args()
     if hasattr(signal, "SIGPIPE"):  # end quietly behind `| head`
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -33,7 +33,7 @@ def benchmark(
 
     run: its folder, by default the newest. model, data: someone else's file and a folder of class folders instead; then
     labels, mean, std, resize and range say how to read them. A model may also be a folder with its record, as under
-    models/: without data it is measured on the pictures that the record names. settings, flags: of the [benchmark]
+    models/: without data it is measured on the images that the record names. settings, flags: of the [benchmark]
     table, for this call. The device is looked at first: a wrong one is refused before anything is made.
     """
     from kd2mobile.measure.devices import check_device

@@ -25,10 +25,10 @@ def check(
     settings: dict[str, Any] | None = None,
     **flags: Any,
 ) -> "Checked":
-    """Looks at the pictures as `distill` would split them, before anything is trained; needs no framework.
+    """Looks at the images as `distill` would split them, before anything is trained; needs no framework.
 
-    sheet: a PNG to draw them on, a row a class. The split that is made here is found by `distill`. settings, flags: of
-    the [data] table, and student.input_px. Raises DataError for pictures that cannot be used, as `distill` would.
+    sheet: a PNG to draw them on, a row per class. The split that is made here is found by `distill`. settings, flags:
+    of the [data] table, and student.input_px. Raises DataError for images that cannot be used, as `distill` would.
     """
     from kd2mobile.data.check import Looked, check_split
     from kd2mobile.data.sources.roots import several

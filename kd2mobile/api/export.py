@@ -35,7 +35,7 @@ def export(
     settings: dict[str, Any] | None = None,
     **flags: Any,
 ) -> Exported:
-    """Converts the students of a run to .tflite files, each checked beside its Keras student on validation pictures.
+    """Converts the students of a run to .tflite files, each checked beside its Keras student on validation images.
 
     run: its folder, by default the newest; where there is none, one is made as `distill` would without arguments.
     out: a folder into which the student's files are copied as well, of `auto` the found one; with force they replace

@@ -16,7 +16,7 @@ RUNGS = (
 def walk(make: Callable[[list[Variant]], Exported], max_drop: float) -> tuple[list[Rung], Rung]:
     """The rungs that were tried, and the smallest file among them that loses at most `max_drop` points of top-1.
 
-    make: exports variants. The loss is that of the validation pictures, file against the Keras student; its paired 95 %
+    make: exports variants. The loss is that of the validation images, file against the Keras student; its paired 95 %
     interval is shown beside. Stops before a training where no smaller file can come of it. Raises ExportError where no
     file is within, naming the best.
     """

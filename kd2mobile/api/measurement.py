@@ -1,4 +1,4 @@
-"""What the files of a run are worth: measured on its test pictures, kept in the run's folder, read back."""
+"""What the files of a run are worth: measured on its test images, kept in the run's folder, read back."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ def validations(run: Run, plan: Plan, made: Iterable[dict[str, Any]]) -> Validat
 
 
 def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmarked:
-    """Measures the files on the run's test pictures, from file to class, and the teacher by its stored logits.
+    """Measures the files on the run's test images, from file to class, and the teacher by its stored logits.
 
     known: of these files on the validation images, by which one of them is recommended. The size of the teacher's file
     is the one that the transfer set's record has: the file may be on another machine. Every record goes to a new file

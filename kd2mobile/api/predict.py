@@ -18,7 +18,7 @@ def predict(
     range: tuple[float, float] | None = None,
     **reading: Any,
 ) -> list["Prediction"]:
-    """The `top` classes of each picture with their probabilities, by a .tflite file.
+    """The `top` classes of each image with their probabilities, by a .tflite file.
 
     range: what is black and white in greyscale of more than 8 bits. reading: labels, mean, std.
     """

@@ -21,8 +21,8 @@ RECORD, CARD = "record.json", "CARD.md"
 class Published(msgspec.Struct, kw_only=True, frozen=True):
     """record.json of a published model.
 
-    recipe: the tables that it was made by; split_content: the fingerprint of the pictures that these split; benchmark:
-    what was measured of the file on the test pictures; made_with: versions.
+    recipe: the tables that it was made by; split_content: the fingerprint of the images that these split; benchmark:
+    what was measured of the file on the test images; made_with: versions.
     """
 
     recipe: dict[str, dict[str, Any]]
@@ -44,9 +44,9 @@ def read_published(folder: Path) -> Published:
 
 
 def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked:
-    """Measures a published model on the test pictures that its record names, split as they were.
+    """Measures a published model on the test images that its record names, split as they were.
 
-    Needs what its data needs: the embedded digits come with scikit-learn. Raises ModelFileError if the pictures of that
+    Needs what its data needs: the embedded digits come with scikit-learn. Raises ModelFileError if the images of that
     name are others today, DataError.
     """
     import numpy as np

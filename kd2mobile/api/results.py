@@ -22,7 +22,7 @@ class Labelled(msgspec.Struct, frozen=True):
     """A transfer set. folder: its artifact; val_top1: its accuracy on the validation images, 0..1.
 
     teachers: the artifact of each teacher; members: name and accuracy of each of several, whose logits are combined.
-    unlabelled: the artifact of the unlabelled pictures, if the recipe has any.
+    unlabelled: the artifact of the unlabelled images, if the recipe has any.
     """
 
     folder: Path
@@ -35,7 +35,7 @@ class Labelled(msgspec.Struct, frozen=True):
 class Distilled(msgspec.Struct, frozen=True):
     """A run with its student. folder: the run's; student, baseline: .keras files.
 
-    val_top1: accuracy on the validation pictures, 0..1, of teacher, student and, if there is one, baseline.
+    val_top1: accuracy on the validation images, 0..1, of teacher, student and, if there is one, baseline.
     members: name and accuracy of each of several teachers, whose logits are combined.
     """
 

@@ -2,8 +2,8 @@
 
 The student is the run's student.keras, whose logits can be softened at any temperature; a .tflite answers with
 probabilities at temperature 1 alone, and rounded ones if it is quantized. The teacher is teacher.keras where its
-artifact stands in the store, else its stored logits, which know the run's own pictures only. A teacher that was given
-as logits has no other, and knows each picture whole.
+artifact stands in the store, else its stored logits, which know the run's own images only. A teacher that was given
+as logits has no other, and knows each image whole.
 """
 
 import math
@@ -37,7 +37,7 @@ MOST_TEMPERATURES, MOST_CLASSES = 8, 50
 
 @dataclass(frozen=True)
 class _Seen:
-    """One picture as both networks see it. sample: if it is one of the run's; view: a stored one, None: the whole.
+    """One image as both networks see it. sample: if it is one of the run's; view: a stored one, None: the whole.
 
     range: of the run's data, for a file of more than 8 bits.
     """
@@ -63,9 +63,9 @@ def show(
 ) -> DarkKnowledge:
     """The dark knowledge of one picture: the teacher's top classes, softened, beside the student's; drawn as a PNG.
 
-    image: a picture file, or the id of a sample of the run, `class/name.png`. run: its folder, by default the newest.
+    image: an image file, or the id of a sample of the run, `class/name.png`. run: its folder, by default the newest.
     temperatures: 1 and the run's by default; 1 is always among them. top: classes of the teacher; the student's
-    likeliest and the true one come after them if they are others. view: which stored view of a training picture,
+    likeliest and the true one come after them if they are others. view: which stored view of a training image,
     from 0, instead of the whole. png: the file drawn, by default `<run>/show-<picture>.png`. store: another one than
     the run's own. Raises Kd2MobileError.
     """
@@ -140,7 +140,7 @@ def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
 
 
 def _find(run: Run, split: Split, image: str | Path) -> tuple[Path, Sample | None]:
-    """The picture's file, and which sample of the run it is, by its content or by its id."""
+    """The image's file, and which sample of the run it is, by its content or by its id."""
     name = Path(image).as_posix()
     if Path(image).is_file():
         digest = sha256_of(Path(image))
@@ -250,7 +250,7 @@ def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
 
 
 def _outputs(model: Any, eaten: np.ndarray) -> np.ndarray:
-    """float32 [classes]: what the Keras model says of one picture. `predict` would compile it, for one answer.
+    """float32 [classes]: what the Keras model says of one image. `predict` would compile it, for one answer.
 
     A file may have its one input in a list, and Keras warns of a tensor there: the model is called by its tensors.
     """
@@ -265,7 +265,7 @@ def _pixels(seen: _Seen, px: int) -> np.ndarray:
 
 
 def _visible(seen: _Seen) -> Any:
-    """The PIL picture that is drawn: the whole one, or the part that the view shows."""
+    """The PIL image that is drawn: the whole one, or the part that the view shows."""
     picture = pixels.open_picture(seen.file, seen.range)
     if seen.view is None:
         return picture

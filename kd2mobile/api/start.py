@@ -1,4 +1,4 @@
-"""What a verb starts from: the settings that it was given, and the run and its stages."""
+"""What a command starts from: the settings that it was given, and the run and its stages."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,7 +47,7 @@ def open_or_start(
     """The run in the folder, by default the newest; where there is none, one of the demo's settings. And its stages.
 
     settings: of the tables that a run does not keep (`LATER_TABLES`) they are for this call, in a new run too.
-    check: raises for a recipe that the verb cannot use, before a run is made or a picture looked at.
+    check: raises for a recipe that the command cannot use, before a run is made or an image looked at.
     """
     settings = Overrides.of(settings)
     opened = None if run is None and newest_run() is None else open_run(run, store, settings)

@@ -10,7 +10,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     student: a student.keras; name: its name in the registry of students. folder: where the results go, and what a
     killed process left. method: `qat`, `prune` or `cluster`; preserve: the methods before it whose work must stay.
-    unlabelled: pixel store and logits of the pictures without labels, or None. transfer: None for labels alone.
+    unlabelled: pixel store and logits of the images without labels, or None. transfer: None for labels alone.
     """
 
     student: str

@@ -108,7 +108,7 @@ def wrap_qat(model: tf_keras.Model, job: Job, feed: Feed) -> Wrapped:
 def even_out_depthwise(model: tf_keras.Model) -> None:
     """Gives the channels of a depthwise kernel one largest weight; the normalization behind it takes the factors back.
 
-    The library gives such a kernel one scale a tensor, so that a channel of small weights would have few steps left.
+    The library gives such a kernel one scale per tensor, so that a channel of small weights would have few steps left.
     The network's answers stay what they are. Source: the scaling equivariance that cross-layer equalization rests on,
     Nagel et al. 2019 (arXiv:1906.04721), section 4.1.
     """

@@ -93,7 +93,7 @@ def _save(folder: Path, student: keras.Model, quantized: tf_keras.Model | None) 
 
 
 def save_graph(quantized: tf_keras.Model, folder: Path) -> None:
-    """The fake-quantized graph with two signatures: `classify`, of one picture, and `classify_batch`.
+    """The fake-quantized graph with two signatures: `classify`, of one image, and `classify_batch`.
 
     image: float32 [1 or batch, px, px, 3] in [-1, 1]; probabilities: float32 [1 or batch, classes].
     """

@@ -1,1 +1,1 @@
-"""From a folder of pictures to the views that teacher and student see: sources, scan, split, views, pixels."""
+"""From a folder of images to the views that teacher and student see: sources, scan, split, views, pixels."""

@@ -14,7 +14,7 @@ from kd2mobile.text import one_line
 
 
 class ClassCounts(msgspec.Struct, frozen=True):
-    """The pictures of one class by split."""
+    """The images of one class by split."""
 
     name: str
     train: int
@@ -27,9 +27,9 @@ class ClassCounts(msgspec.Struct, frozen=True):
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """How large the pictures are, upright. smallest, largest: width and height of one, by area; median: of each side.
+    """How large the images are, upright. smallest, largest: width and height of one, by area; median: of each side.
 
-    narrowest, widest: the extremes of width / height. input_px: the student's; below_input: pictures with a side that
+    narrowest, widest: the extremes of width / height. input_px: the student's; below_input: images with a side that
     is shorter and must be enlarged.
     """
 
@@ -43,7 +43,7 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 class Imbalance(msgspec.Struct, frozen=True):
-    """The training pictures of the largest and the smallest class, and how many times more the first has."""
+    """The training images of the largest and the smallest class, and how many times more the first has."""
 
     largest: ClassCounts
     smallest: ClassCounts
@@ -54,17 +54,17 @@ class Checked(msgspec.Struct, frozen=True):
     """What was found; paths are those of the samples, relative to the source.
 
     source: the data, as the recipe names it, `photos and more (test)`.
-    unlabelled: pictures without a label, in none of the splits; None without such a folder.
-    ignored_files: no pictures by their name; set_aside: pictures that cannot be used, and why; among them unlabelled
+    unlabelled: images without a label, in none of the splits; None without such a folder.
+    ignored_files: no images by their name; set_aside: images that cannot be used, and why; among them unlabelled
     ones that are byte for byte a labelled one.
     duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
-    contradictions: those in several classes, but for the ones of copied_classes, of which every picture is also in
+    contradictions: those in several classes, but for the ones of copied_classes, of which every image is also in
     another class. alike_classes: those whose names differ in capitals alone. system_files: what systems leave among
     images. near_duplicates: files that differ and look the same, likewise by group;
     groups: whether they stay in one split where splits are drawn; group_by: what else does, without_key: images of
     which it gives no key; leaked_test_images: those that are also in train or val or in a group with one of them.
     deep_images: the ones of more than 8 bits a channel.
-    sizes: of the labelled pictures; unlabelled_sizes: of those without a label.
+    sizes: of the labelled images; unlabelled_sizes: of those without a label.
     """
 
     source: str
@@ -90,9 +90,9 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Looked(NamedTuple):
-    """Pictures under a root, and what was made of them.
+    """Images under a root, and what was made of them.
 
-    groups: what stands beside the split; ignored_files: no pictures by their name; system_files: what systems leave
+    groups: what stands beside the split; ignored_files: no images by their name; system_files: what systems leave
     among images; deep_images: those of more than 8 bits.
     """
 
@@ -105,10 +105,10 @@ class Looked(NamedTuple):
 
 
 def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked | None = None) -> Checked:
-    """What there is to say about the pictures of a split.
+    """What there is to say about the images of a split.
 
-    source: how to call the data; input_px: the side of the student's input; unlabelled: the pictures without a label,
-    if there are any: one that is also among the labelled ones is set aside in their split.
+    source: how to call the data; input_px: the side of the student's input; unlabelled: the images without a label,
+    if there are any: one that is also among the labelled ones is skipped in their split.
     """
     split, groups, ignored_files = labelled.split, labelled.groups, labelled.ignored_files
     looked = [labelled, unlabelled] if unlabelled else [labelled]

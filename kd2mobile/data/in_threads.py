@@ -1,4 +1,4 @@
-"""Work on many pictures at once: Pillow and hashlib let go of Python's lock while they work."""
+"""Work on many images at once: Pillow and hashlib let go of Python's lock while they work."""
 
 import os
 from collections import deque

@@ -1,4 +1,4 @@
-"""The student's pixels of every view, rendered once: training then reads memory-mapped arrays, not pictures."""
+"""The student's pixels of every view, rendered once: training then reads memory-mapped arrays, not images."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from kd2mobile.pixels import opened
 def render_pixels(folder: Path, root: Root, split: Split, views_folder: Path, input_px: int) -> dict[str, int]:
     """Writes train-*.npy and val-*.npy: uint8 [samples, views, input_px, input_px, 3] in shards, as Split.of orders.
 
-    Of a split of unlabelled pictures, unlabelled-*.npy.
+    Of a split of unlabelled images, unlabelled-*.npy.
 
-    Each picture is decoded once for all its views, on every core; one shard is in memory at a time. What a killed
-    call finished is kept. The test pictures are left out: they are judged from their files.
-    Returns the number of rendered views. Raises DataError if a picture is not the one that was split, PictureError
+    Each image is decoded once for all its views, on every core; one shard is in memory at a time. What a killed
+    call finished is kept. The test images are left out: they are evaluated from their files.
+    Returns the number of rendered views. Raises DataError if an image is not the one that was split, PictureError
     if it can no longer be decoded, ArtifactError if the disk is full.
     """
     rendered = {}

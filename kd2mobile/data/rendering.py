@@ -1,4 +1,4 @@
-"""Pictures through their views, in threads of this process or in worker processes.
+"""Images through their views, in threads of this process or in worker processes.
 
 A worker, `python -m kd2mobile.data.rendering`, is a process of its own that knows NumPy and Pillow alone. It is started
 anew, never forked, and does not import the main program again: so it is the same on every system, in a notebook and
@@ -38,9 +38,9 @@ class Views(msgspec.Struct):
 
 
 def render_views(paths: Sequence[Path], views: np.ndarray, px: int) -> np.ndarray:
-    """Each picture through each of its views, decoded once.
+    """Each image through each of its views, decoded once.
 
-    views: VIEW_DTYPE [pictures, views]. Returns uint8 [pictures, views, px, px, 3]. Raises PictureError.
+    views: VIEW_DTYPE [images, views]. Returns uint8 [images, views, px, px, 3]. Raises PictureError.
     """
     seen = np.empty((*views.shape, px, px, 3), np.uint8)
     for target, path, row in zip(seen, paths, views, strict=True):
@@ -50,7 +50,7 @@ def render_views(paths: Sequence[Path], views: np.ndarray, px: int) -> np.ndarra
 
 
 def fill_views(target: np.ndarray, picture: Image.Image, views: np.ndarray) -> None:
-    """The picture through its views, VIEW_DTYPE [views], into target, uint8 [views, px, px, 3]."""
+    """The image through its views, VIEW_DTYPE [views], into target, uint8 [views, px, px, 3]."""
     for seen, view in zip(target, views, strict=True):
         seen[:] = pixels.render(picture, pixels.Box(*view["box"].tolist()), target.shape[1], bool(view["flip"]))
 
@@ -127,7 +127,7 @@ def _death(death: Death, paths: Sequence[Path], workers: int) -> WorkerError:
 
 
 def main() -> None:
-    """Answers requests until the parent wants no more. sys.argv[1]: the lock of large pictures."""
+    """Answers requests until the parent wants no more. sys.argv[1]: the lock of large images."""
     pixels.take_turns_by(FileLock(sys.argv[1]))
 
     def answer(request: Views, give: Give) -> None:

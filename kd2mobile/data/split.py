@@ -1,4 +1,4 @@
-"""Which picture is for training, which validates, which tests: the types, and the file that keeps them."""
+"""Which image is for training, which validates, which tests: the types, and the file that keeps them."""
 
 import math
 from pathlib import Path
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "val", "test", "unlabelled"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
-"""The splits of labelled pictures."""
+"""The splits of labelled images."""
 UNLABELLED: SplitName = "unlabelled"
-"""Pictures that the student learns from by the teacher's word alone."""
+"""Images that the student learns from by the teacher's word alone."""
 
 Kind = TypeVar("Kind")
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One picture. path: relative to the pictures' root, with slashes; it is the sample's id.
+    """One image. path: relative to the images' root, with slashes; it is the sample's id.
 
-    label: index of the class in Split.classes, -1 if unlabelled; width, height: pixels of the upright picture.
+    label: index of the class in Split.classes, -1 if unlabelled; width, height: pixels of the upright image.
     """
 
     path: str
@@ -44,14 +44,14 @@ class SetAside(msgspec.Struct, frozen=True):
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """The same picture in more than one split: what the model is judged on, it has seen."""
+    """The same image in more than one split: what the model is evaluated on, it has seen."""
 
     paths: list[str]
     splits: list[SplitName]
 
 
 class CopiedClass(msgspec.Struct, frozen=True):
-    """A class of which every picture is in another class as well, byte for byte. pictures: how many files it has."""
+    """A class of which every image is in another class as well, byte for byte. pictures: how many files it has."""
 
     name: str
     of: str
@@ -98,7 +98,7 @@ class Groups(msgspec.Struct, frozen=True):
 
 
 class Split(msgspec.Struct, frozen=True):
-    """Every picture's place.
+    """Every image's place.
 
     classes: names in order, the index is the label; samples: by path; set_aside: files that are not used.
     duplicates: groups of paths whose files are the same, byte for byte; leaks: those of them that lie in several
@@ -134,7 +134,7 @@ class Split(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, samples=samples)
 
     def copied_classes(self) -> list[CopiedClass]:
-        """The classes that lie in another one with all of their pictures; of two equal ones the later by name."""
+        """The classes that lie in another one with all of their images; of two equal ones the later by name."""
         contents = [{s.sha256 for s in self.samples if s.label == label} for label in range(len(self.classes))]
         copies = []
         for label, own in enumerate(contents):

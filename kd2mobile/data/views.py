@@ -1,4 +1,4 @@
-"""The views: which part of each picture, mirrored or not, teacher and student look at."""
+"""The views: which part of each image, mirrored or not, teacher and student look at."""
 
 from pathlib import Path
 
@@ -19,20 +19,20 @@ VIEW_DTYPE = np.dtype(
         ("mixup_weight", "<f4"),
     ]
 )
-"""One view. box: left, upper, right, lower in fractions of the picture; flip: 1 if mirrored left to right.
+"""One view. box: left, upper, right, lower in fractions of the image; flip: 1 if mirrored left to right.
 
 Room for more, not yet drawn: jitter (factors of brightness, contrast, saturation, shift of hue: 1, 1, 1, 0 change
-nothing), mixup_partner (index of another sample of the split, -1 for none) and mixup_weight (of the picture itself).
+nothing), mixup_partner (index of another sample of the split, -1 for none) and mixup_weight (of the image itself).
 """
 
 
 def draw_views(folder: Path, split: Split, views: schema.Views | None, resize: pixels.Resize) -> dict[str, int]:
     """Writes train.npy [n, views.count], val.npy and test.npy [n, 1] of VIEW_DTYPE, in the order of Split.of.
 
-    Of a split of unlabelled pictures, unlabelled.npy [n, views.count]: they are seen as training pictures are.
-    views: None for one view of each of them, the one that is judged, as of val and test.
-    Training pictures get random boxes; val and test the one view that is judged (pixels.whole_box). A picture's
-    views depend on the seed, its content and the view's number alone, not on its neighbours or its name. No picture
+    Of a split of unlabelled images, unlabelled.npy [n, views.count]: they are seen as training images are.
+    views: None for one view of each of them, the one that is evaluated, as of val and test.
+    Training images get random boxes; val and test the one view that is evaluated (pixels.whole_box). An image's
+    views depend on the seed, its content and the view's number alone, not on its neighbours or its name. No image
     is opened. Returns the number of views of each split.
     """
     folder = Path(folder)

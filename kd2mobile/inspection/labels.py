@@ -1,4 +1,4 @@
-"""A file of labels: the outputs' names, one a line, in each form in which programs write it. The one reader of them.
+"""A file of labels: the outputs' names, one per line, in each form in which programs write it. The one reader of them.
 
 Teachable Machine and Coral number the lines. A file is numbered if all its lines, empty ones aside, have one and the
 same of these forms, the number in decimal digits:

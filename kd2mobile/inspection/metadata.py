@@ -1,6 +1,6 @@
 """What a .tflite says about itself, by kd2mobile's own description or by TensorFlow Lite's metadata.
 
-Both pack their files into a ZIP behind the model. Labels are a text file of one name a line; TensorFlow Lite's
+Both pack their files into a ZIP behind the model. Labels are a text file of one name per line; TensorFlow Lite's
 metadata, a flatbuffer inside the model, says how a float input is normalized and which file holds the labels.
 """
 

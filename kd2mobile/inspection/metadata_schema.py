@@ -56,7 +56,7 @@ NORMALIZATION_OPTIONS = 1
 RGB = 1
 """Of the enum ColorSpaceType."""
 TENSOR_AXIS_LABELS = 2
-"""Of the enum AssociatedFileType: a label a line for each place along the tensor's axis."""
+"""Of the enum AssociatedFileType: a label per line for each place along the tensor's axis."""
 
 
 def slot(table: str, field: str) -> int:

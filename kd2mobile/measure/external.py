@@ -1,4 +1,4 @@
-"""Someone else's .tflite on a folder of class folders: which folder is which output, and every picture judged."""
+"""Someone else's .tflite on a folder of class folders: which folder is which output, and every image evaluated."""
 
 import os
 import tempfile
@@ -69,12 +69,12 @@ def measure_on_folder(
     device: str = "host",
     protocol: Protocol | None = None,
 ) -> Measured:
-    """Measures any .tflite image classifier on every picture of a folder of class folders, role "external".
+    """Measures any .tflite image classifier on every image of a folder of class folders, role "external".
 
     device, protocol: as `measure_files` takes them.
     labels: a file of the outputs' names (`read_labels`), before what the model carries. mean, std: of the network.
     resize: `crop` by default, a file of kd2mobile's its own. value_range: what is black and white in greyscale of more
-    than 8 bits, which is scaled to 8 here, for every device. Pictures that cannot be decoded are set aside and
+    than 8 bits, which is scaled to 8 here, for every device. Images that cannot be decoded are skipped and
     counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
     """
     model, data, protocol = Path(model), Path(data), protocol or Protocol()

@@ -16,7 +16,7 @@ from kd2mobile.measure.record import Role, Validation
 from kd2mobile.pixels import Resize
 
 EXTERNAL_RESIZE: Resize = "crop"
-"""How a picture becomes a square for a file that does not say: ImageNet's protocol."""
+"""How an image becomes a square for a file that does not say: ImageNet's protocol."""
 
 
 class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(NamedTuple):
-    """A file that this host has opened, in a process of its own, and found measurable. resize: how a picture becomes
+    """A file that this host has opened, in a process of its own, and found measurable. resize: how an image becomes
     its square."""
 
     file: FileToMeasure
@@ -47,8 +47,8 @@ class Opened(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What a device gave for one file. profiles: one for each setting of the protocol. outputs: float32 [pictures
-    judged, classes], dequantized; None where the way has no answers. others: what the file gave elsewhere on that
+    """What a device gave for one file. profiles: one for each setting of the protocol. outputs: float32 [images
+    evaluated, classes], dequantized; None where the way has no answers. others: what the file gave elsewhere on that
     device, such as on its GPU, with answers of its own."""
 
     profiles: list[Profile]
@@ -57,7 +57,7 @@ class Answered(NamedTuple):
 
 
 class FromDevice(NamedTuple):
-    """What a device gave. words: what it is. answered: in the files' order. judged: int [n], which pictures of those
+    """What a device gave. words: what it is. answered: in the files' order. judged: int [n], which images of those
     given, in their order. set_aside: (path, reason) of those that could not be decoded."""
 
     words: str

@@ -1,4 +1,4 @@
-"""How long one picture takes: single stream, one run after another."""
+"""How long one image takes: single stream, one run after another."""
 
 import gc
 import math
@@ -57,7 +57,7 @@ def measure_latency(
 
 def times_ms(run: Callable[[], None], span: Span, warmup: Span, watch: Callable[[], None] = lambda: None) -> np.ndarray:
     """Times `run` over the span after the warm-up, with the garbage collector off: long enough that a net of a few
-    microseconds is not judged by a few milliseconds of the machine's life.
+    microseconds is not evaluated by a few milliseconds of the machine's life.
 
     watch: called before the first timed run and after the last. Returns milliseconds, float64 [runs].
     """

@@ -24,8 +24,8 @@ LONG_S = 10
 
 
 class Measured(NamedTuple):
-    """records: one for each setting of the protocol, then those of others. probabilities: float32 [pictures judged,
-    classes], what the first were computed from, in the pictures' order (where the file gives only scores, these); None
+    """records: one for each setting of the protocol, then those of others. probabilities: float32 [images evaluated,
+    classes], what the first were computed from, in the images' order (where the file gives only scores, these); None
     where the way has no answers. judged, set_aside: as of FromDevice. notes: what a reader of the numbers should know,
     one sentence each."""
 
@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is right of the pictures judged. labels, teacher_top1: int [n]; pictures: their name (`picture_set`).
+    """What is right of the images evaluated. labels, teacher_top1: int [n]; pictures: their name (`picture_set`).
     measured_at: when the measurement of all files was finished, UTC, by which their records are known to be of one."""
 
     labels: np.ndarray
@@ -61,10 +61,10 @@ def measure_files(
     teacher_top1: np.ndarray | None = None,
     set_aside_unreadable: bool = False,
 ) -> list[Measured]:
-    """Times each file on the device in every setting of the protocol, and judges it there on each picture.
+    """Times each file on the device in every setting of the protocol, and evaluates it there on each image.
 
     pictures: n files, copied where they have no path; labels: int [n], the index of the output that is right;
-    teacher_top1: int [n], the teacher's likeliest class. Raises ModelFileError; DataError without a readable picture;
+    teacher_top1: int [n], the teacher's likeliest class. Raises ModelFileError; DataError without a readable image;
     PictureError for the first unreadable one unless set_aside_unreadable; UnknownNameError or DeviceError for the
     device.
     """
@@ -164,7 +164,8 @@ def _measured_there(
 def with_leaks(
     record: BenchmarkRecord, probabilities: np.ndarray | None, labels: np.ndarray, leaked: np.ndarray
 ) -> BenchmarkRecord:
-    """The record with how many of its images leaked, and what it scores without them; unknown where it was not judged.
+    """The record with how many of its images leaked, and what it scores without them; unknown where it was not
+    evaluated.
 
     probabilities: float [n, classes], or None; labels: int [n]; leaked: bool [n].
     """
@@ -199,7 +200,7 @@ def record_of_probabilities(
 
 
 def _hashes(pictures: Sequence[Path]) -> list[str]:
-    """The SHA-256 of each picture; nothing for one that cannot be read: the device refuses it or sets it aside."""
+    """The SHA-256 of each image; nothing for one that cannot be read: the device refuses it or sets it aside."""
     hashes = []
     with bar("hashing", len(pictures), "images") as advance:
         for path in pictures:

@@ -24,7 +24,7 @@ def read_answers(outputs: np.ndarray, last_op: str | None, step: float = 0.0) ->
 
     A graph that ends in SOFTMAX gives probabilities; one that ends in LOGISTIC gives scores, one class independent
     of the other: they rank, but have no logloss. With any other end the numbers decide: probabilities if all of them
-    are within 0..1 and every picture's sum to 1 within 0.02, else logits, and their softmax is taken.
+    are within 0..1 and every image's sum to 1 within 0.02, else logits, and their softmax is taken.
 
     outputs: float32 [n, classes]; last_op: the op that makes them, None if unknown; step: of a quantized output,
     whose rounding may move each value by half of it.

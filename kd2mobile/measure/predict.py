@@ -1,4 +1,4 @@
-"""What a .tflite sees in a picture."""
+"""What a .tflite sees in an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,11 +36,11 @@ def predict(
     threads: int = 1,
     value_range: Range | None = None,
 ) -> list[Prediction]:
-    """The `top` likeliest classes of each picture; equal ones in the order of the outputs.
+    """The `top` likeliest classes of each image; equal ones in the order of the outputs.
 
     Names come from labels (a file, see `inspection.labels`), else from the model, else they are the outputs' numbers.
     resize: the file's own, else `crop`. value_range: of greyscale of more than 8 bits, what is black and white.
-    Raises ModelFileError, PictureError for the first picture that cannot be decoded, RecipeError for a `top` below 1.
+    Raises ModelFileError, PictureError for the first image that cannot be decoded, RecipeError for a `top` below 1.
     """
     if top < 1:
         raise RecipeError("top", "must be 1 or more", top, "The default is 5.")

@@ -42,7 +42,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> list[Setting]:
-        """Each way to run a file; the first is the one that is judged."""
+        """Each way to run a file; the first is the one that is evaluated."""
         return [Setting(threads, xnnpack) for xnnpack in self.xnnpack for threads in self.threads]
 
     @property

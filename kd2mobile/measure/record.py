@@ -26,7 +26,7 @@ Cores = Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(max_length=40
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Milliseconds a picture over n timed values: percentiles and mean. p95: None in records from before it was kept.
+    """Milliseconds an image over n timed values: percentiles and mean. p95: None in records from before it was kept.
 
     steps: how many runs each value is the mean of: 1, but where a device's clock is too coarse; then the percentiles
     are those of means. rounds: the median of each round in which the files were timed in turn, empty where they were
@@ -85,7 +85,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     """What was measured of one model; None is what is not known.
 
     precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words; decoder: what
-    decoded the pictures. n: pictures judged; pictures: which, as `picture_set` names them. top1, top5, ece,
+    decoded the images. n: images evaluated; pictures: which, as `picture_set` names them. top1, top5, ece,
     teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. val: on validation images. latency_ms,
     first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind
     the model included; compressed_bytes: of the file deflated, as an app store ships it. peak_rss_mib: of a process
@@ -208,9 +208,9 @@ def read_records(file: Path, next_step: str = NO_RECORDS) -> list[BenchmarkRecor
 
 
 def picture_set(hashes: Sequence[str], labels: Sequence[int]) -> str:
-    """Names labelled pictures, 16 hex digits: equal for the same pictures in the same classes, in whatever order they
+    """Names labelled images, 16 hex digits: equal for the same images in the same classes, in whatever order they
     come and whatever output a class is, so that files with other orders of their classes, or with a background, have
-    equal ones. hashes: the SHA-256 of each picture's bytes; labels: int [n], its class.
+    equal ones. hashes: the SHA-256 of each image's bytes; labels: int [n], its class.
     """
     classes: dict[int, list[str]] = {}
     for sha256, label in zip(hashes, labels, strict=True):

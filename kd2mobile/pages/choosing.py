@@ -1,4 +1,4 @@
-"""How accurate the files on each device are, on which test pictures, and which of them to take there."""
+"""How accurate the files on each device are, on which test images, and which of them to take there."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,7 +16,7 @@ OTHER_VALIDATION = "evaluated on other validation images"
 
 
 def judged_set(record: Record) -> PictureSet | None:
-    """The pictures of a record's judged_top1, None without one."""
+    """The images of a record's judged_top1, None without one."""
     return None if record["judged_top1"] is None else (record["judged_pictures"], record["judged_n"])
 
 
@@ -25,7 +25,7 @@ def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[st
     judged_with, in words, if it was with another setting on the same device.
 
     given: every record with its device's letter, those that a newer one replaced too. A record without an accuracy has
-    that of the same file with another setting, or else on another device: the newest on the pictures of most files.
+    that of the same file with another setting, or else on another device: the newest on the images of most files.
     """
     newest = sorted(given, key=lambda one: one[1]["measured_at"] or "", reverse=True)
     judged: dict[tuple, list[tuple[str, Record]]] = {}
@@ -65,7 +65,7 @@ def _set(record: Record) -> PictureSet:
 
 
 def _of_most_files(judged: Iterable[tuple[tuple, PictureSet | None]]) -> PictureSet | None:
-    """The pictures that most files were judged on; of several those that are known, then the most pictures."""
+    """The images that most files were evaluated on; of several those that are known, then the most images."""
     files: dict[PictureSet, set[tuple]] = {}
     for file, pictures in judged:
         if pictures:
@@ -150,7 +150,7 @@ def asked(within: float | None, min_top1: float | None) -> str:
 
 
 def sentence(choice: Choice) -> str:
-    """What to take on a device, or why there is nothing to take; on which pictures; what is left out, and why."""
+    """What to take on a device, or why there is nothing to take; on which images; what is left out, and why."""
     if choice.best_top1 is None:
         return f"{choice.device}: no file there has a known accuracy, so none is recommended."
     least = f"{words.percent(choice.least_top1)} % top-1 on {_images(choice)}"
@@ -202,7 +202,7 @@ def _named(choice: Choice, record: Record) -> str:
 
 
 def notes(by_device: dict[str, list[Record]]) -> list[str]:
-    """What a reader must know of the accuracies: whether they compare, and which were judged elsewhere."""
+    """What a reader must know of the accuracies: whether they compare, and which were evaluated elsewhere."""
     keyed = [(key, r) for key, own in by_device.items() for r in own]
     judged_on: dict[PictureSet, list[tuple[str, Record]]] = {}
     for key, r in keyed:

@@ -38,8 +38,8 @@ def collect(
 ) -> ReportData:
     """Everything on the page of a run that was measured.
 
-    root: where the pictures are. records, comparisons: what `benchmark` measured; measurements: of these files on every
-    device; answers: of its files to the test pictures, `teacher` and `<role>-<variant>`, float [n, classes]. Everything
+    root: where the images are. records, comparisons: what `benchmark` measured; measurements: of these files on every
+    device; answers: of its files to the test images, `teacher` and `<role>-<variant>`, float [n, classes]. Everything
     else comes from the records of its artifacts.
     """
     folders = run.artifacts
@@ -108,7 +108,7 @@ def _pictures(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray
 
 
 def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray], recommended: str) -> dict[str, Any]:
-    """The parts of the page that look at each picture; answers: as `collect` takes them."""
+    """The parts of the page that look at each image; answers: as `collect` takes them."""
     samples = split.of("test")
     labels = np.array([sample.label for sample in samples])
     files = {role: _files(answers, role) for role in ("student", "baseline")}
@@ -141,7 +141,7 @@ def _files(answers: dict[str, np.ndarray], role: str) -> dict[str, np.ndarray]:
 
 
 def split_sizes(split: Split) -> dict[str, int]:
-    """Pictures in train, val and test, and then in whatever other split there is."""
+    """Images in train, val and test, and then in whatever other split there is."""
     counts = Counter(sample.split for sample in split.samples)
     return {name: counts[name] for name in dict.fromkeys((*SPLIT_NAMES, *counts))}
 

@@ -40,7 +40,7 @@ class Cell:
 @dataclass(frozen=True)
 class Row:
     """One measured model. best: whether it is the student that the headline recommends. setting: where and how it was
-    timed; pictures: how many it was judged on, and their name, None if it was not."""
+    timed; pictures: how many it was evaluated on, and their name, None if it was not."""
 
     role: str
     model: str
@@ -77,12 +77,12 @@ def _pictures(record: dict[str, Any]) -> tuple[int, str | None] | None:
 
 
 PICTURES = Column("pictures", "Pictures", "", lambda of: words.pictures(*of) if of else words.DASH, of=_pictures)
-"""Which test pictures it was judged on."""
+"""Which test images it was evaluated on."""
 
 
 def shown(records: Sequence[dict[str, Any]], columns: tuple[Column, ...]) -> tuple[Column, ...]:
     """The columns, with that of the others behind the top-1 where any test image leaked, the download behind the
-    size where a compressed student's file is among the records, and the pictures first where not all were judged on
+    size where a compressed student's file is among the records, and the images first where not all were evaluated on
     the same."""
     if any(r.get("leaked") for r in records):
         columns = _behind("top1", WITHOUT_LEAKED, columns)
@@ -178,7 +178,7 @@ def setting(record: dict[str, Any]) -> str:
 
 
 def measured(rows: list[Row]) -> str:
-    """What is the same of all files: "1,692 test pictures; host, LiteRT 2.3.0, 1 thread"; or nothing."""
+    """What is the same of all files: "1,692 test images; host, LiteRT 2.3.0, 1 thread"; or nothing."""
     pictures = {row.pictures for row in rows if row.role != "teacher" or len(rows) == 1} - {None}
     settings = measured_on(rows)
     said = [count_of(n, "test image") for n, _ in pictures] if len(pictures) == 1 else []

@@ -1,5 +1,5 @@
 """Several runs beside each other on one page: what they measured, where their recipes differ, who is better on the
-same test pictures."""
+same test images."""
 
 import os
 from collections import Counter
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
 Answers = dict[str, np.ndarray]
 Tested = list[tuple[str, str]]
-"""The test pictures of a run in the order of its answers: SHA-256 and class name of each."""
+"""The test images of a run in the order of its answers: SHA-256 and class name of each."""
 
 
 def collect_comparison(runs: "list[tuple[Run, list[BenchmarkRecord], Answers, Path]]", out: Path) -> ComparisonData:
     """Everything on the page of several runs. runs: each with its records, its answers as `collect` takes them, and its
     own page; out: this page's place.
 
-    The students of two runs are compared file by file of the same precision if both were judged on the same pictures:
-    equal by SHA-256 and class, in whatever order or place they lie. Where they were not, a sentence says in what.
+    The students of two runs are compared file by file of the same precision if both were evaluated on the same
+    pictures: equal by SHA-256 and class, in whatever order or place they lie. Where they were not, a sentence says in
+    what.
     """
     keys = [words.letters(place) for place in range(len(runs))]
     tested = {key: _tested(run) for key, (run, *_) in zip(keys, runs, strict=True)}
@@ -111,7 +112,7 @@ def differing_fields(recipes: list[dict[str, dict[str, Any]]]) -> list[tuple[str
 
 
 def difference_of_pictures(one: Tested, other: Tested) -> str | None:
-    """In what two lists of test pictures differ, as a sentence; None if they hold the same, in any order."""
+    """In what two lists of test images differ, as a sentence; None if they hold the same, in any order."""
     mine, theirs = Counter(one), Counter(other)
     if mine == theirs:
         return None
@@ -132,7 +133,7 @@ def _tested(run: Run) -> Tested:
 
 
 def _right(run: Run, tested: Tested, answers: Answers) -> dict[str, np.ndarray]:
-    """Whether each file of the student is right, by variant; bool [n] in the order of the sorted test pictures."""
+    """Whether each file of the student is right, by variant; bool [n] in the order of the sorted test images."""
     labels = np.array([sample.label for sample in _split(run).of("test")])
     order = sorted(range(len(tested)), key=tested.__getitem__)
     files = {name.removeprefix("student-"): answers[name] for name in answers if name.startswith("student-")}

@@ -1,4 +1,4 @@
-"""The contact sheet of a data set: one PNG with a row of pictures a class, then what should be looked at."""
+"""The contact sheet of a data set: one PNG with a row of images per class, then what should be looked at."""
 
 import hashlib
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from kd2mobile.text import count_of, one_line
 
 MOST_CLASSES = 120
 MOST_GROUPS = 12
-"""Rows of each kind of finding, and lines of files set aside."""
+"""Rows of each kind of finding, and lines of files skipped."""
 PICTURES_A_ROW = 8
 CELL_PX, GAP_PX, LABEL_PX, LINE_PX, TEXT_PX, MARGIN_PX = 80, 4, 190, 17, 13, 24
 ROWS_OF_ONE_COLUMN = 20
@@ -33,7 +33,7 @@ FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "NotoSansCJK-Reg
 
 @dataclass(frozen=True)
 class _Row:
-    """One row: lines of text on the left, pictures on the right."""
+    """One row: lines of text on the left, images on the right."""
 
     lines: list[str]
     samples: list[Sample]
@@ -49,10 +49,10 @@ class _Section:
 def draw_contact_sheet(file: Path, checked: Checked, labelled: Looked, unlabelled: Looked | None = None) -> None:
     """Writes the sheet: every class (of more than 120 the largest and smallest), near duplicates, copies, files aside.
 
-    labelled, unlabelled: what `checked` was made of; the unlabelled pictures have one row. Those of a row are drawn by
-    their content, training pictures first; small ones are shown enlarged with their pixels as squares. Characters that
+    labelled, unlabelled: what `checked` was made of; the unlabelled images have one row. Those of a row are drawn by
+    their content, training images first; small ones are shown enlarged with their pixels as squares. Characters that
     no font at hand has are written as escapes; scripts that join their letters or run right to left need a Pillow with
-    Raqm. Raises PictureError if a picture cannot be decoded.
+    Raqm. Raises PictureError if an image cannot be decoded.
     """
     sections = _sections(checked, labelled.split, unlabelled.split.samples if unlabelled else [])
     samples = {sample.path: sample for section in sections for row in section.rows for sample in row.samples}

@@ -30,7 +30,8 @@ def collect_devices(
 
     A setting is threads, XNNPACK, the rule of timing and whether a browser's page is isolated; a file is its SHA-256.
     within: the fraction of top-1 that a choice may lose to the best file on its device; min_top1: the one that it must
-    reach; without both, within is half a point. `choosing` says whose accuracy a record has that was not judged itself.
+    reach; without both, within is half a point. `choosing` says whose accuracy a record has that was not evaluated
+    itself.
     """
     within = words.CLOSE_ENOUGH if within is None and min_top1 is None else within
     given = [msgspec.to_builtins(record) for record in records]
@@ -166,7 +167,7 @@ def _setting(record: Record) -> tuple:
 def _newest(records: list[Record]) -> list[Record]:
     """The newest of each device, file and setting, in the order given; of two of one time the later one.
 
-    Beside it stay those that were judged on other test pictures, where both say on which.
+    Beside it stay those that were evaluated on other test images, where both say on which.
     """
     kept: dict[tuple, dict[str | None, Record]] = {}
     for r in sorted(records, key=lambda r: r["measured_at"] or ""):

@@ -1,4 +1,4 @@
-"""What a run's answers show picture by picture: confusions, calibration, classes gained and lost, quantized files."""
+"""What a run's answers show image by picture: confusions, calibration, classes gained and lost, quantized files."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ LEGIBLE_CLASSES = 25
 FLOATS = ("fp32", "fp16")
 
 Exemplify = Callable[[int, list[Answer]], Example]
-"""From the index of a test picture and what was said of it to the example."""
+"""From the index of a test image and what was said of it to the example."""
 
 
 def confusion(
@@ -72,7 +72,7 @@ def calibration(role: str, name: str, probabilities: np.ndarray, labels: np.ndar
 
 
 def class_scores(labels: np.ndarray, student: np.ndarray, baseline: np.ndarray, classes: list[str]) -> list[ClassScore]:
-    """How many test pictures of each class two models get right; classes without one are left out.
+    """How many test images of each class two models get right; classes without one are left out.
 
     labels: int [n]; student, baseline: float [n, classes].
     """

@@ -131,9 +131,9 @@ def _layer_errors(place: int, export: dict) -> dict:
 
 
 def most_moved(scores: list[ClassScore]) -> list[ClassScore]:
-    """The classes that gain most pictures by the teacher, then those that lose most, ten of each at most.
+    """The classes that gain most images by the teacher, then those that lose most, ten of each at most.
 
-    Of two that move by the same number of pictures, the smaller class moves further.
+    Of two that move by the same number of images, the smaller class moves further.
     """
 
     def move(score: ClassScore) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""The test pictures on the page: which are shown, and as what."""
+"""The test images on the page: which are shown, and as what."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ VERDICTS = {
 def choose_pictures(
     labels: np.ndarray, teacher_probs: np.ndarray, student_probs: np.ndarray, count: int = 12, seed: int = 0
 ) -> list[int]:
-    """Indices of the pictures to show, as HOW_CHOSEN says; where one third runs short the others fill up.
+    """Indices of the images to show, as HOW_CHOSEN says; where one third runs short the others fill up.
 
     labels: int [n]. teacher_probs, student_probs: float [n, classes]; probabilities or logits, only the order counts.
     count: how many, n at most. Returns unique indices: the ones it gets right, then its errors, then disagreements.
@@ -67,7 +67,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture inside the page. data_uri is None, and fault says why, if it cannot be read.
+    """An image inside the page. data_uri is None, and fault says why, if it cannot be read.
 
     small: it is stored whole, so small that its pixels are shown as squares.
     """
@@ -79,7 +79,7 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Card:
-    """One picture as the page shows it."""
+    """One image as the page shows it."""
 
     path: str
     true_class: str
@@ -89,7 +89,7 @@ class Card:
 
 
 def card(picture: Picture) -> Card:
-    """The picture with a thumbnail and the likeliest classes of both models, the true class always among them."""
+    """The image with a thumbnail and the likeliest classes of both models, the true class always among them."""
     teacher, student = dict(picture.teacher), dict(picture.student)
     names = {*_likeliest(teacher, CLASSES_SHOWN), *_likeliest(student, CLASSES_SHOWN), picture.true_class}
     ranked = sorted(names, key=lambda n: (-(teacher.get(n, 0) + student.get(n, 0)), n))
@@ -103,7 +103,7 @@ def _likeliest(said: dict[str, float], how_many: int) -> list[str]:
 
 
 def thumbnail(image: Any, px: int) -> Thumbnail:
-    """The picture within px x px. image: a PIL image, or the path of a file."""
+    """The image within px x px. image: a PIL image, or the path of a file."""
     try:
         picture = open_picture(image) if isinstance(image, str | Path) else image.convert("RGB")
     except PictureError as error:

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Paired(msgspec.Struct, frozen=True, kw_only=True):
-    """Two models judged on the same pictures (McNemar's exact test). `a` is the one that the run is about.
+    """Two models evaluated on the same images (McNemar's exact test). `a` is the one that the run is about.
 
     a, b: phrases that name the two in a sentence: "with the teacher", "on labels alone".
-    difference: top-1 of a minus top-1 of b, a fraction. only_a, only_b: pictures that only one of them gets right.
-    n: pictures judged. precision: of the two files that were compared, where both have one.
+    difference: top-1 of a minus top-1 of b, a fraction. only_a, only_b: images that only one of them gets right.
+    n: images evaluated. precision: of the two files that were compared, where both have one.
     """
 
     label: str
@@ -30,9 +30,9 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """One test picture with what teacher and student say about it.
+    """One test image with what teacher and student say about it.
 
-    path: the name shown. image: a PIL image, or the path of a picture file; only a thumbnail of it goes into the page.
+    path: the name shown. image: a PIL image, or the path of an image file; only a thumbnail of it goes into the page.
     teacher, student: (class, probability) of all classes or of the likeliest few, in any order.
     """
 
@@ -44,7 +44,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one model says of a picture. who: its name in a word or two; probability: of the class that it names."""
+    """What one model says of an image. who: its name in a word or two; probability: of the class that it names."""
 
     who: str
     said: str
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One test picture, small, as an example of a mistake. path, image: as in Picture."""
+    """One test image, small, as an example of a mistake. path, image: as in Picture."""
 
     path: str
     image: Any
@@ -61,7 +61,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfusedPair(msgspec.Struct, frozen=True, kw_only=True):
-    """Test pictures of one class that are taken for another. count: of the n that the true class has.
+    """Test images of one class that are taken for another. count: of the n that the true class has.
 
     teacher_too: how many of these the teacher takes for the same class; other_way: how many of the other class are
     taken for this one.
@@ -79,8 +79,8 @@ class ConfusedPair(msgspec.Struct, frozen=True, kw_only=True):
 class Confusion(msgspec.Struct, frozen=True, kw_only=True):
     """Where one model errs. pairs: the most frequent ones of the `pairs_in_all` (true class, named class).
 
-    matrix: pictures by true class (rows) and named class, in the order of the classes; None where it is too large to
-    be read. errors: of n pictures.
+    matrix: images by true class (rows) and named class, in the order of the classes; None where it is too large to
+    be read. errors: of n images.
     """
 
     model: str
@@ -101,7 +101,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassScore(msgspec.Struct, frozen=True):
-    """How many of a class's n test pictures are right with the teacher, and on labels alone."""
+    """How many of a class's n test images are right with the teacher, and on labels alone."""
 
     name: str
     n: int
@@ -110,7 +110,7 @@ class ClassScore(msgspec.Struct, frozen=True):
 
 
 class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
-    """Test pictures that two files of one student put in different classes. count: of n.
+    """Test images that two files of one student put in different classes. count: of n.
 
     reference: the float file's precision; precision: the other's. only_reference, only_other: right in that one alone.
     """
@@ -139,7 +139,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     by: `validation` or `test`, the images that chose. pictures, n: on which of them all of these were evaluated, as a
     record has it. within: how many of the `judged` files reach least_top1; smallest, fastest: of those, plain dicts of
     their records, None without any. level: the names of those that the timings do not tell apart from the fastest.
-    left_out: the records that were not compared: name, sha256, pictures, n and why.
+    left_out: the records that were not compared: name, sha256, images, n and why.
     """
 
     key: str
@@ -188,7 +188,7 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     paired: the first one (of the headline's precision, if there is one) gives the headline its comparison.
     histories: training curves by name, the student's first, then the baseline's; a row is an epoch and has `epoch` and
     any of `val_top1` (fraction), `val_logloss`, `loss`.
-    splits: pictures in each split. set_aside: (path, reason) of pictures that could not be used.
+    splits: images in each split. set_aside: (path, reason) of images that could not be used.
     duplicates, leaks, contradictions: groups of paths of identical pictures: all of them, those in several splits, and
     those in several classes. near_duplicates: groups of paths of images that look the same; leaked: test images that
     are also in train or val or in a group with one of them.
@@ -242,8 +242,8 @@ class ComparedRun(msgspec.Struct, frozen=True, kw_only=True):
 class ComparisonData(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on the page of several runs. differing: (field, the value in each run) where the recipes differ.
 
-    paired: files of one run against those of another on the same test pictures; a and b are the runs' letters.
-    incomparable: sentences that name the runs whose test pictures are not the same, and in what.
+    paired: files of one run against those of another on the same test images; a and b are the runs' letters.
+    incomparable: sentences that name the runs whose test images are not the same, and in what.
     """
 
     runs: list[ComparedRun]

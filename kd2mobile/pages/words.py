@@ -261,7 +261,7 @@ def _result(record: dict[str, Any]) -> str:
 
 
 def verdict(pair: Any) -> str:
-    """What a paired comparison says, in whole sentences that claim no more than one seed and n pictures allow."""
+    """What a paired comparison says, in whole sentences that claim no more than one seed and n images allow."""
     higher = "higher" if pair.difference > 0 else "lower"
     found = f"top-1 {pair.a} is {points(pair.difference)} points {higher} than {pair.b}"
     if pair.only_a == pair.only_b:

@@ -17,7 +17,7 @@ from kd2mobile.recipe.several_teachers import as_list, check_ensemble, names_of,
 from kd2mobile.recipe.toml import WRITABLE, built_in, in_toml, in_words, is_writable, read_tables
 
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
-"""The [views] of a teacher that is given as logits: they are of whole pictures."""
+"""The [views] of a teacher that is given as logits: they are of whole images."""
 WORD = re.compile(r"[A-Za-z0-9_]+")
 """A name of Keras's networks; a teacher with any other character in its name is a file or something else."""
 SETTINGS = "settings"

@@ -204,7 +204,7 @@ def check_student_weights(recipe: Recipe) -> None:
 
 
 def _pictures(recipe: Recipe, store: Store) -> "Found":
-    """The pictures that the recipe means; those of a name or of idx files are written into the store first."""
+    """The images that the recipe means; those of a name or of idx files are written into the store first."""
     from kd2mobile.data.sources.containers import source_at
     from kd2mobile.data.sources.find import find_pictures
     from kd2mobile.data.sources.named import placed_sources

@@ -35,7 +35,7 @@ RECORDS = "benchmark.json"
 COMPARISONS = "comparisons.json"
 """What `benchmark` leaves in a run: the paired tests."""
 PREDICTIONS = "predictions.npz"
-"""What `benchmark` leaves in a run: the answers to the test pictures, `teacher` and `<role>-<variant>`."""
+"""What `benchmark` leaves in a run: the answers to the test images, `teacher` and `<role>-<variant>`."""
 MEASUREMENTS = "measurements"
 """The folder of a run in which every `benchmark` leaves its records, a file each, named by time and device."""
 PAGE = "report.html"
@@ -172,7 +172,7 @@ def start_run(recipe: Recipe, folder: Path | None, store: Path) -> Run:
     """A run for the recipe: the folder's own if it holds that recipe, else a new one.
 
     folder: `runs/<time>-<student>` when left out. The tables [export] and [benchmark] may differ: they belong to later
-    verbs; so may [label], which changes nothing that is made. Raises RecipeError if the folder holds the run of
+    commands; so may [label], which changes nothing that is made. Raises RecipeError if the folder holds the run of
     another recipe.
     """
     with disk_errors(Path(folder or RUNS)):
@@ -314,7 +314,7 @@ def check_outside_results(path: Path, flag: str) -> None:
 
 
 def newest_run() -> Path | None:
-    """The run under `runs/` that was created last; a damaged one is passed over, and said."""
+    """The run under `runs/` that was created last; a damaged one is skipped, and said."""
     created = {}
     for path in RUNS.glob(f"*/{RUN_RECORD}"):
         try:

@@ -1,4 +1,4 @@
-"""One grey channel of the three, for nets that were published on grey pictures."""
+"""One grey channel of the three, for nets that were published on grey images."""
 
 from typing import Any
 

@@ -53,7 +53,7 @@ def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
     """The model in a .keras or .h5 file, loaded without running any code of it, ready to give logits.
 
     A teacher.json beside the file may say `preprocess`, `classes` (in the order of the outputs), `output` and
-    `input_px`; asked.preprocess, .classes (a file, one name a line) and .output say the same in its place. Without
+    `input_px`; asked.preprocess, .classes (a file, one name per line) and .output say the same in its place. Without
     either the model must bring its own preprocessing. A softmax that is the output itself is taken off (that of
     keras.ops only where the output was said to be probabilities); other probabilities become log(max(p, 1e-7)).
     Raises TeacherError if the file cannot be loaded, computes channels first, takes anything but one square RGB image,

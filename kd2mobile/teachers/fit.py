@@ -1,4 +1,4 @@
-"""Training a teacher by gradient: from nothing, or with its body unfrozen. Killed, it goes on after its last epoch."""
+"""Training a teacher by gradient: from scratch, or with its body unfrozen. Killed, it goes on after its last epoch."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from kd2mobile.training.loop import Course, best_line, by_logloss, train_epochs
 from kd2mobile.training.schedule import Schedule
 
 SMALLEST_AREA = 0.7
-"""Each training picture is seen through a random box of at least this part of its area; none is mirrored, for a
+"""Each training image is seen through a random box of at least this part of its area; none is mirrored, for a
 mirrored digit is another digit."""
 FASTEST_FORGETTING = 0.9
 """The lowest momentum of a BatchNormalization's statistics."""

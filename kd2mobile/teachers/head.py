@@ -20,11 +20,11 @@ MOST_ITERATIONS = 2000
 
 
 def frozen_features(folder: Path, body: Teacher, pictures: Pictures, name: SplitName) -> np.ndarray:
-    """The body's features of the judged view of each picture of a split: float32 [pictures, channels].
+    """The body's features of the evaluated view of each image of a split: float32 [images, channels].
 
     They are written to `<folder>/features-<name>-00000.npy` and on, so that a killed pass goes on from its last shard.
-    All of them are in memory then, 4 bytes a channel of each picture.
-    Raises TeacherError, naming the picture, for NaN or infinity.
+    All of them are in memory then, 4 bytes per channel of each image.
+    Raises TeacherError, naming the image, for NaN or infinity.
     """
     samples = pictures.of(name)
 
@@ -58,8 +58,8 @@ def fit_head(
     scaling is folded in), and what was chosen. From strong regularization on, each strength starts where the last
     one ended; the search ends when two in a row are no better than the best.
 
-    Memory grows with the pictures, unlike that of the later stages: 12 bytes a channel of each training picture for
-    the features and their standardized float64 copy, so 25 GB for a million pictures and Xception's 2,048 channels,
+    Memory grows with the images, unlike that of the later stages: 12 bytes per channel of each training image for
+    the features and their standardized float64 copy, so 25 GB for a million images and Xception's 2,048 channels,
     with what the solver takes beside.
     """
     from sklearn.exceptions import ConvergenceWarning

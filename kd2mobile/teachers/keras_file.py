@@ -34,9 +34,9 @@ BUILT_IN_FUNCTIONS = ("activations", "initializers", "constraints", "regularizer
 
 
 def load_keras_file(path: Path) -> keras.Model:
-    """The model, uncompiled, loaded in safe mode. The configuration is read and judged before Keras sees the file.
+    """The model, uncompiled, loaded in safe mode. The configuration is read and evaluated before Keras sees the file.
 
-    What Keras 2 wrote into .h5 files and Keras 3 refuses, though it changes nothing, is mended: see `_mended`.
+    What Keras 2 wrote into .h5 files and Keras 3 refuses, though it changes nothing, is repaired: see `_mended`.
     Raises TeacherError if the file is damaged, would unpack to more than `model_files` allows, declares other weights
     than it holds, holds weights alone, or names a layer or function that Keras has not.
     """

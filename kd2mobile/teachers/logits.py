@@ -29,10 +29,10 @@ CHECKED_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class GivenLogits:
-    """What an .npz file answers for the pictures of a split, in the order of its classes.
+    """What an .npz file answers for the images of a split, in the order of its classes.
 
-    values: float [rows, classes of the file]; rows: by the picture's id; columns: that of each class of the split.
-    unused: rows for which there is no picture.
+    values: float [rows, classes of the file]; rows: by the image's id; columns: that of each class of the split.
+    unused: rows for which there is no image.
     """
 
     where: str
@@ -52,7 +52,7 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
     """Writes logits.npz, the file itself, and teacher.json (name, way, classes, rows, unused_rows, val).
 
     Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed. Raises TeacherError if
-    the file is not for these pictures and classes, or holds what are no logits.
+    the file is not for these images and classes, or holds what are no logits.
     """
     folder = Path(folder)
     given = read_logits(path, split)
@@ -87,8 +87,8 @@ def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogit
     """The logits of an .npz file with sample_ids (str [n]), class_names (str [classes]), logits (float [n, classes]).
 
     name: what messages call the file, its path by default.
-    Sample ids are the pictures' paths below their folder, with slashes. Rows and columns may stand in any order: they
-    are found by their names, with accents composed or not. Raises TeacherError unless every picture and every class is
+    Sample ids are the images' paths below their folder, with slashes. Rows and columns may stand in any order: they
+    are found by their names, with accents composed or not. Raises TeacherError unless every image and every class is
     there once, and no other class.
     """
     sample_ids, class_names, values = _arrays(path)

@@ -1,4 +1,4 @@
-"""Pictures from their files to batches."""
+"""Images from their files to batches."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ def in_batches(count: int, batch_size: int, start: int = 0) -> list[range]:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The user's pictures. root: of the files; split: which is which; resize: how a whole one is seen when judged."""
+    """The user's images. root: of the files; split: which is which; resize: how a whole one is seen when evaluated."""
 
     root: Root
     split: Split

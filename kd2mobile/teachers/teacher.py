@@ -47,7 +47,7 @@ class Teacher:
         return np.asarray(answer, np.float32)[: len(pictures)]
 
     def judged_outputs(self, pictures: Pictures, samples: list[Sample]) -> Iterator[np.ndarray]:
-        """`outputs` for the judged views of the samples, batch by batch, in order."""
+        """`outputs` for the evaluated views of the samples, batch by batch, in order."""
 
         def read(numbers: range) -> np.ndarray:
             return pictures.judged([samples[i] for i in numbers], self.input_px)
@@ -55,7 +55,7 @@ class Teacher:
         return map(self.outputs, in_threads(read, in_batches(len(samples), self.batch_size), ahead=1))
 
     def judge(self, pictures: Pictures, label: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """The logits of the validation pictures, float32 [n, classes], checked, and how good they are: see `judgement`.
+        """The logits of the validation images, float32 [n, classes], checked, and how good they are: see `judgement`.
 
         label: what the bar says. Raises TeacherError if they are no logits.
         """

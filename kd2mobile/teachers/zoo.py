@@ -50,7 +50,7 @@ _add("caffe", 32, VGG16=224, VGG19=224)
 
 
 def check_px(architecture: Architecture, px: int) -> None:
-    """Raises TeacherError if the network cannot take pictures of that side."""
+    """Raises TeacherError if the network cannot take images of that side."""
     if px < architecture.smallest_px:
         must = f"must be at least {architecture.smallest_px} for {architecture.keras_name}"
         raise TeacherError("teacher.input_px", must, px, f"Use {architecture.px}, its own.")

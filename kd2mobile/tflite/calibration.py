@@ -1,4 +1,4 @@
-"""Which training pictures tell int8 the ranges of its tensors."""
+"""Which training images tell int8 the ranges of its tensors."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def choose_calibration(samples: Sequence[Picture], count: int, seed: int) -> lis
     """`count` of the samples, or all if there are fewer, drawn class by class: one of each class, then a second, ...
 
     The draw depends on the paths, labels and the seed alone, not on the order of the samples, so that the same
-    pictures come out on every machine. Classes that run out are passed over.
+    images come out on every machine. Classes that run out are skipped.
     """
 
     def draw(*of: object) -> bytes:

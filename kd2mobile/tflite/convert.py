@@ -19,7 +19,7 @@ from kd2mobile.tflite.correction import Exact, correct, measure
 
 CONVERTER = f"tensorflow {tf.__version__}"
 MEAN_PICTURES = 128
-"""Calibration pictures that the bias correction looks at; more change nothing."""
+"""Calibration images that the bias correction looks at; more change nothing."""
 TAKES = {"int8": "scaled", "int16x8": "pixels"}
 """What the graph of a precision takes: `scaled`, float32 in [-1, 1]; `pixels`, float32 in 0..255; else `uint8`."""
 _INTEGER_OPS = {
@@ -73,7 +73,7 @@ def probabilities_of_graph(folder: str) -> Callable[[np.ndarray], np.ndarray]:
 class Converter:
     """One student's way to every precision; what several precisions need on the way is made once, when first needed.
 
-    calibration: training pictures, uint8 [px, px, 3]. They show int8 and int16x8 the ranges of their tensors, and all
+    calibration: training images, uint8 [px, px, 3]. They show int8 and int16x8 the ranges of their tensors, and all
     but fp32 the mean inputs of the layers for the bias correction. per_tensor: one scale a weight tensor in
     int8_dynamic and int8, not one a channel. keep_float: layers that stay float in int8. fake_quantized: a SavedModel
     that was trained to be int8, from which int8 is made without any of these. keep_clusters: weights of an output that
@@ -170,10 +170,10 @@ class Converter:
         return list(self._given)
 
     def _calibration_inputs(self, takes: str) -> Iterator[dict[str, np.ndarray]]:
-        """The pictures as the float graph takes them, before them the first with both ends of the pixels' range in it.
+        """The images as the float graph takes them, before them the first with both ends of the pixels' range in it.
 
         Two corner pixels, one black and one white, pin the input's range to the whole [-1, 1] or 0..255 and so its
-        scale, and leave the ranges further inside as they are; a black and a white picture would widen them.
+        scale, and leave the ranges further inside as they are; a black and a white image would widen them.
         """
         pinned = self._calibration[0].copy()
         pinned[0, 0], pinned[-1, -1] = 0, 255

@@ -4,7 +4,7 @@ A layer whose input hardly varies around a large mean (MobileNet's depthwise lay
 turns the rounding error of its weights into a constant shift of its output, far above the error that the varying
 part makes. The shift is known: error times mean input. On a MobileNet-0.25 for caltech101 at 128 px it is most of
 what quantization costs. Source: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
-Correction", section 4.2, here with the mean measured on the calibration pictures. float16 biases are too coarse to
+Correction", section 4.2, here with the mean measured on the calibration images. float16 biases are too coarse to
 take the shift, so there the rounding of the weights is chosen, up or down, such that it cancels; of clustered weights
 those of an output that are equal go the same way, or a cluster would become two values and the file compress worse.
 

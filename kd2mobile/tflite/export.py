@@ -43,9 +43,9 @@ def export_student(
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes].
     folders: which precisions (schema.PRECISIONS) and the folder of each; made if missing.
     process: see converting_process.
-    classes: names in the order of the logits. resize: how a picture becomes pixels, stored in the file.
+    classes: names in the order of the logits. resize: how an image becomes pixels, stored in the file.
     pictures: where the ids (relative paths) in calibration and validation are. calibration: training
-    pictures for all but fp32, see choose_calibration. validation: those on which each file must agree with the student;
+    images for all but fp32, see choose_calibration. validation: those on which each file must agree with the student;
     validation_labels: their classes, to say what each file loses. per_tensor: one scale a weight tensor, not one a
     channel, in int8_dynamic and int8. keep_float: names of layers that stay float in int8.
     compression: what the student went through, for the file's name and description. fake_quantized: the SavedModel
@@ -59,10 +59,10 @@ def export_student(
     {layers, zeros, clusters, clusters_of_output} (inspection.weights.Weights), weight_scales {per_channel, per_tensor,
     float}, input and output {name, dtype, shape, scale, zero_point}, calibration (ids; empty for fp32), bias_correction
     {layers, corrected} (None for fp32), parity {n, agreement, largest_difference}, against_student (what top-1 it
-    loses: provenance.against_student; None without labels), layer_errors (of int8 alone: {pictures, layers}, a layer as
+    loses: provenance.against_student; None without labels), layer_errors (of int8 alone: {images, layers}, a layer as
     layer_errors.LayerError), converter, seconds (of the conversion).
     Raises ExportError for a student that does not convert, a file that breaks the contract or disagrees with the
-    student; files that passed stay. PictureError for a picture that cannot be read, MissingExtraError without
+    student; files that passed stay. PictureError for an image that cannot be read, MissingExtraError without
     TensorFlow, OSError for a full disk, RuntimeError with the process's traceback for a bug in it.
     """
     need_packages("export", ("tensorflow", "keras"), "train")

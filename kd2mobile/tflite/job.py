@@ -8,7 +8,7 @@ from kd2mobile.tflite.settings import file_name
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One student to several precisions. Paths are absolute, as text; pictures are ids under `pictures`."""
+    """One student to several precisions. Paths are absolute, as text; images are ids under `pictures`."""
 
     student: str
     folders: dict[str, str]
@@ -26,9 +26,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     calibration: list[str]
     validation: list[str]
     validation_labels: list[int] = []
-    """The class of each validation picture, to say what a file loses; or none."""
+    """The class of each validation image, to say what a file loses; or none."""
     per_tensor: bool = False
-    """Whether the weights of int8 and int8_dynamic have one scale a tensor."""
+    """Whether the weights of int8 and int8_dynamic have one scale per tensor."""
     keep_float: list[str] = []
     """The layers that stay float in int8."""
     version: str | None = None

@@ -1,6 +1,6 @@
 """What quantization does to each layer: a quantized file beside a float one of the same student, op by op.
 
-Both run the same pictures with every tensor kept, and the tensors that both have are compared. So the error at a layer
+Both run the same images with every tensor kept, and the tensors that both have are compared. So the error at a layer
 is its own and what the layers before it left of theirs. To tell the two apart the float file is run once more, cut at
 these tensors: each of its layers gets what the quantized file gives that layer, and what they then differ in is the
 layer's own.
@@ -26,7 +26,7 @@ CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "PAD", "SQUEEZE")
 class LayerError(NamedTuple):
     """layer: its name in the student; op: LiteRT's. dtype: of the op's output in the quantized file.
 
-    error: root mean square of the difference over the standard deviation of the float values, of all pictures and
+    error: root mean square of the difference over the standard deviation of the float values, of all images and
     places together; None where these do not vary. own_error: the same of what the layer itself makes of its quantized
     input. sqnr_db: mean square of the float values over that of the whole difference, in dB; None without a difference.
     steps: root mean square of the whole difference in steps of the quantized tensor, None of a float one.
@@ -70,7 +70,7 @@ def layer_errors(
 
 
 def worst_layers(found: dict | None, count: int = 3) -> list[dict]:
-    """The layers with the largest errors of their own, of a file's record: {pictures, layers}; none if it has no such
+    """The layers with the largest errors of their own, of a file's record: {images, layers}; none if it has no such
     part."""
     layers = [layer for layer in (found or {}).get("layers", []) if layer["own_error"] is not None]
     return sorted(layers, key=lambda layer: -layer["own_error"])[:count]

@@ -34,7 +34,7 @@ def attach(
     """The model with its metadata inside and `labels.txt` and `kd2mobile.json` behind it; the same arguments give the
     same bytes.
 
-    labels.txt has one class a line in the order of the outputs, unprintable characters escaped; kd2mobile.json has
+    labels.txt has one class per line in the order of the outputs, unprintable characters escaped; kd2mobile.json has
     the classes as they are. takes_floats: whether the input is float32, pixels from 0 to 255. version: the student's
     fingerprint if left out; author, licence: nothing.
     """

@@ -1,4 +1,4 @@
-"""The parity gate: a file must answer as its student does, on pictures, in plain LiteRT."""
+"""The parity gate: a file must answer as its student does, on images, in plain LiteRT."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +12,7 @@ from kd2mobile.metrics import hits
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE
 
 LOWEST_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8_dynamic": 0.95, "int8": 0.90, "int16x8": 0.95}
-"""Fraction of pictures whose top-1 class must be the student's. int16x8 has the weights of int8_dynamic, and so its
+"""Fraction of images whose top-1 class must be the student's. int16x8 has the weights of int8_dynamic, and so its
 limit: of 875 photos MobileNet-0.25 for caltech101 agrees on 0.993, without the bias correction on 0.963."""
 LOWEST_FAITHFUL = 0.99
 """The same of an int8 file beside the fake-quantized graph that it was made from: they differ by rounding alone."""
@@ -20,13 +20,13 @@ MOST_TIED = 2
 """Beside its graph an int8 file may choose either of so many equally likely classes, or the graph either of the file's:
 with 256 steps of a logit the two likeliest are often level."""
 ALWAYS_ALLOWED = 2
-"""Pictures that may differ however few there are."""
+"""Images that may differ however few there are."""
 
 
 class Parity(NamedTuple):
-    """n: pictures compared; agreed: those with the same top-1 class; largest_difference: of two probabilities.
+    """n: images compared; agreed: those with the same top-1 class; largest_difference: of two probabilities.
 
-    student_hits, file_hits: what top-1 each gets for each picture (`hits`), where the labels are known.
+    student_hits, file_hits: what top-1 each gets for each image (`hits`), where the labels are known.
     """
 
     n: int = 0
@@ -37,7 +37,7 @@ class Parity(NamedTuple):
 
     @property
     def agreement(self) -> float:
-        """Fraction of the pictures, 0..1."""
+        """Fraction of the images, 0..1."""
         return self.agreed / self.n
 
     def with_batch(
@@ -86,10 +86,10 @@ def compare(
     labels: Sequence[int] = (),
     ties: bool = False,
 ) -> dict[str, Parity]:
-    """Each model beside the student on the same pictures; the pictures are gone through once.
+    """Each model beside the student on the same images; the images are gone through once.
 
-    student: uint8 [batch, px, px, 3] to probabilities [batch, classes]; batches: the pictures; done: told how many
-    more were compared; labels: of the pictures in their order, or none; ties: whether two equally likely classes count
+    student: uint8 [batch, px, px, 3] to probabilities [batch, classes]; batches: the images; done: told how many
+    more were compared; labels: of the images in their order, or none; ties: whether two equally likely classes count
     for either.
     """
     classifiers = {name: open_classifier(model) for name, model in models.items()}
@@ -108,7 +108,7 @@ def compare(
 def check_parity(
     parity: Parity, precision: str, where: str, faithful: bool = False, worst_layers: Sequence[str] = ()
 ) -> None:
-    """Raises ExportError where agreement is below the precision's limit and more than two pictures differ.
+    """Raises ExportError where agreement is below the precision's limit and more than two images differ.
 
     Also if nothing was compared, or either side answered NaN. faithful: whether the file should be the very graph that
     it was compared with, quantization and all. worst_layers: those with the largest quantization error, for the

@@ -30,7 +30,9 @@ def op_types(graph: Graph) -> list[dict]:
 
 
 def weight_scales(graph: Graph) -> dict[str, int]:
-    """How many layers' weights have a scale a channel, one scale for all, or none: {per_channel, per_tensor, float}."""
+    """How many layers' weights have a scale per channel, one scale for all, or none: {per_channel, per_tensor,
+    float}.
+    """
     made = {index: op for op in graph.ops for index in op.outputs}
     scales = [graph.tensors[_weights(graph, op, made)].scales for op in graph.ops if op.name in WITH_WEIGHTS]
     return {
@@ -55,7 +57,7 @@ def against_student(parity: Parity) -> dict | None:
     """Top-1 of the file less that of its Keras student, before any compression; None where no labels are known.
 
     {n, top1, student_top1, difference, interval_95, only_file, only_student, p_value}: fractions, the paired bootstrap
-    and McNemar's exact test; only_...: pictures that the one alone gets right. Equal probabilities share a hit, as in
+    and McNemar's exact test; only_...: images that the one alone gets right. Equal probabilities share a hit, as in
     `kd2mobile benchmark`.
     """
     if not parity.file_hits:

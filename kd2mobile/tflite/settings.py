@@ -16,7 +16,7 @@ PER_TENSOR = ("int8_dynamic", "int8")
 
 
 def calibration_images(export: Export, classes: int) -> int:
-    """How many training pictures calibrate. Raises RecipeError for fewer than classes, of which some would be missed.
+    """How many training images calibrate. Raises RecipeError for fewer than classes, of which some would be missed.
 
     >>> calibration_images(Export(), 10), calibration_images(Export(), 1000)
     (400, 1000)

@@ -25,10 +25,10 @@ from kd2mobile.tflite.layer_errors import layer_errors, worst_layers
 from kd2mobile.tflite.settings import PER_TENSOR, is_clustered
 
 BATCH = 32
-"""Pictures the student sees at once in the parity check."""
+"""Images the student sees at once in the parity check."""
 
 ERROR_PICTURES = 100
-"""Validation pictures on which the layers of a quantized file are compared with those of the float one."""
+"""Validation images on which the layers of a quantized file are compared with those of the float one."""
 LAYER_BY_LAYER = ("int8",)
 """The precisions whose tensors between the layers are quantized."""
 
@@ -92,7 +92,7 @@ def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell:
 
 
 def _hits_before(job: Job, px: int) -> tuple[float, ...] | None:
-    """What top-1 the student got for each validation picture before it was compressed; None where it was not."""
+    """What top-1 the student got for each validation image before it was compressed; None where it was not."""
     if job.distilled is None or not job.validation_labels:
         return None
     distilled, _ = convert.load_student(Path(job.distilled), len(job.classes))
@@ -151,7 +151,7 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
 
 
 def _add_layer_errors(job: Job, px: int, converted: dict, converter: convert.Converter, tell: Tell) -> None:
-    """Adds to the result of each file with quantized tensors what every layer loses, on validation pictures."""
+    """Adds to the result of each file with quantized tensors what every layer loses, on validation images."""
     quantized = [precision for precision in converted if precision in LAYER_BY_LAYER]
     last = len(job.validation) - 1
     chosen = [job.validation[round(i)] for i in np.linspace(0, last, min(ERROR_PICTURES, last + 1))]

@@ -15,12 +15,12 @@ _ORDER, _VIEWS = 0, 1
 
 
 def picture_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: every picture once. int [count]."""
+    """The order of an epoch: every image once. int [count]."""
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
 def view_choice(count: int, views: int, seed: int, epoch: int) -> np.ndarray:
-    """The view of each picture in an epoch: any `views` epochs from a multiple of `views` on show all of them.
+    """The view of each image in an epoch: any `views` epochs from a multiple of `views` on show all of them.
 
     Returns int [count], from 0 to views - 1.
     """
@@ -42,15 +42,15 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 class Feed:
-    """The training pictures with their targets, gathered from memory-mapped shards.
+    """The training images with their targets, gathered from memory-mapped shards.
 
     labels: int [n]. pixels_folder: the pixel store, uint8 [n, K, px, px, 3]. transfer_folder: the teacher's logits,
     float16 [n, K, classes], or None for labels alone; the soft half of the targets is then zero.
-    unlabelled: pixel store and logits of m more pictures, which come mixed among the others, their one-hot half zero.
+    unlabelled: pixel store and logits of m more images, which come mixed among the others, their one-hot half zero.
     weighted: whether each example comes with its class's weight, see `class_weights`; an unlabelled one with 1.
     Every batch is full, so that nothing is traced twice and no batch statistic comes from a handful: the last one of
-    an epoch is filled up with the epoch's first pictures, in their next view.
-    Raises TrainingError if the stores do not hold these pictures, ArtifactError if a shard is missing or corrupt.
+    an epoch is filled up with the epoch's first images, in their next view.
+    Raises TrainingError if the stores do not hold these images, ArtifactError if a shard is missing or corrupt.
     """
 
     def __init__(
@@ -124,14 +124,14 @@ class _Joined:
 
 
 class Judged:
-    """The validation pictures, each in its one judged view. labels: int [m]."""
+    """The validation images, each in its one evaluated view. labels: int [m]."""
 
     def __init__(self, labels: np.ndarray, pixels_folder: Path):
         self.labels = np.asarray(labels, np.int64)
         self.pixels = _opened(pixels_folder, "val", len(self.labels), (1,))
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
-        """uint8 [batch, px, px, 3] in stored order; the last one is filled up with its own last picture."""
+        """uint8 [batch, px, px, 3] in stored order; the last one is filled up with its own last image."""
         count = len(self.labels)
         for start in range(0, count, batch_size):
             rows = np.minimum(np.arange(start, start + batch_size), count - 1)

@@ -47,13 +47,13 @@ def train_student(
     transfer_folder: the teacher's logits; None is the baseline, the same student with the same epochs, and needs a loss
     without a teacher, which never reads them. student.train_layers: see `freeze_all_but`; the saved
     student has every layer trainable again.
-    unlabelled: pixel store and logits of pictures without labels, which the teacher alone teaches.
+    unlabelled: pixel store and logits of images without labels, which the teacher alone teaches.
 
-    Each epoch shows every training picture once, in one of its views (see `feed`), to Adam under a cosine schedule
-    with linear warm-up. With m unlabelled pictures beside n labelled ones an epoch is (n + m) / n times as long as the
+    Each epoch shows every training image once, in one of its views (see `feed`), to Adam under a cosine schedule
+    with linear warm-up. With m unlabelled images beside n labelled ones an epoch is (n + m) / n times as long as the
     baseline's, which sees the labelled ones alone. distill.class_weights multiplies an example's whole loss.
-    After an epoch the student is judged on the validation pictures: the best epoch has the highest top-1, among equals
-    the lowest logloss of softmax(z), clipped as in `metrics`, at temperature 1 whatever that of the loss.
+    After an epoch the student is evaluated on the validation pictures: the best epoch has the highest top-1, among
+    equals the lowest logloss of softmax(z), clipped as in `metrics`, at temperature 1 whatever that of the loss.
     Training stops after `patience` epochs without a better one.
 
     Returns best_epoch (from 1), epochs_run, val_top1 and val_logloss (nats) of the best epoch, seconds (of all epochs,
@@ -172,7 +172,7 @@ def _trainer(model: keras.Model, distill: schema.Distill, schedule: Schedule) ->
 def _shorten_batch_statistics(model: keras.Model, steps: int) -> None:
     """Lets every BatchNormalization forget within a quarter of an epoch, where its own momentum would take longer.
 
-    Keras's momentum of 0.99 keeps 1e-2 of the initial variance of 1 for 460 steps; a MobileNet trained from nothing
+    Keras's momentum of 0.99 keeps 1e-2 of the initial variance of 1 for 460 steps; a MobileNet trained from scratch
     has variances of 1e-3 and 27 such layers in a row, so on a small data set (40 steps an epoch) it answered at chance
     on validation for more than 12 epochs while its training loss fell.
     """

@@ -23,7 +23,7 @@ def try_batch_sizes(teacher: Teacher, views: int) -> dict[int, float | None]:
 
     Leaves the teacher with the batch size that is to be used. Returns views/s by batch size, None where the memory
     did not suffice; nothing for a pass too short to try. On a CPU this ends after two sizes. Raises TeacherError if
-    not even one picture fits.
+    not even one image fits.
     """
     largest = min(LARGEST, views // BATCHES_AT_LEAST)
     teacher.batch_size = UNTRIED

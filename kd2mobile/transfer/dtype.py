@@ -9,9 +9,9 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.progress import say
 
 LEAST_AGREEMENT = 0.98
-"""Part of the validation pictures that must keep their top class; one picture may always lose it."""
+"""Part of the validation images that must keep their top class; one image may always lose it."""
 PICTURES = 256
-"""Validation pictures that are looked at, spread over all of them."""
+"""Validation images that are looked at, spread over all of them."""
 
 
 def set_dtype(model: keras.Model, dtype: str) -> None:
@@ -27,9 +27,9 @@ def set_dtype(model: keras.Model, dtype: str) -> None:
 
 
 def effect_of_dtype(exact: np.ndarray, reduced: np.ndarray, dtype: str, where: str) -> dict[str, Any]:
-    """How far logits are from those of float32, said and returned. exact, reduced: float32 [pictures, classes].
+    """How far logits are from those of float32, said and returned. exact, reduced: float32 [images, classes].
 
-    Returns pictures, mean_difference and largest_difference (absolute, of single logits), largest_logit and
+    Returns images, mean_difference and largest_difference (absolute, of single logits), largest_logit and
     top1_agreement in 0..1. Raises TeacherError where fewer than LEAST_AGREEMENT keep their top class: the transfer
     set would be that of another teacher, made by hours of work, and float32 costs no more than time.
     """

@@ -21,7 +21,7 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
     """Writes the shards of a transfer set, float16 [samples, 1, classes], from the logits of a teacher's artifact.
 
     teacher_folder: what `make_logits_teacher` filled. Returns what `transfer.label.label` does, without a rate.
-    Raises TeacherError if the logits are not for these pictures.
+    Raises TeacherError if the logits are not for these images.
     """
     folder, teacher_folder = Path(folder), Path(teacher_folder)
     described = read_description(teacher_folder / DESCRIPTION)

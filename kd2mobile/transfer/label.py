@@ -43,18 +43,18 @@ def label(
 ) -> dict[str, Any]:
     """Writes train, val and test shards of float16 [samples, views, classes]: see `transfer.store.Transfer`.
 
-    Of a split of unlabelled pictures, unlabelled shards; what is said of val is then left out.
+    Of a split of unlabelled images, unlabelled shards; what is said of val is then left out.
 
-    Each picture under root is decoded once and rendered through each of its views at the teacher's input_px. The time
+    Each image under root is decoded once and rendered through each of its views at the teacher's input_px. The time
     and the disk that this takes are estimated and printed before; a killed call goes on after its last shard.
-    In memory are one shard and, to judge them, the logits of all validation pictures.
-    batch_size: views a batch; 0 finds one by trying (`transfer.batches`). workers: processes that decode, 0 for
+    In memory are one shard and, to evaluate them, the logits of all validation images.
+    batch_size: views per batch; 0 finds one by trying (`transfer.batches`). workers: processes that decode, 0 for
     threads. dtype: what the teacher computes in (`transfer.dtype`); its effect on the logits is measured first.
     Returns samples and views by split, classes, bytes, seconds and views_per_s of this call, how it ran (batch_size,
     batch_sizes_tried with their views/s, workers, backend, devices, dtype, dtype_effect), teacher (its name and
     parameters, size_bytes and sha256 of its file), and val {n, top1, logloss}; the test images' labels are not read.
     Raises TeacherError if the teacher's classes are not the split's, its answers are no finite logits or the dtype
-    changes them too much, PictureError for a picture that cannot be decoded, WorkerError if a worker dies.
+    changes them too much, PictureError for an image that cannot be decoded, WorkerError if a worker dies.
     """
     folder = Path(folder)
     teacher, described = open_teacher(Path(teacher_folder))

@@ -1,4 +1,4 @@
-"""The pictures that a recipe means, wherever they lie: one Scan, and the root that its ids are taken from."""
+"""The images that a recipe means, wherever they lie: one Scan, and the root that its ids are taken from."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from kd2mobile.text import count_of
 
 
 class Found(NamedTuple):
-    """root / path is the file of scan's picture of that path; likewise for the unlabelled ones, if there are any."""
+    """root / path is the file of scan's image of that path; likewise for the unlabelled ones, if there are any."""
 
     root: Root
     scan: Scan
@@ -39,7 +39,7 @@ def find_pictures(
     sources: "train", which alone may give all splits, and "val" or "test" where they lie elsewhere; then the ids are
     those of one folder with train/, val/ and test/ in it. Of several sources for one of them the classes are put
     together, and the ids start with their numbers, `2/cat/1.jpg` or `train/2/cat/1.jpg`: no file stands for another.
-    unlabelled: folders of pictures without classes, whose ids start with `unlabelled/`. cache: as in `scan.scan`.
+    unlabelled: folders of images without classes, whose ids start with `unlabelled/`. cache: as in `scan.scan`.
     called: what messages call a source that a person knows by another name. key_column: the column of the tables that
     says which images belong together; those of "train" must be tables then, and folders beside them have no keys.
     Raises DataError for a source that cannot be used, that gives a split twice, or that differs in its splits or
@@ -185,7 +185,7 @@ def _moved(path: str, before: Part, after: Part) -> str:
 
 
 def _moved_aside(path: str, parts: list[tuple[Part, Part]], number: str) -> str:
-    """Likewise for a file that was set aside, whose split is not always known."""
+    """Likewise for a file that was skipped, whose split is not always known."""
     for before, after in parts:
         if len(parts) == 1 and not before.start or before.start and path.startswith(f"{before.start}/"):
             return _moved(path, before, after)

@@ -1,4 +1,4 @@
-"""Folders of idx files, MNIST's form: two files of training pictures and labels, and two of test ones."""
+"""Folders of idx files, MNIST's form: two files of training images and labels, and two of test ones."""
 
 import gzip
 import math
@@ -49,7 +49,7 @@ def idx_content(folder: Path) -> dict[str, str]:
 def write_idx_pictures(source: Path, folder: Path) -> None:
     """Writes `train/<label>/<index>.png` and, if the source has test files, `test/...`, as they are stored.
 
-    The classes are the labels, as numbers; any number of them, any size of picture.
+    The classes are the labels, as numbers; any number of them, any size of image.
     Raises DataError for a file that is missing, no idx file, cut short, or of another count than its partner.
     """
     read = {split: _read_pair(pair) for split, pair in _pairs(source).items()}

@@ -120,7 +120,7 @@ for _name, _summary in {
 def placed_sources(field: str, named: str | Sequence[str], store: Store) -> list[Source]:
     """The folders and tables that a field of the recipe names.
 
-    field: `data.source` or another, for the messages. The pictures of a name and of idx files are written into the
+    field: `data.source` or another, for the messages. The images of a name and of idx files are written into the
     store first; they have splits and ids of their own, so such a source stands alone.
     Raises DataError for a source that is not there, or that cannot stand beside others.
     """

@@ -1,4 +1,4 @@
-"""What lies in a folder of photos: the classes, the picture files and one hash over them all. Nothing is decoded."""
+"""What lies in a folder of photos: the classes, the image files and one hash over them all. Nothing is decoded."""
 
 import hashlib
 import os
@@ -28,13 +28,13 @@ from kd2mobile.text import count_of, listed
 UNREAD_SUFFIXES = frozenset(
     "." + name for name in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "svg", "psd", "jxl")
 )
-"""Pictures as well, that Pillow does not decode: set aside with the reason, where other files are passed over."""
+"""Images as well, that Pillow does not decode: skipped with the reason, where other files are skipped."""
 HASHING_THREADS = 8
 BATCH = 4096
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """One picture file. path: relative to the root, with slashes; given: its split, if the folders say so.
+    """One image file. path: relative to the root, with slashes; given: its split, if the folders say so.
 
     key: what a table's column for `data.group_by` says of it.
     """
@@ -47,10 +47,10 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Where the pictures of one split lie, or all of them; of several sources each has its own.
+    """Where the images of one split lie, or all of them; of several sources each has its own.
 
     split: None if the splits are not given; start: what the ids start with, without a slash, or nothing; folder: what
-    stands in its place; table: the file that lists the pictures and their labels, or nothing if class folders do.
+    stands in its place; table: the file that lists the images and their labels, or nothing if class folders do.
     named: the folders of a class whose name is not theirs, or not theirs alone.
     """
 
@@ -79,11 +79,11 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """The picture files of a folder, by path, and what is not used of it.
+    """The image files of a folder, by path, and what is not used of it.
 
     given: the splits that the folders give; empty for plain class folders.
-    content: SHA-256 over every picture's path and hash; it changes when a picture does, comes, goes or moves.
-    ignored: files that are hidden or no pictures by their suffix; system_files: those that systems leave among images.
+    content: SHA-256 over every image's path and hash; it changes when an image does, comes, goes or moves.
+    ignored: files that are hidden or no images by their suffix; system_files: those that systems leave among images.
     """
 
     root: str
@@ -97,11 +97,11 @@ class Scan(msgspec.Struct, frozen=True):
     system_files: int = 0
 
     def place_of(self, class_name: str, split: SplitName | None) -> str:
-        """What a message calls the place of a class's pictures, or the places."""
+        """What a message calls the place of a class's images, or the places."""
         return " and ".join(part.place_of(class_name) for part in self._parts(class_name, split))
 
     def set_aside_of(self, class_name: str, split: SplitName | None, set_aside: list[SetAside]) -> list[SetAside]:
-        """Those of the files set aside that were given as pictures of the class."""
+        """Those of the files skipped that were given as images of the class."""
         parts = self._parts(class_name, split)
         listed = {p.path for p in self.pictures if (p.class_name, p.given) == (class_name, split)}
         return [a for a in set_aside if a.path in listed or any(part.holds(a.path, class_name) for part in parts)]
@@ -115,7 +115,7 @@ Known = dict[str, tuple[int, int, str]]
 
 
 class File(msgspec.Struct, frozen=True):
-    """A picture file before it is hashed: what a Picture has, its size and time of change."""
+    """An image file before it is hashed: what a Picture has, its size and time of change."""
 
     path: str
     class_name: str
@@ -136,7 +136,7 @@ class _Walk:
         self.system_files = 0
 
     def folder(self, parts: tuple[str, ...], class_name: str, given: SplitName | None) -> None:
-        """Every picture file under the folder, however deep, links followed."""
+        """Every image file under the folder, however deep, links followed."""
         self._folder(self.root.joinpath(*parts), parts, class_name, given, ())
 
     def _folder(
@@ -186,11 +186,11 @@ class _Walk:
 
 
 def scan(root: Source, cache: Path | None = None, fewest: int = 2) -> Scan:
-    """Finds and hashes the picture files of a folder of class folders, or of train/ with test/, val/ or both of them.
+    """Finds and hashes the image files of a folder of class folders, or of train/ with test/, val/ or both of them.
 
-    root: the folder; pictures lie in the class folders or deeper, links are followed.
+    root: the folder; images lie in the class folders or deeper, links are followed.
     cache: a JSON file that remembers each file's hash by path, size and time of change, so that a second scan opens
-    no picture; it serves any number of roots and may be missing, stale or damaged. fewest: classes.
+    no image; it serves any number of roots and may be missing, stale or damaged. fewest: classes.
     Raises DataError if the folder is no such folder, has fewer than those classes, or its splits differ in classes.
     """
     folders = _class_folders(root, fewest)
@@ -254,9 +254,9 @@ def renamed(found: Scan, names: dict[str, str]) -> Scan:
 
 
 def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
-    """Finds and hashes the picture files of a folder and of those in it, which are no classes. cache: as in `scan`.
+    """Finds and hashes the image files of a folder and of those in it, which are no classes. cache: as in `scan`.
 
-    Raises DataError if it is no folder or holds no picture.
+    Raises DataError if it is no folder or holds no image.
     """
     if not root.is_dir():
         got = "a file" if root.exists() else "nothing there"
@@ -280,7 +280,7 @@ def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
 
 
 def content_of(rows: list[tuple[str, ...]]) -> str:
-    """One SHA-256 over what is known of each picture, in their order."""
+    """One SHA-256 over what is known of each image, in their order."""
     content = hashlib.sha256()
     for row in rows:
         content.update(msgspec.json.encode(row))
@@ -364,7 +364,7 @@ def _refuse_empty_class(root: Source, parts: tuple[str, ...], walk: _Walk) -> No
 def hashed(
     root: Source, files: list[File], set_aside: list[SetAside], cache: Path | None, source: Source | None = None
 ) -> list[Picture]:
-    """The pictures by path; a file that cannot be read is added to set_aside. source: whose hashes; root by default."""
+    """The images by path; a file that cannot be read is added to set_aside. source: whose hashes; root by default."""
     files = sorted(files, key=lambda file: file.path)
     key = hashlib.sha256(os.fsencode(str((source or root).resolve()))).hexdigest()
     known = _read_cache(cache).get(key, {})
@@ -441,7 +441,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def not_decoded(suffix: str) -> str:
-    """Why a picture of UNREAD_SUFFIXES is set aside."""
+    """Why an image of UNREAD_SUFFIXES is skipped."""
     return f"{suffix} files are not decoded: save it as .jpg or .png"
 
 
@@ -456,5 +456,5 @@ def quoted(names: list[str]) -> str:
 
 
 def reason(fault: OSError) -> str:
-    """Why a file is set aside."""
+    """Why a file is skipped."""
     return f"{type(fault).__name__}: {fault.strerror}"

@@ -1,4 +1,4 @@
-"""Pictures listed in a CSV or TSV file, path,label and perhaps split, as the same Scan that a folder gives."""
+"""Images listed in a CSV or TSV file, path,label and perhaps split, as the same Scan that a folder gives."""
 
 import csv
 import errno
@@ -61,12 +61,12 @@ class _Row:
 
 
 def scan_table(table: Path, cache: Path | None = None, fewest: int = 2, key_column: str = "") -> Scan:
-    """Finds and hashes the pictures that a table lists. Nothing is decoded.
+    """Finds and hashes the images that a table lists. Nothing is decoded.
 
     table: CSV in UTF-8, with or without its mark, quoted as Python's csv reads it; between the fields a comma, a tab
     or a semicolon. A line `sep=;` before the others, as Excel writes it, says which. The first line names the columns
     `path` and `label`, and perhaps `split` (train, val or test, or as folders of them are called), in any order; other
-    columns are passed over. Paths are relative to the table's folder and, so written, the ids.
+    columns are skipped. Paths are relative to the table's folder and, so written, the ids.
     cache: as in `scan.scan`; fewest: labels. key_column: one more column, which says what images belong together.
     Raises DataError, with the line, for text that is not UTF-8 or no table, a missing column, an empty or repeated
     path, an empty label, another split; for files that are not there, with their number; for fewer than those labels
@@ -225,7 +225,7 @@ def _refuse_few_labels(table: Path, rows: list[_Row], fewest: int) -> None:
 
 
 def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], list[SetAside]]:
-    """The files that the rows name. What is no picture by its suffix is set aside."""
+    """The files that the rows name. What is no image by its suffix is skipped."""
     files: list[File] = []
     set_aside: list[SetAside] = []
     gone: list[tuple[_Row, str]] = []

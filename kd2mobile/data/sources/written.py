@@ -1,4 +1,4 @@
-"""Arrays of pictures written as a folder of class folders."""
+"""Arrays of images written as a folder of class folders."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def numbered(classes: int) -> list[str]:
 
 
 def write_pictures(folder: Path, pictures: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
-    """Writes `<class>/<index>.png` for each picture. A picture that is there already is kept.
+    """Writes `<class>/<index>.png` for each image. An image that is there already is kept.
 
     pictures: uint8 [n, height, width] or [n, height, width, 3]; labels: int [n], indices into names.
     The files are not compressed: their bytes, and with them the split, are the same whatever zlib Pillow was built

@@ -15,7 +15,7 @@ from kd2mobile.recipe.schema import Data
 from kd2mobile.text import count_of
 
 Explain: TypeAlias = Callable[[str, SplitName | None], tuple[str, str]]
-"""Where a message says that a class of a split lies, and what it says of its files that were set aside."""
+"""Where a message says that a class of a split lies, and what it says of its files that were skipped."""
 
 
 @dataclass(eq=False)

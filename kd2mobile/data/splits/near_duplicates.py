@@ -1,4 +1,4 @@
-"""Pictures that look the same though their files differ: a perceptual hash finds them, their pixels confirm it.
+"""Images that look the same though their files differ: a perceptual hash finds them, their pixels confirm it.
 
 Why these hashes and thresholds: docs/decisions/0006-near-duplicates.md.
 """
@@ -16,7 +16,7 @@ MOST_BITS = 7
 MOST_DIFFERENCE = 6.0
 """Root mean square difference of two near duplicates' thumbnails, in steps of 255."""
 LEAST_CORRELATION = 0.95
-"""Of the luma of two near duplicates' thumbnails: pictures of little contrast differ little whatever they show."""
+"""Of the luma of two near duplicates' thumbnails: images of little contrast differ little whatever they show."""
 PAIRS_AT_ONCE = 1_000_000
 """Hashes compared by one call."""
 THUMBNAILS_AT_ONCE = 8192
@@ -30,7 +30,7 @@ def perceptual_hashes(thumbnails: np.ndarray) -> np.ndarray:
     """The pHash of each thumbnail: which of its 8 x 8 lowest cosine frequencies lie above their median.
 
     thumbnails: uint8 [n, px, px, 3]. Returns uint64 [n]; the frequency (0, 0) is the highest bit, rows first. A
-    picture of one colour has that bit alone. Source: Zauner 2010, Implementation and Benchmarking of Perceptual Image
+    image of one colour has that bit alone. Source: Zauner 2010, Implementation and Benchmarking of Perceptual Image
     Hash Functions, section 3.2.1 (DCT based hash), on luma as ITU-R BT.601 weighs it.
     """
     px = thumbnails.shape[1]
@@ -49,7 +49,7 @@ def close_pairs(hashes: np.ndarray, advance: Callable[[int], None] = lambda pass
     """Every pair of hashes that differ in at most MOST_BITS bits, each once: int [m, 2], the smaller index first.
 
     hashes: uint64 [n]; advance: called with 1 after each of the PASSES. Of four bands of 16 bits at least one differs
-    in no more than one bit, so only pictures whose band is the same or one bit away are compared. Memory is bounded by
+    in no more than one bit, so only images whose band is the same or one bit away are compared. Memory is bounded by
     PAIRS_AT_ONCE and the largest set of equal bands. Source: Norouzi, Punjani, Fleet 2012, Fast Search in Hamming
     Space with Multi-Index Hashing, section 3.
     """

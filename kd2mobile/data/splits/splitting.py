@@ -27,7 +27,7 @@ def split_pictures(
     """Draws the splits that the folders do not give and writes split.json, and groups.json beside it.
 
     thumbnails: of the images of the scan, made here where they are left out.
-    An image that cannot be decoded is set aside. Drawn splits take data.val and data.test of each class (at least one
+    An image that cannot be decoded is skipped. Drawn splits take data.val and data.test of each class (at least one
     image) out of train; the draw depends on data.seed and the images' content alone. Near duplicates (data.groups),
     images of one key (data.group_by) and files that are the same byte for byte stay in one split when it is drawn: an
     image in train and test both would inflate the score. Where the folders put them into several splits they stay
@@ -90,9 +90,9 @@ def split_unlabelled(
 ) -> dict[str, Any]:
     """Writes split.json of the unlabelled images: all of them of the split `unlabelled`, label -1; and groups.json.
 
-    labelled: the split of the images with labels. An image that is one of those is set aside: in train it is learned
+    labelled: the split of the images with labels. An image that is one of those is skipped: in train it is learned
     from already, and in val or test it would be a leak, which is said and counted. groups: whether one that looks like
-    one of val or test is set aside too. thumbnails: of the images of the scan, made here where they are left out;
+    one of val or test is skipped too. thumbnails: of the images of the scan, made here where they are left out;
     labelled_thumbnails: of the others, without which nothing looks like them.
     Returns the counts for the record. Raises DataError if none is left.
     """
@@ -171,7 +171,7 @@ def _explained(scan: Scan, set_aside: list[SetAside]) -> Explain:
 
 
 def _refuse_empty(split: SplitName, classes: list[str], whole: list[Picture], explain: Explain) -> None:
-    """A split that is given needs a picture of each class."""
+    """A split that is given needs an image of each class."""
     counts = Counter(p.class_name for p in whole if p.given == split)
     for name in classes:
         if not counts[name]:
@@ -181,7 +181,7 @@ def _refuse_empty(split: SplitName, classes: list[str], whole: list[Picture], ex
 
 
 def _refuse_copied_class(classes: list[str], whole: list[Picture], explain: Explain) -> None:
-    """Of a class whose pictures all lie in another one, none can be drawn: a score would count them wrong."""
+    """Of a class whose images all lie in another one, none can be drawn: a score would count them wrong."""
     samples = [Sample(p.path, classes.index(p.class_name), "train", p.sha256, 0, 0) for p in whole]
     for copy in Split(classes, samples).copied_classes():
         given = next(p.given for p in whole if p.class_name == copy.name)

@@ -45,7 +45,7 @@ def measure(
     *,
     set_aside_unreadable: bool = False,
 ) -> FromDevice:
-    """Times each file on the phone in every setting; nothing is judged. What was copied there is removed again.
+    """Times each file on the phone in every setting; nothing is evaluated. What was copied there is removed again.
 
     address: the phone's serial number; empty for the only one attached. Each setting is timed without the
     profiler, then run shortly with it. Without a program, the phone's browser measures. Raises DeviceError.

@@ -76,7 +76,7 @@ def measure(
     """Serves the page until what opens it has measured all files.
 
     address: there is none. show: brings the URL to a browser; by default the terminal shows it, and this host's browser
-    is asked to open it. Each file is timed by itself, then all classify the pictures, rendered on this host. Float
+    is asked to open it. Each file is timed by itself, then all classify the images, rendered on this host. Float
     files are measured on WebGPU too, where the browser has it. Raises InstallationError without LiteRT.js,
     ModelFileError for a file that it cannot run, DeviceError for a browser that goes away or cannot run the first
     setting, RecipeError where that is one without XNNPACK.

@@ -55,7 +55,7 @@ PATIENCE = Patience()
 
 
 class Judged(NamedTuple):
-    """Some pictures that one file has seen."""
+    """Some images that one file has seen."""
 
     count: int
 
@@ -82,7 +82,7 @@ class Session:
     """What the page may fetch and post, and what of it has come. Its routes run in the server's threads.
 
     hello: of the browser that is at work; ways: what it is to time, by file, accelerator and threads; timed: what of
-    that it has; outputs: by file and accelerator, float32 [judged, classes] of each chunk; chunks: the pictures of
+    that it has; outputs: by file and accelerator, float32 [evaluated, classes] of each chunk; chunks: the images of
     each; judged, set_aside: of each chunk that was rendered.
     """
 
@@ -96,7 +96,7 @@ class Session:
         patience: Patience = PATIENCE,
         most_in_a_chunk: int = MOST_IN_A_CHUNK,
     ):
-        """most_in_a_chunk: pictures. Raises ModelFileError for a file that LiteRT.js cannot run."""
+        """most_in_a_chunk: images. Raises ModelFileError for a file that LiteRT.js cannot run."""
         self._opened, self._pictures, self._set_aside_unreadable = opened, pictures, set_aside_unreadable
         self._patience, self._lock, self._events = patience, RLock(), SimpleQueue[Event]()
         self._models = [one.file.path.read_bytes() for one in opened]
@@ -209,7 +209,7 @@ class Session:
         return _json({})
 
     def passes(self) -> list[tuple[int, str]]:
-        """Which files are to classify the pictures on which accelerator; known once all is timed."""
+        """Which files are to classify the images on which accelerator; known once all is timed."""
         timed = {(file, accelerator) for (file, accelerator, _), one in self.timed.items() if not one.fault}
         return [(file, "wasm") for file in range(len(self.files))] + [one for one in timed if one[1] == "webgpu"]
 
@@ -263,7 +263,7 @@ class Session:
         return _json({})
 
     def _pixels(self, sight: int, chunk: int) -> Reply:
-        """uint8 [judged, px, px, 3] of the chunk's pictures that can be decoded."""
+        """uint8 [evaluated, px, px, 3] of the chunk's images that can be decoded."""
         self._sign_of_life()
         paths = [self._pictures[place] for place in self.chunks[chunk]]
         judged, set_aside, pixels = [], [], []

@@ -1,4 +1,4 @@
-"""This machine as a device: the files timed in turn, each in its own process, then all judged on each picture, decoded
+"""This machine as a device: the files timed in turn, each in its own process, then all evaluated on each image, decoded
 once."""
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from kd2mobile.pixels import Resize, opened, render, whole_box
 from kd2mobile.progress import bar, say
 
 PICTURES_AT_ONCE = 32
-"""Pictures that are held decoded at a time; with the answers, all that grows the memory."""
+"""Images that are held decoded at a time; with the answers, all that grows the memory."""
 
 
 def check(address: str, options: object, protocol: Protocol) -> None:
@@ -34,7 +34,7 @@ def measure(
     *,
     set_aside_unreadable: bool = False,
 ) -> FromDevice:
-    """Memory holds a few pictures and every answer (4 bytes a picture and class), however many pictures.
+    """Memory holds a few images and every answer (4 bytes per image and class), however many images.
 
     address, options: there are none. Raises what `Device.measure` does.
     """
@@ -71,7 +71,7 @@ def _profile_all(opened: Sequence[Opened], protocol: Protocol) -> list[list[Prof
 def _answers(
     opened: Sequence[Opened], pictures: Sequence[Path], set_aside_unreadable: bool
 ) -> tuple[list[np.ndarray], np.ndarray, list[tuple[Path, str]]]:
-    """float32 [judged, classes] of each file, which pictures those are, and (path, reason) of the others."""
+    """float32 [evaluated, classes] of each file, which images those are, and (path, reason) of the others."""
     classifiers = [one.classifier for one in opened]
     sights = [(one.classifier.input_px, one.resize) for one in opened]
     outputs = [np.empty((len(pictures), one.classes), np.float32) for one in classifiers]
@@ -96,7 +96,7 @@ def _answers(
 
 
 def nothing_to_judge(set_aside: Sequence[tuple[Path, str]]) -> DataError:
-    """The error where every picture is set aside: (path, reason)."""
+    """The error where every image is skipped: (path, reason)."""
     path, reason = set_aside[0]
     got = f"{len(set_aside)} unreadable, the first: {reason}"
     must = "must hold at least one readable image"
@@ -104,7 +104,7 @@ def nothing_to_judge(set_aside: Sequence[tuple[Path, str]]) -> DataError:
 
 
 def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | PictureError:
-    """The picture as each distinct (input_px, resize) sees it: uint8 [px, px, 3]."""
+    """The image as each distinct (input_px, resize) sees it: uint8 [px, px, 3]."""
     try:
         with opened(path) as picture:
             return {(px, resize): render(picture, whole_box(*picture.size, resize), px) for px, resize in sights}

@@ -53,7 +53,7 @@ class Tensor(NamedTuple):
 
 
 class Classifier:
-    """A .tflite that answers one picture with one vector, opened and run once.
+    """A .tflite that answers one image with one vector, opened and run once.
 
     input_px: side of the square it sees; classes: how many outputs; input, output: dtype and quantization;
     metadata: what the file says about itself; mean, std: float32 [1] or [3], of (pixel - mean) / std, None where the
@@ -188,7 +188,7 @@ class Classifier:
         self.input_px = height
 
     def _allocate(self) -> None:
-        """Memory for one picture; an open batch becomes 1."""
+        """Memory for one image; an open batch becomes 1."""
         shape = [1, self.input_px, self.input_px, 3]
         try:
             with _quiet():

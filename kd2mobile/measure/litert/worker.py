@@ -60,7 +60,7 @@ class FileToTime(NamedTuple):
 
 
 class Facts(msgspec.Struct):
-    """The attributes of a `Classifier` that hold for every picture."""
+    """The attributes of a `Classifier` that hold for every image."""
 
     input_px: int
     classes: int

@@ -132,7 +132,7 @@ class Board:
             yield message
 
     def _ask(self, verb: str, **given: Any) -> dict:
-        """The one message that the verb answers with."""
+        """The one message that the command answers with."""
         while True:
             try:
                 return self._connection.only(verb, self._call(verb, **given))

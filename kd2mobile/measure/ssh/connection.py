@@ -81,14 +81,14 @@ class Connection:
         self._folder.cleanup()
 
     def call(self, verb: str, *, payload: Iterable[bytes] = (), **given: Any) -> Iterator[dict]:
-        """What the verb of `there.py` answers, message by message. payload: what it reads.
+        """What the command of `there.py` answers, message by message. payload: what it reads.
 
         Raises Cut if the connection ends before the answer, DeviceError if the board cannot do it.
         """
         return self._answers(verb, given, payload, None)
 
     def ask(self, verb: str, **given: Any) -> dict:
-        """The one message that the verb answers with. Raises as `call`."""
+        """The one message that the command answers with. Raises as `call`."""
         return self.only(verb, self.call(verb, **given))
 
     def fetch(self, job: str, name: str, to: IO[bytes], most: int) -> str:

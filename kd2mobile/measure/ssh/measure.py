@@ -48,7 +48,7 @@ def measure(
     *,
     set_aside_unreadable: bool = False,
 ) -> FromDevice:
-    """Copies files, pictures and `kd2mobile.measure` to the board, measures there as this host does, brings
+    """Copies files, images and `kd2mobile.measure` to the board, measures there as this host does, brings
     the answers back and removes what was copied.
 
     address: see `address.parsed`. A cut connection is opened anew and the measurement goes on; where it stays cut, or
@@ -113,7 +113,7 @@ def _check(board: Board, about: About) -> None:
 
 
 def _hashes(pictures: Sequence[Path], set_aside_unreadable: bool) -> tuple[dict[int, str], dict[int, str]]:
-    """The SHA-256 of each picture by its place, and why the others cannot be read here."""
+    """The SHA-256 of each image by its place, and why the others cannot be read here."""
     hashes: dict[int, str] = {}
     unreadable: dict[int, str] = {}
     with bar("hashing", len(pictures), "images") as advance:

@@ -118,7 +118,7 @@ ANSWERS: dict[str, tuple[type[_Told], ...]] = {
     "stop": (Stopped,),
     "clean": (Cleaned,),
 }
-"""What each verb may answer with, beside Refused and End."""
+"""What each command may answer with, beside Refused and End."""
 _Any = (
     About | Missing | Stored | Changed | Installed | NotInstalled | Started | Busy | Incomplete | Said | Beat | Ended
     | Died | File | Stopped | Cleaned | Refused | End

@@ -1,8 +1,8 @@
 """What the board's own Python runs, sent over the connection as text: `measure/ssh/connection.py` is the other end.
 
 Nothing but the standard library, and no newer syntax than Python 3.6, so that a board whose Python is too old can say
-so. After this text one line of JSON comes on standard input, {"verb": ..., "given": {...}}, then what the verb reads.
-Answers are lines of JSON.
+so. After this text one line of JSON comes on standard input, {"verb": ..., "given": {...}}, then what the command
+reads. Answers are lines of JSON.
 
 All lies under ~/.cache/kd2mobile: files/ by SHA-256, environments/, jobs/. A file has another name until it is whole.
 """

@@ -1,7 +1,7 @@
 """The measurement on the board itself: `python -m kd2mobile.measure.ssh.work FOLDER`, in its environment.
 
 FOLDER holds request.json. What it says goes to said.jsonl, a message a line; the answers of file i to outputs-i.npy,
-float32 [judged, classes]; last, answer.json says the rest, or why it was refused.
+float32 [evaluated, classes]; last, answer.json says the rest, or why it was refused.
 """
 
 import json
@@ -26,7 +26,7 @@ Place = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class FileThere(msgspec.Struct, frozen=True):
-    """A file by its SHA-256, and what is said of it here. resize: how a picture becomes its square."""
+    """A file by its SHA-256, and what is said of it here. resize: how an image becomes its square."""
 
     sha256: str
     resize: Resize
@@ -45,7 +45,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the measurement found: `files.FromDevice` but for the outputs. set_aside: (picture's index, reason)."""
+    """What the measurement found: `files.FromDevice` but for the outputs. set_aside: (image's index, reason)."""
 
     words: str = ""
     profiles: list[list[Profile]] = []

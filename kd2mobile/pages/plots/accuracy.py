@@ -69,7 +69,7 @@ def accuracy_plots(records: list[dict[str, Any]]) -> list[str]:
     """One SVG for each cost that at least one record has: top-1 against median latency, and against file size.
 
     records: plain dicts, as from `words.tables`. A teacher without that cost is a dashed line; the thin bars are 95 %
-    Wilson intervals of the test pictures.
+    Wilson intervals of the test images.
     """
     return _accuracy_plots(list(zip(records, _marks(records), strict=True)))
 
@@ -100,8 +100,8 @@ def comparison_plots(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
 def device_plots(
     devices: dict[str, list[dict[str, Any]]], chosen: list[dict[str, Any]], teachers: list[dict[str, Any]]
 ) -> list[str]:
-    """Top-1 against latency with a series a device, as `comparison_plots` looks; a plot for each set of test pictures
-    on which anything was judged that has a latency.
+    """Top-1 against latency with a series a device, as `comparison_plots` looks; a plot for each set of test images
+    on which anything was evaluated that has a latency.
 
     devices: a device's letter to its records, with judged_top1, judged_n and judged_pictures beside what was measured
     there. chosen: those of them whose name stands beside the point.

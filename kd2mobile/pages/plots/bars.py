@@ -1,4 +1,4 @@
-"""The dark knowledge of one picture, as text and as bars beside the picture. Pillow alone draws."""
+"""The dark knowledge of one image, as text and as bars beside the image. Pillow alone draws."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -28,9 +28,9 @@ class ClassAnswers(msgspec.Struct, frozen=True):
 
 
 class DarkKnowledge(msgspec.Struct, frozen=True, kw_only=True):
-    """What teacher and student say about one picture.
+    """What teacher and student say about one image.
 
-    image: as it was given; sample, split, view, true_class: None where the picture is none of the run's, or the whole
+    image: as it was given; sample, split, view, true_class: None where the image is none of the run's, or the whole
     of it was shown. teacher, student: their names. teacher_from: `teacher.keras`, or `transfer set` for stored logits
     (float16). temperatures: in the order of each class's probabilities; 1 is among them. classes: the likeliest of the
     teacher first, then the student's likeliest and the true one if they are others. others: all that are not listed,
@@ -68,11 +68,11 @@ class DarkKnowledge(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join([self.title(), self.subtitle(), "", *lines])
 
     def title(self) -> str:
-        """The picture's name: its id, or its file's without the folders."""
+        """The image's name: its id, or its file's without the folders."""
         return one_line(self.sample or PurePath(self.image).name)
 
     def subtitle(self) -> str:
-        """Which picture it is, and who answers."""
+        """Which image it is, and who answers."""
         kind = "not an image of the run" if self.split is None else f"{self.split} image"
         view = "" if self.view is None else f", view {self.view}"
         true = "" if self.true_class is None else f", true class {one_line(self.true_class)}"
@@ -103,8 +103,8 @@ def percent(probability: float) -> str:
 def draw(shown: DarkKnowledge, picture: Any) -> Any:
     """A PIL picture: what was shown, then bars: the teacher at each temperature, then the student at each.
 
-    picture: the PIL picture that was judged. 1,200 px wide, more where there are many temperatures; a line a class, the
-    same classes in the same order and colours in each column; every bar's track is 100 %.
+    picture: the PIL image that was evaluated. 1,200 px wide, more where there are many temperatures; a line a class,
+    the same classes in the same order and colours in each column; every bar's track is 100 %.
     """
     from PIL import Image, ImageDraw
 
@@ -152,7 +152,7 @@ def _bar(pen: Any, x: int, y: int, longest: int, value: float, colour: str) -> N
 
 
 def _paste(canvas: Any, picture: Any) -> None:
-    """The picture into its place at the left; a very small one with its pixels as squares."""
+    """The image into its place at the left; a very small one with its pixels as squares."""
     from PIL import Image, ImageOps
 
     small = max(picture.size) <= PICTURE_PX // 3

@@ -87,9 +87,9 @@ def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str
 
 
 def calibration_plot(shown: Calibration) -> str:
-    """The reliability diagram of one model: accuracy over confidence, a point a bin, its area as its pictures are many.
+    """The reliability diagram of one model: accuracy over confidence, a point a bin, its area as its images are many.
 
-    The thin lines to the diagonal are the gaps whose mean, weighted by pictures, is the calibration error.
+    The thin lines to the diagonal are the gaps whose mean, weighted by images, is the calibration error.
     """
     title = f"{shown.role}, ECE {words.percent(shown.ece)} %"
     most = max(one.n for one in shown.bins)

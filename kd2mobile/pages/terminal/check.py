@@ -15,7 +15,7 @@ MOST_LISTED = 5
 PATHS_OF_A_GROUP = 4
 LONGEST_NAME = 48
 UNEVEN = 3.0
-"""Times as many pictures from which the class weights are brought up."""
+"""Times as many images from which the class weights are brought up."""
 
 
 def check_text(checked: Checked) -> str:
