@@ -69,6 +69,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     import numpy as np
 
     from kd2mobile.data.split import leaked_of, read_split
+    from kd2mobile.measure.devices import word_of
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.measured import measure_files, record_of_probabilities, with_leaks
     from kd2mobile.measure.record import picture_set, with_reasons
@@ -119,9 +120,9 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     records = with_recommendation([teacher_record, *(record for m in measured for record in m.records)], everywhere)
     in_order = iter(records[1:])
     of_first_setting = [[next(in_order) for _ in m.records][0] for m in measured]
-    own = [records[0], *of_first_setting] if device == "host" else []
+    own = [records[0], *of_first_setting] if word_of(device) == "host" else []
     kept = Kept(own, comparisons, {"teacher": teacher, **answers})
-    written = keep(run.folder, device.partition(":")[0], records[1:], kept)
+    written = keep(run.folder, word_of(device), records[1:], kept)
     return Benchmarked(run.folder, records, comparisons, written, kept.answers)
 
 

@@ -30,6 +30,15 @@ class Requested(NamedTuple):
     options: NoOptions
 
 
+def word_of(text: str) -> str:
+    """The word of a device, without its address and its options.
+
+    >>> word_of("ssh:pi@board"), word_of("browser?lan=true")
+    ('ssh', 'browser')
+    """
+    return text.partition("?")[0].partition(":")[0]
+
+
 def requested(text: str) -> Requested:
     """What `--device` or a recipe's benchmark.device says. Raises UnknownNameError or DeviceError.
 
@@ -37,8 +46,8 @@ def requested(text: str) -> Requested:
     ('pi@board', 'all')
     """
     place, _, query = text.partition("?")
-    word, colon, address = place.partition(":")
-    if word not in DEVICES:
+    _, colon, address = place.partition(":")
+    if (word := word_of(text)) not in DEVICES:
         raise UnknownNameError("benchmark.device", text, list(DEVICES), see=SEE)
     device = DEVICES[word]
     if colon and not device.takes_address:
@@ -63,7 +72,7 @@ def with_options(text: str | None, given: dict[str, Any]) -> str | None:
     """
     if not given:
         return text
-    word = (text or "").partition("?")[0].partition(":")[0]
+    word = word_of(text or "")
     owners = {option.name: (device, option) for device in DEVICES.values() for option in device.listed_options()}
     other = [name for name in given if owners[name][0].name != word]
     if other:
