@@ -52,7 +52,7 @@ def made(digit_folder, tmp_path_factory):
             own_teacher(name)
         assert main_status(["distill", *BOTH, *SMALL, "--ensemble-temperatures", "1,2", "--run", "run"]) == 0
         assert main_status(["export", "--run", "run", "--precision", "fp32"]) == 0
-        assert main_status(["benchmark", "--run", "run", "--json", "measured.json"]) == 0
+        assert main_status(["benchmark", "--run", "run", "--json=measured.json"]) == 0
         assert main_status(["report", "--run", "run"]) == 0
     return place
 
