@@ -8,6 +8,7 @@ from kd2mobile.api.start import composed
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import ArtifactError, Kd2MobileError
 from kd2mobile.files import system_errors
+from kd2mobile.measure.roles import BASELINE, STUDENT
 from kd2mobile.stages.plan import Plan, check_student_weights, make_plan
 from kd2mobile.store.artifact import RECORD, Artifact, Step, Store, read_artifact
 from kd2mobile.store.run import RUNS, STORE, Run, check_outside_data, start_run
@@ -45,7 +46,7 @@ def distill(
 def make_students(run: Run, plan: Plan, transfer_set: Path | list[Path] | None = None) -> Distilled:
     for folder in transfer_set if isinstance(transfer_set, list) else [transfer_set] if transfer_set else []:
         run.store.adopt(_transfer_step(plan, Path(folder)), folder)
-    if not run.store.reference(plan.students["student"]):
+    if not run.store.reference(plan.students[STUDENT.name]):
         check_student_weights(run.recipe)
     transfer = run.store.make(plan.steps["transfer"])
     students = {role: run.store.make(step) for role, step in plan.requested_students.items()}
@@ -53,7 +54,7 @@ def make_students(run: Run, plan: Plan, transfer_set: Path | list[Path] | None =
     files = {role: made.folder / "student.keras" for role, made in students.items()}
     val_top1 = {role: made.results["val_top1"] for role, made in students.items()}
     val_top1 = {"teacher": teacher_val_top1(transfer)} | val_top1
-    return Distilled(run.folder, files["student"], files.get("baseline"), val_top1, members_val_top1(transfer))
+    return Distilled(run.folder, files[STUDENT.name], files.get(BASELINE.name), val_top1, members_val_top1(transfer))
 
 
 def teacher_val_top1(transfer: Artifact) -> float:

@@ -16,6 +16,7 @@ from kd2mobile.backend.tensorflow_process import TensorFlowProcess
 from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.errors import CompressionError, ExportError, RecipeError
 from kd2mobile.files import copy_file, disk_errors, inside, sha256_of, system_errors
+from kd2mobile.measure.roles import ROLES, STUDENT
 from kd2mobile.recipe.schema import Compress, Export
 from kd2mobile.recipe.variants import Variant, variants_of
 from kd2mobile.stages.plan import Plan
@@ -64,7 +65,7 @@ def export(
         done = make_files(opened, plan, variants)
     if out is None:
         return done
-    copied = [done.found] if done.found else [file for (role, _), file in done.files.items() if role == "student"]
+    copied = [done.found] if done.found else [file for (role, _), file in done.files.items() if ROLES[role].main]
     return msgspec.structs.replace(done, copies=copy_out(copied, Path(out), force))
 
 
@@ -87,7 +88,7 @@ def _find_smallest(run: Run, plan: Plan) -> Exported:
 
         rungs, found = walk(make, run.recipe.export.max_drop)
     exported = Exported(run.folder / EXPORT, made, rungs)
-    return msgspec.structs.replace(exported, found=exported.files["student", found.variant.name])
+    return msgspec.structs.replace(exported, found=exported.files[STUDENT.name, found.variant.name])
 
 
 def exported_variants(run: Run) -> list[Variant]:
@@ -118,7 +119,7 @@ def export_run(
         try:
             run.store.make_together([steps[role, variant] for variant in alike], build)
             if compression != "none":
-                run.refer({f"{role}-{compression}": run.store.folder(steps[role, alike[0]].inputs["student"])})
+                run.refer({ROLES[role].key(compression): run.store.folder(steps[role, alike[0]].inputs["student"])})
         except (CompressionError, ExportError) as fault:
             refused.append(fault)
         finally:
@@ -139,7 +140,7 @@ def check_out(run: Run, plan: Plan, variants: list[Variant], out: Path, force: b
     table = run.recipe.export
     for variant in variants:
         name = file_name(plan.recipe.student.name, variant, per_tensor=table.per_tensor, keep_float=table.keep_float)
-        made = run.store.find(plan.exported("student", variant))
+        made = run.store.find(plan.exported(STUDENT.name, variant))
         _needs_copy(made.folder / name if made else None, out / name, force)
 
 
@@ -177,14 +178,13 @@ def _needs_copy(file: Path | None, place: Path, force: bool) -> bool:
 
 
 def _asked(plan: Plan, variants: list[Variant]) -> list[tuple[str, Variant]]:
-    """Which student in which variant: the baseline is not compressed."""
+    """Which student in which variant: one whose role is not compressed only without a compression."""
     return [
-        (role, v) for role in plan.requested_students for v in variants if role == "student" or v.compression == "none"
+        (role, variant)
+        for role in plan.requested_students
+        for variant in variants
+        if ROLES[role].compressed or variant.compression == "none"
     ]
-
-
-def _named(role: str, name: str) -> str:
-    return name if role == "student" else f"{role}-{name}"
 
 
 def _hand_out(
@@ -195,11 +195,11 @@ def _hand_out(
     if folder is None:
         return
     results = read_artifact(folder).results
-    file = inside(exported.folder, _named(role, results["file"]), folder / RECORD)
+    file = inside(exported.folder, ROLES[role].prefix + results["file"], folder / RECORD)
     with disk_errors(exported.folder):
         copy_file(folder / results["file"], file)
     exported.made.append(ExportedFile(role, variant.name, file, results))
-    run.add_export(variant, {f"{role}-{variant.name}": folder}, *tables)
+    run.add_export(variant, {ROLES[role].key(variant.name): folder}, *tables)
 
 
 def _convert(
@@ -233,7 +233,7 @@ def _convert(
         model_name=recipe.student.name,
         compression=compression,
         fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
-        distilled=None if compression == "none" else store.folder(plan.students["student"]) / "student.keras",
+        distilled=None if compression == "none" else store.folder(plan.students[STUDENT.name]) / "student.keras",
         student_fingerprint=student.fingerprint,
         pictures=plan.root,
         calibration=[sample.path for sample in calibration],

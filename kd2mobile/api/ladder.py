@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from kd2mobile.api.results import Exported, Rung
 from kd2mobile.errors import CompressionError, ExportError, Kd2MobileError, MissingExtraError
+from kd2mobile.measure.roles import STUDENT
 from kd2mobile.recipe.variants import Variant
 
 RUNGS = (
@@ -39,7 +40,7 @@ _NEXT = "Allow more with --max-drop, or distil a larger student."
 
 def _try(make: Callable[[list[Variant]], Exported], variant: Variant) -> Rung:
     try:
-        return Rung(variant, make([variant]).records["student", variant.name])
+        return Rung(variant, make([variant]).records[STUDENT.name, variant.name])
     except (ExportError, CompressionError, MissingExtraError) as fault:
         return Rung(variant, None, _short(fault))
 

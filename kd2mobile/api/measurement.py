@@ -10,6 +10,7 @@ import msgspec
 from kd2mobile.api.results import Benchmarked, Files
 from kd2mobile.errors import RecordError
 from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of, write_json
+from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER, TRAINED
 from kd2mobile.progress import say
 from kd2mobile.recipe.schema import Benchmark
 from kd2mobile.recipe.variants import Variant
@@ -87,7 +88,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     teacher = softmax(logits.take(np.arange(len(logits)), np.zeros(len(logits), int)))
     file = transfer.results.get("teacher", {})
     teacher_record = record_of_probabilities(
-        "teacher",
+        TEACHER.name,
         model_name(run.recipe.teachers),
         teacher,
         labels,
@@ -113,7 +114,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
         m._replace(records=[with_leaks(record, m.probabilities, labels, leaked) for record in m.records])
         for m in measured
     ]
-    by_name = {f"{role}-{variant}": m for (role, variant), m in zip(files, measured, strict=True)}
+    by_name = {ROLES[role].key(variant): m for (role, variant), m in zip(files, measured, strict=True)}
     answers = {name: m.probabilities for name, m in by_name.items() if m.probabilities is not None}
     comparisons = _compared(answers, labels)
     everywhere = read_measurements(run, files, known).records
@@ -121,7 +122,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     in_order = iter(records[1:])
     of_first_setting = [[next(in_order) for _ in m.records][0] for m in measured]
     own = [records[0], *of_first_setting] if word_of(device) == "host" else []
-    kept = Kept(own, comparisons, {"teacher": teacher, **answers})
+    kept = Kept(own, comparisons, {TEACHER.name: teacher, **answers})
     written = keep(run.folder, word_of(device), records[1:], kept)
     return Benchmarked(run.folder, records, comparisons, written, kept.answers)
 
@@ -161,11 +162,11 @@ def read_kept(folder: Path, names: Sequence[str], shape: tuple[int, int], of_fil
         if not all((folder / name).is_file() for name in (RECORDS, COMPARISONS, PREDICTIONS)):
             return None
         records = read_records(folder / RECORDS, AGAIN)
-        if {r.sha256 for r in records if r.role != "teacher"} != of_files:
+        if {r.sha256 for r in records if r.role != TEACHER.name} != of_files:
             say("benchmark stale     the run's files have changed since they were measured")
             return None
-        of_run = {name for name in names if name != "teacher"}
-        told = {f"{r.role}-{Variant(r.compression, r.precision).name}" for r in records if r.role != "teacher"}
+        of_run = {name for name in names if name != TEACHER.name}
+        told = {ROLES[r.role].key(Variant(r.compression, r.precision).name) for r in records if r.role != TEACHER.name}
         if told != of_run:
             must = "must have a measurement of each file of the run, by role, compression and precision"
             got = ", ".join(sorted(told - of_run)) or f"none of {', '.join(sorted(of_run - told))}"
@@ -189,17 +190,21 @@ def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["P
     from kd2mobile.pages.view import Paired
 
     right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in answers.items()}
-    variants = [name.removeprefix("baseline-") for name in right if name.startswith("baseline-")]
-    pairs = [(right[f"student-{v}"], right[f"baseline-{v}"], v) for v in variants if f"student-{v}" in right]
+    pairs = [
+        (right[STUDENT.key(variant)], right[key], variant, role)
+        for role in TRAINED
+        for key in right
+        if not role.main and (variant := role.variant_of(key)) and STUDENT.key(variant) in right
+    ]
     return [
         Paired(
-            label=f"student, {precision}",
-            a="with the teacher",
-            b="on labels alone",
+            label=f"{STUDENT.name}, {precision}",
+            a=STUDENT.title,
+            b=role.title,
             precision=precision,
             **mcnemar(a, b)._asdict(),
         )
-        for a, b, precision in pairs
+        for a, b, precision, role in pairs
     ]
 
 
@@ -243,7 +248,7 @@ def read_measurement(run: Run, plan: Plan, files: Files, known: Validations) -> 
     from kd2mobile.pages.recommending import with_recommendation
 
     split = read_split(run.store.make(plan.steps["split"]).folder)
-    names = ["teacher", *(f"{role}-{variant}" for role, variant in files)]
+    names = [TEACHER.name, *(ROLES[role].key(variant) for role, variant in files)]
     kept = read_kept(
         run.folder, names, (len(split.of("test")), len(split.classes)), {sha256_of(file) for file in files.values()}
     )

@@ -10,6 +10,7 @@ from kd2mobile.errors import ModelFileError
 from kd2mobile.files import read_json
 from kd2mobile.inspection.inspect import MODEL
 from kd2mobile.measure.record import BenchmarkRecord
+from kd2mobile.measure.roles import STUDENT
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Benchmark
 from kd2mobile.stages.plan import plan_splits
@@ -67,7 +68,7 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     samples = read_split(split).of("test")
     labels = np.array([sample.label for sample in samples])
     (measured,) = measure_files(
-        [FileToMeasure(path=folder / MODEL, role="student")],
+        [FileToMeasure(path=folder / MODEL, role=STUDENT.name)],
         [images.root / sample.path for sample in samples],
         labels,
         device=how.device,

@@ -9,6 +9,7 @@ from kd2mobile.api.results import Benchmarked, Compared, RecordsReported, Report
 from kd2mobile.api.start import open_or_start
 from kd2mobile.errors import RecipeError, RecordError
 from kd2mobile.files import system_errors
+from kd2mobile.measure.roles import TEACHER
 from kd2mobile.stages.plan import Plan
 from kd2mobile.store.output_files import check_output, is_page
 from kd2mobile.store.run import PAGE, Run, check_outside_data, check_outside_results
@@ -104,7 +105,7 @@ def report_records(
     check_output(out, "--out", is_page)
     check_outside_results(out, "--out")
     records = [record for file in files for record in read_records(Path(file))]
-    if all(record.role == "teacher" for record in records):
+    if all(record.role == TEACHER.name for record in records):
         raise RecordError(
             files[0], "must hold records of files", "only records of a teacher", "Run `kd2mobile benchmark`."
         )

@@ -20,6 +20,7 @@ from kd2mobile.data.views import read_views
 from kd2mobile.errors import ArtifactError, DataError, RecipeError
 from kd2mobile.files import disk_errors, replaced, sha256_of, system_errors
 from kd2mobile.losses import LOSSES
+from kd2mobile.measure.roles import STUDENT
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
@@ -243,7 +244,7 @@ def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
     load_keras()
     import keras
 
-    made = run.artifact("student")
+    made = run.artifact(STUDENT.name)
     say(f"student   evaluated: {run.recipe.student.name} at {run.recipe.student.input_px} px, {made.folder.as_posix()}")
     model = keras.saving.load_model(made.folder / "student.keras", compile=False, safe_mode=True)
     return _outputs(model, pixels.to_student_input(_pixels(seen, run.recipe.student.input_px)))

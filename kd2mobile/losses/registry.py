@@ -12,8 +12,6 @@ from kd2mobile.recipe.schema import Distill
 from kd2mobile.registry import Registry
 
 LOSSES: Registry[Loss] = Registry("losses")
-BASELINE = "labels"
-"""The loss of the baseline, the same student without a teacher."""
 
 
 def register(
@@ -124,7 +122,7 @@ def logits(student_logits: Tensor, teacher_logits: Tensor, one_hot: Tensor, *, h
     return hard_label_weight * _cross_entropy(one_hot, student_logits) + (1 - hard_label_weight) * matched
 
 
-@register(BASELINE, "hard labels alone, without a teacher: the baseline", needs_teacher=False)
+@register("labels", "hard labels alone, without a teacher: the baseline", needs_teacher=False)
 def labels(student_logits: Tensor, teacher_logits: Tensor, one_hot: Tensor) -> Tensor:
     """CE(labels, softmax(z)). Returns float [batch], nats."""
     return _cross_entropy(one_hot, student_logits)

@@ -12,7 +12,8 @@ from kd2mobile.measure.litert.guarded import GuardedClassifier
 from kd2mobile.measure.litert.runtime import Normal
 from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.record import Role, Validation
+from kd2mobile.measure.record import RoleName, Validation
+from kd2mobile.measure.roles import STUDENT
 from kd2mobile.pixels import Resize
 
 EXTERNAL_RESIZE: Resize = "crop"
@@ -28,7 +29,7 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     path: Path
-    role: Role = "student"
+    role: RoleName = STUDENT.name
     model: str | None = None
     resize: Resize | None = None
     mean: float | list[float] | None = None

@@ -15,7 +15,7 @@ from kd2mobile.measure.devices import requested
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice, Opened, opened_files
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.record import ELSEWHERE, JUDGED, BenchmarkRecord, Role, picture_set, with_reasons
+from kd2mobile.measure.record import ELSEWHERE, JUDGED, BenchmarkRecord, RoleName, picture_set, with_reasons
 from kd2mobile.metrics import score, top_k_accuracy
 from kd2mobile.progress import bar, say
 
@@ -181,7 +181,7 @@ def with_leaks(
 
 
 def record_of_probabilities(
-    role: Role,
+    role: RoleName,
     model: str,
     probabilities: np.ndarray,
     labels: np.ndarray,

@@ -11,8 +11,9 @@ from msgspec import Meta
 from kd2mobile.errors import RecordError
 from kd2mobile.files import read_json
 from kd2mobile.measure.conditions import Conditions
+from kd2mobile.measure.roles import ROLES
 
-Role = Literal["teacher", "student", "baseline", "external"]
+RoleName = Literal[tuple(ROLES)]
 ClassOrder = Literal["labels", "sorted folders", "sorted folders after a background"]
 """How class folders were matched with the outputs of someone else's file."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -98,7 +99,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     others; unknown: why what this way cannot measure is None, by field.
     """
 
-    role: Role
+    role: RoleName
     model: str
     precision: str | None = None
     compression: str | None = None

@@ -12,6 +12,7 @@ from kd2mobile.backend.checkpoint import HISTORY_FILE
 from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, SplitResults, read_groups, read_split
 from kd2mobile.files import decode_json
+from kd2mobile.measure.roles import BASELINE, STUDENT, TEACHER, TRAINED, Role
 from kd2mobile.pages import findings
 from kd2mobile.pages.pictures import HOW_CHOSEN, choose_pictures
 from kd2mobile.pages.view import Answer, Example, Measurements, Paired, Picture, ReportData, Stage
@@ -48,8 +49,8 @@ def collect(
     folder = run.artifact("split").folder
     split, groups = read_split(folder), read_groups(folder)
     recommended = variant_name(best_student(tables(records)))
-    pictures = _pictures(split, root, answers["teacher"], answers[f"student-{recommended}"])
-    names = {"student": "with the teacher", "baseline": "on labels alone"}
+    pictures = _pictures(split, root, answers[TEACHER.name], answers[STUDENT.key(recommended)])
+    names = {role.name: role.title for role in TRAINED}
     exports = {role: record for role, record in made.items() if record["stage"] == "tflite"}
     return ReportData(
         title=title_of(run),
@@ -111,11 +112,11 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
     """The parts of the page that look at each image; answers: as `collect` takes them."""
     samples = split.of("test")
     labels = np.array([sample.label for sample in samples])
-    files = {role: _files(answers, role) for role in ("student", "baseline")}
-    student, baseline = files["student"][recommended], files["baseline"].get(recommended)
-    judged = {"teacher": answers["teacher"], "student": student, "baseline": baseline}
+    files = {role.name: _files(answers, role) for role in TRAINED}
+    student, baseline = files[STUDENT.name][recommended], files[BASELINE.name].get(recommended)
+    judged = {TEACHER.name: answers[TEACHER.name]} | {name: own.get(recommended) for name, own in files.items()}
     name = run.recipe.student.name
-    names = {"teacher": titles(run.recipe.teachers)} | dict.fromkeys(files, f"{name} {recommended}")
+    names = {TEACHER.name: titles(run.recipe.teachers)} | dict.fromkeys(files, f"{name} {recommended}")
 
     def exemplify(i: int, said: list[Answer]) -> Example:
         sample = samples[i]
@@ -123,7 +124,7 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
 
     return {
         "confusion": findings.confusion(
-            names["student"], labels, student, answers["teacher"], split.classes, exemplify
+            names[STUDENT.name], labels, student, answers[TEACHER.name], split.classes, exemplify
         ),
         "calibrations": [
             findings.calibration(role, names[role], probabilities, labels)
@@ -131,13 +132,13 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
             if probabilities is not None
         ],
         "class_scores": [] if baseline is None else findings.class_scores(labels, student, baseline, split.classes),
-        "disagreements": findings.disagreements(files["student"], labels, split.classes, exemplify),
+        "disagreements": findings.disagreements(files[STUDENT.name], labels, split.classes, exemplify),
     }
 
 
-def _files(answers: dict[str, np.ndarray], role: str) -> dict[str, np.ndarray]:
+def _files(answers: dict[str, np.ndarray], role: Role) -> dict[str, np.ndarray]:
     """The answers of a role's files by the name of their variant."""
-    return {name.removeprefix(f"{role}-"): answers[name] for name in answers if name.startswith(f"{role}-")}
+    return {variant: answers[key] for key in answers if (variant := role.variant_of(key))}
 
 
 def split_sizes(split: Split) -> dict[str, int]:

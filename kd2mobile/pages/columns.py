@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kd2mobile.measure.roles import TEACHER
 from kd2mobile.pages import words
 from kd2mobile.text import count_of
 
@@ -179,7 +180,7 @@ def setting(record: dict[str, Any]) -> str:
 
 def measured(rows: list[Row]) -> str:
     """What is the same of all files: "1,692 test images; host, LiteRT 2.3.0, 1 thread"; or nothing."""
-    pictures = {row.pictures for row in rows if row.role != "teacher" or len(rows) == 1} - {None}
+    pictures = {row.pictures for row in rows if row.role != TEACHER.name or len(rows) == 1} - {None}
     settings = measured_on(rows)
     said = [count_of(n, "test image") for n, _ in pictures] if len(pictures) == 1 else []
     return "; ".join([*said, *settings] if len(settings) == 1 else said)
@@ -187,7 +188,7 @@ def measured(rows: list[Row]) -> str:
 
 def measured_on(rows: list[Row]) -> list[str]:
     """Where and how the files were timed, each once; of a teacher only if there is nothing else."""
-    settings = list(dict.fromkeys(row.setting for row in rows if row.setting and row.role != "teacher"))
+    settings = list(dict.fromkeys(row.setting for row in rows if row.setting and row.role != TEACHER.name))
     return settings or [row.setting for row in rows[:1] if row.setting]
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from kd2mobile.errors import MissingExtraError
+from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER, TRAINED
 from kd2mobile.pages import columns, findings, timings, words
 from kd2mobile.pages.devices import collect_devices, devices_view, places
 from kd2mobile.pages.templates import fill, write_page
@@ -32,7 +33,7 @@ def render(view: ReportData) -> str:
         from markupsafe import Markup
 
         from kd2mobile.pages import pictures
-        from kd2mobile.pages.plots import accuracy, curves
+        from kd2mobile.pages.plots import accuracy, curves, svg
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
@@ -41,7 +42,7 @@ def render(view: ReportData) -> str:
     rows = columns.rows(records, shown)
     settings = columns.measured_on(rows)
     seconds = [stage.seconds for stage in view.stages if stage.seconds is not None]
-    everywhere = collect_devices([*view.measurements, *(r for r in view.records if r.role == "teacher")])
+    everywhere = collect_devices([*view.measurements, *(r for r in view.records if r.role == TEACHER.name)])
     pairs = view.confusion.pairs if view.confusion else []
     moved = most_moved(view.class_scores)
     examples = sum(len(one.examples) for one in [*pairs, *view.disagreements])
@@ -73,11 +74,12 @@ def render(view: ReportData) -> str:
         whys=columns.whys(rows, shown),
         devices=devices_view(everywhere) if places(everywhere) > 1 else None,
         accuracy=[Markup(plot) for plot in accuracy.accuracy_plots(records)],
-        roles=[role for role in words.ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
+        role_titles={role.name: f"{role.name}, trained {role.title}" for role in TRAINED},
+        roles=[role for role in ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
         teacher_line=any(r["role"] == "teacher" and words.latency(r, "p50") is None for r in records),
         curves=[Markup(plot) for plot in curves.curve_plots(view.histories)],
         kept=curves.kept_epochs(view.histories),
-        lines=[role for role, _ in curves.LINES],
+        lines=list(svg.LOOKS),
         cards=cards,
         confused=confused,
         most_examples=findings.PICTURES_A_PAIR,
@@ -109,7 +111,7 @@ def _known(exports: list[dict]) -> bool:
 
 def _by_layer(export: dict) -> bool:
     """Whether the file is the student's and its record says what each of its layers loses."""
-    return bool(export.get("layer_errors")) and export.get("role", "student") == "student"
+    return bool(export.get("layer_errors")) and ROLES[export.get("role", STUDENT.name)].main
 
 
 def _layer_errors(place: int, export: dict) -> dict:
@@ -146,7 +148,7 @@ def most_moved(scores: list[ClassScore]) -> list[ClassScore]:
 
 def _teachers(rows: list[columns.Row], settings: list[str]) -> list[str]:
     """Where the teacher was measured, if all files were in one other place."""
-    teachers = [row.setting for row in rows if row.role == "teacher" and row.setting not in ("", *settings)]
+    teachers = [row.setting for row in rows if row.role == TEACHER.name and row.setting not in ("", *settings)]
     return list(dict.fromkeys(teachers)) if len(settings) == 1 else []
 
 

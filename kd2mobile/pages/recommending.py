@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kd2mobile.measure.roles import STUDENT
 from kd2mobile.pages import timings, words
 from kd2mobile.text import count_of
 
@@ -30,7 +31,7 @@ def with_recommendation(
     best, reason = found
     marked = []
     for record, one in zip(records, plain, strict=True):
-        why = {} if one is best else {"recommended": ANOTHER if record.role == "student" else NO_STUDENT}
+        why = {} if one is best else {"recommended": ANOTHER if record.role == STUDENT.name else NO_STUDENT}
         unknown = {name: text for name, text in record.unknown.items() if name != "recommended"} | why
         marked.append(msgspec.structs.replace(record, recommended=reason if one is best else None, unknown=unknown))
     return marked
@@ -44,7 +45,7 @@ def recommend(records: list[Record], everywhere: list[Record]) -> tuple[Record, 
     host is where files are made: its times decide nothing. The device measured last is taken for the one that it is
     for. records, everywhere: plain dicts, as from `words.tables`.
     """
-    students = [r for r in records if r["role"] == "student"]
+    students = [r for r in records if r["role"] == STUDENT.name]
     files = list({words.file_of(r): r for r in reversed(students)}.values())[::-1]
     known = [r for r in files if words.accuracy(r, files) is not None]
     if not known:

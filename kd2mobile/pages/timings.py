@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kd2mobile.measure.roles import STUDENT
 from kd2mobile.measure.rounds import ratio
 from kd2mobile.pages import words
 
@@ -73,7 +74,7 @@ def ratios(records: list[Record]) -> list[str]:
     """What each file of a student takes of the time of its first one, where they took turns: a sentence per setting."""
     told: dict[tuple, list[Record]] = {}
     for r in records:
-        if r["role"] == "student" and (r["latency_ms"] or {}).get("rounds"):
+        if r["role"] == STUDENT.name and (r["latency_ms"] or {}).get("rounds"):
             told.setdefault((r["device"], r["model"], *words.runtime_setting(r)), []).append(r)
     sentences = []
     for (_, model, *setting), (first, *others) in told.items():

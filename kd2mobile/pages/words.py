@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kd2mobile.measure.roles import EXTERNAL, ROLES, STUDENT
 from kd2mobile.recipe.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.text import count_of, one_line, size_of
@@ -21,7 +22,6 @@ ROUNDING = 1e-12
 """Differences of top-1 below it are none."""
 EQUAL = "the smallest download of those whose timings do not differ clearly from it"
 PERCENTILES = ("p50", "p90", "p95", "p99")
-ROLES = ("teacher", "student", "baseline", "external")
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -78,7 +78,7 @@ def tables(records: list) -> list[dict[str, Any]]:
     def place(record: dict[str, Any]) -> tuple:
         role = record["role"]
         return (
-            ROLES.index(role) if role in ROLES else len(ROLES),
+            list(ROLES).index(role) if role in ROLES else len(ROLES),
             str(record["model"]),
             compression_order(record.get("compression")),
             precision_order(record["precision"])[0],
@@ -225,7 +225,7 @@ def headline(records: list[dict[str, Any]], paired: list) -> str:
     """The result of the run in one sentence, or what is missing for one; without a run, of the external files."""
     best = best_student(records)
     if best is None:
-        files = [_result(r) for r in records if r["role"] in ("student", "external")]
+        files = [_result(r) for r in records if r["role"] in (STUDENT.name, EXTERNAL.name)]
         return "; ".join(files) + "." if files else "No student has been measured yet: run kd2mobile benchmark."
     text = _result(best)
     pair = pair_of(records, paired)

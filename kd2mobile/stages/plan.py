@@ -12,7 +12,8 @@ import msgspec
 
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import RecipeError
-from kd2mobile.losses import BASELINE, LOSSES
+from kd2mobile.losses import LOSSES
+from kd2mobile.measure.roles import ROLES, STUDENT, TRAINED, Role
 from kd2mobile.progress import say
 from kd2mobile.recipe.compose import weights_file
 from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe, Teacher
@@ -70,8 +71,8 @@ class Plan:
     @property
     def requested_students(self) -> dict[str, Step]:
         """The students that the recipe asks for, by role: `student`, and `baseline` if it is wanted."""
-        wanted = ("student", "baseline") if self.recipe.distill.baseline else ("student",)
-        return {role: self.students[role] for role in wanted}
+        requested = [r for r in TRAINED if r.requested_by is None or getattr(self.recipe.distill, r.requested_by)]
+        return {role.name: self.students[role.name] for role in requested}
 
     @property
     def references(self) -> dict[str, Step]:
@@ -94,7 +95,7 @@ class Plan:
         from kd2mobile.compress.methods import CHAINS, check_compression
 
         check_compression(self.recipe.student.name, compression)
-        recipe = self.recipe if role == "student" else _baseline(self.recipe)
+        recipe = _recipe_of(ROLES[role], self.recipe)
         recipe = msgspec.structs.replace(recipe, compress=compress or recipe.compress)
         context = replace(self.context, recipe=recipe)
         step = self.students[role]
@@ -122,12 +123,11 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     elif unlabelled:
         beside = _steps_over(OVER_UNLABELLED, Context(recipe, unlabelled), steps)
     students = {
-        "student": _student(context, steps, beside),
-        "baseline": _student(replace(context, recipe=_baseline(recipe)), steps, beside),
+        role.name: _student(replace(context, recipe=_recipe_of(role, recipe)), steps, beside) for role in TRAINED
     }
     plan = Plan(context, steps, beside, students)
     for variant in variants_of(recipe.export):
-        plan.exported("student", variant)  # refuses what no file can be made with, before anything is trained
+        plan.exported(STUDENT.name, variant)  # refuses what no file can be made with, before anything is trained
     return plan
 
 
@@ -247,6 +247,7 @@ def _check(recipe: Recipe) -> None:
         kind_of(teacher.name).check(teacher)
 
 
-def _baseline(recipe: Recipe) -> Recipe:
-    distill = msgspec.structs.replace(recipe.distill, loss=BASELINE, loss_options={})
+def _recipe_of(role: Role, recipe: Recipe) -> Recipe:
+    """The recipe that a student of that role is trained by."""
+    distill = msgspec.structs.replace(recipe.distill, **role.distill)
     return msgspec.structs.replace(recipe, distill=distill)

@@ -7,10 +7,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from kd2mobile.measure.roles import STUDENT, TEACHER, TRAINED
 from kd2mobile.metrics import wilson_interval
 from kd2mobile.pages import words
 from kd2mobile.pages.plots.labels import Size, place_labels, place_line_labels
-from kd2mobile.pages.plots.svg import COLOURS, MARKERS, drawing, inline, short
+from kd2mobile.pages.plots.svg import COLOURS, LOOKS, drawing, inline, look_of, short
 from kd2mobile.text import one_line
 
 ACCURACY_PX = (400, 310)
@@ -84,13 +85,20 @@ def comparison_plots(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     for place, (key, records) in enumerate(runs.items()):
         look, best = place % len(RUN_SHAPES), words.best_student(records)
         for r in records:
-            if r["role"] == "teacher" and (r["model"], r["top1"]) in teachers:
+            if r["role"] == TEACHER.name and (r["model"], r["top1"]) in teachers:
                 continue
-            teachers |= {(r["model"], r["top1"])} if r["role"] == "teacher" else set()
-            hollow = r["role"] == "baseline"
+            teachers |= {(r["model"], r["top1"])} if r["role"] == TEACHER.name else set()
+            hollow = look_of(r["role"])[1].hollow
             label = f"{key} {words.precision(r)}" if r is best else None
-            if r["role"] == "teacher":
-                drawn.append((r, Mark("teacher", MARKERS["teacher"], False, words.name(r), f"teacher {words.name(r)}")))
+            if r["role"] == TEACHER.name:
+                drawn.append(
+                    (
+                        r,
+                        Mark(
+                            TEACHER.name, LOOKS[TEACHER.name].marker, False, words.name(r), f"teacher {words.name(r)}"
+                        ),
+                    )
+                )
             else:
                 name = f"{key}, {r['role']} {words.name(r)}"
                 drawn.append((r, Mark(f"run-{look + 1}", RUN_SHAPES[look], hollow, label, name)))
@@ -113,13 +121,13 @@ def device_plots(
         for r in records:
             name = ", ".join([words.name(r), *words.runtime_setting(r)])
             mark = Mark(
-                f"run-{look + 1}", RUN_SHAPES[look], r["role"] == "baseline", labels.get(id(r)), f"{key}, {name}"
+                f"run-{look + 1}", RUN_SHAPES[look], look_of(r["role"])[1].hollow, labels.get(id(r)), f"{key}, {name}"
             )
             if r["judged_top1"] is not None:
                 judged = r | {"top1": r["judged_top1"], "n": r["judged_n"]}
                 drawn.setdefault((r["judged_n"], r["judged_pictures"]), []).append((judged, mark))
     for r in teachers:
-        mark = Mark("teacher", MARKERS["teacher"], False, words.name(r), f"teacher {words.name(r)}")
+        mark = Mark(TEACHER.name, LOOKS[TEACHER.name].marker, False, words.name(r), f"teacher {words.name(r)}")
         drawn.get((r["n"], r["pictures"]), []).append((r, mark))
     timed = {of: marks for of, marks in drawn.items() if any(ON_DEVICES.of(r) for r, _ in marks)}
     if len(timed) == 1:
@@ -147,22 +155,23 @@ def _marks(records: list[dict[str, Any]]) -> list[Mark]:
 
     A file of the baseline has its student's name if that is there, and needs none.
     """
-    students = [words.name(r) for r in records if r["role"] == "student"]
-    alone = len({r["model"] for r in records if r["role"] in ("student", "baseline")}) == 1
+    trained = {role.name for role in TRAINED}
+    students = [words.name(r) for r in records if r["role"] == STUDENT.name]
+    alone = len({r["model"] for r in records if r["role"] in trained}) == 1
     marks = []
     for r in records:
-        own = alone and r["role"] in ("student", "baseline") and r["precision"]
+        own = alone and r["role"] in trained and r["precision"]
         label = words.precision(r) if own else words.name(r)
-        colour = r["role"] if r["role"] in MARKERS else "external"
-        needless = r["role"] == "baseline" and words.name(r) in students
+        colour, look = look_of(r["role"])
+        needless = r["role"] in trained - {STUDENT.name} and words.name(r) in students
         name = f"{r['role']} {words.name(r)}"
-        marks.append(Mark(colour, MARKERS[colour], r["role"] == "baseline", None if needless else label, name))
+        marks.append(Mark(colour, look.marker, look.hollow, None if needless else label, name))
     return marks
 
 
 def _accuracy(drawn: list[tuple[dict[str, Any], Mark]], cost: Cost) -> str:
     placed = [(r, mark) for r, mark in drawn if cost.of(r)]
-    lines = [(r, mark) for r, mark in drawn if not cost.of(r) and r["role"] == "teacher"]
+    lines = [(r, mark) for r, mark in drawn if not cost.of(r) and r["role"] == TEACHER.name]
     with drawing(*ACCURACY_PX) as figure:
         axes = figure.add_subplot()
         axes.set_title(cost.title)

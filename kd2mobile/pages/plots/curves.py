@@ -6,14 +6,13 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from kd2mobile.pages import words
-from kd2mobile.pages.plots.svg import COLOURS, MARKERS, drawing, inline, short
+from kd2mobile.pages.plots.svg import COLOURS, LOOKS, drawing, inline, look_of, short
 from kd2mobile.pages.view import Calibration
 from kd2mobile.text import one_line
 
 CURVE_PX = (360, 280)
 CALIBRATION_PX = (320, 300)
 LAYERS_PX = (860, 340)
-LINES = (("student", "-"), ("baseline", (0, (5, 2))), ("external", (0, (1, 1.5))), ("teacher", (0, (6, 2, 1, 2))))
 CURVES = (
     ("val_top1", "Validation top-1", "%", 100.0),
     ("val_logloss", "Validation logloss", "nats", 1.0),
@@ -69,11 +68,13 @@ def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str
             known = [row for row in rows if _known(row, field)]
             if not known:
                 continue
-            role, dashes = LINES[place % len(LINES)]
+            role, look = list(LOOKS.items())[place % len(LOOKS)]
             values = [scale * row[field] if _known(row, field) else math.nan for row in rows]
             dot = "o" if len(known) == 1 else None
             epochs = [row["epoch"] for row in rows]
-            axes.plot(epochs, values, color=COLOURS[role], linestyle=dashes, linewidth=1.8, marker=dot, markersize=5)
+            axes.plot(
+                epochs, values, color=COLOURS[role], linestyle=look.stroke, linewidth=1.8, marker=dot, markersize=5
+            )
             kept, told = kept_epoch(rows), [("last", known[-1])]
             if kept and _known(kept, field):
                 axes.plot(kept["epoch"], scale * kept[field], "o", color=COLOURS[role], markersize=6)
@@ -99,14 +100,14 @@ def calibration_plot(shown: Calibration) -> str:
         axes.set_xlabel("confidence, %")
         axes.set_ylabel("accuracy, %")
         axes.plot([0, 100], [0, 100], color=COLOURS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
-        colour = COLOURS.get(shown.role, COLOURS["external"])
+        name, look = look_of(shown.role)
+        colour = COLOURS[name]
         for one in shown.bins:
             x, y = 100 * one.confidence, 100 * one.accuracy
             axes.plot([x, x], [x, y], color=colour, linewidth=1.3, alpha=0.6)
             size = max(3.0, 15 * math.sqrt(one.n / most))
-            fill = COLOURS["paper"] if shown.role == "baseline" else colour
-            marker = MARKERS.get(shown.role, "^")
-            axes.plot([x], [y], marker, markersize=size, color=colour, markerfacecolor=fill, markeredgewidth=1.4)
+            fill = COLOURS["paper"] if look.hollow else colour
+            axes.plot([x], [y], look.marker, markersize=size, color=colour, markerfacecolor=fill, markeredgewidth=1.4)
         axes.set_xlim(-4, 104)
         axes.set_ylim(-4, 104)
         axes.set_xticks([0, 25, 50, 75, 100])

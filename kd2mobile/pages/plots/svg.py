@@ -5,19 +5,21 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from kd2mobile.measure.roles import BASELINE, EXTERNAL, STUDENT, TEACHER
 from kd2mobile.text import one_line
 
 COLOURS = {
-    "student": "#a1b2c1",
-    "baseline": "#a1b2c2",
-    "teacher": "#a1b2c3",
-    "external": "#a1b2c4",
+    STUDENT.name: "#a1b2c1",
+    BASELINE.name: "#a1b2c2",
+    TEACHER.name: "#a1b2c3",
+    EXTERNAL.name: "#a1b2c4",
     "ink": "#a1b2c5",
     "muted": "#a1b2c6",
     "grid": "#a1b2c7",
@@ -31,7 +33,28 @@ COLOURS = {
 }
 """Stand-ins that nobody sees: each becomes `var(--name)`, which the page's CSS sets for light and dark."""
 
-MARKERS = {"student": "o", "baseline": "s", "teacher": "D", "external": "^"}
+
+class Look(NamedTuple):
+    """How a role is drawn: the marker of its points, hollow or not, and the stroke of its lines."""
+
+    marker: str
+    stroke: str | tuple
+    hollow: bool = False
+
+
+LOOKS = {
+    STUDENT.name: Look("o", "-"),
+    BASELINE.name: Look("s", (0, (5, 2)), hollow=True),
+    EXTERNAL.name: Look("^", (0, (1, 1.5))),
+    TEACHER.name: Look("D", (0, (6, 2, 1, 2))),
+}
+
+
+def look_of(role: str) -> tuple[str, Look]:
+    """The colour's name and the look of a role; of one without a look those of someone else's."""
+    known = role if role in LOOKS else EXTERNAL.name
+    return known, LOOKS[known]
+
 
 _SETTINGS = {
     "svg.fonttype": "none",
