@@ -124,7 +124,7 @@ def _layer_errors(place: int, export: dict) -> dict:
     order = sorted(layers, key=lambda layer: -1 if layer["own_error"] is None else layer["own_error"], reverse=True)
     return {
         "name": name,
-        "pictures": export["layer_errors"]["pictures"],
+        "images": export["layer_errors"]["pictures"],
         "count": len(layers),
         "calibrated": export.get("compression") not in ("qat", "pcqat"),
         "rows": order[:MOST_LAYERS],
