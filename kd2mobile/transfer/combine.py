@@ -14,6 +14,7 @@ import numpy as np
 from kd2mobile.data.shards import Shards, write_shards
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Split
 from kd2mobile.errors import TeacherError
+from kd2mobile.metrics import log_softmax
 from kd2mobile.recipe.schema import Mean
 from kd2mobile.store.artifact import read_artifact
 from kd2mobile.teachers.teacher import check_finite
@@ -35,9 +36,7 @@ def mean_of_logits(logits: Sequence[np.ndarray], mean: Mean, temperatures: Seque
     softened = np.stack([z.astype(np.float64) / t for z, t in zip(logits, temperatures, strict=True)])
     if mean == "geometric":
         return softened.mean(axis=0)
-    softened -= softened.max(axis=-1, keepdims=True)
-    log_probabilities = softened - np.log(np.exp(softened).sum(axis=-1, keepdims=True))
-    return np.logaddexp.reduce(log_probabilities, axis=0) - np.log(len(log_probabilities))
+    return np.logaddexp.reduce(log_softmax(softened), axis=0) - np.log(len(softened))
 
 
 def combine(
