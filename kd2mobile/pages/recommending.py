@@ -62,8 +62,8 @@ def recommend(records: list[Record], everywhere: list[Record]) -> tuple[Record, 
     if not there:
         best = words.smallest_download(near, lambda r: words.accuracy(r, files))
         return best, (
-            f"{words.precision(best)} is recommended: the smallest download {of_near}; no device that it is for was "
-            "measured, and the latencies of the host that made it do not decide."
+            f"{words.precision(best)} is recommended: the smallest download {of_near}. No target device was "
+            "measured, and the latencies of the host that exported it do not count."
         )
     level = timings.equally_fast(there)
     taken = words.smallest_download(level, lambda r: words.accuracy(r, files))

@@ -141,12 +141,12 @@ def _views(context: Context, folder: Path, inputs: Folders) -> dict[str, Any]:
 
     recipe, whole = context.recipe, _whole(context.recipe)
     if whole:
-        say(f"views: each image is seen whole, once: {listed(whole)} holds one answer per image")
+        say(f"views: one whole view per image, because {listed(whole)} holds one row per image")
     return draw_views(folder, read_split(inputs["split"]), None if whole else recipe.views, recipe.data.resize)
 
 
 def _whole(recipe: Recipe) -> list[str]:
-    """The teachers that answer for whole images alone: then each image is seen whole, once."""
+    """The teachers that have logits of whole images alone: then each image has one view, the whole."""
     return [title(teacher.name) for teacher in recipe.teachers if sees_whole(teacher.name)]
 
 

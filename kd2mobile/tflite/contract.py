@@ -68,7 +68,7 @@ def read_graph(model: bytes, where: str) -> Graph:
     try:
         stored = read_model(model)
     except ValueError as fault:
-        raise ExportError(where, "must be a whole TensorFlow Lite model", fault, _REPORT) from fault
+        raise ExportError(where, "must be a complete TensorFlow Lite model", fault, _REPORT) from fault
     signatures = {signature.key: signature for signature in stored.signatures}
     if list(signatures) != [SIGNATURE] or len(stored.graphs) != 1:
         got = f"{list(signatures)} and {len(stored.graphs)} graphs"
