@@ -19,17 +19,18 @@ from PIL import Image
 
 from kd2mobile import pixels
 from kd2mobile.backend.child import Child, Death, Give, serve
+from kd2mobile.data.sources.containers import source_at
 from kd2mobile.data.views import VIEW_DTYPE
 from kd2mobile.errors import WorkerError
-from kd2mobile.files import system_errors, temporary_of
+from kd2mobile.files import Address, system_errors, temporary_of
 
-Render = Callable[[Sequence[Path], np.ndarray, int], np.ndarray]
+Render = Callable[[Sequence[Address], np.ndarray, int], np.ndarray]
 _COMMAND = ["-m", "kd2mobile.data.rendering"]
 
 
 class Views(msgspec.Struct):
-    """A request of a worker: `render_views`. paths: as the file system has them; views: VIEW_DTYPE [paths, count]. Its
-    result are the pixels as bytes."""
+    """A request of a worker: `render_views`. paths: the text of each address, as the file system has it; views:
+    VIEW_DTYPE [paths, count]. Its result are the pixels as bytes."""
 
     paths: list[bytes]
     views: bytes
@@ -37,7 +38,7 @@ class Views(msgspec.Struct):
     px: int
 
 
-def render_views(paths: Sequence[Path], views: np.ndarray, px: int) -> np.ndarray:
+def render_views(paths: Sequence[Address], views: np.ndarray, px: int) -> np.ndarray:
     """Each image through each of its views, decoded once.
 
     views: VIEW_DTYPE [images, views]. Returns uint8 [images, views, px, px, 3]. Raises PictureError.
@@ -86,11 +87,11 @@ class _Workers:
         for worker in self._all:
             self._idle.put(worker)
 
-    def render(self, paths: Sequence[Path], views: np.ndarray, px: int) -> np.ndarray:
+    def render(self, paths: Sequence[Address], views: np.ndarray, px: int) -> np.ndarray:
         worker = self._idle.get()
         try:
             worker.paths = paths
-            request = Views([os.fsencode(path) for path in paths], views.tobytes(), views.shape[1], px)
+            request = Views([os.fsencode(str(path)) for path in paths], views.tobytes(), views.shape[1], px)
             seen = worker.ask(request, bytes)
         finally:
             self._idle.put(worker)
@@ -110,13 +111,13 @@ class _Workers:
 class _Worker(Child):
     """paths: what it is asked for."""
 
-    paths: Sequence[Path] = ()
+    paths: Sequence[Address] = ()
 
     def __init__(self, command: list[str], count: int):
         super().__init__(command, "a worker that decodes", lambda death: _death(death, self.paths, count))
 
 
-def _death(death: Death, paths: Sequence[Path], workers: int) -> WorkerError:
+def _death(death: Death, paths: Sequence[Address], workers: int) -> WorkerError:
     more = f" or one of the {len(paths) - 1} after it" if len(paths) > 1 else ""
     return WorkerError(
         f"label.workers, one of {workers}",
@@ -131,7 +132,7 @@ def main() -> None:
     pixels.take_turns_by(FileLock(sys.argv[1]))
 
     def answer(request: Views, give: Give) -> None:
-        paths = [Path(os.fsdecode(path)) for path in request.paths]
+        paths = [source_at(os.fsdecode(path)) for path in request.paths]
         views = np.frombuffer(request.views, VIEW_DTYPE).reshape(len(paths), request.count)
         with system_errors():
             give(memoryview(render_views(paths, views, request.px)).cast("B"))

@@ -9,6 +9,7 @@ import pytest
 
 import kd2mobile
 from kd2mobile.data.pixel_store import render_pixels
+from kd2mobile.data.rendering import renderer
 from kd2mobile.data.shards import open_shards
 from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, lies_in, source_at
 from kd2mobile.data.sources.find import find_pictures
@@ -17,7 +18,7 @@ from kd2mobile.data.sources.roots import absolute, root_at
 from kd2mobile.data.split import read_split
 from kd2mobile.data.splits.splitting import split_pictures
 from kd2mobile.data.thumbnails import look_at
-from kd2mobile.data.views import draw_views
+from kd2mobile.data.views import VIEW_DTYPE, draw_views
 from kd2mobile.errors import DataError, PictureError
 from kd2mobile.files import local_files
 from kd2mobile.pixels import examine, load
@@ -122,6 +123,14 @@ def test_a_tool_that_needs_files_gets_copies_for_a_while(photos, zipped):
     assert not copied.exists()
     with local_files([root / "cat/1.png"]) as paths:
         assert paths == [root / "cat" / "1.png"]
+
+
+def test_an_address_travels_to_a_worker_as_text(photos, zipped, tmp_path):
+    """Where the trial container is not registered, so that the worker looks for a file of that name."""
+    image = source_at(zipped(photos(cat=2, dog=2))) / "cat/0.png"
+    views = np.zeros((1, 1), VIEW_DTYPE)
+    with renderer(1, tmp_path) as render, pytest.raises(PictureError, match=r"zip!/cat/0.png: must be there"):
+        render([image], views, 8)
 
 
 def test_what_an_archive_is(photos, zipped):
