@@ -113,9 +113,10 @@ def refused(words: list[str]) -> str | None:
     except (click.UsageError, Kd2MobileError) as fault:
         return str(fault)
     for flag, kind in (("teacher", "teachers"), ("student", "students"), ("loss", "losses")):
-        name = given.get(flag)
-        if name and not Path(name).suffix and name not in kd2mobile.names(kind).names:
-            return f"no {name} among the {kind}"
+        typed = given.get(flag) or ()
+        for name in ",".join([typed] if isinstance(typed, str) else typed).split(","):
+            if name and not Path(name).suffix and name not in kd2mobile.names(kind).names:
+                return f"no {name} among the {kind}"
     return None
 
 
