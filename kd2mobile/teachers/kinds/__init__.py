@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kd2mobile.recipe.schema import Teacher
-from kd2mobile.teachers.kinds.csv_logits import CSV_LOGITS
 from kd2mobile.teachers.kinds.given_logits import GIVEN_LOGITS
 from kd2mobile.teachers.kinds.kind import Kind
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
 from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.zoo import TEACHERS
 
-KINDS: tuple[Kind, ...] = (GIVEN_LOGITS, OWN_MODEL, CSV_LOGITS, ZOO)
+KINDS: tuple[Kind, ...] = (GIVEN_LOGITS, OWN_MODEL, ZOO)
 """The first that matches a name is its kind; the zoo takes every name, for it can say which ones there are."""
 
 
