@@ -122,7 +122,7 @@ def test_a_whole_measurement_in_order(session_of):
     [
         ({"cores": 0}, "cores: must be a whole number, at least 1, got 0"),
         ({"cores": "many"}, 'cores: must be a whole number or null, got "many"'),
-        ({"clock_step_ms": 0}, "clock_step_ms: must be a number, above 0.0, got 0"),
+        ({"clock_step_ms": 0}, "clock_step_ms: must be a number, above 0, got 0"),
         ({"user_agent": "x" * 401}, "user_agent: must be text of length at most 400"),
         ({"features": ["x"] * 21}, "features: must be a list of length at most 20"),
         ({"more": 1}, "more: must be a known field"),
@@ -139,9 +139,9 @@ def test_a_hello_of_another_kind_is_refused(session_of, change, why):
         (b"\xff\xfe", "Timed: "),
         (b"{", "Timed: must be JSON in UTF-8, with finite numbers, got one that ends too early"),
         (b"[1]", "Timed: must be an object, got a list of 1"),
-        (TIMED | {"times_ms": [1.0, -1.0, 1.0]}, "times_ms[1]: must be a number, above 0.0, got -1.0"),
-        (TIMED | {"times_ms": [0.0] * 300}, "times_ms[0]: must be a number, above 0.0, got 0.0"),
-        (TIMED | {"init_ms": -1.0}, "init_ms: must be a number, at least 0.0, got -1.0"),
+        (TIMED | {"times_ms": [1.0, -1.0, 1.0]}, "times_ms[1]: must be a number, above 0, got -1.0"),
+        (TIMED | {"times_ms": [0.0] * 300}, "times_ms[0]: must be a number, above 0, got 0.0"),
+        (TIMED | {"init_ms": -1.0}, "init_ms: must be a number, at least 0, got -1.0"),
         (TIMED | {"times_ms": [1e-9] * 300}, TOO_SHORT),
         (TIMED | {"steps": 1}, TOO_SHORT),
         (TIMED | {"times_ms": [0.9, 0.9, 1.0, 1.0]}, TOO_SHORT),
@@ -241,7 +241,7 @@ def test_a_browser_that_falls_silent_is_an_error(session_of):
     with pytest.raises(DeviceError) as gone:
         all_events(page.session)
     assert str(gone.value) == (
-        f"--device browser: must keep the page open until it is done, got no sign of it for 0 s. {AGAIN}"
+        f"--device browser: must keep the page open until it is done, got no message from it for 0 s. {AGAIN}"
     )
 
 

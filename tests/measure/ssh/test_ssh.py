@@ -142,7 +142,7 @@ def test_a_picture_that_is_gone(board, own, pictures):
     assert measured.judged.tolist() == [0, 3, 4, 5] and [path for path, _ in measured.set_aside] == pictures[1:3]
     for path in pictures:
         path.unlink(missing_ok=True)
-    with pytest.raises(DataError, match=r"0\.png: must hold at least one readable image, got 6 that"):
+    with pytest.raises(DataError, match=r"0\.png: must hold at least one readable image, got 6 unreadable"):
         board.measured(*given, protocol=UNTIMED, set_aside_unreadable=True)
 
 
@@ -201,7 +201,7 @@ def test_a_board_that_goes_before_it_is_cleaned(board, server, own, pictures, at
         only_here.setattr(board_module.Board, "_ask", away)
         (measured,) = board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
     assert len(measured.judged) == 6, "what it answered is not lost"
-    assert "what was copied stays there, in ~/.cache/kd2mobile (ssh: connect to host" in capsys.readouterr().err
+    assert "the copied files stay there, in ~/.cache/kd2mobile (ssh: connect to host" in capsys.readouterr().err
     OPTIONS.pop("Port")
     (job,) = (board.home / ".cache" / "kd2mobile" / "jobs").iterdir()
     os.utime(job, (0, 0))
