@@ -175,7 +175,9 @@ def test_a_screen_reader_hears_the_parts_and_what_the_plots_say(page):
         assert all(name.strip() for kind, name in heard if kind == role), f"a {role} has no name"
     table = "Accuracy and cost of each measured model (the buttons in the column headings sort)"
     assert ("table", table) in heard and ("button", "Top-1 %") in heard
-    assert any(name.startswith("student, ECE") and "too sure in" in name for role, name in heard if role == "image")
+    assert any(
+        name.startswith("student, ECE") and "overconfident in" in name for role, name in heard if role == "image"
+    )
     assert ("image", "right") in heard and ("image", "recommended") in heard
     assert not any("▲" in name or "→" in name for role, name in heard if role in ("columnheader", "heading"))
 

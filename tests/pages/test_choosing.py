@@ -139,7 +139,7 @@ def test_another_setting_is_as_accurate_as_the_one_that_was_judged_on_that_devic
     assert note in terminal and "B (Top-1): evaluated with the first setting alone: 1 thread, XNNPACK" in page
     assert "B, net-a int8, 4 threads: 90.0 % at 1.00" in page
     threads = collect_devices([*sweep[:2], of("b", 0.9, 1.0)])
-    assert threads.notes[0].endswith("in the plot."), "with XNNPACK alone nothing answers differently"
+    assert threads.notes[0].endswith("for other settings too."), "with XNNPACK alone nothing answers differently"
 
 
 def test_a_device_that_judged_the_file_takes_no_accuracy_from_elsewhere(of):
@@ -157,7 +157,7 @@ def test_a_device_that_judged_the_file_takes_no_accuracy_from_elsewhere(of):
 def test_a_device_that_judged_some_says_of_which_the_accuracy_is_from_elsewhere(of):
     there = [of("b", 0.9, 1.0, device=BOARD), of("a", p50=2.0, device=BOARD, **UNJUDGED | {"pictures": None})]
     data = collect_devices([of("a", 0.8, 1.0), *there, of("c", p50=1.0, device=BOARD, **UNJUDGED | {"pictures": None})])
-    assert data.notes == ["B did not evaluate net-a int8: in the choice and in the plot as accurate as on A."]
+    assert data.notes == ["B did not evaluate net-a int8: the choice and the plot use the accuracy on A."]
     assert "Left out, of unknown accuracy: net-c int8 (1 thread)." in sentence(data.choices[1])
 
 

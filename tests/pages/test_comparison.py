@@ -81,7 +81,7 @@ def test_other_class_names_are_not_comparable(make_run, tmp_path):
     right = {"int8": [1] * 6}
     runs = [make_run("one", right), make_run("two", right, classes=("kitten", "puppy"))]
     (sentence,) = collect_comparison(runs, tmp_path / "all.html").incomparable
-    assert "the same test images have other class names" in sentence
+    assert "the same test images have different class names" in sentence
 
 
 def test_where_the_recipes_differ(make_run, tmp_path):
@@ -90,7 +90,7 @@ def test_where_the_recipes_differ(make_run, tmp_path):
     found = collect_comparison(runs, tmp_path / "all.html")
     assert found.differing == [("distill.temperature", [runs[0][0].recipe.distill.temperature, 2.0])]
     same = collect_comparison([runs[0], make_run("three", right)], tmp_path / "all.html")
-    assert same.differing == [] and "the runs follow the same recipe" in render_comparison(same)
+    assert same.differing == [] and "The runs have the same recipe" in render_comparison(same)
 
 
 def test_runs_measured_in_different_places_have_their_numbers_below_the_table(make_run, make_record, tmp_path):
@@ -117,7 +117,7 @@ def test_everything_from_outside_is_escaped(make_run, make_record, tmp_path):
     data = msgspec.structs.replace(found, runs=runs, differing=[(HOSTILE, [HOSTILE, None])], incomparable=[HOSTILE])
     html = render_comparison(data)
     assert "<img" not in html and html.count("&lt;img src=x") >= 15
-    assert re.findall("<title>.*?</title>", html) == ["<title>2 runs beside each other · kd2mobile report</title>"]
+    assert re.findall("<title>.*?</title>", html) == ["<title>2 runs compared · kd2mobile report</title>"]
 
 
 def test_the_plot_names_what_each_run_recommends(make_record):

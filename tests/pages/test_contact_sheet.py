@@ -64,7 +64,7 @@ def test_files_aside_and_copies_have_their_place(tmp_path, written):
         tmp_path / "photos", ["cat", "dog"], set_aside=aside, contradictions=[["0.png", "1.png"]]
     )
     draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
-    assert "Set aside: the first 12 of 20" in written and "cat/11.jpg: OSError: broken" in written
+    assert "Skipped: the first 12 of 20" in written and "cat/11.jpg: OSError: broken" in written
     assert "In several classes, identical byte for byte: 1" in written and "cat, dog" in written
 
 

@@ -128,7 +128,7 @@ def test_a_device_without_answers_has_the_accuracy_of_the_same_file(two_devices,
     data = collect_devices([*two_devices, *phone])
     assert taken(data)[2] == ("C", "int8", "int8") and data.choices[2].fastest["judged_on"] == "A"
     assert data.records["C"][0]["top1"] is None
-    assert "C gave no answers: in the choice and in the plot its files are as accurate as on A." in data.notes
+    assert "C evaluated no images: the choice and the plot use the accuracy on A." in data.notes
     page = render_devices(data)
     assert "C (Top-1): it classifies nothing" in page and "C, mobilenet025 int8, 1 thread: 89.6 % at 2.00" in page
     alone = collect_devices(phone)
@@ -153,7 +153,7 @@ def test_what_distorts_a_latency_is_said(measured):
     )
     assert data.notes == [
         "A throttled while it was timed (mobilenet025 int8): cool it down and measure again.",
-        "The clock of B is coarse: its percentiles are of means over 50 runs each.",
+        "The clock of B is coarse: its percentiles are of means over 50 runs.",
         "C reports no median: the choice and the plot use its mean.",
     ]
     page = render_devices(data)
@@ -167,7 +167,7 @@ def test_columns_that_no_record_fills_are_left_out_and_named(measured):
     data = collect_devices([measured("int8", 0.9, 300, 1.0, peak_rss_mib=None, unknown=why)])
     page = render_devices(data)
     unseen = "A (Peak RSS, Throttled, Temp., Clock, Governor): the page cannot see it."
-    assert f"Left out, as it is known of none: A (p95): not measured; {unseen}" in page
+    assert f"Left out, because no file has it: A (p95): not measured; {unseen}" in page
     assert '<th scope="col" class="num">Peak RSS' not in page and "before the timing" not in page
     told = {"before": COOL | {"temperature_c": None}, "after": HOT | {"temperature_c": None}, "throttled": None}
     page = render_devices(collect_devices([measured("int8", 0.9, 300, 1.0, conditions=told)]))
@@ -179,7 +179,7 @@ def test_a_phones_operators_are_shown_the_costliest_first(measured):
     tool = {"tool": "benchmark_model", "ops": [ops[0] | {"kind": HOSTILE}, *ops[1:]]}
     data = collect_devices([measured("int8", 0.9, 300, 1.0, PHONE, tool=tool), measured("fp32", 0.9, 900, 2.0)])
     page = render_devices(data)
-    assert page.count("<details>") == 1 and "A, mobilenet025 int8 (1 thread): where the time goes" in page
+    assert page.count("<details>") == 1 and "A, mobilenet025 int8 (1 thread): time by operator" in page
     shares = re.findall(r'<td class="num">3.00</td><td class="num">([\d.]+)</td>', page)
     assert shares == ["50.0"] and "KIND_11" in page and "KIND_12" not in page and "2 cheaper kinds are left out" in page
     assert "<img" not in page

@@ -104,7 +104,7 @@ def test_every_plot_speaks_to_a_screen_reader(html):
         assert "#a1b2" not in plot and "var(--muted)" in plot and "font-family" not in plot and "<style" not in plot
     assert "student mobilenet025 int8: 82.7 % at 0.23" in plots[0]
     assert "teacher mobilenetv2 fp32: 90.7 %, a dashed line" in plots[0]
-    assert "Accuracy over confidence of the student student's name: too sure in" in plots[6]
+    assert "Accuracy over confidence of the student student's name: overconfident in" in plots[6]
     assert "with the teacher: kept 83.79 at epoch 30, last 83.79 at epoch 30" in plots[2]
 
 
@@ -206,7 +206,7 @@ def test_the_answers_are_shown_in_words_and_numbers(make_report, html):
     assert "These are the 12 most frequent. Each pair shows at most 3 images" in text
     pair = confusion.pairs[0]
     assert f"{pair.true_class} → taken for {pair.said_class} {pair.count} of {pair.n} test images" in text
-    assert f"Of 300 test images, {file.count} ({file.count / 3:.1f} %) get another class" in text
+    assert f"Of 300 test images, {file.count} ({file.count / 3:.1f} %) get a different class" in text
     assert "Single classes are noise: one of 10 images moves by 10 points" in text
     assert "3,030 in train, 868 in val, 1,692 in test" in text and "2 groups of identical images" in text
     assert "1 in more than one split" in text and "1 in more than one class" in text

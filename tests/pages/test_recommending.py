@@ -68,7 +68,7 @@ def test_without_validation_the_test_images_choose_and_that_is_said(of):
     best, why = reason(records)
     assert best == "fp32" and "on the 1,692 test images, because their accuracy on validation images is unknown" in why
     other = msgspec.structs.replace(records[0].val, images="0" * 16)
-    assert "test images, as" in reason([records[0], msgspec.structs.replace(records[1], val=other)])[1]
+    assert "test images, because" in reason([records[0], msgspec.structs.replace(records[1], val=other)])[1]
 
 
 def test_with_a_record_from_the_device_its_latency_decides(of):

@@ -67,7 +67,7 @@ def test_the_headline_takes_the_pair_of_its_own_precision(make_record, make_pair
 
 
 def test_only_a_small_p_value_is_called_significant(make_pair):
-    assert "is significant at 0.05 for these images; it is one seed" in words.verdict(make_pair(p_value=0.0499))
+    assert "is significant at 0.05 for these images and this seed" in words.verdict(make_pair(p_value=0.0499))
     unsure = words.verdict(make_pair(p_value=0.05))
     assert "significant" not in unsure and "can be chance" in unsure
 
@@ -75,7 +75,7 @@ def test_only_a_small_p_value_is_called_significant(make_pair):
 def test_a_loss_is_said_plainly(make_pair):
     worse = words.verdict(make_pair(difference=-0.02, only_a=50, only_b=90, p_value=0.001))
     assert "top-1 with the teacher is 2.0 points lower than on labels alone" in worse
-    assert "against the teacher" in worse
+    assert "worse with the teacher" in worse
 
 
 def test_a_tie_is_said_plainly(make_pair):

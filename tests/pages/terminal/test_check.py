@@ -56,12 +56,12 @@ def test_every_finding_is_said(found):
         )
     )
     for paragraph in (
-        "Set aside: 1 file cannot be used.\n  a/x.jpg: OSError: broken",
-        "Copies: 1 file byte for byte the same as another.\n  a/1.png, b/1.png",
+        "Skipped: 1 file cannot be used.\n  a/x.jpg: OSError: broken",
+        "Copies: 1 file identical to another byte for byte.\n  a/1.png, b/1.png",
         "Copies in several splits: 1. The measured scores will be too good.\n  train and test: a/1.png",
         "Copies in several classes: 1. One label is wrong.\n  a/1.png, b/1.png",
-        "Near duplicates: 2 images in 1 group that look the same. Where splits are drawn, a group is in one of "
-        "them.\n  a/2.png, b/3.png",
+        "Near duplicates: 2 images in 1 group that look the same. Drawn splits keep each group in one "
+        "split.\n  a/2.png, b/3.png",
         "Near duplicates in several splits: 1 group. The measured scores will be too good.\n  train and val: "
         "a/2.png, b/3.png",
         "Near duplicates in several classes: 1 group.\n  a/2.png, b/3.png",
@@ -81,7 +81,7 @@ def test_what_lies_among_the_pictures_without_a_label_is_said(found):
             unlabelled_sizes=Sizes((9, 9), (9, 9), (9, 9), 1.0, 1.0, 128, 1),
         )
     )
-    assert "Near duplicates: 6 images in 3 groups that look the same. Where splits are drawn" in said
+    assert "Near duplicates: 6 images in 3 groups that look the same. Drawn splits" in said
     across = "Near duplicates in several splits: 1 group. The measured scores will be too good."
     assert f"{across}\n  test and unlabelled: a/1.png, unlabelled/1.png\n\n" in said
     assert "Sizes without a label: 9 x 9 to 9 x 9 px, median 9 x 9; width / height 1 to 1; 1 image with" in said
@@ -95,9 +95,9 @@ def test_what_belongs_together_and_what_leaks_is_said(found):
         "\n\nLeaks: 2 of 6 test images are also in train or val, as a copy, a near duplicate or by their key. The"
         in said
     )
-    assert "scored without them.\n  a/2.png\n  b/1.png\n\n" in said and "Keys" not in said
+    assert "scores without them.\n  a/2.png\n  b/1.png\n\n" in said and "Keys" not in said
     said = check_text(found(group_by="p\\d", without_key=1_000))
-    assert "\n\nKeys by 'p\\\\d': one key, one drawn split. 1,000 images without a key, each alone.\n\n" in said
+    assert "\n\nKeys by 'p\\\\d': images with one key stay in one drawn split. 1,000 images without a key.\n\n" in said
     assert "Leaks" not in said
 
 
