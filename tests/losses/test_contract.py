@@ -80,7 +80,8 @@ def test_what_it_uses_matters_and_its_options_are_described(name):
     for field, other in {"temperature": 1.5, "hard_label_weight": 0.9}.items():
         assert (value(name, teacher, z, **{field: other}) != still).any() == (field in loss.uses), field
     for option in msgspec.structs.fields(loss.options):
-        other = not option.default if isinstance(option.default, bool) else option.default * 1.5 + 1
+        kind, default = type(option.default), option.default
+        other = {bool: not default, int: default + 1, float: default / 2 or 0.01}[kind]
         assert (value(name, teacher, z, loss_options={option.name: other}) != still).any(), option.name
         described = next(line for line in loss.describe_options() if line.startswith(f"--loss-option {option.name}="))
         assert re.search(

@@ -1,5 +1,7 @@
 """Options of a loss: by flag, TOML, `--set` and keyword; what is refused; when they are part of a fingerprint."""
 
+import re
+
 import pytest
 
 from kd2mobile.cli.commands import main_status
@@ -104,7 +106,7 @@ def test_the_list_shows_options_and_what_is_used(trial_loss, capsys):
     ]
     assert main_status(["list", "losses"]) == 0
     listed = capsys.readouterr().out
-    assert "\n          --loss-option squared=true: Whether" in listed
+    assert re.search(r"\n {5,}--loss-option squared=true: Whether", listed)
     assert "squared (uses temperature, hard_label_weight)\n" in listed
 
 
