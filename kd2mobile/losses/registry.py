@@ -5,11 +5,10 @@ one. The names of the tensors: z the student's logits, v the teacher's, T the te
 """
 
 from collections.abc import Callable
-from typing import Annotated
 
 from kd2mobile.losses.loss import Loss, Options, Tensor
 from kd2mobile.losses.split import unpack_output, unpack_targets
-from kd2mobile.recipe.schema import Distill, says
+from kd2mobile.recipe.schema import Distill
 from kd2mobile.registry import Registry
 
 LOSSES: Registry[Loss] = Registry("losses")
@@ -127,31 +126,6 @@ def logits(student_logits: Tensor, teacher_logits: Tensor, one_hot: Tensor, *, h
 def labels(student_logits: Tensor, teacher_logits: Tensor, one_hot: Tensor) -> Tensor:
     """CE(labels, softmax(z)). Returns float [batch], nats."""
     return _cross_entropy(one_hot, student_logits)
-
-
-class BothWays(Options):
-    beta: Annotated[float, says("Weight of the divergence from student to teacher, 0 to 1.", ge=0, le=1)] = 0.5
-
-
-@register("kd-both-ways", "kd with the divergence both ways, mixed by beta", rest_to_teacher=True, options=BothWays)
-def kd_both_ways(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    one_hot: Tensor,
-    *,
-    temperature: float,
-    hard_label_weight: float,
-    beta: float,
-) -> Tensor:
-    """w * CE(labels, softmax(z)) + (1 - w) * T^2 * ((1 - beta) * CE(q, p) + beta * KL(p, q)), softened p and q.
-
-    p is the student's, q the teacher's softmax at T. Returns float [batch], nats.
-    """
-    z, v = student_logits / temperature, teacher_logits / temperature
-    backward = _cross_entropy(_softmax(z), v) - _cross_entropy(_softmax(z), z)
-    soft = (1 - beta) * _cross_entropy(_softmax(v), z) + beta * backward
-    hard = _cross_entropy(one_hot, student_logits)
-    return hard_label_weight * hard + (1 - hard_label_weight) * temperature**2 * soft
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -39,10 +39,7 @@ def reference(name, one_hot, teacher, z, temperature, weight):
     soft = cross_entropy(probabilities(teacher, temperature), z, temperature)
     pairs = (z[:, :, None] - z[:, None, :]) - (teacher[:, :, None] - teacher[:, None, :])
     variance = (pairs**2).sum((1, 2)) / (2 * CLASSES**2)  # of z - teacher over the classes, without a mean in sight
-    p, q = probabilities(z, temperature), probabilities(teacher, temperature)
-    both = (soft + (p * np.log(p / q)).sum(-1)) / 2
     return {
-        "kd-both-ways": weight * hard + (1 - weight) * temperature**2 * both,
         "kd": weight * hard + (1 - weight) * temperature**2 * soft,
         "kd-split": weight * hard + soft,
         "logits": weight * hard + (1 - weight) * variance / 2,
@@ -55,11 +52,7 @@ def reference_gradient(name, one_hot, teacher, z, temperature, weight):
     hard = probabilities(z, 1.0) - one_hot
     soft = (probabilities(z, temperature) - probabilities(teacher, temperature)) / temperature
     centred = (z - z.mean(1, keepdims=True)) - (teacher - teacher.mean(1, keepdims=True))
-    p, q = probabilities(z, temperature), probabilities(teacher, temperature)
-    ratio = np.log(p / q)
-    back = p * (ratio - (p * ratio).sum(-1, keepdims=True)) / temperature
     return {
-        "kd-both-ways": weight * hard + (1 - weight) * temperature**2 * (soft + back) / 2,
         "kd": weight * hard + (1 - weight) * temperature**2 * soft,
         "kd-split": weight * hard + soft,
         "logits": weight * hard + (1 - weight) * centred / CLASSES,
