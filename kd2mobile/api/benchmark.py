@@ -7,6 +7,7 @@ from kd2mobile.api.export import exported_variants, make_files
 from kd2mobile.api.measurement import measure, protocol_of, validations
 from kd2mobile.api.results import Benchmarked
 from kd2mobile.api.start import all_settings, open_or_start
+from kd2mobile.errors import RecipeError
 from kd2mobile.files import system_errors
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Recipe
@@ -42,6 +43,8 @@ def benchmark(
         check_device(recipe.benchmark.device, protocol_of(recipe.benchmark))
 
     settings = all_settings(settings, flags)
+    reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "range": range}
+    _check_together(run, model, data, [name for name, value in reading.items() if value is not None])
     if model is not None:
         look(composed := compose(settings=settings))
         how = composed.benchmark
@@ -54,9 +57,22 @@ def benchmark(
     if model is not None and data is not None:
         from kd2mobile.measure.external import measure_on_folder
 
-        reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "value_range": range}
+        reading["value_range"] = reading.pop("range")
         measured = {"device": how.device, "protocol": protocol_of(how)}
         return Benchmarked(None, measure_on_folder(Path(model), Path(data), **reading, **measured).records, [])
     opened, plan = open_or_start(run, store, settings, look)
     done = make_files(opened, plan, exported_variants(opened), as_before=True)
     return measure(opened, plan, done.files, validations(opened, plan, done.records.values()))
+
+
+def _check_together(run: Path | None, model: Path | None, data: Path | None, reading: list[str]) -> None:
+    """Raises RecipeError for inputs that do not go together. reading: what is said of how to read the model."""
+    where, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
+    if bool(model) != bool(data) and not (model and Path(model).is_dir()):
+        got = f"--model {model} alone" if model else f"--data {data} alone"
+        raise RecipeError(where, "--model and --data must be given together", got, f"Add the other. {see}")
+    if reading and not model:
+        flags = " and ".join(f"--{name}" for name in reading)
+        raise RecipeError(where, f"{flags} must be given with --model", "no --model", see)
+    if model and run:
+        raise RecipeError(where, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")

@@ -53,6 +53,9 @@ def export(
         check_out_folder(Path(out))
         check_outside_results(Path(out), "--out")
     given = all_settings(settings, flags)
+    if "export.max_drop" in given and not given.get("export.auto"):
+        got = ", ".join(given.get("export.precisions", ())) or "no --precision"
+        raise RecipeError(given.origin("export.max_drop"), "must be given with --precision auto", got, "Add it.")
     opened, plan = open_or_start(run, store, given)
     check_outside_data(opened.recipe, {"--out": out})
     check_has_effect(opened.recipe.export, given)

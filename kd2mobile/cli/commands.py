@@ -183,11 +183,7 @@ def export(tflite, run, store, quiet, out, force, assignments, json_file, **flag
     Each file runs on validation images beside its student, and is refused if their results differ.
     """
     progress.configure(quiet)
-    values = settings(flags, assignments)
-    if "export.max_drop" in values and not values.get("export.auto"):
-        got = f"--precision {flags['precision']}" if flags["precision"] else "no --precision"
-        raise RecipeError("kd2mobile export", "--max-drop must be given with --precision auto", got, "Add it.")
-    done = kd2mobile.export(run, out=out, force=force, store=store, settings=values)
+    done = kd2mobile.export(run, out=out, force=force, store=store, settings=settings(flags, assignments))
     if terminal.written(done, json_file):
         return
     for line in done.worst_layers():
@@ -312,15 +308,6 @@ def benchmark(
     progress.configure(quiet)
     flags["device"] = requested_device(flags)
     reading = {"labels": labels, "mean": mean, "std": std, "resize": resize, "range": value_range}
-    unused = [f"--{name}" for name, value in reading.items() if value is not None and not model]
-    command, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
-    if bool(model) != bool(data) and not (model and model.is_dir()):
-        got = f"--model {model} alone" if model else f"--data {data} alone"
-        raise RecipeError(command, "--model and --data must be given together", got, f"Add the other. {see}")
-    if unused:
-        raise RecipeError(command, f"{' and '.join(unused)} must be given with --model", "no --model", see)
-    if model and run:
-        raise RecipeError(command, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
     done = kd2mobile.benchmark(
         run, model=model, data=data, **reading, store=store, settings=settings(flags, assignments)
     )

@@ -101,7 +101,7 @@ def test_the_smallest_file_within_a_drop_is_found(run, place, capsys):
     assert main_status(auto) == 2
     assert f"app/{copy.name}: must not exist yet, got a file of 5 bytes." in capsys.readouterr().err.splitlines()[-1]
     assert main_status(["export", "--run", str(run), "--max-drop", "1"]) == 2
-    assert "--max-drop must be given with --precision auto, got no --precision." in capsys.readouterr().err
+    assert "--max-drop: must be given with --precision auto, got no --precision." in capsys.readouterr().err
 
 
 def test_the_files_are_copied_where_out_says_and_replace_no_others(run, place, capsys):

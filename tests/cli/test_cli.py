@@ -179,7 +179,7 @@ def test_the_flags_that_the_issue_names_are_there():
         ),
         (
             ["export", "--max-drop", "1", "--precision", "int8"],
-            "kd2mobile export: --max-drop must be given with --precision auto, got --precision int8. Add it.",
+            "--max-drop: must be given with --precision auto, got int8. Add it.",
         ),
         (
             ["benchmark", "--model", "x.tflite"],
@@ -236,6 +236,10 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(arguments, said, capsys
             "keyword temperature, distill.temperature: must be a number from 0.01 to 10,000, got -1.",
         ),
         ({"temperatur": 1}, "keyword: must be one of the"),
+        (
+            {"model": "x.tflite"},
+            "kd2mobile benchmark: --model and --data must be given together, got --model x.tflite alone",
+        ),
         ({"precision": ["int9"]}, "keyword precision, export.precisions: must be one of fp32, fp16, int8_dynamic"),
     ],
 )
