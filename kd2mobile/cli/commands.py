@@ -29,6 +29,7 @@ from kd2mobile.cli.options import (
     set_option,
     settings,
     store_options,
+    table_options,
     typed,
 )
 from kd2mobile.errors import InstallationError, RecipeError
@@ -161,11 +162,7 @@ def label(recipe, assignments, store, quiet, json_file, **flags) -> None:
 
 @main.command(example="kd2mobile export --tflite --precision fp32,int8 --out app/src/main/assets")
 @option("--tflite", group=FILES, is_flag=True, default=True, help="Write .tflite files, the only format.")
-@flag_option("precision")
-@flag_option("compress")
-@flag_option("max_drop")
-@flag_option("per_tensor")
-@flag_option("keep_float")
+@table_options("export")
 @option(
     "--out",
     group=OUTPUT,
@@ -240,11 +237,7 @@ def show(image, top, temperatures, view, png, json_file, run, store, quiet) -> N
 
 
 @main.command(example="kd2mobile benchmark --device ssh:pi@raspberrypi.local --threads 1,4")
-@flag_option("device")
-@flag_option("threads")
-@flag_option("xnnpack")
-@flag_option("cores")
-@flag_option("rule")
+@table_options("benchmark")
 @device_options
 @option(
     "--model",

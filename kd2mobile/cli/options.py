@@ -140,6 +140,17 @@ def _by_name(context: click.Context, option: click.Parameter, values: tuple[str,
     return dict(assignment(text, option.opts[0], "beta=2") for text in values) or None
 
 
+def table_options(*tables: str) -> Callable:
+    """The flags of these recipe tables, in the order of `FLAGS`."""
+
+    def decorate(function: Callable) -> Callable:
+        for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
+            function = flag_option(flag)(function)
+        return function
+
+    return decorate
+
+
 def recipe_options(*tables: str) -> Callable:
     """The flags of these recipe tables, with --recipe, --set, --store and --quiet."""
 
@@ -149,9 +160,7 @@ def recipe_options(*tables: str) -> Callable:
         function = option(
             "--recipe", group=RECIPE, type=PATH, metavar="FILE.toml", help="A recipe file; flags override its fields."
         )(function)
-        for flag in reversed([flag for flag, field in FLAGS.items() if field.partition(".")[0] in tables]):
-            function = flag_option(flag)(function)
-        return function
+        return table_options(*tables)(function)
 
     return decorate
 
