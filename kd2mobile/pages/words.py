@@ -271,7 +271,7 @@ def verdict(pair: Any) -> str:
         f"{count(pair.only_b)} only {pair.b} (McNemar's paired test, {p_words(pair.p_value)}). "
     )
     if pair.p_value >= ALPHA:
-        return text + "A difference of this size can be chance: the test is not significant."
+        return text + "A difference of this size can be chance: the test does not exclude it."
     if pair.difference < 0:
         return text + "That is significant at 0.05: here the student is worse with the teacher."
     return text + "That is significant at 0.05 for these images and this seed; another seed may differ."

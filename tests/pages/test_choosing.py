@@ -130,9 +130,8 @@ def test_another_setting_is_as_accurate_as_the_one_that_was_judged_on_that_devic
     ]
     assert data.choices[1].fastest["threads"] == 4 and data.choices[1].left_out == []
     note = (
-        "B: accuracy was evaluated with 1 thread, XNNPACK; with other settings a file counts as equally "
-        "accurate in the "
-        "choice and in the plot. Kernels other than XNNPACK's may give slightly different results."
+        "B: accuracy was evaluated with 1 thread, XNNPACK; the choice and the plot use it for other "
+        "settings too. Kernels other than XNNPACK's may give slightly different results."
     )
     assert data.notes == [note]
     page, terminal, _ = everywhere(data)

@@ -132,7 +132,7 @@ def test_a_device_without_answers_has_the_accuracy_of_the_same_file(two_devices,
     page = render_devices(data)
     assert "C (Top-1): it classifies nothing" in page and "C, mobilenet025 int8, 1 thread: 89.6 % at 2.00" in page
     alone = collect_devices(phone)
-    assert taken(alone) == [("A", None, None)] and "nothing to choose by" in sentence(alone.choices[0])
+    assert taken(alone) == [("A", None, None)] and "none is recommended" in sentence(alone.choices[0])
     assert "<svg" not in render_devices(alone).partition("</header>")[2].replace('<svg class="key', "")
 
 
@@ -171,7 +171,7 @@ def test_columns_that_no_record_fills_are_left_out_and_named(measured):
     assert '<th scope="col" class="num">Peak RSS' not in page and "before the timing" not in page
     told = {"before": COOL | {"temperature_c": None}, "after": HOT | {"temperature_c": None}, "throttled": None}
     page = render_devices(collect_devices([measured("int8", 0.9, 300, 1.0, conditions=told)]))
-    assert "Clock, Governor: just before the timing and just after." in page and "Temp.)" in page
+    assert "Clock, Governor: immediately before and after the timing." in page and "Temp.)" in page
 
 
 def test_a_phones_operators_are_shown_the_costliest_first(measured):
@@ -181,7 +181,7 @@ def test_a_phones_operators_are_shown_the_costliest_first(measured):
     page = render_devices(data)
     assert page.count("<details>") == 1 and "A, mobilenet025 int8 (1 thread): time by operator" in page
     shares = re.findall(r'<td class="num">3.00</td><td class="num">([\d.]+)</td>', page)
-    assert shares == ["50.0"] and "KIND_11" in page and "KIND_12" not in page and "2 cheaper kinds are left out" in page
+    assert shares == ["50.0"] and "KIND_11" in page and "KIND_12" not in page and "2 faster kinds are left out" in page
     assert "<img" not in page
 
 

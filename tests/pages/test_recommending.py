@@ -91,7 +91,7 @@ def test_timings_within_their_own_spread_do_not_decide(of):
     assert reason(wide) == (
         "int8",
         f"int8 is recommended: the smallest download of the 2 fastest on {PHONE} (fp32, int8), whose timings do not "
-        "tell them apart, of the 2 files within 0.5 points of the most accurate one on the 870 validation images.",
+        "differ clearly, of the 2 files within 0.5 points of the most accurate one on the 870 validation images.",
     )
 
 
