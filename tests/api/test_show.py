@@ -329,7 +329,7 @@ def test_a_loss_without_a_temperature_is_said(run, place, capsys):
     (place / "logits" / "run.json").write_text(json.dumps(record | {"recipe_sha256": None}))
     shown = kd2mobile.show(samples(place, "test")[0].path, run=place / "logits")
     assert shown.temperatures == [1.0, TEMPERATURE]
-    assert "temperature 3: the recipe's; the loss logits does not look at it" in capsys.readouterr().err
+    assert "temperature 3: the recipe's; the loss logits does not use it" in capsys.readouterr().err
 
 
 def make_half_run(place):

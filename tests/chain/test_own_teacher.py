@@ -79,7 +79,7 @@ def test_what_the_document_says_is_refused_is_refused(written, capsys):
     for change, message in (
         ({"logits": odds / odds.sum(axis=1, keepdims=True)}, "must output logits, got probabilities"),
         ({"logits": good["logits"] * np.nan}, "must output finite logits, got NaN or infinity"),
-        ({"class_names": np.array(["0", "one"])}, "got no '1' and 'one' besides"),
+        ({"class_names": np.array(["0", "one"])}, "got no '1' and 'one' in addition"),
         ({"sample_ids": np.char.add("x", good["sample_ids"])}, "got no row for 20 of them, the first '0/"),
         ({"sample_ids": np.repeat("0/a.png", 20)}, "more than once"),
     ):

@@ -117,7 +117,7 @@ def test_under_98_percent_of_agreement_it_is_refused(pictures, changed, refused)
         effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine")
     said = str(caught.value)
     assert said.startswith(
-        "mine, teacher.dtype mixed_bfloat16: must keep the top class of float32 for at least 98% as float32 has them, "
+        "mine, teacher.dtype mixed_bfloat16: must keep the top class of float32 for at least 98% of the images, "
     )
     assert f"{1 - changed / pictures:.1%} of {pictures} validation images" in said
     assert said.endswith("Use `--teacher-dtype float32`.")
