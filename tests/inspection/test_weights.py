@@ -47,7 +47,7 @@ def test_zeros_and_shared_values_written_into_a_file_are_found(models, tmp_path)
     zeros = (shared == 0).sum() + sum((values == 0).sum() for values in others)
     assert found.weights.zeros == pytest.approx(zeros / (shared.size + sum(values.size for values in others)))
     assert found.weights.clusters == max([3, *(len(np.unique(values)) for values in others)])
-    said = f"{found.weights.zeros:.1%} zeros; at most {found.weights.clusters:,} values in a layer, "
+    said = f"{found.weights.zeros:.1%} zeros; at most {found.weights.clusters:,} values per layer, "
     assert f"Weights of {found.weights.layers} convolution" in inspect_text(found) and said in inspect_text(found)
 
 

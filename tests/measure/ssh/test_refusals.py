@@ -42,8 +42,8 @@ pi@board: Permission denied (publickey,password).
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (CHANGED, "must have its known host key, got another key. Somebody may be listening in"),
-        (UNKNOWN, "must have a known host key, got an unknown one. Run `ssh -p 2222 pi@board` once and"),
+        (CHANGED, "must have its known host key, got another key. Either the board was reinstalled or"),
+        (UNKNOWN, "must have a known host key, got an unknown key. Run `ssh -p 2222 pi@board` once and"),
         (
             UNPROTECTED,
             "must be given files that only their owner can read and write, got WARNING: UNPROTECTED PRIVATE KEY",
@@ -72,7 +72,7 @@ pi@board: Permission denied (publickey,password).
             "must be reachable, got ssh: connect to host",
         ),
         ("Connection timed out during banner exchange\n", "must be reachable, got Connection timed out during banner"),
-        ("Timeout, server board not responding.\n", "must be reachable, got Timeout, server board not responding. Is"),
+        ("Timeout, server board not responding.\n", "must be reachable, got Timeout, server board not responding. Check"),
         (
             "config: line 1: Bad configuration option: nonsense\nconfig: terminating, 1 bad configuration options\n",
             "must have a valid ssh configuration, got config: line 1: Bad configuration option: nonsense. ",
@@ -80,7 +80,7 @@ pi@board: Permission denied (publickey,password).
         ("config line 1: Bad port 'abc'.\n", "must have a valid ssh configuration, got config line 1: Bad"),
         (
             "kex_exchange_identification: Connection closed by remote host\n",
-            "must speak ssh, got kex_exchange_identification: Connection closed by remote host. Is it an ssh server",
+            "must speak ssh, got kex_exchange_identification: Connection closed by remote host. Check that it is an ssh server",
         ),
         (
             "Unable to negotiate with 192.168.1.20 port 22: no matching host key type found. Their offer: ssh-rsa\n",
@@ -96,7 +96,7 @@ def test_each_has_an_error_that_says_what_to_do(said, told):
 
 
 def test_the_command_that_forgets_a_key():
-    forget = "`ssh-keygen -f known_hosts -R {}` forgets the old key".format
+    forget = "`ssh-keygen -f known_hosts -R {}` removes the old key".format
     assert forget("'[board]:2222'") in str(refusal(parsed("pi@board:2222"), CHANGED, NONE))
     assert forget("board") in str(refusal(parsed("pi@board"), CHANGED, NONE))
 
@@ -106,11 +106,11 @@ def test_the_command_that_forgets_the_key_of_an_alias(tmp_path):
     config = tmp_path / "config"
     config.write_text("Host board\n HostName 192.0.2.5\n Port 2200\n")
     said = CHANGED.replace("in known_hosts:1", "in my keys/known:12")
-    assert "`ssh-keygen -f 'my keys/known' -R '[192.0.2.5]:2200'` forgets" in str(
+    assert "`ssh-keygen -f 'my keys/known' -R '[192.0.2.5]:2200'` removes" in str(
         refusal(parsed("board"), said, config)
     )
     config.write_text("Host board\n HostName 192.0.2.5\n Port 2200\n HostKeyAlias pi5\n")
-    assert "`ssh-keygen -f 'my keys/known' -R pi5` forgets" in str(refusal(parsed("board"), said, config))
+    assert "`ssh-keygen -f 'my keys/known' -R pi5` removes" in str(refusal(parsed("board"), said, config))
 
 
 @needs_ssh
@@ -121,4 +121,4 @@ def test_where_no_key_is_kept_that_is_said_first(file, kept, tmp_path):
     said = str(refusal(parsed("board"), UNKNOWN, config))
     once = f"un `ssh -F {config} board` once and compare the fingerprint that it shows; it is kept then."
     first = f"No key is kept while UserKnownHostsFile is {file} in the ssh configuration: name a file there, then r"
-    assert said.endswith(f"got an unknown one. {'R' if kept else first}{once}")
+    assert said.endswith(f"got an unknown key. {'R' if kept else first}{once}")
