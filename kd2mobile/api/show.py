@@ -8,7 +8,7 @@ as logits has no other, and knows each image whole.
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -164,11 +164,11 @@ def _true_class(split: Split, sample: Sample) -> str | None:
 def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
     if png is None:
         suffix = "" if seen.view is None else f"-view{seen.view}"
-        return run.folder / f"show-{seen.file.stem}{suffix}.png"
+        return run.folder / f"show-{PurePath(seen.file.name).stem}{suffix}.png"
     if Path(png).suffix.lower() != ".png" or not Path(png).parent.is_dir():
         raise RecipeError("png", "must be a .png file in an existing folder", png, "Create its folder first.")
     check_output(Path(png), "png", is_drawing)
-    check_apart(Path(png), "png", {"the image": seen.file})
+    check_apart(Path(png), "png", {"the image": seen.file} if isinstance(seen.file, Path) else {})
     check_outside_results(Path(png), "png")
     check_outside_data(run.recipe, {"png": png})
     return Path(png)

@@ -3,7 +3,6 @@
 import base64
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,9 +102,9 @@ def _likeliest(said: dict[str, float], how_many: int) -> list[str]:
 
 
 def thumbnail(image: Any, px: int) -> Thumbnail:
-    """The image within px x px. image: a PIL image, or the path of a file."""
+    """The image within px x px. image: a PIL image, or the address of a file."""
     try:
-        picture = open_picture(image) if isinstance(image, str | Path) else image.convert("RGB")
+        picture = image.convert("RGB") if isinstance(image, Image.Image) else open_picture(image)
     except PictureError as error:
         return Thumbnail(None, fault=str(error))
     small = max(picture.size) <= px // 3
