@@ -21,6 +21,7 @@ from kd2mobile.data.thumbnails import look_at
 from kd2mobile.data.views import VIEW_DTYPE, draw_views
 from kd2mobile.errors import DataError, PictureError
 from kd2mobile.files import local_files
+from kd2mobile.pages.pictures import thumbnail
 from kd2mobile.pixels import examine, load
 from kd2mobile.recipe.schema import Data, Views
 from kd2mobile.store.artifact import Store
@@ -140,6 +141,7 @@ def test_what_an_archive_is(photos, zipped):
     assert str(archive / "cat") == f"{text}!/cat" and source_at(str(archive / "cat")) == archive / "cat"
     assert (archive / "cat").is_dir() and (archive / "cat/0.png").exists() and not (archive / "cow").exists()
     assert (archive / "cat").count() == 2 and (archive / "cat/0.png").name == "0.png"
+    assert thumbnail(archive / "cat/0.png", 8) == thumbnail(root / "cat/0.png", 8), "as a page shows it"
     with closing((archive / "cat/0.png").open()) as stream:
         assert stream.read() == (root / "cat" / "0.png").read_bytes()
     assert lies_in(archive / "cat", archive) and lies_in(archive, archive) and not lies_in(root, archive)
