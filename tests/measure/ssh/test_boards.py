@@ -67,14 +67,14 @@ def test_a_key_that_it_does_not_know(bare, asked, tmp_path):
 def test_no_key_at_all(bare, asked, config_of, tmp_path):
     config = config_of(f"IdentityFile {tmp_path / 'missing'}")
     config.write_text(config.read_text().replace(f"IdentityFile {bare.key}\n", ""))
-    assert "must let you in by a key" in asked(bare, config)
+    assert "must accept a login by key" in asked(bare, config)
 
 
 def test_a_host_key_that_is_unknown(bare, asked, config_of, tmp_path):
     config = config_of(f"UserKnownHostsFile {tmp_path / 'none'}", "StrictHostKeyChecking no")
     said = asked(bare, config)
     assert said == (
-        f"{bare.device}: must have a known host key, got an unknown one. "
+        f"{bare.device}: must have a known host key, got an unknown key. "
         f"Run `{parsed(bare.address).by_hand(config)}` once and compare the fingerprint that it shows; it is kept then."
     )
     assert not (tmp_path / "none").exists(), "whatever the configuration says, no key is taken unseen"
@@ -84,7 +84,7 @@ def test_a_host_key_that_is_another_one(bare, server, asked, config_of, tmp_path
     other = keygen(tmp_path / "another").with_suffix(".pub").read_text()
     (tmp_path / "known").write_text(f"[127.0.0.1]:{server.port} {other}")
     said = asked(bare, config_of(f"UserKnownHostsFile {tmp_path / 'known'}", "StrictHostKeyChecking no"))
-    assert said.startswith(f"{bare.device}: must have its known host key, got another key. Somebody may")
+    assert said.startswith(f"{bare.device}: must have its known host key, got another key. Either the board")
     assert f"`ssh-keygen -f {tmp_path / 'known'} -R '[127.0.0.1]:{server.port}'`" in said
 
 
@@ -106,7 +106,7 @@ def test_no_python_there(new_board, asked, tmp_path):
 
 def test_a_python_that_is_too_old(new_board, asked):
     said = asked(new_board({"python3": pretending("sys.version_info = (3, 9, 2)")}))
-    assert "must have Python 3.11 or newer, got 3.9.2. Install a newer one beside it" in said
+    assert "must have Python 3.11 or newer, got 3.9.2. Install a newer one as well" in said
 
 
 def test_a_newer_python_beside_an_old_one(new_board):
@@ -135,7 +135,7 @@ def test_a_disk_that_is_full(new_board, asked, monkeypatch):
     monkeypatch.setattr(measure, "_install", lambda *_: ("none", {}))
     line = "ulimit -f 0; " + pretending("sys.executable = sys.argv[2]")
     board = new_board({"python3": line})
-    assert "must have free space on its disk, got File too large. Free some there" in asked(board)
+    assert "must have free space on its disk, got File too large. Free some space there" in asked(board)
     assert board.kept == []
 
 
@@ -147,7 +147,7 @@ def test_a_disk_with_too_little_room(bare, asked, monkeypatch):
     )
     monkeypatch.setattr(board_module.Board, "about", lambda self: replace(ABOUT, free_bytes=10))
     assert re.search(
-        r"must have [\d.]+ [KM]B free in its home folder for the files and images, got 0 bytes\. Free", asked(bare)
+        r"must have [\d.]+ [KM]B free in its home folder for the files and images, got 10 bytes\. Free", asked(bare)
     )
 
 
@@ -178,4 +178,4 @@ def test_the_records_before_stay_whole(models, photos, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("ssh:pi@127.0.0.1:1: must answer ssh")
     assert out.read_text() == '[{"top1": 0.5}]'
     assert main_status([*command, "--keep", "all"]) == 2
-    assert "--keep must be given with --device ssh:USER@HOST." in capsys.readouterr().err
+    assert "--keep must be given with --device ssh:USER@HOST[:PORT], got no --device." in capsys.readouterr().err

@@ -72,7 +72,7 @@ pi@board: Permission denied (publickey,password).
             "must be reachable, got ssh: connect to host",
         ),
         ("Connection timed out during banner exchange\n", "must be reachable, got Connection timed out during banner"),
-        ("Timeout, server board not responding.\n", "must be reachable, got Timeout, server board not responding. Check"),
+        ("Timeout, server board not responding.\n", "must be reachable, got Timeout, server board not responding"),
         (
             "config: line 1: Bad configuration option: nonsense\nconfig: terminating, 1 bad configuration options\n",
             "must have a valid ssh configuration, got config: line 1: Bad configuration option: nonsense. ",
@@ -80,7 +80,7 @@ pi@board: Permission denied (publickey,password).
         ("config line 1: Bad port 'abc'.\n", "must have a valid ssh configuration, got config line 1: Bad"),
         (
             "kex_exchange_identification: Connection closed by remote host\n",
-            "must speak ssh, got kex_exchange_identification: Connection closed by remote host. Check that it is an ssh server",
+            "must speak ssh, got kex_exchange_identification: Connection closed by remote host. Check that",
         ),
         (
             "Unable to negotiate with 192.168.1.20 port 22: no matching host key type found. Their offer: ssh-rsa\n",

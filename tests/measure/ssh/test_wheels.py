@@ -140,7 +140,7 @@ def test_a_board_without_a_network_is_brought_the_wheels(new_board, index, tmp_p
         assert list(wheels.values()) == ["tiny_thing-1.0-py3-none-any.whl"]
         assert [f"files/{sha256}" for sha256 in wheels] == board.kept
         said = capsys.readouterr().err
-        assert "pip could not there (" in said and "No matching distribution found for tiny-thing" in said
+        assert "pip failed there (" in said and "No matching distribution found for tiny-thing" in said
         place = board.home / ".cache" / "kd2mobile" / "environments" / environment
         assert list(place.glob("lib/python*/site-packages/tiny_thing.py"))
         assert measure._install(there, there.about(), tmp_path / "out") == (environment, {}), "used as it is"
