@@ -76,7 +76,7 @@ def read_graph(model: bytes, where: str) -> Graph:
     inputs, outputs = signatures[SIGNATURE].inputs, signatures[SIGNATURE].outputs
     if list(inputs) != [INPUT] or list(outputs) != [OUTPUT]:
         got = f"{list(inputs)} to {list(outputs)}"
-        raise ExportError(where, f"must lead from {INPUT!r} to {OUTPUT!r}", got, _REPORT)
+        raise ExportError(where, f"must have the input {INPUT!r} and the output {OUTPUT!r}", got, _REPORT)
     (graph,) = stored.graphs
     custom = list(dict.fromkeys(op.name for op in graph.ops if op.custom))
     ops = [Op(op.name, op.inputs, op.outputs) for op in graph.ops]

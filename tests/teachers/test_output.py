@@ -124,7 +124,7 @@ SIGMOIDS = {
 @pytest.mark.parametrize("output", [None, "probabilities"])
 @pytest.mark.parametrize("tail", SIGMOIDS.values(), ids=SIGMOIDS)
 def test_a_sigmoid_is_refused_by_any_spelling(save, make, tail, output):
-    said = "activation sigmoid|before the sigmoid|must be probabilities that sum to 1|got probabilities times"
+    said = "activation sigmoid|before the sigmoid|must output probabilities that sum to 1|got probabilities times"
     with pytest.raises(TeacherError, match=said):  # a sure sigmoid's numbers sum to about 1 as well
         make(save(knower(*tail)), output=output)
 
@@ -175,7 +175,7 @@ def test_what_is_stored_is_held_against_the_files_own_answer(save):
     for wrong in (np.log(p) / 2, np.log(p[:, ::-1]), np.log(p) + [[0, 0, 0.05]]):
         with pytest.raises(TeacherError, match="must output logits whose softmax is the file's own output"):
             check_own_answers(file, None, p, wrong)
-    with pytest.raises(TeacherError, match="must be probabilities that sum to 1"):
+    with pytest.raises(TeacherError, match="must output probabilities that sum to 1"):
         check_own_answers(file, None, p * 1.2, np.log(p))
     logits = read(save(knower()))
     check_own_answers(logits, None, np.log(p), np.log(p))

@@ -46,8 +46,7 @@ def test_it_doubles_while_the_rate_rises_by_a_worthwhile_part(teacher_on, capsys
     assert tried == {16: 0.2, 32: 0.3, 64: 0.5, 128: 0.7, 256: 0.8, 512: 0.9, 1024: 0.9}
     assert teacher.batch_size == 512, "1024 is 6 % faster"
     said = capsys.readouterr().err
-    assert said.startswith("batch size of the teacher's pass: 16 0.2 views/s, 32 0.3 views/s,")
-    assert said.endswith(": 512 it is\n")
+    assert said.startswith("batch size of the teacher's pass: 512 is the fastest (16 0.2 views/s, 32 0.3 views/s,")
 
 
 def test_where_nothing_is_gained_it_ends_after_two(teacher_on):
@@ -77,7 +76,7 @@ def test_a_picture_that_does_not_fit_at_all_is_refused(teacher_on):
     for work in (lambda t: try_batch_sizes(t, 10**6), lambda t: answer(t, np.zeros((3, PX, PX, 3), np.uint8))):
         with pytest.raises(TeacherError) as caught:
             work(teacher_on(fits=0))
-        assert str(caught.value).startswith("mine, teacher's pass: must have the memory for one image of 2 px, got ")
+        assert str(caught.value).startswith("mine, teacher's pass: must have enough memory for one image of 2 px, got ")
         assert str(caught.value).endswith("or give a smaller --teacher-input-px.")
 
 
