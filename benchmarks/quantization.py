@@ -8,16 +8,19 @@ Writes one record to benchmarks/results/.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
 from records import write_record
 
+from kd2mobile.data.sources.roots import absolute
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import ExportError
 from kd2mobile.store.run import Run, open_run
 from kd2mobile.tflite.calibration import choose_calibration
 from kd2mobile.tflite.export import converting_process, export_student
+from kd2mobile.tflite.job import Job
 from kd2mobile.tflite.layer_errors import worst_layers
 
 TRIED = [{"pictures": count} for count in (50, 100, 400, 800)] + [{"pictures": 400, "per_tensor": True}]
@@ -57,21 +60,21 @@ def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, kee
     print(f"{run.folder.name}: {pictures} images{', per tensor' * per_tensor}", *keep_float, flush=True)
     with tempfile.TemporaryDirectory() as place, converting_process() as process:
         try:
-            (result,) = export_student(
-                folders["student"] / "student.keras",
-                {"int8": Path(place)},
-                process,
+            job = Job(
+                student=os.path.abspath(folders["student"] / "student.keras"),
+                folders={"int8": place},
                 classes=split.classes,
                 resize=run.recipe.data.resize,
                 model_name=run.recipe.student.name,
                 student_fingerprint=folders["student"].name,
-                pictures=data,
+                pictures=absolute(data),
                 calibration=[sample.path for sample in calibration],
                 validation=[sample.path for sample in val],
                 validation_labels=[sample.label for sample in val],
                 per_tensor=per_tensor,
-                keep_float=keep_float,
+                keep_float=list(keep_float),
             )
+            (result,) = export_student(job, process)
         except ExportError as fault:
             return {"refused": str(fault)}
     return {field: result[field] for field in KEPT} | {"worst_layers": worst_layers(result["layer_errors"])}

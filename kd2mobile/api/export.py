@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +24,9 @@ from kd2mobile.store.artifact import RECORD, Commit, Step, Store, read_artifact
 from kd2mobile.store.run import EXPORT, Run, check_outside_data, check_outside_results
 from kd2mobile.tflite.export import converting_process
 from kd2mobile.tflite.settings import check_has_effect
+
+if TYPE_CHECKING:
+    from kd2mobile.tflite.job import Job
 
 
 @system_errors()
@@ -215,35 +218,44 @@ def _convert(
     inputs: dict[str, Path],
     commit: Commit,
 ) -> None:
+    from kd2mobile.tflite.export import export_student
+    from kd2mobile.tflite.settings import fingerprints
+
+    by_precision = {step.config["precision"]: step for step in steps}
+    made_from = {"made_from": fingerprints(plan.recipe, steps[0].inputs["student"])}
+    job = _job(store, plan, table, steps[0], dict(zip(by_precision, folders, strict=True)), inputs)
+    export_student(job, process, lambda result: commit(by_precision[result["precision"]], result | made_from))
+
+
+def _job(
+    store: Store, plan: Plan, table: Export, step: Step, folders: dict[str, Path], inputs: dict[str, Path]
+) -> "Job":
+    """What the converting process is to do. step: of one of the precisions in folders, which share all but that."""
+    from kd2mobile.data.sources.roots import absolute
     from kd2mobile.data.split import read_split
     from kd2mobile.tflite.calibration import choose_calibration
-    from kd2mobile.tflite.export import export_student
-    from kd2mobile.tflite.settings import calibration_images, described, fingerprints
+    from kd2mobile.tflite.job import Job
+    from kd2mobile.tflite.settings import calibration_images, described
 
     recipe, split = plan.recipe, read_split(inputs["split"])
     count = calibration_images(table, len(split.classes))
-    calibration = choose_calibration(split.of("train"), count, recipe.data.seed)
-    student = steps[0].inputs["student"]
-    made_from = {"made_from": fingerprints(recipe, student)}
-    by_precision = {step.config["precision"]: step for step in steps}
-    compression = steps[0].config.get("compression", "none")
-    export_student(
-        inputs["student"] / "student.keras",
-        dict(zip(by_precision, folders, strict=True)),
-        process,
+    compression, graph = step.config.get("compression", "none"), inputs["student"] / GRAPH_FOLDER
+    distilled = store.folder(plan.students[STUDENT.name]) / "student.keras"
+    return Job(
+        student=os.path.abspath(inputs["student"] / "student.keras"),
+        folders={precision: os.path.abspath(folder) for precision, folder in folders.items()},
         classes=split.classes,
         resize=recipe.data.resize,
         model_name=recipe.student.name,
         compression=compression,
-        fake_quantized=graph if (graph := inputs["student"] / GRAPH_FOLDER).is_dir() else None,
-        distilled=None if compression == "none" else store.folder(plan.students[STUDENT.name]) / "student.keras",
-        student_fingerprint=student.fingerprint,
-        pictures=plan.root,
-        calibration=[sample.path for sample in calibration],
+        fake_quantized=os.path.abspath(graph) if graph.is_dir() else None,
+        distilled=None if compression == "none" else os.path.abspath(distilled),
+        student_fingerprint=step.inputs["student"].fingerprint,
+        pictures=absolute(plan.root),
+        calibration=[sample.path for sample in choose_calibration(split.of("train"), count, recipe.data.seed)],
         validation=[sample.path for sample in split.of("val")],
         validation_labels=[sample.label for sample in split.of("val")],
         per_tensor=table.per_tensor,
-        keep_float=table.keep_float,
+        keep_float=list(table.keep_float),
         **described(table),
-        done=lambda result: commit(by_precision[result["precision"]], result | made_from),
     )

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -33,17 +32,18 @@ def work(job: Job, tell: Tell) -> None:
     keras.utils.set_random_seed(job.distill.seed)
     tf_keras.backend.experimental.enable_tf_random_generator()  # else nothing could be saved of where dropout stands
     student = keras.saving.load_model(job.student, compile=False, safe_mode=True)
+    examples = job.examples
     feed = Feed(
-        np.array(job.train_labels),
-        job.classes,
-        Path(job.pixels),
-        None if job.transfer is None else Path(job.transfer),
+        examples.train_labels,
+        examples.classes,
+        examples.pixels_folder,
+        examples.transfer_folder,
         job.distill.batch_size,
         job.distill.seed,
-        None if job.unlabelled is None else tuple(map(Path, job.unlabelled)),
+        examples.unlabelled,
         job.distill.class_weights,
     )
-    judged = Judged(np.array(job.val_labels), Path(job.pixels))
+    judged = Judged(examples.val_labels, examples.pixels_folder)
     twin = twin_of(student, job.name)
     difference = check_twin(student, twin, to_int8_input(next(judged.batches(16))))
     before = evaluate(twin, judged, f"compress {job.method}, before it")

@@ -33,6 +33,7 @@ from kd2mobile.transfer.results import TransferResults
 if TYPE_CHECKING:
     from kd2mobile.data.sources.roots import Root
     from kd2mobile.data.sources.scan import Scan
+    from kd2mobile.training.examples import Examples
 
 Folders = dict[str, Path]
 """The folders of a step's inputs by name."""
@@ -221,24 +222,9 @@ def _student_config(context: Context) -> dict[str, Any]:
 
 def _student(context: Context, folder: Path, inputs: Folders) -> dict[str, Any]:
     load_keras()
-    import numpy as np
-
-    from kd2mobile.data.split import read_split
     from kd2mobile.training.train import train_student
 
-    split = read_split(inputs["split"])
-    labels = {name: np.array([s.label for s in split.of(name)]) for name in ("train", "val")}
-    return train_student(
-        folder,
-        context.recipe.distill,
-        context.recipe.student,
-        len(split.classes),
-        labels["train"],
-        labels["val"],
-        inputs["pixels"],
-        inputs.get("transfer"),
-        _unlabelled_learned(inputs),
-    )
+    return train_student(folder, context.recipe.distill, context.recipe.student, _examples(inputs))
 
 
 def _compressed_config(context: Context, method: str, preserve: list[str]) -> dict[str, Any]:
@@ -250,31 +236,40 @@ def _compressed_config(context: Context, method: str, preserve: list[str]) -> di
 
 def _compressed(context: Context, folder: Path, inputs: Folders, method: str, preserve: list[str]) -> dict[str, Any]:
     from kd2mobile.compress.compress import compress_student
-    from kd2mobile.data.split import read_split
+    from kd2mobile.compress.job import Job
 
-    recipe, split = context.recipe, read_split(inputs["split"])
-    labels = {name: [sample.label for sample in split.of(name)] for name in ("train", "val")}
-    return compress_student(
-        folder,
+    recipe = context.recipe
+    job = Job.of(
+        _examples(inputs),
         inputs["student"] / "student.keras",
-        recipe.student.name,
-        method,
-        preserve,
-        recipe.compress,
-        recipe.distill,
-        classes=len(split.classes),
-        train_labels=labels["train"],
-        val_labels=labels["val"],
-        pixels_folder=inputs["pixels"],
-        transfer_folder=inputs.get("transfer"),
-        unlabelled=_unlabelled_learned(inputs),
+        folder,
+        name=recipe.student.name,
+        method=method,
+        preserve=preserve,
+        compress=recipe.compress,
+        distill=recipe.distill,
     )
+    return compress_student(job)
 
 
-def _unlabelled_learned(inputs: Folders) -> tuple[Path, Path] | None:
-    """Pixel store and logits of the unlabelled images, if the student learns from any."""
-    names = UNLABELLED + "pixels", UNLABELLED + "transfer"
-    return (inputs[names[0]], inputs[names[1]]) if names[0] in inputs else None
+def _examples(inputs: Folders) -> "Examples":
+    """What a student with those inputs learns from."""
+    import numpy as np
+
+    from kd2mobile.data.split import read_split
+    from kd2mobile.training.examples import Examples
+
+    split = read_split(inputs["split"])
+    labels = {name: np.array([sample.label for sample in split.of(name)]) for name in ("train", "val")}
+    pixels, transfer = inputs.get(UNLABELLED + "pixels"), inputs.get(UNLABELLED + "transfer")
+    return Examples(
+        labels["train"],
+        labels["val"],
+        inputs["pixels"],
+        inputs.get("transfer"),
+        len(split.classes),
+        (pixels, transfer) if pixels and transfer else None,
+    )
 
 
 def _tflite_config(context: Context, variant: Variant, export: Export) -> dict[str, Any]:

@@ -8,7 +8,14 @@ from kd2mobile.tflite.settings import file_name
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One student to several precisions. Paths are absolute, as text; images are ids under `pictures`."""
+    """One student to several precisions. Paths are absolute, as text; images are ids (relative paths) under `pictures`.
+
+    student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes]. classes: names in the
+    order of the logits. resize: how an image becomes pixels, stored in the file. calibration: training images for all
+    but fp32, see choose_calibration; validation: those on which each file must agree with the student. compression:
+    what the student went through, for the file's name and description. version, author, licence: for the file's
+    metadata; the student's fingerprint is the version if none is given.
+    """
 
     student: str
     folders: dict[str, str]

@@ -20,6 +20,7 @@ from kd2mobile.losses.split import pack_output, unpack_output
 from kd2mobile.recipe import schema
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.text import count_of
+from kd2mobile.training.examples import Examples
 from kd2mobile.training.feed import Feed, Judged
 from kd2mobile.training.loop import Course, best_line, train_epochs
 from kd2mobile.training.schedule import Schedule
@@ -32,22 +33,15 @@ def train_student(
     folder: Path,
     distill: schema.Distill,
     student: schema.Student,
-    classes: int,
-    train_labels: np.ndarray,
-    val_labels: np.ndarray,
-    pixels_folder: Path,
-    transfer_folder: Path | None,
-    unlabelled: tuple[Path, Path] | None = None,
+    examples: Examples,
 ) -> dict[str, Any]:
     """Trains the student and writes `student.keras` (pixels in [-1, 1] to logits, best epoch) and `history.jsonl`.
 
     folder: empty, or what a killed call left: then training goes on after the last epoch that it finished, and on
     TensorFlow on CPU with a fixed number of threads ends with the same bytes as an unbroken one.
-    train_labels, val_labels: int [n] and [m], in the order of the stores. pixels_folder: the pixel store.
-    transfer_folder: the teacher's logits; None is the baseline, the same student with the same epochs, and needs a loss
-    without a teacher, which never reads them. student.train_layers: see `freeze_all_but`; the saved
-    student has every layer trainable again.
-    unlabelled: pixel store and logits of images without labels, which the teacher alone teaches.
+    examples: without a transfer set they are the baseline's, the same student with the same epochs, and need a loss
+    without a teacher, which never reads one. student.train_layers: see `freeze_all_but`; the saved student has every
+    layer trainable again.
 
     Each epoch shows every training image once, in one of its views (see `feed`), to Adam under a cosine schedule
     with linear warm-up. With m unlabelled images beside n labelled ones an epoch is (n + m) / n times as long as the
@@ -65,25 +59,25 @@ def train_student(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     needs_teacher = LOSSES[distill.loss].needs_teacher
-    if transfer_folder is None and needs_teacher:
+    if examples.transfer_folder is None and needs_teacher:
         must = "must be a loss that needs no teacher, such as `labels`, if there is no transfer set"
         raise TrainingError("distill.loss", must, distill.loss, "Give a transfer set.")
     done = _finished(folder, student)
     if done is not None:
         return done
-    taught = Path(transfer_folder) if transfer_folder is not None and needs_teacher else None
+    taught = examples.transfer_folder if needs_teacher else None
     feed = Feed(
-        train_labels,
-        classes,
-        Path(pixels_folder),
+        examples.train_labels,
+        examples.classes,
+        examples.pixels_folder,
         taught,
         distill.batch_size,
         distill.seed,
-        unlabelled if taught is not None else None,
+        examples.unlabelled if taught is not None else None,
         distill.class_weights,
     )
-    judged = Judged(val_labels, Path(pixels_folder))
-    model = build_student(student.name, student.input_px, classes, student.weights, distill.seed)
+    judged = Judged(examples.val_labels, examples.pixels_folder)
+    model = build_student(student.name, student.input_px, examples.classes, student.weights, distill.seed)
     _shorten_batch_statistics(model, feed.steps)
     trained = freeze_all_but(model, student.train_layers)
     who = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
@@ -92,8 +86,9 @@ def train_student(
             "random, as student.weights is `none`, which is seldom useful" if student.weights == "none" else "unchanged"
         )
         progress.say(f"{who}: {count_of(len(trained), 'layer')} trained, from {trained[0]} on; the rest stays {rest}")
-    if more := len(feed.labels) - len(train_labels):
-        progress.say(f"{who}: an epoch shows {len(train_labels)} labelled and {more} unlabelled images")
+    labelled = len(examples.train_labels)
+    if more := len(feed.labels) - labelled:
+        progress.say(f"{who}: an epoch shows {labelled} labelled and {more} unlabelled images")
     check = ", or check the teacher's logits" if taught else ""
     course = Course(
         folder=folder,

@@ -52,7 +52,7 @@ from kd2mobile.transfer.store import Transfer
 from tests.losses.test_losses import SETTINGS
 from tests.losses.test_losses import distill as with_loss
 from tests.backend.test_backends import TRAINED
-from tests.training.conftest import STUDENT, Stores, distill
+from tests.training.conftest import CLASSES, STUDENT, Examples, distill
 
 arrays = {}
 one_hot, teacher, z = np.load(given / "losses.npz").values()
@@ -79,11 +79,11 @@ for name, folder, how in (
         arrays[f"{name} {part}"] = np.stack([logits[i] for i in range(len(logits))]).astype(np.float32)
 
 labels = np.load(given / "labels.npz")
-stores = Stores(labels["train"], labels["val"], given / "stores" / "pixels", given / "stores" / "transfer")
+stores = Examples(labels["train"], labels["val"], given / "stores" / "pixels", given / "stores" / "transfer", CLASSES)
 train.build_student = lambda *_: keras.saving.load_model(given / "start.keras", compile=False)
 for loss in TRAINED:
     asked = distill(epochs=1, batch_size=8, learning_rate=1e-3, loss=loss)
-    records[f"training {loss}"] = train.train_student(found / f"{loss} student", asked, STUDENT, **vars(stores))
+    records[f"training {loss}"] = train.train_student(found / f"{loss} student", asked, STUDENT, stores)
     history = (found / f"{loss} student" / "history.jsonl").read_text().splitlines()
     records[f"training {loss}"] |= {"loss": json.loads(history[0])["loss"]}
     student = keras.saving.load_model(found / f"{loss} student" / "student.keras", compile=False)

@@ -1,7 +1,7 @@
 """A trained small_cnn on the tiny stores of the training tests, and the compressing process's work in this process."""
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,10 @@ import pytest
 from kd2mobile.compress import worker
 from kd2mobile.compress.job import Job
 from kd2mobile.recipe import schema
+from kd2mobile.training.examples import Examples
 from kd2mobile.training.train import train_student
 
-from ..training.conftest import CLASSES, STUDENT, Stores, distill, make_stores
+from ..training.conftest import STUDENT, distill, make_stores
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,13 @@ class Case:
     """student: a student.keras of the stores."""
 
     student: Path
-    stores: Stores
+    stores: Examples
 
     def job(self, folder: Path, method: str, student: Path | None = None, preserve=(), teacher=True, **settings) -> Job:
         folder.mkdir(parents=True, exist_ok=True)
-        taught = str(self.stores.transfer_folder) if teacher else None
-        return Job(
+        examples = self.stores if teacher else replace(self.stores, transfer_folder=None)
+        return Job.of(
+            examples,
             student=str(student or self.student),
             name=STUDENT.name,
             folder=str(folder),
@@ -32,12 +34,6 @@ class Case:
             preserve=list(preserve),
             compress=schema.Compress(**{"epochs": 4, "learning_rate": 1e-3, **settings}),
             distill=distill() if teacher else distill(loss="labels"),
-            classes=CLASSES,
-            train_labels=self.stores.train_labels.tolist(),
-            val_labels=self.stores.val_labels.tolist(),
-            pixels=str(self.stores.pixels_folder),
-            transfer=taught,
-            unlabelled=None,
         )
 
     def run(self, folder: Path, method: str, **how) -> dict:
@@ -54,5 +50,5 @@ class Case:
 def case(tmp_path_factory) -> Case:
     place = tmp_path_factory.mktemp("compress")
     stores = make_stores(place / "stores", train=96, val=30)
-    train_student(place / "student", distill(epochs=6), STUDENT, **asdict(stores))
+    train_student(place / "student", distill(epochs=6), STUDENT, stores)
     return Case(place / "student" / "student.keras", stores)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from kd2mobile.recipe.schema import PRECISIONS
 from kd2mobile.tflite.export import converting_process, export_student
+from kd2mobile.tflite.job import Job
 
 PX = 16
 CLASSES = ["red", "grün", "a\nb"]
@@ -39,6 +40,13 @@ class Case(NamedTuple):
             "licence": "Apache-2.0",
         }
         return known | changes
+
+    def job(self, student: Path, folders: dict[str, Path], **changes) -> Job:
+        return Job(
+            student=str(student),
+            folders={precision: str(folder) for precision, folder in folders.items()},
+            **{**self.arguments(**changes), "pictures": str(self.pictures)},
+        )
 
 
 def tiny(body=lambda x: x) -> keras.Model:
@@ -78,7 +86,7 @@ def case(tmp_path_factory) -> Case:
     student.save(folder / "student.keras")
     made = Case(folder / "student.keras", folder / "photos", ids, {p: folder / p for p in PRECISIONS}, {})
     with converting_process() as process:
-        results = export_student(made.student, made.folders, process, **made.arguments())
+        results = export_student(made.job(made.student, made.folders), process)
     assert [result["precision"] for result in results] == list(PRECISIONS)
     made.results.update({result["precision"]: result for result in results})
     return made

@@ -109,10 +109,10 @@ def test_one_process_does_several_jobs_and_each_gives_the_same_bytes(case, tmp_p
     refused = r"missing.keras: must be a Keras model .*File not found.*Train it again\."
     with converting_process() as process:
         with pytest.raises(ExportError, match=refused):
-            export_student(tmp_path / "missing.keras", {"fp32": tmp_path / "out"}, process, **case.arguments())
-        first = export_student(case.student, {"fp16": tmp_path / "a"}, process, **case.arguments())
+            export_student(case.job(tmp_path / "missing.keras", {"fp32": tmp_path / "out"}), process)
+        first = export_student(case.job(case.student, {"fp16": tmp_path / "a"}), process)
         folders = {"int8": tmp_path / "a", "fp32": tmp_path / "b"}
-        second = export_student(case.student, folders, process, **case.arguments())
+        second = export_student(case.job(case.student, folders), process)
     assert [result["precision"] for result in first + second] == ["fp16", "int8", "fp32"]
     for result in first + second:
         assert result["sha256"] == case.results[result["precision"]]["sha256"]
@@ -236,7 +236,7 @@ def child(case, tmp_path, monkeypatch):
     def run(program: str):
         monkeypatch.setattr(tensorflow_process, "_command", lambda module: ["-c", program])
         with converting_process() as process:
-            return export_student(case.student, {"fp32": tmp_path}, process, **case.arguments())
+            return export_student(case.job(case.student, {"fp32": tmp_path}), process)
 
     return run
 
@@ -274,7 +274,7 @@ serve(answer, dict)
 def test_without_tensorflow_the_extra_is_named(case, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtraError, match=r'export: needs the package tensorflow.*\[train\]"'):
-        export_student(case.student, {"fp32": tmp_path}, converting_process(), **case.arguments())
+        export_student(case.job(case.student, {"fp32": tmp_path}), converting_process())
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator

@@ -1,6 +1,6 @@
 """Tiny stores: coloured noise squares of three classes, with a teacher that is sure of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,26 +8,16 @@ import pytest
 
 from kd2mobile.data.shards import write_array
 from kd2mobile.recipe import schema
+from kd2mobile.training.examples import Examples
 
 CLASSES, PX, VIEWS = 3, 8, 2
 
 
-@dataclass(frozen=True)
-class Stores:
-    """What train_student takes, less the folder and the recipe's parts."""
-
-    train_labels: np.ndarray
-    val_labels: np.ndarray
-    pixels_folder: Path
-    transfer_folder: Path | None
-    classes: int = CLASSES
-    unlabelled: tuple[Path, Path] | None = None
-
-    def without_teacher(self) -> "Stores":
-        return replace(self, transfer_folder=None)
+def without_teacher(stores: Examples) -> Examples:
+    return replace(stores, transfer_folder=None)
 
 
-def make_stores(folder: Path, train: int = 50, val: int = 14) -> Stores:
+def make_stores(folder: Path, train: int = 50, val: int = 14) -> Examples:
     rng = np.random.default_rng(7)
     labels = {"train": np.arange(train) % CLASSES, "val": np.arange(val) % CLASSES}
     for name, views in (("train", VIEWS), ("val", 1)):
@@ -38,10 +28,10 @@ def make_stores(folder: Path, train: int = 50, val: int = 14) -> Stores:
     logits = rng.normal(0, 1, (train, VIEWS, CLASSES)) + 6 * np.eye(CLASSES)[labels["train"]][:, None]
     (folder / "transfer").mkdir(exist_ok=True)
     write_array(folder / "transfer" / "train-00000.npy", logits.astype(np.float16))
-    return Stores(labels["train"], labels["val"], folder / "pixels", folder / "transfer")
+    return Examples(labels["train"], labels["val"], folder / "pixels", folder / "transfer", CLASSES)
 
 
-def with_unlabelled(stores: Stores, count: int = 20) -> Stores:
+def with_unlabelled(stores: Examples, count: int = 20) -> Examples:
     """The stores with so many unlabelled pictures beside them, each of one brightness, from 200 on."""
     folder = stores.pixels_folder.parent / "unlabelled"
     (folder / "transfer").mkdir(parents=True)
@@ -55,7 +45,7 @@ def with_unlabelled(stores: Stores, count: int = 20) -> Stores:
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Stores:
+def stores(tmp_path: Path) -> Examples:
     return make_stores(tmp_path / "stores")
 
 

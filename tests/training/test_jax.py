@@ -21,12 +21,12 @@ import pytest
 assert keras.config.backend() == "jax"
 folder = Path({folder!r})
 stores = make_stores(folder / "stores")
-results = train.train_student(folder / "whole", distill(epochs=3), STUDENT, **vars(stores))
+results = train.train_student(folder / "whole", distill(epochs=3), STUDENT, stores)
 assert results["val_top1"] > 0.9, results
 with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
     interrupt_after(patch, images=2 * 50 + 20)
-    train.train_student(folder / "broken", distill(epochs=3), STUDENT, **vars(stores))
-train.train_student(folder / "broken", distill(epochs=3), STUDENT, **vars(stores))
+    train.train_student(folder / "broken", distill(epochs=3), STUDENT, stores)
+train.train_student(folder / "broken", distill(epochs=3), STUDENT, stores)
 one, other = (keras.saving.load_model(folder / n / "student.keras", compile=False) for n in ("whole", "broken"))
 print(max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in zip(one.weights, other.weights)))
 """

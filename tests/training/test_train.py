@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -21,13 +22,13 @@ from kd2mobile.training import loop, train
 from kd2mobile.training.feed import picture_order, view_choice
 from kd2mobile.training.schedule import Schedule
 
-from .conftest import PX, STUDENT, distill, make_stores, with_unlabelled
+from .conftest import PX, STUDENT, distill, make_stores, with_unlabelled, without_teacher
 
 HISTORY_FIELDS = ["epoch", "loss", "learning_rate", "val_top1", "val_logloss", "seconds", "images_per_s"]
 
 
 def run(folder, stores, **fields):
-    return train.train_student(folder, distill(**fields), STUDENT, **vars(stores))
+    return train.train_student(folder, distill(**fields), STUDENT, stores)
 
 
 def history(folder: Path) -> list[dict]:
@@ -163,7 +164,7 @@ def die(line):
         os.kill(os.getpid(), signal.SIGKILL)
 progress.say = die
 folder = Path({folder!r})
-train_student(folder / "student", distill(), STUDENT, **vars(make_stores(folder / "stores")))
+train_student(folder / "student", distill(), STUDENT, make_stores(folder / "stores"))
 """
 
 
@@ -190,12 +191,12 @@ def test_the_baseline_never_looks_at_the_teacher(stores, tmp_path):
     bad = np.full((50, 2, 3), np.nan, np.float16)
     write_array(stores.transfer_folder / "train-00000.npy", bad)
     run(tmp_path / "beside", stores, loss="labels", epochs=2)
-    run(tmp_path / "without", stores.without_teacher(), loss="labels", epochs=2)
+    run(tmp_path / "without", without_teacher(stores), loss="labels", epochs=2)
     assert same_training(tmp_path / "beside", tmp_path / "without")
 
 
 def test_a_teacher_changes_the_student(unbroken, tmp_path):
-    run(tmp_path / "baseline", unbroken[1].without_teacher(), loss="labels")
+    run(tmp_path / "baseline", without_teacher(unbroken[1]), loss="labels")
     assert weights(tmp_path / "baseline") != weights(unbroken[0])
 
 
@@ -218,8 +219,8 @@ def test_unlabelled_pictures_change_the_student_and_a_broken_training_ends_with_
 
 
 def test_the_baseline_never_sees_unlabelled_pictures(stores, tmp_path):
-    run(tmp_path / "beside", with_unlabelled(stores).without_teacher(), loss="labels", epochs=1)
-    run(tmp_path / "without", stores.without_teacher(), loss="labels", epochs=1)
+    run(tmp_path / "beside", without_teacher(with_unlabelled(stores)), loss="labels", epochs=1)
+    run(tmp_path / "without", without_teacher(stores), loss="labels", epochs=1)
     assert same_training(tmp_path / "beside", tmp_path / "without")
 
 
@@ -259,9 +260,9 @@ def test_class_weights_change_student_and_baseline(unbroken, tmp_path):
     stores, lopsided = unbroken[1], np.where(np.arange(50) < 40, 0, unbroken[1].train_labels)
     for name, fields in {"kd": {}, "labels": {"loss": "labels"}}.items():
         for weighted in (False, True):
-            given = vars(stores) | {"train_labels": lopsided}
+            given = replace(stores, train_labels=lopsided)
             asked = distill(epochs=1, class_weights=weighted, **fields)
-            train.train_student(tmp_path / f"{name} {weighted}", asked, STUDENT, **given)
+            train.train_student(tmp_path / f"{name} {weighted}", asked, STUDENT, given)
         assert weights(tmp_path / f"{name} True") != weights(tmp_path / f"{name} False")
 
 
@@ -269,7 +270,7 @@ def test_a_loss_that_needs_a_teacher_is_refused_without_one(stores, tmp_path):
     with pytest.raises(
         TrainingError, match="distill.loss: must be a loss that needs no teacher, such as `labels`, .*, got kd"
     ):
-        run(tmp_path / "student", stores.without_teacher())
+        run(tmp_path / "student", without_teacher(stores))
 
 
 def test_a_learning_rate_that_blows_up_stops_and_says_where(stores, tmp_path):

@@ -16,7 +16,7 @@ TRAINED = ("block3_bn", "logits")
 
 
 def run(folder, stores):
-    return train.train_student(folder, distill(epochs=3), LAST_TWO, **vars(stores))
+    return train.train_student(folder, distill(epochs=3), LAST_TWO, stores)
 
 
 @pytest.fixture(scope="module")
