@@ -37,8 +37,13 @@ def scans(tmp_path, monkeypatch):
     return values
 
 
+def planned(tmp_path, **data):
+    """The images with labels and the step of their split, then those without where some are given."""
+    return plan_splits(compose(settings={f"data.{k}": v for k, v in data.items()}), Store(tmp_path / "store"))
+
+
 def made(tmp_path, **data):
-    found, step = plan_splits(compose(settings={f"data.{k}": v for k, v in data.items()}), Store(tmp_path / "store"))[0]
+    found, step = planned(tmp_path, **data)[0]
     return found, read_split(Store(tmp_path / "store").make(step).folder), step
 
 
@@ -81,8 +86,9 @@ def test_tables_splits_apart_and_images_without_labels_are_scaled_too(scans, tmp
     for sample in split.samples:
         with Image.open(found.root / sample.path) as stored:
             assert stored.mode == "L" and np.asarray(stored)[0, :2].tolist() == [0, 255]
-    (loose,) = found.unlabelled.pictures
-    with Image.open(found.unlabelled_root / loose.path) as stored:
+    unlabelled, _ = planned(tmp_path, **data)[1]
+    (loose,) = unlabelled.scan.pictures
+    with Image.open(unlabelled.root / loose.path) as stored:
         assert loose.path == "unlabelled/deep/1.tif" and stored.mode == "L"
 
 
