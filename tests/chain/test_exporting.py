@@ -178,7 +178,8 @@ def test_what_no_file_can_be_made_with_is_refused(run, capsys):
 def test_export_names_the_layers_that_lose_most(run, capsys):
     assert main_status(["export", "--run", str(run)]) == 0
     said = capsys.readouterr().out.splitlines()
-    heads = [f"{role}small_cnn-int8.tflite: largest quantization errors in " for role in ("", "baseline-")]
+    worst = "small_cnn-int8.tflite: layers with the largest quantization errors: "
+    heads = [f"{role}{worst}" for role in ("", "baseline-")]
     assert [line[: len(head)] for line, head in zip(said, heads, strict=False)] == heads and "%)" in said[0]
     page = (run / "report.html").read_text()
     assert '<section id="layers"' in page and "Top-1 less the student" in page
