@@ -24,8 +24,8 @@ from PIL import Image
 from records import write_record
 
 from kd2mobile.backend.keras_backend import load_keras
+from kd2mobile.data.decode_workers import renderer
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.rendering import renderer
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import draw_views, read_views
 from kd2mobile.measure.host.machine import device_words

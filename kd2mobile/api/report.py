@@ -62,7 +62,7 @@ def _report(opened: Run, plan: Plan) -> tuple[Reported, Benchmarked]:
 
 
 def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
-    from kd2mobile.pages.comparison import collect_comparison, write_comparison
+    from kd2mobile.pages.several_runs import collect_comparison, write_comparison
 
     twice = [
         folder for place, folder in enumerate(folders) if folder.resolve() in [f.resolve() for f in folders[:place]]

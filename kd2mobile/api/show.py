@@ -24,7 +24,7 @@ from kd2mobile.measure.roles import STUDENT
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
-from kd2mobile.stages.fingerprints import temperatures_of
+from kd2mobile.stages.configs import temperatures_of
 from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature

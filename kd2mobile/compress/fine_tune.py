@@ -12,7 +12,7 @@ from kd2mobile.compress.job import Job
 from kd2mobile.compress.wrapping import Wrapped
 from kd2mobile.errors import TrainingError
 from kd2mobile.losses import make_loss
-from kd2mobile.losses.split import pack_output
+from kd2mobile.losses.split_targets import pack_output
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.training.feed import Feed, Judged
 from kd2mobile.training.loop import Course, train_epochs

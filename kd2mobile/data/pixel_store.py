@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kd2mobile.data.decode_workers import fill_views
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.rendering import fill_views
 from kd2mobile.data.shards import write_shards
 from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import UNLABELLED, Sample, Split

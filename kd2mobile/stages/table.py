@@ -16,7 +16,7 @@ from kd2mobile.errors import DataError
 from kd2mobile.progress import say
 from kd2mobile.recipe.schema import Export, Recipe, Teacher
 from kd2mobile.recipe.variants import Variant
-from kd2mobile.stages.fingerprints import (
+from kd2mobile.stages.configs import (
     distill_settings,
     ensemble_settings,
     student_settings,

@@ -8,7 +8,7 @@ import numpy as np
 from kd2mobile.data.shards import Shards, open_shards
 from kd2mobile.data.split import UNLABELLED
 from kd2mobile.errors import TrainingError
-from kd2mobile.losses.split import pack_targets
+from kd2mobile.losses.split_targets import pack_targets
 from kd2mobile.metrics import top1_and_logloss
 
 _ORDER, _VIEWS = 0, 1

@@ -16,7 +16,7 @@ from kd2mobile.backend.model_files import save_model
 from kd2mobile.errors import TrainingError
 from kd2mobile.files import disk_errors
 from kd2mobile.losses import LOSSES, make_loss
-from kd2mobile.losses.split import pack_output, unpack_output
+from kd2mobile.losses.split_targets import pack_output, unpack_output
 from kd2mobile.recipe import schema
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.text import count_of

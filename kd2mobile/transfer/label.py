@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kd2mobile.data.decode_workers import Render, renderer
 from kd2mobile.data.in_threads import in_threads
-from kd2mobile.data.rendering import Render, renderer
 from kd2mobile.data.shards import SHARD, shard_path, write_shards
 from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import UNLABELLED, Sample, Split, SplitName

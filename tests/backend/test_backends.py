@@ -41,7 +41,7 @@ import numpy as np
 from kd2mobile.recipe import schema
 from kd2mobile.data.split import read_split
 from kd2mobile.losses import LOSSES, make_loss
-from kd2mobile.losses.split import pack_output
+from kd2mobile.losses.split_targets import pack_output
 from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.reading import Pictures
 from kd2mobile.training import train

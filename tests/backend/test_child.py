@@ -65,7 +65,7 @@ PARENTS = {
     """,
     "workers that decode": """
         import signal, threading
-        from kd2mobile.data.rendering import renderer
+        from kd2mobile.data.decode_workers import renderer
         with renderer(2, "."):
             print(open(f"/proc/self/task/{threading.get_native_id()}/children").read(), flush=True)
             signal.pause()

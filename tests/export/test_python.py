@@ -170,10 +170,10 @@ def test_what_cannot_be_used_is_said_in_a_line(python, files, photos, tiny_tflit
     later.write_bytes(whole.read_bytes().replace(b'"format": 1', b'"format": 2'))
     for words, said in (
         ((tmp_path / "none.tflite", photos[0]), "none.tflite: must be a readable file, got No such file"),
-        ((tiny_tflite, photos[0]), "must be a complete file of kd2mobile export, got File is not a zip file"),
-        ((tmp_path / "half.tflite", photos[0]), "must be a complete file of kd2mobile export, got"),
+        ((tiny_tflite, photos[0]), "must be a whole file of kd2mobile export, got File is not a zip file"),
+        ((tmp_path / "half.tflite", photos[0]), "must be a whole file of kd2mobile export, got"),
         ((broken, photos[0]), "broken.tflite: must run in LiteRT, got "),
-        ((later, photos[0]), "later.tflite: must be a complete file of kd2mobile export, got Bad CRC-32"),
+        ((later, photos[0]), "later.tflite: must be a whole file of kd2mobile export, got Bad CRC-32"),
         ((whole, tmp_path / "none.jpg"), "none.jpg: must be there, got no such file"),
         ((whole, tmp_path / "half.jpg"), "half.jpg: must be a readable image, got OSError"),
     ):

@@ -9,7 +9,7 @@ import pytest
 
 from kd2mobile.losses import LOSSES, make_loss
 from kd2mobile.losses.loss import SHARED
-from kd2mobile.losses.split import pack_output, pack_targets
+from kd2mobile.losses.split_targets import pack_output, pack_targets
 from kd2mobile.recipe.schema import Distill
 
 BATCH, CLASSES = 6, 5

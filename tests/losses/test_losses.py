@@ -10,7 +10,7 @@ import pytest
 
 from kd2mobile.errors import UnknownNameError
 from kd2mobile.losses import LOSSES, make_loss
-from kd2mobile.losses.split import pack_output
+from kd2mobile.losses.split_targets import pack_output
 from kd2mobile.recipe.schema import Distill
 
 BATCH, CLASSES = 6, 7

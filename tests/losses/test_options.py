@@ -10,7 +10,7 @@ from kd2mobile.losses import LOSSES, Loss, Options, describe_losses, make_loss
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Distill
 from kd2mobile.recipe.toml import recipe_toml
-from kd2mobile.stages.fingerprints import distill_settings
+from kd2mobile.stages.configs import distill_settings
 
 
 def options(name, given):

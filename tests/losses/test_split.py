@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kd2mobile.losses.split import pack_output, pack_targets, unpack_output, unpack_targets
+from kd2mobile.losses.split_targets import pack_output, pack_targets, unpack_output, unpack_targets
 
 
 def test_targets():

@@ -91,7 +91,7 @@ def test_sorted_order_without_any_labels_when_the_counts_agree():
 def test_one_output_more_is_a_background_at_0():
     matching = match_folders(["a", "b"], 3, None, "data")
     assert matching.outputs == [1, 2] and matching.order == "sorted folders after a background"
-    assert "the outputs have no names" in matching.note and "output 0, taken for the background" in matching.note
+    assert "the outputs have no names" in matching.note and "output 0, which is taken as the background" in matching.note
 
 
 @pytest.mark.parametrize(("outputs", "shown"), [(1, "1 output"), (2, "2 outputs"), (1000, "1,000 outputs")])
@@ -142,7 +142,7 @@ def test_a_label_file_one_line_short_is_no_background(own, models, photos, tmp_p
 
 
 def test_labels_inside_the_file_of_another_number_are_refused(packed, photos):
-    with pytest.raises(ModelFileError, match="must carry one label for each output, .* got 2 labels for 3 outputs"):
+    with pytest.raises(ModelFileError, match="must have one label per output, .* got 2 labels for 3 outputs"):
         measure_external(packed("uint8", {"labels.txt": "green\nred\n"}), photos)
 
 
@@ -203,7 +203,7 @@ def test_labels_inside_the_file_are_used(packed, photos):
 def test_a_background_class_is_shifted_over(models, photos, tmp_path):
     measured = measure_on_folder(models / "background.tflite", photos)
     # at half brightness every colour's logit is below the background's 0: the three plain pictures remain
-    assert measured.record.top1 == 3 / 7 and "taken for the background" in measured.notes[0]
+    assert measured.record.top1 == 3 / 7 and "taken as the background" in measured.notes[0]
     labels = tmp_path / "labels.txt"
     assert measured.record.class_order == "sorted folders after a background"
     labels.write_text("background\nblue\ngreen\nred\n")
@@ -266,7 +266,7 @@ def test_nothing_but_unreadable_pictures(models, tmp_path):
     for name in CLASSES:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").write_text("no image")
-    with pytest.raises(DataError, match="at least one image that can be decoded, got 3 that cannot, the first"):
+    with pytest.raises(DataError, match="at least one readable image, got 3 unreadable, the first"):
         measure_external(models / "uint8.tflite", tmp_path)
 
 
@@ -323,7 +323,7 @@ def test_a_float_file_of_someone_else_to_the_end(models, photos, monkeypatch):
     record = measure_external(models / "float.tflite", photos, mean=127.5, std=127.5, protocol=Protocol(threads=(2,)))
     assert record.top1 == 6 / 7 and record.latency_ms.n >= 100 and record.threads == 2
     assert (record.model, record.precision, record.compression) == ("float", None, None)
-    with pytest.raises(ModelFileError, match="takes floats"):
+    with pytest.raises(ModelFileError, match="must define how a pixel becomes a float"):
         measure_external(models / "float.tflite", photos)
 
 

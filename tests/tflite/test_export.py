@@ -171,7 +171,7 @@ def test_a_layer_that_is_kept_float_is_the_only_one(case, tmp_path):
 def test_a_layer_that_the_student_does_not_have_is_refused_with_those_it_has(case, tmp_path):
     student, _ = convert.load_student(case.student, 3)
     conv = next(layer.name for layer in student.layers if hasattr(layer, "kernel"))
-    message = rf"must name layers .*, got '{conv}x'. Did you mean '{conv}'.*\? The layers .*: {conv}, "
+    message = rf"must be layers of the student .*, got '{conv}x'. Did you mean '{conv}'.*\? The layers .*: {conv}, "
     with pytest.raises(RecipeError, match=message) as raised:
         run_here(case.student, {"int8": tmp_path}, case.arguments(keep_float=[f"{conv}x"]))
     near, shown = re.search(r"mean (.*)\? The layers with an op: (.*)\.", str(raised.value)).groups()

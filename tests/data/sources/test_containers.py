@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import kd2mobile
+from kd2mobile.data.decode_workers import renderer
 from kd2mobile.data.pixel_store import render_pixels
-from kd2mobile.data.rendering import renderer
 from kd2mobile.data.shards import open_shards
 from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, lies_in, source_at
 from kd2mobile.data.sources.find import find_pictures

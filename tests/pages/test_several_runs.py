@@ -8,9 +8,9 @@ import pytest
 
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import ArtifactError
-from kd2mobile.pages.comparison import collect_comparison, render_comparison, write_comparison
 from kd2mobile.pages.plots.accuracy import comparison_plots
 from kd2mobile.pages.recommending import with_recommendation
+from kd2mobile.pages.several_runs import collect_comparison, render_comparison, write_comparison
 from kd2mobile.pages.words import tables
 from kd2mobile.recipe.compose import compose
 from kd2mobile.store.artifact import Step

@@ -1,8 +1,8 @@
 """Images through their views, in threads of this process or in worker processes.
 
-A worker, `python -m kd2mobile.data.rendering`, is a process of its own that knows NumPy and Pillow alone. It is started
-anew, never forked, and does not import the main program again: so it is the same on every system, in a notebook and
-in a script without a main guard.
+A worker, `python -m kd2mobile.data.decode_workers`, is a process of its own that knows NumPy and Pillow alone. It is
+started anew, never forked, and does not import the main program again: so it is the same on every system, in a notebook
+and in a script without a main guard.
 """
 
 import os
@@ -25,7 +25,7 @@ from kd2mobile.errors import WorkerError
 from kd2mobile.files import Address, system_errors, temporary_of
 
 Render = Callable[[Sequence[Address], np.ndarray, int], np.ndarray]
-_COMMAND = ["-m", "kd2mobile.data.rendering"]
+_COMMAND = ["-m", "kd2mobile.data.decode_workers"]
 
 
 class Views(msgspec.Struct):

@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock, Timeout
 
 from kd2mobile import pixels
-from kd2mobile.data import rendering
-from kd2mobile.data.rendering import render_views, renderer
+from kd2mobile.data import decode_workers as rendering
+from kd2mobile.data.decode_workers import render_views, renderer
 from kd2mobile.data.views import VIEW_DTYPE
 from kd2mobile.errors import PictureError, WorkerError
 from kd2mobile.files import TEMPORARY
@@ -82,7 +82,7 @@ def test_a_dying_worker_is_said_with_what_it_was_at(two, monkeypatch, dying, cau
 
 def test_a_worker_loads_no_framework():
     code = (
-        "import sys, kd2mobile.data.rendering;"
+        "import sys, kd2mobile.data.decode_workers;"
         "print([m for m in ('keras', 'tensorflow', 'jax', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -92,7 +92,7 @@ def test_a_worker_loads_no_framework():
 CTRL_C = """
 import os, signal, sys
 import numpy as np
-from kd2mobile.data.rendering import renderer
+from kd2mobile.data.decode_workers import renderer
 from kd2mobile.data.views import VIEW_DTYPE
 views = np.zeros((1, 1), VIEW_DTYPE)
 views["box"] = 0, 0, 1, 1
@@ -129,7 +129,7 @@ def test_ctrl_c_reaches_the_parent_alone_and_no_worker_outlives_it(two, end):
 
 LARGE_FROM_ONE_PIXEL = """
 from kd2mobile import pixels
-from kd2mobile.data.rendering import main
+from kd2mobile.data.decode_workers import main
 pixels.LARGE_PICTURE = 1
 main()
 """

@@ -7,7 +7,7 @@ one. The names of the tensors: z the student's logits, v the teacher's, T the te
 from collections.abc import Callable
 
 from kd2mobile.losses.loss import Loss, Options, Tensor
-from kd2mobile.losses.split import unpack_output, unpack_targets
+from kd2mobile.losses.split_targets import unpack_output, unpack_targets
 from kd2mobile.recipe.schema import Distill
 from kd2mobile.registry import Registry
 
