@@ -7,6 +7,8 @@ differ in nothing but the box: a box may reach beyond the image, and what lies t
 
 import errno
 import math
+import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -109,8 +111,22 @@ def examine(path: Address) -> Examined:
 def _stored(path: Address) -> Iterator[Image.Image]:
     """The image as Pillow opens it, nothing decoded yet."""
     with ExitStack() as stream:
+        _refuse_pipe(path)
         stored = path if isinstance(path, str | Path) else stream.enter_context(opened_file(path))
         yield stream.enter_context(Image.open(stored, formats=_formats()))
+
+
+def _refuse_pipe(path: Address) -> None:
+    """Raises PictureError for a pipe or a device: opening it may wait, and reading it may go on, without end."""
+    if not isinstance(path, str | Path):
+        return
+    try:
+        kind = os.stat(path).st_mode
+    except OSError:
+        return  # opening it says why
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        got = "a pipe" if stat.S_ISFIFO(kind) else "a device or a socket"
+        raise PictureError(path, "must be a regular file", got, "Save the image to a file, and give that.")
 
 
 _one_large: AbstractContextManager = threading.RLock()
@@ -139,7 +155,7 @@ def _decoded(path: Address, turn: ExitStack, value_range: Range | None) -> tuple
         del stored  # before the image is turned, which needs as much again
         turned = _TURNS.get(orientation)
         return (picture if turned is None else picture.transpose(turned)), values
-    except MemoryError:
+    except (MemoryError, PictureError):
         raise
     except Exception as fault:  # Pillow's decoders raise almost anything on a damaged file
         if isinstance(fault, OSError) and fault.errno:
@@ -230,13 +246,22 @@ class DeepImages(msgspec.Struct, frozen=True):
         effect = "cut off beyond 0 and 65,535" if beyond else dark
         low = 0 if 0 <= self.low < self.high / 4 else math.floor(self.low)
         wholes = [2**bits - 1 for bits in (8, 10, 12, 14, 16)]
+        wholes += [whole for bits in (24, 31, 32) if self.high > (whole := 2**bits - 1) / 2]
         high = next((whole for whole in wholes if low == 0 and whole >= self.high), math.ceil(self.high))
         images = count_of(self.count, "image", "of more than 8 bits")
         has = "has" if self.count == 1 else "have"
         return (
-            f"{images} {has} values from {self.low:,g} to {self.high:,g}, which come out {effect}: "
+            f"{images} {has} values from {_number(self.low)} to {_number(self.high)}, which come out {effect}: "
             f"`--range {low},{max(high, low + 1)}` scales greyscale ones"
         )
+
+
+def _number(value: float) -> str:
+    """
+    >>> _number(2147483647.0), _number(0.25)
+    ('2,147,483,647', '0.25')
+    """
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:,g}"
 
 
 def deep_images(values: list[Range]) -> DeepImages | None:

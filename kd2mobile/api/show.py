@@ -233,7 +233,7 @@ def _live_logits(run: Run, folders: list[Path], seen: _Seen) -> np.ndarray:
         teacher, described = open_teacher(whole.folder)
         say(f"teacher   evaluated: {described['name']} at {teacher.input_px} px, {whole.folder.as_posix()}")
         answers.append(_outputs(teacher.model, preprocess(_pixels(seen, teacher.input_px), teacher.preprocess)))
-        check_logits(answers[-1][None], [str(seen.file)], teacher.where)
+        check_logits(answers[-1][None], [str(seen.file)], teacher.where, teacher.known_logits)
     if len(answers) == 1:
         return answers[0]
     return mean_of_logits(answers, run.recipe.ensemble.mean, temperatures_of(run.recipe))

@@ -29,7 +29,7 @@ from kd2mobile.measure.devices import DEVICES, with_options
 from kd2mobile.recipe.compose import FLAGS, Overrides, option_of
 from kd2mobile.recipe.schema import fields
 from kd2mobile.recipe.toml import assignment
-from kd2mobile.store.output_files import IsOurs, check_apart, check_output, check_outside, is_json_of
+from kd2mobile.store.output_files import IsOurs, check_apart, check_different, check_output, check_outside, is_json_of
 from kd2mobile.store.run import check_outside_results
 
 LISTS = {
@@ -277,13 +277,14 @@ class CarefulCommand(Command):
             for one in _paths(ctx.params.get(param.name))
         }
         folders = [one for name in IMAGE_FLAGS for one in _paths(ctx.params.get(name)) if one.is_dir()]
-        for param, path in outputs.items():
-            if path is not None and str(path) != "-":
-                check_output(path, param.opts[0], param.type.is_ours)
-                check_apart(path, param.opts[0], inputs)
-                check_outside_results(path, param.opts[0])
-                for folder in folders:
-                    check_outside(path, param.opts[0], folder, "a folder of the data", hidden_may=True)
+        files = {param: path for param, path in outputs.items() if path is not None and str(path) != "-"}
+        for param, path in files.items():
+            check_output(path, param.opts[0], param.type.is_ours)
+            check_apart(path, param.opts[0], inputs)
+            check_outside_results(path, param.opts[0])
+            for folder in folders:
+                check_outside(path, param.opts[0], folder, "a folder of the data", hidden_may=True)
+        check_different({param.opts[0]: path for param, path in files.items()})
         return super().invoke(ctx)
 
 

@@ -59,8 +59,9 @@ class Checked(msgspec.Struct, frozen=True):
     ones that are byte for byte a labelled one.
     duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
     contradictions: those in several classes, but for the ones of copied_classes, of which every image is also in
-    another class. alike_classes: those whose names differ in capitals alone. system_files: what systems leave among
-    images. near_duplicates: files that differ and look the same, likewise by group;
+    another class. alike_classes: those whose names differ in capitals or in invisible characters alone.
+    system_files: what systems leave among images.
+    near_duplicates: files that differ and look the same, likewise by group;
     groups: whether they stay in one split where splits are drawn; group_by: what else does, without_key: images of
     which it gives no key; leaked_test_images: those that are also in train or val or in a group with one of them.
     deep_images: the ones of more than 8 bits a channel.

@@ -51,14 +51,21 @@ class Leak(msgspec.Struct, frozen=True):
 
 
 class CopiedClass(msgspec.Struct, frozen=True):
-    """A class of which every image is in another class as well, byte for byte. pictures: how many files it has."""
+    """A class of which every image is in another class as well, byte for byte.
+
+    pictures: how many files it has; more: how many different images the other class holds beside them.
+    """
 
     name: str
     of: str
     pictures: int
+    more: int = 0
 
     def words(self) -> str:
         """The finding as a clause."""
+        if self.more:
+            every = "the one image" if self.pictures == 1 else f"every one of the {self.pictures:,} images"
+            return f"{every} of the class {self.name!r} is also in {self.of!r}, which holds {self.more:,} more"
         all_of = "its one image is" if self.pictures == 1 else f"all of its {self.pictures:,} images are"
         return f"the class {self.name!r} is a copy of {self.of!r}, {all_of} there as well"
 
@@ -145,7 +152,7 @@ class Split(msgspec.Struct, frozen=True):
             )
             if (other := next(others, None)) is not None:
                 files = sum(sample.label == label for sample in self.samples)
-                copies.append(CopiedClass(self.classes[label], self.classes[other], files))
+                copies.append(CopiedClass(self.classes[label], self.classes[other], files, len(contents[other] - own)))
         return copies
 
     def single_contradictions(self) -> list[list[str]]:

@@ -114,7 +114,10 @@ class Teacher(Table):
     ] = None
     output: Annotated[
         Literal["logits", "probabilities"] | None,
-        says("What a teacher file computes, if its metadata does not say."),
+        says(
+            "What a teacher file computes, if its metadata does not say. For an .npz file, `logits` leaves out the "
+            "check for probabilities."
+        ),
     ] = None
     epochs: Annotated[int, says("Epochs of training from scratch, with weights `none`.", ge=1, le=EPOCHS)] = 4
     fine_tune_epochs: Annotated[

@@ -92,6 +92,17 @@ def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
             raise RecipeError(flag, f"must be a different file from {name}", path, "Give another path.")
 
 
+def check_different(outputs: dict[str, Path]) -> None:
+    """Raises RecipeError where two outputs of a command are one file, by whatever name and link. outputs: by what named
+    them; a device or a pipe takes several."""
+    files = [(flag, path) for flag, path in outputs.items() if not _is_special(path)]
+    for number, (flag, path) in enumerate(files):
+        for other, earlier in files[:number]:
+            linked = os.path.exists(path) and os.path.exists(earlier) and os.path.samefile(path, earlier)
+            if linked or os.path.realpath(path) == os.path.realpath(earlier):
+                raise RecipeError(f"{other} and {flag}", "must be different files", path, "Give another path to one.")
+
+
 def check_outside(path: Path, flag: str, folder: Path, what: str, hidden_may: bool = False) -> None:
     """Raises RecipeError where an output is the folder or lies in it, by whatever links. what: the folder, in words.
 

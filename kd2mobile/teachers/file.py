@@ -272,7 +272,13 @@ def _as_logits(path: Path, model: keras.Model, output: str | None, changes: list
     if activation == "log_softmax" or (output is None and not isinstance(operation, keras.layers.Layer)):
         return model  # log-probabilities are logits; probabilities by operations are refused unless they are said
     changes.append(f"its final softmax, {operation.name!r}, was removed")
-    return keras.Model(model.inputs, replaced(model.outputs[0], without_activation), name=model.name)
+    logits = keras.Model(model.inputs, replaced(model.outputs[0], without_activation), name=model.name)
+    if ending(logits.outputs[0])[1] == "softmax":
+        changes.append(
+            "what is left ends in a softmax as well, so its answers differ little between the classes; save the model "
+            "with one softmax for soft targets that say more"
+        )
+    return logits
 
 
 def _answer(path: Path, model: keras.Model, px: int, mode: str, batch_size: int) -> np.ndarray:

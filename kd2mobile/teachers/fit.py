@@ -116,7 +116,9 @@ class _Trained:
         return np.concatenate(answers)
 
     def scores(self, logits: np.ndarray) -> dict[str, Any]:
-        check_logits(logits, [sample.path for sample in self.pictures.of("val")], self.teacher.where)
+        check_logits(
+            logits, [sample.path for sample in self.pictures.of("val")], self.teacher.where, self.teacher.known_logits
+        )
         return _scores(judgement(logits, self.pictures.labels("val")))
 
 

@@ -48,9 +48,10 @@ class GivenLogits:
             return self.values[rows][:, self.columns].astype(np.float32)
 
 
-def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any]:
+def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = False) -> dict[str, Any]:
     """Writes logits.npz, the file itself, and teacher.json (name, way, classes, rows, unused_rows, val).
 
+    known: that the user says that they are logits, so that what looks like probabilities is not refused.
     Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed. Raises TeacherError if
     the file is not for these images and classes, or holds what are no logits.
     """
@@ -61,9 +62,12 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
     with bar("checking the logits", len(split.samples), "images") as advance:
         for start in range(0, len(split.samples), CHECKED_AT_ONCE):
             samples = split.samples[start : start + CHECKED_AT_ONCE]
-            check_logits(given.of(samples), [sample.path for sample in samples], given.where)
+            check_logits(given.of(samples), [sample.path for sample in samples], given.where, known)
             advance(len(samples))
-    check_not_probabilities(given.values, f"{path}, logits")
+    if known:
+        say(f"{path.name}: taken for logits, as teacher.output says: not checked whether they look like probabilities")
+    else:
+        check_not_probabilities(given.values, f"{path}, logits")
     judged = split.of("val")
     logits, labels = given.of(judged), np.array([sample.label for sample in judged])
     val = judgement(logits, labels)
@@ -74,6 +78,7 @@ def make_logits_teacher(folder: Path, path: Path, split: Split) -> dict[str, Any
         "name": path.name,
         "way": "logits",
         "classes": split.classes,
+        **({"output": "logits"} if known else {}),
         "rows": len(given.values),
         "unused_rows": given.unused,
         "dtype": str(given.values.dtype),

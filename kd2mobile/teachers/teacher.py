@@ -26,15 +26,22 @@ OUTPUTS = ("logits", "probabilities")
 """What a network may answer with, as a description says it; what is stored is always logits."""
 
 
+IF_LOGITS = "; an .npz file that holds logits all the same is taken with `--teacher-output logits`"
+
+
 @dataclass
 class Teacher:
-    """A network and what it wants its pixels to be. where: what messages call it."""
+    """A network and what it wants its pixels to be. where: what messages call it.
+
+    known_logits: that it answers with logits whatever they look like, for a softmax was taken off.
+    """
 
     model: keras.Model
     input_px: int
     preprocess: Mode
     where: str
     batch_size: int = 32
+    known_logits: bool = False
 
     def outputs(self, pictures: np.ndarray) -> np.ndarray:
         """What the network says: uint8 [n, input_px, input_px, 3] to float32 [n, outputs], n at most batch_size.
@@ -66,7 +73,7 @@ class Teacher:
                 answers.append(answer)
                 advance(len(answer))
         logits = np.concatenate(answers)
-        check_logits(logits, [sample.path for sample in samples], self.where)
+        check_logits(logits, [sample.path for sample in samples], self.where, self.known_logits)
         return logits, judgement(logits, pictures.labels("val"))
 
 
@@ -84,7 +91,8 @@ def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str,
         raise TeacherError(
             folder / MODEL, "must be a Keras model", reason, f"Remove {folder}; it will be built again."
         ) from fault
-    return Teacher(model, described["input_px"], described["preprocess"], described["name"], batch_size), described
+    pixels, known = (described["input_px"], described["preprocess"]), are_known_logits(described)
+    return Teacher(model, *pixels, described["name"], batch_size, known), described
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -111,6 +119,11 @@ def read_description(path: Path) -> dict[str, Any]:
             must = f"must give {name}: one of {', '.join(choices)}"
             raise TeacherError(path, must, repr(described[name]), "Add it.")
     return described
+
+
+def are_known_logits(described: dict[str, Any]) -> bool:
+    """Whether a teacher.json says that the answers are logits, so that `check_logits` need not guess."""
+    return described.get("output") == "logits"
 
 
 def judgement(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -154,26 +167,30 @@ def check_finite(
         )
 
 
-def check_logits(logits: np.ndarray, pictures: list[str], where: str) -> None:
-    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; pictures: n names.
+def check_logits(logits: np.ndarray, pictures: list[str], where: str, known: bool = False) -> None:
+    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; pictures: n names; known: that
+    they are logits, whatever they look like.
 
-    Raises TeacherError for what `check_finite` refuses and for probabilities: no number below 0 and every row summing
-    to 1, or to one same number, within 1e-3 of it.
+    Raises TeacherError for what `check_finite` refuses and, unless known, for probabilities: no number below 0 and
+    every row summing to 1, or to another number as `scale_of_probabilities` has it.
     """
     check_finite(logits, pictures, where)
+    if known:
+        return
     if len(logits) and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
         raise TeacherError(
             where,
             "must output logits",
             "probabilities (each image's outputs are in [0, 1] and sum to 1)",
-            "Give the numbers before the softmax, or log(p); for a model file, give `--teacher-output probabilities`.",
+            "Give the numbers before the softmax, or log(p); for a model file, give `--teacher-output probabilities`"
+            f"{IF_LOGITS}.",
         )
-    if total := equal_sums(logits):
+    if total := scale_of_probabilities(logits):
         raise TeacherError(
             where,
             "must output logits",
             f"probabilities times {total:.4g} (no number is below 0, and each image's sum to {total:.4g})",
-            f"Give the numbers before the softmax, or log(p / {total:.4g}).",
+            f"Give the numbers before the softmax, or log(p / {total:.4g}){IF_LOGITS}.",
         )
 
 
@@ -196,6 +213,24 @@ def equal_sums(answers: np.ndarray) -> float | None:
     return total if total > 0 and (np.abs(sums - total) <= 1e-3 * total).all() else None
 
 
+def scale_of_probabilities(answers: np.ndarray) -> float | None:
+    """The k of answers that are surely probabilities times k; else None. answers: float [n, classes].
+
+    `equal_sums` are sure only where they are 1 or 100, or where the numbers look like no logits written by hand: whole
+    numbers, and the same numbers in each row in another order, as of one-hot times 6, are logits as well.
+
+    >>> scale_of_probabilities(np.array([[0.0, 6], [6, 0]])), scale_of_probabilities(np.array([[5.5, 0.5], [2, 4]]))
+    (None, 6.0)
+    """
+    total = equal_sums(answers)
+    if total is None or any(abs(total - sure) <= 1e-3 * sure for sure in (1, 100)):
+        return total
+    whole = np.allclose(answers, np.round(answers), rtol=0, atol=1e-3)
+    in_order = np.sort(answers, axis=1)
+    same = np.ptp(in_order, axis=0).max() <= 1e-3 * total
+    return None if whole or same else total
+
+
 def check_not_probabilities(values: np.ndarray, where: object) -> None:
     """Raises TeacherError where all numbers are in 0..1, as a sigmoid's or probabilities that sum to no 1 are.
 
@@ -203,7 +238,8 @@ def check_not_probabilities(values: np.ndarray, where: object) -> None:
     """
     if values.size and values.min() >= 0 and values.max() <= 1:
         got = "only numbers from 0 to 1, as for probabilities"
-        raise TeacherError(where, "must be logits", got, "Give the numbers before the sigmoid or softmax, or log(p).")
+        step = f"Give the numbers before the sigmoid or softmax, or log(p){IF_LOGITS}."
+        raise TeacherError(where, "must be logits", got, step)
 
 
 def check_order(path: Path, logits: np.ndarray, labels: np.ndarray, classes: list[str], order: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from kd2mobile.data.shards import write_shards
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Split
 from kd2mobile.teachers.logits import LOGITS, read_logits
-from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, read_description
+from kd2mobile.teachers.teacher import DESCRIPTION, are_known_logits, check_logits, read_description
 
 
 def holds_logits(teacher_folder: Path) -> bool:
@@ -34,7 +34,7 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
         def shard(rows: range, samples=samples) -> np.ndarray:
             here = samples[rows.start : rows.stop]
             logits = given.of(here)
-            check_logits(logits, [sample.path for sample in here], given.where)
+            check_logits(logits, [sample.path for sample in here], given.where, are_known_logits(described))
             return logits[:, None].astype(np.float16)
 
         write_shards(folder, name, len(samples), shard, f"teacher's logits, {name}", "images")

@@ -141,7 +141,7 @@ class _Pass:
             for seen in regrouped(rendered, self.teacher):
                 logits = answer(self.teacher, seen)
                 paths = [self.samples[i // views].path for i in range(done, done + len(seen))]
-                check_logits(logits, paths, self.teacher.where)
+                check_logits(logits, paths, self.teacher.where, self.teacher.known_logits)
                 done += len(seen)
                 self.answered += len(seen)
                 yield logits
@@ -167,7 +167,7 @@ def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> dic
                 teacher.model = open_teacher(folder)[0].model
                 set_dtype(teacher.model, dtype)
     exact, reduced = map(np.concatenate, answers)
-    check_logits(exact, [val.samples[i].path for i in numbers], teacher.where)
+    check_logits(exact, [val.samples[i].path for i in numbers], teacher.where, teacher.known_logits)
     return effect_of_dtype(exact, reduced, dtype, teacher.where)
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 import kd2mobile
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import DataError
+from kd2mobile.pages.terminal.check import check_text
 
 
 def soft(path, seed, size=(40, 30), **how):
@@ -50,6 +51,17 @@ def test_counts_by_class_and_split(checked, faulty, tmp_path):
     (split,) = (tmp_path / "store" / "split").glob("[!.]*/")
     drawn = read_split(split)
     assert [cat.val, dog.val] == [sum(s.label == label for s in drawn.of("val")) for label in (0, 1)]
+
+
+def test_class_names_that_differ_in_invisible_characters_are_said_so_that_they_are_seen(faulty, tmp_path):
+    for split in ("train", "test"):
+        for n in range(3):
+            soft(faulty / split / "cat\u200b" / f"{n}.png", sum(map(ord, split)) + n)
+    found = kd2mobile.check(data=str(faulty), store=tmp_path / "store", input_px=32)
+    assert found.alike_classes == [["cat", "cat\u200b"]]
+    assert "in capitals or in invisible characters; rename one if they are the same class.\n  cat and cat\\u200b" in (
+        check_text(found)
+    )
 
 
 def test_what_was_put_there_is_found(checked):

@@ -147,10 +147,10 @@ def test_classes_of_imagenet_are_in_the_fingerprint_of_a_network_that_may_have_t
     assert "imagenet_classes" not in plan(data__source=str(photos), **NOTHING).steps["teacher"].config
 
 
-@pytest.mark.parametrize("field", ["weights", "input_px", "fine_tune_epochs", "preprocess", "classes", "output"])
+@pytest.mark.parametrize("field", ["weights", "input_px", "fine_tune_epochs", "preprocess", "classes"])
 def test_fields_of_a_network_beside_logits_are_refused(plan, tmp_path, field):
     files(tmp_path)
-    value = {"input_px": 64, "fine_tune_epochs": 1, "preprocess": "tf", "output": "logits"}.get(field, "body.h5")
+    value = {"input_px": 64, "fine_tune_epochs": 1, "preprocess": "tf"}.get(field, "body.h5")
     with pytest.raises(TeacherError, match=f"teacher.{field}: must be left out: logits.npz is a file of logits"):
         plan(**LOGITS, **{f"teacher__{field}": value})
 

@@ -17,6 +17,7 @@ from kd2mobile.errors import RecipeError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.store.output_files import (
     check_apart,
+    check_different,
     check_output,
     check_outside,
     is_drawing,
@@ -91,6 +92,37 @@ def test_an_input_is_not_written_over_even_where_it_is_of_the_kind(capsys):
         with pytest.raises(RecipeError, match=r"--png: must be a different file from IMAGE, got "):
             show.main(["ours.png", "--png", output], standalone_mode=False)
     check_apart(Path("new.png"), "--png", {"IMAGE": Path("ours.png"), "gone": Path("gone")})
+
+
+TWO_OUTPUTS = [
+    (["check", "--data", "photos", "--sheet", "{0}", "--json={1}"], "--sheet and --json", "s.png"),
+    (["report", "--records", "host.json", "--json={1}", "--out", "{0}"], "--json and --out", "same.html"),
+    (["show", "photo.png", "--png", "{0}", "--json={1}"], "--png and --json", "drawn.png"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "flags", "name"), TWO_OUTPUTS)
+def test_two_outputs_are_two_files(arguments, flags, name, capsys):
+    Path("loop").symlink_to(".")
+    for other in (name, f"./{name}", f"loop/{name}", str(Path(name).absolute())):
+        words = [word.format(name, other) for word in arguments]
+        assert main_status(words) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1 and set(flags.split(" and ")) == set(said[0].partition(":")[0].split(" and "))
+        assert "must be different files, got " in said[0] and not Path(name).exists()
+
+
+def test_two_hard_links_are_one_file_and_two_devices_are_none(tmp_path):
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    first.write_text("{}")
+    second.hardlink_to(first)
+    with pytest.raises(RecipeError, match="^--out and --json: must be different files, got .*b.json"):
+        check_different({"--out": first, "--json": second})
+    (tmp_path / "later.json").symlink_to("c.json")  # of a file that is still to be written
+    with pytest.raises(RecipeError, match="^--out and --json: must be different files"):
+        check_different({"--out": tmp_path / "c.json", "--json": tmp_path / "later.json"})
+    check_different({"--out": first, "--json": tmp_path / "c.json"})
+    check_different({"--out": Path("/dev/null"), "--json": Path("/dev/null")})
 
 
 def test_an_earlier_result_of_the_kind_is_replaced():

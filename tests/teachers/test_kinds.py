@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kd2mobile.errors import TeacherError
 from kd2mobile.recipe.schema import Teacher
 from kd2mobile.store.stage_records import lacking
 from kd2mobile.teachers.kinds import KINDS, kind_of, sees_whole, title
@@ -57,3 +58,14 @@ def test_the_contract_of_a_kind(kind, teachers, pictures, tmp_path):
     described = json.loads((made / "teacher.json").read_text())
     assert described == json.loads(json.dumps(results)) and described["classes"] == CLASSES
     assert described["name"] == Path(teacher.name).name and 0 <= described["val"]["top1"] <= 1
+
+
+def test_given_logits_may_be_said_to_be_logits(teachers):
+    name = teachers[GIVEN_LOGITS].name
+    said, plain = (GIVEN_LOGITS.config(Teacher(name=name, output=output), CLASSES) for output in ("logits", None))
+    assert said == plain | {"output": "logits"} and list(plain) == ["name"]
+    GIVEN_LOGITS.check(Teacher(name=name, output="logits"))
+    with pytest.raises(
+        TeacherError, match="teacher.output: must be logits or left out: .*, got probabilities. Write log"
+    ):
+        GIVEN_LOGITS.check(Teacher(name=name, output="probabilities"))

@@ -37,12 +37,12 @@ def make(pictures, answers, tmp_path):
     """make(logits=..., ...) runs both stages on a file with these arrays changed; None leaves one out."""
     _, split = pictures
 
-    def run(**changes):
+    def run(known=False, **changes):
         path = tmp_path / "logits.npz"
         np.savez(path, **{key: value for key, value in (answers | changes).items() if value is not None})
         for folder in ("teacher", "transfer"):
             (tmp_path / folder).mkdir(exist_ok=True)
-        taught = make_logits_teacher(tmp_path / "teacher", path, split)
+        taught = make_logits_teacher(tmp_path / "teacher", path, split, known)
         path.unlink()  # what is stored stands alone
         return taught, store_given_logits(tmp_path / "transfer", tmp_path / "teacher", split)
 
@@ -75,6 +75,35 @@ def test_probabilities_times_a_number_are_no_logits(times):
     check_logits(answers[:1], ["a"], "mine")
     check_logits(answers + [[0, 0, 0], [0, 0, 0.01 * times], [0, 0, 0]], ["a", "b", "c"], "mine")
     check_logits(answers - 1, ["a", "b", "c"], "mine")
+
+
+@pytest.mark.parametrize("times", [5, 6, 6.5, 255])
+def test_one_number_per_class_times_anything_are_logits(times):
+    one_hot = np.eye(3, dtype="f4") * times
+    check_logits(one_hot, ["a", "b", "c"], "mine")
+    check_logits(
+        one_hot * 0.8 + np.roll(one_hot, 1, axis=0) * 0.2, ["a", "b", "c"], "mine"
+    )  # the same numbers in each row
+    check_logits(np.array([[5, 3, 1], [4, 4, 1], [0, 1, 8]], "f4"), ["a", "b", "c"], "mine")  # whole numbers
+    for sure in (1, 100):
+        with pytest.raises(TeacherError, match="must output logits, got probabilities .*`--teacher-output logits`"):
+            check_logits(np.eye(3, dtype="f4") * sure, ["a", "b", "c"], "mine")
+
+
+@pytest.mark.parametrize("times", [1, 2.5, 100])
+def test_numbers_that_look_like_probabilities_are_taken_where_they_are_said_to_be_logits(
+    make, answers, capsys, tmp_path, times
+):
+    powers = np.exp(answers["logits"].astype(np.float64))
+    values = (powers / powers.sum(axis=1, keepdims=True) * times).astype(np.float32)
+    with pytest.raises(TeacherError, match="got probabilities .*is taken with `--teacher-output logits`"):
+        make(logits=values)
+    taught, _ = make(known=True, logits=values)
+    assert taught["output"] == "logits" and taught["val"]["top1"] == 1.0
+    assert "logits.npz: taken for logits, as teacher.output says" in capsys.readouterr().err
+    stored = Transfer(tmp_path / "transfer").logits("val")
+    sums = [stored[i, 0].astype(np.float64).sum() for i in range(15)]
+    np.testing.assert_allclose(sums, times, rtol=2e-3)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])

@@ -104,6 +104,33 @@ def pixels():
     return np.full((1, PX, PX, 3), 99.0)
 
 
+TWICE = [([L.Softmax(), L.Softmax()], None), ([L.Softmax(), L.Activation("softmax")], "probabilities")]
+TWICE += [([ops.softmax, ops.softmax], "probabilities")]
+
+
+@pytest.mark.parametrize(("tail", "output"), TWICE, ids=["layers", "layers, said", "operations, said"])
+def test_the_last_of_two_softmaxes_is_taken_off_and_what_it_costs_is_said(save, make, capsys, tail, output):
+    model = knower(*tail)
+    folder, results = make(save(model), output=output)
+    assert results["output"] == "logits" and "save the model with one softmax" in results["changes"][1]
+    teacher = open_teacher(folder, 8)[0]
+    assert teacher.known_logits
+    np.testing.assert_allclose(softmax(raw(teacher.model)), raw(model), atol=1e-6)
+    assert "what is left ends in a softmax as well" in capsys.readouterr().err
+
+
+def test_what_a_softmax_leaves_are_the_logits_whatever_they_sum_to(save, make):
+    first, last = L.Dense(3, activation="softmax"), L.Dense(3, activation="softmax")
+    model = knower(first, last)
+    first.set_weights([np.eye(3) * 9, np.zeros(3)])
+    last.set_weights([np.eye(3) * 9, np.zeros(3)])
+    folder, results = make(save(model))
+    teacher = open_teacher(folder, 8)[0]
+    assert raw(teacher.model).sum() == pytest.approx(9, abs=1e-4), "which look like probabilities times 9"
+    np.testing.assert_allclose(softmax(raw(teacher.model)), raw(model), atol=1e-6)
+    assert results["output"] == "logits" and results["val"]["top1"] == 1.0
+
+
 def test_log_probabilities_are_logits(save, make):
     model, _ = members(lambda a, b: ops.log((a + b) / 2))
     folder, results = make(save(model))

@@ -173,14 +173,15 @@ def places_of(names: list[str], among: list[str], *ways: Callable[[str], str]) -
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """The classes that differ in capitals alone, in groups.
+    """The classes that differ in capitals or in invisible characters (Unicode's Cf) alone, in groups.
 
-    >>> alike(["a", "A", "b"])
-    [['A', 'a']]
+    >>> alike(["a", "A", "b", "c", "c\\u200b"])
+    [['A', 'a'], ['c', 'c\\u200b']]
     """
     groups: dict[str, set[str]] = {}
     for name in names:
-        groups.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), set()).add(name)
+        visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
+        groups.setdefault(unicodedata.normalize("NFC", visible).casefold().strip(), set()).add(name)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 

@@ -46,6 +46,8 @@ def split_pictures(
     missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
     if missing:
         _refuse_copied_class(scan.classes, whole, explain)
+    deep = deep_images([values for p in whole if (values := decoded[p.sha256].values)])
+    _report_depth(deep)  # before near duplicates: images that come out all white look the same
     keys = group_keys(scan.pictures, data.group_by)
     near, together = _chains(thumbnails, whole, keys, data)
     places = draw_splits(whole, scan.classes, missing, data, explain, together)
@@ -60,8 +62,7 @@ def split_pictures(
     near.join_all(contents_by_key(whole, keys))
     groups = Groups(data.groups, near_found, data.group_by, without_key, leaked_test_images(near, samples))
     _write(folder, split, groups)
-    deep = deep_images([values for p in whole if (values := decoded[p.sha256].values)])
-    _report(split, scan.system_files, deep)
+    _report(split, scan.system_files)
     _report_groups(split, groups, len(set(keys.values())), [name for name in ("val", "test") if name in scan.given])
     return {
         "classes": len(split.classes),
@@ -128,7 +129,8 @@ def split_unlabelled(
     both = near_groups(near, Split(labelled.classes, labelled.samples + samples))
     _write(folder, split, Groups(groups, both))
     deep = deep_images([values for p in samples if (values := thumbnails.decoded[p.sha256].values)])
-    _report(split, scan.system_files, deep)
+    _report_depth(deep)
+    _report(split, scan.system_files)
     if alike:
         progress.say(f"split: {count_of(alike, 'unlabelled image')} skipped: near duplicates of val or test images")
     return {
@@ -186,8 +188,10 @@ def _refuse_copied_class(classes: list[str], whole: list[Picture], explain: Expl
     for copy in Split(classes, samples).copied_classes():
         given = next(p.given for p in whole if p.class_name == copy.name)
         one = f"Remove one of the two classes, or merge them: {copy.of!r} holds the same images."
-        must = "must hold images of its own"
-        raise DataError(explain(copy.name, given)[0], must, f"a copy: {copy.words()}", one)
+        if copy.more:
+            one = f"Remove {copy.name!r}, or remove these images from {copy.of!r}."
+        must, got = "must hold images of its own", copy.words() if copy.more else f"a copy: {copy.words()}"
+        raise DataError(explain(copy.name, given)[0], must, got, one)
 
 
 def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], list[list[str]]]:
@@ -209,10 +213,13 @@ def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], 
     return duplicates, leaks, contradictions
 
 
-def _report(split: Split, system_files: int, deep: DeepImages | None) -> None:
-    """One line for each thing a person should know before the numbers."""
+def _report_depth(deep: DeepImages | None) -> None:
     if deep and deep.odd:
         progress.say(f"split: {deep.words()}")
+
+
+def _report(split: Split, system_files: int) -> None:
+    """One line for each thing a person should know before the numbers."""
     if system_files:
         left = count_of(system_files, "file", "that systems leave among images")
         progress.say(f"split: skipped {left} (thumbnails, what was thrown away, ...)")

@@ -74,11 +74,10 @@ def _depth(deep: DeepImages | None) -> str:
 
 def _alike(checked: Checked) -> str:
     lines = [" and ".join(names) for names in checked.alike_classes]
-    return (
-        _listed("Classes whose names differ only in capitals; rename one if they are the same class.", lines)
-        if lines
-        else ""
+    head = (
+        "Classes whose names differ only in capitals or in invisible characters; rename one if they are the same class."
     )
+    return _listed(head, lines) if lines else ""
 
 
 def _set_aside(checked: Checked) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kd2mobile.errors import TeacherError
 from kd2mobile.recipe.content import content_of
 from kd2mobile.recipe.schema import Teacher
 from kd2mobile.teachers.kinds.kind import OF_A_FILE, Kind, check_file, refuse_fields
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from kd2mobile.teachers.reading import Pictures
 
 FORM = "an .npz file"
-NETWORKS_ALONE = ("weights", "input_px", "fine_tune_epochs", *OF_A_FILE)
+NETWORKS_ALONE = ("weights", "input_px", "fine_tune_epochs", *(name for name in OF_A_FILE if name != "output"))
 """The fields that mean something for a network alone."""
 
 
@@ -21,17 +22,21 @@ def _matches(name: str) -> bool:
 
 def _check(teacher: Teacher) -> None:
     refuse_fields(teacher, NETWORKS_ALONE, "is a file of logits")
+    if teacher.output not in (None, "logits"):
+        must, step = f"must be logits or left out: {teacher.name} is a file of logits", "Write log(p) into the file."
+        raise TeacherError("teacher.output", must, teacher.output, step)
     check_file(teacher, FORM)
 
 
 def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
-    return {"name": content_of(Path(teacher.name))}
+    config = {"name": content_of(Path(teacher.name))}
+    return config if teacher.output is None else config | {"output": teacher.output}
 
 
 def _build(folder: Path, teacher: Teacher, pictures: "Pictures") -> dict[str, Any]:
     from kd2mobile.teachers.logits import make_logits_teacher
 
-    return make_logits_teacher(folder, Path(teacher.name), pictures.split)
+    return make_logits_teacher(folder, Path(teacher.name), pictures.split, known=teacher.output == "logits")
 
 
 GIVEN_LOGITS = Kind(

@@ -225,6 +225,8 @@ def test_names_of_classes():
     assert class_names([COMPOSED, DECOMPOSED]) == {COMPOSED: COMPOSED, DECOMPOSED: COMPOSED}
     assert class_names([DECOMPOSED, "a ", " "]) == {DECOMPOSED: DECOMPOSED, "a ": "a ", " ": " "}
     assert alike(["A", "a", "B", "c", "C", COMPOSED]) == [["A", "a"], ["C", "c"]]
+    hidden = ["cat", "cat\u200b", "\ufeffcat", "c\u00adat", "dog", "\u2066dog\u2069"]  # Unicode's category Cf
+    assert alike(hidden) == [sorted(hidden[:4]), sorted(hidden[4:])]
 
 
 def test_a_class_that_is_a_copy_of_another_is_said_as_that(tmp_path, capsys):
@@ -253,7 +255,15 @@ def test_where_splits_are_drawn_a_copied_class_is_refused(tmp_path):
     with pytest.raises(DataError) as error:
         split_pictures(tmp_path / "split", found.root, found.scan, Data())
     assert str(error.value) == (
+        f"{root / 'copy'}: must hold images of its own, got every one of the 3 images of the class 'copy' is also in "
+        "'a', which holds 1 more. Remove 'copy', or remove these images from 'a'."
+    )
+    (root / "copy" / "3.png").write_bytes((root / "a" / "3.png").read_bytes())
+    found = find_pictures({"train": root})
+    with pytest.raises(DataError) as error:
+        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    assert str(error.value) == (
         f"{root / 'copy'}: must hold images of its own, got a copy: the class 'copy' is a copy of "
-        "'a', all of its 3 images are there as well. Remove one of the two classes, or merge them: 'a' holds "
+        "'a', all of its 4 images are there as well. Remove one of the two classes, or merge them: 'a' holds "
         "the same images."
     )

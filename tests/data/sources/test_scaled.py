@@ -141,3 +141,18 @@ def test_predict_and_benchmark_scale_by_the_range(models, scans, tmp_path):
     assert shown[0].classes == predict(models / "uint8.tflite", [tmp_path / "8 bits.png"])[0].classes
     with pytest.raises(RecipeError, match="range: must be two finite numbers, black below white, got 2,1"):
         predict(models / "uint8.tflite", [path], value_range=(2, 1))
+
+
+def test_integers_far_beyond_16_bits_are_said_before_they_are_taken_for_near_duplicates(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(f"{c}/{n}.tif" for c in "ab" for n in range(6)):
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(number).integers(100_000, 2**31, (24, 24)).astype(np.int32)
+        values[0, :2] = 100_000, 2**31 - 1  # above 65,535 all of them: without a range each image is white
+        Image.fromarray(values).save(tmp_path / "scans" / name)
+    assert main_status(["check", "--data", "scans", "--store", "store", "--quiet"]) == 2
+    *before, refused = [line for line in capsys.readouterr().err.splitlines() if "split" in line or "must" in line]
+    assert "groups of images that may be drawn apart" in refused
+    assert any("from 100,000 to 2,147,483,647" in line and "`--range 0,2147483647`" in line for line in before)
+    assert main_status(["check", "--data", "scans", "--store", "store", "--range", "0,2147483647"]) == 0
+    assert "Near duplicates: none." in capsys.readouterr().out
