@@ -497,6 +497,20 @@ Address: TypeAlias = str | Path | Stored
 """Where one file lies."""
 
 
+def check_regular(path: str | Path, error: type[Kd2MobileError], next_step: str) -> None:
+    """Raises the error for a pipe or a device: opening it may wait, and reading it may go on, without end.
+
+    What is not there is left to whoever opens it.
+    """
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        got = "a pipe" if stat.S_ISFIFO(kind) else "a device or a socket"
+        raise error(path, "must be a regular file", got, next_step)
+
+
 def opened_file(address: Address) -> IO[bytes]:
     """The file's bytes as a stream to be closed. Raises OSError."""
     return open(address, "rb") if isinstance(address, str | Path) else address.open()

@@ -7,8 +7,6 @@ differ in nothing but the box: a box may reach beyond the image, and what lies t
 
 import errno
 import math
-import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,7 +21,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from PIL import __version__ as pillow_version
 
 from kd2mobile.errors import PictureError, RecipeError
-from kd2mobile.files import Address, opened_file, os_error
+from kd2mobile.files import Address, check_regular, opened_file, os_error
 from kd2mobile.text import count_of, one_line
 
 Resize = Literal["crop", "stretch", "pad"]
@@ -111,22 +109,10 @@ def examine(path: Address) -> Examined:
 def _stored(path: Address) -> Iterator[Image.Image]:
     """The image as Pillow opens it, nothing decoded yet."""
     with ExitStack() as stream:
-        _refuse_pipe(path)
+        if isinstance(path, str | Path):
+            check_regular(path, PictureError, "Save the image to a file, and give that.")
         stored = path if isinstance(path, str | Path) else stream.enter_context(opened_file(path))
         yield stream.enter_context(Image.open(stored, formats=_formats()))
-
-
-def _refuse_pipe(path: Address) -> None:
-    """Raises PictureError for a pipe or a device: opening it may wait, and reading it may go on, without end."""
-    if not isinstance(path, str | Path):
-        return
-    try:
-        kind = os.stat(path).st_mode
-    except OSError:
-        return  # opening it says why
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-        got = "a pipe" if stat.S_ISFIFO(kind) else "a device or a socket"
-        raise PictureError(path, "must be a regular file", got, "Save the image to a file, and give that.")
 
 
 _one_large: AbstractContextManager = threading.RLock()

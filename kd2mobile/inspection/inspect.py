@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kd2mobile.errors import ModelFileError
-from kd2mobile.files import sha256_of
+from kd2mobile.files import check_regular, sha256_of
 from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, read_model
 from kd2mobile.inspection.layer_names import LayerNames, layers_in
 from kd2mobile.inspection.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
@@ -115,6 +115,7 @@ def inspect_file(path: Path) -> Inspection:
     path = Path(path)
     if (path / MODEL).is_file():
         path = path / MODEL
+    check_regular(path, ModelFileError, "Save the model to a file, and give that.")
     try:
         data = path.read_bytes()
     except OSError as fault:

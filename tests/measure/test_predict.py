@@ -1,7 +1,10 @@
+import os
+
 import numpy as np
 import pytest
 
 from kd2mobile.errors import ModelFileError, PictureError
+from kd2mobile.inspection.inspect import inspect_file
 from kd2mobile.measure.predict import predict
 from tests.tiny_models import COLOURS, by_hand
 
@@ -50,3 +53,14 @@ def test_pictures_that_cannot_be_read(models, tmp_path):
     with pytest.raises(PictureError, match="a.png: must be a readable image"):
         predict(models / "uint8.tflite", [tmp_path / "a.png"])
     assert predict(models / "uint8.tflite", []) == []
+
+
+def test_a_pipe_is_neither_a_picture_nor_a_model(models, tmp_path):
+    """Nobody writes to it: whoever opens it waits without end."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PictureError, match="pipe: must be a regular file, got a pipe. Save the image to a file, and"):
+        predict(models / "uint8.tflite", [tmp_path / "pipe"])
+    with pytest.raises(ModelFileError, match="pipe: must be a regular file, got a pipe. Save the model to a file, and"):
+        predict(tmp_path / "pipe", [tmp_path / "pipe"])
+    with pytest.raises(ModelFileError, match="pipe: must be a regular file, got a pipe"):
+        inspect_file(tmp_path / "pipe")

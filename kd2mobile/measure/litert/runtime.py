@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd2mobile.errors import ModelFileError, RecipeError
+from kd2mobile.files import check_regular
 from kd2mobile.inspection.graph import Graph, Op, read_model, with_readable_names
 from kd2mobile.inspection.graph import Tensor as StoredTensor
 from kd2mobile.inspection.metadata import read_metadata
@@ -303,6 +304,7 @@ def _before_opening(path: Path) -> tuple[bytes | None, str | None]:
     LiteRT's own words for a file that is missing or something else are no help, and its Python side takes no names but
     those in UTF-8.
     """
+    check_regular(path, ModelFileError, "Save the model to a file, and give that.")
     try:
         data = path.read_bytes()
     except OSError as fault:
