@@ -46,14 +46,14 @@ def test_files_of_records_make_one_page_a_table_and_json(records, capsys):
     out = capsys.readouterr().out
     assert "ssh: a board: 1 of 1 file reaches" in out and "Written: both.html, both.json." in out
     found = json.loads(Path("both.json").read_text("utf-8"))
-    assert list(found["devices"]) == ["A", "B"] and found["within"] == 0.01
-    assert [choice["fastest"]["latency_ms"]["p50"] for choice in found["choices"]][1] == 9.5
+    assert list(found["devices"]["devices"]) == ["A", "B"] and found["devices"]["within"] == 0.01
+    assert [choice["fastest"]["latency_ms"]["p50"] for choice in found["devices"]["choices"]][1] == 9.5
     assert "1 file on 2 devices" in Path("both.html").read_text("utf-8")
 
 
 def test_a_published_models_record_and_the_option_again(records, capsys):
     assert main_status(["report", "--records", str(PUBLISHED), "--records", "board.json", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["devices"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["devices"]["devices"]) == 2
     assert Path("devices.html").is_file()
 
 
@@ -69,7 +69,7 @@ def test_a_published_models_record_and_the_option_again(records, capsys):
         ('[{"role": "student"}]', "x.json: [0].model: must be there."),
         (
             '[{"role": "student", "model": "m", "n": 5, "top1": 83.1}]',
-            "[0].top1: must be a number, at most 1.0, got 83.1",
+            "[0].top1: must be a number, at most 1, got 83.1",
         ),
         ('[{"role": "student", "model": "m", "n": -1}]', "x.json: [0].n: must be a whole number, at least 0, got -1."),
         ('[{"role": "student", "model": "m", "n": 1e300}]', "x.json: [0].n: must be a whole number, got 1e+300."),
@@ -149,7 +149,7 @@ def change(value, draw):
 def test_a_teacher_alone_is_no_file(records, capsys):
     teacher = json.loads(Path("board.json").read_text())[1:]
     Path("teacher.json").write_text(json.dumps(teacher))
-    assert "teacher.json: must hold records of files, got a teacher's alone." in refused(
+    assert "teacher.json: must hold records of files, got only records of a teacher." in refused(
         capsys, "--records", "teacher.json"
     )
 
@@ -199,11 +199,11 @@ def test_a_damaged_file_of_a_runs_measurements_is_left_out_and_named(tmp_path, c
     assert len(found.records) == 1
     whole, must = (
         "must be JSON in UTF-8, with finite numbers",
-        "must hold records as `kd2mobile benchmark --json` writes",
+        "must hold records in the format of `kd2mobile benchmark --json`",
     )
     assert found.left_out == [
         f"measurements/20260101-000000-host.json is left out: it {whole}, got one that ends too early.",
-        f"measurements/20260103-000000-host.json is left out: it {must} them, got none.",
+        f"measurements/20260103-000000-host.json is left out: it {must}, got none.",
     ]
     lines = capsys.readouterr().err.splitlines()
     assert [line.removeprefix(f"{tmp_path.as_posix()}/") + "." for line in lines] == found.left_out

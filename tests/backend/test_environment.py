@@ -1,14 +1,11 @@
 """What a user's keras.json and environment say for other projects changes no result here."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from kd2mobile.backend import keras_backend as backend
+from kd2mobile.backend.child import Child
 from kd2mobile.backend.keras_backend import check_environment, keras_home, set_precision
 from kd2mobile.cli import doctor
 from kd2mobile.cli.commands import main_status
@@ -17,6 +14,7 @@ from kd2mobile.errors import InstallationError
 OTHERS = {"floatx": "float16", "epsilon": 0.5, "image_data_format": "channels_first", "backend": "torch"}
 CHILD = """
 import sys
+from kd2mobile.backend.child import Child
 from kd2mobile.backend.keras_backend import load_keras
 load_keras()
 import keras
@@ -56,13 +54,8 @@ def keras_json(monkeypatch, tmp_path):
 def test_a_keras_json_of_another_project_changes_nothing(keras_json):
     """In a process that loads Keras itself, and in one of TensorFlow's, which takes its job by `serve`."""
     keras_json(OTHERS)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        child.stdin.write('{"px": 16}\n')
-        child.stdin.flush()  # and left open: the process ends with it
-        found = json.loads(child.stdout.readline())["result"]
+    with Child(["-c", CHILD], "the child", lambda death: RuntimeError(death.how)) as child:
+        found = child.ask({"px": 16}, dict)
     assert found["keras"] == found["tf_keras"] == ["float32", 1e-7, "channels_last"]
     assert found["student"] == [["float32"], [None, 16, 16, 3], "tensorflow"]
     assert found["policies"] == ["float32", "float32"]
@@ -117,7 +110,10 @@ def test_a_keras_json_that_keras_cannot_load_with_is_one_line(keras_json, text, 
 def test_a_variable_that_changes_results_is_refused(keras_json, monkeypatch, name, bad, good):
     for value in bad:
         monkeypatch.setenv(name, value)
-        with pytest.raises(InstallationError, match=rf"{name}: must not be set so: .*, got '.*'\. Unset {name}\."):
+        with pytest.raises(
+            InstallationError,
+            match=rf"{name}: must not have this value, .*, got '.*'\. Unset {name}\.",
+        ):
             check_environment()
     for value in good:
         monkeypatch.setenv(name, value)
@@ -147,7 +143,7 @@ def test_a_backend_that_is_unknown_or_not_installed_is_one_line(monkeypatch, tmp
     find_spec = backend.find_spec
     monkeypatch.setattr(backend, "find_spec", lambda module: None if module == "jax" else find_spec(module))
     monkeypatch.setenv("KERAS_BACKEND", name)
-    assert main_status([command, "--data", str(tmp_path), "--store", str(tmp_path / "store")]) == 2
+    assert main_status([command, "--data", str(tmp_path / "photos"), "--store", str(tmp_path / "store")]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1) and err.startswith(said)
     assert doctor._backend(name, core_alone=False).status == "missing"

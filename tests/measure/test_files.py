@@ -19,7 +19,7 @@ from tests.tiny_models import COLOURS, by_hand
 from .conftest import picture
 
 FIELDS = (
-    "role, model, precision, compression, device, runtime, decoder, n, images, top1, top5, logloss, ece, "
+    "role, model, precision, compression, device, runtime, decoder, n, pictures, top1, top5, logloss, ece, "
     "teacher_agreement, val, latency_ms, first_run_ms, init_ms, size_bytes, compressed_bytes, peak_rss_mib, threads, "
     "sha256, rule, xnnpack, affinity, conditions, clock_step_ms, isolated, measured_at, tool, class_order, "
     "recommended, leaked, top1_without_leaked, unknown"
@@ -166,7 +166,7 @@ def test_scores_have_no_logloss(models, pictures, no_profile):
 
 
 def test_labels_must_be_outputs(models, pictures, no_profile):
-    with pytest.raises(DataError, match="must have its classes among the 3 outputs of .*uint8.tflite, got class 3"):
+    with pytest.raises(DataError, match="must have only classes of the 3 outputs of .*uint8.tflite, got class 3"):
         measure(models / "uint8.tflite", pictures, LABELS + 1)
 
 
