@@ -34,18 +34,18 @@ def test_labels_of_the_user(models, photos, tmp_path):
     best = predict(models / "background.tflite", [image], labels=labels)[0].classes
     assert [name for name, _ in best[:2]] == ["b", "nothing"]
     labels.write_text("b\n")
-    with pytest.raises(ModelFileError, match="must name every output"):
+    with pytest.raises(ModelFileError, match="must have one name per output"):
         predict(models / "uint8.tflite", [image], labels=labels)
 
 
 def test_float_files_and_logits(models, photos, capsys):
     image = photos / "red" / "half.png"
-    with pytest.raises(ModelFileError, match="takes floats"):
+    with pytest.raises(ModelFileError, match="must define how a pixel becomes a float"):
         predict(models / "float.tflite", [image])
     (one,) = predict(models / "float.tflite", [image], mean=127.5, std=127.5)
     (other,) = predict(models / "logits.tflite", [image])
     np.testing.assert_allclose([p for _, p in one.classes], [p for _, p in other.classes], atol=1e-6)
-    assert "softmax added" in capsys.readouterr().err
+    assert "softmax is applied" in capsys.readouterr().err
 
 
 def test_pictures_that_cannot_be_read(models, tmp_path):
