@@ -27,7 +27,7 @@ def test_the_record_beside_it_and_in_its_run(models, tmp_path):
     assert kd2mobile.inspect(artifact / "m.tflite").record == Found(place, record)
     found = kd2mobile.inspect(export / "m.tflite")
     assert found.record == Found(place, record) and found.benchmark.content == measured and not found.notes
-    assert "98.00% of 50 images as the student answers" in inspect_text(found)
+    assert "98.00% of 50 images have the top-1 class of the" in inspect_text(found)
     assert "student: top-1 50.00% of 10 images" in inspect_text(found)
     other = export / "other.tflite"
     other.write_bytes((models / "logits.tflite").read_bytes())

@@ -93,7 +93,7 @@ def test_what_leaks_is_counted_and_what_each_model_scores_without_it(run, capsys
     assert all(0 <= r["top1_without_leaked"] <= 1 for r in records)
     page = (run / "report.html").read_text()
     assert f"{len(leaked)} of 30 test images are also in train or val" in page and "No leaks" in page
-    assert "drawn with near duplicates on both sides (--no-groups)" in page and "15 groups of near duplicates" in page
+    assert "drawn without regard to near duplicates (--no-groups)" in page and "15 groups of near duplicates" in page
 
 
 def test_a_benchmark_that_fails_leaves_the_earlier_records_whole(run, capsys):
@@ -112,9 +112,9 @@ def test_a_second_distill_with_another_temperature_does_not_run_the_teacher(run,
     monkeypatch.setattr(label, "label", lambda *args: pytest.fail("the teacher ran again"))
     assert main_status(["distill", "--recipe", str(recipe), "--temperature", "2", "--run", "runs/other"]) == 0
     said = capsys.readouterr()
-    assert "transfer current" in said.err and "the teacher is not run again" in said.err
+    assert "transfer up to date" in said.err and "the teacher is not run again" in said.err
     assert "distill.temperature: 2.0 here, 4.0 there" in said.err
-    assert "student  current" in said.err, "the baseline does not depend on the temperature"
+    assert "student  up to date" in said.err, "the baseline does not depend on the temperature"
     assert said.out.splitlines()[-1] == "Written: runs/other. Next: kd2mobile export --tflite --run runs/other"
 
 
@@ -166,9 +166,12 @@ def test_two_runs_beside_each_other(run, recipe, capsys):
         (["--run", "RUN", "--run", "runs/none"], "runs/none: must hold a run, got none. Make one with"),
         (
             ["--run", "RUN", "--run", "runs/two", "--out", "none/x.html"],
-            "--out: must be a file in an existing folder is",
+            "--out: must be a file in an existing folder, got",
         ),
-        (["--run", "RUN", "--run", "runs/two", "--out", "RUN/report.html"], "--out: must be another file than a run's"),
+        (
+            ["--run", "RUN", "--run", "runs/two", "--out", "RUN/report.html"],
+            "--out: must be different from a run's own files",
+        ),
     ],
 )
 def test_runs_that_cannot_be_compared(run, arguments, message, capsys):
@@ -214,7 +217,7 @@ def test_a_report_without_the_teacher_in_the_store(run, capsys):
     teacher = next((STORE / "teacher").glob("[!.]*"))
     teacher.rename(teacher.with_name(".aside"))
     assert main_status(["report", "--run", str(run)]) == 0
-    assert "The teacher artifact is not in the store any more." in (run / "report.html").read_text()
+    assert "The teacher artifact is no longer in the store." in (run / "report.html").read_text()
 
 
 def test_a_corrupt_shard_is_made_again_and_said(run, recipe, capsys):

@@ -61,7 +61,7 @@ def run(core, tmp_path):
 def test_the_wheel_has_one_top_level_name_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"kd2mobile"}
-    assert {"kd2mobile/recipes/digits.toml", "kd2mobile/pages/report.html.j2"} <= set(names)
+    assert {"kd2mobile/recipe/built_in/digits.toml", "kd2mobile/pages/report.html.j2"} <= set(names)
     web = {path.removeprefix("kd2mobile/measure/browser/") for path in names if "/browser/" in path}
     assert {"page/index.html", "web/classifier.js", "web/package.json", "web/package-lock.json"} <= web
 

@@ -173,7 +173,7 @@ def test_the_normalization_in_the_metadata_is_read(page, models):
         (b"\x10\0\0\0TFL3" + b"\xff" * 90, "must be a complete TensorFlow Lite model: "),
         ("cut", "must be a complete TensorFlow Lite model: "),
         ("int8", "LiteRT.js can take uint8 or float32, got int8"),
-        ("open", "LiteRT.js needs a batch that is fixed at 1, got an open size"),
+        ("open", "LiteRT.js needs a batch that is fixed at 1, got an open one"),
         ("two", "must take one image and output one vector, got 2 inputs and 1 outputs"),
         ("grey", "must take one square RGB image [1, px, px, 3], got [1,8,8,1]"),
     ],

@@ -21,7 +21,7 @@ def test_numbers_decide_where_the_graph_does_not():
 @pytest.mark.parametrize("last_op", ["FULLY_CONNECTED", None])
 def test_logits_get_a_softmax_and_that_is_said(last_op):
     values, kind, note = read_answers(LOGITS, last_op)
-    assert kind == "logits" and "softmax added" in note
+    assert kind == "logits" and "softmax is applied" in note
     np.testing.assert_allclose(values, PROBABILITIES, atol=1e-7)
 
 

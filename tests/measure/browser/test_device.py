@@ -47,7 +47,7 @@ def test_options_that_say_something_else_are_errors(query, error, why):
             ["--device", "host", "--port", "0", "--no-open"],
             "--port and --no-open must be given with --device browser, got --device host.",
         ),
-        (["--device", "browser", "--tls", "cert.pem"], "Option '--tls' requires 2 arguments."),
+        (["--device", "browser", "--tls", "cert.pem"], "--tls: must be given with 2 values, got fewer."),
         (["--device", "browser", "--port", "65536"], "--port: must be a whole number from 0 to 65,535, got 65536."),
     ],
 )

@@ -82,4 +82,4 @@ def test_the_doctor_says_whether_it_is_there(installed, monkeypatch):
     assert there.status == "ok" and re.match(r"\d+\.\d+\.\d+ in ", there.found) and not there.fix
     (installed.parent.parent / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(installed.parent.parent / "file"))
-    assert doctor._litert_js().fix.startswith("Set XDG_CACHE_HOME to a folder that can be written to (Not a directory)")
+    assert doctor._litert_js().fix.startswith("Set XDG_CACHE_HOME to a writable folder (Not a directory)")
