@@ -17,6 +17,7 @@ from records import write_record
 from kd2mobile.data.sources.roots import absolute
 from kd2mobile.data.split import read_split
 from kd2mobile.errors import ExportError
+from kd2mobile.recipe.schema import Export
 from kd2mobile.store.run import Run, open_run
 from kd2mobile.tflite.calibration import choose_calibration
 from kd2mobile.tflite.export import converting_process, export_student
@@ -71,8 +72,7 @@ def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, kee
                 calibration=[sample.path for sample in calibration],
                 validation=[sample.path for sample in val],
                 validation_labels=[sample.label for sample in val],
-                per_tensor=per_tensor,
-                keep_float=list(keep_float),
+                options=Export(per_tensor=per_tensor, keep_float=tuple(keep_float)),
             )
             (result,) = export_student(job, process)
         except ExportError as fault:

@@ -145,7 +145,7 @@ def check_out(run: Run, plan: Plan, variants: list[Variant], out: Path, force: b
 
     table = run.recipe.export
     for variant in variants:
-        name = file_name(plan.recipe.student.name, variant, per_tensor=table.per_tensor, keep_float=table.keep_float)
+        name = file_name(plan.recipe.student.name, variant, table)
         made = run.store.find(plan.exported(STUDENT.name, variant))
         _needs_copy(made.folder / name if made else None, out / name, force)
 
@@ -235,7 +235,7 @@ def _job(
     from kd2mobile.data.split import read_split
     from kd2mobile.tflite.calibration import choose_calibration
     from kd2mobile.tflite.job import Job
-    from kd2mobile.tflite.settings import calibration_images, described
+    from kd2mobile.tflite.settings import calibration_images
 
     recipe, split = plan.recipe, read_split(inputs["split"])
     count = calibration_images(table, len(split.classes))
@@ -255,7 +255,5 @@ def _job(
         calibration=[sample.path for sample in choose_calibration(split.of("train"), count, recipe.data.seed)],
         validation=[sample.path for sample in split.of("val")],
         validation_labels=[sample.label for sample in split.of("val")],
-        per_tensor=table.per_tensor,
-        keep_float=list(table.keep_float),
-        **described(table),
+        options=table,
     )

@@ -23,52 +23,7 @@ WORD = re.compile(r"[A-Za-z0-9_]+")
 SETTINGS = "settings"
 """What a message calls the place of values that came by no file."""
 
-FLAGS = {
-    "data": "data.source",
-    "val_data": "data.val_source",
-    "test_data": "data.test_source",
-    "unlabelled": "data.unlabelled",
-    "range": "data.range",
-    "groups": "data.groups",
-    "group_by": "data.group_by",
-    "resize": "data.resize",
-    "views": "views.count",
-    "teacher": "teacher.name",
-    "teacher_weights": "teacher.weights",
-    "teacher_input_px": "teacher.input_px",
-    "teacher_preprocess": "teacher.preprocess",
-    "teacher_classes": "teacher.classes",
-    "teacher_output": "teacher.output",
-    "fine_tune_epochs": "teacher.fine_tune_epochs",
-    "teacher_dtype": "teacher.dtype",
-    "ensemble_mean": "ensemble.mean",
-    "ensemble_temperatures": "ensemble.temperatures",
-    "label_batch_size": "label.batch_size",
-    "workers": "label.workers",
-    "student": "student.name",
-    "student_weights": "student.weights",
-    "input_px": "student.input_px",
-    "train_layers": "student.train_layers",
-    "loss": "distill.loss",
-    "loss_option": "distill.loss_options",
-    "temperature": "distill.temperature",
-    "hard_label_weight": "distill.hard_label_weight",
-    "epochs": "distill.epochs",
-    "batch_size": "distill.batch_size",
-    "class_weights": "distill.class_weights",
-    "baseline": "distill.baseline",
-    "seed": "distill.seed",
-    "precision": "export.precisions",
-    "compress": "export.compressions",
-    "max_drop": "export.max_drop",
-    "per_tensor": "export.per_tensor",
-    "keep_float": "export.keep_float",
-    "device": "benchmark.device",
-    "threads": "benchmark.threads",
-    "xnnpack": "benchmark.xnnpack",
-    "cores": "benchmark.cores",
-    "rule": "benchmark.rule",
-}
+FLAGS = {field.flag: name for name, field in fields().items() if field.flag}
 """The fields that have a flag, `--teacher-weights`, and a keyword, `teacher_weights=`, of their own."""
 
 

@@ -27,9 +27,13 @@ Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
 
-def says(text: str, **bounds: Any) -> Meta:
-    """The description of a field, for the flags' help and the reference, with the bounds of its values."""
-    return Meta(description=text, **bounds)
+def says(text: str, *, flag: str | None = None, **bounds: Any) -> Meta:
+    """The description of a field, for the flags' help and the reference, with the bounds of its values.
+
+    flag: the flag of its own, `teacher_weights` for `--teacher-weights` and the keyword `teacher_weights=`; without one
+    the field is set in a recipe or by `--set`.
+    """
+    return Meta(description=text, extra={"flag": flag}, **bounds)
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,13 +47,21 @@ class Data(Table):
         OneOrMore,
         says(
             "The images: a folder of class folders, a folder of idx files, a CSV or TSV of path,label, "
-            "or a name of `kd2mobile list data`."
+            "or a name of `kd2mobile list data`.",
+            flag="data",
         ),
     ] = "digits"
-    val_source: Annotated[OneOrMore | None, says("The validation images, if the source does not hold them.")] = None
-    test_source: Annotated[OneOrMore | None, says("The test images, if the source does not hold them.")] = None
+    val_source: Annotated[
+        OneOrMore | None, says("The validation images, if the source does not hold them.", flag="val_data")
+    ] = None
+    test_source: Annotated[
+        OneOrMore | None, says("The test images, if the source does not hold them.", flag="test_data")
+    ] = None
     unlabelled: Annotated[
-        OneOrMore | None, says("A folder of images without labels, from which the student learns the teacher's logits.")
+        OneOrMore | None,
+        says(
+            "A folder of images without labels, from which the student learns the teacher's logits.", flag="unlabelled"
+        ),
     ] = None
     val: Annotated[
         float, says("Fraction of each class drawn for validation if there is no val folder.", gt=0, lt=0.5)
@@ -58,27 +70,32 @@ class Data(Table):
         float, says("Fraction of each class drawn for the test if there is no test folder.", gt=0, lt=0.5)
     ] = 0.2
     seed: Annotated[int, says("Seed of the split.", **SEED)] = 0
-    groups: Annotated[bool, says("Keep near duplicates in the same split.")] = True
+    groups: Annotated[bool, says("Keep near duplicates in the same split.", flag="groups")] = True
     group_by: Annotated[
         str | None,
         says(
             "Keep images with the same key in the same split. The key is what a regular expression matches in the "
-            "path (its first group, if it has one), or `column:NAME` of a CSV."
+            "path (its first group, if it has one), or `column:NAME` of a CSV.",
+            flag="group_by",
         ),
     ] = None
     range: Annotated[
         tuple[PixelValue, PixelValue] | None,
-        says("Pixel values of black and white in greyscale images of more than 8 bits; 0 and 65535 if left out."),
+        says(
+            "Pixel values of black and white in greyscale images of more than 8 bits; 0 and 65535 if left out.",
+            flag="range",
+        ),
     ] = None
     resize: Annotated[
-        Literal["crop", "stretch", "pad"], says("How an image becomes a square: centre crop, stretch or pad.")
+        Literal["crop", "stretch", "pad"],
+        says("How an image becomes a square: centre crop, stretch or pad.", flag="resize"),
     ] = "stretch"
 
 
 class Views(Table):
     """The seeded views of each training image: the teacher labels them, the student trains on them."""
 
-    count: Annotated[int, says("Number of views per training image.", ge=1, le=10_000)] = 4
+    count: Annotated[int, says("Number of views per training image.", ge=1, le=10_000, flag="views")] = 4
     smallest_area: Annotated[float, says("Smallest fraction of an image's area that a view shows.", ge=0.001, le=1)] = (
         0.7
     )
@@ -89,39 +106,48 @@ class Views(Table):
 class Teacher(Table):
     """The big model, and how it is trained for the classes of the data."""
 
-    name: Annotated[str, says("The teacher: a name or a kind of file that `kd2mobile list teachers` shows.")] = (
-        "xception"
-    )
+    name: Annotated[
+        str, says("The teacher: a name or a kind of file that `kd2mobile list teachers` shows.", flag="teacher")
+    ] = "xception"
     weights: Annotated[
-        str, says("The teacher's initial weights: `imagenet` (downloaded by Keras), `none` or a weights file.")
+        str,
+        says(
+            "The teacher's initial weights: `imagenet` (downloaded by Keras), `none` or a weights file.",
+            flag="teacher_weights",
+        ),
     ] = "imagenet"
     input_px: Annotated[
-        InputPx | None, says("Side of the teacher's input in pixels; the network's own size if left out.")
+        InputPx | None,
+        says("Side of the teacher's input in pixels; the network's own size if left out.", flag="teacher_input_px"),
     ] = None
     preprocess: Annotated[
         Literal["tf", "torch", "caffe", "none"] | None,
         says(
             "Pixel values that a teacher file takes, if its metadata does not say: `tf` is [-1, 1], `none` is 0..255, "
-            "`torch` and `caffe` are as in Keras."
+            "`torch` and `caffe` are as in Keras.",
+            flag="teacher_preprocess",
         ),
     ] = None
     classes: Annotated[
         str | None,
         says(
             "A text file with the classes of a teacher file, if its metadata does not say: one name per line, in the "
-            "order of the outputs."
+            "order of the outputs.",
+            flag="teacher_classes",
         ),
     ] = None
     output: Annotated[
         Literal["logits", "probabilities"] | None,
         says(
             "What a teacher file computes, if its metadata does not say. For an .npz file, `logits` leaves out the "
-            "check for probabilities."
+            "check for probabilities.",
+            flag="teacher_output",
         ),
     ] = None
     epochs: Annotated[int, says("Epochs of training from scratch, with weights `none`.", ge=1, le=EPOCHS)] = 4
     fine_tune_epochs: Annotated[
-        int, says("Epochs of fine-tuning the whole teacher after its new head.", ge=0, le=EPOCHS)
+        int,
+        says("Epochs of fine-tuning the whole teacher after its new head.", ge=0, le=EPOCHS, flag="fine_tune_epochs"),
     ] = 0
     train_fraction: Annotated[
         float, says("Fraction of each class's training images on which the teacher is trained.", gt=0, le=1)
@@ -134,7 +160,10 @@ class Teacher(Table):
     seed: Annotated[int, says("Seed of the teacher's initial weights and of the order of the images.", **SEED)] = 0
     dtype: Annotated[
         Literal["float32", "mixed_bfloat16"],
-        says("Number format in which the teacher computes its logits; the record holds how far they move."),
+        says(
+            "Number format in which the teacher computes its logits; the record holds how far they move.",
+            flag="teacher_dtype",
+        ),
     ] = "float32"
 
 
@@ -145,12 +174,16 @@ class Ensemble(Table):
         Mean,
         says(
             "Mean over the teachers, after softening each by its temperature: `arithmetic` of the probabilities, or "
-            "`geometric`, which is the mean of the logits."
+            "`geometric`, which is the mean of the logits.",
+            flag="ensemble_mean",
         ),
     ] = "arithmetic"
     temperatures: Annotated[
         tuple[Annotated[float, Meta(ge=0.01, le=10_000)], ...],
-        says("Temperature of each teacher's logits before the mean, in the order of the teachers; 1 each if left out."),
+        says(
+            "Temperature of each teacher's logits before the mean, in the order of the teachers; 1 each if left out.",
+            flag="ensemble_temperatures",
+        ),
     ] = ()
 
 
@@ -158,49 +191,81 @@ class Label(Table):
     """How the teacher's pass runs. Changes no result."""
 
     batch_size: Annotated[
-        int, says("Views per batch of the teacher's pass; 0 tries several and takes the fastest.", ge=0, le=BATCH_SIZE)
+        int,
+        says(
+            "Views per batch of the teacher's pass; 0 tries several and takes the fastest.",
+            ge=0,
+            le=BATCH_SIZE,
+            flag="label_batch_size",
+        ),
     ] = 0
     workers: Annotated[
         int,
-        says("Processes that decode images for the teacher's pass; 0 uses threads instead.", ge=0, le=PROCESSES),
+        says(
+            "Processes that decode images for the teacher's pass; 0 uses threads instead.",
+            ge=0,
+            le=PROCESSES,
+            flag="workers",
+        ),
     ] = 0
 
 
 class Student(Table):
     """The small model."""
 
-    name: Annotated[str, says("The student: a name of `kd2mobile list students`.")] = "mobilenet025"
+    name: Annotated[str, says("The student: a name of `kd2mobile list students`.", flag="student")] = "mobilenet025"
     weights: Annotated[
-        str, says("Initial weights of the student's body: `imagenet` (downloaded by Keras), `none` or a weights file.")
+        str,
+        says(
+            "Initial weights of the student's body: `imagenet` (downloaded by Keras), `none` or a weights file.",
+            flag="student_weights",
+        ),
     ] = "imagenet"
-    input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1, le=INPUT_PX)] = 128
+    input_px: Annotated[int, says("Side of the student's input in pixels.", ge=1, le=INPUT_PX, flag="input_px")] = 128
     train_layers: Annotated[
-        str, says("Layers that are trained: `all`, or `last:N` for the last N layers that have weights.")
+        str,
+        says(
+            "Layers that are trained: `all`, or `last:N` for the last N layers that have weights.", flag="train_layers"
+        ),
     ] = "all"
 
 
 class Distill(Table):
     """How the student learns from the transfer set."""
 
-    loss: Annotated[str, says("The loss: a name of `kd2mobile list losses`.")] = "kd"
+    loss: Annotated[str, says("The loss: a name of `kd2mobile list losses`.", flag="loss")] = "kd"
     loss_options: Annotated[
         dict[str, bool | int | float | str],
-        says("Options of the loss by name; `kd2mobile list losses` shows them."),
+        says("Options of the loss by name; `kd2mobile list losses` shows them.", flag="loss_option"),
     ] = {}
     temperature: Annotated[
         float,
-        says("Divides the logits before the softmax: a higher temperature gives softer targets.", ge=0.01, le=10_000),
+        says(
+            "Divides the logits before the softmax: a higher temperature gives softer targets.",
+            ge=0.01,
+            le=10_000,
+            flag="temperature",
+        ),
     ] = 4.0
     hard_label_weight: Annotated[
-        float, says("Weight of the hard labels in the loss, 0 to 1; the soft targets have the rest.", ge=0, le=1)
+        float,
+        says(
+            "Weight of the hard labels in the loss, 0 to 1; the soft targets have the rest.",
+            ge=0,
+            le=1,
+            flag="hard_label_weight",
+        ),
     ] = 0.5
     epochs: Annotated[
         int,
         says(
-            "Largest number of epochs; an epoch uses one view of each training and unlabelled image.", ge=1, le=EPOCHS
+            "Largest number of epochs; an epoch uses one view of each training and unlabelled image.",
+            ge=1,
+            le=EPOCHS,
+            flag="epochs",
         ),
     ] = 30
-    batch_size: Annotated[int, says("Images per training step.", ge=1, le=BATCH_SIZE)] = 32
+    batch_size: Annotated[int, says("Images per training step.", ge=1, le=BATCH_SIZE, flag="batch_size")] = 32
     learning_rate: Annotated[
         float,
         says(
@@ -214,12 +279,18 @@ class Distill(Table):
         int, says("Stop training after this number of epochs without a better validation top-1.", ge=1, le=EPOCHS)
     ] = 10
     class_weights: Annotated[
-        bool, says("Weight each example by the rarity of its class: all examples / (classes x examples of its class).")
+        bool,
+        says(
+            "Weight each example by the rarity of its class: all examples / (classes x examples of its class).",
+            flag="class_weights",
+        ),
     ] = False
-    baseline: Annotated[bool, says("Also train the same student on the hard labels alone, with the same settings.")] = (
-        False
-    )
-    seed: Annotated[int, says("Seed of the student's initial weights and of the order of the images.", **SEED)] = 0
+    baseline: Annotated[
+        bool, says("Also train the same student on the hard labels alone, with the same settings.", flag="baseline")
+    ] = False
+    seed: Annotated[
+        int, says("Seed of the student's initial weights and of the order of the images.", **SEED, flag="seed")
+    ] = 0
 
 
 class Export(Table):
@@ -227,10 +298,15 @@ class Export(Table):
 
     compressions: Annotated[
         tuple[Compression, ...],
-        says("How the student is compressed before it is converted: none, qat, prune, cluster or pcqat.", min_length=1),
+        says(
+            "How the student is compressed before it is converted: none, qat, prune, cluster or pcqat.",
+            min_length=1,
+            flag="compress",
+        ),
     ] = ("none",)
     precisions: Annotated[
-        tuple[Precision, ...], says("Precisions of the files: fp32, fp16, int8_dynamic, int8 or int16x8.", min_length=1)
+        tuple[Precision, ...],
+        says("Precisions of the files: fp32, fp16, int8_dynamic, int8 or int16x8.", min_length=1, flag="precision"),
     ] = DEFAULT_PRECISIONS
     calibration_images: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None,
@@ -241,7 +317,10 @@ class Export(Table):
     ] = None
     per_tensor: Annotated[
         bool,
-        says("Give each weight tensor of an int8 file one scale, not one per channel; some accelerators require it."),
+        says(
+            "Give each weight tensor of an int8 file one scale, not one per channel; some accelerators require it.",
+            flag="per_tensor",
+        ),
     ] = False
     auto: Annotated[
         bool, says("Find the smallest file that loses no more than max_drop, trying the cheapest methods first.")
@@ -252,9 +331,12 @@ class Export(Table):
             "With precision auto: percentage points of validation top-1 that a file may lose to its student.",
             ge=0,
             le=100,
+            flag="max_drop",
         ),
     ] = 0.5
-    keep_float: Annotated[tuple[str, ...], says("Name of a student layer that stays float in the int8 file.")] = ()
+    keep_float: Annotated[
+        tuple[str, ...], says("Name of a student layer that stays float in the int8 file.", flag="keep_float")
+    ] = ()
     version: Annotated[
         str | None, says("The model's version for the file's metadata; the student's fingerprint if left out.")
     ] = None
@@ -287,22 +369,25 @@ class Benchmark(Table):
     """How the files are measured. Changes no artifact of an earlier stage."""
 
     device: Annotated[
-        str, says("The device: `host`, `ssh:USER@HOST[:PORT]`, `adb:SERIAL` or `browser`.", min_length=1)
+        str, says("The device: `host`, `ssh:USER@HOST[:PORT]`, `adb:SERIAL` or `browser`.", min_length=1, flag="device")
     ] = "host"
     threads: Annotated[
         Threads | Annotated[tuple[Threads, ...], Meta(min_length=1)],
-        says("Number of threads of the runtime; a list measures each number."),
+        says("Number of threads of the runtime; a list measures each number.", flag="threads"),
     ] = 1
     xnnpack: Annotated[
-        Literal["on", "off", "both"], says("Run with LiteRT's XNNPACK kernels, without them, or measure both.")
+        Literal["on", "off", "both"],
+        says("Run with LiteRT's XNNPACK kernels, without them, or measure both.", flag="xnnpack"),
     ] = "on"
     cores: Annotated[
         tuple[Annotated[int, Meta(ge=0, le=65_535)], ...],
-        says("Processor cores to which the timed process is pinned; any core if left out."),
+        says("Processor cores to which the timed process is pinned; any core if left out.", flag="cores"),
     ] = ()
     rule: Annotated[
         Literal["kd2mobile", "mlperf"],
-        says("How many runs are timed: `mlperf` at least 1,024 and 60 s per file, `kd2mobile` latency_runs."),
+        says(
+            "How many runs are timed: `mlperf` at least 1,024 and 60 s per file, `kd2mobile` latency_runs.", flag="rule"
+        ),
     ] = "kd2mobile"
     latency_runs: Annotated[
         int, says("Number of timed runs on one image, after the warm-up.", ge=100, le=1_000_000)
@@ -336,11 +421,12 @@ TABLES: dict[str, type[Table]] = {
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One field of the schema: its type without the bounds, its default and what it is."""
+    """One field of the schema: its type without the bounds, its default, what it is and its flag, if it has one."""
 
     kind: Any
     default: Any
     description: str
+    flag: str | None
 
 
 def fields() -> dict[str, Field]:
@@ -349,7 +435,7 @@ def fields() -> dict[str, Field]:
         f"{name}.{field.name}": Field(
             field.type.__origin__,
             _default(field),
-            next(m.description for m in field.type.__metadata__ if m.description),
+            *next((m.description, m.extra["flag"]) for m in field.type.__metadata__ if m.description),
         )
         for name, table in TABLES.items()
         for field in msgspec.structs.fields(table)

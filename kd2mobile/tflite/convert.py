@@ -1,7 +1,7 @@
 """A Keras student to the bytes of a .tflite. Nothing else in this package imports TensorFlow."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ import tensorflow as tf
 from kd2mobile.errors import ExportError, RecipeError
 from kd2mobile.inspection.layer_names import LayerNames
 from kd2mobile.pixels import to_int8_input, to_student_input
+from kd2mobile.recipe.schema import Export
 from kd2mobile.text import did_you_mean, one_line
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE, read_graph
 from kd2mobile.tflite.correction import Exact, correct, measure
@@ -70,14 +71,16 @@ def probabilities_of_graph(folder: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda pixels: run(tf.constant(to_int8_input(pixels)))[OUTPUT].numpy()
 
 
+NO_OPTIONS = Export()
+
+
 class Converter:
     """One student's way to every precision; what several precisions need on the way is made once, when first needed.
 
     calibration: training images, uint8 [px, px, 3]. They show int8 and int16x8 the ranges of their tensors, and all
-    but fp32 the mean inputs of the layers for the bias correction. per_tensor: one scale a weight tensor in
-    int8_dynamic and int8, not one a channel. keep_float: layers that stay float in int8. fake_quantized: a SavedModel
-    that was trained to be int8, from which int8 is made without any of these. keep_clusters: weights of an output that
-    are equal stay so in fp16.
+    but fp32 the mean inputs of the layers for the bias correction. options: the [export] table, of which
+    per_tensor and keep_float change a file. fake_quantized: a SavedModel that was trained to be int8, from which int8
+    is made without any of these. keep_clusters: weights of an output that are equal stay so in fp16.
     """
 
     def __init__(
@@ -86,12 +89,11 @@ class Converter:
         px: int,
         calibration: Iterable[np.ndarray],
         *,
-        per_tensor: bool = False,
-        keep_float: Sequence[str] = (),
+        options: Export = NO_OPTIONS,
         fake_quantized: str | None = None,
         keep_clusters: bool = False,
     ):
-        self._student, self._px, self._per_tensor, self._keep_float = student, px, per_tensor, keep_float
+        self._student, self._px, self._options = student, px, options
         self.names = layer_names(student)
         self._given, self._fake_quantized, self._keep_clusters = calibration, fake_quantized, keep_clusters
         self._float_models: dict[str, bytes] = {}
@@ -121,7 +123,7 @@ class Converter:
         takes = TAKES.get(precision, "uint8")
         converter = self._converter(takes)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter._experimental_disable_per_channel = self._per_tensor
+        converter._experimental_disable_per_channel = self._options.per_tensor
         if precision == "fp16":
             converter.target_spec.supported_types = [tf.float16]
         elif precision == "int8_dynamic":  # else tflite-runtime 2.14, the last for 32-bit Arm, refuses the file
@@ -132,7 +134,7 @@ class Converter:
         if precision == "int8":
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         exact = self._exact(where, "scaled" if precision == "int8" else "uint8")
-        if precision == "int8" and self._keep_float:
+        if precision == "int8" and self._options.keep_float:
             return correct(self._int8_in_part(converter, where), exact)
         return correct(_converted(converter, where), exact, self._keep_clusters)
 
@@ -155,15 +157,15 @@ class Converter:
         calibrated = _converted(converter, where)
         graph = read_graph(calibrated, where)
         made = [graph.tensors[index].name for op in graph.ops for index in op.outputs]
-        for layer in self._keep_float:
+        for layer in self._options.keep_float:
             if not self.names.are_among(made, [layer]):
                 shown = list(dict.fromkeys(map(self.names.of, made)))
                 next_step = f"{did_you_mean(layer, shown, most=3)}The layers with an op: {', '.join(shown)}."
                 must = "must be layers of the student that have an op in the file"
                 raise RecipeError("export.keep_float", must, repr(layer), next_step)
-        kept = [tensor for tensor in made if self.names.are_among([tensor], self._keep_float)]
+        kept = [tensor for tensor in made if self.names.are_among([tensor], self._options.keep_float)]
         pixels = {"input_data_type": tf.uint8, "output_data_type": tf.uint8}
-        return mlir_quantize(calibrated, self._per_tensor, denylisted_nodes=kept, **pixels)
+        return mlir_quantize(calibrated, self._options.per_tensor, denylisted_nodes=kept, **pixels)
 
     @cached_property
     def _calibration(self) -> list[np.ndarray]:

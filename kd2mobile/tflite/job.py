@@ -3,6 +3,7 @@
 import msgspec
 
 from kd2mobile.data.sources.roots import Joined, Root, root_at
+from kd2mobile.recipe.schema import Export
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.tflite.settings import file_name
 
@@ -13,8 +14,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes]. classes: names in the
     order of the logits. resize: how an image becomes pixels, stored in the file. calibration: training images for all
     but fp32, see choose_calibration; validation: those on which each file must agree with the student. compression:
-    what the student went through, for the file's name and description. version, author, licence: for the file's
-    metadata; the student's fingerprint is the version if none is given.
+    what the student went through, for the file's name and description.
     """
 
     student: str
@@ -34,18 +34,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     validation: list[str]
     validation_labels: list[int] = []
     """The class of each validation image, to say what a file loses; or none."""
-    per_tensor: bool = False
-    """Whether the weights of int8 and int8_dynamic have one scale per tensor."""
-    keep_float: list[str] = []
-    """The layers that stay float in int8."""
-    version: str | None = None
-    author: str | None = None
-    licence: str | None = None
+    options: Export = Export()
+    """The [export] table: what of it changes a file is the converter's, or the metadata's, to know."""
 
     def file_name(self, precision: str) -> str:
         """`mobilenet025-int8.tflite`, `mobilenet025-qat-int8.tflite`"""
         variant = Variant(self.compression, precision)
-        return file_name(self.model_name, variant, per_tensor=self.per_tensor, keep_float=self.keep_float)
+        return file_name(self.model_name, variant, self.options)
 
     @property
     def root(self) -> Root:

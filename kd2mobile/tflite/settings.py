@@ -1,6 +1,6 @@
 """What of a recipe's [export] table can change one file, and what that file is called."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -89,15 +89,19 @@ def described(export: Export) -> dict[str, str]:
     return {name: text for name in DESCRIBED if (text := getattr(export, name))}
 
 
-def file_name(student: str, variant: Variant, *, per_tensor: bool = False, keep_float: Sequence[str] = ()) -> str:
+def file_name(student: str, variant: Variant, options: Export) -> str:
     """The file's name; what differs from the default and changes this file is a word in it.
 
     >>> int8, fp32 = Variant("none", "int8"), Variant("prune", "fp32")
-    >>> file_name("mlp", int8, per_tensor=True, keep_float=["conv"]), file_name("mlp", fp32, per_tensor=True)
+    >>> one_scale = Export(per_tensor=True, keep_float=("conv",))
+    >>> file_name("mlp", int8, one_scale), file_name("mlp", fp32, one_scale)
     ('mlp-int8-per_tensor-keep_float.tflite', 'mlp-prune-fp32.tflite')
     """
     precision = variant.precision
-    changed = {"per_tensor": per_tensor and precision in PER_TENSOR, "keep_float": keep_float and precision == "int8"}
+    changed = {
+        "per_tensor": options.per_tensor and precision in PER_TENSOR,
+        "keep_float": options.keep_float and precision == "int8",
+    }
     words = [word for word, said in changed.items() if said]
     return "-".join((student, variant.name, *words)) + ".tflite"
 

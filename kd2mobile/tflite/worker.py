@@ -22,7 +22,7 @@ from kd2mobile.metrics import hits
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job
 from kd2mobile.tflite.layer_errors import layer_errors, worst_layers
-from kd2mobile.tflite.settings import PER_TENSOR, is_clustered
+from kd2mobile.tflite.settings import PER_TENSOR, described, is_clustered
 
 BATCH = 32
 """Images the student sees at once in the parity check."""
@@ -43,7 +43,7 @@ def work(job: Job, tell: Tell) -> None:
     converted, faults = {}, []
     tell("stage", label="export: converting", total=len(job.folders), unit="files")
     calibration = (_load(job, picture, px) for picture in job.calibration)
-    settings = {"per_tensor": job.per_tensor, "keep_float": job.keep_float, "fake_quantized": job.fake_quantized}
+    settings = {"options": job.options, "fake_quantized": job.fake_quantized}
     settings["keep_clusters"] = is_clustered(job.compression)
     with convert.Converter(student, px, calibration, **settings) as converter:
         for precision in job.folders:
@@ -110,8 +110,8 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
     name = job.file_name(precision)
     bare, bias_correction = converter.convert(precision, name)
     graph = contract.read_graph(bare, name)
-    contract.check_graph(graph, precision, px, len(job.classes), name, converter.names, job.keep_float)
-    per_tensor = job.per_tensor and precision in PER_TENSOR
+    contract.check_graph(graph, precision, px, len(job.classes), name, converter.names, job.options.keep_float)
+    per_tensor = job.options.per_tensor and precision in PER_TENSOR
     if per_tensor:
         provenance.check_per_tensor(graph, name)
     model = metadata.attach(
@@ -124,9 +124,7 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
         student_fingerprint=job.student_fingerprint,
         compression=job.compression,
         takes_floats=graph.tensors[graph.input].dtype == "float32",
-        version=job.version,
-        author=job.author,
-        licence=job.licence,
+        **described(job.options),
     )
     return model, {
         "precision": precision,
@@ -138,7 +136,7 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
         "ops": graph.op_counts(),
         "op_types": provenance.op_types(graph),
         "per_tensor": per_tensor,
-        "keep_float": sorted(set(job.keep_float)) if precision == "int8" else [],
+        "keep_float": sorted(set(job.options.keep_float)) if precision == "int8" else [],
         "weights": to_builtins(count_weights(bare, read_model(bare))),
         "weight_scales": provenance.weight_scales(graph),
         "input": contract.describe(graph.tensors[graph.input], contract.INPUT),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.recipe.schema import PRECISIONS
+from kd2mobile.recipe.schema import PRECISIONS, Export
 from kd2mobile.tflite.export import converting_process, export_student
 from kd2mobile.tflite.job import Job
 
@@ -36,10 +36,10 @@ class Case(NamedTuple):
             "calibration": self.ids[:9],
             "validation": self.ids[9:],
             "validation_labels": [int(name[0]) for name in self.ids[9:]],
-            "author": "Zoë",
-            "licence": "Apache-2.0",
         }
-        return known | changes
+        options = {"author": "Zoë", "licence": "Apache-2.0"}
+        options |= {name: changes.pop(name) for name in Export.__struct_fields__ if name in changes}
+        return known | {"options": Export(**options)} | changes
 
     def job(self, student: Path, folders: dict[str, Path], **changes) -> Job:
         return Job(
