@@ -104,7 +104,7 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
     from kd2mobile.data.sources.named import SOURCES
     from kd2mobile.measure.litert.runtime import Classifier
     from kd2mobile.pixels import load, to_student_input
-    from kd2mobile.recipe.schema import PRECISIONS
+    from kd2mobile.recipe.schema import PRECISIONS, Export
     from kd2mobile.students import build_student
     from kd2mobile.tflite import worker
     from kd2mobile.tflite.job import Job
@@ -136,8 +136,7 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
         pictures=str(place / "pictures"),
         calibration=ids[:100],
         validation=ids[:100],
-        author="Zoë",
-        licence="Apache-2.0",
+        options=Export(author="Zoë", licence="Apache-2.0"),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in a process of its own, where the converter's are not errors
