@@ -175,7 +175,7 @@ def test_what_cannot_be_used_is_said_in_a_line(python, files, photos, tiny_tflit
         ((broken, photos[0]), "broken.tflite: must run in LiteRT, got "),
         ((later, photos[0]), "later.tflite: must be a whole file of kd2mobile export, got Bad CRC-32"),
         ((whole, tmp_path / "none.jpg"), "none.jpg: must be there, got no such file"),
-        ((whole, tmp_path / "half.jpg"), "half.jpg: must be a readable image, got OSError"),
+        ((whole, tmp_path / "half.jpg"), "half.jpg: must be a whole image, got OSError"),
     ):
         done = run(python, *words)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
