@@ -322,7 +322,6 @@ class Export(Table):
             flag="per_tensor",
         ),
     ] = False
-    uncorrected: Annotated[bool, says("Leave the shifts of quantized layers as they are.", flag="uncorrected")] = False
     auto: Annotated[
         bool, says("Find the smallest file that loses no more than max_drop, trying the cheapest methods first.")
     ] = False

@@ -133,8 +133,6 @@ class Converter:
             converter.representative_dataset = partial(self._calibration_inputs, takes)
         if precision == "int8":
             converter.inference_input_type = converter.inference_output_type = tf.uint8
-        if self._options.uncorrected:
-            return _converted(converter, where), None
         exact = self._exact(where, "scaled" if precision == "int8" else "uint8")
         if precision == "int8" and self._options.keep_float:
             return correct(self._int8_in_part(converter, where), exact)

@@ -79,8 +79,6 @@ def file_settings(export: Export, variant: Variant, classes: int) -> dict:
             raise RecipeError(f"export.{field}", must, got, f"Leave it out, or leave {variant.compression} out.")
     if export.per_tensor and precision in PER_TENSOR:
         settings["per_tensor"] = True
-    if export.uncorrected and precision != "fp32":
-        settings["uncorrected"] = True
     if export.keep_float and precision == "int8":
         settings["keep_float"] = sorted(set(export.keep_float))
     return settings | described(export)

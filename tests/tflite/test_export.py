@@ -291,9 +291,3 @@ def test_one_scale_a_tensor(case, tmp_path):
     default = case.results["int8"]
     assert default["weight_scales"] == {"per_channel": 5, "per_tensor": 0, "float": 0} and not default["per_tensor"]
     assert results[0]["sha256"] == case.results["fp16"]["sha256"] and not results[0]["per_tensor"]
-
-
-@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")
-def test_without_bias_correction_nothing_is_corrected(case, tmp_path):
-    (result,) = run_here(case.student, {"int8": tmp_path}, case.arguments(uncorrected=True))
-    assert result["bias_correction"] is None and result["sha256"] != case.results["int8"]["sha256"]
