@@ -1,4 +1,4 @@
-"""What the page shows, free of how the store keeps it: the pipeline fills it, the page only lays it out."""
+"""What the page shows, free of how the store keeps it: `collect.py` fills it, the page only lays it out."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -27,7 +27,7 @@ def export_student(
     float}, input and output {name, dtype, shape, scale, zero_point}, calibration (ids; empty for fp32), bias_correction
     {layers, corrected} (None for fp32), parity {n, agreement, largest_difference}, against_student (what top-1 it
     loses: provenance.against_student; None without labels), layer_errors (of int8 alone: {images, layers}, a layer as
-    layer_errors.LayerError), converter, seconds (of the conversion).
+    results.LayerError), converter, seconds (of the conversion).
     Raises ExportError for a student that does not convert, a file that breaks the contract or disagrees with the
     student; files that passed stay. PictureError for an image that cannot be read, MissingExtraError without
     TensorFlow, OSError for a full disk, RuntimeError with the process's traceback for a bug in it.

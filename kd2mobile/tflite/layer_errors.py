@@ -8,7 +8,6 @@ layer's own.
 
 from collections.abc import Iterable
 from copy import copy
-from typing import NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -18,27 +17,10 @@ from flatbuffers import Builder
 from kd2mobile.inspection.layer_names import LayerNames
 from kd2mobile.pixels import to_student_input
 from kd2mobile.tflite.contract import Graph, read_graph
+from kd2mobile.tflite.results import LayerError
 
 CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "PAD", "SQUEEZE")
 """Ops that hand on what they get: they have no line of their own."""
-
-
-class LayerError(NamedTuple):
-    """layer: its name in the student; op: LiteRT's. dtype: of the op's output in the quantized file.
-
-    error: root mean square of the difference over the standard deviation of the float values, of all images and
-    places together; None where these do not vary. own_error: the same of what the layer itself makes of its quantized
-    input. sqnr_db: mean square of the float values over that of the whole difference, in dB; None without a difference.
-    steps: root mean square of the whole difference in steps of the quantized tensor, None of a float one.
-    """
-
-    layer: str
-    op: str
-    dtype: str
-    error: float | None
-    own_error: float | None
-    sqnr_db: float | None
-    steps: float | None
 
 
 def layer_errors(

@@ -22,7 +22,15 @@ class CountedWeights(msgspec.Struct, frozen=True):
     clusters_of_output: Count | None = None
 
 
-class LayerLoss(msgspec.Struct, frozen=True):
+class LayerError(msgspec.Struct, frozen=True):
+    """layer: its name in the student; op: LiteRT's. dtype: of the op's output in the quantized file.
+
+    error: root mean square of the difference over the standard deviation of the float values, of all images and
+    places together; None where these do not vary. own_error: the same of what the layer itself makes of its quantized
+    input. sqnr_db: mean square of the float values over that of the whole difference, in dB; None without a difference.
+    steps: root mean square of the whole difference in steps of the quantized tensor, None of a float one.
+    """
+
     layer: str
     op: str
     dtype: str
@@ -32,9 +40,9 @@ class LayerLoss(msgspec.Struct, frozen=True):
     steps: float | None
 
 
-class LayerLosses(msgspec.Struct, frozen=True):
+class LayerErrors(msgspec.Struct, frozen=True):
     pictures: Count
-    layers: list[LayerLoss]
+    layers: list[LayerError]
 
 
 class TfliteResults(msgspec.Struct, frozen=True):
@@ -51,4 +59,4 @@ class TfliteResults(msgspec.Struct, frozen=True):
     keep_float: list[str] = []
     weights: CountedWeights | None = None
     against_student: AgainstStudent | None = None
-    layer_errors: LayerLosses | None = None
+    layer_errors: LayerErrors | None = None

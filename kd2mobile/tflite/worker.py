@@ -165,7 +165,7 @@ def _add_layer_errors(job: Job, px: int, converted: dict, converter: convert.Con
     for precision in quantized:
         (model, result), name = converted[precision], job.file_name(precision)
         errors = layer_errors(model, converter.float_model(name), shown(), converter.names, name)
-        result["layer_errors"] = {"pictures": len(chosen), "layers": [error._asdict() for error in errors]}
+        result["layer_errors"] = {"pictures": len(chosen), "layers": to_builtins(errors)}
 
 
 def _batches(job: Job, px: int) -> Iterator[np.ndarray]:
