@@ -46,6 +46,10 @@ ALLOWED = re.compile(r"`[^`]*`|\{[^}]*\}|\{%.*?%\}|<[^>]*>")
 ANY = re.compile("|".join(rf"(?:\b(?:{phrase}))(?:\b|(?<= ))" for phrase in PHRASES), re.IGNORECASE)
 
 
+PARTS = ("must", "got", "next_step", "why", "note", "notes", "fix", "reason", "said", "line", "lines")
+"""The variables in which a message is put together before it is raised or shown."""
+
+
 def faults(text: str) -> list[str]:
     """The phrases in a text, with some words around them."""
     prose = ALLOWED.sub(" ", text)
@@ -53,13 +57,17 @@ def faults(text: str) -> list[str]:
 
 
 def messages(source: str) -> list[str]:
-    """The texts in a module's raise statements and in its calls of say, bar and of the errors."""
+    """The texts in a module's raise statements, in its calls of say, bar and of the errors, and in what these are given
+    by the names of PARTS. One word alone is a text in say and bar; elsewhere it may be a key."""
     found = []
     for node in ast.walk(ast.parse(source)):
         name = _name(node.func) if isinstance(node, ast.Call) else ""
-        if isinstance(node, ast.Raise) or name in ("say", "bar", "tell", "says") or name.endswith("Error"):
-            parts = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-            found += [part.value for part in parts if " " in part.value.strip()]
+        part = isinstance(node, ast.Assign) and any(getattr(target, "id", "") in PARTS for target in node.targets)
+        if part or isinstance(node, ast.Raise) or name in ("say", "bar", "tell", "says") or name.endswith("Error"):
+            texts = [
+                one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            ]
+            found += [text for text in texts if name in ("say", "bar") or " " in text.strip()]
     return found
 
 
@@ -103,6 +111,11 @@ def test_a_phrase_is_noticed():
     assert not faults("The current folder is found. `pictures` is a field of {pictures}, one image per class.")
     raised = messages('raise DataError(path, "must be judged", f"{n} pictures a class")')
     assert set(raised) == {"must be judged", " pictures a class"}
+    assert (
+        messages('bar("judging", 5)') == ["judging"]
+        and messages('must = "must be seen whole"')
+        and not messages("x = 'a b'")
+    )
 
 
 def test_the_help_of_every_command():

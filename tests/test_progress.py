@@ -27,7 +27,7 @@ def test_bars_and_lines_are_told(told, monkeypatch, capsys):
 
 
 def test_not_every_picture_is_a_message(told):
-    with progress.bar("judging", 1000, "images") as advance:
+    with progress.bar("evaluating", 1000, "images") as advance:
         for _ in range(1000):
             advance(1)
     assert len(told) < 1000 and sum(message.count for message in told[1:]) == 1000
@@ -51,6 +51,6 @@ def test_what_is_told_is_shown_again(monkeypatch, capsys):
         show(Stage("timing", 2, "files"))
         show(Done(2))
         show(Say("a line"))
-        show(Stage("judging", 5, "pictures"))
-    assert seen == [("timing", 2, "files"), 2, "closed", ("judging", 5, "pictures"), "closed"]
+        show(Stage("evaluating", 5, "pictures"))
+    assert seen == [("timing", 2, "files"), 2, "closed", ("evaluating", 5, "pictures"), "closed"]
     assert capsys.readouterr().err == "a line\n"

@@ -77,7 +77,7 @@ def _answers(
     outputs = [np.empty((len(pictures), one.classes), np.float32) for one in classifiers]
     judged: list[int] = []
     set_aside: list[tuple[Path, str]] = []
-    with bar("judging", len(pictures), "images") as advance, ThreadPoolExecutor(cores()) as pool:
+    with bar("evaluating", len(pictures), "images") as advance, ThreadPoolExecutor(cores()) as pool:
         for first in range(0, len(pictures), PICTURES_AT_ONCE):
             paths = pictures[first : first + PICTURES_AT_ONCE]
             for place, seen in enumerate(pool.map(see, paths, repeat(set(sights))), first):
