@@ -56,16 +56,16 @@ def main() -> None:
     given.add_argument("--model", type=Path, action="append", metavar="FILE.tflite", help="of kd2mobile; with --data")
     parser.add_argument("--data", type=Path, help="a folder of class folders, for --model")
     parser.add_argument("--store", type=Path, help="another one than the run's own")
-    parser.add_argument("--pictures", type=int, default=0, metavar="N", help="that many, evenly taken; 0 is all")
+    parser.add_argument("--images", type=int, default=0, metavar="N", help="that many, evenly taken; 0 is all")
     options = parser.parse_args()
     if bool(options.model) != bool(options.data):
         parser.error("--model and --data go together")
     try:
         asked = of_run(options.run, options.store) if options.run else of_folder(options.model, options.data)
-        record = compared(user_space(KEPT / "aarch64"), thinned(asked, options.pictures))
+        record = compared(user_space(KEPT / "aarch64"), thinned(asked, options.images))
     except (Kd2MobileError, InstallationFailed) as fault:
         parser.exit(2, f"{parser.prog}: {fault}\n")
-    of_all = f" --images {options.pictures}" if options.pictures else ""
+    of_all = f" --images {options.images}" if options.images else ""
     what = "--run $RUN" if options.run else "--model $FILE " * len(options.model) + "--data $FOLDER"
     for row in record["answers"]:
         print(

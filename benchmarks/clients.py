@@ -107,16 +107,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--store", type=Path, help="another one than the run's own")
-    parser.add_argument("--pictures", type=int, default=0, metavar="N", help="that many test images; 0 is all")
+    parser.add_argument("--images", type=int, default=0, metavar="N", help="that many test images; 0 is all")
     options = parser.parse_args()
     exported = kd2mobile.export(options.run, store=options.store, precision=PRECISIONS).files
     files = {precision: file for (role, precision), file in exported.items() if role == "student"}
     run = open_run(options.run, options.store)
     plan = make_plan(run.recipe, run.store)
     samples = read_split(run.store.make(plan.steps["split"]).folder).of("test")
-    if options.pictures:
-        step = max(1, len(samples) // options.pictures)
-        samples = samples[::step][: options.pictures]
+    if options.images:
+        step = max(1, len(samples) // options.images)
+        samples = samples[::step][: options.images]
     photos, labels = [plan.root / sample.path for sample in samples], np.array([sample.label for sample in samples])
     pixels = np.stack([load(photo, run.recipe.student.input_px, run.recipe.data.resize) for photo in photos])
     here = {precision: top1(file, pixels) for precision, file in files.items()}
@@ -129,7 +129,7 @@ def main() -> None:
             say(f"left out: {why}")
             continue
         asked.append({"client": name, "versions": version_of(name), "files": compared(answers, files, here, labels)})
-    of_all = "" if not options.pictures else f" --images {options.pictures}"
+    of_all = "" if not options.images else f" --images {options.images}"
     for client in asked:
         for file in client["files"]:
             photos_too = f", whole photos {file['photos_top1']:.2%}" if "photos_top1" in file else ""
@@ -153,8 +153,8 @@ def top1(file: Path, pixels: np.ndarray) -> np.ndarray:
     classifier = Classifier(file)
     with bar(f"evaluating {file.name}", len(pixels), "images") as advance:
         found = []
-        for picture in pixels:
-            found.append(int(classifier.outputs(picture).argmax()))
+        for image in pixels:
+            found.append(int(classifier.outputs(image).argmax()))
             advance(1)
     return np.array(found)
 

@@ -2,7 +2,7 @@
 
     [KERAS_BACKEND=jax] python benchmarks/labelling.py --teacher xception --px 299 --batch-size 64 --batch-size 256
 
-Pictures (JPEG, 640 x 480) are drawn here and the network's weights are random: a rate depends on neither. The settings
+Images (JPEG, 640 x 480) are drawn here and the network's weights are random: a rate depends on neither. The settings
 of a part are timed in turn, round by round, so that a slower moment of the host meets all of them; the median of the
 rounds is the number, the least and the most stand beside it, and the load of the host before. What is compiled or
 started first is not in it. Writes one record to benchmarks/results/.
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--px", type=int, default=96)
     parser.add_argument("--batch-size", type=int, action="append", help="may be given several times [16, 64]")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -51,7 +51,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        split = draw_pictures(place / "pictures", options.pictures)
+        split = draw_images(place / "images", options.images)
         draw_views(place / "views", split, schema.Views(count=options.views), "stretch")
         parts = {
             "network": network(place, options),
@@ -65,12 +65,12 @@ def main() -> None:
         devices=keras.distribution.list_devices(),
         backend=keras.config.backend(),
         load_average_before=load,
-        **{name: getattr(options, name) for name in ("teacher", "px", "pictures", "views", "rounds")},
+        **{name: getattr(options, name) for name in ("teacher", "px", "images", "views", "rounds")},
         **parts,
     )
 
 
-def draw_pictures(root: Path, count: int) -> Split:
+def draw_images(root: Path, count: int) -> Split:
     """That many JPEG files of smooth noise in two classes, a quarter of them for validation and one for the test."""
     rng = np.random.default_rng(0)
     samples = []
@@ -114,7 +114,7 @@ def network(place: Path, options: argparse.Namespace) -> list[dict]:
 
 def decoding(place: Path, split: Split, options: argparse.Namespace) -> list[dict]:
     """Views/s of decoding and rendering alone, in threads of one process and in worker processes."""
-    paths = [place / "pictures" / sample.path for sample in split.of("train")]
+    paths = [place / "images" / sample.path for sample in split.of("train")]
     views = read_views(place / "views", "train")
     jobs = [slice(first, first + A_JOB) for first in range(0, len(paths), A_JOB)]
     with renderer(0, place) as by_threads, renderer(options.workers, place) as by_workers:
@@ -136,7 +136,7 @@ def whole_pass(place: Path, split: Split, options: argparse.Namespace) -> list[d
     made = []
     for workers in (0, options.workers):
         folder = place / f"set {workers}"
-        how = (place / "teacher", place / "pictures", split, place / "views", batch_size)
+        how = (place / "teacher", place / "images", split, place / "views", batch_size)
         results = label(folder, *how, workers=workers)
         made.append({"workers": workers, "batch_size": batch_size, "views_per_s": results["views_per_s"]})
     return made

@@ -31,37 +31,37 @@ from kd2mobile.data.splits.draw import draw_splits
 from kd2mobile.data.splits.groups import Chains, near_groups
 from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, look_at, read_thumbnails
 from kd2mobile.measure.host.machine import device_words
-from kd2mobile.pixels import examine, open_picture, render
+from kd2mobile.pixels import examine, open_image, render
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
 from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import STORE
 
-MNIST_PICTURES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+MNIST_IMAGES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
 def saved(quality: int) -> Callable[[Image.Image], Image.Image]:
-    def change(picture: Image.Image) -> Image.Image:
+    def change(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=quality)
+        image.save(file, "JPEG", quality=quality)
         return Image.open(file).convert("RGB")
 
     return change
 
 
-def half(picture: Image.Image) -> Image.Image:
-    return picture.resize((max(1, picture.width // 2), max(1, picture.height // 2)), Image.Resampling.LANCZOS)
+def half(image: Image.Image) -> Image.Image:
+    return image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.LANCZOS)
 
 
 def brighter(factor: float) -> Callable[[Image.Image], Image.Image]:
-    return lambda picture: ImageEnhance.Brightness(picture).enhance(factor)
+    return lambda image: ImageEnhance.Brightness(image).enhance(factor)
 
 
 def cut(part: float) -> Callable[[Image.Image], Image.Image]:
-    def change(picture: Image.Image) -> Image.Image:
-        x, y = max(1, round(part * picture.width)), max(1, round(part * picture.height))
-        return picture.crop((x, y, picture.width - x, picture.height - y))
+    def change(image: Image.Image) -> Image.Image:
+        x, y = max(1, round(part * image.width)), max(1, round(part * image.height))
+        return image.crop((x, y, image.width - x, image.height - y))
 
     return change
 
@@ -70,12 +70,12 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG, quality 30": saved(30),
     "JPEG, quality 10": saved(10),
     "half the size": half,
-    "half the size, then JPEG, quality 30": lambda picture: saved(30)(half(picture)),
+    "half the size, then JPEG, quality 30": lambda image: saved(30)(half(image)),
     "5 % brighter": brighter(1.05),
     "20 % brighter": brighter(1.2),
     "1.5 % cut off on each side": cut(0.015),
     "5 % cut off on each side": cut(0.05),
-    "in grey": lambda picture: ImageOps.grayscale(picture).convert("RGB"),
+    "in grey": lambda image: ImageOps.grayscale(image).convert("RGB"),
     "mirrored": ImageOps.mirror,
 }
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--caltech101", type=Path, required=True)
     parser.add_argument("--mnist", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     data = [{"data": "MNIST, training images", **of_mnist(options.mnist)}]
@@ -93,7 +93,7 @@ def main() -> None:
     data.append({"data": "caltech101", **caltech101})
     write_record(
         "near_duplicates",
-        f"python benchmarks/near_duplicates.py --caltech101 $CALTECH101 --mnist $MNIST --images {options.pictures}",
+        f"python benchmarks/near_duplicates.py --caltech101 $CALTECH101 --mnist $MNIST --images {options.images}",
         device=device_words(),
         most_bits=near.MOST_BITS,
         most_difference=near.MOST_DIFFERENCE,
@@ -101,8 +101,8 @@ def main() -> None:
         data=data[::-1],
         costs=costs(options.caltech101, options.rounds),
         changed_copies={
-            "of": options.pictures,
-            "found": changed_copies(options.caltech101, split, options.pictures),
+            "of": options.images,
+            "found": changed_copies(options.caltech101, split, options.images),
         },
     )
 
@@ -111,16 +111,16 @@ def costs(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds on the clock and of the processor, medians of rounds in turn: to read and hash each file, to decode it,
     to decode it and make its thumbnail, to search the thumbnails, and to draw."""
     found = scan(folder)
-    first = list({picture.sha256: picture for picture in found.pictures}.values())
-    seen, near_ones = look_at(folder, found.pictures), Chains()
+    first = list({image.sha256: image for image in found.images}.values())
+    seen, near_ones = look_at(folder, found.images), Chains()
     for pair in near.near_pairs(seen):
         near_ones.join(*pair)
     steps = {
         "scan": lambda: scan(folder),
-        "decode": lambda: list(in_threads(lambda picture: examine(folder / picture.path), first)),
-        "decode_with_thumbnails": lambda: look_at(folder, found.pictures),
+        "decode": lambda: list(in_threads(lambda image: examine(folder / image.path), first)),
+        "decode_with_thumbnails": lambda: look_at(folder, found.images),
         "search": lambda: list(near.near_pairs(seen)),
-        "draw": lambda: draw_splits(found.pictures, found.classes, ["val", "test"], Data(), None, near_ones),
+        "draw": lambda: draw_splits(found.images, found.classes, ["val", "test"], Data(), None, near_ones),
     }
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in range(rounds):
@@ -136,9 +136,9 @@ def costs(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
 
 def of_mnist(folder: Path) -> dict:
     """The training images as `check` sees them: grey as RGB, stretched to a thumbnail. With what the search takes."""
-    pictures, labels = (_idx(folder, name) for name in MNIST_PICTURES)
-    pictures = pictures.reshape(len(labels), 28, 28)
-    drawn = in_threads(lambda p: render(Image.fromarray(p).convert("RGB"), WHOLE, THUMBNAIL_PX), pictures)
+    images, labels = (_idx(folder, name) for name in MNIST_IMAGES)
+    images = images.reshape(len(labels), 28, 28)
+    drawn = in_threads(lambda p: render(Image.fromarray(p).convert("RGB"), WHOLE, THUMBNAIL_PX), images)
     thumbnails = np.stack(list(drawn))
     samples = [Sample(f"{i:05d}", int(label), "train", str(i), 28, 28) for i, label in enumerate(labels)]
     split = Split([str(digit) for digit in range(10)], samples)
@@ -161,7 +161,7 @@ def of_data(source: str) -> tuple[dict, Split]:
     thumbnails = read_thumbnails(store.make(step.inputs["thumbnails"]).folder).pixels
     across = sum(len(group.splits) > 1 for group in drawn[True][1].near_duplicates)
     found = _found(split, plain.near_duplicates) | {"of_them_drawn_whole": across} | _close(thumbnails)
-    leaks = {"test_pictures": len(split.of("test")), "leaked": len(plain.leaked)}
+    leaks = {"test_images": len(split.of("test")), "leaked": len(plain.leaked)}
     return found | leaks | {"leaked_drawn_whole": len(drawn[True][1].leaked)}, split
 
 
@@ -171,8 +171,8 @@ def changed_copies(folder: Path, split: Split, count: int) -> dict[str, int]:
     chosen = [distinct[content] for content in sorted(distinct)[:count]]
 
     def seen(sample: Sample) -> list[np.ndarray]:
-        picture = open_picture(folder / sample.path)
-        return [render(p, WHOLE, THUMBNAIL_PX) for p in (picture, *(f(picture) for f in CHANGES.values()))]
+        image = open_image(folder / sample.path)
+        return [render(p, WHOLE, THUMBNAIL_PX) for p in (image, *(f(image) for f in CHANGES.values()))]
 
     thumbnails = np.stack(list(in_threads(seen, chosen)))
     originals, found = thumbnails[:, 0], {}
@@ -195,9 +195,9 @@ def _close(thumbnails: np.ndarray) -> dict:
 
 def _found(split: Split, groups: list[NearGroup]) -> dict:
     return {
-        "pictures": len(split.samples),
+        "images": len(split.samples),
         "groups": len(groups),
-        "pictures_in_groups": sum(len(group.paths) for group in groups),
+        "images_in_groups": sum(len(group.paths) for group in groups),
         "groups_in_several_splits": sum(len(group.splits) > 1 for group in groups),
         "groups_in_several_classes": sum(len(group.classes) > 1 for group in groups),
         "classes_of_groups": dict(Counter(" and ".join(group.classes) for group in groups).most_common(5)),

@@ -24,7 +24,7 @@ from kd2mobile.tflite.export import converting_process, export_student
 from kd2mobile.tflite.job import Job
 from kd2mobile.tflite.layer_errors import worst_layers
 
-TRIED = [{"pictures": count} for count in (50, 100, 400, 800)] + [{"pictures": 400, "per_tensor": True}]
+TRIED = [{"images": count} for count in (50, 100, 400, 800)] + [{"images": 400, "per_tensor": True}]
 KEEP_FLOAT = {"mobilenet025": ["conv1", "conv_dw_1", "conv_dw_2", "conv_dw_3", "conv_dw_13"]}
 """The layers with the largest errors of their own where a tensor has one scale: tried in float as well."""
 KEPT = ("precision", "size_bytes", "compressed_bytes", "weight_scales", "parity", "against_student", "converter")
@@ -52,13 +52,13 @@ def tried(run: Run, data: Path) -> dict:
     return {"student": name, "seed": run.recipe.distill.seed, "tried": settings}
 
 
-def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, keep_float: tuple = ()) -> dict:
+def converted(run: Run, data: Path, images: int, per_tensor: bool = False, keep_float: tuple = ()) -> dict:
     """What the record of that file says, or why it was refused."""
     folders = run.artifacts
     split = read_split(folders["split"])
     val = split.of("val")
-    calibration = choose_calibration(split.of("train"), pictures, run.recipe.data.seed)
-    print(f"{run.folder.name}: {pictures} images{', per tensor' * per_tensor}", *keep_float, flush=True)
+    calibration = choose_calibration(split.of("train"), images, run.recipe.data.seed)
+    print(f"{run.folder.name}: {images} images{', per tensor' * per_tensor}", *keep_float, flush=True)
     with tempfile.TemporaryDirectory() as place, converting_process() as process:
         try:
             job = Job(
@@ -68,7 +68,7 @@ def converted(run: Run, data: Path, pictures: int, per_tensor: bool = False, kee
                 resize=run.recipe.data.resize,
                 model_name=run.recipe.student.name,
                 student_fingerprint=folders["student"].name,
-                pictures=absolute(data),
+                images=absolute(data),
                 calibration=[sample.path for sample in calibration],
                 validation=[sample.path for sample in val],
                 validation_labels=[sample.label for sample in val],

@@ -15,9 +15,9 @@ OF_CALTECH101 = ("caltech101", "quantization", "compression", "clients", "tuning
 MARK = "†"
 SAME = "digits and its models have no near duplicates: their numbers are the same either way."
 NEAR_COLUMNS = {
-    "pictures": "pictures",
+    "images": "images",
     "groups": "groups",
-    "images in them": "pictures_in_groups",
+    "images in them": "images_in_groups",
     "in several splits if drawn apart": "groups_in_several_splits",
     "if drawn whole": "of_them_drawn_whole",
     "test images that leak if drawn apart": "leaked",
@@ -61,7 +61,7 @@ def marked(section: str, leaks: dict) -> str:
             lines[place] = f"| {MARK} {line[2:]}"
         elif line.startswith("- "):
             lines[place] = f"- {MARK} {line[2:]}"
-    leaked, tested = leaks["leaked"], leaks["test_pictures"]
+    leaked, tested = leaks["leaked"], leaks["test_images"]
     legend = (
         f"{MARK} Measured without groups: {leaked} of the {tested:,} test photos of this draw look like one of train "
     )
@@ -130,7 +130,7 @@ def quantization(record: dict) -> str:
             setting = tried["setting"]
             scales = "one a tensor" if setting.get("per_tensor") else "one a channel"
             scales += f", {' '.join(setting['keep_float'])} in float" if setting.get("keep_float") else ""
-            head = f"| {run['student']} | {run['seed']} | {setting['pictures']} | {scales}"
+            head = f"| {run['student']} | {run['seed']} | {setting['images']} | {scales}"
             if "refused" in tried:
                 lines += [f"{head} | refused: {tried['refused'].partition(', got ')[2].partition('. ')[0]} | | |"]
                 continue

@@ -2,7 +2,7 @@
 
     python docs/run_notebook.py docs/demo.ipynb OUT.ipynb
 
-Standard output and the value of a cell's last expression are kept, pictures as PNG; standard error, where bars and
+Standard output and the value of a cell's last expression are kept, images as PNG; standard error, where bars and
 progress go, is not. A cell that fails ends the run with its traceback. A Jupyter kernel does the same and shows more;
 it would bring 32 packages for this one file.
 """
@@ -44,7 +44,7 @@ def _result(value: Any, count: int) -> list[dict[str, Any]]:
         return []
     data: dict[str, Any] = {"text/plain": repr(value).splitlines(keepends=True)}
     if hasattr(value, "_repr_png_"):
-        data = {"image/png": base64.b64encode(value._repr_png_()).decode(), "text/plain": ["A picture"]}
+        data = {"image/png": base64.b64encode(value._repr_png_()).decode(), "text/plain": ["An image"]}
     return [{"output_type": "execute_result", "execution_count": count, "metadata": {}, "data": data}]
 
 

@@ -40,7 +40,7 @@ class DataError(Kd2MobileError):
     """A folder of photos that cannot be trained or measured on."""
 
 
-class PictureError(Kd2MobileError):
+class ImageError(Kd2MobileError):
     """One image that cannot be decoded."""
 
 

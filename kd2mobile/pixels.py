@@ -20,15 +20,15 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from PIL import __version__ as pillow_version
 
-from kd2mobile.errors import PictureError, RecipeError
+from kd2mobile.errors import ImageError, RecipeError
 from kd2mobile.files import Address, check_regular, opened_file, os_error
 from kd2mobile.text import count_of, one_line
 
 Resize = Literal["crop", "stretch", "pad"]
 CROP_FRACTION = 0.875
-LARGEST_PICTURE = 178_956_970
+LARGEST_IMAGE = 178_956_970
 """Pixels of the largest image that is decoded: twice Pillow's own warning limit, where Pillow sees a bomb."""
-LARGE_PICTURE = 2**25
+LARGE_IMAGE = 2**25
 """Pixels from which one image at a time is open, in a process and its workers; smaller ones take up to 270 MB."""
 PIXELS_AT_ONCE = 2**22
 """Pixels that are converted at a time: what conversion needs besides the image before and after stays small."""
@@ -68,14 +68,14 @@ class Box(NamedTuple):
     lower: float
 
 
-def open_picture(path: Address, value_range: Range | None = None) -> Image.Image:
+def open_image(path: Address, value_range: Range | None = None) -> Image.Image:
     """The image as upright 8-bit RGB, whatever mode it was stored in.
 
     EXIF orientation is applied (EXIF that cannot be read counts as none); CMYK, palette, greyscale and 16-bit
     images are converted; transparency is laid on white; of an animation the first frame counts. Safe to call from
     several threads.
     value_range: of greyscale of more than 8 bits, what is black and white; (0, BRIGHTEST) if left out.
-    Raises PictureError if the file cannot be decoded whole, ArtifactError if the system can open no file at all.
+    Raises ImageError if the file cannot be decoded whole, ArtifactError if the system can open no file at all.
     """
     with ExitStack() as turn:
         return _decoded(path, turn, value_range)[0]
@@ -83,24 +83,24 @@ def open_picture(path: Address, value_range: Range | None = None) -> Image.Image
 
 @contextmanager
 def opened(path: Address, value_range: Range | None = None) -> Iterator[Image.Image]:
-    """What `open_picture` gives, for as long as the block needs it: of LARGE_PICTURE pixels and more one at a time.
+    """What `open_image` gives, for as long as the block needs it: of LARGE_IMAGE pixels and more one at a time.
 
     So threads and worker processes hold one large image together, however many they are.
     """
-    with examined(path, value_range) as (picture, _):
-        yield picture
+    with examined(path, value_range) as (image, _):
+        yield image
 
 
 @contextmanager
 def examined(path: Address, value_range: Range | None = None) -> Iterator[tuple[Image.Image, Examined]]:
     """What `opened` gives, and what the image is."""
     with ExitStack() as turn:
-        picture, values = _decoded(path, turn, value_range)
-        yield picture, Examined(*picture.size, values)
+        image, values = _decoded(path, turn, value_range)
+        yield image, Examined(*image.size, values)
 
 
 def examine(path: Address) -> Examined:
-    """Decodes the image as `open_picture` does, and says what it is. Raises what that raises."""
+    """Decodes the image as `open_image` does, and says what it is. Raises what that raises."""
     with examined(path) as (_, found):
         return found
 
@@ -110,7 +110,7 @@ def _stored(path: Address) -> Iterator[Image.Image]:
     """The image as Pillow opens it, nothing decoded yet."""
     with ExitStack() as stream:
         if isinstance(path, str | Path):
-            check_regular(path, PictureError, "Save the image to a file, and give that.")
+            check_regular(path, ImageError, "Save the image to a file, and give that.")
         stored = path if isinstance(path, str | Path) else stream.enter_context(opened_file(path))
         yield stream.enter_context(Image.open(stored, formats=_formats()))
 
@@ -129,30 +129,30 @@ def _decoded(path: Address, turn: ExitStack, value_range: Range | None) -> tuple
     try:
         with _no_warnings(), _stored(path) as stored:
             size = stored.width * stored.height  # from the header: nothing is decoded yet
-            if size > LARGEST_PICTURE:
+            if size > LARGEST_IMAGE:
                 raise Image.DecompressionBombError(f"{stored.width} x {stored.height} pixels")
-            if size >= LARGE_PICTURE:
+            if size >= LARGE_IMAGE:
                 turn.enter_context(_one_large)
             colour = depth_of(stored) == "colour"
             stored.load()
             orientation = _orientation(stored)
             values = deep_values(stored, colour)
-            picture = _rgb(stored, value_range)
+            image = _rgb(stored, value_range)
         del stored  # before the image is turned, which needs as much again
         turned = _TURNS.get(orientation)
-        return (picture if turned is None else picture.transpose(turned)), values
-    except (MemoryError, PictureError):
+        return (image if turned is None else image.transpose(turned)), values
+    except (MemoryError, ImageError):
         raise
     except Exception as fault:  # Pillow's decoders raise almost anything on a damaged file
         if isinstance(fault, OSError) and fault.errno:
             said = os_error(fault, path)
             if fault.errno in SYSTEM_FAULTS:
                 raise said from fault
-            raise PictureError(path, said.must, said.got, said.next_step) from fault
+            raise ImageError(path, said.must, said.got, said.next_step) from fault
         # Pillow's sentence for a file of no known format ends with its path, or with what a stream looks like
         said = "cannot identify image file" if isinstance(fault, UnidentifiedImageError) else fault
         reason = one_line(f"{type(fault).__name__}: {said}")
-        raise PictureError(path, "must be a readable image", reason, "Repair the file or remove it.") from fault
+        raise ImageError(path, "must be a readable image", reason, "Repair the file or remove it.") from fault
 
 
 def kind_of_depth(path: Address) -> Literal["grey", "colour"] | None:
@@ -167,19 +167,19 @@ def kind_of_depth(path: Address) -> Literal["grey", "colour"] | None:
 
 
 def refuse_deep_colour(path: Path, kind: str | None) -> None:
-    """Raises PictureError if the kind is "colour", which no range can scale."""
+    """Raises ImageError if the kind is "colour", which no range can scale."""
     if kind == "colour":
         got = "colour of 16 bits, of which the upper 8 alone are read"
-        raise PictureError(path, "must be greyscale where a range is given", got, "Save it with 8 bits.")
+        raise ImageError(path, "must be greyscale where a range is given", got, "Save it with 8 bits.")
 
 
 def write_8_bit(path: Address, target: Path, value_range: Range) -> None:
     """Greyscale of more than 8 bits as a PNG of 8, upright, not compressed: its bytes depend on the values alone.
 
-    Raises PictureError, and what writing raises.
+    Raises ImageError, and what writing raises.
     """
-    picture = open_picture(path, value_range)
-    picture.getchannel(0).save(target, format="PNG", compress_level=0)
+    image = open_image(path, value_range)
+    image.getchannel(0).save(target, format="PNG", compress_level=0)
 
 
 def checked_range(value_range: Sequence[float], where: str) -> Range:
@@ -199,17 +199,17 @@ def depth_of(stored: Image.Image) -> Literal["grey", "colour"] | None:
     return "colour" if any(isinstance(mode, str) and ";16" in mode for mode in raw) else None
 
 
-def deep_values(picture: Image.Image, colour: bool) -> Range | None:
+def deep_values(image: Image.Image, colour: bool) -> Range | None:
     """The lowest and the highest value of an image of more than 8 bits; None for others.
 
     colour: that it has 16 bits a channel, of which Pillow keeps the upper 8.
     """
     if colour:
-        ends = [picture.getchannel(band).getextrema() for band in picture.getbands() if band not in "Aa"]
+        ends = [image.getchannel(band).getextrema() for band in image.getbands() if band not in "Aa"]
         return min(low for low, _ in ends) * 256, max(high for _, high in ends) * 256 + 255
-    if not (picture.mode.startswith("I") or picture.mode == "F"):
+    if not (image.mode.startswith("I") or image.mode == "F"):
         return None
-    ends = [(values.min(), values.max()) for values in map(np.asarray, _strips(picture))]
+    ends = [(values.min(), values.max()) for values in map(np.asarray, _strips(image))]
     return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
 
 
@@ -311,49 +311,49 @@ _TURNS = {
 }
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged EXIF block raises almost anything; the pixels are still whole
         return 1
 
 
-def _strips(picture: Image.Image) -> Iterator[Image.Image]:
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
     """The image's rows from the top, PIXELS_AT_ONCE pixels at a time."""
-    width, height = picture.size
+    width, height = image.size
     rows = max(1, PIXELS_AT_ONCE // width)
     if rows >= height:
-        yield picture
+        yield image
         return
     for top in range(0, height, rows):
-        yield picture.crop((0, top, width, min(height, top + rows)))
+        yield image.crop((0, top, width, min(height, top + rows)))
 
 
-def _rgb(picture: Image.Image, value_range: Range | None) -> Image.Image:
+def _rgb(image: Image.Image, value_range: Range | None) -> Image.Image:
     """A new image, so that the file behind the old one can be closed. Each pixel is converted for itself."""
-    whole = Image.new("RGB", picture.size)
+    whole = Image.new("RGB", image.size)
     top = 0
-    for strip in _strips(picture):
+    for strip in _strips(image):
         whole.paste(_strip_as_rgb(strip, value_range), (0, top))
         top += strip.height
     return whole
 
 
-def _strip_as_rgb(picture: Image.Image, value_range: Range | None) -> Image.Image:
-    if picture.mode == "F" and value_range is None:
+def _strip_as_rgb(image: Image.Image, value_range: Range | None) -> Image.Image:
+    if image.mode == "F" and value_range is None:
         raise ValueError("floating-point pixels, whose black and white are not known: give --range")
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        values = np.asarray(picture, np.float64)
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image, np.float64)
         if not np.isfinite(values).all():
             raise ValueError("pixels that are no finite numbers")
         low, high = value_range or (0, BRIGHTEST)
         grey = np.clip((values - low) / ((high - low) / 255), 0, 255).round().astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
 def whole_box(width: int, height: int, resize: Resize) -> Box:
@@ -395,38 +395,38 @@ def random_box(width: int, height: int, resize: Resize, smallest_area: float, rn
     return Box(left / width, upper / height, (left + across) / width, (upper + down) / height)
 
 
-def render(picture: Image.Image, box: Box, px: int, flip: bool = False) -> np.ndarray:
+def render(image: Image.Image, box: Box, px: int, flip: bool = False) -> np.ndarray:
     """The box of the image as uint8 [px, px, 3], mirrored left to right if `flip`.
 
     A box inside the image is one call of Pillow's resize. One that reaches beyond is resized in two steps, the
     image's longer direction first, each with its own margin of black: the same to within 1 of 255, and the black
     of a long strip's square is never held in memory.
     """
-    width, height = picture.size
+    width, height = image.size
     across, down = (box[0] * width, box[2] * width), (box[1] * height, box[3] * height)
     if max(-across[0], across[1] - width, -down[0], down[1] - height) <= BEYOND:
         inside = (max(across[0], 0.0), max(down[0], 0.0), min(across[1], float(width)), min(down[1], float(height)))
-        picture = picture.resize((px, px), Image.Resampling.BILINEAR, box=inside)
+        image = image.resize((px, px), Image.Resampling.BILINEAR, box=inside)
     elif width >= height:
-        picture = _resize_down(_resize_across(picture, *across, px), *down, px)
+        image = _resize_down(_resize_across(image, *across, px), *down, px)
     else:
-        picture = _resize_across(_resize_down(picture, *down, px), *across, px)
-    pixels = np.asarray(picture)
+        image = _resize_across(_resize_down(image, *down, px), *across, px)
+    pixels = np.asarray(image)
     return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
 
 
-def _resize_across(picture: Image.Image, left: float, right: float, px: int) -> Image.Image:
-    before, after = _margins(left, right, picture.width)
-    picture = ImageOps.expand(picture, (before, 0, after, 0), fill=0) if before or after else picture
-    span = max(left + before, 0.0), min(right + before, float(picture.width))
-    return picture.resize((px, picture.height), Image.Resampling.BILINEAR, box=(span[0], 0, span[1], picture.height))
+def _resize_across(image: Image.Image, left: float, right: float, px: int) -> Image.Image:
+    before, after = _margins(left, right, image.width)
+    image = ImageOps.expand(image, (before, 0, after, 0), fill=0) if before or after else image
+    span = max(left + before, 0.0), min(right + before, float(image.width))
+    return image.resize((px, image.height), Image.Resampling.BILINEAR, box=(span[0], 0, span[1], image.height))
 
 
-def _resize_down(picture: Image.Image, upper: float, lower: float, px: int) -> Image.Image:
-    before, after = _margins(upper, lower, picture.height)
-    picture = ImageOps.expand(picture, (0, before, 0, after), fill=0) if before or after else picture
-    span = max(upper + before, 0.0), min(lower + before, float(picture.height))
-    return picture.resize((picture.width, px), Image.Resampling.BILINEAR, box=(0, span[0], picture.width, span[1]))
+def _resize_down(image: Image.Image, upper: float, lower: float, px: int) -> Image.Image:
+    before, after = _margins(upper, lower, image.height)
+    image = ImageOps.expand(image, (0, before, 0, after), fill=0) if before or after else image
+    span = max(upper + before, 0.0), min(lower + before, float(image.height))
+    return image.resize((image.width, px), Image.Resampling.BILINEAR, box=(0, span[0], image.width, span[1]))
 
 
 def _margins(start: float, end: float, length: int) -> tuple[int, int]:
@@ -434,9 +434,9 @@ def _margins(start: float, end: float, length: int) -> tuple[int, int]:
 
 
 def load(path: Address, px: int, resize: Resize, value_range: Range | None = None) -> np.ndarray:
-    """The image in the file as a evaluated network sees it: uint8 [px, px, 3]. Raises what `open_picture` raises."""
-    with opened(path, value_range) as picture:
-        return render(picture, whole_box(*picture.size, resize), px)
+    """The image in the file as an evaluated network sees it: uint8 [px, px, 3]. Raises what `open_image` raises."""
+    with opened(path, value_range) as image:
+        return render(image, whole_box(*image.size, resize), px)
 
 
 def to_student_input(pixels: np.ndarray) -> np.ndarray:

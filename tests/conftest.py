@@ -81,13 +81,13 @@ def digit_folder(tmp_path_factory):
     SOURCES["digits"](place / "all")
     for digit in "01":
         (place / "two" / digit).mkdir(parents=True)
-        for picture in sorted((place / "all" / digit).iterdir())[:10]:
-            shutil.copy(picture, place / "two" / digit / picture.name)
+        for image in sorted((place / "all" / digit).iterdir())[:10]:
+            shutil.copy(image, place / "two" / digit / image.name)
     return place / "two"
 
 
 class DigitsInTFLite(NamedTuple):
-    """files: by precision; photos, pixels, labels: of the test pictures; here: what kd2mobile answers, by precision."""
+    """files: by precision; photos, pixels, labels: of the test images; here: what kd2mobile answers, by precision."""
 
     files: dict[str, Path]
     photos: list[Path]
@@ -110,8 +110,8 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
     from kd2mobile.tflite.job import Job
 
     place, tested = tmp_path_factory.mktemp("digits"), 300
-    SOURCES["digits"](place / "pictures")
-    photos = sorted((place / "pictures").glob("*/*.png"), key=lambda path: (path.name, path.parent.name))
+    SOURCES["digits"](place / "images")
+    photos = sorted((place / "images").glob("*/*.png"), key=lambda path: (path.name, path.parent.name))
     order = np.random.default_rng(0).permutation(len(photos))
     photos = [photos[i] for i in order]
     labels = np.array([int(path.parent.name) for path in photos])
@@ -125,7 +125,7 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
     student.fit(to_student_input(pixels[tested:]), labels[tested:], batch_size=32, epochs=8, verbose=0)
     student.save(place / "student.keras")
     files = {precision: place / f"digits-{precision}.tflite" for precision in PRECISIONS}
-    ids = [path.relative_to(place / "pictures").as_posix() for path in photos[tested:]]
+    ids = [path.relative_to(place / "images").as_posix() for path in photos[tested:]]
     job = Job(
         student=str(place / "student.keras"),
         folders=dict.fromkeys(PRECISIONS, str(place)),
@@ -133,7 +133,7 @@ def digits_in_tflite(tmp_path_factory) -> DigitsInTFLite:
         resize="stretch",
         model_name="digits",
         student_fingerprint="f00d",
-        pictures=str(place / "pictures"),
+        images=str(place / "images"),
         calibration=ids[:100],
         validation=ids[:100],
         options=Export(author="Zoë", licence="Apache-2.0"),

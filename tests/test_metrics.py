@@ -106,7 +106,7 @@ def test_mcnemar_exact(only_a, only_b, p_value):
     assert metrics.mcnemar(a, b) == (n, difference, only_a, only_b, pytest.approx(p_value, rel=1e-12))
 
 
-def test_mcnemar_of_many_pictures():
+def test_mcnemar_of_many_images():
     """The published example of Agresti, table 10.1 (approval of a prime minister): 150 against 86, z = 4.17."""
     a, b = np.array([True] * 150 + [False] * 86), np.array([False] * 150 + [True] * 86)
     tail = sum(math.comb(236, i) for i in range(87)) / 2**236
@@ -127,8 +127,8 @@ def test_teacher_agreement():
     assert (scores.top1, scores.top5, scores.teacher_agreement) == (0.5, 1.0, 1.0)
 
 
-def test_the_paired_interval_is_that_of_drawing_pictures():
-    """500 pictures, 40 only right in the one and 20 in the other: the normal interval, and drawing them one by one."""
+def test_the_paired_interval_is_that_of_drawing_images():
+    """500 images, 40 only right in the one and 20 in the other: the normal interval, and drawing them one by one."""
     first = np.array([1.0] * 40 + [0.0] * 20 + [1.0] * 440)
     second = np.array([0.0] * 40 + [1.0] * 20 + [1.0] * 440)
     low, high = metrics.paired_interval(first, second)

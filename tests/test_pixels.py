@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from kd2mobile import pixels
-from kd2mobile.errors import ArtifactError, PictureError
+from kd2mobile.errors import ArtifactError, ImageError
 from kd2mobile.pixels import (
     Box,
     Resize,
     deep_images,
     examine,
     load,
-    open_picture,
+    open_image,
     random_box,
     render,
     to_student_input,
@@ -38,16 +38,16 @@ SIDES = st.integers(1, 5000)
 
 
 def noise(width, height, seed=0):
-    """A picture without any symmetry, smooth enough for JPEG."""
+    """An image without any symmetry, smooth enough for JPEG."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def opened(path):
-    picture = open_picture(path)
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+    image = open_image(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 def png_chunk(kind, data):
@@ -97,7 +97,7 @@ def test_a_phone_photo_on_its_side_is_upright(tmp_path):
 )
 def test_damaged_exif_counts_as_none(tmp_path, exif):
     Image.fromarray(noise(20, 12)).save(tmp_path / "odd.jpg", exif=exif)
-    assert open_picture(tmp_path / "odd.jpg").size == (20, 12)
+    assert open_image(tmp_path / "odd.jpg").size == (20, 12)
 
 
 def test_cmyk(tmp_path):
@@ -108,39 +108,39 @@ def test_cmyk(tmp_path):
 
 
 def test_palette(tmp_path):
-    picture = Image.new("P", (4, 3), 1)
-    picture.putpalette([0, 0, 0, 10, 200, 30])
-    picture.save(tmp_path / "palette.png")
+    image = Image.new("P", (4, 3), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    image.save(tmp_path / "palette.png")
     assert (opened(tmp_path / "palette.png") == [10, 200, 30]).all()
 
 
 def test_a_transparent_palette_colour_becomes_white(tmp_path):
-    picture = Image.new("P", (4, 3), 1)
-    picture.putpalette([0, 0, 0, 10, 200, 30])
-    picture.putpixel((0, 0), 0)
-    picture.save(tmp_path / "palette.png", transparency=0)
+    image = Image.new("P", (4, 3), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    image.putpixel((0, 0), 0)
+    image.save(tmp_path / "palette.png", transparency=0)
     found = opened(tmp_path / "palette.png")
     assert found[0, 0].tolist() == [255, 255, 255] and found[1, 1].tolist() == [10, 200, 30]
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
 def test_alpha_is_laid_on_white(tmp_path, suffix):
-    picture = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
-    Image.fromarray(picture).save(tmp_path / f"alpha.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    image = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
+    Image.fromarray(image).save(tmp_path / f"alpha.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
     expected = [[[200, 0, 0], [255, 255, 255], [244, 204, 204]]]  # 0.2 * 200 + 0.8 * 255 = 244
     np.testing.assert_allclose(opened(tmp_path / f"alpha.{suffix}"), expected, atol=1)
 
 
 def test_grey_with_alpha(tmp_path):
-    picture = Image.merge("LA", [Image.new("L", (2, 2), 100), Image.new("L", (2, 2), 0)])
-    picture.save(tmp_path / "la.png")
+    image = Image.merge("LA", [Image.new("L", (2, 2), 100), Image.new("L", (2, 2), 0)])
+    image.save(tmp_path / "la.png")
     assert (opened(tmp_path / "la.png") == 255).all()
 
 
 def test_a_transparent_colour_of_an_rgb_png(tmp_path):
-    picture = Image.new("RGB", (2, 1), (1, 2, 3))
-    picture.putpixel((1, 0), (9, 9, 9))
-    picture.save(tmp_path / "key.png", transparency=(1, 2, 3))
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (9, 9, 9))
+    image.save(tmp_path / "key.png", transparency=(1, 2, 3))
     assert opened(tmp_path / "key.png").tolist() == [[[255, 255, 255], [9, 9, 9]]]
 
 
@@ -150,9 +150,9 @@ def test_grey(tmp_path):
 
 
 def test_one_bit(tmp_path):
-    picture = Image.new("1", (2, 1), 0)
-    picture.putpixel((1, 0), 1)
-    picture.save(tmp_path / "bit.png")
+    image = Image.new("1", (2, 1), 0)
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "bit.png")
     assert opened(tmp_path / "bit.png").tolist() == [[[0, 0, 0], [255, 255, 255]]]
 
 
@@ -176,8 +176,8 @@ def test_sixteen_bit_rgb(tmp_path):
 
 def test_floating_point_pixels_are_refused(tmp_path):
     Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(PictureError, match="floating-point pixels, whose black and white are not known"):
-        open_picture(tmp_path / "float.tif")
+    with pytest.raises(ImageError, match="floating-point pixels, whose black and white are not known"):
+        open_image(tmp_path / "float.tif")
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
@@ -200,7 +200,7 @@ def damaged(tmp_path):
     jpg, png_bytes = (tmp_path / "whole.jpg").read_bytes(), (tmp_path / "whole.png").read_bytes()
     return {
         "zero.jpg": (b"", "cannot identify image file"),
-        "text.jpg": (b"no picture, but a letter to you\n" * 40, "cannot identify image file"),
+        "text.jpg": (b"no image, but a letter to you\n" * 40, "cannot identify image file"),
         "truncated.jpg": (jpg[: len(jpg) // 2], "truncated"),
         "truncated.png": (png_bytes[: len(png_bytes) // 2], "truncated"),
         "bomb.png": (png(60_000, 60_000, 8, 2, b"\0" * 100), "DecompressionBombError"),
@@ -213,8 +213,8 @@ def test_a_damaged_file_says_why(tmp_path, name):
     content, reason = damaged(tmp_path)[name]
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(PictureError) as error:
-        open_picture(path)
+    with pytest.raises(ImageError) as error:
+        open_image(path)
     message = str(error.value)
     assert message.startswith(f"{path}: must be a readable image, got ") and reason in message
     assert message.endswith("Repair the file or remove it.") and "\n" not in message
@@ -222,22 +222,22 @@ def test_a_damaged_file_says_why(tmp_path, name):
 
 def test_a_missing_file_and_a_name_with_a_newline(tmp_path):
     with pytest.raises(
-        PictureError, match=r"two\\nlines.jpg: must be there, got no such file or directory. Check the path."
+        ImageError, match=r"two\\nlines.jpg: must be there, got no such file or directory. Check the path."
     ):
-        open_picture(tmp_path / "two\nlines.jpg")
+        open_image(tmp_path / "two\nlines.jpg")
 
 
 def test_a_pipe_and_a_device_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(PictureError, match="pipe.png: must be a regular file, got a pipe. Save the image to a file"):
+    with pytest.raises(ImageError, match="pipe.png: must be a regular file, got a pipe. Save the image to a file"):
         opened(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to("/dev/zero")
-    with pytest.raises(PictureError, match="link.png: must be a regular file, got a device or a socket."):
+    with pytest.raises(ImageError, match="link.png: must be a regular file, got a device or a socket."):
         opened(tmp_path / "link.png")
 
 
 def test_threads_leave_the_warning_filters_as_they_were(tmp_path):
-    """Under `error` filters, as these tests run, a warning let through would set a whole picture aside."""
+    """Under `error` filters, as these tests run, a warning let through would set a whole image aside."""
     path = tmp_path / "odd.jpg"
     Image.fromarray(noise(64, 48)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
     before, faults = list(warnings.filters), []
@@ -245,8 +245,8 @@ def test_threads_leave_the_warning_filters_as_they_were(tmp_path):
     def decode():
         try:
             for _ in range(40):
-                open_picture(path)
-        except PictureError as fault:
+                open_image(path)
+        except ImageError as fault:
             faults.append(fault)
 
     threads = [threading.Thread(target=decode) for _ in range(4)]
@@ -257,14 +257,14 @@ def test_threads_leave_the_warning_filters_as_they_were(tmp_path):
     assert not faults and warnings.filters == before
 
 
-def reference(picture, box, px):
+def reference(image, box, px):
     """Antialiased bilinear in float64, from the definition: triangle weights of at least a pixel's width."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     margins = (
         [max(0, int(np.ceil(m - 1e-3))) for m in (-box[1] * height, (box[3] - 1) * height)],
         [max(0, int(np.ceil(m - 1e-3))) for m in (-box[0] * width, (box[2] - 1) * width)],
     )
-    canvas = np.pad(picture.astype(np.float64), (*margins, (0, 0)))
+    canvas = np.pad(image.astype(np.float64), (*margins, (0, 0)))
 
     def weights(start, end, length):
         scale = (end - start) / px
@@ -280,12 +280,12 @@ def reference(picture, box, px):
 
 @pytest.mark.parametrize("size", [(300, 200), (120, 310), (97, 97), (10, 7)])
 @pytest.mark.parametrize("resize", RESIZES)
-def test_what_is_judged_agrees_with_float64(tmp_path, resize, size):
-    picture = noise(*size)
-    Image.fromarray(picture).save(tmp_path / "it.png")
+def test_what_is_evaluated_agrees_with_float64(tmp_path, resize, size):
+    image = noise(*size)
+    Image.fromarray(image).save(tmp_path / "it.png")
     found = load(tmp_path / "it.png", 32, resize)
     assert found.shape == (32, 32, 3) and found.dtype == np.uint8
-    expected = reference(picture, whole_box(*size, resize), 32)
+    expected = reference(image, whole_box(*size, resize), 32)
     assert np.abs(found - expected).max() <= 1.01  # each of the two passes rounds once
 
 
@@ -293,29 +293,29 @@ def test_what_is_judged_agrees_with_float64(tmp_path, resize, size):
 def test_what_is_trained_on_agrees_with_float64(resize):
     rng = np.random.default_rng(7)
     for width, height in [(300, 200), (120, 310)]:
-        picture = noise(width, height)
+        image = noise(width, height)
         for _ in range(5):
             box = random_box(width, height, resize, 0.2, rng)
-            found = render(Image.fromarray(picture), box, 24)
-            assert np.abs(found - reference(picture, box, 24)).max() <= 1.01
+            found = render(Image.fromarray(image), box, 24)
+            assert np.abs(found - reference(image, box, 24)).max() <= 1.01
 
 
 def test_crop_is_the_short_side_to_px_over_0875_then_the_centre(tmp_path):
-    picture = Image.fromarray(noise(384, 256))
-    scaled = np.asarray(picture.resize((192, 128), Image.Resampling.BILINEAR))
-    found = render(picture, whole_box(384, 256, "crop"), 112)
+    image = Image.fromarray(noise(384, 256))
+    scaled = np.asarray(image.resize((192, 128), Image.Resampling.BILINEAR))
+    found = render(image, whole_box(384, 256, "crop"), 112)
     assert np.abs(found.astype(int) - scaled[8:-8, 40:-40]).max() <= 1
 
 
 def test_stretch_is_pillows_resize(tmp_path):
     for size in [(384, 256), (100, 300)]:
-        picture = Image.fromarray(noise(*size))
-        found = render(picture, whole_box(*size, "stretch"), 96)
-        np.testing.assert_array_equal(found, np.asarray(picture.resize((96, 96), Image.Resampling.BILINEAR)))
+        image = Image.fromarray(noise(*size))
+        found = render(image, whole_box(*size, "stretch"), 96)
+        np.testing.assert_array_equal(found, np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR)))
 
 
 @pytest.mark.parametrize("size", [(400, 100), (100, 400)])
-def test_pad_shows_all_of_the_picture_between_black(size):
+def test_pad_shows_all_of_the_image_between_black(size):
     found = render(Image.new("RGB", size, "white"), whole_box(*size, "pad"), 64)
     found = found if size[0] > size[1] else found.transpose(1, 0, 2)
     assert (found[:23] == 0).all() and (found[41:] == 0).all() and (found[25:39] == 255).all()
@@ -324,13 +324,13 @@ def test_pad_shows_all_of_the_picture_between_black(size):
 def test_the_black_of_pad_is_as_wide_as_the_square_needs():
     """By whole numbers, where a box of fractions may seem to reach a pixel further: 45 x 43 did."""
     for width in range(44, 70):
-        picture = Image.fromarray(noise(width, 43))
-        across = picture.resize((16, 43), Image.Resampling.BILINEAR)
+        image = Image.fromarray(noise(width, 43))
+        across = image.resize((16, 43), Image.Resampling.BILINEAR)
         margin = (width - 43 + 1) // 2
         upper = margin - (width - 43) / 2
         square = ImageOps.expand(across, (0, margin), fill=0)
         expected = square.resize((16, 16), Image.Resampling.BILINEAR, box=(0, upper, 16, upper + width))
-        found = render(picture, whole_box(width, 43, "pad"), 16)
+        found = render(image, whole_box(width, 43, "pad"), 16)
         np.testing.assert_array_equal(found, np.asarray(expected), f"{width} x 43")
 
 
@@ -346,9 +346,9 @@ def test_a_long_strip_is_padded_without_its_square_in_memory(size):
 
 
 def test_flip_mirrors():
-    picture = Image.fromarray(noise(50, 40))
+    image = Image.fromarray(noise(50, 40))
     box = Box(0.1, 0.2, 0.7, 0.9)
-    np.testing.assert_array_equal(render(picture, box, 16, flip=True), render(picture, box, 16)[:, ::-1])
+    np.testing.assert_array_equal(render(image, box, 16, flip=True), render(image, box, 16)[:, ::-1])
 
 
 def test_one_pixel():
@@ -412,8 +412,8 @@ def grey16(path, values, **how):
 def test_a_range_says_what_is_black_and_white_in_16_bits(tmp_path, suffix):
     path = grey16(tmp_path / f"x.{suffix}", [[0, 100, 1000, 4095, 60000]])
     # by hand: (value - 100) * 255 / 3995, rounded, within 0..255
-    np.testing.assert_array_equal(np.asarray(open_picture(path, (100, 4095)))[0, :, 0], [0, 0, 57, 255, 255])
-    np.testing.assert_array_equal(np.asarray(open_picture(path))[0, :, 1], [0, 0, 4, 16, 233])
+    np.testing.assert_array_equal(np.asarray(open_image(path, (100, 4095)))[0, :, 0], [0, 0, 57, 255, 255])
+    np.testing.assert_array_equal(np.asarray(open_image(path))[0, :, 1], [0, 0, 4, 16, 233])
 
 
 @pytest.mark.parametrize(
@@ -421,16 +421,16 @@ def test_a_range_says_what_is_black_and_white_in_16_bits(tmp_path, suffix):
 )
 def test_a_range_scales_integers_and_floats_of_32_bits(tmp_path, dtype, values):
     Image.fromarray(np.asarray(values, dtype)).save(tmp_path / "x.tif")
-    scaled = np.asarray(open_picture(tmp_path / "x.tif", (-1000, 3000)))
+    scaled = np.asarray(open_image(tmp_path / "x.tif", (-1000, 3000)))
     np.testing.assert_array_equal(scaled[0, :, 2], [0, 64, 128, 255])
 
 
 def test_floats_without_a_range_and_values_that_are_no_numbers_are_refused(tmp_path):
     Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(tmp_path / "x.tif")
-    with pytest.raises(PictureError, match="floating-point pixels, whose black and white are not known: give --range"):
-        open_picture(tmp_path / "x.tif")
-    with pytest.raises(PictureError, match="pixels that are no finite numbers"):
-        open_picture(tmp_path / "x.tif", (0, 1))
+    with pytest.raises(ImageError, match="floating-point pixels, whose black and white are not known: give --range"):
+        open_image(tmp_path / "x.tif")
+    with pytest.raises(ImageError, match="pixels that are no finite numbers"):
+        open_image(tmp_path / "x.tif", (0, 1))
 
 
 def test_the_values_of_images_of_more_than_8_bits(tmp_path):
@@ -473,7 +473,7 @@ def test_a_range_that_is_nearly_empty_is_said_with_the_one_to_give(values, said)
     assert (deep.words() if deep and deep.odd else None) == said or re.search(said, deep.words())
 
 
-def test_a_picture_converted_in_strips_is_the_same(tmp_path, monkeypatch):
+def test_a_image_converted_in_strips_is_the_same(tmp_path, monkeypatch):
     kinds = {
         "rgb.png": Image.fromarray(noise(20, 30)),
         "alpha.png": Image.fromarray(np.dstack([noise(20, 30), noise(20, 30, 1)[..., 0]])),
@@ -483,8 +483,8 @@ def test_a_picture_converted_in_strips_is_the_same(tmp_path, monkeypatch):
         "ink.jpg": Image.fromarray(noise(20, 30)).convert("CMYK"),
         "int.tif": Image.fromarray(noise(20, 30)[..., 0].astype(np.int32) * 200),
     }
-    for name, picture in kinds.items():
-        picture.save(tmp_path / name, **({"transparency": 3} if name == "palette.gif" else {}))
+    for name, image in kinds.items():
+        image.save(tmp_path / name, **({"transparency": 3} if name == "palette.gif" else {}))
     whole = {name: opened(tmp_path / name) for name in kinds}
     values = {name: examine(tmp_path / name) for name in kinds}
     monkeypatch.setattr(pixels, "PIXELS_AT_ONCE", 70)
@@ -495,16 +495,16 @@ def test_a_picture_converted_in_strips_is_the_same(tmp_path, monkeypatch):
 
 def test_sixteen_bits_are_not_held_as_float64(tmp_path):
     path = grey16(tmp_path / "x.png", np.zeros((4000, 4000)), compress_level=1)
-    open_picture(path)
+    open_image(path)
     tracemalloc.start()
-    open_picture(path)
+    open_image(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 4000 * 4000, "not even one array of them"
 
 
-def test_of_large_pictures_one_at_a_time_is_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(pixels, "LARGE_PICTURE", 20 * 20)
+def test_of_large_images_one_at_a_time_is_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "LARGE_IMAGE", 20 * 20)
     for name, side in {"large": 20, "small": 19}.items():
         Image.fromarray(noise(side, side)).save(tmp_path / f"{name}.png")
     inside, at_once, apart = [], {"large": 0, "small": 0}, threading.Barrier(4)
@@ -529,18 +529,18 @@ def test_of_large_pictures_one_at_a_time_is_open(tmp_path, monkeypatch):
 def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
     (tmp_path / "bomb.png").write_bytes(png(20_000, 9_000, 1, 0, b"\0" * 100))
     monkeypatch.setattr(Image.Image, "load", None)
-    with pytest.raises(PictureError, match="DecompressionBombError: .*180000000 pixels|20000 x 9000 pixels"):
-        open_picture(tmp_path / "bomb.png")
+    with pytest.raises(ImageError, match="DecompressionBombError: .*180000000 pixels|20000 x 9000 pixels"):
+        open_image(tmp_path / "bomb.png")
 
 
 @pytest.mark.parametrize("fault", [errno.EMFILE, errno.ENOMEM])
-def test_what_ails_the_system_is_no_reason_to_do_without_a_picture(tmp_path, monkeypatch, fault):
+def test_what_ails_the_system_is_no_reason_to_do_without_a_image(tmp_path, monkeypatch, fault):
     def refuse(*_, **__):
         raise OSError(fault, os.strerror(fault), "x.png")
 
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(ArtifactError):
-        open_picture(tmp_path / "x.png")
+        open_image(tmp_path / "x.png")
     monkeypatch.setattr(Image, "open", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(MemoryError):
-        open_picture(tmp_path / "x.png")
+        open_image(tmp_path / "x.png")

@@ -26,7 +26,7 @@ def test_bars_and_lines_are_told(told, monkeypatch, capsys):
     assert sum(message.count for message in told[2:]) == 3 and capsys.readouterr().err == ""
 
 
-def test_not_every_picture_is_a_message(told):
+def test_not_every_image_is_a_message(told):
     with progress.bar("evaluating", 1000, "images") as advance:
         for _ in range(1000):
             advance(1)
@@ -51,6 +51,6 @@ def test_what_is_told_is_shown_again(monkeypatch, capsys):
         show(Stage("timing", 2, "files"))
         show(Done(2))
         show(Say("a line"))
-        show(Stage("evaluating", 5, "pictures"))
-    assert seen == [("timing", 2, "files"), 2, "closed", ("evaluating", 5, "pictures"), "closed"]
+        show(Stage("evaluating", 5, "images"))
+    assert seen == [("timing", 2, "files"), 2, "closed", ("evaluating", 5, "images"), "closed"]
     assert capsys.readouterr().err == "a line\n"

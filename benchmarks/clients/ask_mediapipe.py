@@ -24,7 +24,7 @@ def main(pixels: str, photos: str, out: str, *models: str) -> None:
     for model in models:
         options = vision.ImageClassifierOptions(BaseOptions(model_asset_path=model), max_results=1)
         with vision.ImageClassifier.create_from_options(options) as classifier:
-            likeliest = [ask(classifier, picture) for picture in np.load(pixels)]
+            likeliest = [ask(classifier, image) for image in np.load(pixels)]
             seen = [ask(classifier, whole(path)) for path in paths]
         answers[model] = {
             "top1": [category.index for category in likeliest],

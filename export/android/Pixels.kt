@@ -41,7 +41,7 @@ fun openPhoto(resolver: ContentResolver, photo: Uri): Bitmap =
         decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE
     }
 
-/** The photo as the student saw its pictures: px * px colours, row by row, as Bitmap.createBitmap takes them. */
+/** The photo as the student saw its images: px * px colours, row by row, as Bitmap.createBitmap takes them. */
 fun toPixels(photo: Bitmap, description: Description): IntArray {
     val (width, height, px) = Triple(photo.width, photo.height, description.px)
     val side = when (description.resize) {

@@ -24,7 +24,7 @@ class MediaPipeClassifier(context: Context, asset: String, top: Int = 3) : AutoC
 
     /** The likeliest classes of an upright photo: `categoryName()` and `score()` of each, the likeliest first.
      *
-     * MediaPipe would stretch the whole photo itself, without antialiasing. Of a picture that has the model's size
+     * MediaPipe would stretch the whole photo itself, without antialiasing. Of an image that has the model's size
      * already it changes nothing.
      */
     fun classify(photo: Bitmap): List<Category> {

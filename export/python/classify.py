@@ -1,4 +1,4 @@
-"""Classifies images with a .tflite of kd2mobile:    python classify.py MODEL.tflite PICTURE... [--top 3] [--json]
+"""Classifies images with a .tflite of kd2mobile:    python classify.py MODEL.tflite IMAGE... [--top 3] [--json]
 
 Needs NumPy, Pillow and ai-edge-litert, or tflite-runtime where that is what the board has (requirements.txt). The file
 says itself how an image becomes its pixels and what its classes are called: ../CONTRACT.md. Take what you need.
@@ -43,9 +43,9 @@ class Classifier:
         self._takes = quantized_pixels(*image["quantization"]).astype(self._dtype)
         self._scale, self._zero_point = answer["quantization"]  # of an int8 file 1/256 and 0; of any other 0 and 0
 
-    def probabilities(self, picture):
-        """The probability of each class, float32 [classes]; picture: upright RGB, as `open_picture` gives it."""
-        pixels = to_pixels(picture, self.px, self.resize)[np.newaxis]
+    def probabilities(self, image):
+        """The probability of each class, float32 [classes]; image: upright RGB, as `open_image` gives it."""
+        pixels = to_pixels(image, self.px, self.resize)[np.newaxis]
         answer = self._classify(image=self._takes[pixels])["probabilities"][0]
         if self._scale:
             return (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
@@ -77,49 +77,49 @@ def read_description(model):
     return labels, resize
 
 
-def open_picture(path):
+def open_image(path):
     """The image as the camera saw it, upright, in 8-bit RGB, transparency laid on white."""
     try:
         with Image.open(path) as stored:
-            picture = ImageOps.exif_transpose(stored)
+            image = ImageOps.exif_transpose(stored)
     except FileNotFoundError as fault:
         raise Unusable(f"{path}: must be there, got no such file") from fault
     except Exception as fault:  # Pillow raises almost anything on a damaged file
         raise Unusable(f"{path}: must be a whole image, got {type(fault).__name__}: {fault}") from fault
-    if picture.mode == "F":
+    if image.mode == "F":
         raise Unusable(f"{path}: must have whole numbers as pixels, got floating-point ones")
-    if picture.mode.startswith("I"):  # 16-bit grey
-        picture = Image.fromarray((np.asarray(picture, float) / 257).clip(0, 255).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit grey
+        image = Image.fromarray((np.asarray(image, float) / 257).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
-def to_pixels(picture, px, resize):
+def to_pixels(image, px, resize):
     """What the file was trained and measured on: uint8 [px, px, 3]. Pillow's bilinear filter is an antialiased one."""
-    width, height = picture.size
+    width, height = image.size
     if resize == "stretch":
-        return scaled(picture, (px, px), (0, 0, width, height))
+        return scaled(image, (px, px), (0, 0, width, height))
     if resize == "crop":
         half = 0.875 * min(width, height) / 2
-        return scaled(picture, (px, px), (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half))
+        return scaled(image, (px, px), (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half))
     if height > width:
-        return to_pixels(picture.transpose(Image.Transpose.TRANSPOSE), px, resize).transpose(1, 0, 2)
-    across = picture.resize((px, height), Image.Resampling.BILINEAR)  # first, so that a long strip's square stays small
+        return to_pixels(image.transpose(Image.Transpose.TRANSPOSE), px, resize).transpose(1, 0, 2)
+    across = image.resize((px, height), Image.Resampling.BILINEAR)  # first, so that a long strip's square stays small
     margin = math.ceil((width - height) / 2)
     upper = margin - (width - height) / 2
     return scaled(ImageOps.expand(across, (0, margin), fill=0), (px, px), (0, upper, px, upper + width))
 
 
-def scaled(picture, size, box):
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=box))
+def scaled(image, size, box):
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
-    parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="so many classes an image (3)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the runtime (1)")
     parser.add_argument("--json", action="store_true", help="one JSON object an image and line")
@@ -130,8 +130,8 @@ def main():
         parser.error("--top must be at least 1")
     try:
         classifier = Classifier(options.model, options.threads)
-        for path in options.pictures:
-            probabilities = classifier.probabilities(open_picture(path))
+        for path in options.images:
+            probabilities = classifier.probabilities(open_image(path))
             best = np.argsort(-probabilities, kind="stable")[: options.top]
             classes = [(classifier.labels[i], float(probabilities[i])) for i in best]
             if options.json:

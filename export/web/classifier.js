@@ -6,7 +6,7 @@
  *   const [best] = await classifier.classify(imageElement);   // {label: 'tiger', probability: 0.93}
  *
  * The file says what it needs: sizes, types and quantization stand in its graph; a file of kd2mobile's also carries its
- * labels and how a picture becomes a square. A picture gets there as it did in training, by the same antialiased
+ * labels and how an image becomes a square. An image gets there as it did in training, by the same antialiased
  * bilinear filter, and not by a canvas, whose filter is each browser's own.
  */
 import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
@@ -106,7 +106,7 @@ export class Classifier {
   }
 
   /**
-   * The likeliest classes of a picture: [{label, index, probability}], best first.
+   * The likeliest classes of an image: [{label, index, probability}], best first.
    * image: whatever a canvas can draw, an ImageBitmap, <img>, <video> or <canvas>. top: how many.
    */
   async classify(image, top = 5) {
@@ -122,12 +122,12 @@ export class Classifier {
   }
 }
 
-/** A picture file, upright, as what `classify` takes. */
-export function readPicture(blob) {
+/** An image file, upright, as what `classify` takes. */
+export function readImage(blob) {
   return createImageBitmap(blob, {imageOrientation: 'from-image', colorSpaceConversion: 'none'});
 }
 
-/** The picture as the network sees it: Uint8Array [px * px * 3], RGB. resize: `crop`, `stretch` or `pad`. */
+/** The image as the network sees it: Uint8Array [px * px * 3], RGB. resize: `crop`, `stretch` or `pad`. */
 export function pixelsOf(image, px, resize) {
   const width = image.videoWidth || image.naturalWidth || image.width;
   const height = image.videoHeight || image.naturalHeight || image.height;
@@ -141,8 +141,8 @@ export function pixelsOf(image, px, resize) {
 
 /**
  * RGBA [height * width * 4] to RGB [px * px * 3] by the antialiased bilinear filter of Pillow's Image.resize, through
- * the whole picture (`stretch`), its centre square of 0.875 times the short side (`crop`) or the square around it, what
- * lies beyond the picture being black (`pad`).
+ * the whole image (`stretch`), its centre square of 0.875 times the short side (`crop`) or the square around it, what
+ * lies beyond the image being black (`pad`).
  */
 export function resample(rgba, width, height, px, resize) {
   const side = resize === 'crop' ? CROP_FRACTION * Math.min(width, height) : Math.max(width, height);
@@ -161,7 +161,7 @@ const PRECISION_BITS = 22;
 
 /**
  * For each of `px` places along one side of `length` pixels, seen from `start` to `end`: [[pixel, weight], ...]. What
- * lies beyond the picture has its weight in the sum and no pixel.
+ * lies beyond the image has its weight in the sum and no pixel.
  */
 function taps(start, end, length, px) {
   const [before, after] = [-start, end - length].map((beyond) => beyond > 1e-3 ? Math.ceil(beyond) : 0);

@@ -251,7 +251,7 @@ def _job(
         fake_quantized=os.path.abspath(graph) if graph.is_dir() else None,
         distilled=None if compression == "none" else os.path.abspath(distilled),
         student_fingerprint=step.inputs["student"].fingerprint,
-        pictures=absolute(plan.root),
+        images=absolute(plan.root),
         calibration=[sample.path for sample in choose_calibration(split.of("train"), count, recipe.data.seed)],
         validation=[sample.path for sample in split.of("val")],
         validation_labels=[sample.label for sample in split.of("val")],

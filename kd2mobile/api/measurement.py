@@ -51,10 +51,10 @@ def validations(run: Run, plan: Plan, made: Iterable[dict[str, Any]]) -> Validat
     made: what the record of each file says of it.
     """
     from kd2mobile.data.split import read_split
-    from kd2mobile.measure.record import Validation, picture_set
+    from kd2mobile.measure.record import Validation, image_set
 
     samples = read_split(run.store.make(plan.steps["split"]).folder).of("val")
-    images = picture_set([sample.sha256 for sample in samples], [sample.label for sample in samples])
+    images = image_set([sample.sha256 for sample in samples], [sample.label for sample in samples])
     of_file = {one["sha256"]: one["against_student"] for one in made if one.get("against_student")}
     return {sha256: Validation(top1=one["top1"], n=one["n"], images=images) for sha256, one in of_file.items()}
 
@@ -73,7 +73,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     from kd2mobile.measure.devices import word_of
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.measured import measure_files, record_of_probabilities, with_leaks
-    from kd2mobile.measure.record import picture_set, with_reasons
+    from kd2mobile.measure.record import image_set, with_reasons
     from kd2mobile.metrics import softmax
     from kd2mobile.pages.recommending import with_recommendation
     from kd2mobile.teachers.kinds import model_name
@@ -94,7 +94,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
         labels,
         precision="fp32",
         compression="none",
-        pictures=picture_set([sample.sha256 for sample in samples], labels),
+        images=image_set([sample.sha256 for sample in samples], labels),
         teacher_top1=teacher.argmax(axis=1),
         size_bytes=file.get("size_bytes"),
         sha256=file.get("sha256"),

@@ -62,12 +62,12 @@ def show(
     png: Path | None = None,
     store: Path | None = None,
 ) -> DarkKnowledge:
-    """The dark knowledge of one picture: the teacher's top classes, softened, beside the student's; drawn as a PNG.
+    """The dark knowledge of one image: the teacher's top classes, softened, beside the student's; drawn as a PNG.
 
     image: an image file, or the id of a sample of the run, `class/name.png`. run: its folder, by default the newest.
     temperatures: 1 and the run's by default; 1 is always among them. top: classes of the teacher; the student's
     likeliest and the true one come after them if they are others. view: which stored view of a training image,
-    from 0, instead of the whole. png: the file drawn, by default `<run>/show-<picture>.png`. store: another one than
+    from 0, instead of the whole. png: the file drawn, by default `<run>/show-<image>.png`. store: another one than
     the run's own. Raises Kd2MobileError.
     """
     opened = open_run(run, store)
@@ -124,7 +124,7 @@ def _check_top(top: int) -> None:
 def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
     file, sample = _find(run, split, image)
     if view is None:
-        width, height = pixels.open_picture(file, run.recipe.data.range).size
+        width, height = pixels.open_image(file, run.recipe.data.range).size
         return _Seen(
             file, sample, None, pixels.whole_box(width, height, run.recipe.data.resize), False, run.recipe.data.range
         )
@@ -262,16 +262,16 @@ def _outputs(model: Any, eaten: np.ndarray) -> np.ndarray:
 
 
 def _pixels(seen: _Seen, px: int) -> np.ndarray:
-    return pixels.render(pixels.open_picture(seen.file, seen.range), seen.box, px, seen.flip)
+    return pixels.render(pixels.open_image(seen.file, seen.range), seen.box, px, seen.flip)
 
 
 def _visible(seen: _Seen) -> Any:
     """The PIL image that is drawn: the whole one, or the part that the view shows."""
-    picture = pixels.open_picture(seen.file, seen.range)
+    image = pixels.open_image(seen.file, seen.range)
     if seen.view is None:
-        return picture
-    sides = (picture.width, picture.height) * 2
-    part = picture.crop(tuple(round(end * side) for end, side in zip(seen.box, sides, strict=True)))
+        return image
+    sides = (image.width, image.height) * 2
+    part = image.crop(tuple(round(end * side) for end, side in zip(seen.box, sides, strict=True)))
     return part.transpose(0) if seen.flip else part
 
 

@@ -14,26 +14,26 @@ from kd2mobile.errors import TrainingError
 from kd2mobile.losses import make_loss
 from kd2mobile.losses.split_targets import pack_output
 from kd2mobile.pixels import to_int8_input
-from kd2mobile.training.feed import Feed, Judged
+from kd2mobile.training.feed import Evaluated, Feed
 from kd2mobile.training.loop import Course, train_epochs
 from kd2mobile.training.schedule import Schedule
 
 EVALUATION_BATCH = 64
 
 
-def evaluate(model: tf_keras.Model, judged: Judged, where: str) -> dict[str, float]:
+def evaluate(model: tf_keras.Model, evaluated: Evaluated, where: str) -> dict[str, float]:
     """val_top1 (0 to 1) and val_logloss (nats) of the model's softmax on the validation images.
 
     Raises TrainingError, about `where`, for logits that are not finite.
     """
-    logits = _logits(model, judged)
+    logits = _logits(model, evaluated)
     if not np.isfinite(logits).all():
         next_step = "Train the student again with a lower distill.learning_rate."
         raise TrainingError(f"{where}, validation", "must have finite logits", "NaN or infinity", next_step)
-    return judged.scores(logits)
+    return evaluated.scores(logits)
 
 
-def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged) -> list[dict[str, Any]]:
+def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, evaluated: Evaluated) -> list[dict[str, Any]]:
     """Trains the wrapped model for job.compress.epochs and leaves it with the weights of its best epoch.
 
     Adam with a cosine from the peak learning rate to zero. The best epoch is chosen from wrapped.first_epoch on. After
@@ -50,14 +50,14 @@ def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, judged: Judged) -> list[di
         advice="Use a lower compress.learning_rate.",
         first_epoch=wrapped.first_epoch,
     )
-    return train_epochs(_FineTuned(wrapped, job, course.schedule, feed, judged), course)
+    return train_epochs(_FineTuned(wrapped, job, course.schedule, feed, evaluated), course)
 
 
 class _FineTuned:
     """A wrapped Keras 2 student with its optimizer as the loop trains it."""
 
-    def __init__(self, wrapped: Wrapped, job: Job, schedule: Schedule, feed: Feed, judged: Judged):
-        self.model, self.callback, self.feed, self.judged = wrapped.model, wrapped.callback, feed, judged
+    def __init__(self, wrapped: Wrapped, job: Job, schedule: Schedule, feed: Feed, evaluated: Evaluated):
+        self.model, self.callback, self.feed, self.evaluated = wrapped.model, wrapped.callback, feed, evaluated
         optimizer = tf_keras.optimizers.Adam(schedule.built(tf_keras.optimizers))
         optimizer.build(self.model.trainable_variables)
         self.model.optimizer = optimizer
@@ -89,15 +89,15 @@ class _FineTuned:
         return float(np.mean(losses))
 
     def logits(self, advance: Callable[[int], None]) -> np.ndarray:
-        return _logits(self.model, self.judged)
+        return _logits(self.model, self.evaluated)
 
     def scores(self, logits: np.ndarray) -> dict[str, float]:
-        return self.judged.scores(logits)
+        return self.evaluated.scores(logits)
 
 
-def _logits(model: tf_keras.Model, judged: Judged) -> np.ndarray:
+def _logits(model: tf_keras.Model, evaluated: Evaluated) -> np.ndarray:
     answer = tf.function(lambda pixels: model(pixels, training=False))
-    return np.concatenate([answer(to_int8_input(batch)).numpy() for batch in judged.batches(EVALUATION_BATCH)])
+    return np.concatenate([answer(to_int8_input(batch)).numpy() for batch in evaluated.batches(EVALUATION_BATCH)])
 
 
 def _step(model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer, job: Job) -> Any:

@@ -20,7 +20,7 @@ from kd2mobile.compress.wrapping import count_clusters, count_zeros, wrap_cluste
 from kd2mobile.errors import CompressionError
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.text import one_line
-from kd2mobile.training.feed import Feed, Judged
+from kd2mobile.training.feed import Evaluated, Feed
 from kd2mobile.training.loop import best_line
 
 STUDENT_FILE = "student.keras"
@@ -43,17 +43,17 @@ def work(job: Job, tell: Tell) -> None:
         examples.unlabelled,
         job.distill.class_weights,
     )
-    judged = Judged(examples.val_labels, examples.pixels_folder)
+    evaluated = Evaluated(examples.val_labels, examples.pixels_folder)
     twin = twin_of(student, job.name)
-    difference = check_twin(student, twin, to_int8_input(next(judged.batches(16))))
-    before = evaluate(twin, judged, f"compress {job.method}, before it")
+    difference = check_twin(student, twin, to_int8_input(next(evaluated.batches(16))))
+    before = evaluate(twin, evaluated, f"compress {job.method}, before it")
     progress.say(
         f"compress {job.method}: uncompressed, val top-1 {before['val_top1']:.3f}  "
         f"val logloss {before['val_logloss']:.3f}"
     )
     names = weight_names(twin)
     wrapped = _wrapped(job, twin, feed)
-    history = fine_tune(wrapped, job, feed, judged)
+    history = fine_tune(wrapped, job, feed, evaluated)
     best = best_line(history, first_epoch=wrapped.first_epoch)
     trained = wrapped.plain(wrapped.model)
     carry_back(trained, names, student)

@@ -8,7 +8,7 @@ import msgspec
 
 from kd2mobile.data.sources.folders import alike
 from kd2mobile.data.sources.roots import Root
-from kd2mobile.data.split import CopiedClass, Groups, Leak, NearGroup, SetAside, Split
+from kd2mobile.data.split import CopiedClass, Groups, Leak, NearGroup, Skipped, Split
 from kd2mobile.pixels import DeepImages, together
 from kd2mobile.text import one_line
 
@@ -55,7 +55,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     source: the data, as the recipe names it, `photos and more (test)`.
     unlabelled: images without a label, in none of the splits; None without such a folder.
-    ignored_files: no images by their name; set_aside: images that cannot be used, and why; among them unlabelled
+    ignored_files: no images by their name; skipped: images that cannot be used, and why; among them unlabelled
     ones that are byte for byte a labelled one.
     duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
     contradictions: those in several classes, but for the ones of copied_classes, of which every image is also in
@@ -71,7 +71,7 @@ class Checked(msgspec.Struct, frozen=True):
     source: str
     classes: list[ClassCounts]
     unlabelled: int | None
-    set_aside: list[SetAside]
+    skipped: list[Skipped]
     ignored_files: int
     duplicates: list[list[str]]
     leaks: list[Leak]
@@ -127,7 +127,7 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
         source=one_line(source),
         classes=classes,
         unlabelled=len(more.samples) if unlabelled else None,
-        set_aside=split.set_aside + more.set_aside,
+        skipped=split.skipped + more.skipped,
         ignored_files=ignored_files,
         duplicates=split.duplicates + more.duplicates,
         leaks=split.leaks,

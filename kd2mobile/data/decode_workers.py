@@ -41,19 +41,19 @@ class Views(msgspec.Struct):
 def render_views(paths: Sequence[Address], views: np.ndarray, px: int) -> np.ndarray:
     """Each image through each of its views, decoded once.
 
-    views: VIEW_DTYPE [images, views]. Returns uint8 [images, views, px, px, 3]. Raises PictureError.
+    views: VIEW_DTYPE [images, views]. Returns uint8 [images, views, px, px, 3]. Raises ImageError.
     """
     seen = np.empty((*views.shape, px, px, 3), np.uint8)
     for target, path, row in zip(seen, paths, views, strict=True):
-        with pixels.opened(path) as picture:
-            fill_views(target, picture, row)
+        with pixels.opened(path) as image:
+            fill_views(target, image, row)
     return seen
 
 
-def fill_views(target: np.ndarray, picture: Image.Image, views: np.ndarray) -> None:
+def fill_views(target: np.ndarray, image: Image.Image, views: np.ndarray) -> None:
     """The image through its views, VIEW_DTYPE [views], into target, uint8 [views, px, px, 3]."""
     for seen, view in zip(target, views, strict=True):
-        seen[:] = pixels.render(picture, pixels.Box(*view["box"].tolist()), target.shape[1], bool(view["flip"]))
+        seen[:] = pixels.render(image, pixels.Box(*view["box"].tolist()), target.shape[1], bool(view["flip"]))
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def renderer(workers: int, folder: Path) -> Iterator[Render]:
     with `remove_temporaries`.
 
     What it yields may be called from as many threads as there are workers; the pixels are the same, bit for bit. It
-    raises PictureError, and WorkerError if a worker dies.
+    raises ImageError, and WorkerError if a worker dies.
     """
     if not workers:
         yield render_views
@@ -80,7 +80,7 @@ class _Workers:
     """Worker processes, each with one request at a time."""
 
     def __init__(self, count: int, folder: Path):
-        self._turns = temporary_of(folder.absolute() / "one-large-picture.lock")
+        self._turns = temporary_of(folder.absolute() / "one-large-image.lock")
         command = [*_COMMAND, str(self._turns)]
         self._all = [_Worker(command, count).start() for _ in range(count)]  # they end with this thread
         self._idle: SimpleQueue[_Worker] = SimpleQueue()

@@ -21,7 +21,7 @@ def render_pixels(folder: Path, root: Root, split: Split, views_folder: Path, in
 
     Each image is decoded once for all its views, on every core; one shard is in memory at a time. What a killed
     call finished is kept. The test images are left out: they are evaluated from their files.
-    Returns the number of rendered views. Raises DataError if an image is not the one that was split, PictureError
+    Returns the number of rendered views. Raises DataError if an image is not the one that was split, ImageError
     if it can no longer be decoded, ArtifactError if the disk is full.
     """
     rendered = {}
@@ -44,12 +44,12 @@ def render_pixels(folder: Path, root: Root, split: Split, views_folder: Path, in
 
 
 def _render_views(target: np.ndarray, root: Root, sample: Sample, views: np.ndarray) -> None:
-    with opened(root / sample.path) as picture:
-        if picture.size != (sample.width, sample.height):
+    with opened(root / sample.path) as image:
+        if image.size != (sample.width, sample.height):
             raise DataError(
                 root / sample.path,
                 f"must be the image of {sample.width} x {sample.height} that was split",
-                f"{picture.width} x {picture.height}",
+                f"{image.width} x {image.height}",
                 "It has changed since: run the same command again.",
             )
-        fill_views(target, picture, views)
+        fill_views(target, image, views)

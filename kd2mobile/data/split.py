@@ -36,7 +36,7 @@ class Sample(msgspec.Struct, frozen=True):
     height: int
 
 
-class SetAside(msgspec.Struct, frozen=True):
+class Skipped(msgspec.Struct, frozen=True):
     """A file that is not used, and why."""
 
     path: str
@@ -53,20 +53,20 @@ class Leak(msgspec.Struct, frozen=True):
 class CopiedClass(msgspec.Struct, frozen=True):
     """A class of which every image is in another class as well, byte for byte.
 
-    pictures: how many files it has; more: how many different images the other class holds beside them.
+    images: how many files it has; more: how many different images the other class holds beside them.
     """
 
     name: str
     of: str
-    pictures: int
+    images: int
     more: int = 0
 
     def words(self) -> str:
         """The finding as a clause."""
         if self.more:
-            every = "the one image" if self.pictures == 1 else f"every one of the {self.pictures:,} images"
+            every = "the one image" if self.images == 1 else f"every one of the {self.images:,} images"
             return f"{every} of the class {self.name!r} is also in {self.of!r}, which holds {self.more:,} more"
-        all_of = "its one image is" if self.pictures == 1 else f"all of its {self.pictures:,} images are"
+        all_of = "its one image is" if self.images == 1 else f"all of its {self.images:,} images are"
         return f"the class {self.name!r} is a copy of {self.of!r}, {all_of} there as well"
 
 
@@ -107,14 +107,14 @@ class Groups(msgspec.Struct, frozen=True):
 class Split(msgspec.Struct, frozen=True):
     """Every image's place.
 
-    classes: names in order, the index is the label; samples: by path; set_aside: files that are not used.
+    classes: names in order, the index is the label; samples: by path; skipped: files that are not used.
     duplicates: groups of paths whose files are the same, byte for byte; leaks: those of them that lie in several
     splits; contradictions: those of them that lie in several classes.
     """
 
     classes: list[str]
     samples: list[Sample]
-    set_aside: list[SetAside] = []
+    skipped: list[Skipped] = []
     duplicates: list[list[str]] = []
     leaks: list[Leak] = []
     contradictions: list[list[str]] = []
@@ -168,7 +168,7 @@ class Split(msgspec.Struct, frozen=True):
 
 
 def read_split(folder: Path) -> Split:
-    """The split that split_pictures wrote into the folder. Raises ArtifactError if it is missing or damaged."""
+    """The split that split_images wrote into the folder. Raises ArtifactError if it is missing or damaged."""
     path = Path(folder) / "split.json"
     split = _read(path, Split)
     for number, sample in enumerate(split.samples):
@@ -199,4 +199,4 @@ class SplitResults(msgspec.Struct, frozen=True):
     """What the record of a split says, as far as it is read."""
 
     unlabelled: Count = 0
-    set_aside: Count = 0
+    skipped: Count = 0

@@ -9,8 +9,8 @@ import numpy as np
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.shards import SHARD, open_shards, shard_path, write_shards
 from kd2mobile.data.sources.roots import Root
-from kd2mobile.data.sources.scan import Picture
-from kd2mobile.errors import ArtifactError, PictureError
+from kd2mobile.data.sources.scan import ScannedImage
+from kd2mobile.errors import ArtifactError, ImageError
 from kd2mobile.files import read_json, write_json
 from kd2mobile.pixels import Box, Range, examined, render
 
@@ -54,19 +54,19 @@ class Thumbnails(NamedTuple):
         )
 
 
-def look_at(root: Root, pictures: Sequence[Picture]) -> Thumbnails:
+def look_at(root: Root, images: Sequence[ScannedImage]) -> Thumbnails:
     """The thumbnails of these images, made in memory. An image that cannot be decoded has its reason."""
-    rows, broken = _rows(root, _distinct(pictures))
+    rows, broken = _rows(root, _distinct(images))
     return _thumbnails(rows, broken)
 
 
-def write_thumbnails(folder: Path, root: Root, pictures: Sequence[Picture]) -> dict[str, Any]:
+def write_thumbnails(folder: Path, root: Root, images: Sequence[ScannedImage]) -> dict[str, Any]:
     """Writes the thumbnails of these images: thumbnails-*.npy, and broken-*.json with the reasons.
 
     What a killed call finished is kept. Returns the numbers of contents and of broken ones. Raises ArtifactError if
     the disk is full.
     """
-    distinct = _distinct(pictures)
+    distinct = _distinct(images)
     for number in range(-(-len(distinct) // SHARD)):
         _forget_half(folder, number)
 
@@ -91,31 +91,31 @@ def read_thumbnails(folder: Path) -> Thumbnails:
     return _thumbnails(rows, broken)
 
 
-def _distinct(pictures: Sequence[Picture]) -> list[Picture]:
+def _distinct(images: Sequence[ScannedImage]) -> list[ScannedImage]:
     """One image of each content, the first by path."""
-    first: dict[str, Picture] = {}
-    for picture in sorted(pictures, key=lambda picture: picture.path):
-        first.setdefault(picture.sha256, picture)
+    first: dict[str, ScannedImage] = {}
+    for image in sorted(images, key=lambda image: image.path):
+        first.setdefault(image.sha256, image)
     return list(first.values())
 
 
-def _rows(root: Root, pictures: Sequence[Picture]) -> tuple[np.ndarray, dict[str, str]]:
+def _rows(root: Root, images: Sequence[ScannedImage]) -> tuple[np.ndarray, dict[str, str]]:
     """A ROW of each, and the reasons of those that cannot be decoded."""
-    rows = np.zeros(len(pictures), ROW)
+    rows = np.zeros(len(images), ROW)
     broken: dict[str, str] = {}
 
-    def look(numbered: tuple[int, Picture]) -> None:
-        number, picture = numbered
-        rows[number]["sha256"] = picture.sha256
+    def look(numbered: tuple[int, ScannedImage]) -> None:
+        number, image = numbered
+        rows[number]["sha256"] = image.sha256
         try:
-            with examined(root / picture.path) as (opened, found):
+            with examined(root / image.path) as (opened, found):
                 rows[number]["pixels"] = render(opened, WHOLE, THUMBNAIL_PX)
             rows[number]["values"] = found.values or np.nan
             rows[number]["width"], rows[number]["height"] = found.width, found.height
-        except PictureError as fault:
-            broken[picture.sha256] = str(fault.got)
+        except ImageError as fault:
+            broken[image.sha256] = str(fault.got)
 
-    for _ in in_threads(look, enumerate(pictures)):
+    for _ in in_threads(look, enumerate(images)):
         pass
     return rows, dict(sorted(broken.items()))
 

@@ -10,7 +10,7 @@ device.py declares it and loads nothing heavy:
 measure.py does the work, in two functions of one signature on every device:
 
     check(address, options, protocol)             # before anything is made for it
-    measure(address, options, opened, images, protocol, *, set_aside_unreadable=False) -> FromDevice
+    measure(address, options, opened, images, protocol, *, skip_unreadable=False) -> FromDevice
 """
 
 import re
@@ -133,16 +133,14 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         images: Sequence[Path],
         protocol: "Protocol",
         *,
-        set_aside_unreadable: bool = False,
+        skip_unreadable: bool = False,
     ) -> "FromDevice":
         """Times each file there in every setting of the protocol, and has it answer each image.
 
         Raises what `check` raises; ModelFileError; DeviceError for a device that goes away; DataError without a
-        readable image; PictureError for the first unreadable one unless set_aside_unreadable.
+        readable image; ImageError for the first unreadable one unless skip_unreadable.
         """
-        return self._work().measure(
-            address, options, opened, images, protocol, set_aside_unreadable=set_aside_unreadable
-        )
+        return self._work().measure(address, options, opened, images, protocol, skip_unreadable=skip_unreadable)
 
     def listed_options(self) -> list[Option]:
         """Its options in the order of their fields."""

@@ -20,7 +20,7 @@ from kd2mobile.data.sources.folders import (
     split_named,
     splits_among,
 )
-from kd2mobile.errors import DataError, ModelFileError, PictureError
+from kd2mobile.errors import DataError, ImageError, ModelFileError
 from kd2mobile.files import is_left_by_system
 from kd2mobile.inspection.labels import number_and_name
 from kd2mobile.inspection.metadata import output_names, unused_labels
@@ -86,23 +86,23 @@ def measure_on_folder(
             got = unused_labels(classifier.metadata, classifier.classes)
             raise ModelFileError(model, must, got, "Give the names of the outputs with --labels, one per line.")
         matching = match_folders(list(folders), classifier.classes, names, str(data))
-        pictures = [
+        images = [
             (path, output) for paths, output in zip(folders.values(), matching.outputs, strict=True) for path in paths
         ]
-        if not pictures:
+        if not images:
             raise DataError(data, "must hold images in its class folders", "none", "Give a folder with images.")
         shown = names or _names_by_order(list(folders), matching, classifier.classes)
         file = FileToMeasure(path=model, role="external", resize=resize, mean=mean, std=std, labels=shown)
-        with _in_8_bits([path for path, _ in pictures], value_range) as (paths, of_depth):
+        with _in_8_bits([path for path, _ in images], value_range) as (paths, of_depth):
             measured = measure_opened(
                 [opened_as(file, classifier)],
                 paths,
-                np.array([output for _, output in pictures]),
+                np.array([output for _, output in images]),
                 device=device,
                 protocol=protocol,
-                set_aside_unreadable=True,
+                skip_unreadable=True,
             )[0]
-    notes = [*notes, *of_depth, matching.note, *measured.notes, *_about_skipped(measured.set_aside, system_files)]
+    notes = [*notes, *of_depth, matching.note, *measured.notes, *_about_skipped(measured.skipped, system_files)]
     for note in notes:
         if note != matching.note or matching.order != "labels":
             say(note)
@@ -115,7 +115,7 @@ def _in_8_bits(paths: list[Path], value_range: Range | None) -> Iterator[tuple[l
     """The images as they are measured, and what to tell of those of more than 8 bits.
 
     With a range they are scaled into a folder that goes with the block; without one their values are looked at.
-    Raises RecipeError for a bad range, PictureError for colour of 16 bits where one is given.
+    Raises RecipeError for a bad range, ImageError for colour of 16 bits where one is given.
     """
     black_and_white = value_range and checked_range(value_range, "range")
     kinds = {place: kind for place, path in enumerate(paths) if (kind := kind_of_depth(path))}
@@ -129,7 +129,7 @@ def _in_8_bits(paths: list[Path], value_range: Range | None) -> Iterator[tuple[l
         for place, kind in kinds.items():
             refuse_deep_colour(paths[place], kind)
             target = Path(folder, f"{place:06d}.png")
-            with suppress(PictureError):  # it cannot be decoded: measuring sets it aside
+            with suppress(ImageError):  # it cannot be decoded: measuring sets it aside
                 write_8_bit(paths[place], target, black_and_white)
                 ready[place] = target
         yield ready, []
@@ -138,7 +138,7 @@ def _in_8_bits(paths: list[Path], value_range: Range | None) -> Iterator[tuple[l
 def _examined(path: Path) -> Examined | None:
     try:
         return examine(path)
-    except PictureError:
+    except ImageError:
         return None
 
 
@@ -160,7 +160,7 @@ class ClassFolders(NamedTuple):
 
 
 def class_folders(data: Path) -> ClassFolders:
-    """Each class folder's pictures: all files below it at any depth, links followed, hidden ones left out; sorted.
+    """Each class folder's images: all files below it at any depth, links followed, hidden ones left out; sorted.
 
     Raises DataError if there is no class folder, if the folders are splits, or if one cannot be listed.
     """
@@ -261,13 +261,13 @@ def _plain(name: str) -> str:
     return " ".join(words.split())
 
 
-def _about_skipped(set_aside: list[tuple[Path, str]], system_files: int) -> list[str]:
+def _about_skipped(skipped: list[tuple[Path, str]], system_files: int) -> list[str]:
     left = count_of(system_files, "file", "that systems leave among images skipped")
     notes = [f"{left}, such as thumbnails"] if system_files else []
-    if not set_aside:
+    if not skipped:
         return notes
-    first, reason = set_aside[0]
-    count = count_of(len(set_aside), "file", "skipped")
+    first, reason = skipped[0]
+    count = count_of(len(skipped), "file", "skipped")
     return [*notes, f"{count}, not readable; the first is {one_line(str(first))}: {reason}"]
 
 

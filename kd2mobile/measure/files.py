@@ -58,13 +58,13 @@ class Answered(NamedTuple):
 
 
 class FromDevice(NamedTuple):
-    """What a device gave. words: what it is. answered: in the files' order. judged: int [n], which images of those
-    given, in their order. set_aside: (path, reason) of those that could not be decoded."""
+    """What a device gave. words: what it is. answered: in the files' order. evaluated: int [n], which images of those
+    given, in their order. skipped: (path, reason) of those that could not be decoded."""
 
     words: str
     answered: list[Answered]
-    judged: np.ndarray
-    set_aside: list[tuple[Path, str]]
+    evaluated: np.ndarray
+    skipped: list[tuple[Path, str]]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from kd2mobile.measure.devices import requested
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice, Opened, opened_files
 from kd2mobile.measure.outputs import read_answers
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.record import ELSEWHERE, JUDGED, BenchmarkRecord, RoleName, picture_set, with_reasons
+from kd2mobile.measure.record import ELSEWHERE, EVALUATED, BenchmarkRecord, RoleName, image_set, with_reasons
 from kd2mobile.metrics import score, top_k_accuracy
 from kd2mobile.progress import bar, say
 
@@ -26,13 +26,13 @@ LONG_S = 10
 class Measured(NamedTuple):
     """records: one for each setting of the protocol, then those of others. probabilities: float32 [images evaluated,
     classes], what the first were computed from, in the images' order (where the file gives only scores, these); None
-    where the way has no answers. judged, set_aside: as of FromDevice. notes: what a reader of the numbers should know,
+    where the way has no answers. evaluated, skipped: as of FromDevice. notes: what a reader of the numbers should know,
     one sentence each."""
 
     records: list[BenchmarkRecord]
     probabilities: np.ndarray | None
-    judged: np.ndarray
-    set_aside: list[tuple[Path, str]]
+    evaluated: np.ndarray
+    skipped: list[tuple[Path, str]]
     notes: list[str]
 
     @property
@@ -42,34 +42,34 @@ class Measured(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is right of the images evaluated. labels, teacher_top1: int [n]; pictures: their name (`picture_set`).
+    """What is right of the images evaluated. labels, teacher_top1: int [n]; images: their name (`image_set`).
     measured_at: when the measurement of all files was finished, UTC, by which their records are known to be of one."""
 
     labels: np.ndarray
     teacher_top1: np.ndarray | None
-    pictures: str
+    images: str
     measured_at: str
 
 
 def measure_files(
     files: Sequence[FileToMeasure],
-    pictures: Sequence[Address],
+    images: Sequence[Address],
     labels: np.ndarray,
     *,
     device: str = "host",
     protocol: Protocol | None = None,
     teacher_top1: np.ndarray | None = None,
-    set_aside_unreadable: bool = False,
+    skip_unreadable: bool = False,
 ) -> list[Measured]:
     """Times each file on the device in every setting of the protocol, and evaluates it there on each image.
 
-    pictures: n files, copied where they have no path; labels: int [n], the index of the output that is right;
+    images: n files, copied where they have no path; labels: int [n], the index of the output that is right;
     teacher_top1: int [n], the teacher's likeliest class. Raises ModelFileError; DataError without a readable image;
-    PictureError for the first unreadable one unless set_aside_unreadable; UnknownNameError or DeviceError for the
+    ImageError for the first unreadable one unless skip_unreadable; UnknownNameError or DeviceError for the
     device.
     """
     protocol = protocol or Protocol()
-    with opened_files(files, protocol) as opened, local_files(pictures) as paths:
+    with opened_files(files, protocol) as opened, local_files(images) as paths:
         return measure_opened(
             opened,
             paths,
@@ -77,39 +77,39 @@ def measure_files(
             device=device,
             protocol=protocol,
             teacher_top1=teacher_top1,
-            set_aside_unreadable=set_aside_unreadable,
+            skip_unreadable=skip_unreadable,
         )
 
 
 def measure_opened(
     opened: Sequence[Opened],
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     labels: np.ndarray,
     *,
     device: str,
     protocol: Protocol,
     teacher_top1: np.ndarray | None = None,
-    set_aside_unreadable: bool = False,
+    skip_unreadable: bool = False,
 ) -> list[Measured]:
     """`measure_files` of files that are open already, with the protocol's first setting. DataError for a label that a
     file has no output for."""
     there, address, options = requested(device)
     labels = np.asarray(labels)
-    _check(len(pictures), labels, teacher_top1)
+    _check(len(images), labels, teacher_top1)
     for _, classifier, _ in opened:
         if labels.min() < 0 or labels.max() >= classifier.classes:
             must = f"must have only classes of the {classifier.classes} outputs of {classifier.path}"
             raise DataError(
                 "benchmark", must, f"class {labels.max()}", "Measure a file on the classes it was trained for."
             )
-    hashes = _hashes(pictures)
+    hashes = _hashes(images)
     if protocol.span.runs and protocol.span.seconds >= LONG_S:
         say(f"each timing takes {protocol.span.seconds:g} s or more")
-    given = there.measure(address, options, opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable)
-    teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.judged]
-    judged = labels[given.judged]
+    given = there.measure(address, options, opened, images, protocol, skip_unreadable=skip_unreadable)
+    teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.evaluated]
+    evaluated = labels[given.evaluated]
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    truth = Truth(judged, teacher, picture_set([hashes[place] for place in given.judged], judged), now)
+    truth = Truth(evaluated, teacher, image_set([hashes[place] for place in given.evaluated], evaluated), now)
     return [
         measured_of(one, answered, given, truth, protocol) for one, answered in zip(opened, given.answered, strict=True)
     ]
@@ -139,26 +139,26 @@ def _measured_there(
     }
     model = file.model or said.model or file.path.stem
     costs = [common | msgspec.structs.asdict(profile) for profile in answered.profiles]
-    nothing = dict.fromkeys(JUDGED)
-    unjudged = [BenchmarkRecord(role=file.role, model=model, n=0, **nothing, **cost) for cost in costs]
+    nothing = dict.fromkeys(EVALUATED)
+    not_evaluated = [BenchmarkRecord(role=file.role, model=model, n=0, **nothing, **cost) for cost in costs]
     if answered.outputs is None:
-        records = [with_reasons(record) for record in unjudged]
-        return Measured(records, None, given.judged, given.set_aside, classifier.notes)
+        records = [with_reasons(record) for record in not_evaluated]
+        return Measured(records, None, given.evaluated, given.skipped, classifier.notes)
     answers = read_answers(answered.outputs, classifier.last_op, classifier.step)
-    judged = record_of_probabilities(
+    evaluated = record_of_probabilities(
         file.role,
         model,
         answers.values,
         truth.labels,
         teacher_top1=truth.teacher_top1,
-        pictures=truth.pictures,
+        images=truth.images,
         are_probabilities=answers.kind != "scores",
         **costs[0],
     )
-    alone = dict.fromkeys(JUDGED, f"evaluated with the first setting alone: {protocol.settings[0].words}")
-    records = [with_reasons(judged), *(with_reasons(record, **alone) for record in unjudged[1:])]
+    alone = dict.fromkeys(EVALUATED, f"evaluated with the first setting alone: {protocol.settings[0].words}")
+    records = [with_reasons(evaluated), *(with_reasons(record, **alone) for record in not_evaluated[1:])]
     notes = classifier.notes + [f"{file.path.name}: {answers.note}"] * (answers.note is not None)
-    return Measured(records, answers.values, given.judged, given.set_aside, notes)
+    return Measured(records, answers.values, given.evaluated, given.skipped, notes)
 
 
 def with_leaks(
@@ -199,11 +199,11 @@ def record_of_probabilities(
     return BenchmarkRecord(role=role, model=model, n=len(labels), **(msgspec.structs.asdict(scores) | known))
 
 
-def _hashes(pictures: Sequence[Path]) -> list[str]:
+def _hashes(images: Sequence[Path]) -> list[str]:
     """The SHA-256 of each image; nothing for one that cannot be read: the device refuses it or sets it aside."""
     hashes = []
-    with bar("hashing", len(pictures), "images") as advance:
-        for path in pictures:
+    with bar("hashing", len(images), "images") as advance:
+        for path in images:
             try:
                 hashes.append(sha256_of(path))
             except OSError:

@@ -40,7 +40,7 @@ def predict(
 
     Names come from labels (a file, see `inspection.labels`), else from the model, else they are the outputs' numbers.
     resize: the file's own, else `crop`. value_range: of greyscale of more than 8 bits, what is black and white.
-    Raises ModelFileError, PictureError for the first image that cannot be decoded, RecipeError for a `top` below 1.
+    Raises ModelFileError, ImageError for the first image that cannot be decoded, RecipeError for a `top` below 1.
     """
     if top < 1:
         raise RecipeError("top", "must be 1 or more", top, "The default is 5.")

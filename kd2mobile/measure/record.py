@@ -74,7 +74,7 @@ class ToolReport(msgspec.Struct, frozen=True, kw_only=True):
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
     """How a file does on the validation images, by which files are chosen: `export` evaluates it beside its student.
 
-    top1: a fraction, ties by expected rank; n: images; images: which, as `picture_set` names them.
+    top1: a fraction, ties by expected rank; n: images; images: which, as `image_set` names them.
     """
 
     top1: Fraction
@@ -86,7 +86,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     """What was measured of one model; None is what is not known.
 
     precision, compression: `int8`, `none`, ... of a file made by kd2mobile. device, runtime: in words; decoder: what
-    decoded the images. n: images evaluated; pictures: which, as `picture_set` names them. top1, top5, ece,
+    decoded the images. n: images evaluated; images: which, as `image_set` names them. top1, top5, ece,
     teacher_agreement: fractions in 0..1; logloss: nats, clipped at 1/512. val: on validation images. latency_ms,
     first_run_ms, init_ms: milliseconds. size_bytes: of the file, what is packed behind
     the model included; compressed_bytes: of the file deflated, as an app store ships it. peak_rss_mib: of a process
@@ -107,7 +107,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     runtime: str | None = None
     decoder: str | None = None
     n: Count
-    pictures: str | None = None
+    images: str | None = None
     top1: Fraction | None
     top5: Fraction | None
     logloss: Nats | None
@@ -137,11 +137,11 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
     unknown: dict[str, str] = {}
 
 
-JUDGED = ("pictures", "top1", "top5", "logloss", "ece", "teacher_agreement")
+EVALUATED = ("images", "top1", "top5", "logloss", "ece", "teacher_agreement")
 """What only a file's answers tell."""
 NOT_TOLD_HERE = "not reported by this device"
 ELSEWHERE = {
-    "pictures": "no image was evaluated",
+    "images": "no image was evaluated",
     "top1": "no image was evaluated",
     "top5": "no image was evaluated",
     "clock_step_ms": "only for a browser",
@@ -208,7 +208,7 @@ def read_records(file: Path, next_step: str = NO_RECORDS) -> list[BenchmarkRecor
     return records
 
 
-def picture_set(hashes: Sequence[str], labels: Sequence[int]) -> str:
+def image_set(hashes: Sequence[str], labels: Sequence[int]) -> str:
     """Names labelled images, 16 hex digits: equal for the same images in the same classes, in whatever order they
     come and whatever output a class is, so that files with other orders of their classes, or with a background, have
     equal ones. hashes: the SHA-256 of each image's bytes; labels: int [n], its class.

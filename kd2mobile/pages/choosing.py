@@ -8,35 +8,35 @@ from kd2mobile.pages.view import Choice
 from kd2mobile.text import count_of, listed
 
 Record = dict[str, Any]
-PictureSet = tuple[str | None, int]
-"""Test pictures: their name in the records, None in those from before there was one, and how many they are."""
+ImageSet = tuple[str | None, int]
+"""Test images: their name in the records, None in those from before there was one, and how many they are."""
 MOST_NAMED = 4
-OTHER_PICTURES, NO_ACCURACY = "evaluated on other test images", "of unknown accuracy"
+OTHER_IMAGES, NO_ACCURACY = "evaluated on other test images", "of unknown accuracy"
 OTHER_VALIDATION = "evaluated on other validation images"
 
 
-def judged_set(record: Record) -> PictureSet | None:
-    """The images of a record's judged_top1, None without one."""
-    return None if record["judged_top1"] is None else (record["judged_pictures"], record["judged_n"])
+def evaluated_set(record: Record) -> ImageSet | None:
+    """The images of a record's evaluated_top1, None without one."""
+    return None if record["evaluated_top1"] is None else (record["evaluated_images"], record["evaluated_n"])
 
 
 def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
-    """The records with judged_top1, judged_pictures, judged_n; judged_on, the letter of the device where that was; and
-    judged_with, in words, if it was with another setting on the same device.
+    """The records with evaluated_top1, evaluated_images, evaluated_n; evaluated_on, the letter of the device where that
+    was; and evaluated_with, in words, if it was with another setting on the same device.
 
     given: every record with its device's letter, those that a newer one replaced too. A record without an accuracy has
     that of the same file with another setting, or else on another device: the newest on the images of most files.
     """
     newest = sorted(given, key=lambda one: one[1]["measured_at"] or "", reverse=True)
-    judged: dict[tuple, list[tuple[str, Record]]] = {}
+    evaluated: dict[tuple, list[tuple[str, Record]]] = {}
     for on, record in newest:
         if record["top1"] is not None:
-            judged.setdefault(words.file_of(record), []).append((on, record))
+            evaluated.setdefault(words.file_of(record), []).append((on, record))
 
     def sources(key: str, record: Record) -> list[tuple[str, Record]]:
         if record["top1"] is not None:
             return [(key, record)]
-        of_file = judged.get(words.file_of(record), [])
+        of_file = evaluated.get(words.file_of(record), [])
         return [one for one in of_file if one[0] == key] or of_file
 
     def on_device(key: str, own: list[Record]) -> list[Record]:
@@ -49,27 +49,27 @@ def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[st
 
 
 def _with_accuracy(key: str, record: Record, source: tuple[str, Record] | None) -> Record:
-    on, judged = source or (None, {"top1": None, "pictures": None, "n": 0})
-    elsewise = on == key and judged is not record
+    on, evaluated = source or (None, {"top1": None, "images": None, "n": 0})
+    elsewise = on == key and evaluated is not record
     return record | {
-        "judged_top1": judged["top1"],
-        "judged_pictures": judged["pictures"],
-        "judged_n": judged["n"],
-        "judged_on": on,
-        "judged_with": words.whole_setting(judged) if elsewise else None,
+        "evaluated_top1": evaluated["top1"],
+        "evaluated_images": evaluated["images"],
+        "evaluated_n": evaluated["n"],
+        "evaluated_on": on,
+        "evaluated_with": words.whole_setting(evaluated) if elsewise else None,
     }
 
 
-def _set(record: Record) -> PictureSet:
-    return record["pictures"], record["n"]
+def _set(record: Record) -> ImageSet:
+    return record["images"], record["n"]
 
 
-def _of_most_files(judged: Iterable[tuple[tuple, PictureSet | None]]) -> PictureSet | None:
+def _of_most_files(evaluated: Iterable[tuple[tuple, ImageSet | None]]) -> ImageSet | None:
     """The images that most files were evaluated on; of several those that are known, then the most images."""
-    files: dict[PictureSet, set[tuple]] = {}
-    for file, pictures in judged:
-        if pictures:
-            files.setdefault(pictures, set()).add(file)
+    files: dict[ImageSet, set[tuple]] = {}
+    for file, images in evaluated:
+        if images:
+            files.setdefault(images, set()).add(file)
     return max(files, key=lambda one: (len(files[one]), one[0] is not None, one[1]), default=None)
 
 
@@ -80,13 +80,13 @@ def choose(key: str, device: str, rows: list[Record], within: float | None, min_
     rows: as from `with_accuracies`. The smallest is the smallest download, of equal ones the more accurate. The fastest
     is the smallest download of those that the timings do not tell apart from it.
     """
-    val, test = (_of_most_files((words.file_of(r), of(r)) for r in rows) for of in (_validation_set, judged_set))
-    by_val = val is not None and _files(rows, _validation_set, val) >= _files(rows, judged_set, test)
-    images, of = (val, _validation_set) if by_val else (test, judged_set)
+    val, test = (_of_most_files((words.file_of(r), of(r)) for r in rows) for of in (_validation_set, evaluated_set))
+    by_val = val is not None and _files(rows, _validation_set, val) >= _files(rows, evaluated_set, test)
+    images, of = (val, _validation_set) if by_val else (test, evaluated_set)
     known = [r for r in rows if images and of(r) == images]
 
     def accuracy(record: Record) -> float:
-        return record["val"]["top1"] if by_val else record["judged_top1"]
+        return record["val"]["top1"] if by_val else record["evaluated_top1"]
 
     best = max(map(accuracy, known), default=None)
     limits = (0.0, None if within is None or best is None else best - within, min_top1)
@@ -100,11 +100,11 @@ def choose(key: str, device: str, rows: list[Record], within: float | None, min_
         key=key,
         device=device,
         by="validation" if by_val else "test",
-        pictures=images and images[0],
+        images=images and images[0],
         n=images and images[1],
         best_top1=best,
         least_top1=least,
-        judged=len({words.file_of(r) for r in known}),
+        evaluated=len({words.file_of(r) for r in known}),
         within=len({words.file_of(r) for r in near}),
         smallest=words.smallest_download(sized, accuracy) if sized else None,
         fastest=fastest,
@@ -113,30 +113,30 @@ def choose(key: str, device: str, rows: list[Record], within: float | None, min_
     )
 
 
-def _validation_set(record: Record) -> PictureSet | None:
+def _validation_set(record: Record) -> ImageSet | None:
     """The validation images of a record, None without."""
     val = record.get("val")
     return val and (val["images"], val["n"])
 
 
-def _files(rows: list[Record], of: Callable[[Record], PictureSet | None], images: PictureSet | None) -> int:
+def _files(rows: list[Record], of: Callable[[Record], ImageSet | None], images: ImageSet | None) -> int:
     """How many files were evaluated on these images."""
     return len({words.file_of(r) for r in rows if images and of(r) == images})
 
 
 def chosen_top1(choice: Choice, record: Record) -> float:
     """The accuracy by which a record was chosen."""
-    return record["val"]["top1"] if choice.by == "validation" else record["judged_top1"]
+    return record["val"]["top1"] if choice.by == "validation" else record["evaluated_top1"]
 
 
 def _left_out(record: Record, by_val: bool) -> Record:
-    on = (_validation_set if by_val else judged_set)(record)
-    pictures, n = on or (None, 0)
-    why = OTHER_VALIDATION if by_val else OTHER_PICTURES
+    on = (_validation_set if by_val else evaluated_set)(record)
+    images, n = on or (None, 0)
+    why = OTHER_VALIDATION if by_val else OTHER_IMAGES
     return {
         "name": words.name_and_setting(record),
         "sha256": record["sha256"],
-        "pictures": pictures,
+        "images": images,
         "n": n,
         "why": why if on else NO_ACCURACY,
     }
@@ -162,7 +162,7 @@ def sentence(choice: Choice) -> str:
     if choice.level and "fastest" in said:
         said["fastest"] += f", whose timing does not differ clearly from {listed(choice.level, MOST_NAMED, '; ')} apart"
     reach = "reaches" if choice.within == 1 else "reach"
-    of = f"{choice.device}: {choice.within:,} of {count_of(choice.judged, 'file')} {reach} {least}"
+    of = f"{choice.device}: {choice.within:,} of {count_of(choice.evaluated, 'file')} {reach} {least}"
     if not said:
         return f"{of}, and neither size nor latency is known of any.{left_out}"
     if len(said) == 2 and choice.smallest["sha256"] == choice.fastest["sha256"]:
@@ -176,10 +176,10 @@ def both(choice: Choice) -> dict[str, Record | None]:
 
 
 def _left_out_said(choice: Choice) -> str:
-    """` Left out, judged on other test pictures: squeezenet int8 (359 #0a1b).`, a sentence a reason; or nothing."""
+    """` Left out, evaluated on other test images: squeezenet int8 (359 #0a1b).`, a sentence a reason; or nothing."""
     whys: dict[str, list[str]] = {}
     for one in choice.left_out:
-        of = f" ({words.pictures(one['n'], one['pictures'])})" if one["why"] != NO_ACCURACY else ""
+        of = f" ({words.image_set(one['n'], one['images'])})" if one["why"] != NO_ACCURACY else ""
         whys.setdefault(one["why"], []).append(one["name"] + of)
     return "".join(f" Left out, {why}: {listed(names, MOST_NAMED, '; ')}." for why, names in whys.items())
 
@@ -188,9 +188,9 @@ def _images(choice: Choice) -> str:
     """On what the files were compared, in words."""
     if choice.by == "validation":
         return (
-            f"{count_of(choice.n, 'validation image')} ({words.pictures(choice.n, choice.pictures).partition(' ')[2]})"
+            f"{count_of(choice.n, 'validation image')} ({words.image_set(choice.n, choice.images).partition(' ')[2]})"
         )
-    return f"{words.pictures_said(choice.n, choice.pictures)}, because the validation images of some files are unknown"
+    return f"{words.test_images(choice.n, choice.images)}, because the validation images of some files are unknown"
 
 
 def _named(choice: Choice, record: Record) -> str:
@@ -204,18 +204,18 @@ def _named(choice: Choice, record: Record) -> str:
 def notes(by_device: dict[str, list[Record]]) -> list[str]:
     """What a reader must know of the accuracies: whether they compare, and which were evaluated elsewhere."""
     keyed = [(key, r) for key, own in by_device.items() for r in own]
-    judged_on: dict[PictureSet, list[tuple[str, Record]]] = {}
+    evaluated_on: dict[ImageSet, list[tuple[str, Record]]] = {}
     for key, r in keyed:
         if r["top1"] is not None:
-            judged_on.setdefault(_set(r), []).append((key, r))
+            evaluated_on.setdefault(_set(r), []).append((key, r))
     found = []
-    if len(judged_on) > 1:
-        counts = "; ".join(f"{words.pictures(n, name)} ({_keys(of)})" for (name, n), of in judged_on.items())
+    if len(evaluated_on) > 1:
+        counts = "; ".join(f"{words.image_set(n, name)} ({_keys(of)})" for (name, n), of in evaluated_on.items())
         found.append(
             f"Not all were evaluated on the same test images (# begins their name in the records): {counts}. "
             "Their top-1 cannot be compared, so the choice for each device is among the files of one set."
         )
-    unnamed = [f"{words.count(n)} of {_keys(of)}" for (name, n), of in judged_on.items() if not name and len(of) > 1]
+    unnamed = [f"{words.count(n)} of {_keys(of)}" for (name, n), of in evaluated_on.items() if not name and len(of) > 1]
     if unnamed:
         found.append(
             "Records of an earlier version hold the number of their test images but not which: whether the "
@@ -226,15 +226,15 @@ def notes(by_device: dict[str, list[Record]]) -> list[str]:
     return found
 
 
-def _keys(judged: list[tuple[str, Record]]) -> str:
-    return ", ".join(dict.fromkeys(key for key, _ in judged))
+def _keys(evaluated: list[tuple[str, Record]]) -> str:
+    return ", ".join(dict.fromkeys(key for key, _ in evaluated))
 
 
 def _of_other_settings(key: str, own: list[Record]) -> list[str]:
-    other = [r for r in own if r["judged_with"]]
+    other = [r for r in own if r["evaluated_with"]]
     if not other:
         return []
-    settings = " or ".join(dict.fromkeys(r["judged_with"] for r in other))
+    settings = " or ".join(dict.fromkeys(r["evaluated_with"] for r in other))
     other_kernels = any(r["xnnpack"] is False for r in other)
     kernels = " Kernels other than XNNPACK's may give slightly different results." if other_kernels else ""
     return [
@@ -244,10 +244,10 @@ def _of_other_settings(key: str, own: list[Record]) -> list[str]:
 
 
 def _of_other_devices(key: str, own: list[Record]) -> list[str]:
-    other = [r for r in own if r["judged_on"] not in (None, key)]
+    other = [r for r in own if r["evaluated_on"] not in (None, key)]
     if not other:
         return []
-    on = ", ".join(dict.fromkeys(r["judged_on"] for r in other))
+    on = ", ".join(dict.fromkeys(r["evaluated_on"] for r in other))
     if any(r["top1"] is not None for r in own):
         names = ", ".join(dict.fromkeys(words.name(r) for r in other))
         return [f"{key} did not evaluate {names}: the choice and the plot use the accuracy on {on}."]

@@ -14,8 +14,8 @@ from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, SplitResults, read_
 from kd2mobile.files import decode_json
 from kd2mobile.measure.roles import BASELINE, STUDENT, TEACHER, TRAINED, Role
 from kd2mobile.pages import findings
-from kd2mobile.pages.pictures import HOW_CHOSEN, choose_pictures
-from kd2mobile.pages.view import Answer, Example, Measurements, Paired, Picture, ReportData, Stage
+from kd2mobile.pages.shown_images import HOW_CHOSEN, choose_images
+from kd2mobile.pages.view import Answer, Example, Measurements, Paired, ReportData, ShownImage, Stage
 from kd2mobile.pages.words import best_student, tables, variant_name
 from kd2mobile.recipe.toml import shown_tables
 from kd2mobile.store.artifact import RECORD, read_artifact
@@ -49,7 +49,7 @@ def collect(
     folder = run.artifact("split").folder
     split, groups = read_split(folder), read_groups(folder)
     recommended = variant_name(best_student(tables(records)))
-    pictures = _pictures(split, root, answers[TEACHER.name], answers[STUDENT.key(recommended)])
+    images = _images(split, root, answers[TEACHER.name], answers[STUDENT.key(recommended)])
     names = {role.name: role.title for role in TRAINED}
     exports = {role: record for role, record in made.items() if record["stage"] == "tflite"}
     return ReportData(
@@ -62,11 +62,11 @@ def collect(
         histories={
             names[role]: _history(run.artifact(role).folder / HISTORY_FILE) for role in names if role in folders
         },
-        pictures=pictures,
-        pictures_chosen=HOW_CHOSEN,
+        images=images,
+        images_chosen=HOW_CHOSEN,
         classes=split.classes,
         splits=split_sizes(split),
-        set_aside=[(aside.path, aside.reason) for aside in split.set_aside],
+        skipped=[(aside.path, aside.reason) for aside in split.skipped],
         duplicates=split.duplicates,
         leaks=[leak.paths for leak in split.leaks],
         contradictions=split.contradictions,
@@ -93,18 +93,18 @@ def title_of(run: Run) -> str:
     return f"{run.recipe.student.name} taught by {titles(run.recipe.teachers)}"
 
 
-def _pictures(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray) -> list[Picture]:
+def _images(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray) -> list[ShownImage]:
     samples = split.of("test")
     labels = np.array([sample.label for sample in samples])
     return [
-        Picture(
+        ShownImage(
             path=samples[i].path,
             image=root / samples[i].path,
             true_class=split.classes[labels[i]],
             teacher=_named(teacher[i], split.classes),
             student=_named(student[i], split.classes),
         )
-        for i in choose_pictures(labels, teacher, student)
+        for i in choose_images(labels, teacher, student)
     ]
 
 
@@ -114,7 +114,7 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
     labels = np.array([sample.label for sample in samples])
     files = {role.name: _files(answers, role) for role in TRAINED}
     student, baseline = files[STUDENT.name][recommended], files[BASELINE.name].get(recommended)
-    judged = {TEACHER.name: answers[TEACHER.name]} | {name: own.get(recommended) for name, own in files.items()}
+    evaluated = {TEACHER.name: answers[TEACHER.name]} | {name: own.get(recommended) for name, own in files.items()}
     name = run.recipe.student.name
     names = {TEACHER.name: titles(run.recipe.teachers)} | dict.fromkeys(files, f"{name} {recommended}")
 
@@ -128,7 +128,7 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
         ),
         "calibrations": [
             findings.calibration(role, names[role], probabilities, labels)
-            for role, probabilities in judged.items()
+            for role, probabilities in evaluated.items()
             if probabilities is not None
         ],
         "class_scores": [] if baseline is None else findings.class_scores(labels, student, baseline, split.classes),
@@ -198,9 +198,9 @@ def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
     if "unlabelled-split" not in made:
         return []
     found = msgspec.convert(made["unlabelled-split"]["results"], SplitResults)
-    pictures, aside = count_of(found.unlabelled, "image"), count_of(found.set_aside, "file", "skipped")
+    images, aside = count_of(found.unlabelled, "image"), count_of(found.skipped, "file", "skipped")
     note = "Beside the training images, and from the teacher's logits alone, the student learned from"
-    return [f"{note} {pictures} without a label; {aside}."]
+    return [f"{note} {images} without a label; {aside}."]
 
 
 def _about_groups(split: Split, groups: Groups) -> list[str]:

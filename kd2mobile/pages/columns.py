@@ -41,7 +41,7 @@ class Cell:
 @dataclass(frozen=True)
 class Row:
     """One measured model. best: whether it is the student that the headline recommends. setting: where and how it was
-    timed; pictures: how many it was evaluated on, and their name, None if it was not."""
+    timed; images: how many it was evaluated on, and their name, None if it was not."""
 
     role: str
     model: str
@@ -49,7 +49,7 @@ class Row:
     best: bool
     cells: list[Cell]
     setting: str
-    pictures: tuple[int, str | None] | None
+    images: tuple[int, str | None] | None
 
 
 COLUMNS = (
@@ -73,11 +73,11 @@ WITHOUT_LEAKED = Column("top1_without_leaked", "No leaks", "%", words.percent)
 """The top-1 of the test images that did not leak: that are not also in train or val, nor grouped with one there."""
 
 
-def _pictures(record: dict[str, Any]) -> tuple[int, str | None] | None:
-    return (record["n"], record["pictures"]) if record["top1"] is not None else None
+def _images(record: dict[str, Any]) -> tuple[int, str | None] | None:
+    return (record["n"], record["images"]) if record["top1"] is not None else None
 
 
-PICTURES = Column("pictures", "Pictures", "", lambda of: words.pictures(*of) if of else words.DASH, of=_pictures)
+IMAGES = Column("images", "Images", "", lambda of: words.image_set(*of) if of else words.DASH, of=_images)
 """Which test images it was evaluated on."""
 
 
@@ -89,8 +89,8 @@ def shown(records: Sequence[dict[str, Any]], columns: tuple[Column, ...]) -> tup
         columns = _behind("top1", WITHOUT_LEAKED, columns)
     if any(words.is_compressed(r) and r["compressed_bytes"] is not None for r in records):
         columns = _behind("size_bytes", DOWNLOAD, columns)
-    several = len({_pictures(r) for r in records} - {None}) > 1
-    return (PICTURES, *columns) if several else columns
+    several = len({_images(r) for r in records} - {None}) > 1
+    return (IMAGES, *columns) if several else columns
 
 
 def _behind(field: str, more: Column, columns: tuple[Column, ...]) -> tuple[Column, ...]:
@@ -166,7 +166,7 @@ def rows(
             any(r is one for one in marked),
             [_cell(column, r) for column in columns],
             setting(r),
-            _pictures(r),
+            _images(r),
         )
         for r in records
     ]
@@ -180,9 +180,9 @@ def setting(record: dict[str, Any]) -> str:
 
 def measured(rows: list[Row]) -> str:
     """What is the same of all files: "1,692 test images; host, LiteRT 2.3.0, 1 thread"; or nothing."""
-    pictures = {row.pictures for row in rows if row.role != TEACHER.name or len(rows) == 1} - {None}
+    images = {row.images for row in rows if row.role != TEACHER.name or len(rows) == 1} - {None}
     settings = measured_on(rows)
-    said = [count_of(n, "test image") for n, _ in pictures] if len(pictures) == 1 else []
+    said = [count_of(n, "test image") for n, _ in images] if len(images) == 1 else []
     return "; ".join([*said, *settings] if len(settings) == 1 else said)
 
 

@@ -12,17 +12,17 @@ from kd2mobile import progress
 from kd2mobile.data.check import Checked, Looked
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
-from kd2mobile.errors import PictureError
+from kd2mobile.errors import ImageError
 from kd2mobile.files import replaced
 from kd2mobile.pages.terminal.check import cut_classes
-from kd2mobile.pixels import open_picture
+from kd2mobile.pixels import open_image
 from kd2mobile.store.output_files import signature
 from kd2mobile.text import count_of, one_line
 
 MOST_CLASSES = 120
 MOST_GROUPS = 12
 """Rows of each kind of finding, and lines of files skipped."""
-PICTURES_A_ROW = 8
+IMAGES_PER_ROW = 8
 CELL_PX, GAP_PX, LABEL_PX, LINE_PX, TEXT_PX, MARGIN_PX = 80, 4, 190, 17, 13, 24
 ROWS_OF_ONE_COLUMN = 20
 """Class rows from which they stand in two columns."""
@@ -52,7 +52,7 @@ def draw_contact_sheet(file: Path, checked: Checked, labelled: Looked, unlabelle
     labelled, unlabelled: what `checked` was made of; the unlabelled images have one row. Those of a row are drawn by
     their content, training images first; small ones are shown enlarged with their pixels as squares. Characters that
     no font at hand has are written as escapes; scripts that join their letters or run right to left need a Pillow with
-    Raqm. Raises PictureError if an image cannot be decoded.
+    Raqm. Raises ImageError if an image cannot be decoded.
     """
     sections = _sections(checked, labelled.split, unlabelled.split.samples if unlabelled else [])
     samples = {sample.path: sample for section in sections for row in section.rows for sample in row.samples}
@@ -63,8 +63,8 @@ def draw_contact_sheet(file: Path, checked: Checked, labelled: Looked, unlabelle
 
     with progress.bar("contact sheet", len(samples), "images") as advance:
         thumbnails = {}
-        for path, picture in in_threads(thumbnail, samples.values()):
-            thumbnails[path] = picture
+        for path, image in in_threads(thumbnail, samples.values()):
+            thumbnails[path] = image
             advance(1)
     sheet = _draw(checked, sections, thumbnails)
     with replaced(file) as temporary:
@@ -80,9 +80,9 @@ def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[
     for one in shown:
         drawn = sorted(members[split.classes.index(one.name)], key=_by_content)
         counts = f"{one.train:,} + {one.val:,} + {one.test:,}"
-        rows.append(_Row([one.name, count_of(one.all, "image"), counts], drawn[:PICTURES_A_ROW]))
+        rows.append(_Row([one.name, count_of(one.all, "image"), counts], drawn[:IMAGES_PER_ROW]))
     if unlabelled:
-        drawn = sorted(unlabelled, key=_by_content)[:PICTURES_A_ROW]
+        drawn = sorted(unlabelled, key=_by_content)[:IMAGES_PER_ROW]
         rows.append(_Row(["without a label", count_of(len(unlabelled), "image")], drawn))
     by_path = {sample.path: sample for sample in (*split.samples, *unlabelled)}
     near = sorted(checked.near_duplicates, key=lambda g: (len(g.classes) < 2, not g.leaks, -len(g.paths)))
@@ -108,12 +108,12 @@ def _groups(heading: str, groups: list[list[str]], by_path: dict[str, Sample], s
         names = (*SPLIT_NAMES, UNLABELLED)
         splits = ", ".join(name for name in names if any(sample.split == name for sample in samples))
         lines = [classes or "without a label", f"{len(paths):,} in {splits}", PurePosixPath(paths[0]).name]
-        rows.append(_Row(lines, samples[:PICTURES_A_ROW]))
+        rows.append(_Row(lines, samples[:IMAGES_PER_ROW]))
     return _Section(f"{heading}: {_of(len(groups))}", rows, [])
 
 
 def _aside(checked: Checked) -> _Section:
-    lines = [one_line(f"{aside.path}: {aside.reason}") for aside in checked.set_aside]
+    lines = [one_line(f"{aside.path}: {aside.reason}") for aside in checked.skipped]
     return _Section(f"Skipped: {_of(len(lines))}", [], lines[:MOST_GROUPS])
 
 
@@ -123,27 +123,27 @@ def _of(count: int) -> str:
 
 def _thumbnail(path: Path) -> Image.Image:
     try:
-        picture = open_picture(path)
-    except PictureError as fault:
+        image = open_image(path)
+    except ImageError as fault:
         changed = "It has changed since: run the same command again."
-        raise PictureError(path, "must be the image that was checked", fault.got, changed) from fault
-    scale = CELL_PX / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
-    return picture.resize(size, Image.Resampling.BOX if scale > 1 else Image.Resampling.LANCZOS, reducing_gap=3)
+        raise ImageError(path, "must be the image that was checked", fault.got, changed) from fault
+    scale = CELL_PX / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    return image.resize(size, Image.Resampling.BOX if scale > 1 else Image.Resampling.LANCZOS, reducing_gap=3)
 
 
 def _draw(checked: Checked, sections: list[_Section], thumbnails: dict[str, Image.Image]) -> Image.Image:
     columns = 2 if len(sections[0].rows) > ROWS_OF_ONE_COLUMN else 1
     row_px, head_px = CELL_PX + GAP_PX, 3 * LINE_PX
-    column_px = LABEL_PX + PICTURES_A_ROW * row_px + MARGIN_PX
+    column_px = LABEL_PX + IMAGES_PER_ROW * row_px + MARGIN_PX
     width = MARGIN_PX + columns * column_px
     heights = [
         head_px + -(-len(section.rows) // columns) * row_px + len(section.text) * LINE_PX for section in sections
     ]
     sheet = Image.new("RGB", (width, head_px + sum(heights) + LINE_PX), PAPER)
     pen, left, top = ImageDraw.Draw(sheet), MARGIN_PX, head_px
-    pictures = sum(one.all for one in checked.classes)
-    said = f"{pictures:,} images, {len(checked.classes):,} classes: {checked.source}"
+    images = sum(one.all for one in checked.classes)
+    said = f"{images:,} images, {len(checked.classes):,} classes: {checked.source}"
     _write(pen, (left, LINE_PX), said, 18, INK, width - 2 * MARGIN_PX)
     for section, height in zip(sections, heights, strict=True):
         _write(pen, (left, top + LINE_PX), section.heading, 15, INK, width - 2 * MARGIN_PX)
@@ -169,9 +169,9 @@ def _draw_row(
     for line, text in enumerate(row.lines):
         _write(pen, (x, y + line * LINE_PX), text, TEXT_PX, FAINT if line else INK, LABEL_PX - 2 * GAP_PX)
     for place, sample in enumerate(row.samples):
-        picture = thumbnails[sample.path]
-        centred = (CELL_PX - picture.width) // 2, (CELL_PX - picture.height) // 2
-        sheet.paste(picture, (x + LABEL_PX + place * (CELL_PX + GAP_PX) + centred[0], y + centred[1]))
+        image = thumbnails[sample.path]
+        centred = (CELL_PX - image.width) // 2, (CELL_PX - image.height) // 2
+        sheet.paste(image, (x + LABEL_PX + place * (CELL_PX + GAP_PX) + centred[0], y + centred[1]))
 
 
 def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, px: int, ink: str, width: int) -> None:

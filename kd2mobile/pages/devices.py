@@ -35,21 +35,21 @@ def collect_devices(
     """
     within = words.CLOSE_ENOUGH if within is None and min_top1 is None else within
     given = [msgspec.to_builtins(record) for record in records]
-    teachers = {(r["model"], r["top1"], r["pictures"]): r for r in given if r["role"] == "teacher"}
+    teachers = {(r["model"], r["top1"], r["images"]): r for r in given if r["role"] == "teacher"}
     named = _named_apart([r for r in given if r["role"] != "teacher"])
     kept = _newest(named)
     devices = {words.letters(place): word for place, word in enumerate(dict.fromkeys(map(_device, named)))}
     by_device = {key: words.tables([r for r in kept if _device(r) == word]) for key, word in devices.items()}
     keys = {word: key for key, word in devices.items()}
-    judged = choosing.with_accuracies(by_device, [(keys[_device(r)], r) for r in named])
+    evaluated = choosing.with_accuracies(by_device, [(keys[_device(r)], r) for r in named])
     return DevicesData(
         devices=devices,
-        records=judged,
+        records=evaluated,
         teachers=list(teachers.values()),
-        choices=[choosing.choose(key, devices[key], rows, within, min_top1) for key, rows in judged.items()],
+        choices=[choosing.choose(key, devices[key], rows, within, min_top1) for key, rows in evaluated.items()],
         within=within,
         min_top1=min_top1,
-        notes=_notes(judged, len(named) - len(kept)),
+        notes=_notes(evaluated, len(named) - len(kept)),
     )
 
 
@@ -172,10 +172,10 @@ def _newest(records: list[Record]) -> list[Record]:
     kept: dict[tuple, dict[str | None, Record]] = {}
     for r in sorted(records, key=lambda r: r["measured_at"] or ""):
         of_one = kept.setdefault((_device(r), file_of(r), _setting(r)), {})
-        if r["pictures"] is None:
+        if r["images"] is None:
             of_one.clear()
         of_one.pop(None, None)
-        of_one[r["pictures"]] = r
+        of_one[r["images"]] = r
     places = {id(r) for of_one in kept.values() for r in of_one.values()}
     return [r for r in records if id(r) in places]
 

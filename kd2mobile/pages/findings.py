@@ -1,4 +1,4 @@
-"""What a run's answers show image by picture: confusions, calibration, classes gained and lost, quantized files."""
+"""What a run's answers show image by image: confusions, calibration, classes gained and lost, quantized files."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,8 @@ from kd2mobile.pages.view import Answer, Calibration, ClassScore, ConfusedPair, 
 from kd2mobile.recipe.variants import in_order
 
 MOST_PAIRS = 12
-PICTURES_A_PAIR = 3
-PICTURES_A_FILE = 8
+IMAGES_PER_PAIR = 3
+IMAGES_PER_FILE = 8
 LEGIBLE_CLASSES = 25
 """A matrix of more classes than this cannot be read; the list of pairs says more."""
 FLOATS = ("fp32", "fp16")
@@ -39,7 +39,7 @@ def confusion(
     pairs = []
     for (true, other), count in list(frequent.items())[:MOST_PAIRS]:
         found = np.flatnonzero((labels == true) & (said == other))
-        shown = found[np.argsort(-sure[found], kind="stable")][:PICTURES_A_PAIR].tolist()
+        shown = found[np.argsort(-sure[found], kind="stable")][:IMAGES_PER_PAIR].tolist()
         pairs.append(
             ConfusedPair(
                 true_class=classes[true],
@@ -98,7 +98,7 @@ def disagreements(
         said = top1(files[precision])
         differ = np.flatnonzero(said != kept)
         only_reference, only_other = kept[differ] == labels[differ], said[differ] == labels[differ]
-        shown = differ[np.argsort(~(only_reference | only_other), kind="stable")][:PICTURES_A_FILE]
+        shown = differ[np.argsort(~(only_reference | only_other), kind="stable")][:IMAGES_PER_FILE]
         both = {reference: files[reference], precision: files[precision]}
         found.append(
             Disagreement(
@@ -114,6 +114,6 @@ def disagreements(
     return found
 
 
-def _answers(picture: int, classes: list[str], models: dict[str, np.ndarray]) -> list[Answer]:
-    named = {who: int(np.argmax(probabilities[picture])) for who, probabilities in models.items()}
-    return [Answer(who, classes[label], float(models[who][picture, label])) for who, label in named.items()]
+def _answers(image: int, classes: list[str], models: dict[str, np.ndarray]) -> list[Answer]:
+    named = {who: int(np.argmax(probabilities[image])) for who, probabilities in models.items()}
+    return [Answer(who, classes[label], float(models[who][image, label])) for who, label in named.items()]

@@ -32,7 +32,7 @@ def render(view: ReportData) -> str:
     try:
         from markupsafe import Markup
 
-        from kd2mobile.pages import pictures
+        from kd2mobile.pages import shown_images
         from kd2mobile.pages.plots import accuracy, curves, svg
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
@@ -46,17 +46,17 @@ def render(view: ReportData) -> str:
     pairs = view.confusion.pairs if view.confusion else []
     moved = most_moved(view.class_scores)
     examples = sum(len(one.examples) for one in [*pairs, *view.disagreements])
-    with bar("thumbnails", len(view.pictures) + examples, "images") as advance:
+    with bar("thumbnails", len(view.images) + examples, "images") as advance:
 
         def shot(example):
             advance(1)
-            return example, pictures.thumbnail(example.image, pictures.EXAMPLE_PX)
+            return example, shown_images.thumbnail(example.image, shown_images.EXAMPLE_PX)
 
-        def card(picture):
+        def card(image):
             advance(1)
-            return pictures.card(picture)
+            return shown_images.card(image)
 
-        cards = [card(picture) for picture in view.pictures]
+        cards = [card(image) for image in view.images]
         confused = [(pair, [shot(example) for example in pair.examples]) for pair in pairs]
         quantized = [(one, [shot(example) for example in one.examples]) for one in view.disagreements]
     return fill(
@@ -82,7 +82,7 @@ def render(view: ReportData) -> str:
         lines=list(svg.LOOKS),
         cards=cards,
         confused=confused,
-        most_examples=findings.PICTURES_A_PAIR,
+        most_examples=findings.IMAGES_PER_PAIR,
         calibrations=[Markup(curves.calibration_plot(one)) for one in view.calibrations],
         moved=moved,
         most_moved=max((abs(score.student - score.baseline) for score in moved), default=0),
@@ -124,7 +124,7 @@ def _layer_errors(place: int, export: dict) -> dict:
     order = sorted(layers, key=lambda layer: -1 if layer["own_error"] is None else layer["own_error"], reverse=True)
     return {
         "name": name,
-        "images": export["layer_errors"]["pictures"],
+        "images": export["layer_errors"]["images"],
         "count": len(layers),
         "calibrated": export.get("compression") not in ("qat", "pcqat"),
         "rows": order[:MOST_LAYERS],

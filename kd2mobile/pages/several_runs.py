@@ -34,7 +34,7 @@ def collect_comparison(runs: "list[tuple[Run, list[BenchmarkRecord], Answers, Pa
     own page; out: this page's place.
 
     The students of two runs are compared file by file of the same precision if both were evaluated on the same
-    pictures: equal by SHA-256 and class, in whatever order or place they lie. Where they were not, a sentence says in
+    images: equal by SHA-256 and class, in whatever order or place they lie. Where they were not, a sentence says in
     what.
     """
     keys = [words.letters(place) for place in range(len(runs))]
@@ -42,7 +42,7 @@ def collect_comparison(runs: "list[tuple[Run, list[BenchmarkRecord], Answers, Pa
     right = {key: _right(run, tested[key], answers) for key, (run, _, answers, _) in zip(keys, runs, strict=True)}
     paired, incomparable = [], []
     for a, b in combinations(keys, 2):
-        fault = difference_of_pictures(tested[a], tested[b])
+        fault = difference_of_images(tested[a], tested[b])
         if fault:
             incomparable.append(f"{a} and {b}: {fault}")
             continue
@@ -111,7 +111,7 @@ def differing_fields(recipes: list[dict[str, dict[str, Any]]]) -> list[tuple[str
     return [(name, found) for name, found in values.items() if any(value != found[0] for value in found)]
 
 
-def difference_of_pictures(one: Tested, other: Tested) -> str | None:
+def difference_of_images(one: Tested, other: Tested) -> str | None:
     """In what two lists of test images differ, as a sentence; None if they hold the same, in any order."""
     mine, theirs = Counter(one), Counter(other)
     if mine == theirs:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kd2mobile.errors import PictureError
-from kd2mobile.pages.view import Picture
-from kd2mobile.pixels import open_picture
+from kd2mobile.errors import ImageError
+from kd2mobile.pages.view import ShownImage
+from kd2mobile.pixels import open_image
 
 HOW_CHOSEN = (
     "Drawn by seed from the test images: a third where the student is right, a third where it errs, and a third "
@@ -28,7 +28,7 @@ VERDICTS = {
 }
 
 
-def choose_pictures(
+def choose_images(
     labels: np.ndarray, teacher_probs: np.ndarray, student_probs: np.ndarray, count: int = 12, seed: int = 0
 ) -> list[int]:
     """Indices of the images to show, as HOW_CHOSEN says; where one third runs short the others fill up.
@@ -87,14 +87,14 @@ class Card:
     guesses: list[Guess]
 
 
-def card(picture: Picture) -> Card:
+def card(image: ShownImage) -> Card:
     """The image with a thumbnail and the likeliest classes of both models, the true class always among them."""
-    teacher, student = dict(picture.teacher), dict(picture.student)
-    names = {*_likeliest(teacher, CLASSES_SHOWN), *_likeliest(student, CLASSES_SHOWN), picture.true_class}
+    teacher, student = dict(image.teacher), dict(image.student)
+    names = {*_likeliest(teacher, CLASSES_SHOWN), *_likeliest(student, CLASSES_SHOWN), image.true_class}
     ranked = sorted(names, key=lambda n: (-(teacher.get(n, 0) + student.get(n, 0)), n))
-    guesses = [Guess(n, n == picture.true_class, teacher.get(n), student.get(n)) for n in ranked]
-    verdict = VERDICTS[tuple(_likeliest(said, 1) == [picture.true_class] for said in (teacher, student))]
-    return Card(picture.path, picture.true_class, thumbnail(picture.image, THUMBNAIL_PX), verdict, guesses)
+    guesses = [Guess(n, n == image.true_class, teacher.get(n), student.get(n)) for n in ranked]
+    verdict = VERDICTS[tuple(_likeliest(said, 1) == [image.true_class] for said in (teacher, student))]
+    return Card(image.path, image.true_class, thumbnail(image.image, THUMBNAIL_PX), verdict, guesses)
 
 
 def _likeliest(said: dict[str, float], how_many: int) -> list[str]:
@@ -104,14 +104,14 @@ def _likeliest(said: dict[str, float], how_many: int) -> list[str]:
 def thumbnail(image: Any, px: int) -> Thumbnail:
     """The image within px x px. image: a PIL image, or the address of a file."""
     try:
-        picture = image.convert("RGB") if isinstance(image, Image.Image) else open_picture(image)
-    except PictureError as error:
+        image = image.convert("RGB") if isinstance(image, Image.Image) else open_image(image)
+    except ImageError as error:
         return Thumbnail(None, fault=str(error))
-    small = max(picture.size) <= px // 3
+    small = max(image.size) <= px // 3
     if not small:
-        picture = picture.copy()
-        picture.thumbnail((px, px), Image.Resampling.LANCZOS)
+        image = image.copy()
+        image.thumbnail((px, px), Image.Resampling.LANCZOS)
     into = io.BytesIO()
     kind = "png" if small else "jpeg"
-    picture.save(into, kind, **({"optimize": True} if small else {"quality": 82}))
+    image.save(into, kind, **({"optimize": True} if small else {"quality": 82}))
     return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(into.getvalue()).decode()}", small=small)

@@ -28,7 +28,7 @@ SECTIONS = {
     "mistakes": "Mistakes",
     "calibration": "Calibration",
     "classes": "Classes",
-    "pictures": "Test images",
+    "images": "Test images",
     "parity": "Exported files",
     "quantized": "Quantized files",
     "layers": "Layers",

@@ -29,7 +29,7 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     precision: str | None = None
 
 
-class Picture(msgspec.Struct, frozen=True, kw_only=True):
+class ShownImage(msgspec.Struct, frozen=True, kw_only=True):
     """One test image with what teacher and student say about it.
 
     path: the name shown. image: a PIL image, or the path of an image file; only a thumbnail of it goes into the page.
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One test image, small, as an example of a mistake. path, image: as in Picture."""
+    """One test image, small, as an example of a mistake. path, image: as in Image."""
 
     path: str
     image: Any
@@ -136,20 +136,20 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What to take on one device. key: the letter that names it. best_top1: of its files; least_top1: what was asked.
 
-    by: `validation` or `test`, the images that chose. pictures, n: on which of them all of these were evaluated, as a
-    record has it. within: how many of the `judged` files reach least_top1; smallest, fastest: of those, plain dicts of
-    their records, None without any. level: the names of those that the timings do not tell apart from the fastest.
+    by: `validation` or `test`, the images that chose. images, n: on which of them all of these were evaluated, as a
+    record has it. within: how many of the `evaluated` files reach least_top1; smallest, fastest: of those, plain dicts
+    of their records, None without any. level: the names of those that the timings do not tell apart from the fastest.
     left_out: the records that were not compared: name, sha256, images, n and why.
     """
 
     key: str
     device: str
     by: str
-    pictures: str | None
+    images: str | None
     n: int | None
     best_top1: float | None
     least_top1: float | None
-    judged: int
+    evaluated: int
     within: int
     smallest: dict[str, Any] | None
     fastest: dict[str, Any] | None
@@ -188,8 +188,8 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     paired: the first one (of the headline's precision, if there is one) gives the headline its comparison.
     histories: training curves by name, the student's first, then the baseline's; a row is an epoch and has `epoch` and
     any of `val_top1` (fraction), `val_logloss`, `loss`.
-    splits: images in each split. set_aside: (path, reason) of images that could not be used.
-    duplicates, leaks, contradictions: groups of paths of identical pictures: all of them, those in several splits, and
+    splits: images in each split. skipped: (path, reason) of images that could not be used.
+    duplicates, leaks, contradictions: groups of paths of identical images: all of them, those in several splits, and
     those in several classes. near_duplicates: groups of paths of images that look the same; leaked: test images that
     are also in train or val or in a group with one of them.
     confusion: of the recommended student. class_scores: of its precision, in the order of the classes.
@@ -204,11 +204,11 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     measurements: "list[BenchmarkRecord]" = []
     paired: list[Paired] = []
     histories: dict[str, list[dict[str, Any]]] = {}
-    pictures: list[Picture] = []
-    pictures_chosen: str = ""
+    images: list[ShownImage] = []
+    images_chosen: str = ""
     classes: list[str] = []
     splits: dict[str, int] = {}
-    set_aside: list[tuple[str, str]] = []
+    skipped: list[tuple[str, str]] = []
     duplicates: list[list[str]] = []
     leaks: list[list[str]] = []
     contradictions: list[list[str]] = []

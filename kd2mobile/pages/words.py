@@ -122,14 +122,14 @@ def unusual_setting(record: dict[str, Any]) -> list[str]:
     return [said for said in runtime_setting(record) if said != "1 thread"]
 
 
-def pictures(n: int, name: str | None) -> str:
-    """Test pictures, short: `359 #0a1b`, with the beginning of their name in the records, or `359 #?` without one."""
+def image_set(n: int, name: str | None) -> str:
+    """Test images, short: `359 #0a1b`, with the beginning of their name in the records, or `359 #?` without one."""
     return f"{count(n)} #{name[:4] if name else '?'}"
 
 
-def pictures_said(n: int, name: str | None) -> str:
-    """`359 test pictures (#0a1b)`."""
-    return f"{count_of(n, 'test image')} ({pictures(n, name).partition(' ')[2]})"
+def test_images(n: int, name: str | None) -> str:
+    """`359 test images (#0a1b)`."""
+    return f"{count_of(n, 'test image')} ({image_set(n, name).partition(' ')[2]})"
 
 
 def best_student(records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -246,7 +246,7 @@ def pair_of(records: list[dict[str, Any]], paired: list) -> Any:
 
 
 def _result(record: dict[str, Any]) -> str:
-    """What a file does and costs: `mobilenet025 int8: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms a picture`."""
+    """What a file does and costs: `mobilenet025 int8: 83.1 % top-1 (96.5 % top-5) in 312 KB, 0.31 ms an image`."""
     text = name(record)
     if not _unknown(record["top1"]):
         text += f": {percent(record['top1'])} % top-1"

@@ -115,7 +115,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     teacher or a student that cannot be: TeacherError, RecipeError, WeightsError.
     """
     _check(recipe)
-    labelled, unlabelled = _images_of(_pictures(recipe, store))
+    labelled, unlabelled = _images_of(_images(recipe, store))
     context = Context(recipe, labelled)
     steps, beside = _steps_over(OVER_LABELLED, context, {}), {}
     if unlabelled and not LOSSES[recipe.distill.loss].needs_teacher:
@@ -133,7 +133,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
 
 def plan_splits(recipe: Recipe, store: Store) -> list[tuple[Images, Step]]:
     """The recipe's images, those with labels first, and the step that splits each. Raises DataError, RecipeError."""
-    labelled, unlabelled = _images_of(_pictures(recipe, store))
+    labelled, unlabelled = _images_of(_images(recipe, store))
     steps = _steps_over(SPLIT, Context(recipe, labelled), {})
     splits = [(labelled, steps["split"])]
     if unlabelled:
@@ -203,10 +203,10 @@ def check_student_weights(recipe: Recipe) -> None:
         freeze_all_but(model, student.train_layers)
 
 
-def _pictures(recipe: Recipe, store: Store) -> "Found":
+def _images(recipe: Recipe, store: Store) -> "Found":
     """The images that the recipe means; those of a name or of idx files are written into the store first."""
     from kd2mobile.data.sources.containers import source_at
-    from kd2mobile.data.sources.find import find_pictures
+    from kd2mobile.data.sources.find import find_images
     from kd2mobile.data.sources.named import placed_sources
     from kd2mobile.data.sources.roots import several
     from kd2mobile.data.sources.scaled import scaled_source
@@ -227,7 +227,7 @@ def _pictures(recipe: Recipe, store: Store) -> "Found":
     called = {
         path: name for split in placed for path, name in zip(placed[split], several(given[split][1]), strict=True)
     }
-    return find_pictures(placed, unlabelled, store.root / "hashes.json", called, column_of(data.group_by))
+    return find_images(placed, unlabelled, store.root / "hashes.json", called, column_of(data.group_by))
 
 
 def _check(recipe: Recipe) -> None:

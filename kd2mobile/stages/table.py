@@ -99,7 +99,7 @@ def _thumbnails_config(context: Context) -> dict[str, Any]:
 def _thumbnails(context: Context, folder: Path, inputs: Folders) -> dict[str, Any]:
     from kd2mobile.data.thumbnails import write_thumbnails
 
-    return write_thumbnails(folder, context.images.root, context.images.scan.pictures)
+    return write_thumbnails(folder, context.images.root, context.images.scan.images)
 
 
 def _split_config(context: Context) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _split_config(context: Context) -> dict[str, Any]:
     if not context.images.labelled:
         return {"groups": data.groups}
     config = {"val": data.val, "test": data.test, "seed": data.seed, "groups": data.groups}
-    keys = group_keys(context.images.scan.pictures, data.group_by)
+    keys = group_keys(context.images.scan.images, data.group_by)
     if data.group_by:
         config["group_by"] = data.group_by
     if column_of(data.group_by):
@@ -120,12 +120,12 @@ def _split_config(context: Context) -> dict[str, Any]:
 
 def _split(context: Context, folder: Path, inputs: Folders) -> dict[str, Any]:
     from kd2mobile.data.split import read_split
-    from kd2mobile.data.splits.splitting import split_pictures, split_unlabelled
+    from kd2mobile.data.splits.splitting import split_images, split_unlabelled
     from kd2mobile.data.thumbnails import read_thumbnails
 
     data, images, thumbnails = context.recipe.data, context.images, read_thumbnails(inputs["thumbnails"])
     if images.labelled:
-        return split_pictures(folder, images.root, images.scan, data, thumbnails)
+        return split_images(folder, images.root, images.scan, data, thumbnails)
     labelled = read_split(inputs[OF_LABELLED + "split"])
     beside = read_thumbnails(inputs[OF_LABELLED + "thumbnails"])
     return split_unlabelled(folder, images.root, images.scan, labelled, thumbnails, beside, groups=data.groups)
@@ -158,10 +158,10 @@ def _teacher_config(context: Context, teacher: Teacher) -> dict[str, Any]:
 def _teacher(context: Context, folder: Path, inputs: Folders, teacher: Teacher) -> dict[str, Any]:
     load_keras()
     from kd2mobile.data.split import read_split
-    from kd2mobile.teachers.reading import Pictures
+    from kd2mobile.teachers.reading import TeacherImages
 
-    pictures = Pictures(context.images.root, read_split(inputs["split"]), context.recipe.data.resize)
-    return kind_of(teacher.name).build(folder, teacher, pictures)
+    images = TeacherImages(context.images.root, read_split(inputs["split"]), context.recipe.data.resize)
+    return kind_of(teacher.name).build(folder, teacher, images)
 
 
 def _transfer_config(context: Context, teacher: Teacher) -> dict[str, Any]:
@@ -287,7 +287,7 @@ LABELLED_OR_NOT = ("train-00000.npy|unlabelled-00000.npy",)
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage(name="source", title="images that were written as files", files=("pictures/*",)),
+        Stage(name="source", title="images that were written as files", files=("images/*",)),
         Stage(
             name="thumbnails",
             title="what decoding each image gave",
@@ -299,7 +299,7 @@ STAGES = {
         Stage(
             name="split",
             title="train, val and test",
-            version=2,
+            version=3,
             reads=("thumbnails",),
             reads_labelled=("split", "thumbnails"),
             config=_split_config,
@@ -361,7 +361,7 @@ STAGES = {
         Stage(
             name="tflite",
             title="a file for devices",
-            version=2,
+            version=3,
             reads=("student", "split"),
             config=_tflite_config,
             build=_tflite,

@@ -1,4 +1,4 @@
-"""A small convolutional network for tiny pictures: digits, icons, toys."""
+"""A small convolutional network for tiny images: digits, icons, toys."""
 
 from typing import Any
 

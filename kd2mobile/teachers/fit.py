@@ -11,8 +11,8 @@ from kd2mobile.backend.batch_norm import shorten_memory
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.recipe import schema
 from kd2mobile.teachers.preprocess import preprocess
-from kd2mobile.teachers.reading import Pictures
-from kd2mobile.teachers.teacher import Teacher, check_logits, judgement
+from kd2mobile.teachers.reading import TeacherImages
+from kd2mobile.teachers.teacher import Teacher, check_logits, evaluation
 from kd2mobile.training.loop import Course, best_line, by_logloss, train_epochs
 from kd2mobile.training.schedule import Schedule
 
@@ -35,7 +35,7 @@ def remember_less(model: keras.Model, steps: int) -> None:
 def fit(
     folder: Path,
     teacher: Teacher,
-    pictures: Pictures,
+    images: TeacherImages,
     config: schema.Teacher,
     start: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
@@ -45,33 +45,33 @@ def fit(
     cosine to zero. The state after each epoch goes to a checkpoint in the folder, from which a killed call resumes. The
     best epoch has the lowest logloss on validation.
     config: its epochs, batch_size, learning_rate and seed. start: how good a model is that knows the classes already
-    (see `judgement`): it counts as epoch 0, may turn out the best, and is trained for fine_tune_epochs at
+    (see `evaluation`): it counts as epoch 0, may turn out the best, and is trained for fine_tune_epochs at
     fine_tune_learning_rate instead.
     Returns the history of `training.loop`, a line per epoch. Raises TrainingError if a loss or a logit is not finite.
     """
     who, rate = ("teacher, unfrozen", "fine_tune_learning_rate") if start else ("teacher", "learning_rate")
     epochs, peak = config.fine_tune_epochs if start else config.epochs, getattr(config, rate)
-    images = len(pictures.of("train"))
-    batch_size = min(config.batch_size, images)
+    n_train = len(images.of("train"))
+    batch_size = min(config.batch_size, n_train)
     course = Course(
         folder=folder,
         who=who,
         epochs=epochs,
-        images=images,
+        images=n_train,
         batch_size=batch_size,
-        schedule=_schedule(peak, -(-images // batch_size), epochs),
+        schedule=_schedule(peak, -(-n_train // batch_size), epochs),
         advice=f"Use a lower teacher.{rate}, for example `--set teacher.{rate}={peak / 10:g}`.",
         best=by_logloss,
         first_epoch=0,
         start=start and _scores(start),
-        evaluated_images=len(pictures.of("val")),
+        evaluated_images=len(images.of("val")),
         history_file=False,
     )
-    return train_epochs(_Trained(teacher, pictures, course, config.seed), course)
+    return train_epochs(_Trained(teacher, images, course, config.seed), course)
 
 
 def best_val(history: list[dict[str, Any]], images: int) -> dict[str, Any]:
-    """How good the weights are that `fit` left, as `judgement` says it. images: of validation."""
+    """How good the weights are that `fit` left, as `evaluation` says it. images: of validation."""
     line = best_line(history, by_logloss, first_epoch=0)
     return {"n": images, "top1": line["val_top1"], "logloss": line["val_logloss"]}
 
@@ -79,8 +79,8 @@ def best_val(history: list[dict[str, Any]], images: int) -> dict[str, Any]:
 class _Trained:
     """A teacher with its optimizer as the loop trains it."""
 
-    def __init__(self, teacher: Teacher, pictures: Pictures, course: Course, seed: int):
-        self.teacher, self.pictures, self.course, self.seed = teacher, pictures, course, seed
+    def __init__(self, teacher: Teacher, images: TeacherImages, course: Course, seed: int):
+        self.teacher, self.images, self.course, self.seed = teacher, images, course, seed
         self.model = teacher.model
         self.model.compile(
             keras.optimizers.Adam(course.schedule.built(keras.optimizers)),
@@ -102,7 +102,7 @@ class _Trained:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.course.images)
         order = np.concatenate([order, order[: steps * batch_size - len(order)]])
         losses = []
-        for shown, labels in _batches(self.teacher, self.pictures, order.reshape(steps, batch_size), self.seed, epoch):
+        for shown, labels in _batches(self.teacher, self.images, order.reshape(steps, batch_size), self.seed, epoch):
             self.model.reset_metrics()
             losses.append(float(np.asarray(self.model.train_on_batch(shown, labels, return_dict=True)["loss"])))
             after_batch(losses[-1])
@@ -110,16 +110,16 @@ class _Trained:
 
     def logits(self, advance: Callable[[int], None]) -> np.ndarray:
         answers = []
-        for answer in self.teacher.judged_outputs(self.pictures, self.pictures.of("val")):
+        for answer in self.teacher.evaluated_outputs(self.images, self.images.of("val")):
             answers.append(answer)
             advance(len(answer))
         return np.concatenate(answers)
 
     def scores(self, logits: np.ndarray) -> dict[str, Any]:
         check_logits(
-            logits, [sample.path for sample in self.pictures.of("val")], self.teacher.where, self.teacher.known_logits
+            logits, [sample.path for sample in self.images.of("val")], self.teacher.where, self.teacher.known_logits
         )
-        return _scores(judgement(logits, self.pictures.labels("val")))
+        return _scores(evaluation(logits, self.images.labels("val")))
 
 
 def _scores(val: dict[str, Any]) -> dict[str, Any]:
@@ -133,14 +133,14 @@ def _schedule(peak: float, steps: int, epochs: int) -> Schedule:
 
 
 def _batches(
-    teacher: Teacher, pictures: Pictures, order: np.ndarray, seed: int, epoch: int
+    teacher: Teacher, images: TeacherImages, order: np.ndarray, seed: int, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    train = pictures.of("train")
+    train = images.of("train")
 
     def read(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         samples = [train[i] for i in numbers]
         seeds = [[seed, epoch, int(i)] for i in numbers]
-        shown = pictures.augmented(samples, teacher.input_px, SMALLEST_AREA, seeds)
+        shown = images.augmented(samples, teacher.input_px, SMALLEST_AREA, seeds)
         return preprocess(shown, teacher.preprocess), np.array([sample.label for sample in samples])
 
     return in_threads(read, order, ahead=1)

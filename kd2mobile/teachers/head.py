@@ -11,33 +11,33 @@ from kd2mobile.data.shards import write_shards
 from kd2mobile.data.split import SplitName
 from kd2mobile.errors import TeacherError
 from kd2mobile.progress import bar
-from kd2mobile.teachers.reading import Pictures
-from kd2mobile.teachers.teacher import Teacher, judgement
+from kd2mobile.teachers.reading import TeacherImages
+from kd2mobile.teachers.teacher import Teacher, evaluation
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """What C of the logistic regression is chosen from, by logloss on validation; from strongly regularized to weakly."""
 MOST_ITERATIONS = 2000
 
 
-def frozen_features(folder: Path, body: Teacher, pictures: Pictures, name: SplitName) -> np.ndarray:
+def frozen_features(folder: Path, body: Teacher, images: TeacherImages, name: SplitName) -> np.ndarray:
     """The body's features of the evaluated view of each image of a split: float32 [images, channels].
 
     They are written to `<folder>/features-<name>-00000.npy` and on, so that a killed pass goes on from its last shard.
     All of them are in memory then, 4 bytes per channel of each image.
     Raises TeacherError, naming the image, for NaN or infinity.
     """
-    samples = pictures.of(name)
+    samples = images.of(name)
 
     def shard(rows: range) -> np.ndarray:
-        return np.concatenate(list(body.judged_outputs(pictures, samples[rows.start : rows.stop])))
+        return np.concatenate(list(body.evaluated_outputs(images, samples[rows.start : rows.stop])))
 
     paths = write_shards(folder, f"features-{name}", len(samples), shard, f"teacher's features, {name}", "images")
     features = np.concatenate([np.load(path) for path in paths])
     broken = ~np.isfinite(features).all(axis=1)
     if broken.any():
-        picture = samples[int(broken.argmax())].path
+        image = samples[int(broken.argmax())].path
         raise TeacherError(
-            f"{body.where}, {picture}", "must output finite features", "NaN or infinity", "Check the teacher's weights."
+            f"{body.where}, {image}", "must output finite features", "NaN or infinity", "Check the teacher's weights."
         )
     return features
 
@@ -78,9 +78,9 @@ def fit_head(
             model.C = strength
             model.fit(scaled, labels)
             weights, biases = _unscaled(model.coef_.T, model.intercept_, mean, deviation)
-            judged = judgement(val_features @ weights + biases, val_labels)
-            tried.append({"C": strength, "converged": bool(model.n_iter_.max() < MOST_ITERATIONS), **judged})
-            if kept is None or judged["logloss"] < tried[best]["logloss"]:
+            evaluated = evaluation(val_features @ weights + biases, val_labels)
+            tried.append({"C": strength, "converged": bool(model.n_iter_.max() < MOST_ITERATIONS), **evaluated})
+            if kept is None or evaluated["logloss"] < tried[best]["logloss"]:
                 best, kept = number, (weights, biases)
             advance(1)
             if number - best == 2:

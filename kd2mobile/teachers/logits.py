@@ -15,7 +15,7 @@ from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import Kd2MobileError, TeacherError
 from kd2mobile.files import write_json
 from kd2mobile.progress import bar, say
-from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, judgement
+from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, evaluation
 from kd2mobile.text import count_of, listed
 
 LOGITS = "logits.npz"
@@ -68,9 +68,9 @@ def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = Fa
         say(f"{path.name}: taken for logits, as teacher.output says: not checked whether they look like probabilities")
     else:
         check_not_probabilities(given.values, f"{path}, logits")
-    judged = split.of("val")
-    logits, labels = given.of(judged), np.array([sample.label for sample in judged])
-    val = judgement(logits, labels)
+    evaluated = split.of("val")
+    logits, labels = given.of(evaluated), np.array([sample.label for sample in evaluated])
+    val = evaluation(logits, labels)
     check_order(path, logits, labels, split.classes, ANOTHER_COLUMN)
     say(f"teacher {path.name}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
     shutil.copyfile(path, folder / LOGITS)

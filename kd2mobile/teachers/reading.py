@@ -19,7 +19,7 @@ def in_batches(count: int, batch_size: int, start: int = 0) -> list[range]:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class TeacherImages:
     """The user's images. root: of the files; split: which is which; resize: how a whole one is seen when evaluated."""
 
     root: Root
@@ -34,15 +34,15 @@ class Pictures:
         """int [samples]."""
         return np.array([sample.label for sample in self.of(name)])
 
-    def judged(self, samples: list[Sample], px: int) -> np.ndarray:
-        """The samples as they are judged: uint8 [samples, px, px, 3]. Raises PictureError."""
+    def evaluated(self, samples: list[Sample], px: int) -> np.ndarray:
+        """The samples as they are evaluated: uint8 [samples, px, px, 3]. Raises ImageError."""
         return np.stack([pixels.load(self.root / sample.path, px, self.resize) for sample in samples])
 
     def augmented(self, samples: list[Sample], px: int, smallest_area: float, seeds: list[list[int]]) -> np.ndarray:
         """A random box of each sample: uint8 [samples, px, px, 3]. seeds: what each box follows from alone."""
         rendered = []
         for sample, seed in zip(samples, seeds, strict=True):
-            with pixels.opened(self.root / sample.path) as picture:
-                box = pixels.random_box(*picture.size, self.resize, smallest_area, np.random.default_rng(seed))
-                rendered.append(pixels.render(picture, box, px))
+            with pixels.opened(self.root / sample.path) as image:
+                box = pixels.random_box(*image.size, self.resize, smallest_area, np.random.default_rng(seed))
+                rendered.append(pixels.render(image, box, px))
         return np.stack(rendered)

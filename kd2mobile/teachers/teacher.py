@@ -19,7 +19,7 @@ from kd2mobile.recipe.schema import INPUT_PX
 from kd2mobile.store.stage_records import Validated
 from kd2mobile.teachers.kinds.kind import DESCRIPTION
 from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
-from kd2mobile.teachers.reading import Pictures, in_batches
+from kd2mobile.teachers.reading import TeacherImages, in_batches
 
 MODEL = "teacher.keras"
 OUTPUTS = ("logits", "probabilities")
@@ -43,38 +43,38 @@ class Teacher:
     batch_size: int = 32
     known_logits: bool = False
 
-    def outputs(self, pictures: np.ndarray) -> np.ndarray:
+    def outputs(self, images: np.ndarray) -> np.ndarray:
         """What the network says: uint8 [n, input_px, input_px, 3] to float32 [n, outputs], n at most batch_size.
 
         A short batch is filled up, so that the network is compiled for one shape only.
         """
-        missing = self.batch_size - len(pictures)
-        whole = np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)]) if missing else pictures
+        missing = self.batch_size - len(images)
+        whole = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
         answer = self.model.predict_on_batch(preprocess(whole, self.preprocess))
-        return np.asarray(answer, np.float32)[: len(pictures)]
+        return np.asarray(answer, np.float32)[: len(images)]
 
-    def judged_outputs(self, pictures: Pictures, samples: list[Sample]) -> Iterator[np.ndarray]:
+    def evaluated_outputs(self, images: TeacherImages, samples: list[Sample]) -> Iterator[np.ndarray]:
         """`outputs` for the evaluated views of the samples, batch by batch, in order."""
 
         def read(numbers: range) -> np.ndarray:
-            return pictures.judged([samples[i] for i in numbers], self.input_px)
+            return images.evaluated([samples[i] for i in numbers], self.input_px)
 
         return map(self.outputs, in_threads(read, in_batches(len(samples), self.batch_size), ahead=1))
 
-    def judge(self, pictures: Pictures, label: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """The logits of the validation images, float32 [n, classes], checked, and how good they are: see `judgement`.
+    def evaluate(self, images: TeacherImages, label: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """The logits of the validation images, float32 [n, classes], checked, and how good they are: see `evaluation`.
 
         label: what the bar says. Raises TeacherError if they are no logits.
         """
-        samples = pictures.of("val")
+        samples = images.of("val")
         answers = []
         with bar(label, len(samples), "images") as advance:
-            for answer in self.judged_outputs(pictures, samples):
+            for answer in self.evaluated_outputs(images, samples):
                 answers.append(answer)
                 advance(len(answer))
         logits = np.concatenate(answers)
         check_logits(logits, [sample.path for sample in samples], self.where, self.known_logits)
-        return logits, judgement(logits, pictures.labels("val"))
+        return logits, evaluation(logits, images.labels("val"))
 
 
 def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str, Any]]:
@@ -126,12 +126,12 @@ def are_known_logits(described: dict[str, Any]) -> bool:
     return described.get("output") == "logits"
 
 
-def judgement(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """How good logits are. logits: float [n, classes]; labels: int [n].
 
     Returns n, top1 in 0..1 and logloss in nats, the clipped one of `metrics`.
 
-    >>> judgement(np.array([[2.0, 2.0], [9.0, 0.0]]), np.array([0, 0]))
+    >>> evaluation(np.array([[2.0, 2.0], [9.0, 0.0]]), np.array([0, 0]))
     {'n': 2, 'top1': 1.0, 'logloss': 0.3466}
     """
     top1, logloss = top1_and_logloss(logits, labels)
@@ -140,41 +140,41 @@ def judgement(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 def check_finite(
     logits: np.ndarray,
-    pictures: list[str],
+    images: list[str],
     where: str,
     smaller: str = "Scale the teacher's last layer down or give it another head.",
 ) -> None:
-    """Refuses what float16 cannot store. logits: float [n, classes]; pictures: n names; smaller: what makes
+    """Refuses what float16 cannot store. logits: float [n, classes]; images: n names; smaller: what makes
     them smaller, for the message.
 
     Raises TeacherError for NaN or infinity and for a number beyond float16, with the image's name.
     """
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
-        picture = pictures[int(broken.argmax())]
+        image = images[int(broken.argmax())]
         more = f" ({int(broken.sum())} of {len(logits)} images)"
         raise TeacherError(
-            f"{where}, {picture}", "must output finite logits", f"NaN or infinity{more}", "Repair or train the teacher."
+            f"{where}, {image}", "must output finite logits", f"NaN or infinity{more}", "Repair or train the teacher."
         )
     largest = np.abs(logits).max(axis=1)
     if largest.max() > np.finfo(np.float16).max:
-        picture = pictures[int(largest.argmax())]
+        image = images[int(largest.argmax())]
         raise TeacherError(
-            f"{where}, {picture}",
+            f"{where}, {image}",
             "must output logits within float16's range of 65,504",
             f"{largest.max():.4g}",
             smaller,
         )
 
 
-def check_logits(logits: np.ndarray, pictures: list[str], where: str, known: bool = False) -> None:
-    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; pictures: n names; known: that
+def check_logits(logits: np.ndarray, images: list[str], where: str, known: bool = False) -> None:
+    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; images: n names; known: that
     they are logits, whatever they look like.
 
     Raises TeacherError for what `check_finite` refuses and, unless known, for probabilities: no number below 0 and
     every row summing to 1, or to another number as `scale_of_probabilities` has it.
     """
-    check_finite(logits, pictures, where)
+    check_finite(logits, images, where)
     if known:
         return
     if len(logits) and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):

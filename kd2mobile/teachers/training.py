@@ -28,7 +28,7 @@ from kd2mobile.teachers.fit import best_val, fit, remember_less
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_classes, imagenet_numbers, unclear_names
 from kd2mobile.teachers.kinds import kind_of
-from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import (
     DESCRIPTION,
     MODEL,
@@ -45,7 +45,7 @@ NOT_IMAGENETS = (
 
 
 def make_teacher(
-    folder: Path, asked: schema.Teacher, pictures: Pictures, own_file: Path | None = None
+    folder: Path, asked: schema.Teacher, images: TeacherImages, own_file: Path | None = None
 ) -> dict[str, Any]:
     """Writes teacher.keras (logits out) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
 
@@ -57,30 +57,30 @@ def make_teacher(
     images that it is trained on. A killed call resumes from the features and epochs that stand in the folder.
 
     Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed.
-    Raises UnknownNameError, WeightsError, TeacherError, TrainingError or PictureError.
+    Raises UnknownNameError, WeightsError, TeacherError, TrainingError or ImageError.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION).is_file() and (folder / MODEL).is_file():
         return read_description(folder / DESCRIPTION)
     kind_of(asked.name).check(asked)
-    split = pictures.split.part_of_train(asked.train_fraction, asked.seed)
-    pictures = replace(pictures, split=split)
+    split = images.split.part_of_train(asked.train_fraction, asked.seed)
+    images = replace(images, split=split)
     keras.utils.clear_session(free_memory=False)  # layers are named by counting, which begins anew
     keras.utils.set_random_seed(asked.seed)
     file = read_teacher_file(own_file, asked) if own_file else None
-    teacher, how = _from_file(folder, asked, pictures, file) if file else _from_zoo(folder, asked, pictures)
+    teacher, how = _from_file(folder, asked, images, file) if file else _from_zoo(folder, asked, images)
     if how["way"] == "nothing":  # its epochs were evaluated as they ended
-        val = best_val(how["history"], len(pictures.of("val")))
+        val = best_val(how["history"], len(images.of("val")))
     else:
-        logits, val = teacher.judge(pictures, "teacher on validation")
+        logits, val = teacher.evaluate(images, "teacher on validation")
     if file and how["way"] != "head":
-        _check_as_the_file_answers(file, teacher, pictures, logits)
+        _check_as_the_file_answers(file, teacher, images, logits)
     if how["way"] in ("file", "imagenet"):
         order = ANOTHER_ORDER if how["way"] == "file" else NOT_IMAGENETS
-        check_order(Path(asked.name), logits, pictures.labels("val"), split.classes, order)
+        check_order(Path(asked.name), logits, images.labels("val"), split.classes, order)
     if asked.fine_tune_epochs and how["way"] != "nothing":
-        how["fine_tuning"] = _unfrozen(folder, teacher, asked, pictures, val)
-        val = best_val(how["fine_tuning"], len(pictures.of("val")))
+        how["fine_tuning"] = _unfrozen(folder, teacher, asked, images, val)
+        val = best_val(how["fine_tuning"], len(images.of("val")))
     say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
     save_model(keras.Model(teacher.model.inputs, teacher.model.outputs), folder / MODEL)  # fresh: without an optimizer
     described = {
@@ -90,7 +90,7 @@ def make_teacher(
         "preprocess": teacher.preprocess,
         **({"output": "logits"} if teacher.known_logits else {}),
         "classes": split.classes,
-        "resize": pictures.resize,
+        "resize": images.resize,
         "parameters": teacher.model.count_params(),
         **how,
         "val": val,
@@ -101,10 +101,10 @@ def make_teacher(
     return described
 
 
-def _from_zoo(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple[Teacher, dict[str, Any]]:
+def _from_zoo(folder: Path, asked: schema.Teacher, images: TeacherImages) -> tuple[Teacher, dict[str, Any]]:
     architecture = TEACHERS[asked.name]
     px = asked.input_px or architecture.px
-    numbers = imagenet_numbers(pictures.split.classes) if asked.weights != "none" else None
+    numbers = imagenet_numbers(images.split.classes) if asked.weights != "none" else None
     if numbers is not None:
         if whole := build_whole(architecture, px, asked.weights):
             teacher = Teacher(whole, px, architecture.preprocess, asked.name, asked.batch_size)
@@ -114,19 +114,19 @@ def _from_zoo(folder: Path, asked: schema.Teacher, pictures: Pictures) -> tuple[
             "is trained"
         )
     elif asked.weights != "none":
-        _say_unclear(asked.name, pictures.split.classes)
+        _say_unclear(asked.name, images.split.classes)
     body = build_body(architecture, px, asked.weights)
     teacher = Teacher(body, px, architecture.preprocess, asked.name, asked.batch_size)
     if asked.weights == "none":
-        return teacher, {"way": "nothing", "history": _from_nothing(folder, teacher, asked, pictures)}
-    return teacher, {"way": "head", "head": _give_head(folder, teacher, pictures)}
+        return teacher, {"way": "nothing", "history": _from_nothing(folder, teacher, asked, images)}
+    return teacher, {"way": "head", "head": _give_head(folder, teacher, images)}
 
 
 def _from_file(
-    folder: Path, asked: schema.Teacher, pictures: Pictures, file: TeacherFile
+    folder: Path, asked: schema.Teacher, images: TeacherImages, file: TeacherFile
 ) -> tuple[Teacher, dict[str, Any]]:
     teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, asked.batch_size, bool(file.changes))
-    classes = pictures.split.classes
+    classes = images.split.classes
     numbers = imagenet_outputs(file, classes)
     if numbers is not None:
         return teacher, {"changes": file.changes, **_imagenets_own(teacher, numbers)}
@@ -139,19 +139,19 @@ def _from_file(
         "head is trained"
     )
     teacher.model = features_of(file)
-    head = _give_head(folder, teacher, pictures)
+    head = _give_head(folder, teacher, images)
     return teacher, {"way": "head", "changes": [*file.changes, "its head was replaced"], "head": head}
 
 
-def _check_as_the_file_answers(file: TeacherFile, teacher: Teacher, pictures: Pictures, logits: np.ndarray) -> None:
+def _check_as_the_file_answers(file: TeacherFile, teacher: Teacher, images: TeacherImages, logits: np.ndarray) -> None:
     if not file.changes:
         check_not_probabilities(logits, file.path)
-    classes, samples, own = pictures.split.classes, pictures.of("val"), logits
+    classes, samples, own = images.split.classes, images.of("val"), logits
     if file.changes:
         whole = replace(teacher, model=file.own)
         with bar("the file's own answers", len(samples), "images") as advance:
             answers = []
-            for answer in whole.judged_outputs(pictures, samples):
+            for answer in whole.evaluated_outputs(images, samples):
                 answers.append(answer)
                 advance(len(answer))
         own = np.concatenate(answers)
@@ -172,27 +172,27 @@ def _say_unclear(name: str, classes: list[str]) -> None:
         )
 
 
-def _from_nothing(folder: Path, teacher: Teacher, asked: schema.Teacher, pictures: Pictures) -> list[dict[str, Any]]:
-    logits = keras.layers.Dense(len(pictures.split.classes), name="logits")(teacher.model.outputs[0])
+def _from_nothing(folder: Path, teacher: Teacher, asked: schema.Teacher, images: TeacherImages) -> list[dict[str, Any]]:
+    logits = keras.layers.Dense(len(images.split.classes), name="logits")(teacher.model.outputs[0])
     teacher.model = keras.Model(teacher.model.inputs, logits)
-    remember_less(teacher.model, asked.epochs * -(-len(pictures.of("train")) // asked.batch_size))
-    return fit(folder, teacher, pictures, asked)
+    remember_less(teacher.model, asked.epochs * -(-len(images.of("train")) // asked.batch_size))
+    return fit(folder, teacher, images, asked)
 
 
-def _give_head(folder: Path, body: Teacher, pictures: Pictures) -> dict[str, Any]:
+def _give_head(folder: Path, body: Teacher, images: TeacherImages) -> dict[str, Any]:
     """Turns features into logits, in place; returns how."""
-    train, val = (frozen_features(folder, body, pictures, name) for name in ("train", "val"))
-    weights, biases, chosen = fit_head(train, pictures.labels("train"), val, pictures.labels("val"))
+    train, val = (frozen_features(folder, body, images, name) for name in ("train", "val"))
+    weights, biases, chosen = fit_head(train, images.labels("train"), val, images.labels("val"))
     body.model = with_head(body.model, weights, biases)
     return chosen
 
 
 def _unfrozen(
-    folder: Path, teacher: Teacher, asked: schema.Teacher, pictures: Pictures, start: dict[str, Any]
+    folder: Path, teacher: Teacher, asked: schema.Teacher, images: TeacherImages, start: dict[str, Any]
 ) -> list[dict[str, Any]]:
     # training=False for the body would not do: fit overrides it, github.com/keras-team/keras/issues/20285
     teacher.model.trainable = False  # first: setting True where it is True already reaches no frozen layer inside
     teacher.model.trainable = True
     for layer in batch_norms(teacher.model):
         layer.trainable = False
-    return fit(folder, teacher, pictures, asked, start)
+    return fit(folder, teacher, images, asked, start)

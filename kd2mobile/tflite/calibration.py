@@ -14,10 +14,10 @@ class Labelled(Protocol):
     label: int
 
 
-Picture = TypeVar("Picture", bound=Labelled)
+Image = TypeVar("Image", bound=Labelled)
 
 
-def choose_calibration(samples: Sequence[Picture], count: int, seed: int) -> list[Picture]:
+def choose_calibration(samples: Sequence[Image], count: int, seed: int) -> list[Image]:
     """`count` of the samples, or all if there are fewer, drawn class by class: one of each class, then a second, ...
 
     The draw depends on the paths, labels and the seed alone, not on the order of the samples, so that the same
@@ -27,7 +27,7 @@ def choose_calibration(samples: Sequence[Picture], count: int, seed: int) -> lis
     def draw(*of: object) -> bytes:
         return sha256("\0".join(map(str, (seed, *of))).encode("utf-8", "surrogatepass")).digest()
 
-    by_class: dict[int, list[Picture]] = defaultdict(list)
+    by_class: dict[int, list[Image]] = defaultdict(list)
     for sample in sorted(samples, key=lambda sample: draw("picture", sample.path)):
         by_class[sample.label].append(sample)
     classes = sorted(by_class, key=lambda label: draw("class", label))

@@ -19,7 +19,7 @@ from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE, read_graph
 from kd2mobile.tflite.correction import Exact, correct, measure
 
 CONVERTER = f"tensorflow {tf.__version__}"
-MEAN_PICTURES = 128
+MEAN_IMAGES = 128
 """Calibration images that the bias correction looks at; more change nothing."""
 TAKES = {"int8": "scaled", "int16x8": "pixels"}
 """What the graph of a precision takes: `scaled`, float32 in [-1, 1]; `pixels`, float32 in 0..255; else `uint8`."""
@@ -179,8 +179,8 @@ class Converter:
         """
         pinned = self._calibration[0].copy()
         pinned[0, 0], pinned[-1, -1] = 0, 255
-        for picture in (pinned, *self._calibration):
-            yield {INPUT: (to_student_input(picture) if takes == "scaled" else picture.astype(np.float32))[None]}
+        for image in (pinned, *self._calibration):
+            yield {INPUT: (to_student_input(image) if takes == "scaled" else image.astype(np.float32))[None]}
 
     def _float_model(self, where: str, takes: str) -> bytes:
         if takes not in self._float_models:
@@ -190,8 +190,8 @@ class Converter:
     def _exact(self, where: str, takes: str) -> list[Exact]:
         """The float32 layers of the graph with that input, beside which the rounded ones are corrected."""
         if takes not in self._measured:
-            pictures = self._calibration[:MEAN_PICTURES]
-            inputs = pictures if takes == "uint8" else map(to_student_input, pictures)
+            images = self._calibration[:MEAN_IMAGES]
+            inputs = images if takes == "uint8" else map(to_student_input, images)
             self._measured[takes] = measure(self._float_model(where, takes), inputs)
         return self._measured[takes]
 

@@ -29,7 +29,7 @@ def export_student(
     loses: provenance.against_student; None without labels), layer_errors (of int8 alone: {images, layers}, a layer as
     results.LayerError), converter, seconds (of the conversion).
     Raises ExportError for a student that does not convert, a file that breaks the contract or disagrees with the
-    student; files that passed stay. PictureError for an image that cannot be read, MissingExtraError without
+    student; files that passed stay. ImageError for an image that cannot be read, MissingExtraError without
     TensorFlow, OSError for a full disk, RuntimeError with the process's traceback for a bug in it.
     """
     need_packages("export", ("tensorflow", "keras"), "train")

@@ -9,7 +9,7 @@ from kd2mobile.tflite.settings import file_name
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One student to several precisions. Paths are absolute, as text; images are ids (relative paths) under `pictures`.
+    """One student to several precisions. Paths are absolute, as text; images are ids (relative paths) under `images`.
 
     student: a .keras file, float32 [batch, px, px, 3] RGB in [-1, 1] to logits [batch, classes]. classes: names in the
     order of the logits. resize: how an image becomes pixels, stored in the file. calibration: training images for all
@@ -29,7 +29,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The SavedModel that int8 is made from, in the place of the student."""
     distilled: str | None = None
     """The student before its compression, to say what a file loses to it; None where it is the student."""
-    pictures: str | Joined
+    images: str | Joined
     calibration: list[str]
     validation: list[str]
     validation_labels: list[int] = []
@@ -45,4 +45,4 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def root(self) -> Root:
         """What the ids are taken from."""
-        return root_at(self.pictures)
+        return root_at(self.images)

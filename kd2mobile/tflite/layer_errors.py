@@ -24,13 +24,13 @@ CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "PAD", "SQUEEZE")
 
 
 def layer_errors(
-    model: bytes, reference: bytes, pictures: Iterable[np.ndarray], names: LayerNames, where: str
+    model: bytes, reference: bytes, images: Iterable[np.ndarray], names: LayerNames, where: str
 ) -> list[LayerError]:
     """Of each op that both files have, in the order of the quantized file. Raises ExportError for a file without
     the signature.
 
     model: the quantized .tflite; reference: a float32 one of the same student, from uint8 pixels or from [-1, 1].
-    pictures: uint8 [px, px, 3]. Tensors are matched by their names; where another converter gave other names, by op and
+    images: uint8 [px, px, 3]. Tensors are matched by their names; where another converter gave other names, by op and
     layer, in their order, if both files have as many of them.
     """
     graphs = read_graph(model, where), read_graph(reference, where)
@@ -38,11 +38,11 @@ def layer_errors(
     parts, given = _cut(reference, list(pairs.values()))
     quantized, exact, cut = _Run(model, graphs[0]), _Run(reference, graphs[1]), _Run(parts, graphs[1])
     sums = {index: np.zeros(5) for index in pairs}
-    for picture in pictures:
-        quantized.see(picture)
-        exact.see(picture)
+    for image in images:
+        quantized.see(image)
+        exact.see(image)
         got = {index: quantized.values(index) for index in pairs}
-        cut.see(picture, {given[twin]: got[index] for index, twin in pairs.items()})
+        cut.see(image, {given[twin]: got[index] for index, twin in pairs.items()})
         for index, twin in pairs.items():
             true = exact.values(twin)
             all_of_it, own = got[index] - true, got[index] - cut.values(twin)

@@ -82,7 +82,7 @@ def compare(
     models: dict[str, bytes],
     student: Callable[[np.ndarray], np.ndarray],
     batches: Iterable[np.ndarray],
-    done: Callable[[int], None] = lambda pictures: None,
+    done: Callable[[int], None] = lambda images: None,
     labels: Sequence[int] = (),
     ties: bool = False,
 ) -> dict[str, Parity]:
@@ -99,7 +99,7 @@ def compare(
         expected, true = student(pixels), labels[begun : begun + len(pixels)]
         begun += len(pixels)
         for name, classify in classifiers.items():
-            answers = np.stack([classify(picture) for picture in pixels])
+            answers = np.stack([classify(image) for image in pixels])
             found[name] = found[name].with_batch(expected, answers, true, ties)
         done(len(pixels))
     return found
@@ -129,11 +129,11 @@ def check_parity(
 
 
 _REPORT = "The converter changed the network; please report it."
-_MORE_PICTURES = "Give more calibration images (export.calibration_images) or train the student longer"
+_MORE_IMAGES = "Give more calibration images (export.calibration_images) or train the student longer"
 _NEXT_STEP = {
     "fp32": "Train the student longer. If it is fully trained, the conversion is wrong: please report it.",
     "fp16": "Leave fp16 out with --precision, or look for activations beyond float16's range (65504).",
     "int8_dynamic": "Train the student longer, or leave int8_dynamic out with --precision.",
-    "int8": f"{_MORE_PICTURES}, leave out --per-tensor, keep layers float with --keep-float, or leave int8 out.",
-    "int16x8": f"{_MORE_PICTURES}, or leave int16x8 out with --precision.",
+    "int8": f"{_MORE_IMAGES}, leave out --per-tensor, keep layers float with --keep-float, or leave int8 out.",
+    "int16x8": f"{_MORE_IMAGES}, or leave int16x8 out with --precision.",
 }

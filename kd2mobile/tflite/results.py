@@ -41,7 +41,7 @@ class LayerError(msgspec.Struct, frozen=True):
 
 
 class LayerErrors(msgspec.Struct, frozen=True):
-    pictures: Count
+    images: Count
     layers: list[LayerError]
 
 

@@ -9,7 +9,7 @@ from kd2mobile.recipe.schema import DESCRIBED, Compression, Export, Recipe
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.store.artifact import Step, fingerprint_of
 
-CALIBRATION_PICTURES = 400
+CALIBRATION_IMAGES = 400
 """Where the recipe does not say; more where there are more classes, so that none is missed."""
 PER_TENSOR = ("int8_dynamic", "int8")
 """The precisions whose weights have scales of their own."""
@@ -29,7 +29,7 @@ def calibration_images(export: Export, classes: int) -> int:
             asked,
             f"Use `--set export.calibration_images={classes}` or more, or leave it out.",
         )
-    return asked or max(CALIBRATION_PICTURES, classes)
+    return asked or max(CALIBRATION_IMAGES, classes)
 
 
 def is_trained_int8(variant: Variant) -> bool:

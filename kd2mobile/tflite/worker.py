@@ -27,7 +27,7 @@ from kd2mobile.tflite.settings import PER_TENSOR, described, is_clustered
 BATCH = 32
 """Images the student sees at once in the parity check."""
 
-ERROR_PICTURES = 100
+ERROR_IMAGES = 100
 """Validation images on which the layers of a quantized file are compared with those of the float one."""
 LAYER_BY_LAYER = ("int8",)
 """The precisions whose tensors between the layers are quantized."""
@@ -42,7 +42,7 @@ def work(job: Job, tell: Tell) -> None:
     student, px = convert.load_student(Path(job.student), len(job.classes))
     converted, faults = {}, []
     tell("stage", label="export: converting", total=len(job.folders), unit="files")
-    calibration = (_load(job, picture, px) for picture in job.calibration)
+    calibration = (_load(job, image, px) for image in job.calibration)
     settings = {"options": job.options, "fake_quantized": job.fake_quantized}
     settings["keep_clusters"] = is_clustered(job.compression)
     with convert.Converter(student, px, calibration, **settings) as converter:
@@ -152,29 +152,29 @@ def _add_layer_errors(job: Job, px: int, converted: dict, converter: convert.Con
     """Adds to the result of each file with quantized tensors what every layer loses, on validation images."""
     quantized = [precision for precision in converted if precision in LAYER_BY_LAYER]
     last = len(job.validation) - 1
-    chosen = [job.validation[round(i)] for i in np.linspace(0, last, min(ERROR_PICTURES, last + 1))]
+    chosen = [job.validation[round(i)] for i in np.linspace(0, last, min(ERROR_IMAGES, last + 1))]
     if not quantized or not chosen:
         return
     tell("stage", label="export: measuring each layer's error", total=len(chosen) * len(quantized), unit="images")
 
     def shown() -> Iterator[np.ndarray]:
-        for picture in chosen:
-            yield _load(job, picture, px)
+        for image in chosen:
+            yield _load(job, image, px)
             tell("done", count=1)
 
     for precision in quantized:
         (model, result), name = converted[precision], job.file_name(precision)
         errors = layer_errors(model, converter.float_model(name), shown(), converter.names, name)
-        result["layer_errors"] = {"pictures": len(chosen), "layers": to_builtins(errors)}
+        result["layer_errors"] = {"images": len(chosen), "layers": to_builtins(errors)}
 
 
 def _batches(job: Job, px: int) -> Iterator[np.ndarray]:
     for start in range(0, len(job.validation), BATCH):
-        yield np.stack([_load(job, picture, px) for picture in job.validation[start : start + BATCH]])
+        yield np.stack([_load(job, image, px) for image in job.validation[start : start + BATCH]])
 
 
-def _load(job: Job, picture: str, px: int) -> np.ndarray:
-    return pixels.load(job.root / picture, px, job.resize)
+def _load(job: Job, image: str, px: int) -> np.ndarray:
+    return pixels.load(job.root / image, px, job.resize)
 
 
 if __name__ == "__main__":

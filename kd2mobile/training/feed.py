@@ -14,7 +14,7 @@ from kd2mobile.metrics import top1_and_logloss
 _ORDER, _VIEWS = 0, 1
 
 
-def picture_order(count: int, seed: int, epoch: int) -> np.ndarray:
+def image_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: every image once. int [count]."""
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
@@ -89,7 +89,7 @@ class Feed:
 
         If weighted, with a third array: the examples' weights, float32 [batch].
         """
-        order = picture_order(len(self.labels), self.seed, epoch)
+        order = image_order(len(self.labels), self.seed, epoch)
         view = view_choice(len(self.labels), self.views, self.seed, epoch)[order]
         missing = self.steps * self.batch_size - len(order)
         order = np.concatenate([order, order[:missing]])
@@ -99,12 +99,12 @@ class Feed:
             batch = self.pixels.take(order[here], view[here]), self._targets(order[here], view[here])
             yield batch if self.weights is None else (*batch, self._example_weights(order[here]))
 
-    def _targets(self, pictures: np.ndarray, views: np.ndarray) -> np.ndarray:
-        logits = None if self.logits is None else self.logits.take(pictures, views)
-        return pack_targets(self.labels[pictures], self.classes, logits)
+    def _targets(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
+        logits = None if self.logits is None else self.logits.take(images, views)
+        return pack_targets(self.labels[images], self.classes, logits)
 
-    def _example_weights(self, pictures: np.ndarray) -> np.ndarray:
-        labels = self.labels[pictures]
+    def _example_weights(self, images: np.ndarray) -> np.ndarray:
+        labels = self.labels[images]
         return np.where(labels >= 0, self.weights[labels], np.float32(1))
 
 
@@ -123,7 +123,7 @@ class _Joined:
         return taken
 
 
-class Judged:
+class Evaluated:
     """The validation images, each in its one evaluated view. labels: int [m]."""
 
     def __init__(self, labels: np.ndarray, pixels_folder: Path):

@@ -21,7 +21,7 @@ from kd2mobile.recipe import schema
 from kd2mobile.students import build_student, freeze_all_but
 from kd2mobile.text import count_of
 from kd2mobile.training.examples import Examples
-from kd2mobile.training.feed import Feed, Judged
+from kd2mobile.training.feed import Evaluated, Feed
 from kd2mobile.training.loop import Course, best_line, train_epochs
 from kd2mobile.training.schedule import Schedule
 
@@ -46,7 +46,7 @@ def train_student(
     Each epoch shows every training image once, in one of its views (see `feed`), to Adam under a cosine schedule
     with linear warm-up. With m unlabelled images beside n labelled ones an epoch is (n + m) / n times as long as the
     baseline's, which sees the labelled ones alone. distill.class_weights multiplies an example's whole loss.
-    After an epoch the student is evaluated on the validation pictures: the best epoch has the highest top-1, among
+    After an epoch the student is evaluated on the validation images: the best epoch has the highest top-1, among
     equals the lowest logloss of softmax(z), clipped as in `metrics`, at temperature 1 whatever that of the loss.
     Training stops after `patience` epochs without a better one.
 
@@ -76,7 +76,7 @@ def train_student(
         examples.unlabelled if taught is not None else None,
         distill.class_weights,
     )
-    judged = Judged(examples.val_labels, examples.pixels_folder)
+    evaluated = Evaluated(examples.val_labels, examples.pixels_folder)
     model = build_student(student.name, student.input_px, examples.classes, student.weights, distill.seed)
     _shorten_batch_statistics(model, feed.steps)
     trained = freeze_all_but(model, student.train_layers)
@@ -100,7 +100,7 @@ def train_student(
         advice=f"Use a lower distill.learning_rate{check}.",
         patience=distill.patience,
     )
-    history = train_epochs(_Student(model, distill, course.schedule, feed, judged), course)
+    history = train_epochs(_Student(model, distill, course.schedule, feed, evaluated), course)
     results = _results(history, model)
     _save(folder, model)
     return results
@@ -110,9 +110,9 @@ class _Student:
     """A student with its optimizer as the loop trains it."""
 
     def __init__(
-        self, model: keras.Model, distill: schema.Distill, schedule: Schedule, feed: Feed, judged: Judged
+        self, model: keras.Model, distill: schema.Distill, schedule: Schedule, feed: Feed, evaluated: Evaluated
     ) -> None:
-        self.model, self.feed, self.judged = model, feed, judged
+        self.model, self.feed, self.evaluated = model, feed, evaluated
         self.trainer = _trainer(model, distill, schedule)
 
     def state(self) -> list[keras.Variable]:
@@ -132,11 +132,11 @@ class _Student:
         return float(fitted.history["loss"][0])
 
     def logits(self, advance: Callable[[int], None]) -> np.ndarray:
-        batches = self.judged.batches(EVALUATION_BATCH)
+        batches = self.evaluated.batches(EVALUATION_BATCH)
         return np.concatenate([unpack_output(self.trainer.predict_on_batch(batch))[0] for batch in batches])
 
     def scores(self, logits: np.ndarray) -> dict[str, float]:
-        return self.judged.scores(logits)
+        return self.evaluated.scores(logits)
 
 
 class _AfterBatch(keras.callbacks.Callback):

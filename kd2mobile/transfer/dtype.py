@@ -10,7 +10,7 @@ from kd2mobile.progress import say
 
 LEAST_AGREEMENT = 0.98
 """Part of the validation images that must keep their top class; one image may always lose it."""
-PICTURES = 256
+IMAGES = 256
 """Validation images that are looked at, spread over all of them."""
 
 
@@ -36,7 +36,7 @@ def effect_of_dtype(exact: np.ndarray, reduced: np.ndarray, dtype: str, where: s
     difference = np.abs(reduced.astype(np.float64) - exact)
     same = exact.argmax(axis=1) == reduced.argmax(axis=1)
     effect = {
-        "pictures": len(exact),
+        "images": len(exact),
         "mean_difference": float(difference.mean()),
         "largest_difference": float(difference.max()),
         "largest_logit": float(np.abs(exact).max()),

@@ -24,7 +24,7 @@ from kd2mobile.teachers.reading import in_batches
 from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, open_teacher
 from kd2mobile.text import count_of, duration_of, size_of
 from kd2mobile.transfer.batches import UNTRIED, answer, regrouped, try_batch_sizes
-from kd2mobile.transfer.dtype import PICTURES, effect_of_dtype, set_dtype
+from kd2mobile.transfer.dtype import IMAGES, effect_of_dtype, set_dtype
 from kd2mobile.transfer.evaluation import val_of
 
 _TIMED_BATCHES, _TIMED_S = 20, 2.0
@@ -54,7 +54,7 @@ def label(
     batch_sizes_tried with their views/s, workers, backend, devices, dtype, dtype_effect), teacher (its name and
     parameters, size_bytes and sha256 of its file), and val {n, top1, logloss}; the test images' labels are not read.
     Raises TeacherError if the teacher's classes are not the split's, its answers are no finite logits or the dtype
-    changes them too much, PictureError for an image that cannot be decoded, WorkerError if a worker dies.
+    changes them too much, ImageError for an image that cannot be decoded, WorkerError if a worker dies.
     """
     folder = Path(folder)
     teacher, described = open_teacher(Path(teacher_folder))
@@ -135,8 +135,8 @@ class _Pass:
         """float32 [views, classes] for all views of the samples of those numbers, in order, a batch at a time."""
         views = self.views.shape[1]
         done = rows.start * views
-        pictures_a_thread = max(1, self.teacher.batch_size // views // self.threads)
-        parts = in_batches(rows.stop, pictures_a_thread, rows.start)
+        images_per_thread = max(1, self.teacher.batch_size // views // self.threads)
+        parts = in_batches(rows.stop, images_per_thread, rows.start)
         with closing(in_threads(self.seen, parts, self.threads)) as rendered:
             for seen in regrouped(rendered, self.teacher):
                 logits = answer(self.teacher, seen)
@@ -155,7 +155,7 @@ class _Pass:
 
 def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> dict[str, Any]:
     """Makes the teacher compute in dtype. Returns what that does to its logits, see effect_of_dtype."""
-    numbers = np.linspace(0, len(val.samples) - 1, min(PICTURES, len(val.samples))).astype(int)
+    numbers = np.linspace(0, len(val.samples) - 1, min(IMAGES, len(val.samples))).astype(int)
     parts = [numbers[first : first + UNTRIED].tolist() for first in range(0, len(numbers), UNTRIED)]
     answers: list[list[np.ndarray]] = [[], []]
     with bar(f"{dtype} beside float32", 2 * len(numbers), "images") as advance:
@@ -194,8 +194,8 @@ def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[Spl
 
 def _views_per_s(largest: _Pass) -> float | None:
     """How fast the first batches go, decoding included; None if there is only one, which compiles the network."""
-    pictures = max(1, _TIMED_BATCHES * largest.teacher.batch_size // largest.views.shape[1])
-    with closing(largest.logits(range(min(len(largest.samples), pictures)))) as batches:
+    images = max(1, _TIMED_BATCHES * largest.teacher.batch_size // largest.views.shape[1])
+    with closing(largest.logits(range(min(len(largest.samples), images)))) as batches:
         next(batches)
         start, first = time.monotonic(), largest.answered
         for _ in batches:

@@ -33,7 +33,7 @@ def test_text_json_and_sheet(photos, capsys):
         assert sheet.format == "PNG"
 
 
-def test_unlabelled_pictures_are_counted_beside_the_classes(photos, capsys):
+def test_unlabelled_images_are_counted_beside_the_classes(photos, capsys):
     tested = next(path for path in (photos / "0").iterdir())
     (photos.parent / "loose").mkdir()
     shutil.copy(tested, photos.parent / "loose" / "copy.png")
@@ -46,8 +46,8 @@ def test_unlabelled_pictures_are_counted_beside_the_classes(photos, capsys):
 
 def test_every_source_stands_before_the_count(photos, capsys):
     shutil.copytree(photos, photos.parent / "more")
-    for number, picture in enumerate(sorted((photos.parent / "more").rglob("*.png"))):
-        Image.open(picture).resize((9, 9 + number)).save(picture)
+    for number, image in enumerate(sorted((photos.parent / "more").rglob("*.png"))):
+        Image.open(image).resize((9, 9 + number)).save(image)
     assert main_status(["check", "--data", "photos", "--test-data", "more"]) == 0
     assert capsys.readouterr().out.startswith("photos and more (test): 40 images of 2 classes; ")
 
@@ -101,8 +101,8 @@ def test_what_cannot_be_looked_at(arguments, said, photos, capsys):
 
 
 def test_a_class_that_cannot_be_split_names_its_broken_files(photos, capsys):
-    for picture in sorted((photos / "1").iterdir())[2:]:
-        picture.write_bytes(b"broken")
+    for image in sorted((photos / "1").iterdir())[2:]:
+        image.write_bytes(b"broken")
     assert main_status(["check", "--data", "photos"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("photos/1: must hold at least 3 different readable images")

@@ -88,7 +88,7 @@ def test_a_record_of_another_file_is_not_shown(copy, capsys):
     assert capsys.readouterr().out.endswith("No record next to the file.\n")
 
 
-def test_other_pictures_of_that_name_are_refused(copy, capsys, tmp_path, monkeypatch):
+def test_other_images_of_that_name_are_refused(copy, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = json.loads((copy / "record.json").read_text("utf-8"))
     (copy / "record.json").write_text(json.dumps(record | {"split_content": "f00d"}))

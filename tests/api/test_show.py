@@ -1,4 +1,4 @@
-"""The dark knowledge of one picture, on a run of two tiny networks whose answers NumPy derives again."""
+"""The dark knowledge of one image, on a run of two tiny networks whose answers NumPy derives again."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import kd2mobile
 from kd2mobile.cli.commands import main_status
 from kd2mobile.data.split import read_split
 from kd2mobile.data.views import read_views
-from kd2mobile.errors import ArtifactError, DataError, PictureError, RecipeError
+from kd2mobile.errors import ArtifactError, DataError, ImageError, RecipeError
 from kd2mobile.pages.plots import bars
 from kd2mobile.pages.plots.bars import WIDTH_PX
 from kd2mobile.recipe.compose import compose
@@ -106,7 +106,7 @@ def samples(place, name):
     return read_split(next((place / "store" / "split").glob("[!.]*"))).of(name)
 
 
-def derived(place, picture, temperature, box=None, flip=False):
+def derived(place, image, temperature, box=None, flip=False):
     """Teacher's and student's probabilities by NumPy and Pillow: float64 [classes] each, in the order of CLASSES."""
     answers = []
     for stage, px, scale, shift in (("teacher", TEACHER_PX, 0.02, 0), ("student", STUDENT_PX, 1 / 127.5, -1)):
@@ -114,7 +114,7 @@ def derived(place, picture, temperature, box=None, flip=False):
         folder = place / "aside" if aside else next((place / "store" / stage).glob("[!.]*"))
         model = keras.saving.load_model(folder / f"{stage}.keras")
         weights, bias = (np.asarray(w, np.float64) for w in model.get_weights())
-        with Image.open(picture) as opened:
+        with Image.open(image) as opened:
             width, height = opened.size
             part = None if box is None else (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
             seen = np.asarray(opened.resize((px, px), Image.Resampling.BILINEAR, box=part), np.float64)
@@ -125,16 +125,16 @@ def derived(place, picture, temperature, box=None, flip=False):
     return answers
 
 
-def assert_derived(shown, place, picture, tolerance=1e-5, **view):
+def assert_derived(shown, place, image, tolerance=1e-5, **view):
     for number, temperature in enumerate(shown.temperatures):
-        teacher, student = derived(place, picture, temperature, **view)
+        teacher, student = derived(place, image, temperature, **view)
         for row in shown.classes:
             index = CLASSES.index(row.name)
             assert row.teacher[number] == pytest.approx(teacher[index], abs=tolerance), (row.name, temperature)
             assert row.student[number] == pytest.approx(student[index], abs=1e-5), (row.name, temperature)
 
 
-def test_a_test_picture_by_its_id(run, place):
+def test_a_test_image_by_its_id(run, place):
     sample = samples(place, "test")[0]
     shown = kd2mobile.show(sample.path, run=run)
     assert (shown.sample, shown.split, shown.true_class) == (sample.path, "test", CLASSES[sample.label])
@@ -145,7 +145,7 @@ def test_a_test_picture_by_its_id(run, place):
     assert_derived(shown, place, place / "photos" / sample.path)
 
 
-def test_a_picture_from_elsewhere_and_the_classes_added_after_the_top(run, place, tmp_path):
+def test_a_image_from_elsewhere_and_the_classes_added_after_the_top(run, place, tmp_path):
     pixels = np.random.default_rng(5).integers(0, 256, (30, 20, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "mine.png")
     shown = kd2mobile.show(tmp_path / "mine.png", run=run, top=1, temperatures=[2, 8])
@@ -178,7 +178,7 @@ def test_without_the_teacher_its_stored_logits_answer(run, place, no_teacher):
     assert_derived(shown, place, place / "photos" / train.path, tolerance=2e-3, box=box, flip=flip)
 
 
-def test_the_command_prints_the_table_and_draws_the_picture(run, place, capsys):
+def test_the_command_prints_the_table_and_draws_the_image(run, place, capsys):
     sample = samples(place, "test")[0]
     assert main_status(["show", sample.path, "--run", str(run), "--quiet"]) == 0
     said = capsys.readouterr()
@@ -273,7 +273,7 @@ def test_bad_input(run, place, capsys, arguments, said):
     assert out == "" and said in err.splitlines()[-1] and "Traceback" not in err
 
 
-def test_without_the_teacher_it_says_which_pictures_can_be_shown(run, place, no_teacher, capsys):
+def test_without_the_teacher_it_says_which_images_can_be_shown(run, place, no_teacher, capsys):
     Image.new("RGB", (9, 9), "red").save(place / "mine.png")
     assert main_status(["show", "mine.png", "--run", str(run)]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -284,7 +284,7 @@ def test_without_the_teacher_it_says_which_pictures_can_be_shown(run, place, no_
         kd2mobile.show(train, run=run)
 
 
-def test_a_teacher_given_as_logits_shows_each_picture_of_the_run_whole(tmp_path, monkeypatch, capsys):
+def test_a_teacher_given_as_logits_shows_each_image_of_the_run_whole(tmp_path, monkeypatch, capsys):
     ids = [f"{name}/{number}.png" for name in CLASSES for number in range(8)]
     logits = np.random.default_rng(3).normal(0, 2, (len(ids), 3)).astype(np.float32)
     logits += 4 * np.repeat(np.eye(3, dtype=np.float32), 8, axis=0)  # it knows its classes, or it would be refused
@@ -344,7 +344,7 @@ def make_half_run(place):
 
 def test_the_errors_are_of_their_kinds(run, place):
     (place / "broken.png").write_text("no image")
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         kd2mobile.show("broken.png", run=run)
     with pytest.raises(DataError):
         kd2mobile.show("gone.png", run=run)

@@ -1,4 +1,4 @@
-"""TensorFlow and JAX beside each other: losses, a teacher's pass and training, from the same weights and pictures.
+"""TensorFlow and JAX beside each other: losses, a teacher's pass and training, from the same weights and images.
 
 One process a backend computes everything and writes what it found; the tests compare.
 """
@@ -43,7 +43,7 @@ from kd2mobile.data.split import read_split
 from kd2mobile.losses import LOSSES, make_loss
 from kd2mobile.losses.split_targets import pack_output
 from kd2mobile.teachers.kinds.zoo import ZOO
-from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.training import train
 from kd2mobile.transfer import dtype
 from kd2mobile.files import is_out_of_memory
@@ -65,7 +65,7 @@ for name in LOSSES:
 split = read_split(given)
 asked = schema.Teacher(name="mobilenet", weights=str(given / "body.weights.h5"), input_px=32)
 (found / "mobilenet").mkdir(parents=True)
-ZOO.build(found / "mobilenet", asked, Pictures(given / "pictures", split, "stretch"))
+ZOO.build(found / "mobilenet", asked, TeacherImages(given / "images", split, "stretch"))
 dtype.LEAST_AGREEMENT = 0.0
 records = {"backend": keras.config.backend()}
 for name, folder, how in (
@@ -73,7 +73,7 @@ for name, folder, how in (
     ("mobilenet", found / "mobilenet", "float32"),
     ("mobilenet in bfloat16", found / "mobilenet", "mixed_bfloat16"),
 ):
-    records[name] = label(found / f"{name} set", folder, given / "pictures", split, given / "views", 8, dtype=how)
+    records[name] = label(found / f"{name} set", folder, given / "images", split, given / "views", 8, dtype=how)
     for part in ("train", "val"):
         logits = Transfer(found / f"{name} set").logits(part)
         arrays[f"{name} {part}"] = np.stack([logits[i] for i in range(len(logits))]).astype(np.float32)
@@ -101,7 +101,7 @@ np.savez(found / "arrays.npz", **arrays)
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    """What both backends start from: logits for the losses, pictures, teachers, a student and its stores."""
+    """What both backends start from: logits for the losses, images, teachers, a student and its stores."""
     folder = tmp_path_factory.mktemp("given")
     np.savez(folder / "losses.npz", *draw(dtype=np.float32))
     _, split, _ = make_input(folder)
@@ -180,7 +180,7 @@ def test_bfloat16_moves_the_logits_on_both_and_says_by_how_much(found):
         assert 2**-12 < off.max() / np.abs(exact).max() < 2**-1, f"{backend}: 27 untrained layers carry 2**-8 far"
         stored = 2 * 2.0**-11 * float(max(np.abs(exact).max(), np.abs(reduced).max()))  # in float16
         assert effect["largest_difference"] == pytest.approx(off.max(), abs=stored), backend
-        assert effect["pictures"] == len(exact)
+        assert effect["images"] == len(exact)
 
 
 @pytest.mark.parametrize("loss", TRAINED)

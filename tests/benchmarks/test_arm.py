@@ -35,7 +35,7 @@ class Here:
         return {"qemu": "none"}
 
 
-def test_a_python_that_is_no_other_agrees_on_every_picture(arm, digit_folder):
+def test_a_python_that_is_no_other_agrees_on_every_image(arm, digit_folder):
     asked = arm["thinned"](arm["of_folder"]([MODEL], digit_folder), 6)
     assert asked.data == "two" and list(asked.labels) == [0, 0, 0, 1, 1, 1]
     record = arm["compared"](Here(), asked)
@@ -55,7 +55,7 @@ def test_agreement_is_of_the_likeliest_class(arm):
     assert (found["agreement"], found["top1"], found["here_top1"]) == (0.75, 0.75, 0.5)
 
 
-def test_all_the_pictures_are_taken_unless_fewer_are_asked_for(arm):
+def test_all_the_images_are_taken_unless_fewer_are_asked_for(arm):
     asked = arm["Asked"]("some", [], [Path(str(n)) for n in range(10)], np.arange(10))
     assert list(arm["thinned"](asked, 0).labels) == list(range(10)) == list(arm["thinned"](asked, 99).labels)
     few = arm["thinned"](asked, 4)

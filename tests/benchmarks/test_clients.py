@@ -73,7 +73,7 @@ def test_mediapipes_own_schema_reads_the_metadata(answers, digits, precision):
     }
 
 
-def test_what_a_client_is_worth_is_counted_on_the_same_pictures(clients):
+def test_what_a_client_is_worth_is_counted_on_the_same_images(clients):
     answers = {"a.tflite": {"top1": [0, 1, 2, 2], "names": ["x"] * 4, "photos_top1": [0, 0, 0, 2]}}
     here, labels = {"int8": np.array([0, 1, 2, 1])}, np.array([0, 1, 0, 2])
     (row,) = clients["compared"](answers, {"int8": Path("a.tflite")}, here, labels)

@@ -94,7 +94,7 @@ def test_results_of_before_there_were_groups_are_marked(benchmark_script):
     section = (
         "## Title\n\n`python x.py`\n\n### Part\n\n| student | top-1 |\n|---|---:|\n| net | 88 |\n\n- fp32: better.\n"
     )
-    said = names["marked"](section, {"leaked": 23, "test_pictures": 1_736})
+    said = names["marked"](section, {"leaked": 23, "test_images": 1_736})
     assert "| student | top-1 |\n|---|---:|\n| † net | 88 |\n\n- † fp32: better.\n" in said
     assert (
         "`python x.py`\n\n† Measured without groups: 23 of the 1,736 test photos of this draw look like one of" in said

@@ -1,4 +1,4 @@
-"""The whole chain on real pictures, trained once for the files here: a hundred and fifty of scikit-learn's digits."""
+"""The whole chain on real images, trained once for the files here: a hundred and fifty of scikit-learn's digits."""
 
 import shutil
 
@@ -49,10 +49,10 @@ def made(tmp_path_factory):
     SOURCES["digits"](place / "all")
     for digit in "037":
         (made / "photos" / digit).mkdir(parents=True)
-        for number, picture in enumerate(sorted((place / "all" / digit).iterdir())[:45]):
-            shutil.copy(picture, made / "photos" / digit / picture.name)
+        for number, image in enumerate(sorted((place / "all" / digit).iterdir())[:45]):
+            shutil.copy(image, made / "photos" / digit / image.name)
             if number % 9 == 0:
-                Image.open(picture).save(made / "photos" / digit / f"{picture.stem} again.bmp")
+                Image.open(image).save(made / "photos" / digit / f"{image.stem} again.bmp")
     (made / "photos" / "3" / "broken.png").write_text("not an image")
     (made / "recipe.toml").write_text(RECIPE.format(photos=(made / "photos").as_posix()))
     with pytest.MonkeyPatch.context() as patch:

@@ -20,7 +20,7 @@ from kd2mobile.store.run import STORE
 from tests.tiny_models import is_explained
 
 RECORD_FIELDS = {
-    "role", "model", "precision", "compression", "device", "runtime", "decoder", "n", "pictures", "top1", "top5",
+    "role", "model", "precision", "compression", "device", "runtime", "decoder", "n", "images", "top1", "top5",
     "logloss", "ece", "teacher_agreement", "val", "latency_ms", "first_run_ms", "init_ms", "size_bytes",
     "compressed_bytes", "peak_rss_mib", "threads", "sha256", "rule", "xnnpack", "affinity", "conditions",
     "clock_step_ms", "isolated", "measured_at", "tool", "class_order", "recommended", "leaked",
@@ -50,7 +50,7 @@ def test_benchmark_json_has_the_promised_fields(run, capsys):
         assert all(record[name] is None or 0 <= record[name] <= 1 for name in ("top1", "top5", "ece"))
     student = next(r for r in records if r["role"] == "student" and r["precision"] == "int8")
     assert student["latency_ms"]["n"] >= 100 and student["n"] == 30 and student["runtime"] and student["device"]
-    assert len({r["pictures"] for r in records}) == 1 and len(student["pictures"]) == 16
+    assert len({r["images"] for r in records}) == 1 and len(student["images"]) == 16
     assert records[0]["latency_ms"] is None and records[0]["teacher_agreement"] == 1.0
 
 
@@ -64,7 +64,7 @@ def test_validation_images_choose_the_file_that_is_recommended(run, capsys):
         role = {"student": "student", "baseline": "baseline"}[record["role"]]
         made = json.loads((run / artifacts[f"{role}-{record['precision']}"] / "record.json").read_text())["results"]
         assert record["val"]["top1"] == made["against_student"]["top1"] and record["val"]["n"] == made["parity"]["n"]
-        assert record["val"]["images"] == records[1]["val"]["images"] != record["pictures"]
+        assert record["val"]["images"] == records[1]["val"]["images"] != record["images"]
         assert len(record["latency_ms"]["rounds"]) >= 5
     students = [r for r in records if r["role"] == "student"]
     near = [r for r in students if r["val"]["top1"] >= max(s["val"]["top1"] for s in students) - 0.005 - 1e-12]
@@ -183,8 +183,8 @@ def test_runs_that_cannot_be_compared(run, arguments, message, capsys):
 
 
 def test_predict_names_classes(run, place, capsys):
-    picture = place / "photos" / "0" / sorted(p.name for p in (place / "photos" / "0").iterdir())[0]
-    assert main_status(["predict", str(run / "export" / "small_cnn-int8.tflite"), str(picture), "--json"]) == 0
+    image = place / "photos" / "0" / sorted(p.name for p in (place / "photos" / "0").iterdir())[0]
+    assert main_status(["predict", str(run / "export" / "small_cnn-int8.tflite"), str(image), "--json"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)
     assert {name for name, _ in answer["classes"]} == {"0", "3", "7"}
     assert sum(p for _, p in answer["classes"]) == pytest.approx(1, abs=0.02)
@@ -194,8 +194,8 @@ def test_the_api_measures_and_predicts_as_the_command_line_does(run, place):
     model = run / "export" / "small_cnn-int8.tflite"
     (record,) = kd2mobile.benchmark(model=model, data=place / "photos").records
     assert record.role == "external"
-    picture = str(next((place / "photos" / "7").iterdir()))
-    (answer,) = kd2mobile.predict(model, picture, top=2)
+    image = str(next((place / "photos" / "7").iterdir()))
+    (answer,) = kd2mobile.predict(model, image, top=2)
     assert len(answer.classes) == 2
 
 

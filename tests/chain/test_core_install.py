@@ -126,7 +126,7 @@ def test_the_core_inspects_a_file(run, tiny_tflite):
     assert "Input: " in out and "uint8 [1, 8, 8, 3]" in out and "FULLY_CONNECTED" in out
 
 
-def test_the_core_looks_at_pictures(run, digit_folder, tmp_path):
+def test_the_core_looks_at_images(run, digit_folder, tmp_path):
     status, out, err = run("check", "--data", digit_folder, "--sheet", "sheet.png")
     assert status == 0, err
     assert "20 images of 2 classes" in out and (tmp_path / "sheet.png").is_file()

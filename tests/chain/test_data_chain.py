@@ -1,4 +1,4 @@
-"""What people bring, through the command line: a CSV and a folder, test pictures elsewhere, pictures without labels."""
+"""What people bring, through the command line: a CSV and a folder, test images elsewhere, images without labels."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ SMALL = ["--student", "small_cnn", "--student-weights", "none", "--input-px", "1
 
 
 def keras_teacher(folder: Path, classes: list[str]) -> Path:
-    """A network that says something about the brightness of a picture, of other classes: it gets a new head."""
+    """A network that says something about the brightness of an image, of other classes: it gets a new head."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -32,16 +32,16 @@ def place(digit_folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("brought")
     rows = ["path;label"]
     for digit in "01":
-        pictures = sorted((digit_folder / digit).iterdir())
-        for number, picture in enumerate(pictures):
-            folder = place / ("pictures" if number < 6 else f"more/{digit}" if number < 8 else f"elsewhere/{digit}")
+        images = sorted((digit_folder / digit).iterdir())
+        for number, image in enumerate(images):
+            folder = place / ("images" if number < 6 else f"more/{digit}" if number < 8 else f"elsewhere/{digit}")
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(picture, folder / picture.name)
-            rows += [f"pictures/{picture.name};{digit}"] if number < 6 else []
+            shutil.copy(image, folder / image.name)
+            rows += [f"images/{image.name};{digit}"] if number < 6 else []
     (place / "photos.csv").write_text("\n".join(rows))
     (place / "loose" / "deep").mkdir(parents=True)
-    for picture in sorted((digit_folder.parent / "all" / "7").iterdir())[:6]:
-        shutil.copy(picture, place / "loose" / "deep" / picture.name)
+    for image in sorted((digit_folder.parent / "all" / "7").iterdir())[:6]:
+        shutil.copy(image, place / "loose" / "deep" / image.name)
     keras_teacher(place / "teacher", ["birds", "cats", "dogs"])
     return place
 
@@ -56,7 +56,7 @@ LABELLED = ["--data", "photos.csv", "--data", "more", "--test-data", "elsewhere"
 
 @pytest.fixture(scope="module")
 def run(place):
-    """A run without unlabelled pictures, then one with them."""
+    """A run without unlabelled images, then one with them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         arguments = ["distill", *LABELLED, *SMALL]
@@ -65,7 +65,7 @@ def run(place):
     return place / "runs" / "loose"
 
 
-def test_a_csv_and_a_folder_test_pictures_elsewhere_and_loose_ones_from_distill_to_report(run, capsys):
+def test_a_csv_and_a_folder_test_images_elsewhere_and_loose_ones_from_distill_to_report(run, capsys):
     assert main_status(["export", "--precision", "fp32,int8", "--run", str(run)]) == 0
     assert main_status(["report", "--run", str(run)]) == 0
     page = (run / "report.html").read_text("utf-8")
@@ -74,7 +74,7 @@ def test_a_csv_and_a_folder_test_pictures_elsewhere_and_loose_ones_from_distill_
     assert {(r["role"], r["n"]) for r in records} == {("teacher", 4), ("student", 4)}
 
 
-def test_the_teacher_answers_the_new_pictures_alone(run, place):
+def test_the_teacher_answers_the_new_images_alone(run, place):
     artifacts = json.loads((run / "run.json").read_text("utf-8"))["artifacts"]
     plain = json.loads((run.parent / "plain" / "run.json").read_text("utf-8"))["artifacts"]
     for role in ("split", "views", "teacher", "pixels", "transfer"):
@@ -89,7 +89,7 @@ def test_the_teacher_answers_the_new_pictures_alone(run, place):
     split = (run / artifacts["split"] / "split.json").read_text("utf-8")
     assert str(place) not in split, "ids name no machine"
     ids = {s["path"].rpartition("/")[0] for s in json.loads(split)["samples"]}
-    assert ids == {"train/1/pictures", "train/2/0", "train/2/1", "test/0", "test/1"}
+    assert ids == {"train/1/images", "train/2/0", "train/2/1", "test/0", "test/1"}
 
 
 def test_both_transfer_sets_copied_from_elsewhere_need_no_teacher(run, place, monkeypatch, capsys):

@@ -13,7 +13,7 @@ import kd2mobile
 from kd2mobile.cli.commands import main_status
 from kd2mobile.data.split import read_split
 from kd2mobile.data.views import read_views
-from kd2mobile.pixels import Box, open_picture, render
+from kd2mobile.pixels import Box, open_image, render
 from kd2mobile.store.run import STORE, artifacts_of
 from kd2mobile.transfer.store import Transfer
 
@@ -88,7 +88,7 @@ def test_each_stored_view_is_the_mean_of_both_teachers(place):
         views = read_views(folders[f"{prefix}views"], part)
         stored = Transfer(folders[f"{prefix}transfer"]).logits(part)
         sample, view = split.of(part)[1], views[1, 1]
-        image = open_picture(root / Path(sample.path.removeprefix("unlabelled/")), None)
+        image = open_image(root / Path(sample.path.removeprefix("unlabelled/")), None)
         seen = {name: render(image, Box(*view["box"].tolist()), px, bool(view["flip"])) for name, px in PX.items()}
         expected = np.mean([answers(name, seen[name]) for name in PX], axis=0)
         assert softmax(stored[1, 1].astype(float)) == pytest.approx(expected, abs=2e-3)
@@ -145,7 +145,7 @@ def test_show_asks_both_and_combines_them(place):
     file = sorted(Path("photos/1").iterdir())[0]
     shown = kd2mobile.show(file, run=Path("run"), temperatures=[1], png=Path("x.png"))
     assert (shown.teacher, shown.teacher_from) == ("a+b", "teacher.keras")
-    image = open_picture(file, None)
+    image = open_image(file, None)
     seen = {name: render(image, Box(0, 0, 1, 1), px, False) for name, px in PX.items()}
     expected = np.mean([answers(name, seen[name]) for name in PX], axis=0)
     assert {row.name: row.teacher[0] for row in shown.classes} == pytest.approx(

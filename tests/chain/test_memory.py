@@ -26,7 +26,7 @@ VIEWS, PX, CLASSES = 2, 32, 4000
 
 @pytest.fixture
 def grown(tmp_path, monkeypatch):
-    """grown(stage, shard) is what one more training picture costs at the peak, in bytes, with that many in a shard.
+    """grown(stage, shard) is what one more training image costs at the peak, in bytes, with that many in a shard.
 
     stage: called with a folder to fill, the root, the split and the views' folder.
     """
@@ -64,13 +64,13 @@ def test_the_pixel_store(grown):
 
 
 class Network:
-    """In the place of a network, whose own memory is not the question: every picture gets the same logits."""
+    """In the place of a network, whose own memory is not the question: every image gets the same logits."""
 
     def count_params(self):
         return 0
 
-    def predict_on_batch(self, pictures):
-        return np.tile(np.linspace(-5, 5, CLASSES, dtype=np.float32), (len(pictures), 1))
+    def predict_on_batch(self, images):
+        return np.tile(np.linspace(-5, 5, CLASSES, dtype=np.float32), (len(images), 1))
 
 
 def test_the_transfer_set(grown, monkeypatch):

@@ -25,13 +25,13 @@ def written(digit_folder, tmp_path, monkeypatch):
     assert len([line for line in lines.splitlines() if line]) <= 10, "the ten lines"
     from PIL import Image
 
-    def pixels(picture):
-        return np.asarray(picture.convert("RGB"), float)
+    def pixels(image):
+        return np.asarray(image.convert("RGB"), float)
 
     ones, zeros = (np.mean([pixels(Image.open(path)) for path in Path("photos", d).iterdir()], axis=0) for d in "10")
 
-    def network(picture):  # which of the two mean digits is nearer
-        score = ((pixels(picture) - (ones + zeros) / 2) * (ones - zeros)).mean() / 500
+    def network(image):  # which of the two mean digits is nearer
+        score = ((pixels(image) - (ones + zeros) / 2) * (ones - zeros)).mean() / 500
         return [-score, score]
 
     exec(lines, {"network": network})

@@ -30,7 +30,7 @@ ONE_EPOCH = ["--views", "1", "--epochs", "1"]
 
 @pytest.fixture
 def photos(digit_folder, tmp_path, monkeypatch) -> Path:
-    """Two class folders of ten pictures each, in the folder where the test runs."""
+    """Two class folders of ten images each, in the folder where the test runs."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(digit_folder, tmp_path / "photos")
     return tmp_path / "photos"
@@ -81,9 +81,9 @@ def test_one_class(photos, capsys):
     assert said.startswith("photos: must ") and "'0'" in said
 
 
-def test_a_class_with_too_few_pictures_to_split(photos, capsys):
-    for picture in sorted((photos / "1").iterdir())[2:]:
-        picture.unlink()
+def test_a_class_with_too_few_images_to_split(photos, capsys):
+    for image in sorted((photos / "1").iterdir())[2:]:
+        image.unlink()
     said = label(capsys)
     assert "'1'" in said or "/1" in said
     assert "2" in said and "must" in said
@@ -103,7 +103,7 @@ def forbid_reading(monkeypatch, forbidden: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zero-byte", "truncated", "renamed text", "decompression bomb", "unreadable"])
-def test_a_bad_picture_is_set_aside_and_fatal_only_if_its_class_would_vanish(
+def test_a_bad_image_is_skipped_and_fatal_only_if_its_class_would_vanish(
     kind, photos, other_classes, capsys, monkeypatch
 ):
     bad = photos / "1" / "bad.png"
@@ -111,7 +111,7 @@ def test_a_bad_picture_is_set_aside_and_fatal_only_if_its_class_would_vanish(
     content = {
         "zero-byte": b"",
         "truncated": whole[: len(whole) // 2],
-        "renamed text": b"hello, I am a picture",
+        "renamed text": b"hello, I am an image",
         "decompression bomb": bomb(),
         "unreadable": whole,
     }[kind]
@@ -121,13 +121,13 @@ def test_a_bad_picture_is_set_aside_and_fatal_only_if_its_class_would_vanish(
     assert main_status(["distill", *other_classes, *ONE_EPOCH, "--run", "run"]) == 0
     capsys.readouterr()
     split = next((STORE / "split").glob("[!.]*")) / "split.json"
-    (aside,) = json.loads(split.read_text("utf-8"))["set_aside"]
+    (aside,) = json.loads(split.read_text("utf-8"))["skipped"]
     assert aside["path"] == "1/bad.png" and aside["reason"], "it is listed"
     if kind == "unreadable":
         assert aside["reason"] == "PermissionError: Permission denied"
-    for picture in (photos / "1").iterdir():
-        if picture != bad:
-            picture.unlink()
+    for image in (photos / "1").iterdir():
+        if image != bad:
+            image.unlink()
     said = label(capsys)
     assert "photos" in said and ("'1'" in said or "/1" in said)
 
@@ -377,10 +377,10 @@ def test_auto_stands_alone(photos, capsys):
 def test_a_corrupt_tflite(photos, tiny_tflite, capsys, verb, content, said):
     whole = tiny_tflite.read_bytes()
     Path("bad.tflite").write_bytes({"cut": whole[: len(whole) // 2], "text": b"a text file", "empty": b""}[content])
-    picture = next((photos / "0").iterdir())
+    image = next((photos / "0").iterdir())
     arguments = {
         "inspect": ["bad.tflite"],
-        "predict": ["bad.tflite", str(picture)],
+        "predict": ["bad.tflite", str(image)],
         "benchmark": ["--model", "bad.tflite", "--data", "photos"],
     }[verb]
     assert refused(capsys, [verb, *arguments]).startswith(said)

@@ -17,7 +17,7 @@ from kd2mobile.compress.methods import CHAINS, GRAPH_FOLDER
 from kd2mobile.errors import CompressionError, TrainingError
 from kd2mobile.pixels import to_int8_input
 from kd2mobile.recipe.schema import COMPRESSIONS
-from kd2mobile.training.feed import Judged
+from kd2mobile.training.feed import Evaluated
 
 from ..training.conftest import CLASSES, PX
 from ..training.test_train import interrupt_after
@@ -221,11 +221,11 @@ def test_logits_that_are_not_finite_stop_it_as_well(case):
     pixels = tf_keras.Input((PX, PX, 3))
     dense = tf_keras.layers.Dense(CLASSES, bias_initializer=tf_keras.initializers.Constant(np.nan))
     model = tf_keras.Model(pixels, dense(tf_keras.layers.GlobalAveragePooling2D()(pixels)))
-    judged = Judged(case.stores.val_labels, case.stores.pixels_folder)
+    evaluated = Evaluated(case.stores.val_labels, case.stores.pixels_folder)
     with pytest.raises(
         TrainingError, match="compress qat, before it, validation: must have finite logits, got NaN or inf"
     ):
-        evaluate(model, judged, "compress qat, before it")
+        evaluate(model, evaluated, "compress qat, before it")
 
 
 def test_the_teacher_teaches(case, tmp_path):

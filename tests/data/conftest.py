@@ -1,4 +1,4 @@
-"""Folders of pictures, made or materialised."""
+"""Folders of images, made or materialised."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def digits(tmp_path_factory):
     return folder
 
 
-def write_picture(path, seed, size=(12, 8)):
-    """A small picture; another seed gives other bytes."""
+def write_image(path, seed, size=(12, 8)):
+    """A small image; another seed gives other bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     Image.fromarray(values).save(path, format="PNG", compress_level=0)
@@ -25,19 +25,19 @@ def write_picture(path, seed, size=(12, 8)):
 
 @pytest.fixture
 def photos(tmp_path):
-    """photos(name=count, ...) makes class folders of different pictures under tmp_path/photos."""
+    """photos(name=count, ...) makes class folders of different images under tmp_path/photos."""
 
     def make(under="", **counts):
         root = tmp_path / "photos"
         for number, (name, count) in enumerate(counts.items()):
             for i in range(count):
                 seed = (sum(under.encode()), number, i)
-                write_picture(root / under / name / f"{i}.png", seed)
+                write_image(root / under / name / f"{i}.png", seed)
         return root
 
     return make
 
 
 @pytest.fixture
-def picture():
-    return write_picture
+def image():
+    return write_image

@@ -12,7 +12,7 @@ from kd2mobile.pages.terminal.check import check_text
 
 
 def soft(path, seed, size=(40, 30), **how):
-    """A picture of soft spots, one for each seed."""
+    """An image of soft spots, one for each seed."""
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def faulty(tmp_path):
     shutil.copy(root / "train" / "cat" / "00.png", root / "test" / "cat" / "leak.png")
     shutil.copy(root / "train" / "cat" / "01.png", root / "train" / "dog" / "contradiction.png")
     soft(root / "test" / "dog" / "again.jpg", 100, (72, 24), quality=90)
-    (root / "train" / "cat" / "broken.jpg").write_bytes(b"no picture")
+    (root / "train" / "cat" / "broken.jpg").write_bytes(b"no image")
     (root / "train" / "cat" / "notes.txt").write_text("skipped")
     return root
 
@@ -65,7 +65,7 @@ def test_class_names_that_differ_in_invisible_characters_are_said_so_that_they_a
 
 
 def test_what_was_put_there_is_found(checked):
-    (aside,) = checked.set_aside
+    (aside,) = checked.skipped
     assert aside.path == "train/cat/broken.jpg" and "UnidentifiedImageError" in aside.reason
     assert checked.ignored_files == 1
     leak, contradiction = ["test/cat/leak.png", "train/cat/00.png"], ["train/cat/01.png", "train/dog/contradiction.png"]
@@ -88,7 +88,7 @@ def test_sizes_and_imbalance(checked):
 
 @pytest.fixture
 def loose(faulty, tmp_path):
-    """Unlabelled: a test picture saved again, a train picture byte for byte, two like each other, a copy, a new one."""
+    """Unlabelled: a test image saved again, a train image byte for byte, two like each other, a copy, a new one."""
     root = tmp_path / "loose"
     soft(root / "test again.jpg", 200, (150, 100), quality=90)
     shutil.copy(faulty / "train" / "cat" / "02.png", root / "train.png")
@@ -100,7 +100,7 @@ def loose(faulty, tmp_path):
     return root
 
 
-def test_near_duplicates_among_unlabelled_pictures_and_between_them_and_the_splits(checked, faulty, loose, tmp_path):
+def test_near_duplicates_among_unlabelled_images_and_between_them_and_the_splits(checked, faulty, loose, tmp_path):
     found = kd2mobile.check(data=str(faulty), unlabelled=str(loose), store=tmp_path / "store", input_px=32)
     assert found.unlabelled == 4 and found.ignored_files == 2
     assert [(group.paths, group.splits, group.classes, group.leaks) for group in found.near_duplicates] == [
@@ -109,13 +109,13 @@ def test_near_duplicates_among_unlabelled_pictures_and_between_them_and_the_spli
     ]
     assert found.duplicates == [*checked.duplicates, ["unlabelled/burst1 copy.png", "unlabelled/burst1.png"]]
     paths = ["train/cat/broken.jpg", "unlabelled/test again.jpg", "unlabelled/train.png"]
-    assert [aside.path for aside in found.set_aside] == paths
-    assert found.set_aside[1].reason == "looks like test/cat/big.png, which is a test image"
+    assert [aside.path for aside in found.skipped] == paths
+    assert found.skipped[1].reason == "looks like test/cat/big.png, which is a test image"
     assert (found.sizes, found.leaks, found.classes) == (checked.sizes, checked.leaks, checked.classes)
     assert checked.unlabelled_sizes is None
 
 
-def test_sizes_of_unlabelled_pictures(faulty, loose, tmp_path):
+def test_sizes_of_unlabelled_images(faulty, loose, tmp_path):
     sizes = kd2mobile.check(
         data=str(faulty), unlabelled=str(loose), store=tmp_path / "store", input_px=32
     ).unlabelled_sizes

@@ -1,4 +1,4 @@
-"""Pictures through their views: the same pixels by threads and by worker processes, and how workers end."""
+"""Images through their views: the same pixels by threads and by worker processes, and how workers end."""
 
 import signal
 import subprocess
@@ -13,27 +13,27 @@ from kd2mobile import pixels
 from kd2mobile.data import decode_workers as rendering
 from kd2mobile.data.decode_workers import render_views, renderer
 from kd2mobile.data.views import VIEW_DTYPE
-from kd2mobile.errors import PictureError, WorkerError
+from kd2mobile.errors import ImageError, WorkerError
 from kd2mobile.files import TEMPORARY
 
 
 @pytest.fixture
-def two(picture, tmp_path):
-    """Two pictures, and two views of each: the whole one, and its right half mirrored."""
+def two(image, tmp_path):
+    """Two images, and two views of each: the whole one, and its right half mirrored."""
     views = np.zeros((2, 2), VIEW_DTYPE)
     views["box"] = [[0, 0, 1, 1], [0.5, 0, 1, 1]]
     views["flip"][:, 1] = 1
-    return [picture(tmp_path / f"{i}.png", i) for i in range(2)], views
+    return [image(tmp_path / f"{i}.png", i) for i in range(2)], views
 
 
-def test_each_view_is_the_box_of_its_picture(two):
+def test_each_view_is_the_box_of_its_image(two):
     paths, views = two
     seen = render_views(paths, views, 4)
     assert seen.shape == (2, 2, 4, 4, 3) and seen.dtype == np.uint8
     for path, (whole, half) in zip(paths, seen, strict=True):
-        picture = pixels.open_picture(path)
-        np.testing.assert_array_equal(whole, np.asarray(picture.resize((4, 4), 2)))
-        right = picture.resize((4, 4), 2, box=(picture.width / 2, 0, picture.width, picture.height))
+        image = pixels.open_image(path)
+        np.testing.assert_array_equal(whole, np.asarray(image.resize((4, 4), 2)))
+        right = image.resize((4, 4), 2, box=(image.width / 2, 0, image.width, image.height))
         np.testing.assert_array_equal(half, np.asarray(right)[:, ::-1])
 
 
@@ -48,12 +48,12 @@ def test_workers_render_the_same_bits_and_end_with_the_block(two):
     assert pool.pids == [None, None]
 
 
-def test_a_damaged_picture_is_named_and_the_worker_goes_on(two):
+def test_a_damaged_image_is_named_and_the_worker_goes_on(two):
     paths, views = two
     whole = paths[1].read_bytes()
     paths[1].write_bytes(b"nonsense")
     with renderer(1, two[0][0].parent) as render:
-        with pytest.raises(PictureError, match=r"1.png: must be a readable image, got UnidentifiedImageError"):
+        with pytest.raises(ImageError, match=r"1.png: must be a readable image, got UnidentifiedImageError"):
             render(paths, views, 4)
         paths[1].write_bytes(whole)
         assert render(paths, views, 4).shape == (2, 2, 4, 4, 3)
@@ -130,22 +130,22 @@ def test_ctrl_c_reaches_the_parent_alone_and_no_worker_outlives_it(two, end):
 LARGE_FROM_ONE_PIXEL = """
 from kd2mobile import pixels
 from kd2mobile.data.decode_workers import main
-pixels.LARGE_PICTURE = 1
+pixels.LARGE_IMAGE = 1
 main()
 """
 
 
-def test_workers_take_turns_with_large_pictures(two, tmp_path, monkeypatch):
+def test_workers_take_turns_with_large_images(two, tmp_path, monkeypatch):
     monkeypatch.setattr(rendering, "_COMMAND", ["-c", LARGE_FROM_ONE_PIXEL])
     with renderer(3, two[0][0].parent) as render, ThreadPoolExecutor(3) as threads:
         for seen in threads.map(lambda _: render(*two, 5), range(9)):
             np.testing.assert_array_equal(seen, render_views(*two, 5))
-        left = list(two[0][0].parent.glob(".one-large-picture.*"))
+        left = list(two[0][0].parent.glob(".one-large-image.*"))
         assert left and all(TEMPORARY.fullmatch(path.name) for path in left), "swept after a kill"
     assert not list(two[0][0].parent.glob(".*"))
     lock, same = FileLock(tmp_path / "turn.lock"), FileLock(tmp_path / "turn.lock")
     monkeypatch.setattr(pixels, "_one_large", pixels._one_large)  # put back after the test
-    monkeypatch.setattr(pixels, "LARGE_PICTURE", 1)
+    monkeypatch.setattr(pixels, "LARGE_IMAGE", 1)
     pixels.take_turns_by(lock)
     with pixels.opened(two[0][0]), pytest.raises(Timeout):
         same.acquire(blocking=False)

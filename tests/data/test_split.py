@@ -1,4 +1,4 @@
-"""The split: a partition by class, the same from the same pictures, that drops nothing without a word."""
+"""The split: a partition by class, the same from the same images, that drops nothing without a word."""
 
 import math
 import shutil
@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd2mobile.data.sources.scan import Picture, scan
+from kd2mobile.data.sources.scan import ScannedImage, scan
 from kd2mobile.data.split import Leak, read_split
 from kd2mobile.data.splits.draw import draw_splits
-from kd2mobile.data.splits.splitting import split_pictures
+from kd2mobile.data.splits.splitting import split_images
 from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.recipe.schema import Data
 
 
 def split(root, **data):
     folder = root.parent / "split"
-    results = split_pictures(folder, root, scan(root), Data(**data))
+    results = split_images(folder, root, scan(root), Data(**data))
     return read_split(folder), results
 
 
@@ -32,7 +32,7 @@ def refusal(root, **data):
 
 
 def test_digits(digits, tmp_path):
-    results = split_pictures(tmp_path, digits, scan(digits), Data())
+    results = split_images(tmp_path, digits, scan(digits), Data())
     made = read_split(tmp_path)
     assert results | {"given": []} == {
         "classes": 10,
@@ -40,7 +40,7 @@ def test_digits(digits, tmp_path):
         "val": 179,
         "test": 359,
         "given": [],
-        "set_aside": 0,
+        "skipped": 0,
         "ignored_files": 0,
         "system_files": 0,
         "duplicates": 0,
@@ -60,7 +60,7 @@ def test_digits(digits, tmp_path):
 
 
 def test_a_part_of_train_has_images_of_each_class_and_all_of_val_and_test(digits, tmp_path):
-    split_pictures(tmp_path, digits, scan(digits), Data())
+    split_images(tmp_path, digits, scan(digits), Data())
     whole = read_split(tmp_path)
     assert whole.part_of_train(1.0, 0) is whole
     for fraction in (0.6, 0.001):
@@ -108,16 +108,16 @@ def test_train_alone(photos):
     assert (results["train"], results["val"], results["test"]) == (14, 2, 4)
 
 
-def test_a_damaged_picture_is_set_aside_with_the_reason(photos, capsys):
+def test_a_damaged_image_is_skipped_with_the_reason(photos, capsys):
     root = photos(cat=10, dog=10)
     (root / "cat" / "3.png").write_bytes(b"")
     whole = (root / "dog" / "4.png").read_bytes()
     (root / "dog" / "4.png").write_bytes(whole[: len(whole) // 2])
     (root / "dog" / "letter.jpg").write_text("dear dog")
     made, results = split(root)
-    assert [a.path for a in made.set_aside] == ["cat/3.png", "dog/4.png", "dog/letter.jpg"]
-    assert all("cannot identify" in a.reason or "truncated" in a.reason for a in made.set_aside)
-    assert results["set_aside"] == 3 and len(made.samples) == 18
+    assert [a.path for a in made.skipped] == ["cat/3.png", "dog/4.png", "dog/letter.jpg"]
+    assert all("cannot identify" in a.reason or "truncated" in a.reason for a in made.skipped)
+    assert results["skipped"] == 3 and len(made.samples) == 18
     assert "split: 3 files skipped, first 'cat/3.png': UnidentifiedImageError" in capsys.readouterr().err
 
 
@@ -132,7 +132,7 @@ def test_copies_stay_together_and_are_reported(photos, capsys):
     assert "split: 5 images the same as another, first of" in capsys.readouterr().err
 
 
-def test_a_picture_in_train_and_test_is_reported(photos, capsys):
+def test_a_image_in_train_and_test_is_reported(photos, capsys):
     root = photos("train", cat=10, dog=10)
     photos("test", cat=2, dog=2)
     shutil.copy(root / "train" / "cat" / "0.png", root / "test" / "cat" / "same.png")
@@ -142,7 +142,7 @@ def test_a_picture_in_train_and_test_is_reported(photos, capsys):
     assert len(made.of("test")) == 5
 
 
-def test_a_picture_in_two_classes_is_reported_and_trained_on(photos, capsys):
+def test_a_image_in_two_classes_is_reported_and_trained_on(photos, capsys):
     root = photos(cat=10, dog=10)
     shutil.copy(root / "cat" / "0.png", root / "dog" / "also.png")
     made, results = split(root)
@@ -151,7 +151,7 @@ def test_a_picture_in_two_classes_is_reported_and_trained_on(photos, capsys):
     assert "split: 1 image in several classes, first 'cat/0.png', 'dog/also.png'" in capsys.readouterr().err
 
 
-def test_a_class_with_too_few_pictures(photos):
+def test_a_class_with_too_few_images(photos):
     message = refusal(photos(cat=9, dog=2))
     assert "dog: must hold at least 3 different readable images, one each for train, val and test" in message
     assert message.endswith(", got 2. Add images to the class or remove it.")
@@ -163,7 +163,7 @@ def test_copies_do_not_make_a_class(photos):
     assert "got 2 different among 3. Add images" in refusal(root)
 
 
-def test_three_pictures_are_enough(photos):
+def test_three_images_are_enough(photos):
     made, _ = split(photos(cat=3, dog=3))
     assert Counter((s.label, s.split) for s in made.samples).most_common(1)[0][1] == 1
 
@@ -171,15 +171,15 @@ def test_three_pictures_are_enough(photos):
 def test_a_class_that_would_vanish(photos):
     root = photos(cat=5, dog=5)
     for path in (root / "dog").iterdir():
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     assert "dog: must hold at least 3 different readable images" in refusal(root)
     assert "got 0 (5 skipped, first dog/0.png: UnidentifiedImageError: cannot identify" in refusal(root)
 
 
-def test_a_given_split_without_a_whole_picture_of_a_class(photos):
+def test_a_given_split_without_a_whole_image_of_a_class(photos):
     root = photos("train", cat=5, dog=5)
     photos("test", cat=1, dog=1)
-    (root / "test" / "dog" / "0.png").write_bytes(b"no picture")
+    (root / "test" / "dog" / "0.png").write_bytes(b"no image")
     message = refusal(root)
     assert f"{root / 'test' / 'dog'}: must hold at least 1 readable image, got none (1 skipped" in message
 
@@ -190,11 +190,11 @@ def test_a_train_class_too_small_to_give_up_a_val(photos):
     assert "dog: must hold at least 2 different readable images, one each for train and val, got 1" in message
 
 
-def test_odd_names_go_through_the_file(photos, picture):
+def test_odd_names_go_through_the_file(photos, image):
     root = photos(cat=3)
     name = 'two\nlines "\u732b"'
     for i in range(3):
-        picture(root / name / f"{name} {i}.png", i)
+        image(root / name / f"{name} {i}.png", i)
     made, _ = split(root)
     assert made.classes == ["cat", name] and {s.path for s in made.samples if s.label == 1} == {
         f"{name}/{name} {i}.png" for i in range(3)
@@ -213,53 +213,51 @@ FRACTION = st.floats(0.01, 0.49)
 CLASS_SIZES = st.lists(st.integers(3, 60), min_size=2, max_size=4)
 
 
-def pictures_of(sizes):
+def images_of(sizes):
     return [
-        Picture(f"{label}/{i}.png", str(label), None, f"{label:02x}{i:062x}")
+        ScannedImage(f"{label}/{i}.png", str(label), None, f"{label:02x}{i:062x}")
         for label, size in enumerate(sizes)
         for i in range(size)
     ]
 
 
-def draw(pictures, data):
-    classes = sorted({p.class_name for p in pictures})
-    return draw_splits(pictures, classes, ["val", "test"], data, lambda name, given: (name, ""))
+def draw(images, data):
+    classes = sorted({p.class_name for p in images})
+    return draw_splits(images, classes, ["val", "test"], data, lambda name, given: (name, ""))
 
 
 @given(CLASS_SIZES, FRACTION, FRACTION, st.integers(0, 9), st.randoms())
 def test_the_draw_is_stratified_and_does_not_depend_on_order(sizes, val, test, seed, random):
-    pictures, data = pictures_of(sizes), Data(val=val, test=test, seed=seed)
-    places = draw(pictures, data)
+    images, data = images_of(sizes), Data(val=val, test=test, seed=seed)
+    places = draw(images, data)
     for label, size in enumerate(sizes):
-        counts = Counter(place for p, place in zip(pictures, places, strict=True) if p.class_name == str(label))
+        counts = Counter(place for p, place in zip(images, places, strict=True) if p.class_name == str(label))
         assert counts.total() == size and min(counts[s] for s in ("train", "val", "test")) >= 1
         assert abs(counts["val"] - size * val) <= 1 and abs(counts["test"] - size * test) <= 1
-    shuffled = random.sample(pictures, len(pictures))
+    shuffled = random.sample(images, len(images))
     again = dict(zip((p.path for p in shuffled), draw(shuffled, data), strict=True))
-    assert again == {p.path: place for p, place in zip(pictures, places, strict=True)}
+    assert again == {p.path: place for p, place in zip(images, places, strict=True)}
 
 
 @given(st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=25), min_size=2, max_size=3), FRACTION, FRACTION)
 def test_copies_share_a_place_whatever_their_number(contents, val, test):
-    pictures = [
-        Picture(f"{label}/{i}.png", str(label), None, f"{content:064x}")
+    images = [
+        ScannedImage(f"{label}/{i}.png", str(label), None, f"{content:064x}")
         for label, listed in enumerate(contents)
         for i, content in enumerate(listed)
     ]
     try:
-        places = draw(pictures, Data(val=val, test=test))
+        places = draw(images, Data(val=val, test=test))
     except DataError as fault:
         assert "different readable images" in str(fault)
         return
-    assert len({(p.sha256, place) for p, place in zip(pictures, places, strict=True)}) == len(
-        {p.sha256 for p in pictures}
-    )
+    assert len({(p.sha256, place) for p, place in zip(images, places, strict=True)}) == len({p.sha256 for p in images})
     for label in range(len(contents)):
-        here = {place for p, place in zip(pictures, places, strict=True) if p.class_name == str(label)}
+        here = {place for p, place in zip(images, places, strict=True) if p.class_name == str(label)}
         assert here == {"train", "val", "test"}
 
 
-def test_one_picture_more_moves_few_others():
-    pictures = pictures_of([100, 100])
-    before, after = draw(pictures[1:], Data()), draw(pictures, Data())[1:]
+def test_one_image_more_moves_few_others():
+    images = images_of([100, 100])
+    before, after = draw(images[1:], Data()), draw(images, Data())[1:]
     assert sum(a != b for a, b in zip(before, after, strict=True)) <= 4

@@ -34,7 +34,7 @@ ORIENTATION = 0x0112
 
 @pytest.fixture(scope="module")
 def photos(digits_in_tflite, tmp_path_factory) -> list[Path]:
-    """Digits on oblong grounds of every kind that a phone or a folder of pictures may hold; one is as it was."""
+    """Digits on oblong grounds of every kind that a phone or a folder of images may hold; one is as it was."""
     place = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     sides = [(40, 40), (90, 61), (61, 90), (640, 427), (33, 200), (2000, 30), (7, 5), (301, 300)]
@@ -42,12 +42,12 @@ def photos(digits_in_tflite, tmp_path_factory) -> list[Path]:
     for number, (width, height) in enumerate(sides):
         ground = rng.integers(0, 120, (height, width, 3), np.uint8)
         digit = Image.open(digits_in_tflite.photos[number]).convert("RGB").resize((width * 3 // 4, height * 3 // 4))
-        picture = Image.fromarray(ground)
-        picture.paste(digit, (width // 8, height // 8))
+        image = Image.fromarray(ground)
+        image.paste(digit, (width // 8, height // 8))
         exif = Image.Exif()
         exif[ORIENTATION] = number + 1
         path = place / f"{number}.{'jpg' if number % 2 else 'png'}"
-        picture.save(path, exif=exif)
+        image.save(path, exif=exif)
         paths.append(path)
     glass = np.dstack([rng.integers(0, 256, (50, 70, 3), np.uint8), np.linspace(0, 255, 3500).reshape(50, 70)])
     deep = Image.fromarray(rng.integers(0, 65536, (60, 50), np.uint16))
@@ -55,11 +55,11 @@ def photos(digits_in_tflite, tmp_path_factory) -> list[Path]:
         "alpha.png": Image.fromarray(glass.astype(np.uint8)),
         "deep.png": deep,
         "grey.png": Image.fromarray(ground[..., 0]),
-        "cmyk.jpg": picture.convert("CMYK"),
+        "cmyk.jpg": image.convert("CMYK"),
     }
     for name, other in others.items():
         other.save(place / name)
-    picture.quantize(8).save(place / "palette.png", transparency=3)
+    image.quantize(8).save(place / "palette.png", transparency=3)
     return [*paths, *(place / name for name in others), place / "palette.png"]
 
 
@@ -138,7 +138,7 @@ def classify():
 @pytest.mark.parametrize("resize", RESIZES)
 def test_its_pixels_are_kd2mobiles_to_the_byte(classify, photos, resize, px):
     for photo in photos:
-        there = classify["to_pixels"](classify["open_picture"](photo), px, resize)
+        there = classify["to_pixels"](classify["open_image"](photo), px, resize)
         known = pixels.load(photo, px, resize)
         assert there.shape == known.shape and there.dtype == known.dtype
         np.testing.assert_array_equal(there, known, photo.name)

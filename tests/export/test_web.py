@@ -55,22 +55,22 @@ def bytes_of(content):
 def test_its_pixels_are_those_of_training(page, resize):
     rng = np.random.default_rng(0)
     for width, height, px in SIZES:
-        picture = rng.integers(0, 256, (height, width, 3), np.uint8)
-        rgba = np.dstack([picture, np.full((height, width, 1), 255, np.uint8)]).tobytes()
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        rgba = np.dstack([image, np.full((height, width, 1), 255, np.uint8)]).tobytes()
         call = f"Array.from(resample({bytes_of(rgba)}, {width}, {height}, {px}, '{resize}'))"
-        here = render(Image.fromarray(picture), whole_box(width, height, resize), px)
+        here = render(Image.fromarray(image), whole_box(width, height, resize), px)
         there = np.array(page.value(call)).reshape(px, px, 3)
         assert np.abs(there - here.astype(int)).max() <= 1, (width, height, px)
         assert (there == here).mean() > 0.7, "and mostly the same: Pillow's own order of the two directions varies"
 
 
-def test_a_picture_is_laid_on_white_and_turned_upright(page, tmp_path):
+def test_a_image_is_laid_on_white_and_turned_upright(page, tmp_path):
     turned = Image.new("RGBA", (20, 10), (255, 0, 0, 255))
     turned.paste((0, 0, 0, 0), (0, 0, 10, 10))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right: what was on the left comes to the top
     turned.save(tmp_path / "turned.png", exif=exif)
-    call = f"readPicture(new Blob([{bytes_of((tmp_path / 'turned.png').read_bytes())}]))"
+    call = f"readImage(new Blob([{bytes_of((tmp_path / 'turned.png').read_bytes())}]))"
     seen = page.value(f"{call}.then((image) => [image.width, image.height, ...pixelsOf(image, 2, 'stretch')])")
     assert seen[:2] == [10, 20] and seen[2:5] == [255, 219, 219], "white above, red below, a little of each in both"
     assert seen[2:] == load(tmp_path / "turned.png", 2, "stretch").reshape(-1).tolist()
@@ -211,13 +211,13 @@ def give(page, name, path):
 LINES = "[...document.querySelectorAll('#classes li')].map((line) => line.textContent)"
 
 
-def test_the_example_page_names_what_is_in_a_picture(page, digits_in_tflite, tmp_path):
+def test_the_example_page_names_what_is_in_a_image(page, digits_in_tflite, tmp_path):
     """Every precision; the same percentages as kd2mobile's predict."""
     photo = digits_in_tflite.photos[0]
     for precision, file in digits_in_tflite.files.items():
         page.value("document.getElementById('classes').replaceChildren()")
         give(page, "model", file)
-        give(page, "picture", photo)
+        give(page, "image", photo)
         page.until("document.querySelectorAll('#classes li').length")
         (here,) = predict(file, [photo], top=5)
         expected = [f"{name}: {probability:.1%}".replace("%", " %") for name, probability in here.classes]

@@ -57,7 +57,7 @@ def test_a_description_that_does_not_fit_its_model_is_refused(own):
         ({"labels.txt": "\ufeffä\n\nc\n\n\n"}, ["ä", "", "c"]),
         ({"labels.txt": "a\nb\nc\n", "notes.txt": "x\n"}, ["a", "b", "c"]),
         ({"one.txt": "a\n", "two.txt": "b\n"}, None),
-        ({"picture.png": "a\n"}, None),
+        ({"image.png": "a\n"}, None),
     ],
 )
 def test_labels_that_others_pack(packed, members, classes):

@@ -170,7 +170,7 @@ def test_kd_beside_the_distillation_loss_of_keras(temperature):
 
 @pytest.mark.parametrize(("temperature", "weight"), SETTINGS)
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_a_picture_without_a_label_is_taught_by_the_teacher_alone(name, temperature, weight):
+def test_a_image_without_a_label_is_taught_by_the_teacher_alone(name, temperature, weight):
     """Its one-hot row is zero: the soft part stays with the factor that it has beside labels, and nothing else does."""
     one_hot, teacher, z = draw(seed=10)
     unlabelled = np.zeros_like(one_hot)

@@ -1,4 +1,4 @@
-"""Pictures of one colour, in folders of its name."""
+"""Images of one colour, in folders of its name."""
 
 import pytest
 from PIL import Image
@@ -8,16 +8,16 @@ from tests.tiny_models import COLOURS
 
 @pytest.fixture
 def photos(tmp_path):
-    """Seven plain pictures in class folders, one of them in the wrong one: red/green.png."""
+    """Seven plain images in class folders, one of them in the wrong one: red/green.png."""
     root = tmp_path / "photos"
     for name, colour in COLOURS.items():
-        picture(root / name / "plain.png", colour)
-        picture(root / name / "half.png", [level // 2 for level in colour])
-    picture(root / "red" / "green.png", COLOURS["green"])
+        image(root / name / "plain.png", colour)
+        image(root / name / "half.png", [level // 2 for level in colour])
+    image(root / "red" / "green.png", COLOURS["green"])
     return root
 
 
-def picture(path, colour, size=(12, 10)):
+def image(path, colour, size=(12, 10)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, tuple(colour)).save(path)
     return path

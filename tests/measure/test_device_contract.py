@@ -48,8 +48,8 @@ def test_its_two_functions_have_one_signature(name):
     assert list(inspect.signature(work.check).parameters) == ["address", "options", "protocol"]
     takes = inspect.signature(work.measure).parameters
     positional = [one.name for one in takes.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
-    assert positional == ["address", "options", "opened", "pictures", "protocol"]
-    assert takes["set_aside_unreadable"].default is False
+    assert positional == ["address", "options", "opened", "images", "protocol"]
+    assert takes["skip_unreadable"].default is False
     assert all(one.default is not one.empty for one in takes.values() if one.kind is one.KEYWORD_ONLY)
 
 

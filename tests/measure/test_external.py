@@ -15,7 +15,7 @@ from kd2mobile.measure.predict import predict
 from kd2mobile.measure.protocol import Protocol, Span
 from tests.tiny_models import CLASSES, COLOURS
 
-from .conftest import picture
+from .conftest import image
 
 UNTIMED = Span(0, 0, None)
 
@@ -125,7 +125,7 @@ def test_classes_may_be_named_like_splits_if_labels_say_so():
 @pytest.mark.parametrize("folders", [["blue", "green", "rot"], ["blue", "green", "red", "rot"], ["blue", "rot"]])
 def test_a_file_of_kd2mobiles_goes_by_name_alone(own, tmp_path, folders):
     for name in folders:
-        picture(tmp_path / "data" / name / "a.png", COLOURS["red"])
+        image(tmp_path / "data" / name / "a.png", COLOURS["red"])
     with pytest.raises(DataError, match="got none for the folder 'rot'"):
         measure_external(own("uint8"), tmp_path / "data")
 
@@ -202,7 +202,7 @@ def test_labels_inside_the_file_are_used(packed, photos):
 
 def test_a_background_class_is_shifted_over(models, photos, tmp_path):
     measured = measure_on_folder(models / "background.tflite", photos)
-    # at half brightness every colour's logit is below the background's 0: the three plain pictures remain
+    # at half brightness every colour's logit is below the background's 0: the three plain images remain
     assert measured.record.top1 == 3 / 7 and "taken as the background" in measured.notes[0]
     labels = tmp_path / "labels.txt"
     assert measured.record.class_order == "sorted folders after a background"
@@ -228,21 +228,21 @@ def test_labels_of_another_model_are_refused(models, photos, tmp_path):
         measure_external(models / "uint8.tflite", photos, labels=labels)
 
 
-def test_every_picture_counts_links_and_depth_included(models, tmp_path):
-    elsewhere = picture(tmp_path / "elsewhere" / "deep" / "a.png", COLOURS["blue"]).parent.parent
+def test_every_image_counts_links_and_depth_included(models, tmp_path):
+    elsewhere = image(tmp_path / "elsewhere" / "deep" / "a.png", COLOURS["blue"]).parent.parent
     data = tmp_path / "data"
     data.mkdir()
     (data / "blue").symlink_to(elsewhere)
-    picture(data / "green" / "one.png", COLOURS["green"])
-    picture(data / "red" / "one.png", COLOURS["red"])
+    image(data / "green" / "one.png", COLOURS["green"])
+    image(data / "red" / "one.png", COLOURS["red"])
     (data / "red" / "linked.png").symlink_to(tmp_path / "elsewhere" / "deep" / "a.png")
     (data / "red" / "loop").symlink_to(data / "red")
     (data / "red" / ".DS_Store").write_bytes(b"x")
     (data / "README").write_text("not a class")
     (data / ".hidden").mkdir()
     (data / "red" / "@eaDir" / "one.png").mkdir(parents=True)
-    picture(data / "red" / "@eaDir" / "one.png" / "THUMB.png", COLOURS["red"])
-    picture(data / "__MACOSX" / "red" / "._one.png", COLOURS["red"])
+    image(data / "red" / "@eaDir" / "one.png" / "THUMB.png", COLOURS["red"])
+    image(data / "__MACOSX" / "red" / "._one.png", COLOURS["red"])
     found, skipped = class_folders(data)
     assert skipped == 3, ".DS_Store, a thumbnail of a Synology and what macOS packs beside the images"
     assert {name: [path.name for path in paths] for name, paths in found.items()} == {
@@ -253,16 +253,16 @@ def test_every_picture_counts_links_and_depth_included(models, tmp_path):
     assert measure_external(models / "uint8.tflite", data).n == 4
 
 
-def test_unreadable_pictures_are_set_aside_and_counted(models, photos, capsys):
+def test_unreadable_images_are_skipped_and_counted(models, photos, capsys):
     (photos / "red" / "empty.jpg").touch()
     (photos / "blue" / "text.png").write_text("no image")
     (photos / "green" / "gone.png").symlink_to(photos / "nowhere.png")
     measured = measure_on_folder(models / "uint8.tflite", photos)
-    assert measured.record.n == 7 and len(measured.set_aside) == 3
+    assert measured.record.n == 7 and len(measured.skipped) == 3
     assert "3 files skipped, not readable; the first is" in capsys.readouterr().err
 
 
-def test_nothing_but_unreadable_pictures(models, tmp_path):
+def test_nothing_but_unreadable_images(models, tmp_path):
     for name in CLASSES:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").write_text("no image")
@@ -275,7 +275,7 @@ def test_folders_that_hold_no_classes(models, tmp_path):
         measure_external(models / "uint8.tflite", tmp_path / "none")
     with pytest.raises(DataError, match="must be a folder of class folders, got an empty folder"):
         measure_external(models / "uint8.tflite", tmp_path)
-    picture(tmp_path / "a.png", (0, 0, 0))
+    image(tmp_path / "a.png", (0, 0, 0))
     with pytest.raises(DataError, match="must be a folder of class folders, got 1 file and no folder"):
         measure_external(models / "uint8.tflite", tmp_path)
     for name in CLASSES:
@@ -300,7 +300,7 @@ def test_a_folder_that_cannot_be_listed(photos, monkeypatch):
 def test_names_with_newlines_and_quotes(own, tmp_path):
     names = ["a\nb", "c 'd' \"e\"", "ü"]
     for name, colour in zip(names, [COLOURS[name] for name in CLASSES], strict=True):
-        picture(tmp_path / "odd" / name / "x.png", colour)
+        image(tmp_path / "odd" / name / "x.png", colour)
     assert measure_external(own("uint8", classes=names), tmp_path / "odd").top1 == 1
 
 
@@ -328,17 +328,17 @@ def test_a_float_file_of_someone_else_to_the_end(models, photos, monkeypatch):
 
 
 def test_mean_and_std_are_one_value_or_three(models, photos):
-    path, picture = models / "float.tflite", photos / "red" / "half.png"
-    (one,) = predict(path, [picture], mean=127.5, std=127.5)
+    path, image = models / "float.tflite", photos / "red" / "half.png"
+    (one,) = predict(path, [image], mean=127.5, std=127.5)
     for mean in ([127.5], [127.5] * 3):
         record = measure_external(path, photos, mean=mean, std=mean)
         assert record.top1 == 6 / 7
-        assert predict(path, [picture], mean=mean, std=mean) == [one]
+        assert predict(path, [image], mean=mean, std=mean) == [one]
         assert profile_file(path, span=UNTIMED, mean=mean, std=mean).first_run_ms > 0
     for mean in ([], [127.5] * 2, [127.5] * 4):
         for refuses in (
             lambda **how: measure_external(path, photos, **how),
-            lambda **how: predict(path, [picture], **how),
+            lambda **how: predict(path, [image], **how),
             lambda **how: profile_file(path, span=UNTIMED, **how),
         ):
             with pytest.raises(ModelFileError, match="must be normalized by one finite value or three"):
@@ -359,6 +359,6 @@ def test_images_of_more_than_8_bits_are_said_or_scaled(models, tmp_path, capsys)
     assert "`--range 0,4095` scales greyscale ones" in capsys.readouterr().err
     asked = measure_on_folder(models / "uint8.tflite", tmp_path / "deep", value_range=(0, 4095))
     plain = measure_on_folder(models / "uint8.tflite", tmp_path / "scaled")
-    assert asked.record.pictures == plain.record.pictures != dark.record.pictures
+    assert asked.record.images == plain.record.images != dark.record.images
     assert (asked.record.top1, asked.record.logloss) == (plain.record.top1, plain.record.logloss)
     assert "more than 8 bits" not in "\n".join(asked.notes)

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from kd2mobile.errors import DataError, ModelFileError, PictureError
+from kd2mobile.errors import DataError, ImageError, ModelFileError
 from kd2mobile.measure.files import Answered, FileToMeasure, FromDevice
 from kd2mobile.measure.host import measure as host
 from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.measured import measure_files, record_of_probabilities
 from kd2mobile.measure.protocol import Protocol
-from kd2mobile.measure.record import BenchmarkRecord, picture_set
+from kd2mobile.measure.record import BenchmarkRecord, image_set
 from tests.tiny_models import COLOURS, by_hand
 
-from .conftest import picture
+from .conftest import image
 
 FIELDS = (
-    "role, model, precision, compression, device, runtime, decoder, n, pictures, top1, top5, logloss, ece, "
+    "role, model, precision, compression, device, runtime, decoder, n, images, top1, top5, logloss, ece, "
     "teacher_agreement, val, latency_ms, first_run_ms, init_ms, size_bytes, compressed_bytes, peak_rss_mib, threads, "
     "sha256, rule, xnnpack, affinity, conditions, clock_step_ms, isolated, measured_at, tool, class_order, "
     "recommended, leaked, top1_without_leaked, unknown"
@@ -29,8 +29,8 @@ LABELS = np.array([0, 1, 1, 2, 2])  # the last one is wrong
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    return [picture(tmp_path / "seen" / f"{i}.png", colour) for i, colour in enumerate(SEEN)]
+def images(tmp_path):
+    return [image(tmp_path / "seen" / f"{i}.png", colour) for i, colour in enumerate(SEEN)]
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def no_profile(monkeypatch):
     monkeypatch.setattr(host, "profile_files", lambda files, *_, **__: [profile] * len(files))
 
 
-def measure(path, pictures, labels, *, role="student", resize=None, **how):
+def measure(path, images, labels, *, role="student", resize=None, **how):
     """`measure_files` of one."""
-    (measured,) = measure_files([FileToMeasure(path=path, role=role, resize=resize)], pictures, labels, **how)
+    (measured,) = measure_files([FileToMeasure(path=path, role=role, resize=resize)], images, labels, **how)
     return measured
 
 
@@ -50,9 +50,9 @@ def test_a_record_has_exactly_the_promised_fields():
     assert ", ".join(BenchmarkRecord.__struct_fields__) == FIELDS
 
 
-def test_one_file_from_picture_to_record(own, pictures, tmp_path):
+def test_one_file_from_image_to_record(own, images, tmp_path):
     path = own("uint8")
-    measured = measure(path, pictures, LABELS, teacher_top1=np.array([0, 1, 0, 2, 2]))
+    measured = measure(path, images, LABELS, teacher_top1=np.array([0, 1, 0, 2, 2]))
     record, expected = measured.record, np.array([by_hand(colour) for colour in SEEN])
     np.testing.assert_allclose(measured.probabilities, expected, atol=1e-6)
     assert (record.role, record.model, record.precision, record.compression) == (
@@ -86,10 +86,10 @@ def test_one_file_from_picture_to_record(own, pictures, tmp_path):
         "busy",
     }
     assert str(path.parent) not in json.dumps(as_json)
-    assert measured.judged.tolist() == [0, 1, 2, 3, 4] and measured.set_aside == [] and measured.notes == []
+    assert measured.evaluated.tolist() == [0, 1, 2, 3, 4] and measured.skipped == [] and measured.notes == []
 
 
-def test_files_share_one_decoding_and_answer_as_alone(models, own, pictures, monkeypatch, no_profile):
+def test_files_share_one_decoding_and_answer_as_alone(models, own, images, monkeypatch, no_profile):
     opened = []
     from_file = host.opened
     monkeypatch.setattr(host, "opened", lambda path: opened.append(path) or from_file(path))
@@ -98,12 +98,12 @@ def test_files_share_one_decoding_and_answer_as_alone(models, own, pictures, mon
         FileToMeasure(path=models / "full_uint8.tflite", role="baseline", model="other", resize="stretch"),
         FileToMeasure(path=models / "float.tflite", role="external", mean=127.5, std=127.5),
     ]
-    together = measure_files(some, pictures, LABELS)
-    assert sorted(opened) == sorted(pictures)
+    together = measure_files(some, images, LABELS)
+    assert sorted(opened) == sorted(images)
     assert [one.record.role for one in together] == ["student", "baseline", "external"]
     assert [one.record.model for one in together] == ["uint8", "other", "float"]
     for file, measured in zip(some, together, strict=True):
-        (alone,) = measure_files([file], pictures, LABELS)
+        (alone,) = measure_files([file], images, LABELS)
         np.testing.assert_array_equal(measured.probabilities, alone.probabilities)
         assert replace(measured.record, measured_at=None) == replace(alone.record, measured_at=None)
 
@@ -112,7 +112,7 @@ def test_the_resize_is_the_files_own_unless_given(own, tmp_path, no_profile):
     from PIL import Image
 
     wide = Image.new("RGB", (40, 10), COLOURS["blue"])
-    wide.paste(COLOURS["red"], (0, 0, 12, 10))  # the left 30 %: cropped away, or 30 % of a stretched picture
+    wide.paste(COLOURS["red"], (0, 0, 12, 10))  # the left 30 %: cropped away, or 30 % of a stretched image
     wide.save(tmp_path / "wide.png")
     path = own("uint8", resize="stretch")
 
@@ -123,103 +123,103 @@ def test_the_resize_is_the_files_own_unless_given(own, tmp_path, no_profile):
     assert red(resize="crop") == pytest.approx(by_hand(COLOURS["blue"])[2], abs=1e-6)
 
 
-def test_more_pictures_than_are_held_at_once(own, tmp_path, monkeypatch, no_profile):
-    monkeypatch.setattr(host, "PICTURES_AT_ONCE", 3)
+def test_more_images_than_are_held_at_once(own, tmp_path, monkeypatch, no_profile):
+    monkeypatch.setattr(host, "IMAGES_AT_ONCE", 3)
     colours = [(20 * i, 255 - 20 * i, 0) for i in range(10)]
-    pictures = [picture(tmp_path / f"{i}.png", colour) for i, colour in enumerate(colours)]
-    measured = measure(own("uint8"), pictures, np.ones(10, int))
+    images = [image(tmp_path / f"{i}.png", colour) for i, colour in enumerate(colours)]
+    measured = measure(own("uint8"), images, np.ones(10, int))
     np.testing.assert_allclose(measured.probabilities, [by_hand(colour) for colour in colours], atol=1e-6)
 
 
-def test_an_unreadable_picture_of_a_test_set_stops(own, pictures, no_profile):
-    pictures[2].write_bytes(b"")
-    with pytest.raises(PictureError, match=r"2\.png: must be a readable image"):
-        measure(own("uint8"), pictures, LABELS)
+def test_an_unreadable_image_of_a_test_set_stops(own, images, no_profile):
+    images[2].write_bytes(b"")
+    with pytest.raises(ImageError, match=r"2\.png: must be a readable image"):
+        measure(own("uint8"), images, LABELS)
 
 
-def test_it_is_set_aside_where_that_is_asked_for(own, pictures, no_profile):
-    pictures[2].write_bytes(b"no picture")
+def test_it_is_skipped_where_that_is_asked_for(own, images, no_profile):
+    images[2].write_bytes(b"no image")
     (measured,) = measure_files(
         [FileToMeasure(path=own("uint8"))],
-        pictures,
+        images,
         LABELS,
         teacher_top1=np.array([0, 1, 2, 2, 2]),
-        set_aside_unreadable=True,
+        skip_unreadable=True,
     )
     assert (measured.record.n, measured.record.top1, measured.record.teacher_agreement) == (4, 0.75, 0.75)
-    assert measured.judged.tolist() == [0, 1, 3, 4]
-    assert [path for path, _ in measured.set_aside] == [pictures[2]]
+    assert measured.evaluated.tolist() == [0, 1, 3, 4]
+    assert [path for path, _ in measured.skipped] == [images[2]]
 
 
-def test_logits_are_noted(models, pictures, no_profile):
-    measured = measure(models / "logits.tflite", pictures, LABELS, role="external")
+def test_logits_are_noted(models, images, no_profile):
+    measured = measure(models / "logits.tflite", images, LABELS, role="external")
     assert measured.notes == [
         "logits.tflite: the outputs are not probabilities: they are taken as logits, and softmax is applied"
     ]
     np.testing.assert_allclose(measured.probabilities, [by_hand(colour) for colour in SEEN], atol=1e-6)
 
 
-def test_scores_have_no_logloss(models, pictures, no_profile):
-    measured = measure(models / "sigmoid.tflite", pictures, LABELS, role="external")
+def test_scores_have_no_logloss(models, images, no_profile):
+    measured = measure(models / "sigmoid.tflite", images, LABELS, role="external")
     assert (measured.record.top1, measured.record.logloss, measured.record.ece) == (0.8, None, None)
     assert "scores rank the classes" in measured.notes[0]
 
 
-def test_labels_must_be_outputs(models, pictures, no_profile):
+def test_labels_must_be_outputs(models, images, no_profile):
     with pytest.raises(DataError, match="must have only classes of the 3 outputs of .*uint8.tflite, got class 3"):
-        measure(models / "uint8.tflite", pictures, LABELS + 1)
+        measure(models / "uint8.tflite", images, LABELS + 1)
 
 
-def test_nothing_to_judge(models):
+def test_nothing_to_evaluate(models):
     with pytest.raises(DataError, match="benchmark: must have images in the evaluation set, got none"):
         measure(models / "uint8.tflite", [], np.array([], int))
     with pytest.raises(ValueError, match="as many labels"):
         measure(models / "uint8.tflite", ["a.png"], np.array([0, 1]))
 
 
-def test_a_bad_file_is_refused_before_anything_is_timed(models, pictures, monkeypatch):
+def test_a_bad_file_is_refused_before_anything_is_timed(models, images, monkeypatch):
     monkeypatch.setattr(host, "profile_files", lambda *_, **__: pytest.fail("timed"))
     with pytest.raises(ModelFileError, match="2 inputs"):
         measure_files(
-            [FileToMeasure(path=models / f"{name}.tflite") for name in ("uint8", "two_inputs")], pictures, LABELS
+            [FileToMeasure(path=models / f"{name}.tflite") for name in ("uint8", "two_inputs")], images, LABELS
         )
 
 
-def test_a_record_says_which_pictures_it_is_of(own, pictures, no_profile):
-    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in pictures]
+def test_a_record_says_which_images_it_is_of(own, images, no_profile):
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in images]
     classes = [hashes[0]], hashes[1:3], hashes[3:]
     text = "\n\n".join(sorted("\n".join(sorted(of_one)) for of_one in classes))
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def said(order, labels, **how):
-        return measure(own("uint8"), [pictures[i] for i in order], np.array(labels), **how).record.pictures
+        return measure(own("uint8"), [images[i] for i in order], np.array(labels), **how).record.images
 
     assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2]) == expected
     assert said([4, 2, 0, 3, 1], [1, 0, 2, 1, 0]) == expected, "in another order, of images and of classes"
-    others = {said([0, 1, 2, 3], [0, 1, 1, 2]), said([0, 1, 2, 3, 4], [0, 1, 1, 2, 1]), picture_set([], []), expected}
+    others = {said([0, 1, 2, 3], [0, 1, 1, 2]), said([0, 1, 2, 3, 4], [0, 1, 1, 2, 1]), image_set([], []), expected}
     assert len(others) == 4
-    pictures[4].write_bytes(b"no picture")
-    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], set_aside_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
-    pictures[4].unlink()
-    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], set_aside_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
+    images[4].write_bytes(b"no image")
+    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], skip_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
+    images[4].unlink()
+    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], skip_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
 
 
-def test_a_long_timing_is_said_before_it_begins(own, pictures, monkeypatch, capsys):
+def test_a_long_timing_is_said_before_it_begins(own, images, monkeypatch, capsys):
     given = FromDevice("a phone", [Answered([Profile()], None)], np.array([], int), [])
     monkeypatch.setattr(host, "measure", lambda *_, **__: given)
     for rule in ("kd2mobile", "mlperf"):
         assert "each timing takes" not in capsys.readouterr().err
-        measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS, protocol=Protocol(rule=rule))
+        measure_files([FileToMeasure(path=own("uint8"))], images, LABELS, protocol=Protocol(rule=rule))
     assert "each timing takes 60 s or more\n" in capsys.readouterr().err
 
 
-def test_where_nothing_was_judged_the_pictures_are_unknown_with_the_reason(own, pictures, monkeypatch):
-    timed = [Profile(unknown={"pictures": "it times alone"}), Profile()]
+def test_where_nothing_was_evaluated_the_images_are_unknown_with_the_reason(own, images, monkeypatch):
+    timed = [Profile(unknown={"images": "it times alone"}), Profile()]
     given = FromDevice("a phone", [Answered(timed, None)], np.array([], int), [])
     monkeypatch.setattr(host, "measure", lambda *_, **__: given)
-    records = measure_files([FileToMeasure(path=own("uint8"))], pictures, LABELS)[0].records
-    assert [r.pictures for r in records] == [None, None]
-    assert [r.unknown["pictures"] for r in records] == ["it times alone", "no image was evaluated"]
+    records = measure_files([FileToMeasure(path=own("uint8"))], images, LABELS)[0].records
+    assert [r.images for r in records] == [None, None]
+    assert [r.unknown["images"] for r in records] == ["it times alone", "no image was evaluated"]
 
 
 def test_a_teachers_record_has_no_file():

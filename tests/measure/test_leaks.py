@@ -12,8 +12,8 @@ ANSWERS = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.5, 0.5]])
 """Right, wrong, right, and half right by its rank among equals."""
 
 
-def judged(leaked):
-    record = with_reasons(record_of_probabilities("student", "net", ANSWERS, LABELS, pictures="0" * 16))
+def evaluated(leaked):
+    record = with_reasons(record_of_probabilities("student", "net", ANSWERS, LABELS, images="0" * 16))
     return with_leaks(record, ANSWERS, LABELS, np.array(leaked))
 
 
@@ -22,18 +22,18 @@ def judged(leaked):
     [([True, False, False, False], 0.5), ([False, True, True, False], 0.75), ([False] * 4, 0.625)],
 )
 def test_the_top1_of_the_others_stands_beside_that_of_all(leaked, others):
-    record = judged(leaked)
+    record = evaluated(leaked)
     assert (record.top1, record.leaked, record.top1_without_leaked) == (0.625, sum(leaked), others)
     assert not {"leaked", "top1_without_leaked"} & record.unknown.keys()
 
 
 def test_where_all_leaked_nothing_is_left():
-    record = judged([True] * 4)
+    record = evaluated([True] * 4)
     assert (record.leaked, record.top1_without_leaked) == (4, None)
     assert record.unknown["top1_without_leaked"] == "every test image leaked"
 
 
-def test_what_was_not_judged_says_so():
+def test_what_was_not_evaluated_says_so():
     nothing = dict.fromkeys(("top1", "top5", "logloss", "ece"))
     record = with_reasons(BenchmarkRecord(role="student", model="net", n=0, **nothing), top1="a phone's tool")
     record = with_leaks(record, None, LABELS, np.array([True] * 4))

@@ -25,7 +25,7 @@ def test_logits_get_a_softmax_and_that_is_said(last_op):
     np.testing.assert_allclose(values, PROBABILITIES, atol=1e-7)
 
 
-def test_one_picture_that_does_not_sum_to_one_makes_all_logits():
+def test_one_image_that_does_not_sum_to_one_makes_all_logits():
     assert read_answers(np.array([[0.3, 0.7], [0.5, 0.53]], np.float32), "ADD").kind == "logits"
     assert read_answers(np.array([[0.3, 0.7], [0.5, 0.51]], np.float32), "ADD").kind == "probabilities"
 

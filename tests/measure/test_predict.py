@@ -3,16 +3,16 @@ import os
 import numpy as np
 import pytest
 
-from kd2mobile.errors import ModelFileError, PictureError
+from kd2mobile.errors import ImageError, ModelFileError
 from kd2mobile.inspection.inspect import inspect_file
 from kd2mobile.measure.predict import predict
 from tests.tiny_models import COLOURS, by_hand
 
-from .conftest import picture
+from .conftest import image
 
 
 def test_the_likeliest_first_with_their_names(own, photos):
-    red, grey = photos / "red" / "plain.png", picture(photos / "grey.png", (60, 70, 50))
+    red, grey = photos / "red" / "plain.png", image(photos / "grey.png", (60, 70, 50))
     first, second = predict(own("uint8"), [red, grey], top=2)
     assert first.image == str(red)
     assert first.classes[0] == ("red", pytest.approx(by_hand(COLOURS["red"])[2], abs=1e-6))
@@ -48,17 +48,17 @@ def test_float_files_and_logits(models, photos, capsys):
     assert "softmax is applied" in capsys.readouterr().err
 
 
-def test_pictures_that_cannot_be_read(models, tmp_path):
+def test_images_that_cannot_be_read(models, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no")
-    with pytest.raises(PictureError, match="a.png: must be a readable image"):
+    with pytest.raises(ImageError, match="a.png: must be a readable image"):
         predict(models / "uint8.tflite", [tmp_path / "a.png"])
     assert predict(models / "uint8.tflite", []) == []
 
 
-def test_a_pipe_is_neither_a_picture_nor_a_model(models, tmp_path):
+def test_a_pipe_is_neither_a_image_nor_a_model(models, tmp_path):
     """Nobody writes to it: whoever opens it waits without end."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(PictureError, match="pipe: must be a regular file, got a pipe. Save the image to a file, and"):
+    with pytest.raises(ImageError, match="pipe: must be a regular file, got a pipe. Save the image to a file, and"):
         predict(models / "uint8.tflite", [tmp_path / "pipe"])
     with pytest.raises(ModelFileError, match="pipe: must be a regular file, got a pipe. Save the model to a file, and"):
         predict(tmp_path / "pipe", [tmp_path / "pipe"])

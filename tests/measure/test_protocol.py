@@ -16,7 +16,7 @@ from kd2mobile.measure.protocol import Protocol, Setting, Span
 from kd2mobile.recipe.compose import compose
 from tests.tiny_models import COLOURS, is_explained
 
-from .conftest import picture
+from .conftest import image
 
 
 def test_a_recipe_says_the_protocol():
@@ -35,8 +35,8 @@ def test_numbers_that_cannot_be(field, value):
         compose(settings={f"benchmark.{field}": value})
 
 
-def test_each_setting_is_a_record_and_the_first_is_judged(models, tmp_path):
-    seen = picture(tmp_path / "red.png", COLOURS["red"])
+def test_each_setting_is_a_record_and_the_first_is_evaluated(models, tmp_path):
+    seen = image(tmp_path / "red.png", COLOURS["red"])
     protocol = Protocol(threads=(1, 2), xnnpack=(True, False), cores=(0,))
     (measured,) = measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), protocol=protocol)
     assert [(r.threads, r.xnnpack) for r in measured.records] == [(1, True), (2, True), (1, False), (2, False)]
@@ -64,7 +64,7 @@ def test_cores_that_are_not_there(models):
 
 
 def test_a_device_nobody_knows(models, tmp_path):
-    seen = picture(tmp_path / "red.png", COLOURS["red"])
+    seen = image(tmp_path / "red.png", COLOURS["red"])
     with pytest.raises(UnknownNameError, match=r"benchmark.device: must be one of host.*, got 'fridge:4'"):
         measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), device="fridge:4")
     with pytest.raises(DeviceError, match=r"--device host: must have no address, got host:1"):
@@ -73,7 +73,7 @@ def test_a_device_nobody_knows(models, tmp_path):
 
 def test_a_sweep_on_the_command_line(models, tmp_path, capsys):
     for name, colour in COLOURS.items():
-        picture(tmp_path / "data" / name / "a.png", colour)
+        image(tmp_path / "data" / name / "a.png", colour)
     (tmp_path / "labels.txt").write_text("\n".join(sorted(COLOURS)))
     model = ["--model", str(models / "uint8.tflite"), "--data", str(tmp_path / "data")]
     assert main_status(["benchmark", *model, "--labels", str(tmp_path / "labels.txt"), "--threads", "1,2"]) == 0

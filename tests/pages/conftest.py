@@ -10,7 +10,7 @@ from PIL import Image
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.pages import findings
 from kd2mobile.pages.recommending import with_recommendation
-from kd2mobile.pages.view import Example, Paired, Picture, ReportData, Stage
+from kd2mobile.pages.view import Example, Paired, ReportData, ShownImage, Stage
 
 CLASSES = ["accordion", "airplanes", "anchor", "ant", "barrel", "bass", "a class with quite a long name"]
 FILES = (
@@ -33,7 +33,7 @@ def record(role="student", model="mobilenet025", precision="int8", top1=0.83, si
         "device": "host: made up",
         "runtime": "LiteRT 0.0",
         "n": 1692,
-        "pictures": None if top1 is None else "0a1b2c3d4e5f6071",
+        "images": None if top1 is None else "0a1b2c3d4e5f6071",
         "top1": top1,
         "top5": None if top1 is None else 0.5 + top1 / 2,
         "logloss": None if top1 is None else 3 * (1 - top1),
@@ -86,7 +86,7 @@ def history(top, speed, epochs=30):
     ]
 
 
-def picture(seed, classes=CLASSES, **changes):
+def image(seed, classes=CLASSES, **changes):
     rng = np.random.default_rng(seed)
     ramp = np.linspace(0, 255, 3 * 150 * 200).reshape(150, 200, 3) * rng.uniform(0.3, 1, 3)
     said, guessed = (rng.dirichlet(np.full(len(classes), 0.3)) for _ in range(2))
@@ -98,7 +98,7 @@ def picture(seed, classes=CLASSES, **changes):
         "teacher": list(zip(classes, said.tolist(), strict=True)),
         "student": list(zip(classes, guessed.tolist(), strict=True)),
     }
-    return Picture(**fields | changes)
+    return ShownImage(**fields | changes)
 
 
 def answers(classes, n=300, seed=0):
@@ -130,13 +130,13 @@ def exemplify_from(labels, classes, image=None):
 
 
 def looks(classes, image=None, **size):
-    """The parts of a ReportData that look at each picture, found in made-up answers."""
+    """The parts of a ReportData that look at each image, found in made-up answers."""
     labels, teacher, baseline, fp32, int8 = answers(classes, **size)
     exemplify = exemplify_from(labels, classes, image)
-    judged = {"teacher": teacher, "student": int8, "baseline": baseline}
+    evaluated = {"teacher": teacher, "student": int8, "baseline": baseline}
     return {
         "confusion": findings.confusion("mobilenet025 int8", labels, int8, teacher, classes, exemplify),
-        "calibrations": [findings.calibration(r, f"{r}'s name", p, labels) for r, p in judged.items()],
+        "calibrations": [findings.calibration(r, f"{r}'s name", p, labels) for r, p in evaluated.items()],
         "class_scores": findings.class_scores(labels, int8, baseline, classes),
         "disagreements": findings.disagreements({"fp32": fp32, "int8": int8}, labels, classes, exemplify),
     }
@@ -169,11 +169,11 @@ def report(**changes):
         "records": all_records(),
         "paired": [pair()],
         "histories": {"with the teacher": history(0.84, 5), "labels alone": history(0.81, 4)},
-        "pictures": [picture(seed) for seed in range(12)],
-        "pictures_chosen": "Made up.",
+        "images": [image(seed) for seed in range(12)],
+        "images_chosen": "Made up.",
         "classes": CLASSES,
         "splits": {"train": 3030, "val": 868, "test": 1692},
-        "set_aside": [("ant/broken.jpg", "truncated")],
+        "skipped": [("ant/broken.jpg", "truncated")],
         "duplicates": [["ant/1.jpg", "ant/2.jpg"], ["bass/1.jpg", "barrel/1.jpg"]],
         "leaks": [["ant/1.jpg", "ant/2.jpg"]],
         "contradictions": [["bass/1.jpg", "barrel/1.jpg"]],
@@ -200,8 +200,8 @@ def make_pair():
 
 
 @pytest.fixture(scope="session")
-def make_picture():
-    return picture
+def make_image():
+    return image
 
 
 @pytest.fixture(scope="session")

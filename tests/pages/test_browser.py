@@ -101,13 +101,13 @@ def test_a_table_of_devices_with_every_column_fits_a_laptops_window(chromium, ma
     chromium.open(tmp_path / "devices.html", 1280, 900)
     box = "document.querySelector('#models .scroll')"
     headings = chromium.value(f"[...{box}.querySelectorAll('th[scope=col]')].map(th => th.textContent.split(' ')[0])")
-    assert {"Pictures", "p95", "Download", "Throttled", "Temp.", "Clock", "Governor"} <= {*headings}
+    assert {"Images", "p95", "Download", "Throttled", "Temp.", "Clock", "Governor"} <= {*headings}
     assert chromium.value(f"{box}.scrollWidth - {box}.clientWidth") == 0
 
 
 @needs_chromium
 def test_the_policy_stops_what_escaping_would_have_missed(chromium, file, tmp_path):
-    """A picture and scripts are put into the page by force: none is fetched or run, and ours still runs."""
+    """An image and scripts are put into the page by force: none is fetched or run, and ours still runs."""
     forced = (
         '<script>document.title = "forced"</script><img src="other.png" alt="" onerror="document.title = \'forced\'">'
     )

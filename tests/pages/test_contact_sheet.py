@@ -6,14 +6,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kd2mobile.data.check import Looked, check_split
 from kd2mobile.data.sources.roots import Joined
-from kd2mobile.data.split import UNLABELLED, Groups, NearGroup, Sample, SetAside, Split
-from kd2mobile.errors import PictureError
+from kd2mobile.data.split import UNLABELLED, Groups, NearGroup, Sample, Skipped, Split
+from kd2mobile.errors import ImageError
 from kd2mobile.pages import contact_sheet
 from kd2mobile.pages.contact_sheet import CELL_PX, GAP_PX, draw_contact_sheet
 
 
 def data_set(root, names, **found):
-    """One picture of one colour for each class, each of another colour, and what is said of them."""
+    """One image of one colour for each class, each of another colour, and what is said of them."""
     root.mkdir()
     samples = []
     for label, _ in enumerate(names):
@@ -38,7 +38,7 @@ def written(monkeypatch):
     return texts
 
 
-def test_a_row_of_pictures_a_class(tmp_path, written):
+def test_a_row_of_images_a_class(tmp_path, written):
     checked, looked = data_set(tmp_path / "photos", ["cat", "dog"])
     draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     with Image.open(tmp_path / "sheet.png") as opened:
@@ -59,16 +59,14 @@ def test_of_many_classes_the_largest_and_the_smallest_are_drawn(tmp_path, writte
 
 
 def test_files_aside_and_copies_have_their_place(tmp_path, written):
-    aside = [SetAside(f"cat/{i:02d}.jpg", "OSError: broken") for i in range(20)]
-    checked, looked = data_set(
-        tmp_path / "photos", ["cat", "dog"], set_aside=aside, contradictions=[["0.png", "1.png"]]
-    )
+    aside = [Skipped(f"cat/{i:02d}.jpg", "OSError: broken") for i in range(20)]
+    checked, looked = data_set(tmp_path / "photos", ["cat", "dog"], skipped=aside, contradictions=[["0.png", "1.png"]])
     draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert "Skipped: the first 12 of 20" in written and "cat/11.jpg: OSError: broken" in written
     assert "In several classes, identical byte for byte: 1" in written and "cat, dog" in written
 
 
-def test_pictures_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path, written):
+def test_images_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path, written):
     _, labelled = data_set(tmp_path / "photos", ["cat", "dog"])
     (tmp_path / "loose").mkdir()
     samples = []
@@ -100,9 +98,9 @@ def test_a_font_knows_what_it_has_no_shape_for():
     assert contact_sheet.missing(font, "a b狗") == {"狗"}
 
 
-def test_a_picture_that_changed_meanwhile(tmp_path):
+def test_a_image_that_changed_meanwhile(tmp_path):
     checked, looked = data_set(tmp_path / "photos", ["cat", "dog"])
     (tmp_path / "photos" / "0.png").write_bytes(b"")
-    with pytest.raises(PictureError, match="must be the image that was checked.*It has changed since"):
+    with pytest.raises(ImageError, match="must be the image that was checked.*It has changed since"):
         draw_contact_sheet(tmp_path / "sheet.png", checked, looked)
     assert not (tmp_path / "sheet.png").exists()

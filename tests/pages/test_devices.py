@@ -53,7 +53,7 @@ def test_the_smallest_and_the_fastest_within_half_a_point_of_the_best_on_each_de
     data = collect_devices(two_devices)
     assert data.devices == {"A": HOST, "B": BOARD}
     assert taken(data) == [("A", "int8", "int8"), ("B", "fp32", "fp32")]
-    assert [(c.judged, c.within) for c in data.choices] == [(3, 2), (3, 1)]
+    assert [(c.evaluated, c.within) for c in data.choices] == [(3, 2), (3, 1)]
     assert data.choices[0].least_top1 == pytest.approx(0.895)
     assert sentence(data.choices[0]) == (
         f"{HOST}: 2 of 3 files reach 89.5 % top-1 on 870 validation images (#9f8e); the smallest of them is the "
@@ -126,7 +126,7 @@ def test_a_device_without_answers_has_the_accuracy_of_the_same_file(two_devices,
     phone = [measured("fp32", size_bytes=1000, p50=3.0, device=PHONE, **nothing)]
     phone += [measured("int8", size_bytes=300, p50=2.0, device=PHONE, **nothing)]
     data = collect_devices([*two_devices, *phone])
-    assert taken(data)[2] == ("C", "int8", "int8") and data.choices[2].fastest["judged_on"] == "A"
+    assert taken(data)[2] == ("C", "int8", "int8") and data.choices[2].fastest["evaluated_on"] == "A"
     assert data.records["C"][0]["top1"] is None
     assert "C evaluated no images: the choice and the plot use the accuracy on A." in data.notes
     page = render_devices(data)

@@ -66,7 +66,7 @@ def test_the_bins_make_up_the_calibration_error():
         assert one.accuracy == pytest.approx((probabilities.argmax(1) == labels)[inside].mean())
 
 
-def test_class_scores_leave_out_classes_without_a_test_picture():
+def test_class_scores_leave_out_classes_without_a_test_image():
     labels = np.array([0, 0, 0, 2])
     found = findings.class_scores(labels, surely([0, 0, 1, 2]), surely([0, 1, 1, 0]), CLASSES)
     assert found == [ClassScore("a", 3, 2, 1), ClassScore("c", 1, 1, 0)]

@@ -114,10 +114,10 @@ def test_the_same_data_makes_the_same_bytes(make_report, html, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_everything_from_outside_is_escaped(make_report, make_record, make_pair, make_picture, make_looks):
+def test_everything_from_outside_is_escaped(make_report, make_record, make_pair, make_image, make_looks):
     names = [f"{HOSTILE} {i}" for i in range(4)]
     found = make_looks(names, n=40)
-    judged = [msgspec.structs.replace(one, name=HOSTILE) for one in found["calibrations"]]
+    evaluated = [msgspec.structs.replace(one, name=HOSTILE) for one in found["calibrations"]]
     files = [msgspec.structs.replace(one, reference=HOSTILE, precision=HOSTILE) for one in found["disagreements"]]
     data = make_report(
         title=HOSTILE,
@@ -130,16 +130,16 @@ def test_everything_from_outside_is_escaped(make_report, make_record, make_pair,
         ],
         paired=[make_pair(label=HOSTILE, a=HOSTILE, b=HOSTILE, precision=HOSTILE)],
         histories={HOSTILE: [{"epoch": 1, "val_top1": 0.5}]},
-        pictures=[make_picture(0, names, path=HOSTILE)],
-        pictures_chosen=HOSTILE,
+        images=[make_image(0, names, path=HOSTILE)],
+        images_chosen=HOSTILE,
         classes=names,
         splits={HOSTILE: 1},
-        set_aside=[(HOSTILE, HOSTILE)],
+        skipped=[(HOSTILE, HOSTILE)],
         duplicates=[[HOSTILE, HOSTILE]],
         leaks=[[HOSTILE, HOSTILE]],
         contradictions=[[HOSTILE, HOSTILE]],
         confusion=msgspec.structs.replace(found["confusion"], model=HOSTILE),
-        calibrations=judged,
+        calibrations=evaluated,
         class_scores=found["class_scores"],
         disagreements=files,
         stages=[],
@@ -164,12 +164,12 @@ def test_a_dollar_sign_in_a_plot_is_no_mathematics(make_report, make_record):
     assert "$\\frac$ int8" in labels and "a $x$ &lt;b&gt; int8" in labels
 
 
-def test_names_that_no_file_can_hold_are_spelled_out(make_report, make_record, make_picture):
+def test_names_that_no_file_can_hold_are_spelled_out(make_report, make_record, make_image):
     odd = "new\nline \x1b[31m \udcff \u202egpj \x00"
     data = make_report(
         records=[make_record(model=odd), make_record("external", "漢字")],
         histories={odd: [{"epoch": 1, "val_top1": 0.5}]},
-        pictures=[make_picture(0, [odd, "ö"], path=odd)],
+        images=[make_image(0, [odd, "ö"], path=odd)],
     )
     html = render(data)
     html.encode()
@@ -190,7 +190,7 @@ def test_nulls_are_dashes_that_say_why(make_report, make_record):
 
 
 def test_an_empty_run_is_still_a_page(make_report):
-    nothing = dict(records=[], paired=[], histories={}, pictures=[], classes=[], splits={}, set_aside=[], stages=[])
+    nothing = dict(records=[], paired=[], histories={}, images=[], classes=[], splits={}, skipped=[], stages=[])
     unseen = dict(confusion=None, calibrations=[], class_scores=[], disagreements=[])
     html = render(make_report(**nothing, **unseen, exports=[], versions={}, commands=[], notes=[], recipe={}))
     page = Page(html)
@@ -218,7 +218,7 @@ def test_the_answers_are_shown_in_words_and_numbers(make_report, html):
 def test_long_lists_are_cut_and_say_so(make_report):
     groups = [[f"a/{i}-{j}.jpg" for j in range(8)] for i in range(51)]
     many = [(f"broken/{i}.jpg", "truncated") for i in range(201)]
-    html = render(make_report(set_aside=many, duplicates=groups, leaks=[], contradictions=[], pictures=[]))
+    html = render(make_report(skipped=many, duplicates=groups, leaks=[], contradictions=[], images=[]))
     assert "201 skipped" in html and "broken/199.jpg" in html and "broken/200.jpg" not in html
     assert "The first 200; the run's split.json has all." in html
     assert "51 groups of identical images" in html and "a/49-5.jpg" in html and "and 2 more" in html
@@ -226,11 +226,11 @@ def test_long_lists_are_cut_and_say_so(make_report):
 
 
 def test_a_matrix_only_where_it_can_be_read(make_report, make_looks):
-    assert 'class="matrix"' in render(make_report(pictures=[]))
+    assert 'class="matrix"' in render(make_report(images=[]))
     names = [f"class {i}" for i in range(26)]
     found = make_looks(names, n=200)
     assert found["confusion"].matrix is None
-    assert 'class="matrix"' not in render(make_report(pictures=[], classes=names, **found))
+    assert 'class="matrix"' not in render(make_report(images=[], classes=names, **found))
 
 
 def test_histories_with_gaps_and_one_epoch(make_report):
@@ -249,22 +249,22 @@ def test_records_measured_in_different_places_say_where(make_report, make_record
     assert '<li id="measured-2">made-up board, LiteRT 0.0, 1 thread</li>' in two
     assert re.findall('<sup><a href="#measured-([0-9]+)"', two) == ["1", "2"] and "<sup>" not in one
     assert re.findall('<td class="num">([0-9,]+ #....)</td>', two) == ["1,692 #0a1b", "50 #0a1b"]
-    assert ">Pictures <small>" in two and ">Pictures <small>" not in one
+    assert ">Images <small>" in two and ">Images <small>" not in one
 
 
-def test_other_numbers_of_pictures_are_no_other_way_of_timing(make_report, make_record):
+def test_other_numbers_of_images_are_no_other_way_of_timing(make_report, make_record):
     page = render(make_report(records=[make_record(), make_record("external", n=50)]))
     assert "Measured on host: made up, LiteRT 0.0, 1 thread." in page and "<sup>" not in page
 
 
-def test_a_picture_that_is_gone_is_named_on_the_page(make_report, make_picture, tmp_path):
-    html = render(make_report(pictures=[make_picture(0, image=tmp_path / "gone.jpg")]))
+def test_a_image_that_is_gone_is_named_on_the_page(make_report, make_image, tmp_path):
+    html = render(make_report(images=[make_image(0, image=tmp_path / "gone.jpg")]))
     assert 'class="gone"' in html and "must be there" in html
 
 
 def test_a_folder_that_is_not_there_is_an_error_with_a_next_step(make_report, tmp_path):
     with pytest.raises(ArtifactError, match=r"/report\.html: must be there, got no such file"):
-        write_report(tmp_path / "missing" / "report.html", make_report(pictures=[], histories={}))
+        write_report(tmp_path / "missing" / "report.html", make_report(images=[], histories={}))
 
 
 def test_the_dot_is_at_the_epoch_that_training_kept():
@@ -295,7 +295,7 @@ def exported(name: str, layers: list[tuple], **known) -> dict:
     fields = ("layer", "op", "dtype", "error", "own_error", "sqnr_db", "steps")
     rows = [dict(zip(fields, row, strict=True)) for row in layers]
     made = {"precision": "int8", "file": f"{name}-int8.tflite", "size_bytes": 9_000, "sha256": "ab" * 32, "parity": {}}
-    return made | {"layer_errors": {"pictures": 100, "layers": rows}} | known
+    return made | {"layer_errors": {"images": 100, "layers": rows}} | known
 
 
 def test_what_quantization_does_to_each_layer_the_worst_first(make_report):

@@ -23,7 +23,7 @@ FILES = ("fp32", "int8")
 
 @pytest.fixture
 def make_run(tmp_path, make_record):
-    """A function that writes a run's folder. right: which of the test pictures each file of the student gets right."""
+    """A function that writes a run's folder. right: which of the test images each file of the student gets right."""
 
     def make(name, right, *, classes=("cat", "dog"), order=range(6), hashes="abcdef", settings=None):
         recipe = compose(settings={"student.name": "mobilenet025"} | (settings or {}))
@@ -48,7 +48,7 @@ def make_run(tmp_path, make_record):
     return make
 
 
-def test_students_are_paired_picture_by_picture_in_whatever_order_they_lie(make_run, tmp_path):
+def test_students_are_paired_image_by_image_in_whatever_order_they_lie(make_run, tmp_path):
     one = make_run("one", {"fp32": [1, 1, 1, 1, 0, 1], "int8": [1, 1, 1, 0, 0, 0]})
     other = make_run("other", {"fp32": [1, 0, 1, 1, 1, 0], "int8": [1, 1, 1, 0, 0, 0]}, order=[5, 3, 1, 0, 2, 4])
     found = collect_comparison([one, other], tmp_path / "both.html")
@@ -67,7 +67,7 @@ def test_only_files_of_one_precision_are_paired(make_run, tmp_path):
     assert found.paired == [] and found.incomparable == []
 
 
-def test_other_test_pictures_are_not_comparable_and_said_so(make_run, tmp_path):
+def test_other_test_images_are_not_comparable_and_said_so(make_run, tmp_path):
     right = {"int8": [1, 1, 1, 1, 0, 1]}
     runs = [make_run("one", right), make_run("two", right, hashes="abcdxy"), make_run("three", right)]
     found = collect_comparison(runs, tmp_path / "all.html")

@@ -126,7 +126,7 @@ def test_none_cannot_take_back_what_the_built_in_recipe_says(tmp_path):
         assert composed.teacher.input_px is None and compose(tmp_path / "written.toml") == composed
 
 
-def test_a_teacher_of_logits_means_whole_pictures(tmp_path):
+def test_a_teacher_of_logits_means_whole_images(tmp_path):
     for settings in ({}, {"data.source": "photos"}, {"views.count": 1, "views.flip": False, "views.smallest_area": 1}):
         composed = compose(None, {"teacher.name": "logits.npz", **settings}, sees_whole)
         assert (composed.views.count, composed.views.smallest_area, composed.views.flip) == (1, 1.0, False)

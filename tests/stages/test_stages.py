@@ -128,7 +128,7 @@ def test_what_a_file_alone_may_need_counts_only_where_it_is_given(plan, tmp_path
     )
 
 
-def test_logits_count_by_their_content_and_are_of_whole_pictures(plan, tmp_path):
+def test_logits_count_by_their_content_and_are_of_whole_images(plan, tmp_path):
     files(tmp_path)
     first, learned = plan(**LOGITS), plan(**FILE)
     assert first.steps["views"].config == {"whole": True, "resize": "stretch"} != learned.steps["views"].config
@@ -287,7 +287,7 @@ def test_weights_beside_a_teacher_file_are_refused(plan, tmp_path):
         plan(**FILE, teacher__weights="body.h5")
 
 
-def test_unlabelled_pictures_change_the_student_alone(plan, digit_folder, tmp_path, capsys):
+def test_unlabelled_images_change_the_student_alone(plan, digit_folder, tmp_path, capsys):
     shutil.copytree(digit_folder / "0", tmp_path / "loose")
     plain, beside = plan(), plan(data__unlabelled="loose")
     for step in ("split", "views", "teacher", "transfer", "pixels", "baseline"):

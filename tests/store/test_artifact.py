@@ -66,16 +66,16 @@ def split_of(content, seed=0, **more):
     ],
     ids=["other images", "another split", "unlabelled ones too", "the unlabelled ones alone"],
 )  # fmt: skip
-def test_the_nearest_is_of_the_same_pictures(there, why):
+def test_the_nearest_is_of_the_same_images(there, why):
     assert why_missing(step(inputs=split_of("aa")).spec, [step(inputs=there).spec]) == why
 
 
-def test_pictures_of_another_name_are_not_near():
+def test_images_of_another_name_are_not_near():
     named = {name: Step("source", 1, {"name": name}, {}, lambda *_: {}).spec for name in ("digits", "mnist")}
     assert why_missing(named["mnist"], [named["digits"]]) == "first build"
 
 
-def test_another_teacher_of_the_same_pictures_is_near():
+def test_another_teacher_of_the_same_images_is_near():
     teachers = [
         Step("teacher", 1, {"name": name}, split_of("aa"), lambda *_: {}).spec for name in ("vgg16", "xception")
     ]

@@ -24,8 +24,8 @@ PUBLISHED = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"
 
 SHA256 = "0" * 64
 MADE = {
-    "source": (["pictures/cat/1.png"], {}),
-    "split": (["split.json", "groups.json"], {"train": 3, "set_aside": 0}),
+    "source": (["images/cat/1.png"], {}),
+    "split": (["split.json", "groups.json"], {"train": 3, "skipped": 0}),
     "thumbnails": (["thumbnails-00000.npy"], {"contents": 3}),
     "views": (["train.npy", "val.npy"], {"train": 3}),
     "teacher": (["teacher.json", "teacher.keras"], {}),

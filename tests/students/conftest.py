@@ -17,7 +17,7 @@ def built(request):
 
 @pytest.fixture
 def pixels():
-    """A maker of random student pictures: float32 [n, px, px, 3] in [-1, 1]."""
+    """A maker of random student images: float32 [n, px, px, 3] in [-1, 1]."""
 
     def make(px, n=3, seed=0):
         return np.random.default_rng(seed).uniform(-1, 1, (n, px, px, 3)).astype(np.float32)

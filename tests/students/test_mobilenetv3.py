@@ -12,7 +12,7 @@ from ..conftest import fit_statistics
 PX, CLASSES = 75, 4  # odd at every stride but one: the padding of both has to agree
 
 
-def pictures():
+def images():
     return np.random.default_rng(2).integers(0, 256, (4, PX, PX, 3), dtype=np.uint8)
 
 
@@ -25,7 +25,7 @@ def theirs():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
             layer.beta.assign(rng.uniform(-0.5, 0.5, layer.beta.shape))
-    fit_statistics(model, pictures().astype(np.float32))
+    fit_statistics(model, images().astype(np.float32))
     return model
 
 
@@ -41,8 +41,8 @@ def ours(theirs, tmp_path_factory):
 
 
 def test_it_takes_pixels_as_students_do_and_answers_as_theirs_does_with_its_preprocessing(theirs, ours):
-    wanted = np.asarray(theirs(pictures().astype(np.float32), training=False))
-    got = np.asarray(ours((pictures() / 127.5 - 1).astype(np.float32), training=False))
+    wanted = np.asarray(theirs(images().astype(np.float32), training=False))
+    got = np.asarray(ours((images() / 127.5 - 1).astype(np.float32), training=False))
     assert np.ptp(wanted, axis=0).max() > 1e-3 * np.abs(wanted).max(), "the images have to make a difference"
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 

@@ -60,16 +60,16 @@ def by_topology(file):
     return model
 
 
-def pictures():
+def images():
     return np.random.default_rng(2).integers(0, 256, (3, PX, PX, 3), dtype=np.uint8)
 
 
-def caffe(pictures):
-    return pictures[..., ::-1].astype(np.float64) - MEANS_BGR
+def caffe(images):
+    return images[..., ::-1].astype(np.float64) - MEANS_BGR
 
 
-def student_input(pictures):
-    return pictures / 127.5 - 1
+def student_input(images):
+    return images / 127.5 - 1
 
 
 def convolution(x, kernel, bias):
@@ -82,16 +82,16 @@ def test_the_fold_is_exact_in_the_first_convolution(file):
     kernel, bias = (a.astype(np.float64) for a in by_topology(file).get_layer("conv1").get_weights())
     student = build_student("squeezenet", PX, CLASSES, str(file), seed=0)
     folded_kernel, folded_bias = (a.astype(np.float64) for a in student.get_layer("conv1").get_weights())
-    wanted = convolution(caffe(pictures()), kernel, bias)
-    got = convolution(student_input(pictures()), folded_kernel, folded_bias)
+    wanted = convolution(caffe(images()), kernel, bias)
+    got = convolution(student_input(images()), folded_kernel, folded_bias)
     assert wanted.shape == got.shape == (3, 19, 19, 64)
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
 
 
 def test_the_folded_body_answers_as_the_published_one(file):
-    wanted = np.asarray(by_topology(file)(caffe(pictures()).astype(np.float32)))
+    wanted = np.asarray(by_topology(file)(caffe(images()).astype(np.float32)))
     student = build_student("squeezenet", PX, CLASSES, str(file), seed=0)
-    got = np.asarray(body(student)(student_input(pictures()).astype(np.float32)))
+    got = np.asarray(body(student)(student_input(images()).astype(np.float32)))
     assert wanted.max() > 0
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * wanted.max())
 

@@ -1,4 +1,4 @@
-"""Coloured noise of three classes as a folder of pictures, and a network small enough to learn it in a second."""
+"""Coloured noise of three classes as a folder of images, and a network small enough to learn it in a second."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from kd2mobile.data.split import Sample, Split
 from kd2mobile.recipe import schema
 from kd2mobile.teachers.file import read_teacher_file
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
-from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.zoo import TEACHERS, Architecture
 
 L = keras.layers
@@ -21,8 +21,8 @@ COUNTS = {"train": 10, "val": 5, "test": 3}
 PX = 16
 
 
-def make_pictures(root: Path, classes: list[str] = CLASSES) -> Split:
-    """Pictures of 24 x 18 pixels, each class bright in one channel, and their split."""
+def make_images(root: Path, classes: list[str] = CLASSES) -> Split:
+    """Images of 24 x 18 pixels, each class bright in one channel, and their split."""
     rng = np.random.default_rng(3)
     samples = []
     for label, name in enumerate(classes):
@@ -63,9 +63,9 @@ def tiny_teacher(monkeypatch):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """(root, split) of the coloured noise."""
-    return tmp_path / "pictures", make_pictures(tmp_path / "pictures")
+    return tmp_path / "images", make_images(tmp_path / "images")
 
 
 @pytest.fixture
@@ -110,14 +110,16 @@ def save(tmp_path):
 
 
 @pytest.fixture
-def make(pictures, tmp_path):
+def make(images, tmp_path):
     """make(path, ...) runs the stage on that file; returns its folder and results."""
-    root, split = pictures
+    root, split = images
 
     def run(path, **fields):
         folder = tmp_path / "made"
         folder.mkdir(exist_ok=True)
-        return folder, OWN_MODEL.build(folder, asked(**{"name": str(path), **fields}), Pictures(root, split, "stretch"))
+        return folder, OWN_MODEL.build(
+            folder, asked(**{"name": str(path), **fields}), TeacherImages(root, split, "stretch")
+        )
 
     return run
 

@@ -46,7 +46,7 @@ def test_a_teacher_with_the_users_classes_is_taken_as_it_is(save, make, capsys):
     assert raw(teacher.model).max() > 1
 
 
-def test_without_names_its_order_is_judged_by_its_answers(save, make):
+def test_without_names_its_order_is_evaluated_by_its_answers(save, make):
     assert make(save(knower()))[1]["val"]["top1"] == 1.0
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.teachers.head import STRENGTHS, fit_head, with_head
-from kd2mobile.teachers.teacher import judgement
+from kd2mobile.teachers.teacher import evaluation
 
 
 def blobs(classes, n=60, channels=6, seed=0):
@@ -40,7 +40,7 @@ def test_the_strength_with_the_lowest_logloss_on_validation_is_chosen():
     val, val_labels = blobs(3, seed=1)
     weights, biases, chosen = fit_head(features, labels, val, val_labels)
     lowest = min(tried["logloss"] for tried in chosen["tried"])
-    assert judgement(val @ weights + biases, val_labels)["logloss"] == pytest.approx(lowest, abs=2e-4)
+    assert evaluation(val @ weights + biases, val_labels)["logloss"] == pytest.approx(lowest, abs=2e-4)
     assert next(t for t in chosen["tried"] if t["C"] == chosen["C"])["logloss"] == lowest
 
 

@@ -183,8 +183,8 @@ def whole():
 
 
 @pytest.fixture
-def split(pictures):
-    return pictures[1]
+def split(images):
+    return images[1]
 
 
 def header(path, key, text):

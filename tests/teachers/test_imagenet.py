@@ -10,10 +10,10 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.teachers.body import build_whole
 from kd2mobile.teachers.imagenet import imagenet_classes, imagenet_numbers, in_imagenets_order, unclear_names
 from kd2mobile.teachers.kinds import kind_of
-from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import open_teacher
 from kd2mobile.teachers.zoo import TEACHERS
-from tests.teachers.conftest import PX, asked, make_pictures, tiny
+from tests.teachers.conftest import PX, asked, make_images, tiny
 from tests.teachers.test_body import TINY, WEIGHTS
 
 FOLDERS = ["jay", "n02123045", "tiger_cat"]
@@ -68,11 +68,11 @@ def make(tiny_teacher, tmp_path):
     """make(folders, ...) runs the stage on noise of these classes; returns its folder and results."""
 
     def run(folders=FOLDERS, **fields):
-        split = make_pictures(tmp_path / "pictures", folders)
+        split = make_images(tmp_path / "images", folders)
         (tmp_path / "made").mkdir()
         teacher = asked(**fields)
-        pictures = Pictures(tmp_path / "pictures", split, "stretch")
-        return tmp_path / "made", kind_of(teacher.name).build(tmp_path / "made", teacher, pictures)
+        images = TeacherImages(tmp_path / "images", split, "stretch")
+        return tmp_path / "made", kind_of(teacher.name).build(tmp_path / "made", teacher, images)
 
     return run
 

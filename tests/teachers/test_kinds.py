@@ -13,7 +13,7 @@ from kd2mobile.teachers.kinds import KINDS, kind_of, sees_whole, title
 from kd2mobile.teachers.kinds.given_logits import GIVEN_LOGITS
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
 from kd2mobile.teachers.kinds.zoo import ZOO
-from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.reading import TeacherImages
 from tests.teachers.conftest import CLASSES, asked, knower
 
 
@@ -34,9 +34,9 @@ def test_a_name_is_of_one_kind(name, kind, called):
 
 
 @pytest.fixture
-def teachers(pictures, save, tiny_teacher, tmp_path):
+def teachers(images, save, tiny_teacher, tmp_path):
     """A recipe's table of each kind."""
-    _, split = pictures
+    _, split = images
     values = [5.0 * np.eye(3)[sample.label] - 1 for sample in split.samples]
     ids = [sample.path for sample in split.samples]
     np.savez(tmp_path / "logits.npz", sample_ids=np.array(ids), class_names=np.array(CLASSES), logits=np.array(values))
@@ -45,7 +45,7 @@ def teachers(pictures, save, tiny_teacher, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.build.__module__.rpartition(".")[2])
-def test_the_contract_of_a_kind(kind, teachers, pictures, tmp_path):
+def test_the_contract_of_a_kind(kind, teachers, images, tmp_path):
     teacher, made = teachers[kind], tmp_path / "made"
     assert kind_of(teacher.name) is kind
     kind.check(teacher)
@@ -53,7 +53,7 @@ def test_the_contract_of_a_kind(kind, teachers, pictures, tmp_path):
     assert json.loads(json.dumps(config)) == config and not {"dtype"} & config.keys()
     assert teacher.name not in map(str, config.values()) or kind is ZOO, "a file counts by its content"
     made.mkdir()
-    results = kind.build(made, teacher, Pictures(*pictures, "stretch"))
+    results = kind.build(made, teacher, TeacherImages(*images, "stretch"))
     assert not lacking("teacher", {path.name: {} for path in made.iterdir()})
     described = json.loads((made / "teacher.json").read_text())
     assert described == json.loads(json.dumps(results)) and described["classes"] == CLASSES

@@ -16,9 +16,9 @@ from tests.teachers.conftest import CLASSES
 
 
 @pytest.fixture
-def answers(pictures):
+def answers(images):
     """The arrays of a good file: five for the true class, noise for the others, rows and columns in another order."""
-    _, split = pictures
+    _, split = images
     rng = np.random.default_rng(5)
     samples = [split.samples[i] for i in rng.permutation(len(split.samples))]
     names = ["red", "blue", "green"]
@@ -33,9 +33,9 @@ def answers(pictures):
 
 
 @pytest.fixture
-def make(pictures, answers, tmp_path):
+def make(images, answers, tmp_path):
     """make(logits=..., ...) runs both stages on a file with these arrays changed; None leaves one out."""
-    _, split = pictures
+    _, split = images
 
     def run(known=False, **changes):
         path = tmp_path / "logits.npz"
@@ -107,11 +107,11 @@ def test_numbers_that_look_like_probabilities_are_taken_where_they_are_said_to_b
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-def test_rows_and_columns_are_found_by_their_names(make, pictures, answers, tmp_path, monkeypatch, capsys, dtype):
+def test_rows_and_columns_are_found_by_their_names(make, images, answers, tmp_path, monkeypatch, capsys, dtype):
     monkeypatch.setattr(shards, "SHARD", 7)
     values = answers["logits"].astype(dtype)
     taught, stored = make(logits=values)
-    split, ids = pictures[1], list(answers["sample_ids"])
+    split, ids = images[1], list(answers["sample_ids"])
     for name, count in (("train", 30), ("val", 15), ("test", 9)):
         logits = Transfer(tmp_path / "transfer").logits(name)
         assert logits.shape == (count, 1, 3) and logits.dtype == np.float16
@@ -126,7 +126,7 @@ def test_rows_and_columns_are_found_by_their_names(make, pictures, answers, tmp_
     assert sorted(path.name for path in (tmp_path / "teacher").iterdir()) == ["logits.npz", "teacher.json"]
 
 
-def test_rows_of_other_pictures_are_passed_over_and_said(make, answers, capsys):
+def test_rows_of_other_images_are_passed_over_and_said(make, answers, capsys):
     ids, values = np.append(answers["sample_ids"], "else/1.png"), np.vstack([answers["logits"], [np.nan] * 3])
     assert make(sample_ids=ids, logits=values)[0]["unused_rows"] == 1
     assert "logits.npz: no labelled image here for 1 of its 55 rows" in capsys.readouterr().err
@@ -226,7 +226,7 @@ def test_what_cannot_be_used_is_refused(make, answers, tmp_path, change, said):
 
 
 @pytest.mark.parametrize("damage", ["text", "npy", "half", "bits"])
-def test_a_file_that_is_no_whole_npz_is_refused(pictures, answers, tmp_path, damage):
+def test_a_file_that_is_no_whole_npz_is_refused(images, answers, tmp_path, damage):
     path = tmp_path / "logits.npz"
     np.savez_compressed(path, **answers)
     whole = path.read_bytes()
@@ -240,4 +240,4 @@ def test_a_file_that_is_no_whole_npz_is_refused(pictures, answers, tmp_path, dam
     with pytest.raises(
         TeacherError, match="logits.npz: must be a complete .npz file of the arrays sample_ids, .* docs/how"
     ):
-        make_logits_teacher(tmp_path, path, pictures[1])
+        make_logits_teacher(tmp_path, path, images[1])

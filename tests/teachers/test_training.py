@@ -11,7 +11,7 @@ from kd2mobile.errors import TeacherError, TrainingError, UnknownNameError, Weig
 from kd2mobile.teachers import fit as fitting
 from kd2mobile.teachers import head, training
 from kd2mobile.teachers.kinds.zoo import ZOO
-from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import Teacher, open_teacher
 from kd2mobile.training import loop
 from tests.teachers.conftest import CLASSES, PX, asked, tiny
@@ -20,14 +20,14 @@ FINISHED = ["teacher.json", "teacher.keras"]
 
 
 @pytest.fixture
-def make(tiny_teacher, pictures, tmp_path):
+def make(tiny_teacher, images, tmp_path):
     """make(under="a", name=..., ...) runs the stage in the folder of that name; returns it and the results."""
-    root, split = pictures
+    root, split = images
 
     def run(under="teacher", **fields):
         folder = tmp_path / under
         folder.mkdir(exist_ok=True)
-        return folder, ZOO.build(folder, asked(**fields), Pictures(root, split, "stretch"))
+        return folder, ZOO.build(folder, asked(**fields), TeacherImages(root, split, "stretch"))
 
     return run
 
@@ -36,7 +36,7 @@ def weights_of(folder):
     return keras.saving.load_model(folder / "teacher.keras", compile=False).get_weights()
 
 
-def test_from_nothing_it_learns_and_says_how_well(make, pictures, capsys):
+def test_from_nothing_it_learns_and_says_how_well(make, images, capsys):
     folder, results = make(epochs=6)
     assert results["val"] == {"n": 15, "top1": 1.0, "logloss": pytest.approx(0, abs=0.6)}
     assert "teacher tiny: validation top-1 1.000, logloss 0." in capsys.readouterr().err
@@ -45,7 +45,7 @@ def test_from_nothing_it_learns_and_says_how_well(make, pictures, capsys):
     assert [entry["epoch"] for entry in results["history"]] == [1, 2, 3, 4, 5, 6]
     assert json.loads((folder / "teacher.json").read_text("utf-8")) == results
     teacher, _ = open_teacher(folder, 8)
-    logits, val = teacher.judge(Pictures(*pictures, "stretch"), "again")
+    logits, val = teacher.evaluate(TeacherImages(*images, "stretch"), "again")
     assert val == results["val"] and logits.shape == (15, 3) and logits.min() < -0.01
 
 
@@ -124,8 +124,8 @@ def test_features_that_stand_are_not_computed_again(make, body_weights, monkeypa
         "features-train-00000.npy",
         "features-val-00000.npy",
     ]
-    monkeypatch.setattr(head.Teacher, "judged_outputs", None, raising=True)
-    monkeypatch.setattr(head.Teacher, "judge", lambda *_: (np.eye(3), {"n": 3, "top1": 1.0, "logloss": 0.0}))
+    monkeypatch.setattr(head.Teacher, "evaluated_outputs", None, raising=True)
+    monkeypatch.setattr(head.Teacher, "evaluate", lambda *_: (np.eye(3), {"n": 3, "top1": 1.0, "logloss": 0.0}))
     broken, _ = make("broken", weights=str(body_weights))
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
 
@@ -142,7 +142,7 @@ def test_unfrozen_it_trains_with_every_batch_normalization_frozen(make, body_wei
 def test_fine_tuning_that_makes_it_worse_is_undone(make, body_weights, monkeypatch):
     worse = {"n": 15, "top1": 0.2, "logloss": 9.0}
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "judgement", lambda *_: worse)
+        patch.setattr(fitting, "evaluation", lambda *_: worse)
         folder, results = make(weights=str(body_weights), fine_tune_epochs=1, fine_tune_learning_rate=1e-2)
     before, after = results["fine_tuning"]
     assert (after["val_top1"], after["val_logloss"]) == (0.2, 9.0)

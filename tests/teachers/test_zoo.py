@@ -48,7 +48,7 @@ def test_none_leaves_the_pixels_and_an_unknown_mode_is_refused():
 
 
 @pytest.mark.parametrize("name", list(TEACHERS))
-def test_keras_refuses_pictures_below_the_smallest_size(name):
+def test_keras_refuses_images_below_the_smallest_size(name):
     px = TEACHERS[name].smallest_px - 1
     with pytest.raises(ValueError, match=rf"at least {px + 1}x{px + 1}"):
         IN_KERAS[TEACHERS[name].keras_name](input_shape=(px, px, 3), include_top=False, weights=None)

@@ -1,4 +1,4 @@
-"""A tiny student that knows its pictures, and one run of the converting process over all precisions."""
+"""A tiny student that knows its images, and one run of the converting process over all precisions."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ CLASSES = ["red", "grün", "a\nb"]
 
 class Case(NamedTuple):
     student: Path
-    pictures: Path
+    images: Path
     ids: list[str]
     folders: dict[str, Path]
     results: dict[str, dict]
@@ -32,7 +32,7 @@ class Case(NamedTuple):
             "resize": "stretch",
             "model_name": "tiny",
             "student_fingerprint": "f00d",
-            "pictures": self.pictures,
+            "images": self.images,
             "calibration": self.ids[:9],
             "validation": self.ids[9:],
             "validation_labels": [int(name[0]) for name in self.ids[9:]],
@@ -45,7 +45,7 @@ class Case(NamedTuple):
         return Job(
             student=str(student),
             folders={precision: str(folder) for precision, folder in folders.items()},
-            **{**self.arguments(**changes), "pictures": str(self.pictures)},
+            **{**self.arguments(**changes), "images": str(self.images)},
         )
 
 
@@ -60,7 +60,7 @@ def tiny(body=lambda x: x) -> keras.Model:
     return keras.Model(image, layers.Dense(3)(layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(x))))
 
 
-def dark_pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
+def dark_images(count: int) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [count, 16, 16, 3], never above 140, in which the class is the brightest channel; and the classes."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 3
@@ -72,12 +72,12 @@ def dark_pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def case(tmp_path_factory) -> Case:
     folder = tmp_path_factory.mktemp("tflite")
-    pixels, labels = dark_pictures(60)
+    pixels, labels = dark_images(60)
     ids = [f"{label}/it's #{number}.png" for number, label in enumerate(labels)]
-    for picture, name in zip(pixels, ids, strict=True):
+    for image, name in zip(pixels, ids, strict=True):
         path = folder / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        Image.fromarray(image).save(path)
     keras.utils.set_random_seed(0)
     student = tiny()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -5,8 +5,8 @@ import pytest
 
 from kd2mobile.tflite.calibration import choose_calibration
 
-Picture = namedtuple("Picture", "path label")
-SAMPLES = [Picture(f"{label}/{number}.jpg", label) for label, n in enumerate((2, 9, 5)) for number in range(n)]
+Image = namedtuple("Image", "path label")
+SAMPLES = [Image(f"{label}/{number}.jpg", label) for label, n in enumerate((2, 9, 5)) for number in range(n)]
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_the_draw_is_the_seeds_and_not_the_orders():
     assert choose_calibration(SAMPLES, 7, seed=3) != choose_calibration(SAMPLES, 7, seed=4)
 
 
-def test_fewer_pictures_than_classes_are_of_different_classes():
-    many = [Picture(f"{label}/{number}", label) for label in range(20) for number in range(3)]
+def test_fewer_images_than_classes_are_of_different_classes():
+    many = [Image(f"{label}/{number}", label) for label in range(20) for number in range(3)]
     assert len({sample.label for sample in choose_calibration(many, 8, seed=0)}) == 8
 
 

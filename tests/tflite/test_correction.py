@@ -5,7 +5,7 @@ from kd2mobile.tflite.convert import Converter, load_student
 from kd2mobile.tflite.correction import Exact, correct, mean_at_weights, measure
 from kd2mobile.tflite.layers import CONV, DENSE, DEPTHWISE, Layer, read_layers
 
-from .conftest import dark_pictures, tiny
+from .conftest import dark_images, tiny
 
 
 def layer_of(kind: int, weights: np.ndarray, **geometry) -> Layer:
@@ -79,7 +79,7 @@ def fragile(tmp_path_factory):
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_correction_brings_a_fragile_layer_back(fragile, precision, monkeypatch):
     """The shift left in the depthwise layer, seen by the layer's own arithmetic, is a small part of what it was."""
-    pictures = list(dark_pictures(12)[0])
+    images = list(dark_images(12)[0])
     kept = {}
 
     def spy(model: bytes, exact: list[Exact], keep_clusters: bool):
@@ -88,7 +88,7 @@ def test_correction_brings_a_fragile_layer_back(fragile, precision, monkeypatch)
         return correct(model, exact)
 
     monkeypatch.setattr("kd2mobile.tflite.convert.correct", spy)
-    with Converter(*fragile, pictures) as converter:
+    with Converter(*fragile, images) as converter:
         model, counts = converter.convert(precision, "a.tflite")
     assert model == kept["after"] and len(model) == len(kept["before"])
     assert counts["corrected"] == counts["layers"] >= 4
@@ -104,7 +104,7 @@ def test_correction_brings_a_fragile_layer_back(fragile, precision, monkeypatch)
 
 
 def test_roundings_stay_neighbours_of_the_weight(fragile):
-    with Converter(*fragile, list(dark_pictures(6)[0])) as converter:
+    with Converter(*fragile, list(dark_images(6)[0])) as converter:
         model, _ = converter.convert("fp16", "a.tflite")
         exact = converter._exact("a.tflite", "uint8")
     for layer, twin in zip(read_layers(bytearray(model)), exact, strict=True):
@@ -115,7 +115,7 @@ def test_roundings_stay_neighbours_of_the_weight(fragile):
 
 def test_a_float32_model_has_nothing_to_correct(case):
     model = case.file("fp32").read_bytes()
-    exact = measure(model, dark_pictures(2)[0])
+    exact = measure(model, dark_images(2)[0])
     assert [e.layer.kind for e in exact][0] == CONV and exact[-1].layer.kind == DENSE
     assert correct(model, exact) == (model, {"layers": 0, "corrected": 0})
 

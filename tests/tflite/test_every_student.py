@@ -26,10 +26,10 @@ LARGEST_DIFFERENCE = {"fp32": 1e-4, "int8": 0.7}
 
 
 class Exported(NamedTuple):
-    """px: side of the input; picture: one of the pictures; files and results by precision."""
+    """px: side of the input; image: one of the images; files and results by precision."""
 
     px: int
-    picture: Path
+    image: Path
     files: dict[str, Path]
     results: dict[str, dict]
 
@@ -39,9 +39,9 @@ def zeros_and_ones(digit_folder, tmp_path_factory) -> Path:
     """Dark zeros and bright ones: so far apart that int8's noise in a deep untrained net does not mix them up."""
     folder = tmp_path_factory.mktemp("contrast")
     for path in digit_folder.glob("*/*"):
-        picture = Image.open(path).convert("RGB")
+        image = Image.open(path).convert("RGB")
         (folder / path.parent.name).mkdir(exist_ok=True)
-        (ImageOps.invert(picture) if path.parent.name == "1" else picture).save(folder / path.parent.name / path.name)
+        (ImageOps.invert(image) if path.parent.name == "1" else image).save(folder / path.parent.name / path.name)
     return folder
 
 
@@ -52,9 +52,9 @@ def exported(request, zeros_and_ones, tmp_path_factory) -> Exported:
     px = max(32, STUDENTS[name].smallest_px)
     place = tmp_path_factory.mktemp(name)
     ids = sorted(path.relative_to(zeros_and_ones).as_posix() for path in zeros_and_ones.glob("*/*"))
-    pictures = np.stack([pixels.load(zeros_and_ones / each, px, "stretch") for each in ids])
+    images = np.stack([pixels.load(zeros_and_ones / each, px, "stretch") for each in ids])
     labels = np.array([int(each[0]) for each in ids])
-    student = knowing_student(name, px, pixels.to_student_input(pictures), labels)
+    student = knowing_student(name, px, pixels.to_student_input(images), labels)
     student.save(place / "student.keras")
     folders = {precision: place / precision for precision in PRECISIONS}
     for folder in folders.values():
@@ -66,7 +66,7 @@ def exported(request, zeros_and_ones, tmp_path_factory) -> Exported:
         resize="stretch",
         model_name=name,
         student_fingerprint="f00d",
-        pictures=str(zeros_and_ones),
+        images=str(zeros_and_ones),
         calibration=ids,
         validation=ids,
     )
@@ -104,9 +104,9 @@ def test_plain_litert_takes_pixels_and_answers_probabilities(exported, precision
     assert image["dtype"] == np.uint8 and image["shape"].tolist() == [1, exported.px, exported.px, 3]
     assert answer["dtype"] == (np.uint8 if precision == "int8" else np.float32)
     assert answer["shape"].tolist() == [1, len(CLASSES)]
-    picture = pixels.load(exported.picture, exported.px, "stretch")[None]
-    probabilities = classify(image=picture)["probabilities"][0]
-    np.testing.assert_array_equal(classify(image=picture)["probabilities"][0], probabilities)
+    image = pixels.load(exported.image, exported.px, "stretch")[None]
+    probabilities = classify(image=image)["probabilities"][0]
+    np.testing.assert_array_equal(classify(image=image)["probabilities"][0], probabilities)
     scale, zero_point = answer["quantization"]
     if precision == "int8":
         assert (scale, zero_point) == (1 / 256, 0)

@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from kd2mobile import pixels
 from kd2mobile.backend import tensorflow_process
-from kd2mobile.errors import ExportError, MissingExtraError, PictureError, RecipeError
+from kd2mobile.errors import ExportError, ImageError, MissingExtraError, RecipeError
 from kd2mobile.inspection.inspect import inspect_file
 from kd2mobile.inspection.layer_names import layers_in
 from kd2mobile.recipe.schema import PRECISIONS
@@ -28,7 +28,7 @@ def run_here(student: Path, folders: dict[str, Path], arguments: dict) -> list[d
     job = Job(
         student=str(student),
         folders={precision: str(folder) for precision, folder in folders.items()},
-        **{**arguments, "pictures": str(arguments["pictures"])},
+        **{**arguments, "images": str(arguments["images"])},
     )
     try:
         worker.work(job, lambda kind, **content: results.append(content["result"]) if kind == "result" else None)
@@ -71,14 +71,14 @@ def test_the_contract_as_plain_litert_sees_it(case, precision, opened_by):
     assert image["dtype"] == takes and image["shape"].tolist() == [1, PX, PX, 3]
     assert answer["dtype"] == (np.uint8 if precision == "int8" else np.float32)
     assert answer["shape"].tolist() == [1, len(CLASSES)]
-    shown = pixels.load(case.pictures / case.ids[2], PX, "stretch")
+    shown = pixels.load(case.images / case.ids[2], PX, "stretch")
     probabilities = classify(image=shown[None].astype(takes))["probabilities"][0] / (256 if precision == "int8" else 1)
     assert probabilities.argmax() == 2 and abs(probabilities.sum() - 1) < 0.02
 
 
 def test_int8_takes_the_pixel_itself(case):
     result = case.results["int8"]
-    assert result["input"]["scale"] == pytest.approx(2 / 255, rel=1e-6)  # though no picture is above 140
+    assert result["input"]["scale"] == pytest.approx(2 / 255, rel=1e-6)  # though no image is above 140
     assert result["input"]["zero_point"] in (127, 128)
     assert (result["output"]["scale"], result["output"]["zero_point"]) == (1 / 256, 0)
     assert not {"CAST", "DEQUANTIZE", "MUL", "SUB"} & set(result["ops"])
@@ -89,7 +89,7 @@ def test_int16x8_takes_the_pixel_as_a_float_and_computes_in_integers(case):
     graph = read_graph(case.file("int16x8").read_bytes(), "int16x8")
     first, last = graph.ops[0], graph.ops[-1]
     assert (first.name, last.name) == ("QUANTIZE", "DEQUANTIZE")
-    pixels = graph.tensors[first.outputs[0]]  # though no picture is above 140
+    pixels = graph.tensors[first.outputs[0]]  # though no image is above 140
     assert pixels.dtype == "int16" and pixels.scale == pytest.approx(255 / 32767, rel=1e-6) and pixels.zero_point == 0
     inner = [graph.tensors[i].dtype for op in graph.ops[1:-1] for i in (*op.inputs, *op.outputs)]
     assert set(inner) <= {"int8", "int16", "int32", "int64"} and {"int8", "int16", "int64"} <= set(inner)
@@ -193,8 +193,8 @@ def test_rounding_without_calibration_images_is_refused(case, tmp_path, precisio
         run_here(case.student, {precision: tmp_path}, case.arguments(calibration=[]))
 
 
-def test_a_calibration_picture_that_cannot_be_read_is_named(case, tmp_path):
-    with pytest.raises(PictureError, match="0/missing.png: must be there"):
+def test_a_calibration_image_that_cannot_be_read_is_named(case, tmp_path):
+    with pytest.raises(ImageError, match="0/missing.png: must be there"):
         run_here(case.student, {"int8": tmp_path}, case.arguments(calibration=["0/missing.png"]))
 
 

@@ -6,7 +6,7 @@ from kd2mobile.tflite import convert
 from kd2mobile.tflite.layer_errors import layer_errors, worst_layers
 from kd2mobile.tflite.layers import DEPTHWISE, read_layers
 
-from .conftest import dark_pictures
+from .conftest import dark_images
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +19,17 @@ def names(student):
     return convert.layer_names(student)
 
 
-def answers(model: bytes, pictures: np.ndarray) -> np.ndarray:
-    """What plain LiteRT answers, without the delegate that rounds otherwise: float64 [pictures, classes]."""
+def answers(model: bytes, images: np.ndarray) -> np.ndarray:
+    """What plain LiteRT answers, without the delegate that rounds otherwise: float64 [images, classes]."""
     kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     classify = Interpreter(model_content=model, experimental_op_resolver_type=kernels).get_signature_runner("classify")
     scale, zero_point = classify.get_output_details()["probabilities"]["quantization"]
-    raw = np.stack([classify(image=picture[None])["probabilities"][0] for picture in pictures]).astype(np.float64)
+    raw = np.stack([classify(image=image[None])["probabilities"][0] for image in images]).astype(np.float64)
     return (raw - zero_point) * scale if scale else raw
 
 
 def test_the_error_at_the_end_is_that_of_the_answers(case, names):
-    shown, _ = dark_pictures(12)
+    shown, _ = dark_images(12)
     models = [case.file(precision).read_bytes() for precision in ("int8", "fp32")]
     found = layer_errors(*models, shown, names, "a.tflite")
     quantized, exact = (answers(model, shown) for model in models)
@@ -42,21 +42,19 @@ def test_the_error_at_the_end_is_that_of_the_answers(case, names):
 
 
 def test_every_layer_with_weights_has_a_line_in_the_order_of_the_graph(case, student, names):
-    found = layer_errors(
-        case.file("int8").read_bytes(), case.file("fp32").read_bytes(), dark_pictures(3)[0], names, "a"
-    )
+    found = layer_errors(case.file("int8").read_bytes(), case.file("fp32").read_bytes(), dark_images(3)[0], names, "a")
     lines = [line.layer for line in found]
     assert [layer for layer in lines if layer in names.weighted] == [
         layer.name for layer in student.layers if layer.name in names.weighted
     ]
     recorded = case.results["int8"]["layer_errors"]
-    assert recorded["pictures"] == 51 and [line["layer"] for line in recorded["layers"]] == lines
+    assert recorded["images"] == 51 and [line["layer"] for line in recorded["layers"]] == lines
     assert "layer_errors" not in case.results["fp16"]
 
 
 def test_a_file_beside_itself_has_no_error(case, names):
     model = case.file("fp32").read_bytes()
-    found = layer_errors(model, model, dark_pictures(3)[0], names, "a")
+    found = layer_errors(model, model, dark_images(3)[0], names, "a")
     assert {(line.error, line.own_error, line.sqnr_db, line.steps) for line in found} == {(0.0, 0.0, None, None)}
 
 
@@ -65,7 +63,7 @@ def test_another_converter_s_names_are_matched_by_op_and_layer(case, names):
     int8, fp32 = (case.file(precision).read_bytes() for precision in ("int8", "fp32"))
     renamed = fp32.replace(b"functional_", b"quantized__")
     assert renamed != fp32
-    shown = dark_pictures(3)[0]
+    shown = dark_images(3)[0]
     assert layer_errors(int8, renamed, shown, names, "a") == layer_errors(int8, fp32, shown, names, "a")
 
 
@@ -73,7 +71,7 @@ def test_a_spoiled_layer_is_seen_at_its_own_place(case, names):
     model = bytearray(case.file("int8").read_bytes())
     (depthwise,) = (layer for layer in read_layers(model) if layer.kind == DEPTHWISE)
     depthwise.weights[:] = depthwise.weights // 2
-    found = layer_errors(bytes(model), case.file("fp32").read_bytes(), dark_pictures(6)[0], names, "a")
+    found = layer_errors(bytes(model), case.file("fp32").read_bytes(), dark_images(6)[0], names, "a")
     (line,) = (line for line in found if line.op == "DEPTHWISE_CONV_2D")
     before, after = found[: found.index(line)], found[found.index(line) + 1 :]
     assert line.error == pytest.approx(line.own_error, rel=0.1) and line.own_error > 0.3
@@ -83,11 +81,11 @@ def test_a_spoiled_layer_is_seen_at_its_own_place(case, names):
 
 def test_the_first_layer_has_no_error_but_its_own(case, names):
     models = [case.file(precision).read_bytes() for precision in ("int8", "fp32")]
-    first = layer_errors(*models, dark_pictures(6)[0], names, "a")[0]
+    first = layer_errors(*models, dark_images(6)[0], names, "a")[0]
     assert first.error == pytest.approx(first.own_error, rel=1e-3) and first.error > 0
 
 
 def test_the_worst_are_those_with_the_largest_errors():
     layers = [{"layer": name, "own_error": error} for name, error in zip("abcd", (0.1, None, 0.4, 0.2), strict=True)]
-    assert [layer["layer"] for layer in worst_layers({"pictures": 1, "layers": layers}, 2)] == ["c", "d"]
+    assert [layer["layer"] for layer in worst_layers({"images": 1, "layers": layers}, 2)] == ["c", "d"]
     assert worst_layers(None) == []

@@ -10,7 +10,7 @@ from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.tflite.metadata import attach
 from kd2mobile.tflite.parity import open_classifier
 
-from .conftest import CLASSES, PX, dark_pictures
+from .conftest import CLASSES, PX, dark_images
 
 SAID = {
     "classes": CLASSES,
@@ -64,6 +64,6 @@ def test_the_measuring_side_reads_it_from_the_file(case, precision):
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int16x8"])
 def test_the_measuring_side_feeds_it_pixels(case, precision):
     """Whatever the file takes: uint8, or floats from 0 to 255."""
-    (shown,), _ = dark_pictures(1)
+    (shown,), _ = dark_images(1)
     file = case.file(precision)
     np.testing.assert_array_equal(Classifier(file).outputs(shown), open_classifier(file.read_bytes())(shown))

@@ -5,7 +5,7 @@ from kd2mobile.errors import ExportError
 from kd2mobile.recipe.schema import PRECISIONS
 from kd2mobile.tflite.parity import LOWEST_AGREEMENT, Parity, check_parity, compare, open_classifier
 
-from .conftest import dark_pictures
+from .conftest import dark_images
 
 
 def test_every_precision_has_a_limit():
@@ -77,17 +77,17 @@ def test_nan_is_refused_wherever_it_came():
 
 
 def test_a_file_agrees_with_itself_and_not_with_another_student(case):
-    shown, _ = dark_pictures(12)
+    shown, _ = dark_images(12)
     model = case.file("fp32").read_bytes()
     classify, counted = open_classifier(model), []
-    itself = lambda batch: np.stack([classify(picture) for picture in batch])  # noqa: E731
+    itself = lambda batch: np.stack([classify(image) for image in batch])  # noqa: E731
     turned = lambda batch: itself(batch)[:, ::-1]  # noqa: E731
     same = compare({"fp32": model}, itself, [shown[:8], shown[8:]], counted.append)
     assert same["fp32"] == Parity(12, 12, 0.0) and counted == [8, 4]
     labels = [0, 1, 2, 2] * 3
-    judged = compare({"fp32": model}, itself, [shown[:8], shown[8:]], labels=labels)["fp32"]
-    assert judged.file_hits == judged.student_hits == tuple((itself(shown).argmax(1) == labels).astype(float))
-    assert judged[:3] == same["fp32"][:3]
+    evaluated = compare({"fp32": model}, itself, [shown[:8], shown[8:]], labels=labels)["fp32"]
+    assert evaluated.file_hits == evaluated.student_hits == tuple((itself(shown).argmax(1) == labels).astype(float))
+    assert evaluated[:3] == same["fp32"][:3]
     other = compare({"fp32": model, "int8": case.file("int8").read_bytes()}, turned, [shown])
     for precision, parity in other.items():
         with pytest.raises(ExportError, match="got 33.3% of 12"):
@@ -95,6 +95,6 @@ def test_a_file_agrees_with_itself_and_not_with_another_student(case):
 
 
 def test_int8_answers_are_probabilities(case):
-    answer = open_classifier(case.file("int8").read_bytes())(dark_pictures(1)[0][0])
+    answer = open_classifier(case.file("int8").read_bytes())(dark_images(1)[0][0])
     assert answer.dtype == np.float32 and answer.sum() == pytest.approx(1, abs=0.02)
     assert np.array_equal(answer * 256, np.round(answer * 256))

@@ -54,7 +54,7 @@ def test_a_scale_a_channel_in_a_per_tensor_file_is_named():
 
 
 def test_what_a_file_loses():
-    """Of ten pictures both get six, the student alone three, the file alone one: p = 2 * (1 + 4) / 2^4."""
+    """Of ten images both get six, the student alone three, the file alone one: p = 2 * (1 + 4) / 2^4."""
     student, file = (1.0,) * 9 + (0.0,), (1.0,) * 6 + (0.0,) * 3 + (1.0,)
     lost = against_student(Parity(10, 6, 0.1, student, file))
     assert (lost["n"], lost["top1"], lost["student_top1"]) == (10, 0.7, 0.9)

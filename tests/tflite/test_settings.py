@@ -27,7 +27,7 @@ def test_defaults_say_what_they_always_said():
     ]
 
 
-def test_a_compression_stands_there_and_trained_scales_need_no_pictures():
+def test_a_compression_stands_there_and_trained_scales_need_no_images():
     found = [file_settings(Export(), Variant.named(name), 10) for name in ("qat-int8", "qat-fp16", "prune-int8")]
     assert [(each["compression"], each["calibration_images"]) for each in found] == [
         ("qat", None),

@@ -11,7 +11,7 @@ from kd2mobile.inspection.metadata import TFLiteMetadata, read_tflite_metadata
 from kd2mobile.tflite.contract import read_graph
 from kd2mobile.tflite.tflite_metadata import describe, embed
 
-from .conftest import PX, dark_pictures
+from .conftest import PX, dark_images
 
 SAID = {"name": "tiny", "classes": 3, "input_px": PX, "resize": "stretch", "precision": "int8", "takes_floats": False}
 
@@ -104,7 +104,7 @@ def test_nothing_else_of_the_model_changes(case, precision):
     assert bytes(after.buffers[changed].data) == b"other" and b"labels.txt" not in again
     for place, (one, other) in enumerate(zip(before.buffers, after.buffers, strict=True)):
         assert place == changed or np.array_equal(one.data, other.data)
-    shown = dark_pictures(1)[0]
+    shown = dark_images(1)[0]
     answers = []
     for data in (model, again):
         classify = Interpreter(model_content=data).get_signature_runner("classify")

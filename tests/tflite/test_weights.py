@@ -11,7 +11,7 @@ from kd2mobile.recipe.variants import Variant
 from kd2mobile.tflite.convert import Converter, load_student
 from kd2mobile.tflite.settings import file_settings, is_clustered
 
-from .conftest import dark_pictures
+from .conftest import dark_images
 from .test_export import run_here
 
 VALUES = 6
@@ -53,7 +53,7 @@ def test_every_precision_keeps_the_zeros_and_the_values_of_an_output(case, squee
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")
 def test_without_being_told_fp16_would_split_them(squeezed):
     def distinct(keep_clusters: bool) -> int:
-        with Converter(*load_student(squeezed[0], 3), list(dark_pictures(6)[0]), keep_clusters=keep_clusters) as made:
+        with Converter(*load_student(squeezed[0], 3), list(dark_images(6)[0]), keep_clusters=keep_clusters) as made:
             model, _ = made.convert("fp16", "a.tflite")
             return count_weights(model, read_model(model)).clusters_of_output
 

@@ -230,7 +230,7 @@ def _csv(place: Path):
 
 
 def _idx(place: Path):
-    from kd2mobile.data.sources.idx import write_idx_pictures
+    from kd2mobile.data.sources.idx import write_idx_images
 
     rng = np.random.default_rng(2)
     images = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (6, 5, 5)) + rng.bytes(150)
@@ -241,7 +241,7 @@ def _idx(place: Path):
         first = data[:4] == labels[:4]
         (folder / "in" / "train-images-idx3-ubyte").write_bytes(images if first else data)
         (folder / "in" / "train-labels-idx1-ubyte").write_bytes(data if first else labels)
-        write_idx_pictures(folder / "in", folder / "out")
+        write_idx_images(folder / "in", folder / "out")
 
     return [images, labels], False, read
 

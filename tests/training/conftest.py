@@ -32,7 +32,7 @@ def make_stores(folder: Path, train: int = 50, val: int = 14) -> Examples:
 
 
 def with_unlabelled(stores: Examples, count: int = 20) -> Examples:
-    """The stores with so many unlabelled pictures beside them, each of one brightness, from 200 on."""
+    """The stores with so many unlabelled images beside them, each of one brightness, from 200 on."""
     folder = stores.pixels_folder.parent / "unlabelled"
     (folder / "transfer").mkdir(parents=True)
     (folder / "pixels").mkdir()

@@ -1,10 +1,10 @@
-"""What the student sees: every picture once an epoch, every view in turn, and the same again after a restart."""
+"""What the student sees: every image once an epoch, every view in turn, and the same again after a restart."""
 
 import numpy as np
 import pytest
 
 from kd2mobile.errors import ArtifactError, TrainingError
-from kd2mobile.training.feed import Feed, Judged, class_weights, picture_order, view_choice
+from kd2mobile.training.feed import Evaluated, Feed, class_weights, image_order, view_choice
 
 from .conftest import with_unlabelled
 
@@ -19,25 +19,25 @@ def feed_of(stores, batch_size=16, seed=0, **changes):
     )
 
 
-def test_every_cycle_of_epochs_shows_every_view_of_every_picture():
+def test_every_cycle_of_epochs_shows_every_view_of_every_image():
     for first in (0, 4, 8):
         seen = np.stack([view_choice(30, 4, 5, epoch) for epoch in range(first, first + 4)])
         assert (np.sort(seen, axis=0) == np.arange(4)[:, None]).all()
 
 
 def test_order_and_views_depend_on_seed_and_epoch_alone():
-    assert (picture_order(40, 1, 6) == picture_order(40, 1, 6)).all()
+    assert (image_order(40, 1, 6) == image_order(40, 1, 6)).all()
     assert (view_choice(40, 4, 1, 6) == view_choice(40, 4, 1, 6)).all()
     for other in ((1, 7), (2, 6)):
-        assert (picture_order(40, 1, 6) != picture_order(40, *other)).any()
+        assert (image_order(40, 1, 6) != image_order(40, *other)).any()
         assert (view_choice(40, 4, 1, 6) != view_choice(40, 4, *other)).any()
 
 
-def test_an_epoch_shows_every_picture_and_fills_its_last_batch_with_second_views(stores):
+def test_an_epoch_shows_every_image_and_fills_its_last_batch_with_second_views(stores):
     feed = feed_of(stores)
     pixels = np.concatenate([x for x, _ in feed.epoch(2)])
     assert feed.steps == 4 and len(pixels) == 64
-    order, view = picture_order(50, 0, 2), view_choice(50, 2, 0, 2)
+    order, view = image_order(50, 0, 2), view_choice(50, 2, 0, 2)
     stored = np.load(stores.pixels_folder / "train-00000.npy")
     assert (pixels[:50] == stored[order, view[order]]).all()
     assert (pixels[50:] == stored[order[:14], 1 - view[order[:14]]]).all()
@@ -46,7 +46,7 @@ def test_an_epoch_shows_every_picture_and_fills_its_last_batch_with_second_views
 def test_targets_are_one_hot_and_the_logits_of_the_very_view(stores):
     feed = feed_of(stores)
     targets = np.concatenate([y for _, y in feed.epoch(1)])[:50]
-    order, view = picture_order(50, 0, 1), view_choice(50, 2, 0, 1)
+    order, view = image_order(50, 0, 1), view_choice(50, 2, 0, 1)
     assert targets.dtype == np.float32
     assert (targets[:, :3] == np.eye(3)[stores.train_labels[order]]).all()
     assert (targets[:, 3:] == np.load(stores.transfer_folder / "train-00000.npy")[order, view[order]]).all()
@@ -61,10 +61,10 @@ def test_a_batch_is_never_larger_than_the_set(stores):
     assert [x.shape[0] for x, _ in feed.epoch(0)] == [50]
 
 
-def test_unlabelled_pictures_come_once_an_epoch_with_the_teachers_word_alone(stores):
+def test_unlabelled_images_come_once_an_epoch_with_the_teachers_word_alone(stores):
     feed = feed_of(with_unlabelled(stores))
     pixels, targets = (np.concatenate(part) for part in zip(*feed.epoch(1), strict=True))
-    order, view = picture_order(70, 0, 1), view_choice(70, 2, 0, 1)
+    order, view = image_order(70, 0, 1), view_choice(70, 2, 0, 1)
     assert feed.steps == 5 and len(pixels) == 80
     stored = np.load(feed.pixels.second._paths[0]), np.load(feed.logits.second._paths[0])
     own = np.load(stores.pixels_folder / "train-00000.npy"), np.load(stores.transfer_folder / "train-00000.npy")
@@ -106,8 +106,8 @@ def test_unlabelled_stores_that_do_not_fit_are_refused(stores):
         feed_of(stores, unlabelled=(pixels, transfer))
 
 
-def test_validation_pictures_come_in_order_in_batches_of_one_size(stores):
-    batches = list(Judged(stores.val_labels, stores.pixels_folder).batches(8))
+def test_validation_images_come_in_order_in_batches_of_one_size(stores):
+    batches = list(Evaluated(stores.val_labels, stores.pixels_folder).batches(8))
     assert [len(b) for b in batches] == [8, 8]
     stored = np.load(stores.pixels_folder / "val-00000.npy")[:, 0]
     assert (np.concatenate(batches)[:14] == stored).all()
@@ -120,7 +120,7 @@ def test_validation_pictures_come_in_order_in_batches_of_one_size(stores):
         ({"classes": 4}, "transfer, train: must be [50, 2, 4] for [images, views, classes], got [50, 2, 3]"),
     ],
 )
-def test_stores_of_other_pictures_are_refused(stores, changes, message):
+def test_stores_of_other_images_are_refused(stores, changes, message):
     with pytest.raises(TrainingError) as caught:
         feed_of(stores, **changes)
     assert message in str(caught.value)

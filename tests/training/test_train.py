@@ -19,7 +19,7 @@ from kd2mobile.backend import checkpoint
 from kd2mobile.data.shards import write_array
 from kd2mobile.errors import ArtifactError, TrainingError
 from kd2mobile.training import loop, train
-from kd2mobile.training.feed import picture_order, view_choice
+from kd2mobile.training.feed import image_order, view_choice
 from kd2mobile.training.schedule import Schedule
 
 from .conftest import PX, STUDENT, distill, make_stores, with_unlabelled, without_teacher
@@ -200,7 +200,7 @@ def test_a_teacher_changes_the_student(unbroken, tmp_path):
     assert weights(tmp_path / "baseline") != weights(unbroken[0])
 
 
-def test_unlabelled_pictures_change_the_student_and_a_broken_training_ends_with_the_same_bytes(
+def test_unlabelled_images_change_the_student_and_a_broken_training_ends_with_the_same_bytes(
     unbroken, tmp_path, monkeypatch, capsys
 ):
     stores = with_unlabelled(make_stores(tmp_path / "stores"))
@@ -218,7 +218,7 @@ def test_unlabelled_pictures_change_the_student_and_a_broken_training_ends_with_
     assert weights(tmp_path / "without") != weights(tmp_path / "whole")
 
 
-def test_the_baseline_never_sees_unlabelled_pictures(stores, tmp_path):
+def test_the_baseline_never_sees_unlabelled_images(stores, tmp_path):
     run(tmp_path / "beside", without_teacher(with_unlabelled(stores)), loss="labels", epochs=1)
     run(tmp_path / "without", without_teacher(stores), loss="labels", epochs=1)
     assert same_training(tmp_path / "beside", tmp_path / "without")
@@ -284,9 +284,9 @@ def test_a_learning_rate_that_blows_up_stops_and_says_where(stores, tmp_path):
 
 
 def test_a_nan_loss_names_epoch_and_batch_and_leaves_the_last_good_checkpoint(stores, tmp_path):
-    # a picture of the second epoch's third batch, in the view that the first epoch does not show
-    poisoned = picture_order(50, 3, 1)[2 * 16 + 5]
-    assert poisoned not in picture_order(50, 3, 0)[:14], "the first epoch fills its last batch with this view"
+    # an image of the second epoch's third batch, in the view that the first epoch does not show
+    poisoned = image_order(50, 3, 1)[2 * 16 + 5]
+    assert poisoned not in image_order(50, 3, 0)[:14], "the first epoch fills its last batch with this view"
     logits = np.load(stores.transfer_folder / "train-00000.npy")
     logits[poisoned, view_choice(50, 2, 3, 1)[poisoned]] = np.nan
     write_array(stores.transfer_folder / "train-00000.npy", logits)

@@ -1,4 +1,4 @@
-"""A folder of pictures, its views and a teacher of one Dense layer, made as the stages before would."""
+"""A folder of images, its views and a teacher of one Dense layer, made as the stages before would."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from kd2mobile.data.views import draw_views
 from kd2mobile.recipe import schema
-from tests.teachers.conftest import CLASSES, make_pictures
+from tests.teachers.conftest import CLASSES, make_images
 
 PX, VIEWS = 8, 3
 
@@ -26,14 +26,14 @@ def write_teacher(folder, tail=(), classes=CLASSES, scale=0.01):
 
 def make_input(folder):
     """(root, split, views folder)"""
-    root = folder / "pictures"
-    split = make_pictures(root)
+    root = folder / "images"
+    split = make_images(root)
     draw_views(folder / "views", split, schema.Views(count=VIEWS), "stretch")
     return root, split, folder / "views"
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     return make_input(tmp_path)
 
 

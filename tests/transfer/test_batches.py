@@ -20,14 +20,14 @@ class Machine:
         self.fits, self.seconds, self.clock = fits, seconds, 0.0
         self.batches = []
 
-    def predict_on_batch(self, pictures):
+    def predict_on_batch(self, images):
         import tensorflow as tf
 
-        if len(pictures) > self.fits:
+        if len(images) > self.fits:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-        self.clock += self.seconds(len(pictures))
-        self.batches.append(len(pictures))
-        return np.repeat(pictures.mean(axis=(1, 2, 3))[:, None], CLASSES, axis=1)
+        self.clock += self.seconds(len(images))
+        self.batches.append(len(images))
+        return np.repeat(images.mean(axis=(1, 2, 3))[:, None], CLASSES, axis=1)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_what_trying_costs_must_be_won_back(teacher_on):
     assert set(try_batch_sizes(teacher, 2048)) == {16, 32, 64}, "no more than 32 batches are left of the next"
 
 
-def test_a_picture_that_does_not_fit_at_all_is_refused(teacher_on):
+def test_a_image_that_does_not_fit_at_all_is_refused(teacher_on):
     for work in (lambda t: try_batch_sizes(t, 10**6), lambda t: answer(t, np.zeros((3, PX, PX, 3), np.uint8))):
         with pytest.raises(TeacherError) as caught:
             work(teacher_on(fits=0))

@@ -91,7 +91,7 @@ def test_the_effect_is_what_it_says(capsys):
     exact = np.array([[3.0, 1.0], [0.0, 2.0], [-5.0, 1.0]], np.float32)
     effect = effect_of_dtype(exact, exact + np.float32([[0.5, 0], [0, -0.25], [0, 0]]), "mixed_bfloat16", "mine")
     assert effect == {
-        "pictures": 3,
+        "images": 3,
         "mean_difference": 0.125,
         "largest_difference": 0.5,
         "largest_logit": 5.0,
@@ -104,14 +104,14 @@ def test_the_effect_is_what_it_says(capsys):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "changed", "refused"), [(10, 1, False), (10, 2, True), (200, 4, False), (200, 5, True)]
+    ("images", "changed", "refused"), [(10, 1, False), (10, 2, True), (200, 4, False), (200, 5, True)]
 )
-def test_under_98_percent_of_agreement_it_is_refused(pictures, changed, refused):
-    exact = np.tile(np.float32([1, 0]), (pictures, 1))
+def test_under_98_percent_of_agreement_it_is_refused(images, changed, refused):
+    exact = np.tile(np.float32([1, 0]), (images, 1))
     reduced = exact.copy()
     reduced[:changed] = 0, 1
     if not refused:
-        assert effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine")["top1_agreement"] == 1 - changed / pictures
+        assert effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine")["top1_agreement"] == 1 - changed / images
         return
     with pytest.raises(TeacherError) as caught:
         effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine")
@@ -119,7 +119,7 @@ def test_under_98_percent_of_agreement_it_is_refused(pictures, changed, refused)
     assert said.startswith(
         "mine, teacher.dtype mixed_bfloat16: must keep the top class of float32 for at least 98% of the images, "
     )
-    assert f"{1 - changed / pictures:.1%} of {pictures} validation images" in said
+    assert f"{1 - changed / images:.1%} of {images} validation images" in said
     assert said.endswith("Use `--teacher-dtype float32`.")
 
 
@@ -129,12 +129,12 @@ def test_nan_is_refused():
         effect_of_dtype(exact, exact * np.float32([1, np.nan]), "mixed_bfloat16", "mine")
 
 
-def test_a_pass_in_bfloat16_is_recorded_with_its_effect(bfloat16, pictures, tmp_path, monkeypatch):
+def test_a_pass_in_bfloat16_is_recorded_with_its_effect(bfloat16, images, tmp_path, monkeypatch):
     """The effect is that of the very pass, on this machine, but for the float16 in which logits are stored."""
     monkeypatch.setattr(dtypes, "LEAST_AGREEMENT", 0.5)
     layers = keras.layers
     teacher = write_teacher(tmp_path / "deep", [layers.Dense(16, activation="relu"), layers.Dense(len(CLASSES))])
-    root, split, views = pictures
+    root, split, views = images
     exact = label(tmp_path / "float32", teacher, root, split, views, 8)
     reduced = label(tmp_path / "bfloat16", teacher, root, split, views, 8, dtype="mixed_bfloat16")
     assert (exact["dtype"], exact["dtype_effect"], reduced["dtype"]) == ("float32", None, "mixed_bfloat16")
@@ -144,7 +144,7 @@ def test_a_pass_in_bfloat16_is_recorded_with_its_effect(bfloat16, pictures, tmp_
         for name in ("float32", "bfloat16")
     )
     difference, stored = np.abs(one - other), 2 * 2.0**-11 * max(np.abs(one).max(), np.abs(other).max())
-    assert effect["pictures"] == 15 and difference.max() > stored
+    assert effect["images"] == 15 and difference.max() > stored
     assert effect["largest_difference"] == pytest.approx(difference.max(), abs=stored)
     assert effect["mean_difference"] == pytest.approx(difference.mean(), abs=stored)
     assert open_teacher(teacher)[0].model.input_shape == (None, PX, PX, 3)

@@ -14,7 +14,7 @@ sys.path.insert(0, {root!r})
 sys.modules["tensorflow"] = None
 import keras
 from kd2mobile.teachers.kinds.zoo import ZOO
-from kd2mobile.teachers.reading import Pictures
+from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.zoo import TEACHERS, Architecture
 from kd2mobile.transfer.label import label
 from tests.teachers.conftest import asked, tiny
@@ -28,7 +28,7 @@ tiny((16, 16, 3), include_top=False).save_weights(folder / "tiny.weights.h5")
 ways = dict(a=asked(epochs=6), b=asked(weights=str(folder / "tiny.weights.h5"), fine_tune_epochs=1))
 for name, teacher in ways.items():
     (folder / name).mkdir()
-    assert ZOO.build(folder / name, teacher, Pictures(root, split, "stretch"))["val"]["top1"] > 0.9
+    assert ZOO.build(folder / name, teacher, TeacherImages(root, split, "stretch"))["val"]["top1"] > 0.9
     assert label(folder / (name + "t"), folder / name, root, split, views, 8)["val"]["top1"] > 0.9
 print("done")
 """

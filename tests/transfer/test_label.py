@@ -9,7 +9,7 @@ import pytest
 from kd2mobile import pixels
 from kd2mobile.data import shards
 from kd2mobile.data.views import read_views
-from kd2mobile.errors import ArtifactError, PictureError, TeacherError
+from kd2mobile.errors import ArtifactError, ImageError, TeacherError
 from kd2mobile.teachers.teacher import Teacher, check_logits
 from kd2mobile.transfer import batches
 from kd2mobile.transfer import label as labelling
@@ -19,24 +19,24 @@ from tests.transfer.conftest import PX, VIEWS, write_teacher
 
 
 @pytest.fixture
-def run(pictures, teacher, tmp_path):
+def run(images, teacher, tmp_path):
     """run(batch_size) labels into tmp_path/transfer and returns the results."""
-    root, split, views = pictures
+    root, split, views = images
     return lambda batch_size=8: label(tmp_path / "transfer", teacher, root, split, views, batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 100])
-def test_raw_logits_of_every_view_are_stored_in_order(run, pictures, teacher, tmp_path, batch_size):
+def test_raw_logits_of_every_view_are_stored_in_order(run, images, teacher, tmp_path, batch_size):
     results = run(batch_size)
-    root, split, views_folder = pictures
+    root, split, views_folder = images
     model = keras.saving.load_model(teacher / "teacher.keras")
     for name, views in (("train", VIEWS), ("val", 1), ("test", 1)):
         samples, boxes = split.of(name), read_views(views_folder, name)
         stored = Transfer(tmp_path / "transfer").logits(name)
         assert stored.shape == (len(samples), views, 3) and stored.dtype == np.float16
         for i, sample in enumerate(samples):
-            picture = pixels.open_picture(root / sample.path)
-            seen = [pixels.render(picture, pixels.Box(*v["box"].tolist()), PX, bool(v["flip"])) for v in boxes[i]]
+            image = pixels.open_image(root / sample.path)
+            seen = [pixels.render(image, pixels.Box(*v["box"].tolist()), PX, bool(v["flip"])) for v in boxes[i]]
             expected = model.predict_on_batch(np.stack(seen).astype(np.float32))
             np.testing.assert_allclose(stored[i], expected, rtol=2e-3, atol=2e-3)
     assert results["samples"] == {"train": 30, "val": 15, "test": 9}
@@ -46,8 +46,8 @@ def test_raw_logits_of_every_view_are_stored_in_order(run, pictures, teacher, tm
     assert "top1" not in str(results["samples"]) and set(results) & {"test", "train"} == set()
 
 
-def test_workers_store_the_same_bytes_as_threads(run, pictures, teacher, tmp_path):
-    root, split, views = pictures
+def test_workers_store_the_same_bytes_as_threads(run, images, teacher, tmp_path):
+    root, split, views = images
     assert run()["workers"] == 0
     assert label(tmp_path / "by workers", teacher, root, split, views, 8, workers=2)["workers"] == 2
     for path in (tmp_path / "transfer").iterdir():
@@ -74,7 +74,7 @@ def test_the_batch_size_is_tried_and_recorded(run, monkeypatch, capsys):
     assert f": {results['batch_size']} is the fastest (" in capsys.readouterr().err
 
 
-def test_each_picture_is_decoded_once(run, monkeypatch):
+def test_each_image_is_decoded_once(run, monkeypatch):
     monkeypatch.setattr(labelling, "_say_what_it_takes", lambda *_: None)
     opened = []
     from_file = pixels.opened
@@ -120,7 +120,7 @@ def test_probabilities_are_refused(run, teacher, tmp_path):
     assert not list((tmp_path / "transfer").glob("*.npy"))
 
 
-def test_a_number_beyond_float16_names_its_picture(run, teacher):
+def test_a_number_beyond_float16_names_its_image(run, teacher):
     write_teacher(teacher, scale=1e4)
     with pytest.raises(
         TeacherError, match=r"mine, blue/\w+ \d.png: must output logits within float16's range of 65,504, got \d"
@@ -128,7 +128,7 @@ def test_a_number_beyond_float16_names_its_picture(run, teacher):
         run()
 
 
-def test_nan_names_its_picture_and_counts():
+def test_nan_names_its_image_and_counts():
     logits = np.ones((4, 2)) * 5
     logits[2, 1] = np.nan
     with pytest.raises(
@@ -165,10 +165,10 @@ def test_a_teacher_that_is_gone_or_damaged_is_refused(run, teacher):
         run()
 
 
-def test_a_picture_that_cannot_be_read_is_named(run, pictures):
-    root, split, _ = pictures
-    (root / split.of("train")[4].path).write_bytes(b"no picture")
-    with pytest.raises(PictureError, match="blue/train 4.png: must be a readable image"):
+def test_a_image_that_cannot_be_read_is_named(run, images):
+    root, split, _ = images
+    (root / split.of("train")[4].path).write_bytes(b"no image")
+    with pytest.raises(ImageError, match="blue/train 4.png: must be a readable image"):
         run()
 
 

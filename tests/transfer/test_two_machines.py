@@ -33,9 +33,9 @@ def arguments(data, teacher):
 
 @pytest.fixture
 def machines(digit_folder, tmp_path):
-    """Two folders, each with its own copy of the pictures and the teacher's file, under other names."""
-    for pictures in ("gpu/photos", "laptop/my photos"):
-        shutil.copytree(digit_folder, tmp_path / pictures)
+    """Two folders, each with its own copy of the images and the teacher's file, under other names."""
+    for images in ("gpu/photos", "laptop/my photos"):
+        shutil.copytree(digit_folder, tmp_path / images)
     layers = keras.layers
     stack = [
         layers.Rescaling(1 / 255),
@@ -75,7 +75,7 @@ def test_a_transfer_set_made_on_jax_is_found_by_its_fingerprint_on_tensorflow(ma
     assert not (laptop / STORE / "teacher").exists() and (laptop / STORE / "split").exists()
 
 
-def test_pictures_that_differ_are_told_apart(machines, monkeypatch, capsys):
+def test_images_that_differ_are_told_apart(machines, monkeypatch, capsys):
     gpu, laptop = machines
     monkeypatch.chdir(gpu)
     assert main_status(["label", *arguments("photos", "teacher.keras")]) == 0

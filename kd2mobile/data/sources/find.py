@@ -10,9 +10,9 @@ import msgspec
 from kd2mobile.data.sources.containers import Source, lies_in
 from kd2mobile.data.sources.folders import alike, class_names
 from kd2mobile.data.sources.roots import Root, joined, several
-from kd2mobile.data.sources.scan import Part, Picture, Scan, content_of, differing, renamed, scan, scan_unlabelled
+from kd2mobile.data.sources.scan import Part, Scan, ScannedImage, content_of, differing, renamed, scan, scan_unlabelled
 from kd2mobile.data.sources.table import is_table, scan_table
-from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, SetAside, SplitName
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Skipped, SplitName
 from kd2mobile.errors import DataError
 from kd2mobile.progress import say
 from kd2mobile.text import count_of
@@ -27,7 +27,7 @@ class Found(NamedTuple):
     unlabelled: Scan | None = None
 
 
-def find_pictures(
+def find_images(
     sources: dict[SplitName, Source | Sequence[Source]],
     unlabelled: Source | Sequence[Source] | None = None,
     cache: Path | None = None,
@@ -140,32 +140,32 @@ def _say_of_classes(found: Scan) -> None:
 
 def _joined(scans: dict[SplitName, list[Scan]]) -> Found:
     """The scans as one, as if it were one folder, with train/, val/ and test/ if there is more than train."""
-    pictures: list[Picture] = []
-    set_aside: list[SetAside] = []
+    images: list[ScannedImage] = []
+    skipped: list[Skipped] = []
     parts: list[Part] = []
     for key, ones in scans.items():
         for number, one in enumerate(ones, start=1):
             own = str(number) if len(ones) > 1 else ""
             here = [_as_part(part, part.split or (key if len(scans) > 1 else None), own) for part in one.parts]
             by_split = {before.split: (before, after) for before, after in zip(one.parts, here, strict=True)}
-            for picture in one.pictures:
-                before, after = by_split[picture.given]
-                path = _moved(picture.path, before, after)
-                pictures.append(msgspec.structs.replace(picture, path=path, given=after.split))
-            for aside in one.set_aside:
-                set_aside.append(SetAside(_moved_aside(aside.path, list(by_split.values()), own), aside.reason))
+            for image in one.images:
+                before, after = by_split[image.given]
+                path = _moved(image.path, before, after)
+                images.append(msgspec.structs.replace(image, path=path, given=after.split))
+            for aside in one.skipped:
+                skipped.append(Skipped(_moved_aside(aside.path, list(by_split.values()), own), aside.reason))
             parts += here
-    pictures.sort(key=lambda picture: picture.path)
+    images.sort(key=lambda image: image.path)
     with_labels = any(part.table or part.named for part in parts)
-    rows = [(p.path, p.sha256, *((p.class_name, p.given or "") if with_labels else ())) for p in pictures]
+    rows = [(p.path, p.sha256, *((p.class_name, p.given or "") if with_labels else ())) for p in images]
     return Found(
         joined({part.start: part.folder for part in parts}),
         Scan(
             root=scans["train"][0].root,
             classes=sorted({name for one in scans["train"] for name in one.classes}),
             given=[split for split in SPLIT_NAMES if any(part.split == split for part in parts)],
-            pictures=pictures,
-            set_aside=sorted(set_aside, key=lambda aside: aside.path),
+            images=images,
+            skipped=sorted(skipped, key=lambda aside: aside.path),
             ignored=sum(one.ignored for ones in scans.values() for one in ones),
             system_files=sum(one.system_files for ones in scans.values() for one in ones),
             content=content_of(rows),
@@ -197,8 +197,8 @@ def _with_unlabelled(
 ) -> Found:
     _refuse_shared(folders)
     starts: dict[str, str] = {}
-    pictures: list[Picture] = []
-    set_aside: list[SetAside] = []
+    images: list[ScannedImage] = []
+    skipped: list[Skipped] = []
     scans = []
     for number, folder in enumerate(folders, start=1):
         for source in (source for paths in sources.values() for source in paths):
@@ -207,20 +207,20 @@ def _with_unlabelled(
                 raise DataError(folder, must, f"a folder in {source}", "Move it: each folder there is a class.")
         one, start = scan_unlabelled(folder, cache), f"{UNLABELLED}/{number}" if len(folders) > 1 else UNLABELLED
         starts[start] = str(folder)
-        pictures += [msgspec.structs.replace(p, path=f"{start}/{p.path}") for p in one.pictures]
-        set_aside += [SetAside(f"{start}/{aside.path}", aside.reason) for aside in one.set_aside]
+        images += [msgspec.structs.replace(p, path=f"{start}/{p.path}") for p in one.images]
+        skipped += [Skipped(f"{start}/{aside.path}", aside.reason) for aside in one.skipped]
         scans.append(one)
-    if both := {p.path for p in pictures}.intersection(p.path for p in found.scan.pictures):
+    if both := {p.path for p in images}.intersection(p.path for p in found.scan.images):
         must = f"must not have the ids of unlabelled images, {UNLABELLED}/..."
         raise DataError(found.scan.root, must, repr(min(both)), "Rename that folder.")
-    pictures.sort(key=lambda picture: picture.path)
+    images.sort(key=lambda image: image.path)
     loose = msgspec.structs.replace(
         scans[0],
         root=" and ".join(one.root for one in scans),
-        pictures=pictures,
-        set_aside=sorted(set_aside, key=lambda aside: aside.path),
+        images=images,
+        skipped=sorted(skipped, key=lambda aside: aside.path),
         ignored=sum(one.ignored for one in scans),
         system_files=sum(one.system_files for one in scans),
-        content=scans[0].content if len(scans) == 1 else content_of([(p.path, p.sha256) for p in pictures]),
+        content=scans[0].content if len(scans) == 1 else content_of([(p.path, p.sha256) for p in images]),
     )
     return found._replace(unlabelled_root=joined(starts), unlabelled=loose)

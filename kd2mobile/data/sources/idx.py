@@ -11,10 +11,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from kd2mobile.data.sources.written import numbered, write_pictures
+from kd2mobile.data.sources.written import numbered, write_images
 from kd2mobile.errors import DataError
 from kd2mobile.files import is_left_by_system, os_error, sha256_of
-from kd2mobile.pixels import LARGEST_PICTURE
+from kd2mobile.pixels import LARGEST_IMAGE
 from kd2mobile.text import listed
 
 NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")
@@ -46,7 +46,7 @@ def idx_content(folder: Path) -> dict[str, str]:
     }
 
 
-def write_idx_pictures(source: Path, folder: Path) -> None:
+def write_idx_images(source: Path, folder: Path) -> None:
     """Writes `train/<label>/<index>.png` and, if the source has test files, `test/...`, as they are stored.
 
     The classes are the labels, as numbers; any number of them, any size of image.
@@ -54,8 +54,8 @@ def write_idx_pictures(source: Path, folder: Path) -> None:
     """
     read = {split: _read_pair(pair) for split, pair in _pairs(source).items()}
     names = numbered(max(int(labels.max()) for _, labels in read.values()) + 1)
-    for split, (pictures, labels) in read.items():
-        write_pictures(folder / split, pictures, labels, names)
+    for split, (images, labels) in read.items():
+        write_images(folder / split, images, labels, names)
 
 
 def _pairs(folder: Path) -> dict[str, _Pair]:
@@ -84,14 +84,14 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
 
 def _read_pair(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [n, height, width] and uint8 [n]."""
-    pictures, labels = _read(pair.images, 3), _read(pair.labels, 1)
-    if len(pictures) != len(labels):
-        must = f"must have a label for each of the {len(pictures)} images of {pair.images.name}"
+    images, labels = _read(pair.images, 3), _read(pair.labels, 1)
+    if len(images) != len(labels):
+        must = f"must have a label for each of the {len(images)} images of {pair.images.name}"
         raise DataError(pair.labels, must, len(labels), "The two files are not of one set: download them again.")
     if len(set(labels.tolist())) < 2:
         more = "A classifier tells classes apart: give labels of two classes or more."
         raise DataError(pair.labels, "must hold at least 2 different labels", len(set(labels.tolist())), more)
-    return pictures, labels
+    return images, labels
 
 
 def _read(file: Path, axes: int) -> np.ndarray:
@@ -136,8 +136,8 @@ def _sizes(file: Path, axes: int, header: bytes, packed: bool) -> list[int]:
         raise DataError(file, "must have a complete header", f"{len(header) - 4} bytes", "Download it again.")
     sizes = np.frombuffer(header[4:], ">u4").tolist()
     shown = " x ".join(map(str, sizes))
-    if not all(sizes) or math.prod(sizes[1:]) > LARGEST_PICTURE:
-        must = f"must hold images of 1 to {LARGEST_PICTURE:,} pixels, at least one"
+    if not all(sizes) or math.prod(sizes[1:]) > LARGEST_IMAGE:
+        must = f"must hold images of 1 to {LARGEST_IMAGE:,} pixels, at least one"
         raise DataError(file, must, shown, "Download it again.")
     if packed and math.prod(sizes) > LARGEST_UNPACKED:
         must = f"must unpack to at most {LARGEST_UNPACKED:,} bytes"

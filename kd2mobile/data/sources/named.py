@@ -13,10 +13,10 @@ import numpy as np
 
 from kd2mobile.backend.keras_backend import keras_home, load_keras
 from kd2mobile.data.sources.containers import Source, source_at
-from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_pictures
+from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_images
 from kd2mobile.data.sources.roots import several
 from kd2mobile.data.sources.table import TABLE_SUFFIXES
-from kd2mobile.data.sources.written import numbered, write_pictures
+from kd2mobile.data.sources.written import numbered, write_images
 from kd2mobile.errors import DataError, MissingExtraError
 from kd2mobile.progress import say
 from kd2mobile.registry import Registry
@@ -40,8 +40,8 @@ def digits(folder: Path) -> None:
     except ImportError as fault:
         raise MissingExtraError("data digits", "scikit-learn", "train") from fault
     stored = load_digits()
-    pictures = (stored.images * (255 / 16)).round().astype(np.uint8)
-    write_pictures(Path(folder), pictures, stored.target, numbered(10))
+    images = (stored.images * (255 / 16)).round().astype(np.uint8)
+    write_images(Path(folder), images, stored.target, numbered(10))
 
 
 FASHION = (
@@ -79,9 +79,9 @@ def keras_dataset(name: str, folder: Path) -> None:
     except Exception as fault:  # urllib's errors, Keras's own plain Exception around them, what a damaged file raises
         got = f"{type(fault).__name__}: {fault}".rstrip(".")
         raise DataError(f"data {name}", "must be downloadable", got, _fetch(name, datasets, fault)) from fault
-    for split, (pictures, labels) in zip(("train", "test"), splits, strict=True):
+    for split, (images, labels) in zip(("train", "test"), splits, strict=True):
         labels = labels.reshape(-1)
-        write_pictures(Path(folder) / split, pictures, labels, names or numbered(int(splits[0][1].max()) + 1))
+        write_images(Path(folder) / split, images, labels, names or numbered(int(splits[0][1].max()) + 1))
 
 
 def _fetch(name: str, datasets: Path, fault: Exception) -> str:
@@ -147,7 +147,7 @@ def _placed(source: str, store: Store) -> Source:
             say(f"data {source}: the images of that name are used; the folder is `--data ./{source}`")
         config, write = {"name": source}, SOURCES[source]
     elif isinstance(path, Path) and is_idx_folder(path):
-        config, write = {"idx": idx_content(path)}, partial(write_idx_pictures, path)
+        config, write = {"idx": idx_content(path)}, partial(write_idx_images, path)
     elif path.exists():
         return path
     else:
@@ -159,5 +159,5 @@ def _placed(source: str, store: Store) -> Source:
         raise DataError(
             source, f"must be {what}", got, f"{hint}Check the path, or use a name of `kd2mobile list data`."
         )
-    step = Step("source", 1, config, {}, lambda folder, _: write(folder / "pictures") or {})
-    return (store.find(step) or store.make(step)).folder / "pictures"
+    step = Step("source", 2, config, {}, lambda folder, _: write(folder / "images") or {})
+    return (store.find(step) or store.make(step)).folder / "images"

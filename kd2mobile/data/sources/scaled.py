@@ -15,7 +15,7 @@ from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.sources.containers import Source
 from kd2mobile.data.sources.scan import Scan, content_of, scan, scan_unlabelled
 from kd2mobile.data.sources.table import is_table, scan_table
-from kd2mobile.errors import PictureError
+from kd2mobile.errors import ImageError
 from kd2mobile.files import Address, opened_file, replaced
 from kd2mobile.pixels import Range, kind_of_depth, refuse_deep_colour, write_8_bit
 from kd2mobile.store.artifact import Step, Store
@@ -33,7 +33,7 @@ def scaled_source(
     source: a folder of class folders or splits, or a table; of images without labels if not labelled. value_range: what
     is black and white. key_column: of a table, see `scan_table`. Other images are copied as they are, those that cannot
     be decoded as well: the split sets them aside and says why.
-    Raises DataError for a source that cannot be used, PictureError for colour of 16 bits, of which 8 are lost.
+    Raises DataError for a source that cannot be used, ImageError for colour of 16 bits, of which 8 are lost.
     """
     cache = store.root / "hashes.json"
     if not labelled:
@@ -44,30 +44,30 @@ def scaled_source(
         found, root = scan(source, cache, fewest=1), source
     config = {"scaled": found.content, "range": list(value_range)}
     if key_column:
-        config["keys"] = content_of([(picture.path, picture.key) for picture in found.pictures]) + key_column
-    step = Step("source", 1, config, {}, partial(_write, found, root, value_range, key_column))
+        config["keys"] = content_of([(image.path, image.key) for image in found.images]) + key_column
+    step = Step("source", 2, config, {}, partial(_write, found, root, value_range, key_column))
     if not (made := store.find(step)):
-        kinds = (kind_of_depth(root / picture.path) for picture in found.pictures)
+        kinds = (kind_of_depth(root / image.path) for image in found.images)
         if not any(kind == "grey" for kind in kinds):
             progress.say(f"{source}: holds no greyscale of more than 8 bits: --range has no effect on it")
             return source
         made = store.make(step)
-    if found.set_aside:
-        first, aside = found.set_aside[0], count_of(len(found.set_aside), "file", "skipped")
+    if found.skipped:
+        first, aside = found.skipped[0], count_of(len(found.skipped), "file", "skipped")
         progress.say(f"{source}: {aside} before scaling, first {first.path!r}: {first.reason}")
-    return made.folder / "pictures" / (TABLE if any(part.table for part in found.parts) else "")
+    return made.folder / "images" / (TABLE if any(part.table for part in found.parts) else "")
 
 
 def _write(
     found: Scan, root: Source, value_range: Range, key_column: str, folder: Path, inputs: dict[str, Path]
 ) -> dict[str, Any]:
-    """`pictures/` with the images where they were; those of a table as near to it as they can be, with a new table."""
-    pictures, listed = folder / "pictures", any(part.table for part in found.parts)
-    kinds = [kind_of_depth(root / picture.path) for picture in found.pictures]
-    names = _inside([picture.path for picture in found.pictures]) if listed else [p.path for p in found.pictures]
+    """`images/` with the images where they were; those of a table as near to it as they can be, with a new table."""
+    images, listed = folder / "images", any(part.table for part in found.parts)
+    kinds = [kind_of_depth(root / image.path) for image in found.images]
+    names = _inside([image.path for image in found.images]) if listed else [p.path for p in found.images]
 
     def write(number: int) -> None:
-        source, target = root / found.pictures[number].path, pictures / names[number]
+        source, target = root / found.images[number].path, images / names[number]
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,19 +75,19 @@ def _write(
         with replaced(target) as temporary:
             try:
                 write_8_bit(source, temporary, value_range) if kinds[number] else _copy(source, temporary)
-            except PictureError:
+            except ImageError:
                 _copy(source, temporary)
 
     with progress.bar("scaling", len(names), "images") as advance:
         for _ in in_threads(write, range(len(names))):
             advance(1)
     if listed:
-        with replaced(pictures / TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replaced(images / TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             columns = ["path", "label", *(["split"] if found.given else []), *([key_column] if key_column else [])]
             rows = csv.DictWriter(file, columns, extrasaction="ignore")
             rows.writeheader()
-            for name, picture in zip(names, found.pictures, strict=True):
-                row = {key_column: picture.key, "path": name, "label": picture.class_name, "split": picture.given}
+            for name, image in zip(names, found.images, strict=True):
+                row = {key_column: image.key, "path": name, "label": image.class_name, "split": image.given}
                 rows.writerow(row)
     return {"images": len(names), "scaled": sum(kind == "grey" for kind in kinds)}
 

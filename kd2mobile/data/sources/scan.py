@@ -19,7 +19,7 @@ from kd2mobile.data.sources.folders import (
     resembles_split,
     splits_among,
 )
-from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
+from kd2mobile.data.split import SPLIT_NAMES, Skipped, SplitName
 from kd2mobile.errors import ArtifactError, DataError
 from kd2mobile.files import is_left_by_system, locked, opened_file, os_error, write_bytes
 from kd2mobile.pixels import SUFFIXES, SYSTEM_FAULTS
@@ -33,7 +33,7 @@ HASHING_THREADS = 8
 BATCH = 4096
 
 
-class Picture(msgspec.Struct, frozen=True):
+class ScannedImage(msgspec.Struct, frozen=True):
     """One image file. path: relative to the root, with slashes; given: its split, if the folders say so.
 
     key: what a table's column for `data.group_by` says of it.
@@ -62,7 +62,7 @@ class Part(msgspec.Struct, frozen=True):
     named: dict[str, list[str]] = {}
 
     def place_of(self, class_name: str) -> str:
-        """What a message calls the place of a class's pictures: their folder, or the table and the label."""
+        """What a message calls the place of a class's images: their folder, or the table and the label."""
         if self.table:
             return f"{self.table}, label {class_name!r}" + (f" of {self.split}" if self.split else "")
         return " and ".join(str(Path(self.folder) / name) for name in self._folders(class_name))
@@ -89,8 +89,8 @@ class Scan(msgspec.Struct, frozen=True):
     root: str
     classes: list[str]
     given: list[SplitName]
-    pictures: list[Picture]
-    set_aside: list[SetAside]
+    images: list[ScannedImage]
+    skipped: list[Skipped]
     ignored: int
     content: str
     parts: list[Part] = []
@@ -100,11 +100,11 @@ class Scan(msgspec.Struct, frozen=True):
         """What a message calls the place of a class's images, or the places."""
         return " and ".join(part.place_of(class_name) for part in self._parts(class_name, split))
 
-    def set_aside_of(self, class_name: str, split: SplitName | None, set_aside: list[SetAside]) -> list[SetAside]:
+    def skipped_of(self, class_name: str, split: SplitName | None, skipped: list[Skipped]) -> list[Skipped]:
         """Those of the files skipped that were given as images of the class."""
         parts = self._parts(class_name, split)
-        listed = {p.path for p in self.pictures if (p.class_name, p.given) == (class_name, split)}
-        return [a for a in set_aside if a.path in listed or any(part.holds(a.path, class_name) for part in parts)]
+        listed = {p.path for p in self.images if (p.class_name, p.given) == (class_name, split)}
+        return [a for a in skipped if a.path in listed or any(part.holds(a.path, class_name) for part in parts)]
 
     def _parts(self, class_name: str, split: SplitName | None) -> list[Part]:
         return [part for part in self.parts if part.split == split and class_name in part.classes]
@@ -115,7 +115,7 @@ Known = dict[str, tuple[int, int, str]]
 
 
 class File(msgspec.Struct, frozen=True):
-    """An image file before it is hashed: what a Picture has, its size and time of change."""
+    """An image file before it is hashed: what a Image has, its size and time of change."""
 
     path: str
     class_name: str
@@ -131,7 +131,7 @@ class _Walk:
     def __init__(self, root: Source):
         self.root = root
         self.files: list[File] = []
-        self.set_aside: list[SetAside] = []
+        self.skipped: list[Skipped] = []
         self.ignored = 0
         self.system_files = 0
 
@@ -144,14 +144,14 @@ class _Walk:
     ) -> None:
         real = os.path.realpath(folder) if isinstance(folder, Path) else str(folder)
         if real in above:
-            self.set_aside.append(SetAside("/".join(parts), "a link to one of its own parent folders"))
+            self.skipped.append(Skipped("/".join(parts), "a link to one of its own parent folders"))
             return
         for entry in _entries(folder):
             if self.skips(entry, folder):
                 continue
             path = "/".join((*parts, entry.name))
             if not _is_utf8(entry.name):
-                self.set_aside.append(SetAside(shown(path), "its name is not UTF-8; rename it"))
+                self.skipped.append(Skipped(shown(path), "its name is not UTF-8; rename it"))
             elif entry.is_dir():
                 self._folder(folder / entry.name, (*parts, entry.name), class_name, given, (*above, real))
             else:
@@ -170,17 +170,17 @@ class _Walk:
     def _file(self, entry: os.DirEntry | Entry, path: str, class_name: str, given: SplitName | None) -> None:
         suffix = Path(entry.name).suffix.lower()
         if suffix in UNREAD_SUFFIXES:
-            self.set_aside.append(SetAside(path, not_decoded(suffix)))
+            self.skipped.append(Skipped(path, not_decoded(suffix)))
         elif suffix not in SUFFIXES:
             self.ignored += 1
         else:
             try:
                 status = entry.stat()
             except OSError as fault:
-                self.set_aside.append(SetAside(path, reason(fault)))
+                self.skipped.append(Skipped(path, reason(fault)))
                 return
             if not stat.S_ISREG(status.st_mode):
-                self.set_aside.append(SetAside(path, "it is not a regular file"))
+                self.skipped.append(Skipped(path, "it is not a regular file"))
                 return
             self.files.append(File(path, class_name, given, status.st_size, status.st_mtime_ns))
 
@@ -204,10 +204,10 @@ def scan(root: Source, cache: Path | None = None, fewest: int = 2) -> Scan:
         if walk.skips(entry, root) or entry.is_dir():
             continue
         if Path(entry.name).suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
-            walk.set_aside.append(SetAside(shown(entry.name), "it is outside the class folders"))
+            walk.skipped.append(Skipped(shown(entry.name), "it is outside the class folders"))
         else:
             walk.ignored += 1
-    pictures = hashed(root, walk.files, walk.set_aside, cache)
+    images = hashed(root, walk.files, walk.skipped, cache)
     starts = {given: "/".join(parts[:-1]) for given, _, parts in folders}
     classes = sorted({class_name for _, class_name, _ in folders})
     parts = [
@@ -216,13 +216,13 @@ def scan(root: Source, cache: Path | None = None, fewest: int = 2) -> Scan:
         if split in starts
     ]
     by_name = all(start == (split or "") for split, start in starts.items())
-    rows = [(p.path, p.sha256, *(() if by_name else (p.class_name, p.given or ""))) for p in pictures]
+    rows = [(p.path, p.sha256, *(() if by_name else (p.class_name, p.given or ""))) for p in images]
     found = Scan(
         root=shown(str(root)),
         classes=classes,
         given=[split for split in SPLIT_NAMES if split in starts],
-        pictures=pictures,
-        set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
+        images=images,
+        skipped=sorted(walk.skipped, key=lambda aside: aside.path),
         ignored=walk.ignored,
         content=content_of(rows),  # Train/ and Test/ were once two classes: another data set
         parts=parts,
@@ -240,7 +240,7 @@ def renamed(found: Scan, names: dict[str, str]) -> Scan:
     if all(names[name] == name for name in found.classes):
         return found
     classes = sorted({names[name] for name in found.classes})
-    pictures = [msgspec.structs.replace(p, class_name=names[p.class_name]) for p in found.pictures]
+    images = [msgspec.structs.replace(p, class_name=names[p.class_name]) for p in found.images]
     parts = []
     for part in found.parts:
         named: dict[str, list[str]] = {}
@@ -249,8 +249,8 @@ def renamed(found: Scan, names: dict[str, str]) -> Scan:
         named = {name: folders for name, folders in named.items() if folders != [name]}
         here = sorted({names[name] for name in part.classes})
         parts.append(msgspec.structs.replace(part, classes=here, named=named))
-    content = content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in pictures])
-    return msgspec.structs.replace(found, classes=classes, pictures=pictures, parts=parts, content=content)
+    content = content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in images])
+    return msgspec.structs.replace(found, classes=classes, images=images, parts=parts, content=content)
 
 
 def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
@@ -263,18 +263,18 @@ def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
         raise DataError(root, "must be a folder of unlabelled images", got, "Check the path.")
     walk = _Walk(root)
     walk.folder((), "", None)
-    pictures = hashed(root, walk.files, walk.set_aside, cache)
-    if not pictures:
-        first = f" ({len(walk.set_aside)} skipped, first {walk.set_aside[0].path})" if walk.set_aside else ""
+    images = hashed(root, walk.files, walk.skipped, cache)
+    if not images:
+        first = f" ({len(walk.skipped)} skipped, first {walk.skipped[0].path})" if walk.skipped else ""
         raise DataError(root, "must hold images", f"none{first}", "Give the folder that contains them.")
     return Scan(
         root=shown(str(root)),
         classes=[],
         given=[],
-        pictures=pictures,
-        set_aside=sorted(walk.set_aside, key=lambda aside: aside.path),
+        images=images,
+        skipped=sorted(walk.skipped, key=lambda aside: aside.path),
         ignored=walk.ignored,
-        content=content_of([(picture.path, picture.sha256) for picture in pictures]),
+        content=content_of([(image.path, image.sha256) for image in images]),
         system_files=walk.system_files,
     )
 
@@ -355,16 +355,16 @@ def _refuse_odd_names(folder: Source, names: list[str]) -> None:
 
 def _refuse_empty_class(root: Source, parts: tuple[str, ...], walk: _Walk) -> None:
     below = "/".join(parts) + "/"
-    aside = [f"{a.path}: {a.reason}" for a in walk.set_aside if a.path.startswith(below)]
+    aside = [f"{a.path}: {a.reason}" for a in walk.skipped if a.path.startswith(below)]
     got = f"none ({len(aside)} skipped, first {aside[0]})" if aside else "none"
     what_to_do = "Add images of the class or remove the folder."
     raise DataError(root.joinpath(*parts), "must hold images, as a class folder", got, what_to_do)
 
 
 def hashed(
-    root: Source, files: list[File], set_aside: list[SetAside], cache: Path | None, source: Source | None = None
-) -> list[Picture]:
-    """The images by path; a file that cannot be read is added to set_aside. source: whose hashes; root by default."""
+    root: Source, files: list[File], skipped: list[Skipped], cache: Path | None, source: Source | None = None
+) -> list[ScannedImage]:
+    """The images by path; a file that cannot be read is added to skipped. source: whose hashes; root by default."""
     files = sorted(files, key=lambda file: file.path)
     key = hashlib.sha256(os.fsencode(str((source or root).resolve()))).hexdigest()
     known = _read_cache(cache).get(key, {})
@@ -386,7 +386,7 @@ def hashed(
             with progress.bar("hashing", len(unread), "files") as advance:
                 for file, digest, fault in in_threads(sha256, unread, HASHING_THREADS):
                     if fault:
-                        set_aside.append(SetAside(file.path, fault))
+                        skipped.append(Skipped(file.path, fault))
                     else:
                         hashes[file.path] = digest
                     advance(1)
@@ -394,7 +394,7 @@ def hashed(
         if cache and (unread or len(known) != len(files)):
             found = {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in files if f.path in hashes}
             _remember(Path(cache), key, found)
-    return [Picture(f.path, f.class_name, f.given, hashes[f.path], f.key) for f in files if f.path in hashes]
+    return [ScannedImage(f.path, f.class_name, f.given, hashes[f.path], f.key) for f in files if f.path in hashes]
 
 
 def _read_cache(cache: Path | None) -> dict[str, Known]:

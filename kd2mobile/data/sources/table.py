@@ -24,7 +24,7 @@ from kd2mobile.data.sources.scan import (
     quoted,
     shown,
 )
-from kd2mobile.data.split import SPLIT_NAMES, SetAside, SplitName
+from kd2mobile.data.split import SPLIT_NAMES, Skipped, SplitName
 from kd2mobile.errors import DataError
 from kd2mobile.files import os_error
 from kd2mobile.pixels import SUFFIXES
@@ -78,8 +78,8 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2, key_colu
     names = class_names(row.label for row in rows)
     rows = [replace(row, label=names[row.label]) for row in rows]
     _refuse_few_labels(table, rows, fewest)
-    files, set_aside = _files(table, folder, rows)
-    pictures = hashed(folder, files, set_aside, cache, source=table)
+    files, skipped = _files(table, folder, rows)
+    images = hashed(folder, files, skipped, cache, source=table)
     given = [name for name in SPLIT_NAMES if any(row.split == name for row in rows)]
     classes = sorted({row.label for row in rows})
     ways = {name: sorted(way for way, same in names.items() if same == name) for name in classes}
@@ -88,10 +88,10 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2, key_colu
         root=shown(str(folder)),
         classes=classes,
         given=given,
-        pictures=pictures,
-        set_aside=sorted(set_aside, key=lambda aside: aside.path),
+        images=images,
+        skipped=sorted(skipped, key=lambda aside: aside.path),
         ignored=0,
-        content=content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in pictures]),
+        content=content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in images]),
         parts=[Part(split, "", str(folder), classes, shown(str(table)), named) for split in given or [None]],
     )
 
@@ -224,10 +224,10 @@ def _refuse_few_labels(table: Path, rows: list[_Row], fewest: int) -> None:
             raise DataError(table, must, differs, "Add or change lines until both have the same.")
 
 
-def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], list[SetAside]]:
+def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], list[Skipped]]:
     """The files that the rows name. What is no image by its suffix is skipped."""
     files: list[File] = []
-    set_aside: list[SetAside] = []
+    skipped: list[Skipped] = []
     gone: list[tuple[_Row, str]] = []
     for row in rows:
         suffix = Path(row.path).suffix.lower()
@@ -241,7 +241,7 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
             gone.append((row, "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"))
         elif suffix not in SUFFIXES:
             known = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not an image"
-            set_aside.append(SetAside(row.path, known))
+            skipped.append(Skipped(row.path, known))
         else:
             files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns, row.key))
     if gone:
@@ -254,9 +254,9 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
     for row in rows:
         if (row.label, row.split) not in kept:
             where = f"{table}, line {row.line}"
-            got = f"none ({len(set_aside)} skipped, first {set_aside[0].path}: {set_aside[0].reason})"
+            got = f"none ({len(skipped)} skipped, first {skipped[0].path}: {skipped[0].reason})"
             raise DataError(where, f"must have images of the label {row.label!r}", got, "Add images of the class.")
-    return files, set_aside
+    return files, skipped
 
 
 def _short(text: str) -> str:

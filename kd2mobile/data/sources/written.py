@@ -20,14 +20,14 @@ def numbered(classes: int) -> list[str]:
     return [f"{label:0{width}d}" for label in range(classes)]
 
 
-def write_pictures(folder: Path, pictures: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
+def write_images(folder: Path, images: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
     """Writes `<class>/<index>.png` for each image. An image that is there already is kept.
 
-    pictures: uint8 [n, height, width] or [n, height, width, 3]; labels: int [n], indices into names.
+    images: uint8 [n, height, width] or [n, height, width, 3]; labels: int [n], indices into names.
     The files are not compressed: their bytes, and with them the split, are the same whatever zlib Pillow was built
     with.
     """
-    width = len(str(len(pictures) - 1))
+    width = len(str(len(images) - 1))
     for label in np.unique(labels):
         (folder / names[label]).mkdir(parents=True, exist_ok=True)
 
@@ -35,8 +35,8 @@ def write_pictures(folder: Path, pictures: np.ndarray, labels: np.ndarray, names
         path = folder / names[labels[index]] / f"{index:0{width}d}.png"
         if not path.exists():
             with replaced(path, durable=False) as temporary:  # thousands, whose SHA-256 the record has
-                Image.fromarray(pictures[index]).save(temporary, format="PNG", compress_level=0)
+                Image.fromarray(images[index]).save(temporary, format="PNG", compress_level=0)
 
-    with progress.bar(f"writing {folder.name}", len(pictures), "images") as advance:
-        for _ in in_threads(write, range(len(pictures))):
+    with progress.bar(f"writing {folder.name}", len(images), "images") as advance:
+        for _ in in_threads(write, range(len(images))):
             advance(1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from kd2mobile.data.sources.scan import Picture
+from kd2mobile.data.sources.scan import ScannedImage
 from kd2mobile.data.split import SplitName
 from kd2mobile.data.splits.groups import Chains
 from kd2mobile.errors import DataError
@@ -27,7 +27,7 @@ class _Group:
 
 
 def draw_splits(
-    pictures: list[Picture],
+    images: list[ScannedImage],
     classes: list[str],
     missing: list[SplitName],
     data: Data,
@@ -49,19 +49,19 @@ def draw_splits(
     """
     wanted = [name for name in ("test", "val") if name in missing]
     if not wanted:
-        return [p.given or "train" for p in pictures]
+        return [p.given or "train" for p in images]
     group_of = (together or Chains()).of
     groups: dict[str, _Group] = defaultdict(_Group)
     classes_of: dict[str, set[str]] = defaultdict(set)
-    members: dict[str, list[Picture]] = {name: [] for name in classes}
-    for p in pictures:
+    members: dict[str, list[ScannedImage]] = {name: [] for name in classes}
+    for p in images:
         if p.given in (None, "train"):
             group = groups[group_of(p.sha256)]
             group.counts[p.class_name] += 1
             group.contents.add(p.sha256)
             classes_of[p.sha256].add(p.class_name)
             members[p.class_name].append(p)
-    stay = {p.sha256 for p in pictures if p.given in ("val", "test")}
+    stay = {p.sha256 for p in images if p.given in ("val", "test")}
     stay |= {content for content, names in classes_of.items() if len(names) > 1}
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{data.seed} {name}".encode()).digest())
     free = [groups[name] for name in order if groups[name].contents.isdisjoint(stay)]
@@ -86,7 +86,7 @@ def draw_splits(
             refuse(without)
         place |= dict.fromkeys(taken, split)
     drawn = {content: split for group, split in place.items() for content in group.contents}
-    return [p.given if p.given in ("val", "test") else drawn.get(p.sha256, "train") for p in pictures]
+    return [p.given if p.given in ("val", "test") else drawn.get(p.sha256, "train") for p in images]
 
 
 def _targets(count: int, wanted: list[SplitName], data: Data) -> dict[SplitName, int]:
@@ -146,7 +146,7 @@ def _draw_one(
 
 
 def _refuse(
-    where: str, aside: str, members: Sequence[Picture], groups: list[_Group], wanted: list[SplitName], data: Data
+    where: str, aside: str, members: Sequence[ScannedImage], groups: list[_Group], wanted: list[SplitName], data: Data
 ) -> None:
     """Says that a class has too few images, or enough of them in too few groups."""
     different = len({p.sha256 for p in members})

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from kd2mobile.data.sources.scan import Picture
+from kd2mobile.data.sources.scan import ScannedImage
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, NearGroup, Sample, Split
 from kd2mobile.errors import DataError, RecipeError
 
@@ -58,7 +58,7 @@ def check_group_by(group_by: str | None) -> None:
         _pattern(group_by)
 
 
-def group_keys(pictures: Sequence[Picture], group_by: str | None) -> dict[str, str]:
+def group_keys(images: Sequence[ScannedImage], group_by: str | None) -> dict[str, str]:
     """The key of each image that has one, by path; nothing without group_by.
 
     A regular expression is searched for in the path: its first group is the key, or the whole match if it has none. Of
@@ -68,14 +68,14 @@ def group_keys(pictures: Sequence[Picture], group_by: str | None) -> dict[str, s
     if group_by is None:
         return {}
     if column_of(group_by):
-        keys = {picture.path: picture.key for picture in pictures if picture.key}
+        keys = {image.path: image.key for image in images if image.key}
     else:
         pattern = _pattern(group_by)
-        found = ((picture.path, pattern.search(picture.path)) for picture in pictures)
+        found = ((image.path, pattern.search(image.path)) for image in images)
         keys = {path: key for path, match in found if match and (key := match[1 if pattern.groups else 0])}
     if not keys:
         must = "must match at least one image"
-        got = f"none for any of {len(pictures):,}, the first {pictures[0].path!r}"
+        got = f"none for any of {len(images):,}, the first {images[0].path!r}"
         raise DataError(f"{FIELD}, {group_by}", must, got, "Correct the pattern, or fill in the column.")
     return keys
 
@@ -92,12 +92,12 @@ def _pattern(group_by: str) -> re.Pattern[str]:
         ) from fault
 
 
-def contents_by_key(pictures: Iterable[Picture], keys: Mapping[str, str]) -> Iterator[list[str]]:
+def contents_by_key(images: Iterable[ScannedImage], keys: Mapping[str, str]) -> Iterator[list[str]]:
     """The contents that share each key."""
     by_key: dict[str, list[str]] = defaultdict(list)
-    for picture in pictures:
-        if picture.path in keys:
-            by_key[keys[picture.path]].append(picture.sha256)
+    for image in images:
+        if image.path in keys:
+            by_key[keys[image.path]].append(image.sha256)
     return iter(by_key.values())
 
 

@@ -85,7 +85,7 @@ def confirmed(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """
     one, other = (thumbnails[pairs[:, side]].astype(np.float32) for side in (0, 1))
     difference = np.sqrt(np.square(one - other).mean((1, 2, 3)))
-    a, b = ((picture @ LUMA.astype(np.float32)).reshape(-1, THUMBNAIL_PX**2) for picture in (one, other))
+    a, b = ((image @ LUMA.astype(np.float32)).reshape(-1, THUMBNAIL_PX**2) for image in (one, other))
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     spread = np.sqrt(np.square(a).mean(1) * np.square(b).mean(1))
     alike = ((a * b).mean(1) >= LEAST_CORRELATION * spread) | (spread < 1)

@@ -8,8 +8,8 @@ import msgspec
 
 from kd2mobile import progress
 from kd2mobile.data.sources.roots import Root
-from kd2mobile.data.sources.scan import Picture, Scan
-from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Groups, Leak, Sample, SetAside, Split, SplitName
+from kd2mobile.data.sources.scan import Scan, ScannedImage
+from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Groups, Leak, Sample, Skipped, Split, SplitName
 from kd2mobile.data.splits.draw import Explain, draw_splits
 from kd2mobile.data.splits.groups import Chains, contents_by_key, group_keys, leaked_test_images, near_groups
 from kd2mobile.data.splits.near_duplicates import near_pairs
@@ -21,7 +21,7 @@ from kd2mobile.recipe import schema
 from kd2mobile.text import count_of
 
 
-def split_pictures(
+def split_images(
     folder: Path, root: Root, scan: Scan, data: schema.Data, thumbnails: Thumbnails | None = None
 ) -> dict[str, Any]:
     """Draws the splits that the folders do not give and writes split.json, and groups.json beside it.
@@ -35,12 +35,12 @@ def split_pictures(
     Returns the counts for the record. Raises DataError if a class has too few images for each split to get one.
     """
     folder = Path(folder)
-    thumbnails = thumbnails or look_at(root, scan.pictures)
+    thumbnails = thumbnails or look_at(root, scan.images)
     decoded = thumbnails.decoded
-    broken = [SetAside(p.path, decoded[p.sha256].reason) for p in scan.pictures if decoded[p.sha256].reason]
-    whole = [p for p in scan.pictures if not decoded[p.sha256].reason]
-    set_aside = sorted(scan.set_aside + broken, key=lambda aside: aside.path)
-    explain = _explained(scan, set_aside)
+    broken = [Skipped(p.path, decoded[p.sha256].reason) for p in scan.images if decoded[p.sha256].reason]
+    whole = [p for p in scan.images if not decoded[p.sha256].reason]
+    skipped = sorted(scan.skipped + broken, key=lambda aside: aside.path)
+    explain = _explained(scan, skipped)
     for split in scan.given:
         _refuse_empty(split, scan.classes, whole, explain)
     missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
@@ -48,7 +48,7 @@ def split_pictures(
         _refuse_copied_class(scan.classes, whole, explain)
     deep = deep_images([values for p in whole if (values := decoded[p.sha256].values)])
     _report_depth(deep)  # before near duplicates: images that come out all white look the same
-    keys = group_keys(scan.pictures, data.group_by)
+    keys = group_keys(scan.images, data.group_by)
     near, together = _chains(thumbnails, whole, keys, data)
     places = draw_splits(whole, scan.classes, missing, data, explain, together)
     labels = {name: label for label, name in enumerate(scan.classes)}
@@ -56,7 +56,7 @@ def split_pictures(
         Sample(p.path, labels[p.class_name], place, p.sha256, decoded[p.sha256].width, decoded[p.sha256].height)
         for p, place in zip(whole, places, strict=True)
     ]
-    split = Split(scan.classes, samples, set_aside, *_same_pictures(samples))
+    split = Split(scan.classes, samples, skipped, *_same_images(samples))
     without_key = len(whole) - sum(p.path in keys for p in whole) if data.group_by else 0
     near_found = near_groups(near, split)
     near.join_all(contents_by_key(whole, keys))
@@ -68,7 +68,7 @@ def split_pictures(
         "classes": len(split.classes),
         **{name: len(split.of(name)) for name in SPLIT_NAMES},
         "given": list(scan.given),
-        "set_aside": len(set_aside),
+        "skipped": len(skipped),
         "ignored_files": scan.ignored,
         "system_files": scan.system_files,
         "duplicates": len(split.duplicates),
@@ -98,7 +98,7 @@ def split_unlabelled(
     Returns the counts for the record. Raises DataError if none is left.
     """
     folder = Path(folder)
-    thumbnails = thumbnails or look_at(root, scan.pictures)
+    thumbnails = thumbnails or look_at(root, scan.images)
     near = Chains()
     for one, other, difference in near_pairs(
         labelled_thumbnails.beside(thumbnails) if labelled_thumbnails else thumbnails
@@ -106,26 +106,26 @@ def split_unlabelled(
         near.join(one, other, difference)
     known = {sample.sha256: sample for sample in labelled.samples}
     tested = {near.of(s.sha256): s for s in reversed(labelled.samples) if s.split != "train"} if groups else {}
-    samples, set_aside, leaks, alike = [], list(scan.set_aside), [], 0
-    for p in scan.pictures:
+    samples, skipped, leaks, alike = [], list(scan.skipped), [], 0
+    for p in scan.images:
         found, same = thumbnails.decoded[p.sha256], known.get(p.sha256)
         if found.reason:
-            set_aside.append(SetAside(p.path, found.reason))
+            skipped.append(Skipped(p.path, found.reason))
         elif same:
-            set_aside.append(SetAside(p.path, f"the same image as {same.path}, which has a label ({same.split})"))
+            skipped.append(Skipped(p.path, f"the same image as {same.path}, which has a label ({same.split})"))
             leaks += [Leak([p.path, same.path], [UNLABELLED, same.split])] if same.split != "train" else []
         elif like := tested.get(near.of(p.sha256)):
-            set_aside.append(SetAside(p.path, f"looks like {like.path}, which is a {like.split} image"))
+            skipped.append(Skipped(p.path, f"looks like {like.path}, which is a {like.split} image"))
             alike += 1
         else:
             samples.append(Sample(p.path, -1, UNLABELLED, p.sha256, found.width, found.height))
-    set_aside.sort(key=lambda aside: aside.path)
+    skipped.sort(key=lambda aside: aside.path)
     if not samples:
-        first = f"{len(set_aside)} skipped, first {set_aside[0].path}: {set_aside[0].reason}"
+        first = f"{len(skipped)} skipped, first {skipped[0].path}: {skipped[0].reason}"
         must = "must hold a readable image without a label"
         raise DataError(scan.root, must, f"none ({first})", "Add images, or leave data.unlabelled out.")
-    duplicates, _, _ = _same_pictures(samples)
-    split = Split(labelled.classes, samples, set_aside, duplicates, leaks)
+    duplicates, _, _ = _same_images(samples)
+    split = Split(labelled.classes, samples, skipped, duplicates, leaks)
     both = near_groups(near, Split(labelled.classes, labelled.samples + samples))
     _write(folder, split, Groups(groups, both))
     deep = deep_images([values for p in samples if (values := thumbnails.decoded[p.sha256].values)])
@@ -135,7 +135,7 @@ def split_unlabelled(
         progress.say(f"split: {count_of(alike, 'unlabelled image')} skipped: near duplicates of val or test images")
     return {
         UNLABELLED: len(samples),
-        "set_aside": len(set_aside),
+        "skipped": len(skipped),
         "ignored_files": scan.ignored,
         "system_files": scan.system_files,
         "duplicates": len(duplicates),
@@ -150,7 +150,7 @@ def _of_deep(deep: DeepImages | None) -> dict[str, Any]:
 
 
 def _chains(
-    thumbnails: Thumbnails, whole: list[Picture], keys: dict[str, str], data: schema.Data
+    thumbnails: Thumbnails, whole: list[ScannedImage], keys: dict[str, str], data: schema.Data
 ) -> tuple[Chains, Chains]:
     """All near duplicates; and what belongs together among the images that are drawn from."""
     drawn_from = {p.sha256 for p in whole if p.given in (None, "train")}
@@ -163,16 +163,16 @@ def _chains(
     return near, together
 
 
-def _explained(scan: Scan, set_aside: list[SetAside]) -> Explain:
+def _explained(scan: Scan, skipped: list[Skipped]) -> Explain:
     def explain(class_name: str, split: SplitName | None) -> tuple[str, str]:
-        gone = scan.set_aside_of(class_name, split, set_aside)
+        gone = scan.skipped_of(class_name, split, skipped)
         aside = f" ({len(gone)} skipped, first {gone[0].path}: {gone[0].reason})" if gone else ""
         return scan.place_of(class_name, split), aside
 
     return explain
 
 
-def _refuse_empty(split: SplitName, classes: list[str], whole: list[Picture], explain: Explain) -> None:
+def _refuse_empty(split: SplitName, classes: list[str], whole: list[ScannedImage], explain: Explain) -> None:
     """A split that is given needs an image of each class."""
     counts = Counter(p.class_name for p in whole if p.given == split)
     for name in classes:
@@ -182,7 +182,7 @@ def _refuse_empty(split: SplitName, classes: list[str], whole: list[Picture], ex
             raise DataError(where, "must hold at least 1 readable image", f"none{aside}", add)
 
 
-def _refuse_copied_class(classes: list[str], whole: list[Picture], explain: Explain) -> None:
+def _refuse_copied_class(classes: list[str], whole: list[ScannedImage], explain: Explain) -> None:
     """Of a class whose images all lie in another one, none can be drawn: a score would count them wrong."""
     samples = [Sample(p.path, classes.index(p.class_name), "train", p.sha256, 0, 0) for p in whole]
     for copy in Split(classes, samples).copied_classes():
@@ -194,7 +194,7 @@ def _refuse_copied_class(classes: list[str], whole: list[Picture], explain: Expl
         raise DataError(explain(copy.name, given)[0], must, got, one)
 
 
-def _same_pictures(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], list[list[str]]]:
+def _same_images(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], list[list[str]]]:
     """Duplicates, leaks and contradictions."""
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -223,9 +223,9 @@ def _report(split: Split, system_files: int) -> None:
     if system_files:
         left = count_of(system_files, "file", "that systems leave among images")
         progress.say(f"split: skipped {left} (thumbnails, what was thrown away, ...)")
-    if split.set_aside:
-        first = split.set_aside[0]
-        aside = count_of(len(split.set_aside), "file", "skipped")
+    if split.skipped:
+        first = split.skipped[0]
+        aside = count_of(len(split.skipped), "file", "skipped")
         progress.say(f"split: {aside}, first {first.path!r}: {first.reason}")
     if split.duplicates:
         extra = sum(len(paths) - 1 for paths in split.duplicates)

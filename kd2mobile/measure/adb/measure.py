@@ -19,7 +19,7 @@ from kd2mobile.measure.adb.transport import COMMAND_SECONDS, Phone, find_phone
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol, Setting
-from kd2mobile.measure.record import JUDGED
+from kd2mobile.measure.record import EVALUATED
 from kd2mobile.progress import bar, say
 from kd2mobile.text import one_line
 
@@ -40,10 +40,10 @@ def measure(
     address: str,
     options: Options,
     opened: Sequence[Opened],
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     protocol: Protocol,
     *,
-    set_aside_unreadable: bool = False,
+    skip_unreadable: bool = False,
 ) -> FromDevice:
     """Times each file on the phone in every setting; nothing is evaluated. What was copied there is removed again.
 
@@ -54,7 +54,7 @@ def measure(
     phone, told = _found(address, binary, protocol)
     frequencies = core_frequencies(phone)
     if not binary:
-        given = _in_its_browser(phone, opened, pictures, protocol, set_aside_unreadable)
+        given = _in_its_browser(phone, opened, images, protocol, skip_unreadable)
         return given._replace(words=f"{words(told, len(frequencies))}, {given.words.removeprefix('browser: ')}")
     for threads in protocol.threads:
         cores_for(frequencies, threads, protocol.cores)
@@ -76,7 +76,7 @@ def measure(
 
 
 def _in_its_browser(
-    phone: Phone, opened: Sequence[Opened], pictures: Sequence[Path], protocol: Protocol, set_aside_unreadable: bool
+    phone: Phone, opened: Sequence[Opened], images: Sequence[Path], protocol: Protocol, skip_unreadable: bool
 ) -> FromDevice:
     """What the page of `--device browser` measures on the phone, which reaches this host's 127.0.0.1 through adb."""
     from kd2mobile.measure.browser import device, measure
@@ -91,8 +91,8 @@ def _in_its_browser(
         say("Opened in the phone's browser: keep its screen on and the page in front.")
 
     try:
-        how = {"set_aside_unreadable": set_aside_unreadable, "show": show}
-        return measure.measure("", device.Options(open=False), opened, pictures, protocol, **how)
+        how = {"skip_unreadable": skip_unreadable, "show": show}
+        return measure.measure("", device.Options(open=False), opened, images, protocol, **how)
     finally:
         for port in ports:
             with suppress(DeviceError):  # an unplugged phone has forgotten it
@@ -144,7 +144,7 @@ def _profile(
     after = look(phone, cores)
     watched = _run(phone, start, benchmark_model.profiling(file, setting), seconds)
     state = conditions(before, after)
-    unknown = dict.fromkeys(("decoder", *JUDGED), NO_ANSWERS)
+    unknown = dict.fromkeys(("decoder", *EVALUATED), NO_ANSWERS)
     percentiles = ("p50", "p90", "p95", "p99")
     unknown |= {f"latency_ms.{p}": NO_PERCENTILE for p in percentiles if getattr(printed.latency, p) is None}
     unknown |= dict.fromkeys(("conditions.load", "conditions.throttle_count"), NOT_ASKED)

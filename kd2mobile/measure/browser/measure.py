@@ -20,11 +20,11 @@ from kd2mobile.measure.browser.server import Reply, Route, serve, tls_context
 from kd2mobile.measure.browser.session import PATIENCE, Patience, Repeated, Session
 from kd2mobile.measure.browser.user_agent import browser_words
 from kd2mobile.measure.files import Answered, FromDevice, Opened
-from kd2mobile.measure.host.measure import nothing_to_judge
+from kd2mobile.measure.host.measure import nothing_to_evaluate
 from kd2mobile.measure.latency import latency_of
 from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol, Setting
-from kd2mobile.measure.record import JUDGED
+from kd2mobile.measure.record import EVALUATED
 from kd2mobile.pixels import decoder_words
 from kd2mobile.progress import bar, say
 from kd2mobile.text import count_of, one_line
@@ -66,10 +66,10 @@ def measure(
     address: str,
     options: Options,
     opened: Sequence[Opened],
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     protocol: Protocol,
     *,
-    set_aside_unreadable: bool = False,
+    skip_unreadable: bool = False,
     show: Callable[[str, Options], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> FromDevice:
@@ -83,17 +83,17 @@ def measure(
     """
     check(address, options, protocol)
     version, scripts = litert_js()
-    session = Session(opened, pictures, protocol, set_aside_unreadable=set_aside_unreadable, patience=patience)
+    session = Session(opened, images, protocol, skip_unreadable=skip_unreadable, patience=patience)
     routes = _static(scripts) | session.routes()
     with serve(routes, lan=options.lan, port=options.port, tls=options.tls, policy=_policy()) as url:
         (show or show_url)(url, options)
         hello = _follow(session)
-    judged = np.array([one for chunk in range(len(session.chunks)) for one in session.judged[chunk]], int)
-    set_aside = [one for chunk in range(len(session.chunks)) for one in session.set_aside[chunk]]
-    if not len(judged):
-        raise nothing_to_judge(set_aside)
+    evaluated = np.array([one for chunk in range(len(session.chunks)) for one in session.evaluated[chunk]], int)
+    skipped = [one for chunk in range(len(session.chunks)) for one in session.skipped[chunk]]
+    if not len(evaluated):
+        raise nothing_to_evaluate(skipped)
     answered = [_answered(file, session, hello, protocol, version) for file in range(len(opened))]
-    return FromDevice(_words(hello), answered, judged, set_aside)
+    return FromDevice(_words(hello), answered, evaluated, skipped)
 
 
 def show_url(url: str, options: Options) -> None:
@@ -192,7 +192,7 @@ def _on_webgpu(file: int, timed: Timed, session: Session, hello: Hello, version:
     if np.isfinite(outputs).all():
         return Answered([profile], outputs)
     say(one_line(f"not evaluated: {session.files[file].name} on WebGPU: {NOT_FINITE}"))
-    unknown = profile.unknown | dict.fromkeys(JUDGED, NOT_FINITE)
+    unknown = profile.unknown | dict.fromkeys(EVALUATED, NOT_FINITE)
     return Answered([msgspec.structs.replace(profile, unknown=unknown)], None)
 
 
@@ -207,7 +207,7 @@ def _profile(timed: Timed, setting: Setting | None, hello: Hello, version: str) 
     partly = "" if timed.wholly else ", in part, the rest on WASM"
     unknown = UNTOLD | (ON_WEBGPU if setting is None else {})
     if timed.fault:
-        unknown |= dict.fromkeys(TIMES + (JUDGED if setting is None else ()), timed.fault)
+        unknown |= dict.fromkeys(TIMES + (EVALUATED if setting is None else ()), timed.fault)
     elif not timed.times_ms:
         unknown["latency_ms"] = "not requested"
     return Profile(

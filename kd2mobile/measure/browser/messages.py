@@ -47,7 +47,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """One way to see the pictures: the side of the square, and how many chunks of them there are to fetch."""
+    """One way to see the images: the side of the square, and how many chunks of them there are to fetch."""
 
     px: int
     chunks: int

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from kd2mobile.errors import DeviceError, ModelFileError, PictureError, RecordError
+from kd2mobile.errors import DeviceError, ImageError, ModelFileError, RecordError
 from kd2mobile.files import decode_json
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.measure.browser.messages import (
@@ -54,7 +54,7 @@ class Patience(NamedTuple):
 PATIENCE = Patience()
 
 
-class Judged(NamedTuple):
+class Evaluated(NamedTuple):
     """Some images that one file has seen."""
 
     count: int
@@ -75,7 +75,7 @@ class Hurry(NamedTuple):
     """There is less time than there was."""
 
 
-Event = Hello | Timed | Repeated | Judged | Done | Hurry | Exception
+Event = Hello | Timed | Repeated | Evaluated | Done | Hurry | Exception
 
 
 class Session:
@@ -83,28 +83,28 @@ class Session:
 
     hello: of the browser that is at work; ways: what it is to time, by file, accelerator and threads; timed: what of
     that it has; outputs: by file and accelerator, float32 [evaluated, classes] of each chunk; chunks: the images of
-    each; judged, set_aside: of each chunk that was rendered.
+    each; evaluated, skipped: of each chunk that was rendered.
     """
 
     def __init__(
         self,
         opened: Sequence[Opened],
-        pictures: Sequence[Path],
+        images: Sequence[Path],
         protocol: Protocol,
         *,
-        set_aside_unreadable: bool = False,
+        skip_unreadable: bool = False,
         patience: Patience = PATIENCE,
         most_in_a_chunk: int = MOST_IN_A_CHUNK,
     ):
         """most_in_a_chunk: images. Raises ModelFileError for a file that LiteRT.js cannot run."""
-        self._opened, self._pictures, self._set_aside_unreadable = opened, pictures, set_aside_unreadable
+        self._opened, self._images, self._skipped_unreadable = opened, images, skip_unreadable
         self._patience, self._lock, self._events = patience, RLock(), SimpleQueue[Event]()
         self._models = [one.file.path.read_bytes() for one in opened]
         seen = [(one.classifier.input_px, one.resize) for one in opened]
         self._sights = list(dict.fromkeys(seen))
         largest = max(px for px, _ in self._sights) ** 2 * 3
         size = max(1, min(most_in_a_chunk, CHUNK_BYTES // largest))
-        self.chunks = [range(first, min(first + size, len(pictures))) for first in range(0, len(pictures), size)]
+        self.chunks = [range(first, min(first + size, len(images))) for first in range(0, len(images), size)]
         self.files = [
             _work(place, one, model, self._sights.index(sight))
             for place, (one, model, sight) in enumerate(zip(opened, self._models, seen, strict=True))
@@ -114,8 +114,8 @@ class Session:
         self.timing = Timing(runs, seconds, min(most or MOST_TIMES, MOST_TIMES), BATCH_STEPS) if runs else None
         self.hello: Hello | None = None
         self.ways: set[tuple[int, str, int]] = set()
-        self.judged: dict[int, list[int]] = {}
-        self.set_aside: dict[int, list[tuple[Path, str]]] = {}
+        self.evaluated: dict[int, list[int]] = {}
+        self.skipped: dict[int, list[tuple[Path, str]]] = {}
         self.timed: dict[tuple[int, str, int], Timed] = {}
         self.outputs: dict[tuple[int, str], dict[int, np.ndarray]] = {}
         self._visit, self._deadline, self._closed = 0, time.monotonic() + patience.first, False
@@ -219,9 +219,9 @@ class Session:
         answers = self.outputs.get((file, accelerator), {})
         if len(self.timed) < len(self.ways) or (file, accelerator) not in self.passes() or chunk in answers:
             raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must be the expected ones, and be sent once.")
-        if chunk not in self.judged:
+        if chunk not in self.evaluated:
             raise Refusal(HTTPStatus.BAD_REQUEST, "Outputs must belong to pixels that were fetched.")
-        shape = len(self.judged[chunk]), self._opened[file].classifier.classes
+        shape = len(self.evaluated[chunk]), self._opened[file].classifier.classes
         if len(body) != shape[0] * shape[1] * 4:
             line = f"Outputs must be {shape[0]} x {shape[1]} float32 numbers, got {len(body)} bytes."
             raise Refusal(HTTPStatus.BAD_REQUEST, line)
@@ -231,7 +231,7 @@ class Session:
             got = "NaN" if np.isnan(sent).any() else "infinity"
             raise ModelFileError(self._opened[file].file.path, must, got, "Measure it on another device to compare.")
         self.outputs.setdefault((file, accelerator), {})[chunk] = sent
-        self._events.put(Judged(len(self.chunks[chunk])))
+        self._events.put(Evaluated(len(self.chunks[chunk])))
         return _json({})
 
     def _on_done(self, query: dict[str, str], body: bytes) -> Reply:
@@ -265,18 +265,18 @@ class Session:
     def _pixels(self, sight: int, chunk: int) -> Reply:
         """uint8 [evaluated, px, px, 3] of the chunk's images that can be decoded."""
         self._sign_of_life()
-        paths = [self._pictures[place] for place in self.chunks[chunk]]
-        judged, set_aside, pixels = [], [], []
+        paths = [self._images[place] for place in self.chunks[chunk]]
+        evaluated, skipped, pixels = [], [], []
         rendered = [see(path, {self._sights[sight]}) for path in paths]
         for place, path, seen in zip(self.chunks[chunk], paths, rendered, strict=True):
-            if isinstance(seen, PictureError):
-                if not self._set_aside_unreadable:
+            if isinstance(seen, ImageError):
+                if not self._skipped_unreadable:
                     raise seen
-                set_aside.append((path, str(seen.got)))
+                skipped.append((path, str(seen.got)))
             else:
-                judged.append(place)
+                evaluated.append(place)
                 pixels.append(seen[self._sights[sight]])
-        self.judged[chunk], self.set_aside[chunk] = judged, set_aside
+        self.evaluated[chunk], self.skipped[chunk] = evaluated, skipped
         self._sign_of_life()
         return Reply("application/octet-stream", b"".join(one.tobytes() for one in pixels))
 
@@ -295,7 +295,7 @@ class Session:
 
     # What this host waits for.
 
-    def next(self) -> Hello | Timed | Repeated | Judged | Done:
+    def next(self) -> Hello | Timed | Repeated | Evaluated | Done:
         """What came next from the page. Raises what ended the measurement; DeviceError once the browser is gone."""
         while True:
             try:

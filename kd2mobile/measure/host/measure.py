@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kd2mobile.errors import DataError, PictureError
+from kd2mobile.errors import DataError, ImageError
 from kd2mobile.measure.files import Answered, FromDevice, Opened
 from kd2mobile.measure.host.machine import cores, device_words
 from kd2mobile.measure.litert.worker import FileToTime, Profile, check_cores, profile_files
@@ -16,7 +16,7 @@ from kd2mobile.measure.protocol import Protocol
 from kd2mobile.pixels import Resize, opened, render, whole_box
 from kd2mobile.progress import bar, say
 
-PICTURES_AT_ONCE = 32
+IMAGES_AT_ONCE = 32
 """Images that are held decoded at a time; with the answers, all that grows the memory."""
 
 
@@ -29,10 +29,10 @@ def measure(
     address: str,
     options: object,
     opened: Sequence[Opened],
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     protocol: Protocol,
     *,
-    set_aside_unreadable: bool = False,
+    skip_unreadable: bool = False,
 ) -> FromDevice:
     """Memory holds a few images and every answer (4 bytes per image and class), however many images.
 
@@ -40,9 +40,9 @@ def measure(
     """
     check(address, options, protocol)
     profiles = _profile_all(opened, protocol)
-    outputs, judged, set_aside = _answers(opened, pictures, set_aside_unreadable)
+    outputs, evaluated, skipped = _answers(opened, images, skip_unreadable)
     answered = [Answered(timed, answers) for timed, answers in zip(profiles, outputs, strict=True)]
-    return FromDevice(device_words(), answered, judged, set_aside)
+    return FromDevice(device_words(), answered, evaluated, skipped)
 
 
 def _profile_all(opened: Sequence[Opened], protocol: Protocol) -> list[list[Profile]]:
@@ -69,44 +69,44 @@ def _profile_all(opened: Sequence[Opened], protocol: Protocol) -> list[list[Prof
 
 
 def _answers(
-    opened: Sequence[Opened], pictures: Sequence[Path], set_aside_unreadable: bool
+    opened: Sequence[Opened], images: Sequence[Path], skip_unreadable: bool
 ) -> tuple[list[np.ndarray], np.ndarray, list[tuple[Path, str]]]:
     """float32 [evaluated, classes] of each file, which images those are, and (path, reason) of the others."""
     classifiers = [one.classifier for one in opened]
     sights = [(one.classifier.input_px, one.resize) for one in opened]
-    outputs = [np.empty((len(pictures), one.classes), np.float32) for one in classifiers]
-    judged: list[int] = []
-    set_aside: list[tuple[Path, str]] = []
-    with bar("evaluating", len(pictures), "images") as advance, ThreadPoolExecutor(cores()) as pool:
-        for first in range(0, len(pictures), PICTURES_AT_ONCE):
-            paths = pictures[first : first + PICTURES_AT_ONCE]
+    outputs = [np.empty((len(images), one.classes), np.float32) for one in classifiers]
+    evaluated: list[int] = []
+    skipped: list[tuple[Path, str]] = []
+    with bar("evaluating", len(images), "images") as advance, ThreadPoolExecutor(cores()) as pool:
+        for first in range(0, len(images), IMAGES_AT_ONCE):
+            paths = images[first : first + IMAGES_AT_ONCE]
             for place, seen in enumerate(pool.map(see, paths, repeat(set(sights))), first):
-                if isinstance(seen, PictureError):
-                    if not set_aside_unreadable:
+                if isinstance(seen, ImageError):
+                    if not skip_unreadable:
                         raise seen
-                    set_aside.append((pictures[place], str(seen.got)))
+                    skipped.append((images[place], str(seen.got)))
                 else:
                     for answers, classifier, sight in zip(outputs, classifiers, sights, strict=True):
-                        answers[len(judged)] = classifier.outputs(seen[sight])
-                    judged.append(place)
+                        answers[len(evaluated)] = classifier.outputs(seen[sight])
+                    evaluated.append(place)
                 advance(1)
-    if not judged:
-        raise nothing_to_judge(set_aside)
-    return [answers[: len(judged)] for answers in outputs], np.array(judged), set_aside
+    if not evaluated:
+        raise nothing_to_evaluate(skipped)
+    return [answers[: len(evaluated)] for answers in outputs], np.array(evaluated), skipped
 
 
-def nothing_to_judge(set_aside: Sequence[tuple[Path, str]]) -> DataError:
+def nothing_to_evaluate(skipped: Sequence[tuple[Path, str]]) -> DataError:
     """The error where every image is skipped: (path, reason)."""
-    path, reason = set_aside[0]
-    got = f"{len(set_aside)} unreadable, the first: {reason}"
+    path, reason = skipped[0]
+    got = f"{len(skipped)} unreadable, the first: {reason}"
     must = "must hold at least one readable image"
     return DataError(path, must, got, "Give a folder with readable images.")
 
 
-def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | PictureError:
+def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | ImageError:
     """The image as each distinct (input_px, resize) sees it: uint8 [px, px, 3]."""
     try:
-        with opened(path) as picture:
-            return {(px, resize): render(picture, whole_box(*picture.size, resize), px) for px, resize in sights}
-    except PictureError as fault:
+        with opened(path) as image:
+            return {(px, resize): render(image, whole_box(*image.size, resize), px) for px, resize in sights}
+    except ImageError as fault:
         return fault

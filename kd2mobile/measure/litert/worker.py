@@ -90,7 +90,7 @@ class Turn(msgspec.Struct, tag="turn"):
     warmup: Span
 
 
-class Picture(msgspec.Struct, tag="picture"):
+class Image(msgspec.Struct, tag="image"):
     """pixels: uint8 [px, px, 3]. Its result are the outputs, float32 [classes], as bytes."""
 
     pixels: bytes
@@ -205,7 +205,7 @@ class FileProcess:
 
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
         """What the file answers uint8 [px, px, 3] with, dequantized: float32 [classes]."""
-        answer = self._child.ask(Picture(np.ascontiguousarray(pixels, np.uint8).tobytes()), bytes)
+        answer = self._child.ask(Image(np.ascontiguousarray(pixels, np.uint8).tobytes()), bytes)
         return np.frombuffer(answer, "<f4").astype(np.float32)
 
     def profile(self) -> Profile:
@@ -223,7 +223,7 @@ def main() -> None:
     work: _Work | None = None
     path = ""
 
-    def answer(request: Open | Turn | Picture | Finish, give: Give) -> None:
+    def answer(request: Open | Turn | Image | Finish, give: Give) -> None:
         nonlocal work, path
         try:
             if isinstance(request, Open):
@@ -236,7 +236,7 @@ def main() -> None:
             must, less = "must fit into memory", "Close other programs, or measure it on a machine with more memory."
             raise ModelFileError(path, must, "a file that needs more than is free", less) from fault
 
-    serve(answer, Open | Turn | Picture | Finish)
+    serve(answer, Open | Turn | Image | Finish)
 
 
 class _Work:
@@ -263,7 +263,7 @@ class _Work:
         mean, std = (None if value is None else value.tolist() for value in (one.mean, one.std))
         return Facts(one.input_px, one.classes, one.input, one.output, one.metadata, mean, std, one.last_op, one.notes)
 
-    def answer(self, request: Turn | Picture | Finish) -> float | bytes | Profile:
+    def answer(self, request: Turn | Image | Finish) -> float | bytes | Profile:
         """The result of a request."""
         if isinstance(request, Finish):
             return self.profile()

@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 
 from kd2mobile.backend.child import Refusal
-from kd2mobile.errors import DeviceError, Kd2MobileError, PictureError, raised_elsewhere
+from kd2mobile.errors import DeviceError, ImageError, Kd2MobileError, raised_elsewhere
 from kd2mobile.files import LARGEST_JSON, decode_json, os_error, sha256_of
 from kd2mobile.measure.arrays import LONGEST_HEADER, read_floats
 from kd2mobile.measure.files import Answered, FromDevice, Opened
-from kd2mobile.measure.host.measure import nothing_to_judge
+from kd2mobile.measure.host.measure import nothing_to_evaluate
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh.address import parsed
 from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost
@@ -43,10 +43,10 @@ def measure(
     address: str,
     options: Options,
     opened: Sequence[Opened],
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     protocol: Protocol,
     *,
-    set_aside_unreadable: bool = False,
+    skip_unreadable: bool = False,
 ) -> FromDevice:
     """Copies files, images and `kd2mobile.measure` to the board, measures there as this host does, brings
     the answers back and removes what was copied.
@@ -61,22 +61,22 @@ def measure(
         board, here = Board(connection), Path(folder)
         about = board.about()
         _check(board, about)
-        hashes, unreadable = _hashes(pictures, set_aside_unreadable)
+        hashes, unreadable = _hashes(images, skip_unreadable)
         core = here / "core.zip"
         pack_core(core)
         copied = {sha256_of(core): core} | {sha256_of(one.file.path): one.file.path for one in opened}
         files = [FileThere(sha256_of(one.file.path), one.resize, one.file.mean, one.file.std) for one in opened]
-        copied |= {sha256: pictures[place] for place, sha256 in hashes.items()}
+        copied |= {sha256: images[place] for place, sha256 in hashes.items()}
         _check_room(board, about, copied)
         environment, wheels = _install(board, about, here)
-        request = Request(files, list(hashes.values()), protocol, set_aside_unreadable)
+        request = Request(files, list(hashes.values()), protocol, skip_unreadable)
         removed = [] if options.keep == "all" else [*copied, *wheels]
         job = secrets.token_hex(8)
         try:
             _run(board, job, environment, sha256_of(core), copied, request)
             answer = _fetched(board, job, here, request)
             outputs = [
-                _outputs(board, job, here, number, (len(answer.judged), one.classifier.classes))
+                _outputs(board, job, here, number, (len(answer.evaluated), one.classifier.classes))
                 for number, one in enumerate(opened if not answer.refusal else [])
             ]
         except KeyboardInterrupt:
@@ -91,12 +91,12 @@ def measure(
     places, names = np.array(list(hashes)), {sha256: str(path) for sha256, path in copied.items()}
     if answer.refusal:
         raise _as_raised(answer.refusal, names)
-    aside = unreadable | {int(places[index]): _named(reason, names) for index, reason in answer.set_aside}
+    aside = unreadable | {int(places[index]): _named(reason, names) for index, reason in answer.skipped}
     return FromDevice(
         answer.words.replace("host:", "ssh:", 1),
         [Answered(profiles, given) for profiles, given in zip(answer.profiles, outputs, strict=True)],
-        places[answer.judged],
-        [(pictures[place], reason) for place, reason in sorted(aside.items())],
+        places[answer.evaluated],
+        [(images[place], reason) for place, reason in sorted(aside.items())],
     )
 
 
@@ -112,22 +112,22 @@ def _check(board: Board, about: About) -> None:
         raise DeviceError(board.address, "must have Python's venv and ensurepip", "a Python without", install)
 
 
-def _hashes(pictures: Sequence[Path], set_aside_unreadable: bool) -> tuple[dict[int, str], dict[int, str]]:
+def _hashes(images: Sequence[Path], skip_unreadable: bool) -> tuple[dict[int, str], dict[int, str]]:
     """The SHA-256 of each image by its place, and why the others cannot be read here."""
     hashes: dict[int, str] = {}
     unreadable: dict[int, str] = {}
-    with bar("hashing", len(pictures), "images") as advance:
-        for place, path in enumerate(pictures):
+    with bar("hashing", len(images), "images") as advance:
+        for place, path in enumerate(images):
             try:
                 hashes[place] = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as fault:
                 unreadable[place] = f"{type(fault).__name__}: {fault.strerror}"
-                if not set_aside_unreadable:
+                if not skip_unreadable:
                     said = os_error(fault, path)
-                    raise PictureError(path, said.must, said.got, said.next_step) from fault
+                    raise ImageError(path, said.must, said.got, said.next_step) from fault
             advance(1)
     if not hashes:
-        raise nothing_to_judge([(pictures[place], reason) for place, reason in unreadable.items()])
+        raise nothing_to_evaluate([(images[place], reason) for place, reason in unreadable.items()])
     return hashes, unreadable
 
 
@@ -204,9 +204,9 @@ def _fetched(board: Board, job: str, here: Path, request: Request) -> Answer:
     if [len(profiles) for profiles in answer.profiles] != [settings] * len(request.files):
         must = f"must answer {settings} times for each of {count_of(len(request.files), 'file')}"
         raise DeviceError(board.address, must, f"{[len(profiles) for profiles in answer.profiles]}", AGAIN)
-    aside = [place for place, _ in answer.set_aside]
-    in_order = answer.judged == sorted(answer.judged)
-    if not answer.judged or not in_order or sorted([*answer.judged, *aside]) != list(range(len(request.pictures))):
+    aside = [place for place, _ in answer.skipped]
+    in_order = answer.evaluated == sorted(answer.evaluated)
+    if not answer.evaluated or not in_order or sorted([*answer.evaluated, *aside]) != list(range(len(request.images))):
         raise DeviceError(
             board.address, "must evaluate each image once, or give the reason why not", "another list", AGAIN
         )

@@ -35,22 +35,22 @@ class FileThere(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to measure. pictures: by SHA-256, those of a copy alike. files_folder: where both lie, said by the board."""
+    """What to measure. images: by SHA-256, those of a copy alike. files_folder: where both lie, said by the board."""
 
     files: list[FileThere]
-    pictures: list[str]
+    images: list[str]
     protocol: Protocol
-    set_aside_unreadable: bool
+    skip_unreadable: bool
     files_folder: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the measurement found: `files.FromDevice` but for the outputs. set_aside: (image's index, reason)."""
+    """What the measurement found: `files.FromDevice` but for the outputs. skipped: (image's index, reason)."""
 
     words: str = ""
     profiles: list[list[Profile]] = []
-    judged: list[Place] = []
-    set_aside: list[tuple[Place, str]] = []
+    evaluated: list[Place] = []
+    skipped: list[tuple[Place, str]] = []
     refusal: Refusal | None = None
 
 
@@ -73,22 +73,22 @@ def _answer(request: Request, folder: Path) -> Answer:
         FileToMeasure(path=place / file.sha256, resize=file.resize, mean=file.mean, std=file.std)
         for file in request.files
     ]
-    pictures = [place / name for name in request.pictures]
+    images = [place / name for name in request.images]
     try:
-        aside = request.set_aside_unreadable
+        aside = request.skip_unreadable
         with opened_files(files, request.protocol) as opened:
-            given = measure("", None, opened, pictures, request.protocol, set_aside_unreadable=aside)
+            given = measure("", None, opened, images, request.protocol, skip_unreadable=aside)
     except Kd2MobileError as fault:
         return Answer(refusal=Refusal.of(fault))
     for number, one in enumerate(given.answered):
         write_npy(folder / f"outputs-{number}.npy", one.outputs)
-    judged = given.judged.tolist()
-    left = sorted(set(range(len(pictures))) - set(judged))
+    evaluated = given.evaluated.tolist()
+    left = sorted(set(range(len(images))) - set(evaluated))
     return Answer(
         words=given.words,
         profiles=[one.profiles for one in given.answered],
-        judged=judged,
-        set_aside=[(index, reason) for index, (_, reason) in zip(left, given.set_aside, strict=True)],
+        evaluated=evaluated,
+        skipped=[(index, reason) for index, (_, reason) in zip(left, given.skipped, strict=True)],
     )
 
 

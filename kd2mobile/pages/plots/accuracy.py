@@ -111,8 +111,8 @@ def device_plots(
     """Top-1 against latency with a series a device, as `comparison_plots` looks; a plot for each set of test images
     on which anything was evaluated that has a latency.
 
-    devices: a device's letter to its records, with judged_top1, judged_n and judged_pictures beside what was measured
-    there. chosen: those of them whose name stands beside the point.
+    devices: a device's letter to its records, with evaluated_top1, evaluated_n and evaluated_images beside what was
+    measured there. chosen: those of them whose name stands beside the point.
     """
     labels = _device_labels(devices, chosen)
     drawn: dict[tuple, list[tuple[dict[str, Any], Mark]]] = {}
@@ -123,17 +123,17 @@ def device_plots(
             mark = Mark(
                 f"run-{look + 1}", RUN_SHAPES[look], look_of(r["role"])[1].hollow, labels.get(id(r)), f"{key}, {name}"
             )
-            if r["judged_top1"] is not None:
-                judged = r | {"top1": r["judged_top1"], "n": r["judged_n"]}
-                drawn.setdefault((r["judged_n"], r["judged_pictures"]), []).append((judged, mark))
+            if r["evaluated_top1"] is not None:
+                evaluated = r | {"top1": r["evaluated_top1"], "n": r["evaluated_n"]}
+                drawn.setdefault((r["evaluated_n"], r["evaluated_images"]), []).append((evaluated, mark))
     for r in teachers:
         mark = Mark(TEACHER.name, LOOKS[TEACHER.name].marker, False, words.name(r), f"teacher {words.name(r)}")
-        drawn.get((r["n"], r["pictures"]), []).append((r, mark))
+        drawn.get((r["n"], r["images"]), []).append((r, mark))
     timed = {of: marks for of, marks in drawn.items() if any(ON_DEVICES.of(r) for r, _ in marks)}
     if len(timed) == 1:
         return [_accuracy(marks, ON_DEVICES) for marks in timed.values()]
     return [
-        _accuracy(marks, replace(ON_DEVICES, name=f"devices-{place}", title=words.pictures_said(*of)))
+        _accuracy(marks, replace(ON_DEVICES, name=f"devices-{place}", title=words.test_images(*of)))
         for place, (of, marks) in enumerate(timed.items(), 1)
     ]
 
@@ -146,8 +146,8 @@ def _device_labels(devices: dict[str, list[dict[str, Any]]], chosen: list[dict[s
 
 
 def _accuracy_plots(drawn: list[tuple[dict[str, Any], Mark]]) -> list[str]:
-    judged = [(r, mark) for r, mark in drawn if r["top1"] is not None]
-    return [_accuracy(judged, cost) for cost in COSTS if any(cost.of(r) for r, _ in judged)]
+    evaluated = [(r, mark) for r, mark in drawn if r["top1"] is not None]
+    return [_accuracy(evaluated, cost) for cost in COSTS if any(cost.of(r) for r, _ in evaluated)]
 
 
 def _marks(records: list[dict[str, Any]]) -> list[Mark]:

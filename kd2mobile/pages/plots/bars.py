@@ -11,7 +11,7 @@ from kd2mobile.text import one_line
 
 LIVE, STORED = "teacher.keras", "transfer set"
 WIDTH_PX, MARGIN, GAP = 1200, 36, 28
-PICTURE_PX, NAMES_PX, NARROWEST_PANEL_PX = 256, 190, 136
+IMAGE_PX, NAMES_PX, NARROWEST_PANEL_PX = 256, 190, 136
 HEAD_PX, COLUMN_HEAD_PX, ROW_PX, FOOT_PX, BAR_PX, NUMBER_PX = 100, 62, 46, 62, 24, 68
 PAPER, INK, MUTED, TRACK, RULE, TRUE = "#ffffff", "#1b1f24", "#57606a", "#eef0f3", "#d0d5db", "#1a7f37"
 ROLE_COLOURS = {"teacher": "#5b6570", "student": "#0a62c4"}
@@ -100,10 +100,10 @@ def percent(probability: float) -> str:
     return f"{value:.{digits}f} %"
 
 
-def draw(shown: DarkKnowledge, picture: Any) -> Any:
-    """A PIL picture: what was shown, then bars: the teacher at each temperature, then the student at each.
+def draw(shown: DarkKnowledge, image: Any) -> Any:
+    """A PIL image: what was shown, then bars: the teacher at each temperature, then the student at each.
 
-    picture: the PIL image that was evaluated. 1,200 px wide, more where there are many temperatures; a line a class,
+    image: the PIL image that was evaluated. 1,200 px wide, more where there are many temperatures; a line a class,
     the same classes in the same order and colours in each column; every bar's track is 100 %.
     """
     from PIL import Image, ImageDraw
@@ -113,15 +113,15 @@ def draw(shown: DarkKnowledge, picture: Any) -> Any:
     columns += [("student", t, [row.student[i] for row in rows]) for i, t in enumerate(shown.temperatures)]
     names = [one_line(row.name) for row in rows]
     longest = min(NAMES_PX, max(round(_readable(name, 17)[0].getlength(name)) + 1 for name in [*names, "true class"]))
-    start = MARGIN + PICTURE_PX + GAP + longest + 16
+    start = MARGIN + IMAGE_PX + GAP + longest + 16
     panel = max((WIDTH_PX - MARGIN - start) // len(columns), NARROWEST_PANEL_PX)
-    body = HEAD_PX + max(COLUMN_HEAD_PX + ROW_PX * len(rows), PICTURE_PX)
+    body = HEAD_PX + max(COLUMN_HEAD_PX + ROW_PX * len(rows), IMAGE_PX)
     width = max(WIDTH_PX, start + panel * len(columns) + MARGIN)
     canvas = Image.new("RGB", (width, body + FOOT_PX), PAPER)
     pen = ImageDraw.Draw(canvas)
     _write(pen, (MARGIN, 28), shown.title(), 24, INK, width - 2 * MARGIN)
     _write(pen, (MARGIN, 62), shown.subtitle(), 16, MUTED, width - 2 * MARGIN)
-    _paste(canvas, picture)
+    _paste(canvas, image)
     top = HEAD_PX + COLUMN_HEAD_PX
     for place, row in enumerate(rows):
         y = top + ROW_PX * place
@@ -151,13 +151,13 @@ def _bar(pen: Any, x: int, y: int, longest: int, value: float, colour: str) -> N
     _write(pen, (x + longest + 6, y + 3), percent(value), 15, INK, NUMBER_PX + 8)
 
 
-def _paste(canvas: Any, picture: Any) -> None:
+def _paste(canvas: Any, image: Any) -> None:
     """The image into its place at the left; a very small one with its pixels as squares."""
     from PIL import Image, ImageOps
 
-    small = max(picture.size) <= PICTURE_PX // 3
+    small = max(image.size) <= IMAGE_PX // 3
     kind = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-    fitted = ImageOps.contain(picture, (PICTURE_PX, PICTURE_PX), kind)
+    fitted = ImageOps.contain(image, (IMAGE_PX, IMAGE_PX), kind)
     canvas.paste(ImageOps.expand(fitted, 1, RULE), (MARGIN, HEAD_PX + 6))
 
 

@@ -34,12 +34,12 @@ def curve_plots(histories: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 def kept_epoch(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The row whose weights training kept: the best val_top1, among equals the best val_logloss, then the first."""
-    judged = [row for row in rows if _known(row, "val_top1")]
+    evaluated = [row for row in rows if _known(row, "val_top1")]
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
         return row["val_top1"], -row["val_logloss"] if _known(row, "val_logloss") else -math.inf
 
-    return max(judged, key=rank, default=None)
+    return max(evaluated, key=rank, default=None)
 
 
 def kept_epochs(histories: dict[str, list[dict[str, Any]]]) -> dict[str, str]:

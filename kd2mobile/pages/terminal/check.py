@@ -21,7 +21,7 @@ UNEVEN = 3.0
 def check_text(checked: Checked) -> str:
     """The findings as plain text without a newline at its end. Long lists are cut, and say so."""
     paragraphs = [_headline(checked), _splits(checked.classes), _classes(checked.classes)]
-    paragraphs += [_system_files(checked), _depth(checked.deep_images), _alike(checked), _set_aside(checked)]
+    paragraphs += [_system_files(checked), _depth(checked.deep_images), _alike(checked), _skipped(checked)]
     paragraphs += [*_copies(checked), *_near(checked), _keys(checked), _leaked(checked)]
     paragraphs += [_sizes("Sizes", checked.sizes)]
     paragraphs += [_sizes("Sizes without a label", checked.unlabelled_sizes), _imbalance(checked)]
@@ -39,15 +39,15 @@ def cut_classes(classes: list[ClassCounts], most: int) -> tuple[list[ClassCounts
 
 
 def _headline(checked: Checked) -> str:
-    pictures = sum(one.all for one in checked.classes)
-    aside = count_of(len(checked.set_aside), "file", "skipped")
+    images = sum(one.all for one in checked.classes)
+    aside = count_of(len(checked.skipped), "file", "skipped")
     ignored = count_of(checked.ignored_files, "other file", "skipped")
     without = "" if checked.unlabelled is None else f" and {checked.unlabelled:,} without a label"
-    return f"{checked.source}: {pictures:,} images of {len(checked.classes):,} classes{without}; {aside}; {ignored}."
+    return f"{checked.source}: {images:,} images of {len(checked.classes):,} classes{without}; {aside}; {ignored}."
 
 
 def _splits(classes: list[ClassCounts]) -> str:
-    rows = [("split", "pictures", "smallest", "median", "largest class")]
+    rows = [("split", "images", "smallest", "median", "largest class")]
     for name in SPLIT_NAMES:
         counts = [getattr(one, name) for one in classes]
         rows.append((name, f"{sum(counts):,}", f"{min(counts):,}", f"{median(counts):,g}", f"{max(counts):,}"))
@@ -80,8 +80,8 @@ def _alike(checked: Checked) -> str:
     return _listed(head, lines) if lines else ""
 
 
-def _set_aside(checked: Checked) -> str:
-    lines = [f"{aside.path}: {aside.reason}" for aside in checked.set_aside]
+def _skipped(checked: Checked) -> str:
+    lines = [f"{aside.path}: {aside.reason}" for aside in checked.skipped]
     return _listed(f"Skipped: {count_of(len(lines), 'file', 'cannot be used')}.", lines) if lines else ""
 
 
@@ -109,10 +109,10 @@ def _near(checked: Checked) -> list[str]:
     groups = checked.near_duplicates
     if not groups:
         return ["Near duplicates: none."]
-    pictures = sum(len(group.paths) for group in groups)
+    images = sum(len(group.paths) for group in groups)
     across = [group for group in groups if group.leaks]
     unlike = [group for group in groups if len(group.classes) > 1]
-    head = f"Near duplicates: {pictures:,} images in {count_of(len(groups), 'group', 'that look the same')}."
+    head = f"Near duplicates: {images:,} images in {count_of(len(groups), 'group', 'that look the same')}."
     if checked.groups:
         head += " Drawn splits keep each group in one split."
     said = [_listed(head, [listed(group.paths, PATHS_OF_A_GROUP) for group in groups])]

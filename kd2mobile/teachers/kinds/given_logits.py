@@ -9,7 +9,9 @@ from kd2mobile.recipe.schema import Teacher
 from kd2mobile.teachers.kinds.kind import OF_A_FILE, Kind, check_file, refuse_fields
 
 if TYPE_CHECKING:
-    from kd2mobile.teachers.reading import Pictures
+    from kd2mobile.teachers.reading import TeacherImages
+
+    pass
 
 FORM = "an .npz file"
 NETWORKS_ALONE = ("weights", "input_px", "fine_tune_epochs", *(name for name in OF_A_FILE if name != "output"))
@@ -33,10 +35,10 @@ def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
     return config if teacher.output is None else config | {"output": teacher.output}
 
 
-def _build(folder: Path, teacher: Teacher, pictures: "Pictures") -> dict[str, Any]:
+def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> dict[str, Any]:
     from kd2mobile.teachers.logits import make_logits_teacher
 
-    return make_logits_teacher(folder, Path(teacher.name), pictures.split, known=teacher.output == "logits")
+    return make_logits_teacher(folder, Path(teacher.name), images.split, known=teacher.output == "logits")
 
 
 GIVEN_LOGITS = Kind(

@@ -9,7 +9,9 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.recipe.schema import Teacher
 
 if TYPE_CHECKING:
-    from kd2mobile.teachers.reading import Pictures
+    from kd2mobile.teachers.reading import TeacherImages
+
+    pass
 
 DESCRIPTION = "teacher.json"
 """What each teacher's artifact holds; beside the user's own model it may say classes, preprocessing and output."""
@@ -44,7 +46,7 @@ class Kind:
     matches: Callable[[str], bool]
     check: Callable[[Teacher], None]
     config: Callable[[Teacher, list[str]], dict[str, Any]]
-    build: Callable[[Path, Teacher, "Pictures"], dict[str, Any]]
+    build: Callable[[Path, Teacher, "TeacherImages"], dict[str, Any]]
     whole_views: bool = False
     title: Callable[[str], str] = file_name
 

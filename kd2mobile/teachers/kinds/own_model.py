@@ -9,7 +9,9 @@ from kd2mobile.teachers.imagenet import imagenet_numbers
 from kd2mobile.teachers.kinds.kind import DESCRIPTION, Kind, check_file, network_config, refuse_fields
 
 if TYPE_CHECKING:
-    from kd2mobile.teachers.reading import Pictures
+    from kd2mobile.teachers.reading import TeacherImages
+
+    pass
 
 FORM = "a .keras or .h5 file"
 
@@ -36,10 +38,10 @@ def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
     return config
 
 
-def _build(folder: Path, teacher: Teacher, pictures: "Pictures") -> dict[str, Any]:
+def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> dict[str, Any]:
     from kd2mobile.teachers import training
 
-    return training.make_teacher(folder, teacher, pictures, own_file=Path(teacher.name))
+    return training.make_teacher(folder, teacher, images, own_file=Path(teacher.name))
 
 
 OWN_MODEL = Kind(FORM, "a Keras model of your own: docs/how-to/own-teacher.md", _matches, _check, _config, _build)

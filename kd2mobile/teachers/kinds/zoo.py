@@ -12,7 +12,9 @@ from kd2mobile.teachers.kinds.kind import OF_A_FILE, Kind, network_config, refus
 from kd2mobile.teachers.zoo import TEACHERS, check_px
 
 if TYPE_CHECKING:
-    from kd2mobile.teachers.reading import Pictures
+    from kd2mobile.teachers.reading import TeacherImages
+
+    pass
 
 OTHER_MODELS = (".pt", ".pth", ".onnx", ".pb", ".tflite", ".safetensors", ".pkl", ".npy")
 
@@ -38,10 +40,10 @@ def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
     return config
 
 
-def _build(folder: Path, teacher: Teacher, pictures: "Pictures") -> dict[str, Any]:
+def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> dict[str, Any]:
     from kd2mobile.teachers import training
 
-    return training.make_teacher(folder, teacher, pictures)
+    return training.make_teacher(folder, teacher, images)
 
 
 def _refuse_other_file(name: str) -> None:

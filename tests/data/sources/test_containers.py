@@ -12,16 +12,16 @@ from kd2mobile.data.decode_workers import renderer
 from kd2mobile.data.pixel_store import render_pixels
 from kd2mobile.data.shards import open_shards
 from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, lies_in, source_at
-from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.find import find_images
 from kd2mobile.data.sources.named import placed_sources
 from kd2mobile.data.sources.roots import absolute, root_at
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splits.splitting import split_pictures
+from kd2mobile.data.splits.splitting import split_images
 from kd2mobile.data.thumbnails import look_at
 from kd2mobile.data.views import VIEW_DTYPE, draw_views
-from kd2mobile.errors import DataError, PictureError
+from kd2mobile.errors import DataError, ImageError
 from kd2mobile.files import local_files
-from kd2mobile.pages.pictures import thumbnail
+from kd2mobile.pages.shown_images import thumbnail
 from kd2mobile.pixels import examine, load
 from kd2mobile.recipe.schema import Data, Views
 from kd2mobile.store.artifact import Store
@@ -55,9 +55,9 @@ def zipped(tmp_path):
 def stages(source, folder, tmp_path):
     """The data stages: the scan, and what thumbnails, split, views and pixels of it are."""
     (placed,) = placed_sources("data.source", source, Store(tmp_path / "store"))
-    found = find_pictures({"train": placed}, cache=tmp_path / "hashes.json")
-    thumbnails = look_at(found.root, found.scan.pictures)
-    split_pictures(folder / "split", found.root, found.scan, Data(), thumbnails)
+    found = find_images({"train": placed}, cache=tmp_path / "hashes.json")
+    thumbnails = look_at(found.root, found.scan.images)
+    split_images(folder / "split", found.root, found.scan, Data(), thumbnails)
     split = read_split(folder / "split")
     draw_views(folder / "views", split, Views(count=2), "crop")
     render_pixels(folder / "pixels", found.root, split, folder / "views", 8)
@@ -76,7 +76,7 @@ def test_the_data_stages_give_of_an_archive_what_they_give_of_the_folder(photos,
         stages(str(source), tmp_path / name, tmp_path) for source, name in ((root, "folder"), (archive, "archive"))
     )
     assert isinstance(found.root, Member)
-    assert of_archive == of_folder and len(of_archive.set_aside) == 1
+    assert of_archive == of_folder and len(of_archive.skipped) == 1
     assert found.scan.ignored == 1 and found.scan.system_files == 1
     np.testing.assert_array_equal(seen.pixels, also_seen.pixels)
     rows, views = np.arange(len(pixels)), np.zeros(len(pixels), int)
@@ -95,22 +95,22 @@ def test_the_steps_of_an_archive_are_those_of_the_folder(photos, zipped, tmp_pat
 
 def test_hashes_are_remembered_by_archive(photos, zipped, tmp_path, monkeypatch):
     archive = source_at(zipped(photos(cat=3, dog=3)))
-    first = find_pictures({"train": archive}, cache=tmp_path / "hashes.json").scan
+    first = find_images({"train": archive}, cache=tmp_path / "hashes.json").scan
     monkeypatch.setattr(Zip, "open", lambda *_: pytest.fail("read again"))
-    assert find_pictures({"train": archive}, cache=tmp_path / "hashes.json").scan == first
+    assert find_images({"train": archive}, cache=tmp_path / "hashes.json").scan == first
 
 
 def test_an_archive_and_folders_together(photos, zipped, tmp_path):
     archive = source_at(zipped(photos(cat=3, dog=3)))
     test, loose = photos(under="elsewhere", cat=2, dog=2) / "elsewhere", photos(under="loose", any=2) / "loose"
     more = source_at(zipped(loose, "loose.trial.zip"))
-    found = find_pictures({"train": archive, "test": test}, more)
-    ids = [picture.path for picture in found.scan.pictures]
+    found = find_images({"train": archive, "test": test}, more)
+    ids = [image.path for image in found.scan.images]
     assert ids[:2] == ["test/cat/0.png", "test/cat/1.png"] and "train/dog/2.png" in ids
     sent = absolute(found.root)  # as a job carries it to another process
     for path in ids:
         np.testing.assert_array_equal(load(root_at(sent) / path, 8, "crop"), load(found.root / path, 8, "crop"))
-    assert [picture.path for picture in found.unlabelled.pictures] == ["unlabelled/any/0.png", "unlabelled/any/1.png"]
+    assert [image.path for image in found.unlabelled.images] == ["unlabelled/any/0.png", "unlabelled/any/1.png"]
     assert examine(found.unlabelled_root / "unlabelled/any/0.png").width == 12
 
 
@@ -130,7 +130,7 @@ def test_an_address_travels_to_a_worker_as_text(photos, zipped, tmp_path):
     """Where the trial container is not registered, so that the worker looks for a file of that name."""
     image = source_at(zipped(photos(cat=2, dog=2))) / "cat/0.png"
     views = np.zeros((1, 1), VIEW_DTYPE)
-    with renderer(1, tmp_path) as render, pytest.raises(PictureError, match=r"zip!/cat/0.png: must be there"):
+    with renderer(1, tmp_path) as render, pytest.raises(ImageError, match=r"zip!/cat/0.png: must be there"):
         render([image], views, 8)
 
 
@@ -153,11 +153,11 @@ def test_what_an_archive_is(photos, zipped):
 def test_bad_input(photos, zipped):
     archive = source_at(zipped(photos(cat=2)))
     with pytest.raises(DataError, match=r"photos.trial.zip!/: must hold at least 2 class folders, got one, 'cat'"):
-        find_pictures({"train": archive})
+        find_images({"train": archive})
     with pytest.raises(DataError, match="must be given only once, got twice"):
-        find_pictures({"train": [archive, source_at(str(archive))]})
-    with pytest.raises(PictureError, match=r"photos.trial.zip!/cat/9.png: must be a readable image, got KeyError"):
+        find_images({"train": [archive, source_at(str(archive))]})
+    with pytest.raises(ImageError, match=r"photos.trial.zip!/cat/9.png: must be a readable image, got KeyError"):
         load(archive / "cat/9.png", 8, "crop")
     Path(archive.container).unlink()
-    with pytest.raises(PictureError, match=r"photos.trial.zip!/cat/0.png: must be there, got no such file"):
+    with pytest.raises(ImageError, match=r"photos.trial.zip!/cat/0.png: must be there, got no such file"):
         load(archive / "cat/0.png", 8, "crop")

@@ -1,14 +1,14 @@
-"""Pictures that lie in several places: the ids of one folder, whatever the places are called."""
+"""Images that lie in several places: the ids of one folder, whatever the places are called."""
 
 import shutil
 
 import pytest
 
-from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.find import find_images
 from kd2mobile.data.sources.roots import Joined
 from kd2mobile.data.sources.scan import scan
 from kd2mobile.data.split import Leak, read_split
-from kd2mobile.data.splits.splitting import split_pictures, split_unlabelled
+from kd2mobile.data.splits.splitting import split_images, split_unlabelled
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.schema import Data
 
@@ -23,7 +23,7 @@ def whole(photos):
 
 @pytest.fixture
 def apart(whole, tmp_path):
-    """The same pictures in three folders that have nothing to do with each other."""
+    """The same images in three folders that have nothing to do with each other."""
     places = {"train": tmp_path / "a" / "mine", "val": tmp_path / "b", "test": tmp_path / "c" / "of a friend"}
     for split, place in places.items():
         shutil.copytree(whole / split, place)
@@ -31,22 +31,22 @@ def apart(whole, tmp_path):
 
 
 def test_folders_apart_are_as_one(whole, apart):
-    found, one = find_pictures(apart), scan(whole)
+    found, one = find_images(apart), scan(whole)
     assert isinstance(found.root, Joined)
-    assert (found.scan.pictures, found.scan.given, found.scan.content) == (one.pictures, one.given, one.content)
-    assert all((found.root / p.path).read_bytes() == (whole / p.path).read_bytes() for p in one.pictures)
+    assert (found.scan.images, found.scan.given, found.scan.content) == (one.images, one.given, one.content)
+    assert all((found.root / p.path).read_bytes() == (whole / p.path).read_bytes() for p in one.images)
 
 
-def test_the_train_folder_may_give_the_val_pictures(whole, apart, tmp_path):
+def test_the_train_folder_may_give_the_val_images(whole, apart, tmp_path):
     (whole / "test").rename(tmp_path / "aside")
-    found = find_pictures({"train": whole, "test": apart["test"]})
-    assert found.scan.given == ["train", "val", "test"] and len(found.scan.pictures) == 27
-    assert all((found.root / p.path).is_file() for p in found.scan.pictures)
+    found = find_images({"train": whole, "test": apart["test"]})
+    assert found.scan.given == ["train", "val", "test"] and len(found.scan.images) == 27
+    assert all((found.root / p.path).is_file() for p in found.scan.images)
 
 
 def test_val_comes_out_of_train_where_only_test_lies_elsewhere(apart, tmp_path):
-    found = find_pictures({"train": apart["train"], "test": apart["test"]})
-    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    found = find_images({"train": apart["train"], "test": apart["test"]})
+    results = split_images(tmp_path / "split", found.root, found.scan, Data())
     assert (results["train"], results["val"], results["test"]) == (15, 2, 6)
     assert {s.path.split("/")[0] for s in read_split(tmp_path / "split").of("val")} == {"train"}
 
@@ -61,23 +61,23 @@ def test_a_table_for_the_one_and_a_folder_for_the_other(apart, tmp_path):
     )
     contents = set()
     for train in ("train.csv", "both.csv"):
-        found = find_pictures({"train": tmp_path / train, "test": apart["test"]})
-        assert all((found.root / p.path).is_file() for p in found.scan.pictures)
-        assert found.scan.pictures[-1].path.startswith(("train/a/mine/dog", "val/b/dog"))
+        found = find_images({"train": tmp_path / train, "test": apart["test"]})
+        assert all((found.root / p.path).is_file() for p in found.scan.images)
+        assert found.scan.images[-1].path.startswith(("train/a/mine/dog", "val/b/dog"))
         assert found.scan.place_of("cat", "train").startswith(f"{tmp_path / train}, label 'cat'")
         assert found.scan.place_of("cat", "test") == str(apart["test"] / "cat")
         contents.add(found.scan.content)
     assert len(contents) == 2
-    found = find_pictures({"train": apart["train"], "test": tmp_path / "train.csv"})
-    assert found.scan.given == ["train", "test"] and all((found.root / p.path).is_file() for p in found.scan.pictures)
+    found = find_images({"train": apart["train"], "test": tmp_path / "train.csv"})
+    assert found.scan.given == ["train", "test"] and all((found.root / p.path).is_file() for p in found.scan.images)
 
 
 def test_a_broken_class_is_named_where_it_really_lies(apart, tmp_path):
-    for picture in (apart["test"] / "dog").iterdir():
-        picture.write_bytes(b"no picture")
-    found = find_pictures(apart)
+    for image in (apart["test"] / "dog").iterdir():
+        image.write_bytes(b"no image")
+    found = find_images(apart)
     with pytest.raises(DataError) as error:
-        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+        split_images(tmp_path / "split", found.root, found.scan, Data())
     assert str(error.value).startswith(f"{apart['test'] / 'dog'}: must hold at least 1 readable image, got ")
     assert "(3 skipped, first test/dog/0.png: Unidentified" in str(error.value)
 
@@ -85,7 +85,7 @@ def test_a_broken_class_is_named_where_it_really_lies(apart, tmp_path):
 def test_what_does_not_go_together(whole, apart):
     def refusal(**sources):
         with pytest.raises(DataError) as error:
-            find_pictures(sources)
+            find_images(sources)
         return str(error.value)
 
     said = refusal(train=whole, test=apart["test"])
@@ -99,22 +99,22 @@ def test_what_does_not_go_together(whole, apart):
 
 
 @pytest.fixture
-def loose(tmp_path, picture):
-    """Five pictures without labels, some of them deep."""
+def loose(tmp_path, image):
+    """Five images without labels, some of them deep."""
     for number, place in enumerate(("a.png", "2019/b.png", "2019/may/c.png", "2019/may/d.png", "e.png")):
-        picture(tmp_path / "loose" / place, (9, number))
+        image(tmp_path / "loose" / place, (9, number))
     return tmp_path / "loose"
 
 
 def split_loose(photos, loose, tmp_path):
-    found = find_pictures({"train": photos(cat=10, dog=10)}, loose)
-    split_pictures(tmp_path / "labelled", found.root, found.scan, Data())
+    found = find_images({"train": photos(cat=10, dog=10)}, loose)
+    split_images(tmp_path / "labelled", found.root, found.scan, Data())
     labelled = read_split(tmp_path / "labelled")
     folder = tmp_path / "unlabelled"
     return split_unlabelled(folder, found.unlabelled_root, found.unlabelled, labelled), read_split(folder), labelled
 
 
-def test_unlabelled_pictures_at_any_depth(photos, loose, tmp_path):
+def test_unlabelled_images_at_any_depth(photos, loose, tmp_path):
     (loose / "notes.txt").write_text("x")
     (loose / "broken.png").write_text("x")
     results, made, labelled = split_loose(photos, loose, tmp_path)
@@ -126,10 +126,10 @@ def test_unlabelled_pictures_at_any_depth(photos, loose, tmp_path):
         "unlabelled/e.png",
     ]
     assert {(s.label, s.split) for s in made.samples} == {(-1, "unlabelled")} and made.classes == labelled.classes
-    assert [a.path for a in made.set_aside] == ["unlabelled/broken.png"]
+    assert [a.path for a in made.skipped] == ["unlabelled/broken.png"]
     assert results == {
         "unlabelled": 5,
-        "set_aside": 1,
+        "skipped": 1,
         "ignored_files": 1,
         "system_files": 0,
         "duplicates": 0,
@@ -139,14 +139,14 @@ def test_unlabelled_pictures_at_any_depth(photos, loose, tmp_path):
     assert made.named("train", "val", "unlabelled") == ["unlabelled"] and labelled.named("unlabelled") == []
 
 
-def test_labelled_pictures_among_them_are_set_aside_and_a_leak_is_said(photos, loose, tmp_path, capsys):
+def test_labelled_images_among_them_are_skipped_and_a_leak_is_said(photos, loose, tmp_path, capsys):
     _, _, labelled = split_loose(photos, loose, tmp_path)
     for split in ("train", "test"):
         shutil.copy(tmp_path / "photos" / labelled.of(split)[0].path, loose / f"{split}.png")
     (tmp_path / "unlabelled" / "split.json").unlink()
     results, made, _ = split_loose(photos, loose, tmp_path)
     test, train = labelled.of("test")[0].path, labelled.of("train")[0].path
-    assert [(a.path, a.reason) for a in made.set_aside] == [
+    assert [(a.path, a.reason) for a in made.skipped] == [
         ("unlabelled/test.png", f"the same image as {test}, which has a label (test)"),
         ("unlabelled/train.png", f"the same image as {train}, which has a label (train)"),
     ]
@@ -156,17 +156,17 @@ def test_labelled_pictures_among_them_are_set_aside_and_a_leak_is_said(photos, l
     assert f"split: 1 unlabelled image also in val or test, first 'unlabelled/test.png', the same as {test!r}" in said
 
 
-def test_unlabelled_pictures_do_not_change_the_labelled_ones(photos, loose):
-    plain, beside = find_pictures({"train": photos(cat=9, dog=9)}), find_pictures({"train": photos()}, loose)
+def test_unlabelled_images_do_not_change_the_labelled_ones(photos, loose):
+    plain, beside = find_images({"train": photos(cat=9, dog=9)}), find_images({"train": photos()}, loose)
     assert beside[:2] == plain[:2] and plain.unlabelled is None
     before = beside.unlabelled.content
     (loose / "e.png").rename(loose / "f.png")
-    assert find_pictures({"train": photos()}, loose).unlabelled.content != before
+    assert find_images({"train": photos()}, loose).unlabelled.content != before
 
 
-def test_unlabelled_folders_that_cannot_be(photos, tmp_path, picture, loose):
+def test_unlabelled_folders_that_cannot_be(photos, tmp_path, image, loose):
     root = photos(cat=9, dog=9)
-    picture(root / "loose" / "a.png", 1)
+    image(root / "loose" / "a.png", 1)
 
     def refusal(unlabelled):
         with pytest.raises(DataError) as error:

@@ -2,17 +2,17 @@
 
 import pytest
 
-from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.find import find_images
 from kd2mobile.data.sources.folders import Inside, alike, class_names, split_named, splits_among
 from kd2mobile.data.sources.scan import content_of, scan
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splits.splitting import split_pictures
+from kd2mobile.data.splits.splitting import split_images
 from kd2mobile.errors import DataError
 from kd2mobile.files import is_left_by_system
 from kd2mobile.measure.external import class_folders
 from kd2mobile.pixels import SUFFIXES
 from kd2mobile.recipe.schema import Data
-from tests.data.conftest import write_picture
+from tests.data.conftest import write_image
 
 CLASSES, IMAGES, BOTH, EMPTY = Inside(["cat", "dog"], False), Inside([], True), Inside(["cat"], True), Inside([], False)
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -20,7 +20,7 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
 def write(root, *files):
     for number, file in enumerate(files):
-        write_picture(root / file, (sum(file.encode()), number))
+        write_image(root / file, (sum(file.encode()), number))
     return root
 
 
@@ -125,30 +125,30 @@ def test_a_data_set_with_other_names_has_ids_and_messages_of_its_own_folders(tmp
     root = tmp_path / "photos"
     for label in ("cat", "dog"):
         write(root, f"Training Set/{label}/0.png", f"Training Set/{label}/1.png", f"Valid/{label}/2.png")
-    found = find_pictures({"train": root})
+    found = find_images({"train": root})
     assert found.scan.given == ["train", "val"] and found.scan.classes == ["cat", "dog"]
-    assert [(p.path, p.given) for p in found.scan.pictures if p.class_name == "cat"] == [
+    assert [(p.path, p.given) for p in found.scan.images if p.class_name == "cat"] == [
         ("Training Set/cat/0.png", "train"),
         ("Training Set/cat/1.png", "train"),
         ("Valid/cat/2.png", "val"),
     ]
-    assert found.scan.content != content_of([(p.path, p.sha256) for p in found.scan.pictures]), (
+    assert found.scan.content != content_of([(p.path, p.sha256) for p in found.scan.images]), (
         "as two classes, Training Set and Valid, it was another data set"
     )
     assert found.scan.place_of("cat", "train") == str(root / "Training Set" / "cat")
     with pytest.raises(DataError, match=r"Training Set and .* must not hold|must not hold test|must hold the test"):
-        find_pictures({"train": root, "test": root})
-    apart = find_pictures({"train": root, "test": write(tmp_path / "x", "cat/9.png", "dog/9.png")})
-    assert sorted({p.path.partition("/")[0] for p in apart.scan.pictures}) == ["test", "train", "val"]
-    assert all((apart.root / p.path).is_file() for p in apart.scan.pictures)
+        find_images({"train": root, "test": root})
+    apart = find_images({"train": root, "test": write(tmp_path / "x", "cat/9.png", "dog/9.png")})
+    assert sorted({p.path.partition("/")[0] for p in apart.scan.images}) == ["test", "train", "val"]
+    assert all((apart.root / p.path).is_file() for p in apart.scan.images)
 
 
 def test_a_table_may_call_its_splits_so_too(tmp_path):
     write(tmp_path, *(f"{label}{n}.png" for label in "ab" for n in range(2)))
     rows = [f"{label}{n}.png,{label},{split}" for label in "ab" for n, split in enumerate(("Training", "valid"))]
     (tmp_path / "x.csv").write_text("\n".join(["path,label,split", *rows]))
-    found = find_pictures({"train": tmp_path / "x.csv"}).scan
-    assert found.given == ["train", "val"] and [p.given for p in found.pictures] == ["train", "val"] * 2
+    found = find_images({"train": tmp_path / "x.csv"}).scan
+    assert found.given == ["train", "val"] and [p.given for p in found.images] == ["train", "val"] * 2
 
 
 def test_benchmark_refuses_splits_by_any_name(tmp_path):
@@ -167,18 +167,18 @@ def test_what_systems_leave_is_skipped_and_counted(tmp_path):
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
         (root / "cat" / name).write_bytes(b"x")
     found = scan(root)
-    assert [p.path for p in found.pictures] == images and found.classes == ["cat", "dog"]
-    assert (found.system_files, found.ignored, found.set_aside) == (15 + 4 + 3 + 3, 0, [])
-    loose = find_pictures({"train": root}, unlabelled=write(tmp_path / "loose", "@eaDir/1/a.png", "b.png")).unlabelled
-    assert [p.path for p in loose.pictures] == ["unlabelled/b.png"] and loose.system_files == 1
+    assert [p.path for p in found.images] == images and found.classes == ["cat", "dog"]
+    assert (found.system_files, found.ignored, found.skipped) == (15 + 4 + 3 + 3, 0, [])
+    loose = find_images({"train": root}, unlabelled=write(tmp_path / "loose", "@eaDir/1/a.png", "b.png")).unlabelled
+    assert [p.path for p in loose.images] == ["unlabelled/b.png"] and loose.system_files == 1
     labelled, system_files = class_folders(root)
     assert sum(map(len, labelled.values())) == 10 and system_files == found.system_files
 
 
 def test_what_was_skipped_is_said_once_and_recorded(tmp_path, capsys):
     root = write(tmp_path / "photos", *(f"{c}/{n}.png" for c in "ab" for n in range(3)), "a/@eaDir/0.png/x.png")
-    found = find_pictures({"train": root})
-    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    found = find_images({"train": root})
+    results = split_images(tmp_path / "split", found.root, found.scan, Data())
     assert results["system_files"] == 1 and results["train"] + results["val"] + results["test"] == 6
     assert capsys.readouterr().err.count("skipped 1 file that systems leave among images") == 1
 
@@ -193,12 +193,12 @@ def test_no_image_and_no_split_is_taken_for_a_systems():
 def test_composed_and_decomposed_names_are_one_class(tmp_path, capsys):
     windows = write(tmp_path / "windows", *(f"{c}/{n}.png" for c in (COMPOSED, "dog") for n in range(2)))
     mac = write(tmp_path / "mac", *(f"{c}/{n}.png" for c in (DECOMPOSED, "dog") for n in range(2)))
-    found = find_pictures({"train": [windows, mac]})
-    assert found.scan.classes == [COMPOSED, "dog"] and len(found.scan.pictures) == 8
-    assert all((found.root / p.path).is_file() for p in found.scan.pictures)
+    found = find_images({"train": [windows, mac]})
+    assert found.scan.classes == [COMPOSED, "dog"] and len(found.scan.images) == 8
+    assert all((found.root / p.path).is_file() for p in found.scan.images)
     assert f"data: {COMPOSED!r} is one class, written in 2 ways: 'cafe\\u0301', 'caf\\xe9'\n" in capsys.readouterr().err
     assert found.scan.place_of(COMPOSED, None) == f"{windows / COMPOSED} and {mac / DECOMPOSED}"
-    tested = find_pictures({"train": windows, "test": mac})
+    tested = find_images({"train": windows, "test": mac})
     assert tested.scan.classes == [COMPOSED, "dog"] and tested.scan.given == ["train", "test"]
 
 
@@ -207,7 +207,7 @@ def test_both_ways_and_spaces_in_one_folder_are_one_class_and_another_data_set(t
         tmp_path / "photos", f"{COMPOSED}/1.png", f"{DECOMPOSED}/2.png", "cat/1.png", "cat /2.png", "dog/1.png"
     )
     found = scan(root)
-    assert found.classes == [COMPOSED, "cat", "dog"] and len(found.pictures) == 5
+    assert found.classes == [COMPOSED, "cat", "dog"] and len(found.images) == 5
     assert found.place_of("cat", None) == f"{root / 'cat'} and {root / 'cat '}"
     apart = write(tmp_path / "apart", f"{DECOMPOSED}/1.png", "cat /2.png")
     assert scan(apart).classes == [DECOMPOSED, "cat "], (
@@ -218,7 +218,7 @@ def test_both_ways_and_spaces_in_one_folder_are_one_class_and_another_data_set(t
 def test_labels_of_a_table_are_one_class_too(tmp_path):
     write(tmp_path, "1.png", "2.png", "3.png")
     (tmp_path / "x.csv").write_text(f"path,label\n1.png,{COMPOSED}\n2.png,{DECOMPOSED}\n3.png,dog\n", "utf-8")
-    assert find_pictures({"train": tmp_path / "x.csv"}).scan.classes == [COMPOSED, "dog"]
+    assert find_images({"train": tmp_path / "x.csv"}).scan.classes == [COMPOSED, "dog"]
 
 
 def test_names_of_classes():
@@ -237,10 +237,10 @@ def test_a_class_that_is_a_copy_of_another_is_said_as_that(tmp_path, capsys):
         for n in range(2):
             (root / split / "copy" / f"{n}.png").write_bytes((root / split / "a" / f"{n}.png").read_bytes())
     (root / "train" / "b" / "9.png").write_bytes((root / "train" / "a" / "0.png").read_bytes())
-    found = find_pictures({"train": root})
-    split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    found = find_images({"train": root})
+    split_images(tmp_path / "split", found.root, found.scan, Data())
     (copy,) = read_split(tmp_path / "split").copied_classes()
-    assert (copy.name, copy.of, copy.pictures) == ("copy", "a", 6)
+    assert (copy.name, copy.of, copy.images) == ("copy", "a", 6)
     said = capsys.readouterr().err
     assert "the class 'copy' is a copy of 'a', all of its 6 images are there as well" in said
     assert "1 image in several classes, first 'train/a/0.png', 'train/b/9.png'" in said, "which is no copied class"
@@ -251,17 +251,17 @@ def test_where_splits_are_drawn_a_copied_class_is_refused(tmp_path):
     (root / "copy").mkdir()
     for n in range(3):
         (root / "copy" / f"{n}.png").write_bytes((root / "a" / f"{n}.png").read_bytes())
-    found = find_pictures({"train": root})
+    found = find_images({"train": root})
     with pytest.raises(DataError) as error:
-        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+        split_images(tmp_path / "split", found.root, found.scan, Data())
     assert str(error.value) == (
         f"{root / 'copy'}: must hold images of its own, got every one of the 3 images of the class 'copy' is also in "
         "'a', which holds 1 more. Remove 'copy', or remove these images from 'a'."
     )
     (root / "copy" / "3.png").write_bytes((root / "a" / "3.png").read_bytes())
-    found = find_pictures({"train": root})
+    found = find_images({"train": root})
     with pytest.raises(DataError) as error:
-        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+        split_images(tmp_path / "split", found.root, found.scan, Data())
     assert str(error.value) == (
         f"{root / 'copy'}: must hold images of its own, got a copy: the class 'copy' is a copy of "
         "'a', all of its 4 images are there as well. Remove one of the two classes, or merge them: 'a' holds "

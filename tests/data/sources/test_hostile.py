@@ -14,11 +14,11 @@ from PIL import Image
 
 from kd2mobile.data.shards import open_shards, write_shards
 from kd2mobile.data.sources import scan as scan_module
-from kd2mobile.data.sources.idx import LARGEST_UNPACKED, write_idx_pictures
+from kd2mobile.data.sources.idx import LARGEST_UNPACKED, write_idx_images
 from kd2mobile.data.sources.scan import scan
 from kd2mobile.data.sources.table import scan_table
-from kd2mobile.errors import ArtifactError, DataError, Kd2MobileError, PictureError
-from kd2mobile.pixels import open_picture
+from kd2mobile.errors import ArtifactError, DataError, ImageError, Kd2MobileError
+from kd2mobile.pixels import open_image
 
 FUZZ = settings(
     max_examples=150,
@@ -94,7 +94,7 @@ def write_idx(folder, images, labels=LABELS, suffix=""):
 def test_any_idx_file_gives_a_result_or_a_line(images, labels, packed, tmp_path):
     pack = gzip.compress if packed else bytes
     source = write_idx(tmp_path / "idx", pack(images), pack(labels), ".gz" if packed else "")
-    outcome(write_idx_pictures, source, tmp_path / "written")
+    outcome(write_idx_images, source, tmp_path / "written")
     for file in source.iterdir():
         file.unlink()
 
@@ -102,7 +102,7 @@ def test_any_idx_file_gives_a_result_or_a_line(images, labels, packed, tmp_path)
 @given(images=mutated(gzip.compress(IMAGES, mtime=0)))
 @FUZZ
 def test_any_packed_idx_file_gives_a_result_or_a_line(images, tmp_path):
-    outcome(write_idx_pictures, write_idx(tmp_path / "idx", images, gzip.compress(LABELS), ".gz"), tmp_path / "written")
+    outcome(write_idx_images, write_idx(tmp_path / "idx", images, gzip.compress(LABELS), ".gz"), tmp_path / "written")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_sizes_are_looked_at_before_anything_is_read(tmp_path, sizes, suffix, sa
     source = write_idx(tmp_path / "idx", pack(content), pack(LABELS), suffix)
     tracemalloc.start()
     with pytest.raises(DataError) as error:
-        write_idx_pictures(source, tmp_path / "written")
+        write_idx_images(source, tmp_path / "written")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert said in str(error.value) and peak < 10e6
@@ -143,7 +143,7 @@ def test_a_packed_file_is_unpacked_no_further_than_its_sizes_say(tmp_path):
     bomb = gzip.compress(IMAGES + bytes(50_000_000), 9)
     tracemalloc.start()
     with pytest.raises(DataError, match="must hold 4 x 3 x 2 bytes after its header, got more than 24 bytes"):
-        write_idx_pictures(write_idx(tmp_path / "idx", bomb, gzip.compress(LABELS), ".gz"), tmp_path / "written")
+        write_idx_images(write_idx(tmp_path / "idx", bomb, gzip.compress(LABELS), ".gz"), tmp_path / "written")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10e6
@@ -172,23 +172,23 @@ def refreshed(data):
 def test_any_png_header_gives_an_image_or_a_line(data, mend, tmp_path):
     data += stored("PNG")[60:]
     (tmp_path / "x.png").write_bytes(refreshed(data) if mend else data)
-    got = outcome(open_picture, tmp_path / "x.png")
-    assert isinstance(got, PictureError) or got.mode == "RGB"
+    got = outcome(open_image, tmp_path / "x.png")
+    assert isinstance(got, ImageError) or got.mode == "RGB"
 
 
 @given(data=mutated(stored("JPEG", quality=90)))
 @FUZZ
 def test_any_jpeg_gives_an_image_or_a_line(data, tmp_path):
     (tmp_path / "x.jpg").write_bytes(data)
-    got = outcome(open_picture, tmp_path / "x.jpg")
-    assert isinstance(got, PictureError) or got.mode == "RGB"
+    got = outcome(open_image, tmp_path / "x.jpg")
+    assert isinstance(got, ImageError) or got.mode == "RGB"
 
 
 @pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n', "\ufeffsep=;\n", "SEP=;\n"])
 def test_the_line_by_which_excel_is_told_the_separator_is_read(photos, first):
     root = photos(cat=1, dog=1)
     (root / "x.csv").write_bytes((first + "path;label\ncat/0.png;cat\ndog/0.png;dog\n").encode())
-    assert [p.class_name for p in scan_table(root / "x.csv").pictures] == ["cat", "dog"]
+    assert [p.class_name for p in scan_table(root / "x.csv").images] == ["cat", "dog"]
     (root / "x.csv").write_bytes((first + "path;label\ncat/0.png;cat\ndog/gone.png;dog\n").encode())
     with pytest.raises(DataError, match=r"x.csv, line 4: must name existing files, got 'dog/gone.png', no such file"):
         scan_table(root / "x.csv")
@@ -267,4 +267,4 @@ def test_two_scans_of_one_store_forget_nothing_of_each_other(photos, tmp_path, m
     monkeypatch.setattr(scan_module, "in_threads", meanwhile)
     scan(root, cache)
     monkeypatch.setattr(scan_module, "opened_file", None)  # whatever was forgotten would be read again
-    assert len(scan(root, cache).pictures) == len(scan(other, cache).pictures) == 4
+    assert len(scan(root, cache).images) == len(scan(other, cache).images) == 4

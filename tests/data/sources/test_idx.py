@@ -1,4 +1,4 @@
-"""idx files: tiny ones written here byte by byte, as folders of pictures; and damaged ones."""
+"""idx files: tiny ones written here byte by byte, as folders of images; and damaged ones."""
 
 import gzip
 import struct
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_pictures
+from kd2mobile.data.sources.idx import idx_content, is_idx_folder, write_idx_images
 from kd2mobile.data.sources.scan import scan
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.compose import compose
@@ -23,7 +23,7 @@ def idx(values):
 
 
 def numbers(part, size=(5, 4), classes=3):
-    """pictures uint8 [n, height, width], labels uint8 [n]."""
+    """images uint8 [n, height, width], labels uint8 [n]."""
     rng = np.random.default_rng(len(part))
     return rng.integers(0, 256, (COUNTS[part], *size), np.uint8), np.arange(COUNTS[part], dtype=np.uint8) % classes
 
@@ -38,18 +38,18 @@ def write(folder, suffix="", dash="-", parts=COUNTS, prefix="", **how):
 
 
 @pytest.mark.parametrize(("suffix", "dash"), [("", "-"), (".gz", "-"), ("", ".")])
-def test_pictures_and_labels_come_out_as_they_are_stored(tmp_path, suffix, dash):
+def test_images_and_labels_come_out_as_they_are_stored(tmp_path, suffix, dash):
     source = write(tmp_path / "idx", suffix, dash)
     assert is_idx_folder(source) and not is_idx_folder(tmp_path)
-    write_idx_pictures(source, tmp_path / "pictures")
+    write_idx_images(source, tmp_path / "images")
     for part, split in (("train", "train"), ("t10k", "test")):
-        pictures, labels = numbers(part)
+        images, labels = numbers(part)
         width = len(str(len(labels) - 1))
         for index in range(len(labels)):
-            with Image.open(tmp_path / "pictures" / split / str(labels[index]) / f"{index:0{width}d}.png") as picture:
-                np.testing.assert_array_equal(np.asarray(picture), pictures[index])
-    found = scan(tmp_path / "pictures")
-    assert found.given == ["train", "test"] and len(found.pictures) == 30 and not found.ignored
+            with Image.open(tmp_path / "images" / split / str(labels[index]) / f"{index:0{width}d}.png") as image:
+                np.testing.assert_array_equal(np.asarray(image), images[index])
+    found = scan(tmp_path / "images")
+    assert found.given == ["train", "test"] and len(found.images) == 30 and not found.ignored
 
 
 def test_packed_or_not_the_split_is_the_same(tmp_path, monkeypatch, capsys):
@@ -90,20 +90,20 @@ def test_of_a_file_packed_and_unpacked_one_is_read(tmp_path):
 
 def test_many_classes_sort_as_they_count_and_train_alone_will_do(tmp_path):
     source = write(tmp_path / "idx", parts=["train"], classes=12, prefix="emnist-letters-")
-    write_idx_pictures(source, tmp_path / "pictures")
-    found = scan(tmp_path / "pictures")
+    write_idx_images(source, tmp_path / "images")
+    found = scan(tmp_path / "images")
     assert found.classes == [f"{label:02d}" for label in range(12)] and found.given == ["train"]
 
 
 def refusal(source, folder):
     with pytest.raises(DataError) as error:
-        write_idx_pictures(source, folder)
+        write_idx_images(source, folder)
     assert not list(folder.rglob("*.png")), "nothing is written before all is read"
     return str(error.value)
 
 
 def test_what_is_refused(tmp_path):
-    source, out = tmp_path / "idx", tmp_path / "pictures"
+    source, out = tmp_path / "idx", tmp_path / "images"
     images, labels = source / "t10k-images-idx3-ubyte", source / "t10k-labels-idx1-ubyte"
 
     def damaged(file, change):
@@ -129,13 +129,13 @@ def test_a_packed_file_cut_short(tmp_path):
     source = write(tmp_path / "idx", ".gz")
     file = source / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-20])
-    assert f"{file}: must be a complete file, got EOFError: " in refusal(source, tmp_path / "pictures")
+    assert f"{file}: must be a complete file, got EOFError: " in refusal(source, tmp_path / "images")
     file.write_bytes(b"<html>not found</html>")
-    assert f"{file}: must be a complete file, got BadGzipFile: " in refusal(source, tmp_path / "pictures")
+    assert f"{file}: must be a complete file, got BadGzipFile: " in refusal(source, tmp_path / "images")
 
 
 def test_a_missing_partner(tmp_path):
-    source, out = write(tmp_path / "idx"), tmp_path / "pictures"
+    source, out = write(tmp_path / "idx"), tmp_path / "images"
     (source / "t10k-labels-idx1-ubyte").unlink()
     said = f"{source}: must hold the labels of test as idx files, got t10k-images-idx3-ubyte alone. Give the folder of"
     assert said in refusal(source, out)
@@ -146,4 +146,4 @@ def test_a_missing_partner(tmp_path):
 
 def test_two_sets_in_one_folder(tmp_path):
     source = write(write(tmp_path / "idx"), prefix="emnist-digits-")
-    assert "must hold the idx files of one set, got '', 'emnist-digits-'." in refusal(source, tmp_path / "pictures")
+    assert "must hold the idx files of one set, got '', 'emnist-digits-'." in refusal(source, tmp_path / "images")

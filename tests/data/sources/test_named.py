@@ -1,4 +1,4 @@
-"""The embedded data: right pictures under the right names, and the same bytes everywhere."""
+"""The embedded data: right images under the right names, and the same bytes everywhere."""
 
 import gzip
 import pickle
@@ -21,9 +21,9 @@ def test_digits_are_scikit_learns(digits):
     assert sorted(p.name for p in digits.iterdir()) == [str(d) for d in range(10)]
     assert sum(1 for _ in digits.glob("*/*.png")) == 1797
     for index in (0, 1, 1000, 1796):
-        with Image.open(digits / str(stored.target[index]) / f"{index:04d}.png") as picture:
-            assert picture.mode == "L"
-            np.testing.assert_allclose(np.asarray(picture), stored.images[index] * 255 / 16, atol=0.5)
+        with Image.open(digits / str(stored.target[index]) / f"{index:04d}.png") as image:
+            assert image.mode == "L"
+            np.testing.assert_allclose(np.asarray(image), stored.images[index] * 255 / 16, atol=0.5)
 
 
 def test_their_bytes_do_not_depend_on_a_zlib(digits):
@@ -47,7 +47,7 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch, tmp_path):
 
 
 def fake_keras(monkeypatch, name, classes, shape):
-    """keras.datasets.<name> answers with eight pictures of each class to train on, and two to test."""
+    """keras.datasets.<name> answers with eight images of each class to train on, and two to test."""
     import keras
 
     rng = np.random.default_rng(2)
@@ -74,12 +74,12 @@ def fake_keras(monkeypatch, name, classes, shape):
 def test_keras_datasets_become_folders(monkeypatch, tmp_path, name, classes, shape, named):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     fake_keras(monkeypatch, name, classes, shape)
-    SOURCES[name](tmp_path / "pictures")
-    found = scan(tmp_path / "pictures")
+    SOURCES[name](tmp_path / "images")
+    found = scan(tmp_path / "images")
     assert found.given == ["train", "test"] and len(found.classes) == classes and named in found.classes
-    assert len(found.pictures) == classes * 10 and not found.ignored
-    with Image.open(next((tmp_path / "pictures" / "test" / named).iterdir())) as picture:
-        assert picture.size == shape[1::-1] and picture.mode == ("RGB" if len(shape) == 3 else "L")
+    assert len(found.images) == classes * 10 and not found.ignored
+    with Image.open(next((tmp_path / "images" / "test" / named).iterdir())) as image:
+        assert image.size == shape[1::-1] and image.mode == ("RGB" if len(shape) == 3 else "L")
 
 
 def text(name):
@@ -94,8 +94,8 @@ def test_cifar100_is_named_by_the_file_of_names_beside_it(monkeypatch, tmp_path)
     meta.write_bytes(b"\x80\x02}" + text(b"fine_label_names") + b"](" + b"".join(map(text, names)) + b"es.")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     fake_keras(monkeypatch, "cifar100", 100, (32, 32, 3))
-    SOURCES["cifar100"](tmp_path / "pictures")
-    assert (tmp_path / "pictures" / "test" / "thing 99" / "000.png").is_file(), "the first label has the first name"
+    SOURCES["cifar100"](tmp_path / "images")
+    assert (tmp_path / "images" / "test" / "thing 99" / "000.png").is_file(), "the first label has the first name"
     meta.write_bytes(pickle.dumps({"fine_label_names": print}, protocol=2))
     with pytest.raises(DataError, match="got UnpicklingError: __builtin__.print in a file of names"):
         SOURCES["cifar100"](tmp_path / "again")
@@ -126,7 +126,7 @@ def test_without_a_network_the_file_and_its_place_are_named(monkeypatch, tmp_pat
     monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(home))
     monkeypatch.setattr(keras.src.utils.file_utils, "urlretrieve", offline)
     with pytest.raises(DataError) as error:
-        SOURCES[name](tmp_path / "pictures")
+        SOURCES[name](tmp_path / "images")
     said = str(error.value)
     assert said.startswith(f"data {name}: must be downloadable, got Exception: URL fetch failure on https://")
     assert "no network. Download https://" in said and " on another machine, copy it here as " in said
@@ -146,6 +146,6 @@ def test_a_file_put_there_is_read_by_keras_itself(monkeypatch, tmp_path):
         (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0" * 8 + labels.tobytes()))
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0" * 16 + pixels.tobytes()))
     monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(home))
-    SOURCES["fashion_mnist"](tmp_path / "pictures")
-    with Image.open(tmp_path / "pictures" / "train" / "Ankle boot" / "19.png") as picture:
-        assert picture.getpixel((3, 3)) == 9
+    SOURCES["fashion_mnist"](tmp_path / "images")
+    with Image.open(tmp_path / "images" / "train" / "Ankle boot" / "19.png") as image:
+        assert image.getpixel((3, 3)) == 9

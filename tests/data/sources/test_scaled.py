@@ -9,12 +9,12 @@ from PIL import Image
 import kd2mobile
 from kd2mobile.cli.commands import main_status
 from kd2mobile.data.split import read_split
-from kd2mobile.errors import PictureError, RecipeError
+from kd2mobile.errors import ImageError, RecipeError
 from kd2mobile.measure.predict import predict
 from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import plan_splits
 from kd2mobile.store.artifact import Store
-from tests.data.conftest import write_picture
+from tests.data.conftest import write_image
 
 BLACK, WHITE = 96, 4095
 
@@ -33,7 +33,7 @@ def scans(tmp_path, monkeypatch):
     """Two classes of four 12-bit TIFFs, and the values of each by its path; one 8-bit image more in `b`."""
     monkeypatch.chdir(tmp_path)
     values = {f"{c}/{n}.tif": scan12(tmp_path / "scans" / c / f"{n}.tif", (ord(c), n)) for c in "ab" for n in range(4)}
-    write_picture(tmp_path / "scans" / "b" / "8.png", 1)
+    write_image(tmp_path / "scans" / "b" / "8.png", 1)
     return values
 
 
@@ -65,7 +65,7 @@ def test_the_chain_reads_scaled_8_bit_images(scans, tmp_path):
 def test_a_range_that_changes_nothing_keeps_the_fingerprint_and_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"):
-        write_picture(tmp_path / "photos" / name, tuple(name.encode()))
+        write_image(tmp_path / "photos" / name, tuple(name.encode()))
     plain = made(tmp_path, source="photos")[2].fingerprint
     assert made(tmp_path, source="photos", range=(0, 4095))[2].fingerprint == plain
     assert "photos: holds no greyscale of more than 8 bits: --range has no effect on it" in capsys.readouterr().err
@@ -79,15 +79,15 @@ def test_tables_splits_apart_and_images_without_labels_are_scaled_too(scans, tmp
     for c in "ab":
         scan12(tmp_path / "test" / f"class, {c}" / "1.tif", (7, ord(c)))
     data = {"source": "lists/x.csv", "test_source": "test", "unlabelled": "loose", "range": (BLACK, WHITE)}
-    listed = made(tmp_path, source="lists/x.csv", range=(BLACK, WHITE), group_by="column:who")[0].scan.pictures
+    listed = made(tmp_path, source="lists/x.csv", range=(BLACK, WHITE), group_by="column:who")[0].scan.images
     assert [(p.path, p.key) for p in listed][1] == ("scans/a/1.tif", "patient 1")
     found, split, _ = made(tmp_path, **data)
-    assert split.classes == ["class, a", "class, b"] and len(split.samples) == 10 and not split.set_aside
+    assert split.classes == ["class, a", "class, b"] and len(split.samples) == 10 and not split.skipped
     for sample in split.samples:
         with Image.open(found.root / sample.path) as stored:
             assert stored.mode == "L" and np.asarray(stored)[0, :2].tolist() == [0, 255]
     unlabelled, _ = planned(tmp_path, **data)[1]
-    (loose,) = unlabelled.scan.pictures
+    (loose,) = unlabelled.scan.images
     with Image.open(unlabelled.root / loose.path) as stored:
         assert loose.path == "unlabelled/deep/1.tif" and stored.mode == "L"
 
@@ -122,15 +122,15 @@ def test_colour_of_16_bits_is_refused_with_a_range(scans, tmp_path):
     from tests.test_pixels import png
 
     (tmp_path / "scans" / "b" / "c.png").write_bytes(png(1, 1, 16, 2, bytes(7)))
-    with pytest.raises(PictureError, match=r"c.png: must be greyscale where a range is given, got colour of 16 bits"):
+    with pytest.raises(ImageError, match=r"c.png: must be greyscale where a range is given, got colour of 16 bits"):
         made(tmp_path, source="scans", range=(0, 4095))
 
 
-def test_an_image_that_cannot_be_decoded_is_set_aside_as_ever(scans, tmp_path):
+def test_an_image_that_cannot_be_decoded_is_skipped_as_ever(scans, tmp_path):
     whole = (tmp_path / "scans" / "b" / "1.tif").read_bytes()
     (tmp_path / "scans" / "b" / "1.tif").write_bytes(whole[:-20])
     _, split, _ = made(tmp_path, source="scans", range=(0, 4095))
-    assert [aside.path for aside in split.set_aside] == ["b/1.tif"] and len(split.samples) == 8
+    assert [aside.path for aside in split.skipped] == ["b/1.tif"] and len(split.samples) == 8
 
 
 def test_predict_and_benchmark_scale_by_the_range(models, scans, tmp_path):

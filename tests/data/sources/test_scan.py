@@ -26,8 +26,8 @@ def test_class_folders(photos):
     root = photos(cat=2, dog=3)
     found = scan(root)
     assert found.classes == ["cat", "dog"] and found.given == []
-    assert [p.path for p in found.pictures] == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "dog/2.png"]
-    assert {p.class_name for p in found.pictures} == {"cat", "dog"} and not found.set_aside and not found.ignored
+    assert [p.path for p in found.images] == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "dog/2.png"]
+    assert {p.class_name for p in found.images} == {"cat", "dog"} and not found.skipped and not found.ignored
 
 
 def test_given_splits(photos):
@@ -35,7 +35,7 @@ def test_given_splits(photos):
         root = photos(split, cat=1, dog=2)
     found = scan(root)
     assert found.given == ["train", "val", "test"] and found.classes == ["cat", "dog"]
-    assert [(p.path, p.class_name, p.given) for p in found.pictures[:2]] == [
+    assert [(p.path, p.class_name, p.given) for p in found.images[:2]] == [
         ("test/cat/0.png", "cat", "test"),
         ("test/dog/0.png", "dog", "test"),
     ]
@@ -46,18 +46,18 @@ def test_classes_may_be_called_train_and_test(photos):
     assert found.given == [] and found.classes == ["test", "train"]
 
 
-def test_suffixes_hidden_files_and_depth(photos, picture):
+def test_suffixes_hidden_files_and_depth(photos, image):
     root = photos(cat=1, dog=1)
-    picture(root / "cat" / "2019" / "may" / "DEEP.JPEG", 5)
-    picture(root / "cat" / ".hidden.png", 6)
-    picture(root / "cat" / ".thumbnails" / "a.png", 7)
-    picture(root / ".git" / "a.png", 7)
-    picture(root / "loose.jpg", 8)
+    image(root / "cat" / "2019" / "may" / "DEEP.JPEG", 5)
+    image(root / "cat" / ".hidden.png", 6)
+    image(root / "cat" / ".thumbnails" / "a.png", 7)
+    image(root / ".git" / "a.png", 7)
+    image(root / "loose.jpg", 8)
     (root / "cat" / "notes.txt").write_text("about cats")
     (root / "cat" / "IMG_1.HEIC").write_bytes(b"phone")
     found = scan(root)
-    assert [p.path for p in found.pictures] == ["cat/0.png", "cat/2019/may/DEEP.JPEG", "dog/0.png"]
-    assert [(a.path, a.reason) for a in found.set_aside] == [
+    assert [p.path for p in found.images] == ["cat/0.png", "cat/2019/may/DEEP.JPEG", "dog/0.png"]
+    assert [(a.path, a.reason) for a in found.skipped] == [
         ("cat/IMG_1.HEIC", ".heic files are not decoded: save it as .jpg or .png"),
         ("loose.jpg", "it is outside the class folders"),
     ]
@@ -67,23 +67,23 @@ def test_suffixes_hidden_files_and_depth(photos, picture):
 @pytest.mark.parametrize(
     "name", ["two words", 'a "quoted" one', "two\nlines", "\u00fcn\u00efc\u00f6de \u732b", "it's & <b>", "-rf", "%s"]
 )
-def test_any_name_will_do(photos, picture, name):
+def test_any_name_will_do(photos, image, name):
     root = photos(dog=1)
-    picture(root / name / f"{name}.png", 1)
+    image(root / name / f"{name}.png", 1)
     found = scan(root, root.parent / "cache.json")
     assert found == scan(root, root.parent / "cache.json")
-    assert (f"{name}/{name}.png", name) in [(p.path, p.class_name) for p in found.pictures]
+    assert (f"{name}/{name}.png", name) in [(p.path, p.class_name) for p in found.images]
 
 
 @BYTES_AS_NAMES
-def test_a_file_name_that_is_not_utf8_is_set_aside(photos):
+def test_a_file_name_that_is_not_utf8_is_skipped(photos):
     root = photos(cat=1, dog=1)
-    picture = (root / "cat" / "0.png").read_bytes()
+    image = (root / "cat" / "0.png").read_bytes()
     with open(os.fsencode(root / "cat") + b"/caf\xe9.png", "wb") as file:
-        file.write(picture)
+        file.write(image)
     found = scan(root)
-    assert [(a.path, a.reason) for a in found.set_aside] == [("cat/caf\\xe9.png", "its name is not UTF-8; rename it")]
-    assert len(found.pictures) == 2
+    assert [(a.path, a.reason) for a in found.skipped] == [("cat/caf\\xe9.png", "its name is not UTF-8; rename it")]
+    assert len(found.images) == 2
 
 
 @BYTES_AS_NAMES
@@ -93,7 +93,7 @@ def test_a_class_name_that_is_not_utf8_is_refused(photos):
     assert r"must hold class folders with UTF-8 names, got 'caf\\xe9'. Rename it." in refusal(root)
 
 
-def test_an_unreadable_file_is_set_aside(photos, monkeypatch):
+def test_an_unreadable_file_is_skipped(photos, monkeypatch):
     root, real = photos(cat=2, dog=1), scan_module.opened_file
 
     def refuse(path, *rest, **named):
@@ -103,8 +103,8 @@ def test_an_unreadable_file_is_set_aside(photos, monkeypatch):
 
     monkeypatch.setattr(scan_module, "opened_file", refuse)
     found = scan(root)
-    assert [(a.path, a.reason) for a in found.set_aside] == [("cat/1.png", "PermissionError: Permission denied")]
-    assert [p.path for p in found.pictures] == ["cat/0.png", "dog/0.png"]
+    assert [(a.path, a.reason) for a in found.skipped] == [("cat/1.png", "PermissionError: Permission denied")]
+    assert [p.path for p in found.images] == ["cat/0.png", "dog/0.png"]
 
 
 def test_file_permissions_as_the_system_has_them(photos):
@@ -112,34 +112,34 @@ def test_file_permissions_as_the_system_has_them(photos):
     (root / "cat" / "1.png").chmod(0)
     if os.access(root / "cat" / "1.png", os.R_OK):
         pytest.skip("this user reads everything")
-    assert [a.path for a in scan(root).set_aside] == ["cat/1.png"]
+    assert [a.path for a in scan(root).skipped] == ["cat/1.png"]
 
 
-def test_links_are_followed_and_circles_and_dead_ends_set_aside(photos, picture, tmp_path):
+def test_links_are_followed_and_circles_and_dead_ends_skipped(photos, image, tmp_path):
     root = photos(cat=1, dog=1)
-    outside = picture(tmp_path / "elsewhere" / "x.png", 9)
+    outside = image(tmp_path / "elsewhere" / "x.png", 9)
     (root / "cat" / "linked.png").symlink_to(outside)
     (root / "cat" / "album").symlink_to(outside.parent)
     (root / "cat" / "circle").symlink_to(root / "cat")
     (root / "cat" / "dead.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(root / "cat" / "pipe.png")
     found = scan(root)
-    assert [p.path for p in found.pictures] == ["cat/0.png", "cat/album/x.png", "cat/linked.png", "dog/0.png"]
-    assert [(a.path, a.reason) for a in found.set_aside] == [
+    assert [p.path for p in found.images] == ["cat/0.png", "cat/album/x.png", "cat/linked.png", "dog/0.png"]
+    assert [(a.path, a.reason) for a in found.skipped] == [
         ("cat/circle", "a link to one of its own parent folders"),
         ("cat/dead.png", "FileNotFoundError: No such file or directory"),
         ("cat/pipe.png", "it is not a regular file"),
     ]
 
 
-def test_the_content_changes_with_the_pictures_and_nothing_else(photos, picture):
+def test_the_content_changes_with_the_images_and_nothing_else(photos, image):
     root = photos(cat=2, dog=2)
     first = scan(root).content
     os.utime(root / "cat" / "0.png", (1, 1))
     (root / "cat" / "notes.txt").write_text("x")
     assert scan(root).content == first
     seen = {first}
-    picture(root / "cat" / "0.png", 99)
+    image(root / "cat" / "0.png", 99)
     seen.add(scan(root).content)
     (root / "cat" / "1.png").rename(root / "cat" / "one.png")
     seen.add(scan(root).content)
@@ -150,14 +150,14 @@ def test_the_content_changes_with_the_pictures_and_nothing_else(photos, picture)
     assert len(seen) == 5
 
 
-def test_a_second_scan_opens_no_picture(photos, picture, tmp_path, monkeypatch):
+def test_a_second_scan_opens_no_image(photos, image, tmp_path, monkeypatch):
     root, cache = photos(cat=2, dog=2), tmp_path / "store" / "hashes.json"
     first = scan(root, cache)
     opened = []
     real = scan_module.opened_file
     monkeypatch.setattr(scan_module, "opened_file", lambda p, *r: opened.append(p.name) or real(p, *r))
     assert scan(root, cache) == first and not opened
-    picture(root / "cat" / "0.png", 99)
+    image(root / "cat" / "0.png", 99)
     os.utime(root / "cat" / "0.png", ns=(5, 5))
     assert scan(root, cache).content != first.content and opened == ["0.png"]
 
@@ -182,7 +182,7 @@ def test_the_cache_serves_several_folders_and_may_be_damaged(photos, digits, tmp
 def test_a_cache_that_cannot_be_written_is_said(photos, capsys):
     root = photos(cat=2, dog=2)
     cache = root / "cat" / "0.png" / "hashes.json"
-    assert len(scan(root, cache).pictures) == 4
+    assert len(scan(root, cache).images) == 4
     assert f"{cache}: not written (" in capsys.readouterr().err
 
 
@@ -225,9 +225,9 @@ def test_a_folder_of_other_files(tmp_path):
     assert ": must hold class folders, got no folder. Give a folder with" in refusal(tmp_path)
 
 
-def test_pictures_without_class_folders(tmp_path, picture):
-    picture(tmp_path / "a.png", 0)
-    picture(tmp_path / "b.png", 1)
+def test_images_without_class_folders(tmp_path, image):
+    image(tmp_path / "a.png", 0)
+    image(tmp_path / "b.png", 1)
     message = refusal(tmp_path)
     assert ": must hold class folders, got 2 images directly inside and no folder. Move the images of" in message
 
@@ -242,7 +242,7 @@ def test_one_class_under_train(photos):
     assert "train: must hold at least 2 class folders, got one, 'cat'." in refusal(photos("test", cat=3))
 
 
-def test_a_class_without_pictures(photos):
+def test_a_class_without_images(photos):
     root = photos(cat=3, dog=3)
     (root / "bird").mkdir()
     assert "bird: must hold images, as a class folder, got none. Add images of the class or" in refusal(root)
@@ -278,7 +278,7 @@ def test_a_folder_that_cannot_be_read(photos, monkeypatch):
     assert "dog: must be a folder that can be read, got PermissionError: Permission denied." in refusal(root)
 
 
-def test_pictures_are_not_decoded(photos, monkeypatch):
+def test_images_are_not_decoded(photos, monkeypatch):
     root = photos(cat=1, dog=1)
     monkeypatch.setattr(Image, "open", None)
-    assert len(scan(root).pictures) == 2
+    assert len(scan(root).images) == 2

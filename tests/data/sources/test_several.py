@@ -10,10 +10,10 @@ import pytest
 import kd2mobile
 from kd2mobile.api.results import Labelled, as_json
 from kd2mobile.cli.commands import main_status
-from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.find import find_images
 from kd2mobile.data.sources.roots import Joined, absolute
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splits.splitting import split_pictures, split_unlabelled
+from kd2mobile.data.splits.splitting import split_images, split_unlabelled
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
@@ -23,15 +23,15 @@ from kd2mobile.store.artifact import Store, fingerprint_of
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, picture):
-    """place(folder, class=count, ...) makes pictures `class/0.png`, ..., other ones in each folder."""
+def place(tmp_path, monkeypatch, image):
+    """place(folder, class=count, ...) makes images `class/0.png`, ..., other ones in each folder."""
     monkeypatch.chdir(tmp_path)
 
     def make(folder, **counts):
         for name, count in counts.items():
             for number in range(count):
                 seed = int.from_bytes(hashlib.sha256(f"{folder}/{name}/{number}".encode()).digest()[:4])
-                picture(tmp_path / folder / name / f"{number}.png", seed)
+                image(tmp_path / folder / name / f"{number}.png", seed)
         return tmp_path / folder
 
     return make
@@ -44,8 +44,8 @@ def table(file, rows):
 
 def contents(found):
     """Each id with the SHA-256 of the file that it leads to, which must be the one that was scanned."""
-    led = {p.path: hashlib.sha256((found.root / p.path).read_bytes()).hexdigest() for p in found.scan.pictures}
-    assert led == {p.path: p.sha256 for p in found.scan.pictures} and len(led) == len(found.scan.pictures)
+    led = {p.path: hashlib.sha256((found.root / p.path).read_bytes()).hexdigest() for p in found.scan.images}
+    assert led == {p.path: p.sha256 for p in found.scan.images} and len(led) == len(found.scan.images)
     return led
 
 
@@ -101,40 +101,40 @@ def test_one_folder_has_the_content_that_it_always_had(name, data, tmp_path, mon
 
 def test_classes_of_the_same_name_are_put_together_and_no_file_stands_for_another(place, tmp_path):
     folders = [place("a", cat=6, dog=5), place("of a friend", dog=4, bird=3), place("c", owl=3)]
-    found = find_pictures({"train": folders})
+    found = find_images({"train": folders})
     assert found.scan.classes == ["bird", "cat", "dog", "owl"] and found.scan.given == []
     led = contents(found)
     assert len(led) == len(set(led.values())) == 21, "a/dog/0.png and of a friend/dog/0.png are two images"
     assert {"1/dog/0.png", "2/dog/0.png", "3/owl/2.png"} <= led.keys()
-    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    results = split_images(tmp_path / "split", found.root, found.scan, Data())
     assert (results["train"] + results["val"] + results["test"], results["classes"]) == (21, 4)
     assert sum(s.label == 2 for s in read_split(tmp_path / "split").samples) == 9
 
 
 def test_the_ids_and_the_draw_do_not_depend_on_where_the_folders_lie(place, tmp_path):
     folders = [place("a", cat=6, dog=5), place("b", dog=4)]
-    found = find_pictures({"train": folders})
+    found = find_images({"train": folders})
     moved = [shutil.copytree(folder, tmp_path / "elsewhere" / f"x{n}") for n, folder in enumerate(folders)]
-    assert find_pictures({"train": moved}).scan.content == found.scan.content
+    assert find_images({"train": moved}).scan.content == found.scan.content
     (moved[1] / "dog" / "0.png").rename(moved[1] / "dog" / "9.png")
-    assert find_pictures({"train": moved}).scan.content != found.scan.content
+    assert find_images({"train": moved}).scan.content != found.scan.content
 
 
 def test_folders_with_splits_and_tables_with_splits(place, tmp_path):
     place("a/train", cat=4, dog=4), place("a/test", cat=2, dog=2)
     place("b/train", owl=3), place("b/test", owl=1)
-    place("pictures", x=3)
-    rows = ["pictures/x/0.png,cat,train", "pictures/x/1.png,owl,train", "pictures/x/2.png,owl,test"]
+    place("images", x=3)
+    rows = ["images/x/0.png,cat,train", "images/x/1.png,owl,train", "images/x/2.png,owl,test"]
     listed = table(tmp_path / "c.csv", [*rows, "a/test/cat/0.png,cat,test"])
     (tmp_path / "b" / "test" / "owl" / "broken.heic").write_text("x")
     (tmp_path / "b" / "outside.png").write_text("x")
-    found = find_pictures({"train": [tmp_path / "a", tmp_path / "b", listed]})
+    found = find_images({"train": [tmp_path / "a", tmp_path / "b", listed]})
     assert found.scan.classes == ["cat", "dog", "owl"] and found.scan.given == ["train", "test"]
     led = contents(found)
-    assert {"train/1/cat/0.png", "test/2/owl/0.png", "test/3/pictures/x/2.png"} <= led.keys() and len(led) == 20
-    assert [aside.path for aside in found.scan.set_aside] == ["2/outside.png", "test/2/owl/broken.heic"]
+    assert {"train/1/cat/0.png", "test/2/owl/0.png", "test/3/images/x/2.png"} <= led.keys() and len(led) == 20
+    assert [aside.path for aside in found.scan.skipped] == ["2/outside.png", "test/2/owl/broken.heic"]
     assert found.scan.place_of("owl", "test") == f"{tmp_path / 'b/test/owl'} and {listed}, label 'owl' of test"
-    split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    split_images(tmp_path / "split", found.root, found.scan, Data())
     split = read_split(tmp_path / "split")
     assert split.duplicates == [["test/1/cat/0.png", "test/3/a/test/cat/0.png"]] and split.leaks == []
 
@@ -143,56 +143,56 @@ def test_several_for_the_test_and_a_table_beside_a_folder(place, tmp_path):
     train, tests = place("a", cat=4, dog=4), [place("t1", cat=2), place("t2", dog=2, cat=1)]
     place("b", cat=2)
     listed = table(tmp_path / "b.tsv", ["b/cat/0.png,dog", "b/cat/1.png,dog"])
-    found = find_pictures({"train": [train, listed], "test": tests})
+    found = find_images({"train": [train, listed], "test": tests})
     assert found.scan.given == ["train", "test"]
     assert {"train/1/cat/0.png", "train/2/b/cat/1.png", "test/1/cat/0.png", "test/2/cat/0.png"} <= contents(
         found
     ).keys()
-    alone = find_pictures({"train": train, "test": tests})
+    alone = find_images({"train": train, "test": tests})
     assert {"train/cat/0.png", "test/2/dog/1.png"} <= contents(alone).keys()
-    labels = {p.path: p.class_name for p in found.scan.pictures}
+    labels = {p.path: p.class_name for p in found.scan.images}
     assert labels["train/2/b/cat/1.png"] == "dog"
 
 
-def test_the_same_picture_in_two_folders_stays_in_one_split_or_is_a_leak(place, tmp_path):
+def test_the_same_image_in_two_folders_stays_in_one_split_or_is_a_leak(place, tmp_path):
     a, b, c = place("a", cat=6, dog=6), place("b", cat=6, dog=6), place("c", cat=2, dog=2)
     shutil.copy(a / "cat" / "0.png", b / "cat" / "0.png")
     shutil.copy(a / "dog" / "1.png", c / "dog" / "1.png")
     for seed in range(5):
-        found = find_pictures({"train": [a, b]})
-        split_pictures(tmp_path / f"{seed}", found.root, found.scan, Data(seed=seed))
+        found = find_images({"train": [a, b]})
+        split_images(tmp_path / f"{seed}", found.root, found.scan, Data(seed=seed))
         split = read_split(tmp_path / f"{seed}")
         assert split.duplicates == [["1/cat/0.png", "2/cat/0.png"]] and split.leaks == []
-    found = find_pictures({"train": [a, b], "test": c})
-    split_pictures(tmp_path / "leak", found.root, found.scan, Data())
+    found = find_images({"train": [a, b], "test": c})
+    split_images(tmp_path / "leak", found.root, found.scan, Data())
     (leak,) = read_split(tmp_path / "leak").leaks
     assert leak.paths == ["test/dog/1.png", "train/1/dog/1.png"]
 
 
-def test_several_folders_of_unlabelled_pictures(place, tmp_path):
+def test_several_folders_of_unlabelled_images(place, tmp_path):
     labelled, loose = place("a", cat=5, dog=5), [place("l1", deep=3), place("l2", deep=2)]
     shutil.copy(labelled / "cat" / "0.png", loose[1] / "known.png")
-    found = find_pictures({"train": labelled}, loose)
-    assert found[:2] == find_pictures({"train": labelled})[:2]
-    ids = [p.path for p in found.unlabelled.pictures]
+    found = find_images({"train": labelled}, loose)
+    assert found[:2] == find_images({"train": labelled})[:2]
+    ids = [p.path for p in found.unlabelled.images]
     assert ids == [*(f"unlabelled/1/deep/{i}.png" for i in range(3)), "unlabelled/2/deep/0.png"] + [
         "unlabelled/2/deep/1.png",
         "unlabelled/2/known.png",
     ]
-    split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    split_images(tmp_path / "split", found.root, found.scan, Data())
     results = split_unlabelled(
         tmp_path / "more", found.unlabelled_root, found.unlabelled, read_split(tmp_path / "split")
     )
-    assert (results["unlabelled"], results["set_aside"]) == (5, 1)
+    assert (results["unlabelled"], results["skipped"]) == (5, 1)
 
 
 def test_a_broken_class_is_named_in_every_place_where_it_lies(place, tmp_path):
     a, b = place("a", cat=5, dog=2), place("b", dog=1)
     for broken in [*(a / "dog").iterdir(), *(b / "dog").iterdir()]:
-        broken.write_bytes(b"no picture")
-    found = find_pictures({"train": [a, b]})
+        broken.write_bytes(b"no image")
+    found = find_images({"train": [a, b]})
     with pytest.raises(DataError) as error:
-        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+        split_images(tmp_path / "split", found.root, found.scan, Data())
     assert str(error.value).startswith(f"{a / 'dog'} and {b / 'dog'}: must hold at least 3 different readable images")
     assert "(3 skipped, first 1/dog/0.png: Unidentified" in str(error.value)
 
@@ -238,7 +238,7 @@ def test_label_names_every_folder_in_the_command_that_comes_next(monkeypatch, tm
 
 
 def test_classes_that_differ_in_capitals_alone_are_said(place, capsys, tmp_path):
-    found = find_pictures({"train": [place("a", cat=3, dog=3), place("b", Dog=3)]})
+    found = find_images({"train": [place("a", cat=3, dog=3), place("b", Dog=3)]})
     assert found.scan.classes == ["Dog", "cat", "dog"]
     said = "data: 'Dog' and 'dog' are two classes (b/Dog and a/dog); rename one if they are not\n"
     assert said in capsys.readouterr().err.replace(f"{tmp_path}/", "")

@@ -1,15 +1,15 @@
-"""A CSV of path,label: the same pictures as a folder, and what is refused with which words."""
+"""A CSV of path,label: the same images as a folder, and what is refused with which words."""
 
 import csv
 import shutil
 
 import pytest
 
-from kd2mobile.data.sources.find import find_pictures
+from kd2mobile.data.sources.find import find_images
 from kd2mobile.data.sources.scan import scan
 from kd2mobile.data.sources.table import scan_table
 from kd2mobile.data.split import read_split
-from kd2mobile.data.splits.splitting import split_pictures
+from kd2mobile.data.splits.splitting import split_images
 from kd2mobile.errors import DataError
 from kd2mobile.recipe.schema import Data
 
@@ -39,15 +39,15 @@ def refusal(path):
 def test_it_finds_what_the_folder_holds(table):
     path = table()
     listed, folder = scan_table(path), scan(path.parent)
-    assert (listed.classes, listed.given, listed.pictures) == (folder.classes, folder.given, folder.pictures)
-    assert listed.root == folder.root and not listed.set_aside
+    assert (listed.classes, listed.given, listed.images) == (folder.classes, folder.given, folder.images)
+    assert listed.root == folder.root and not listed.skipped
 
 
 def test_the_same_split_comes_of_it(table, tmp_path):
     path = table()
-    for name, found in (("listed", find_pictures({"train": path})), ("folder", find_pictures({"train": path.parent}))):
+    for name, found in (("listed", find_images({"train": path})), ("folder", find_images({"train": path.parent}))):
         assert found.root == path.parent
-        split_pictures(tmp_path / name, found.root, found.scan, Data())
+        split_images(tmp_path / name, found.root, found.scan, Data())
     assert read_split(tmp_path / "listed") == read_split(tmp_path / "folder")
 
 
@@ -56,7 +56,7 @@ def test_the_same_split_comes_of_it(table, tmp_path):
 def test_columns_in_any_order_between_any_of_three_marks(table, encoding, delimiter):
     rows = [["Label ", "note", "path"], ["cat", "a", "cat/0.png"], [], ["dög", "b", "dog/0.png"]]
     path = table("\r\n".join(delimiter.join(row) for row in rows), "photos.tsv", encoding)
-    assert [(p.path, p.class_name, p.given) for p in scan_table(path).pictures] == [
+    assert [(p.path, p.class_name, p.given) for p in scan_table(path).images] == [
         ("cat/0.png", "cat", None),
         ("dog/0.png", "dög", None),
     ]
@@ -71,7 +71,7 @@ def test_quotes_commas_and_lines_inside_fields(table):
         rows = csv.writer(file)
         rows.writerows([("path", "label"), *((name, 'two\nlines, "x"') for name in names), ("dog/0.png", "dog")])
     found = scan_table(path)
-    assert {p.path for p in found.pictures} == {*names, "dog/0.png"}
+    assert {p.path for p in found.images} == {*names, "dog/0.png"}
     assert found.classes == ["dog", 'two\nlines, "x"']
     with open(path, "a", encoding="utf-8") as file:
         file.write("gone.png,dog\n")
@@ -86,7 +86,7 @@ def test_a_table_may_have_every_field_between_quotes(table, delimiter):
         rows = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
         rows.writerows([("path", "label"), *((name, name[:3]) for name in names)])
     found = scan_table(path)
-    assert {p.path for p in found.pictures} == set(names) and found.classes == ["cat", "dog"]
+    assert {p.path for p in found.images} == set(names) and found.classes == ["cat", "dog"]
 
 
 def test_a_first_line_of_broken_quotes_is_refused_for_them(table):
@@ -97,18 +97,18 @@ def test_a_first_line_of_broken_quotes_is_refused_for_them(table):
 
 def test_splits_are_taken_and_what_is_missing_is_drawn(table, tmp_path):
     rows = [f"{c}/{i}.png,{c},{'test' if i < 2 else 'Train'}" for c in ("cat", "dog") for i in range(10)]
-    found = find_pictures({"train": table("path,label,split\n" + "\n".join(rows))})
+    found = find_images({"train": table("path,label,split\n" + "\n".join(rows))})
     assert found.scan.given == ["train", "test"]
-    results = split_pictures(tmp_path / "split", found.root, found.scan, Data())
+    results = split_images(tmp_path / "split", found.root, found.scan, Data())
     assert (results["train"], results["val"], results["test"]) == (14, 2, 4)
 
 
-def test_paths_that_lead_elsewhere_are_ids_that_do_not_name_the_machine(table, tmp_path, picture):
-    outside = picture(tmp_path / "elsewhere" / "x.png", 5)
+def test_paths_that_lead_elsewhere_are_ids_that_do_not_name_the_machine(table, tmp_path, image):
+    outside = image(tmp_path / "elsewhere" / "x.png", 5)
     path = table(f"path,label\n{outside},cat\n./dog/../dog/0.png,dog\n")
-    found = find_pictures({"train": path})
-    assert [p.path for p in found.scan.pictures] == ["../elsewhere/x.png", "dog/0.png"]
-    assert all((found.root / p.path).is_file() for p in found.scan.pictures)
+    found = find_images({"train": path})
+    assert [p.path for p in found.scan.images] == ["../elsewhere/x.png", "dog/0.png"]
+    assert all((found.root / p.path).is_file() for p in found.scan.images)
 
 
 def test_the_content_changes_with_labels_and_splits_and_not_with_the_order(table):
@@ -124,7 +124,7 @@ def test_the_content_changes_with_labels_and_splits_and_not_with_the_order(table
     assert len({first, content(relabelled), content(moved)}) == 3
 
 
-def test_a_second_scan_opens_no_picture(table, tmp_path, monkeypatch):
+def test_a_second_scan_opens_no_image(table, tmp_path, monkeypatch):
     from kd2mobile.data.sources import scan as scan_module
 
     path = table()
@@ -134,11 +134,11 @@ def test_a_second_scan_opens_no_picture(table, tmp_path, monkeypatch):
     assert scan_table(path, tmp_path / "cache.json") == first
 
 
-def test_other_files_are_set_aside(table):
+def test_other_files_are_skipped(table):
     path = table("path,label\ncat/0.png,cat\ndog/0.png,dog\nletter.txt,dog\nphone.heic,cat\n")
     for name in ("letter.txt", "phone.heic"):
         (path.parent / name).write_text("x")
-    assert [(a.path, a.reason) for a in scan_table(path).set_aside] == [
+    assert [(a.path, a.reason) for a in scan_table(path).skipped] == [
         ("letter.txt", ".txt suffix: not an image"),
         ("phone.heic", ".heic files are not decoded: save it as .jpg or .png"),
     ]
@@ -207,12 +207,12 @@ def test_a_class_of_nothing_but_other_files(table):
     assert ", line 3: must have images of the label 'dog', got none (1 skipped, first x.heic: .heic" in refusal(path)
 
 
-def test_a_class_whose_pictures_are_broken_is_named_by_its_label(table, tmp_path):
+def test_a_class_whose_images_are_broken_is_named_by_its_label(table, tmp_path):
     path = table()
     for i in range(9):
-        (path.parent / "dog" / f"{i}.png").write_bytes(b"no picture")
-    found = find_pictures({"train": path})
+        (path.parent / "dog" / f"{i}.png").write_bytes(b"no image")
+    found = find_images({"train": path})
     with pytest.raises(DataError) as error:
-        split_pictures(tmp_path / "split", found.root, found.scan, Data())
+        split_images(tmp_path / "split", found.root, found.scan, Data())
     assert str(error.value).startswith(f"{path}, label 'dog': must hold at least 3 different readable images")
     assert "got 1 (9 skipped, first dog/0.png: UnidentifiedImageError" in str(error.value)

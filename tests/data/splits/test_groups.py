@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd2mobile.data.sources.find import find_pictures
-from kd2mobile.data.sources.scan import Picture, scan
+from kd2mobile.data.sources.find import find_images
+from kd2mobile.data.sources.scan import ScannedImage, scan
 from kd2mobile.data.split import read_groups, read_split
 from kd2mobile.data.splits.draw import draw_splits
 from kd2mobile.data.splits.groups import Chains, group_keys
-from kd2mobile.data.splits.splitting import split_pictures
+from kd2mobile.data.splits.splitting import split_images
 from kd2mobile.errors import DataError, RecipeError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.schema import Data
@@ -36,7 +36,7 @@ def soft(path, seed, size=(60, 45), **how):
 
 
 def split(root, folder, **data):
-    results = split_pictures(folder, root, scan(root), Data(**data))
+    results = split_images(folder, root, scan(root), Data(**data))
     return read_split(folder), read_groups(folder), results
 
 
@@ -71,7 +71,7 @@ def test_near_duplicates_stay_in_one_split_whatever_the_seed(bursts, tmp_path):
 def test_drawn_apart_the_draw_is_the_plain_one_and_the_leaks_are_counted(bursts, tmp_path, capsys):
     made, groups, results = split(bursts, tmp_path / "apart", groups=False)
     scanned = scan(bursts)
-    plain = draw_splits(scanned.pictures, scanned.classes, ["val", "test"], Data(), lambda *_: ("", ""))
+    plain = draw_splits(scanned.images, scanned.classes, ["val", "test"], Data(), lambda *_: ("", ""))
     assert [sample.split for sample in made.samples] == plain
     twins = {f"{s.path[:5]} again.jpg": s.path for s in made.samples if s.path.endswith(".png") and s.path[4] < "5"}
     twins |= {path: twin for twin, path in twins.items()}
@@ -102,11 +102,11 @@ def test_two_drawn_from_are_not_joined_by_a_given_one_between_them():
     from kd2mobile.data.splits import splitting
     from kd2mobile.data.thumbnails import Decoded, Thumbnails
 
-    pictures = [Picture(f"{c}.png", "x", None, c) for c in "ab"] + [Picture("t.png", "x", "test", "t")]
+    images = [ScannedImage(f"{c}.png", "x", None, c) for c in "ab"] + [ScannedImage("t.png", "x", "test", "t")]
     ramp = np.arange(256, dtype=np.float64).reshape(16, 16, 1).repeat(3, 2)
     pixels = np.stack([np.clip(ramp * 0.9 + shift, 0, 255).astype(np.uint8) for shift in (0, 10, 5)])
     seen = Thumbnails({c: Decoded(9, 9) for c in "abt"}, ["a", "b", "t"], pixels)
-    near, together = splitting._chains(seen, pictures, {}, Data())
+    near, together = splitting._chains(seen, images, {}, Data())
     assert near.of("a") == near.of("b") == near.of("t") and together.of("a") != together.of("b")
 
 
@@ -135,76 +135,79 @@ def test_without_groups_the_split_is_that_of_before_to_the_byte(data, golden, tm
     for i in range(4):
         shutil.copy(root / "cat" / "03.ppm", root / "cat" / f"copy{i}.ppm")
     shutil.copy(root / "dog" / "01.ppm", root / "owl" / "also.ppm")
-    split_pictures(tmp_path / "out", root, scan(root), data)
+    split_images(tmp_path / "out", root, scan(root), data)
     assert hashlib.sha256((tmp_path / "out" / "split.json").read_bytes()).hexdigest() == golden
 
 
-def pictures_of(groups):
+def images_of(groups):
     """groups: of each group its images by class. Returns the images, and the chains that join each group."""
-    pictures, chains = [], Chains()
+    images, chains = [], Chains()
     for number, counts in enumerate(groups):
         contents = []
         for name, count in counts.items():
             for i in range(count):
                 contents.append(hashlib.sha256(f"{number} {name} {i}".encode()).hexdigest())
-                pictures.append(Picture(f"{name}/{number} {i}.png", name, None, contents[-1]))
+                images.append(ScannedImage(f"{name}/{number} {i}.png", name, None, contents[-1]))
         chains.join_all([contents])
-    return pictures, chains
+    return images, chains
 
 
-def draw(pictures, chains, **data):
-    classes = sorted({p.class_name for p in pictures})
-    return draw_splits(pictures, classes, ["val", "test"], Data(**data), lambda name, given: (name, ""), chains)
+def draw(images, chains, **data):
+    classes = sorted({p.class_name for p in images})
+    return draw_splits(images, classes, ["val", "test"], Data(**data), lambda name, given: (name, ""), chains)
 
 
-def counted(pictures, places):
-    return Counter((p.class_name, place) for p, place in zip(pictures, places, strict=True))
+def counted(images, places):
+    return Counter((p.class_name, place) for p, place in zip(images, places, strict=True))
 
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 12), min_size=3, max_size=25), st.integers(0, 9), st.randoms())
 def test_whole_groups_as_near_to_the_fractions_as_the_largest_allows(sizes, seed, shuffle):
-    pictures, chains = pictures_of([{"cat": size} for size in sizes] + [{"dog": 1}] * 3)
-    places = draw(pictures, chains, seed=seed)
+    images, chains = images_of([{"cat": size} for size in sizes] + [{"dog": 1}] * 3)
+    places = draw(images, chains, seed=seed)
     by_group = {}
-    for p, place in zip(pictures, places, strict=True):
+    for p, place in zip(images, places, strict=True):
         by_group.setdefault(chains.of(p.sha256), set()).add(place)
     assert all(len(found) == 1 for found in by_group.values())
-    counts = counted(pictures, places)
+    counts = counted(images, places)
     for name, target in {"test": 0.2, "val": 0.1}.items():
         assert counts["cat", name] >= 1 and abs(counts["cat", name] - target * sum(sizes)) <= max(sizes)
-    mixed = shuffle.sample(pictures, len(pictures))
+    mixed = shuffle.sample(images, len(images))
     again = dict(zip((p.path for p in mixed), draw(mixed, chains, seed=seed), strict=True))
-    assert again == {p.path: place for p, place in zip(pictures, places, strict=True)}
+    assert again == {p.path: place for p, place in zip(images, places, strict=True)}
 
 
 def test_groups_of_several_classes_are_drawn_whole_and_every_class_is_near_its_fractions():
     """Sixty patients with 4 to 8 images each, healthy and ill ones beside each other."""
     rng = random.Random(0)
     patients = [{"healthy": rng.randint(2, 5), "ill": rng.randint(1, 3)} for _ in range(60)]
-    pictures, chains = pictures_of(patients)
+    images, chains = images_of(patients)
     for seed in range(5):
-        places = draw(pictures, chains, seed=seed)
-        assert len({(chains.of(p.sha256), place) for p, place in zip(pictures, places, strict=True)}) == 60
-        counts = counted(pictures, places)
+        places = draw(images, chains, seed=seed)
+        assert len({(chains.of(p.sha256), place) for p, place in zip(images, places, strict=True)}) == 60
+        counts = counted(images, places)
         for name in ("healthy", "ill"):
             whole = sum(counts[name, part] for part in SPLITS)
             assert abs(counts[name, "test"] - 0.2 * whole) <= 8 and abs(counts[name, "val"] - 0.1 * whole) <= 8
 
 
 def test_a_gap_that_no_group_fits_is_filled_by_the_one_that_comes_nearest():
-    pictures, chains = pictures_of([{"cat": 15}] * 8 + [{"dog": 1}] * 10)
-    counts = counted(pictures, draw(pictures, chains))
+    images, chains = images_of([{"cat": 15}] * 8 + [{"dog": 1}] * 10)
+    counts = counted(images, draw(images, chains))
     assert [counts["cat", part] for part in SPLITS] == [75, 15, 30], "of 120 test wants 24: 30 is nearer than 15"
 
 
 def test_a_group_with_a_contradiction_or_a_tested_content_stays_in_train():
-    pictures, chains = pictures_of([{"cat": 2}] * 6 + [{"dog": 2}] * 6)
-    known = pictures[0].sha256
-    for extra in (Picture("dog/again.png", "dog", None, known), Picture("test/cat/again.png", "cat", "test", known)):
+    images, chains = images_of([{"cat": 2}] * 6 + [{"dog": 2}] * 6)
+    known = images[0].sha256
+    for extra in (
+        ScannedImage("dog/again.png", "dog", None, known),
+        ScannedImage("test/cat/again.png", "cat", "test", known),
+    ):
         for seed in range(5):
             classes, missing = ["cat", "dog"], ["val"] if extra.given else ["val", "test"]
-            places = draw_splits([*pictures, extra], classes, missing, Data(seed=seed), lambda *_: ("", ""), chains)
+            places = draw_splits([*images, extra], classes, missing, Data(seed=seed), lambda *_: ("", ""), chains)
             assert places[:2] == ["train", "train"]
 
 
@@ -228,11 +231,11 @@ def test_too_few_groups_are_refused_with_the_way_out(bursts, tmp_path):
 def test_classes_whose_groups_cannot_be_spread_are_refused():
     """Seven groups, seven classes of three of them each (Fano's plane): no two colours reach every line."""
     lines = [(0, 1, 2), (0, 3, 4), (0, 5, 6), (1, 3, 5), (1, 4, 6), (2, 3, 6), (2, 4, 5)]
-    pictures, chains = pictures_of(
+    images, chains = images_of(
         [{f"class{n}": 2 for n, line in enumerate(lines) if point in line} for point in range(7)]
     )
     with pytest.raises(DataError, match=r"must hold at least 3 groups of images.*got 3 groups of 6 images, near dup"):
-        draw(pictures, chains)
+        draw(images, chains)
 
 
 def test_chains_name_a_group_by_its_smallest_content_whatever_the_order():
@@ -246,7 +249,7 @@ def test_chains_name_a_group_by_its_smallest_content_whatever_the_order():
 
 
 def named(*paths):
-    return [Picture(path, path.partition("/")[0], None, f"{n:064x}") for n, path in enumerate(paths)]
+    return [ScannedImage(path, path.partition("/")[0], None, f"{n:064x}") for n, path in enumerate(paths)]
 
 
 @pytest.mark.parametrize(
@@ -260,12 +263,12 @@ def named(*paths):
     ],
 )
 def test_the_key_is_the_first_group_or_the_whole_match(group_by, keys):
-    pictures = named("cat/patient7_1.jpg", "dog/patient7_2.jpg", "cat/other.jpg")
+    images = named("cat/patient7_1.jpg", "dog/patient7_2.jpg", "cat/other.jpg")
     if None in keys.values():
         with pytest.raises(DataError):
-            group_keys(pictures, group_by)
+            group_keys(images, group_by)
         return
-    assert group_keys(pictures, group_by) == keys
+    assert group_keys(images, group_by) == keys
 
 
 def test_images_of_one_key_stay_together_and_those_without_one_are_alone_and_counted(photos, tmp_path, capsys):
@@ -302,8 +305,8 @@ def listed(photos, tmp_path):
 
 def test_a_column_of_a_csv_is_the_key(listed, tmp_path):
     for seed in range(4):
-        found = find_pictures({"train": listed}, key_column="patient")
-        split_pictures(tmp_path / str(seed), found.root, found.scan, Data(group_by="column:patient", seed=seed))
+        found = find_images({"train": listed}, key_column="patient")
+        split_images(tmp_path / str(seed), found.root, found.scan, Data(group_by="column:patient", seed=seed))
         made, groups = read_split(tmp_path / str(seed)), read_groups(tmp_path / str(seed))
         for patient in range(5):
             paths = [f"photos/{n}/{i}.png" for n in ("cat", "dog") for i in (2 * patient, 2 * patient + 1)]

@@ -1,4 +1,4 @@
-"""Near duplicates: the hash against a plain cosine sum, the search against all pairs, and pictures drawn here."""
+"""Near duplicates: the hash against a plain cosine sum, the search against all pairs, and images drawn here."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd2mobile.data.sources.scan import Picture
+from kd2mobile.data.sources.scan import ScannedImage
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.splits import near_duplicates as near
 from kd2mobile.data.splits.groups import Chains, near_groups
@@ -14,14 +14,14 @@ from kd2mobile.data.thumbnails import Thumbnails, look_at
 from kd2mobile.pixels import Box, render
 
 
-def soft_picture(seed, size=(120, 90)):
-    """A picture of soft coloured spots; another seed gives one that looks different."""
+def soft_image(seed, size=(120, 90)):
+    """An image of soft coloured spots; another seed gives one that looks different."""
     spots = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
     return Image.fromarray(spots).resize(size, Image.Resampling.BICUBIC)
 
 
-def thumbnail(picture):
-    return render(picture, Box(0.0, 0.0, 1.0, 1.0), near.THUMBNAIL_PX)
+def thumbnail(image):
+    return render(image, Box(0.0, 0.0, 1.0, 1.0), near.THUMBNAIL_PX)
 
 
 def split_of(*samples):
@@ -29,10 +29,10 @@ def split_of(*samples):
     return Split(["a", "b"], [Sample(path, label, split, sha, 9, 9) for path, label, split, sha in samples])
 
 
-def naive_hash(picture):
+def naive_hash(image):
     """The definition, frequency by frequency: sums of cosines over float64 luma, above their median."""
-    px = len(picture)
-    luma = [[0.299 * r + 0.587 * g + 0.114 * b for r, g, b in row] for row in picture.tolist()]
+    px = len(image)
+    luma = [[0.299 * r + 0.587 * g + 0.114 * b for r, g, b in row] for row in image.tolist()]
     cosine = [[math.cos(math.pi * f * (2 * x + 1) / (2 * px)) for x in range(px)] for f in range(8)]
     found = [
         round(sum(luma[y][x] * cosine[v][y] * cosine[u][x] for y in range(px) for x in range(px)), 3)
@@ -44,11 +44,11 @@ def naive_hash(picture):
 
 
 def test_the_hash_is_the_sign_of_each_low_frequency_about_the_median():
-    pictures = [thumbnail(soft_picture(seed)) for seed in range(4)]
-    assert near.perceptual_hashes(np.stack(pictures)).tolist() == [naive_hash(picture) for picture in pictures]
+    images = [thumbnail(soft_image(seed)) for seed in range(4)]
+    assert near.perceptual_hashes(np.stack(images)).tolist() == [naive_hash(image) for image in images]
 
 
-def test_a_picture_of_one_colour_has_one_bit():
+def test_a_image_of_one_colour_has_one_bit():
     flat = np.full((2, 16, 16, 3), [[[[90, 130, 7]]], [[[255, 255, 255]]]], np.uint8)
     assert near.perceptual_hashes(flat).tolist() == [1 << 63] * 2
 
@@ -79,13 +79,13 @@ def groups_of(thumbnails, split):
 
 
 def seen(root, split):
-    return look_at(root, [Picture(s.path, split.classes[s.label], None, s.sha256) for s in split.samples])
+    return look_at(root, [ScannedImage(s.path, split.classes[s.label], None, s.sha256) for s in split.samples])
 
 
-def test_a_picture_saved_again_smaller_is_found_and_another_is_not(tmp_path):
-    soft_picture(0).save(tmp_path / "a0.png")
-    soft_picture(0).resize((60, 45)).save(tmp_path / "b0.jpg", quality=40)
-    soft_picture(1).save(tmp_path / "a1.png")
+def test_a_image_saved_again_smaller_is_found_and_another_is_not(tmp_path):
+    soft_image(0).save(tmp_path / "a0.png")
+    soft_image(0).resize((60, 45)).save(tmp_path / "b0.jpg", quality=40)
+    soft_image(1).save(tmp_path / "a1.png")
     split = split_of(("a0.png", 0, "train", "x"), ("a1.png", 0, "train", "y"), ("b0.jpg", 1, "test", "z"))
     (group,) = groups_of(seen(tmp_path, split), split)
     assert group.paths == ["a0.png", "b0.jpg"]
@@ -95,8 +95,8 @@ def test_a_picture_saved_again_smaller_is_found_and_another_is_not(tmp_path):
 
 def test_copies_alone_are_no_near_duplicates_but_come_with_their_group(tmp_path):
     for name in ("a.png", "copy.png"):
-        soft_picture(0).save(tmp_path / name)
-    soft_picture(0).save(tmp_path / "z.jpg", quality=90)
+        soft_image(0).save(tmp_path / name)
+    soft_image(0).save(tmp_path / "z.jpg", quality=90)
     alone = split_of(("a.png", 0, "train", "x"), ("copy.png", 0, "val", "x"))
     assert groups_of(seen(tmp_path, alone), alone) == []
     split = split_of(("a.png", 0, "train", "x"), ("copy.png", 0, "val", "x"), ("z.jpg", 0, "train", "y"))
@@ -104,8 +104,8 @@ def test_copies_alone_are_no_near_duplicates_but_come_with_their_group(tmp_path)
     assert group.paths == ["a.png", "copy.png", "z.jpg"] and group.splits == ["train", "val"]
 
 
-def test_pictures_of_little_contrast_that_differ_are_not_the_same():
-    pale = [np.clip(128 + (thumbnail(soft_picture(seed)) / 255 - 0.5) * 12, 0, 255).astype(np.uint8) for seed in (0, 1)]
+def test_images_of_little_contrast_that_differ_are_not_the_same():
+    pale = [np.clip(128 + (thumbnail(soft_image(seed)) / 255 - 0.5) * 12, 0, 255).astype(np.uint8) for seed in (0, 1)]
     pair = np.array([[0, 1]])
     assert np.abs(pale[0] - 128.0).max() <= 6
     assert np.isinf(near.confirmed(np.stack(pale), pair))
@@ -118,7 +118,7 @@ def test_handwritten_digits_look_alike_and_none_is_taken_for_another():
     from sklearn.datasets import load_digits
 
     stored = (load_digits().images * (255 / 16)).round().astype(np.uint8)
-    thumbnails = np.stack([thumbnail(Image.fromarray(picture).convert("RGB")) for picture in stored])
+    thumbnails = np.stack([thumbnail(Image.fromarray(image).convert("RGB")) for image in stored])
     samples = [(f"{i:04d}", 0, "train", str(i)) for i in range(len(stored))]
     assert sum(len(pairs) for pairs in near.close_pairs(near.perceptual_hashes(thumbnails))) > 100
     contents = [content for *_, content in samples]

@@ -125,7 +125,7 @@ def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
     assert (record["n"], record["top1"], record["top5"], record["teacher_agreement"]) == (0, None, None, None)
     assert record["unknown"] == {
         **dict.fromkeys(
-            ("decoder", "pictures", "top1", "top5", "logloss", "ece", "teacher_agreement"),
+            ("decoder", "images", "top1", "top5", "logloss", "ece", "teacher_agreement"),
             "benchmark_model runs on random input and classifies no image",
         ),
         **dict.fromkeys(("latency_ms.p90", "latency_ms.p99"), "benchmark_model does not print it"),
@@ -212,11 +212,11 @@ FORGOTTEN = on_phone("reverse", "--remove", "tcp:8123")
 
 
 def test_without_the_program_the_phones_browser_measures(adb, data, capsys, monkeypatch):
-    def served(address, options, opened, pictures, protocol, *, set_aside_unreadable, show):
-        assert not options.open and set_aside_unreadable
+    def served(address, options, opened, images, protocol, *, skip_unreadable, show):
+        assert not options.open and skip_unreadable
         show(URL, None)
-        answers = np.tile(np.float32([0.91] + [0.01] * 9), (len(pictures), 1))
-        return FromDevice("browser: Chrome 141", [Answered([Profile()], answers)], np.arange(len(pictures)), [])
+        answers = np.tile(np.float32([0.91] + [0.01] * 9), (len(images), 1))
+        return FromDevice("browser: Chrome 141", [Answered([Profile()], answers)], np.arange(len(images)), [])
 
     monkeypatch.setattr(browser, "measure", served)
     monkeypatch.setattr(browser, "check", lambda address, options, protocol: None)

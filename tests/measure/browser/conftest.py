@@ -42,14 +42,14 @@ def chromium(started):
 
 @pytest.fixture
 def measured_in(chromium):
-    """measured_in(opened, pictures, protocol): what Chromium measures. look: called while the page is at it."""
+    """measured_in(opened, images, protocol): what Chromium measures. look: called while the page is at it."""
 
-    def measured(opened, pictures, protocol, *, look=None, width=800, page=chromium, options=None, **how):
+    def measured(opened, images, protocol, *, look=None, width=800, page=chromium, options=None, **how):
         found, urls = [], Queue()
 
         def work():
             try:
-                found.append(measure("", options or Options(), opened, pictures, protocol, show=urls_of(urls), **how))
+                found.append(measure("", options or Options(), opened, images, protocol, show=urls_of(urls), **how))
             except Exception as fault:
                 urls.put(fault)
                 found.append(fault)

@@ -91,11 +91,11 @@ def measured(models, photos, monkeypatch):
     monkeypatch.setattr(measure, "litert_js", lambda: ("2.1.0", {}))
 
     def measured(protocol, hello=(), faults=(), names=("uint8", "full_uint8"), **how):
-        pictures = sorted(photos.rglob("*.png"))
-        labels = np.zeros(len(pictures), int)
+        images = sorted(photos.rglob("*.png"))
+        labels = np.zeros(len(images), int)
         files = opened([FileToMeasure(path=models / f"{name}.tflite") for name in names], protocol)
         browser = StandIn(dict(hello), dict(faults), **how)
-        given = measure.measure("", Options(), files, pictures, protocol, show=browser.visit)
+        given = measure.measure("", Options(), files, images, protocol, show=browser.visit)
         assert browser.refused == []
         truth = Truth(labels, None, "0123456789abcdef", "2026-11-30T12:00:00Z")
         records = [
@@ -152,7 +152,7 @@ def test_a_webgpu_that_fails_is_a_record_with_its_reason_and_a_line(measured, ca
         "logloss",
         "ece",
         "teacher_agreement",
-        "pictures",
+        "images",
     ):
         assert getattr(failed, field) is None and failed.unknown[field] == f"{NO_KERNEL}\a"
     said = capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_cores_are_refused_since_a_page_cannot_choose_them(measured):
         measured(Protocol(cores=(0, 1)))
 
 
-def test_the_first_setting_must_run_since_it_is_judged(measured):
+def test_the_first_setting_must_run_since_it_is_evaluated(measured):
     with pytest.raises(DeviceError) as refused:
         measured(Protocol(threads=(4, 1), runs=3), faults={("wasm", 4): NO_THREADS})
     assert str(refused.value) == (

@@ -39,7 +39,7 @@ def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, c
     digits, protocol = digits_in_tflite, Protocol(threads=(1, 2, 4000), runs=100)
     files = opened([digits.files["fp32"], digits.files["int8"]], protocol)
     given = measured_in(files, digits.photos, protocol)
-    assert given.set_aside == [] and given.judged.tolist() == list(range(300))
+    assert given.skipped == [] and given.evaluated.tolist() == list(range(300))
     assert re.match(r"browser: HeadlessChrome \d+ on Linux \w+, ", given.words) and given.words.endswith(
         (" core", " cores")
     )
@@ -62,7 +62,7 @@ def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, c
     assert record.device == given.words and record.n == 300 and record.top1 > 0.9 and record.precision == "int8"
 
 
-def test_pictures_are_judged_with_the_threads_that_come_first(measured_in, digits_in_tflite, chromium):
+def test_images_are_evaluated_with_the_threads_that_come_first(measured_in, digits_in_tflite, chromium):
     """Each file alone then, in as many threads as LiteRT.js has workers for."""
     cores = chromium.value("navigator.hardwareConcurrency")
     if cores < 2:
@@ -80,10 +80,10 @@ def test_pictures_are_judged_with_the_threads_that_come_first(measured_in, digit
 
 def test_open_outputs_floats_and_backgrounds_are_read_as_on_this_host(measured_in, models, photos):
     names = ["logits", "float", "full_uint8", "sigmoid", "pooled", "background"]
-    pictures, labels = sorted(photos.rglob("*.png")), np.zeros(7, int)
+    images, labels = sorted(photos.rglob("*.png")), np.zeros(7, int)
     files = [FileToMeasure(path=models / f"{name}.tflite", mean=127.5, std=127.5) for name in names]
-    host = measure_files(files, pictures, labels, protocol=QUICK)
-    given = measured_in(opened_as_files(files, QUICK), pictures, QUICK)
+    host = measure_files(files, images, labels, protocol=QUICK)
+    given = measured_in(opened_as_files(files, QUICK), images, QUICK)
     for name, here, there in zip(names, host, given.answered, strict=True):
         (one,) = opened_as_files([files[names.index(name)]], QUICK)
         measured = measured_of(one, there, given, Truth(labels, None, "0" * 16, "2026-11-30T12:00:00Z"), QUICK)
@@ -93,7 +93,7 @@ def test_open_outputs_floats_and_backgrounds_are_read_as_on_this_host(measured_i
 
 
 def test_a_page_that_is_closed_ends_it(measured_in, models, photos):
-    pictures, a_minute = sorted(photos.rglob("*.png")), Protocol(rule="mlperf")
+    images, a_minute = sorted(photos.rglob("*.png")), Protocol(rule="mlperf")
 
     def leave(page):
         page.until("document.getElementById('doing').textContent !== 'Starting'")
@@ -101,12 +101,12 @@ def test_a_page_that_is_closed_ends_it(measured_in, models, photos):
 
     with pytest.raises(DeviceError, match="must keep the page open until it is done, got a page that was closed"):
         files = opened([models / "uint8.tflite"], a_minute)
-        measured_in(files, pictures, a_minute, look=leave, patience=Patience(closed=0.2))
+        measured_in(files, images, a_minute, look=leave, patience=Patience(closed=0.2))
 
 
 def test_a_page_that_is_reloaded_goes_on(measured_in, models, photos, chromium, monkeypatch):
     """It is reloaded while it waits for the pixels."""
-    pictures, reloaded = sorted(photos.rglob("*.png")), Event()
+    images, reloaded = sorted(photos.rglob("*.png")), Event()
     files = opened([models / "uint8.tflite"], QUICK)
 
     def held(path, sights):
@@ -123,8 +123,8 @@ def test_a_page_that_is_reloaded_goes_on(measured_in, models, photos, chromium, 
         reloaded.set()
         until_it_ends(page)
 
-    given = measured_in(files, pictures, QUICK, look=reload)
-    assert len(given.judged) == 7 and re.search(r", screen \d+ x \d+ at 1\.00, ", given.words)
+    given = measured_in(files, images, QUICK, look=reload)
+    assert len(given.evaluated) == 7 and re.search(r", screen \d+ x \d+ at 1\.00, ", given.words)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -137,14 +137,14 @@ def test_on_the_network_a_plain_address_gets_no_threads_and_a_certificate_gives_
             socket.create_connection((own_address(), server.getsockname()[1]), timeout=5).close()
     except OSError as fault:
         pytest.skip(f"this host has no address in a network: {fault}")
-    protocol, pictures = Protocol(threads=(1, 2), runs=20), sorted(photos.rglob("*.png"))
+    protocol, images = Protocol(threads=(1, 2), runs=20), sorted(photos.rglob("*.png"))
     options = Options(lan=True)
     if secure:
         certificate, key = request.getfixturevalue("certificate")
         options = Options(lan=True, tls=(certificate, key))
     with browser(tmp_path, "--ignore-certificate-errors") as phone:
         files = opened([models / "uint8.tflite"], protocol)
-        given = measured_in(files, pictures, protocol, page=phone, options=options)
+        given = measured_in(files, images, protocol, page=phone, options=options)
         facts = phone.value("document.getElementById('facts').textContent")
     one, two = given.answered[0].profiles
     assert one.isolated is two.isolated is secure and one.latency_ms.n >= 20
@@ -160,10 +160,10 @@ def test_on_the_network_a_plain_address_gets_no_threads_and_a_certificate_gives_
 def test_a_float_file_runs_on_webgpu_too_with_answers_of_its_own(measured_in, models, photos, tmp_path):
     """Chromium's own WebGPU in software; skipped where this build has none."""
     flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
-    protocol, pictures = Protocol(threads=(1,), runs=3), sorted(photos.rglob("*.png"))
+    protocol, images = Protocol(threads=(1,), runs=3), sorted(photos.rglob("*.png"))
     with browser(tmp_path, *flags, without=["--disable-gpu"]) as software:
         files = opened([models / "uint8.tflite", models / "full_uint8.tflite"], protocol)
-        given = measured_in(files, pictures, protocol, page=software)
+        given = measured_in(files, images, protocol, page=software)
         if software.value("document.getElementById('facts').textContent").endswith("no WebGPU"):
             pytest.skip("this Chromium has no WebGPU in software")
     on_float, on_quantized = given.answered
@@ -194,12 +194,12 @@ def drop(chromium, path: Path):
 CLASSES = "[...document.querySelectorAll('#classes li')].map((line) => line.textContent.trim())"
 
 
-def test_a_person_tries_pictures_when_it_is_done_and_names_are_text(measured_in, own, photos, tmp_path, chromium):
+def test_a_person_tries_images_when_it_is_done_and_names_are_text(measured_in, own, photos, tmp_path, chromium):
     names = ["<img src=x onerror=alert(1)>", "a&amp;b", "red"]
     file = own("uint8", classes=names)
     (photos.parent / "renamed").mkdir()
-    pictures = sorted(photos.rglob("*.png"))
-    measured_in(opened([file], QUICK), pictures, QUICK, width=360)
+    images = sorted(photos.rglob("*.png"))
+    measured_in(opened([file], QUICK), images, QUICK, width=360)
     assert chromium.value("document.documentElement.scrollWidth") == 360, "a phone sees no sideways scrolling"
     drop(chromium, photos / "blue" / "plain.png")
     shown = chromium.value(CLASSES)

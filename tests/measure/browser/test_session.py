@@ -6,10 +6,10 @@ import random
 import numpy as np
 import pytest
 
-from kd2mobile.errors import DeviceError, ModelFileError, PictureError
+from kd2mobile.errors import DeviceError, ImageError, ModelFileError
 from kd2mobile.measure.browser.messages import Hello
 from kd2mobile.measure.browser.server import Refusal
-from kd2mobile.measure.browser.session import AGAIN, Done, Judged, Patience, Session
+from kd2mobile.measure.browser.session import AGAIN, Done, Evaluated, Patience, Session
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.protocol import Protocol
 
@@ -68,12 +68,12 @@ class Page:
 
 @pytest.fixture
 def session_of(models, photos):
-    """session_of("uint8", ...): a Session of these files on seven pictures in two chunks."""
+    """session_of("uint8", ...): a Session of these files on seven images in two chunks."""
 
-    def make(*names, protocol=PROTOCOL, pictures=None, chunk=4, **how):
-        pictures = pictures or sorted(photos.rglob("*.png"))
+    def make(*names, protocol=PROTOCOL, images=None, chunk=4, **how):
+        images = images or sorted(photos.rglob("*.png"))
         files = [FileToMeasure(path=models / f"{name}.tflite", mean=127.5, std=127.5) for name in names]
-        return Session(opened(files, protocol), pictures, protocol, most_in_a_chunk=chunk, **how)
+        return Session(opened(files, protocol), images, protocol, most_in_a_chunk=chunk, **how)
 
     return make
 
@@ -112,9 +112,9 @@ def test_a_whole_measurement_in_order(session_of):
     page.post("done")
     events = [page.session.next() for _ in range(1 + 6 + 6 + 1)]
     assert isinstance(events[0], Hello) and isinstance(events[-1], Done)
-    assert sum(event.count for event in events if isinstance(event, Judged)) == 3 * 7
+    assert sum(event.count for event in events if isinstance(event, Evaluated)) == 3 * 7
     assert (page.session.outputs[1, "wasm"][1] == 1).all() and page.session.outputs[1, "wasm"][1].shape == (3, 3)
-    assert page.session.judged == {0: [0, 1, 2, 3], 1: [4, 5, 6]}
+    assert page.session.evaluated == {0: [0, 1, 2, 3], 1: [4, 5, 6]}
 
 
 @pytest.mark.parametrize(
@@ -269,18 +269,18 @@ def test_a_page_that_is_reloaded_starts_over_and_a_second_one_waits(page):
     time_all(second)
 
 
-def test_a_picture_that_cannot_be_decoded_ends_it_or_is_set_aside(session_of, photos):
+def test_a_image_that_cannot_be_decoded_ends_it_or_is_skipped(session_of, photos):
     broken = photos / "red" / "a broken.png"
     broken.write_text("no image")
     page = Page(session_of("uint8"))
     page.hello()
     with pytest.raises(Refusal):
         page.get("pixels/0/1")
-    with pytest.raises(PictureError, match="a broken.png: must be a readable image"):
+    with pytest.raises(ImageError, match="a broken.png: must be a readable image"):
         all_events(page.session)
-    page = Page(session_of("uint8", set_aside_unreadable=True))
+    page = Page(session_of("uint8", skip_unreadable=True))
     assert len(page.get("pixels/0/0")) == 4 * 8 * 8 * 3 and len(page.get("pixels/0/1")) == 3 * 8 * 8 * 3
-    assert page.session.judged[1] == [5, 6, 7] and page.session.set_aside[1][0][0] == broken
+    assert page.session.evaluated[1] == [5, 6, 7] and page.session.skipped[1][0][0] == broken
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from kd2mobile.errors import ModelFileError, RecipeError
 from kd2mobile.measure.litert.guarded import GuardedClassifier
 from kd2mobile.measure.litert.runtime import Classifier
 from kd2mobile.measure.protocol import Setting
-from tests.measure.conftest import picture
+from tests.measure.conftest import image
 from tests.tiny_models import changed, pixels
 
 ONE = Setting(1, True)
@@ -134,7 +134,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         os.close(ends)
 
 
-def test_a_picture_of_another_folder_is_read_while_the_process_waits(models, tmp_path, capsys):
-    file = picture(tmp_path / "green.png", (0, 255, 0))
+def test_a_image_of_another_folder_is_read_while_the_process_waits(models, tmp_path, capsys):
+    file = image(tmp_path / "green.png", (0, 255, 0))
     assert main_status(["predict", str(models / "uint8.tflite"), str(file)]) == 0
     assert "%  1\n" in capsys.readouterr().out

@@ -131,7 +131,7 @@ def test_a_zip_behind_the_model_does_not_matter(models, packed):
         ("flex", "must run in LiteRT, got the Flex op FlexMatrixInverse"),
     ],
 )
-def test_what_is_no_single_picture_classifier_is_refused_with_the_reason(models, name, message):
+def test_what_is_no_single_image_classifier_is_refused_with_the_reason(models, name, message):
     with pytest.raises(ModelFileError) as refused:
         Classifier(models / f"{name}.tflite")
     assert str(refused.value).startswith(f"{models / name}.tflite: {message}")

@@ -161,11 +161,11 @@ class Board(NamedTuple):
         with Connection(parsed(self.address), self.config) as connection:
             yield board_module.Board(connection)
 
-    def measured(self, files, pictures, labels, **how):
+    def measured(self, files, images, labels, **how):
         """`measure_files` there."""
         keep = {"keep": how.pop("keep")} if "keep" in how else {}
         device = with_options(f"ssh:{self.address}", {"ssh_config": self.config} | keep)
-        return measure_files(files, pictures, labels, device=device, **how)
+        return measure_files(files, images, labels, device=device, **how)
 
 
 def keygen(path):

@@ -17,7 +17,7 @@ from kd2mobile.measure.ssh import connection as connection_module
 from kd2mobile.measure.ssh import measure
 from kd2mobile.measure.ssh.address import parsed
 
-from ..conftest import picture
+from ..conftest import image
 from .conftest import ABOUT, PYTHON, keygen, pretending
 
 
@@ -27,7 +27,7 @@ def asked(models, tmp_path):
 
     def ask(board, config=None, **how):
         board = board._replace(config=config or board.config)
-        seen = [picture(tmp_path / "red.png", (255, 0, 0))]
+        seen = [image(tmp_path / "red.png", (255, 0, 0))]
         with pytest.raises(DeviceError) as refused:
             board.measured([FileToMeasure(path=models / "uint8.tflite")], seen, np.array([2]), **how)
         return str(refused.value)

@@ -30,8 +30,8 @@ ABOUT = {
     "free_bytes": 10**10,
 }
 REQUEST = Request([FileThere("ab" * 32, "crop", None, None)], ["1", "2", "3"], Protocol(), False)
-ANSWER = {"words": "host: a board", "profiles": [[{"runtime": "LiteRT", "init_ms": 1.0}]], "judged": [0, 2]}
-ANSWER |= {"set_aside": [[1, "no image"]]}
+ANSWER = {"words": "host: a board", "profiles": [[{"runtime": "LiteRT", "init_ms": 1.0}]], "evaluated": [0, 2]}
+ANSWER |= {"skipped": [[1, "no image"]]}
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,11 @@ def changed(**fields):
         (changed(profiles=[]), "must answer 1 times for each of 1 file, got []"),
         (changed(profiles=[[{"init_ms": -3}]]), "profiles[0][0].init_ms: must be a number, at least 0"),
         (changed(profiles=[[{"latency_ms": {"p50": "fast"}}]]), 'latency_ms.p50: must be a number or null, got "fast"'),
-        (changed(judged=[0, 7]), "must evaluate each image once, or give the reason why not"),
-        (changed(judged=[2, 0]), "must evaluate each image once, or give the reason why not"),
-        (changed(judged=[0, 1, 2]), "must evaluate each image once, or give the reason why not"),
-        (changed(judged=[], set_aside=[[0, ""], [1, ""], [2, ""]]), "must evaluate each image once"),
-        (changed(judged=[0, -2]), "judged[1]: must be a whole number, at least 0, got -2"),
+        (changed(evaluated=[0, 7]), "must evaluate each image once, or give the reason why not"),
+        (changed(evaluated=[2, 0]), "must evaluate each image once, or give the reason why not"),
+        (changed(evaluated=[0, 1, 2]), "must evaluate each image once, or give the reason why not"),
+        (changed(evaluated=[], skipped=[[0, ""], [1, ""], [2, ""]]), "must evaluate each image once"),
+        (changed(evaluated=[0, -2]), "evaluated[1]: must be a whole number, at least 0, got -2"),
         (changed(refusal={"error": "DataError"}), "refusal.where: must be there"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_boards_answer_is_one_to_the_request(tmp_path, content, said):
 
 def test_a_right_answer_and_a_refusal_of_an_unknown_class(tmp_path):
     answer = measure._fetched(*fetched(tmp_path, changed()), REQUEST)
-    assert answer.judged == [0, 2] and answer.profiles[0][0].init_ms == 1.0
+    assert answer.evaluated == [0, 2] and answer.profiles[0][0].init_ms == 1.0
     parts = {"where": "x", "must": "must be", "got": None, "next_step": "Do."}
     for name in ("Path", "print", "Nonsense", "DataError"):
         answer = measure._fetched(*fetched(tmp_path, changed(refusal=parts | {"error": name})), REQUEST)

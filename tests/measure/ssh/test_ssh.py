@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.cli.commands import main_status
-from kd2mobile.errors import DataError, DeviceError, PictureError
+from kd2mobile.errors import DataError, DeviceError, ImageError
 from kd2mobile.measure.files import FileToMeasure
 from kd2mobile.measure.measured import measure_files
 from kd2mobile.measure.protocol import Protocol
@@ -19,7 +19,7 @@ from kd2mobile.measure.ssh import connection, measure
 from kd2mobile.measure.ssh.connection import OPTIONS, Connection
 from tests.tiny_models import is_explained
 
-from ..conftest import picture
+from ..conftest import image
 
 UNTIMED = Protocol(runs=0)
 ATTEMPTS = 20
@@ -29,8 +29,8 @@ LABELS = np.array([0, 1, 1, 2, 2])
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    return [picture(tmp_path / "seen" / f"{place}.png", colour) for place, colour in enumerate([*SEEN, SEEN[0]])]
+def images(tmp_path):
+    return [image(tmp_path / "seen" / f"{place}.png", colour) for place, colour in enumerate([*SEEN, SEEN[0]])]
 
 
 @pytest.fixture
@@ -104,51 +104,51 @@ def test_a_file_is_measured_on_the_board(board, own, photos, tmp_path, capsys):
     assert board.kept == []
 
 
-def test_the_answers_are_those_of_this_host(board, models, pictures):
-    pictures.insert(1, pictures[0].with_name("broken.png"))
-    pictures[1].write_bytes(b"no picture")
+def test_the_answers_are_those_of_this_host(board, models, images):
+    images.insert(1, images[0].with_name("broken.png"))
+    images[1].write_bytes(b"no image")
     labels = np.array([0, 0, *LABELS[1:], 0])
     files = [
         FileToMeasure(path=models / "full_uint8.tflite", role="baseline", model="other", resize="stretch"),
         FileToMeasure(path=models / "float.tflite", role="external", mean=127.5, std=[127.5, 127.5, 127.5]),
     ]
-    how = {"protocol": UNTIMED, "teacher_top1": labels, "set_aside_unreadable": True}
-    there, here = board.measured(files, pictures, labels, **how), measure_files(files, pictures, labels, **how)
+    how = {"protocol": UNTIMED, "teacher_top1": labels, "skip_unreadable": True}
+    there, here = board.measured(files, images, labels, **how), measure_files(files, images, labels, **how)
     for one, other in zip(there, here, strict=True):
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
-        assert one.judged.tolist() == other.judged.tolist() == [0, 2, 3, 4, 5, 6]
-        assert one.set_aside == other.set_aside and one.set_aside[0][0] == pictures[1]
+        assert one.evaluated.tolist() == other.evaluated.tolist() == [0, 2, 3, 4, 5, 6]
+        assert one.skipped == other.skipped and one.skipped[0][0] == images[1]
         assert one.notes == other.notes and one.record.model == other.record.model
         assert one.record.device.startswith("ssh: ") and one.record.unknown["latency_ms"] == "not requested"
     assert board.kept == []
 
 
-def test_an_unreadable_picture_is_named_as_it_is_here(board, own, pictures):
-    pictures[2].write_bytes(b"no picture")
-    with pytest.raises(PictureError) as there:
-        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
-    with pytest.raises(PictureError) as here:
-        measure_files([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+def test_an_unreadable_image_is_named_as_it_is_here(board, own, images):
+    images[2].write_bytes(b"no image")
+    with pytest.raises(ImageError) as there:
+        board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
+    with pytest.raises(ImageError) as here:
+        measure_files([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
     assert str(there.value) == str(here.value) and board.kept == []
 
 
-def test_a_picture_that_is_gone(board, own, pictures):
-    pictures[2].unlink()
-    given = [FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int)
-    with pytest.raises(PictureError, match=r"2\.png: must be there, got no such file or directory"):
+def test_a_image_that_is_gone(board, own, images):
+    images[2].unlink()
+    given = [FileToMeasure(path=own("uint8"))], images, np.zeros(6, int)
+    with pytest.raises(ImageError, match=r"2\.png: must be there, got no such file or directory"):
         board.measured(*given, protocol=UNTIMED)
-    pictures[1].write_bytes(b"no picture")
-    (measured,) = board.measured(*given, protocol=UNTIMED, set_aside_unreadable=True)
-    assert measured.judged.tolist() == [0, 3, 4, 5] and [path for path, _ in measured.set_aside] == pictures[1:3]
-    for path in pictures:
+    images[1].write_bytes(b"no image")
+    (measured,) = board.measured(*given, protocol=UNTIMED, skip_unreadable=True)
+    assert measured.evaluated.tolist() == [0, 3, 4, 5] and [path for path, _ in measured.skipped] == images[1:3]
+    for path in images:
         path.unlink(missing_ok=True)
     with pytest.raises(DataError, match=r"0\.png: must hold at least one readable image, got 6 unreadable"):
-        board.measured(*given, protocol=UNTIMED, set_aside_unreadable=True)
+        board.measured(*given, protocol=UNTIMED, skip_unreadable=True)
 
 
-def test_cores_are_those_of_the_board(board, own, pictures):
+def test_cores_are_those_of_the_board(board, own, images):
     with pytest.raises(DeviceError, match=r"benchmark.cores: must be among the cores .*, got 4096\. Leave --cores"):
-        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=Protocol(cores=(4096,)))
+        board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=Protocol(cores=(4096,)))
 
 
 def test_a_truncated_file_is_refused_before_the_board_is_asked(own, photos, tmp_path, capsys):
@@ -159,16 +159,16 @@ def test_a_truncated_file_is_refused_before_the_board_is_asked(own, photos, tmp_
     assert "must be a complete TensorFlow Lite model" in capsys.readouterr().err
 
 
-def test_a_cut_connection_while_files_are_copied(board, server, own, pictures, at_once, on_message, held, capsys):
+def test_a_cut_connection_while_files_are_copied(board, server, own, images, at_once, on_message, held, capsys):
     on_message("put", 2, lambda: (server.cut(), held.set()))
-    (measured,) = board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+    (measured,) = board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
     first, later = [given["count"] for given in on_message.calls("put")]
     assert (first, later) == (7, 5), "core, file, five different images; what had arrived not again"
-    assert len(measured.judged) == 6 and "the connection ended (" in capsys.readouterr().err
+    assert len(measured.evaluated) == 6 and "the connection ended (" in capsys.readouterr().err
     assert board.kept == []
 
 
-def test_a_connection_that_stays_cut(board, server, own, pictures, at_once, on_message, held, monkeypatch):
+def test_a_connection_that_stays_cut(board, server, own, images, at_once, on_message, held, monkeypatch):
     def away():
         monkeypatch.setitem(OPTIONS, "Port", "1")
         server.cut()
@@ -177,18 +177,18 @@ def test_a_connection_that_stays_cut(board, server, own, pictures, at_once, on_m
     on_message("put", 2, away)
     file = [FileToMeasure(path=own("uint8"))]
     with pytest.raises(DeviceError) as lost:
-        board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
+        board.measured(file, images, np.zeros(6, int), protocol=UNTIMED)
     assert str(lost.value) == (
         f"{board.device}: must stay connected, and did not come back in {ATTEMPTS} attempts, got ssh: connect to host "
         "127.0.0.1 port 1: Connection refused. The copied files are kept: run the same command to resume."
     )
     assert len([name for name in board.kept if "/." not in name]) == 2
     OPTIONS.pop("Port")
-    board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
+    board.measured(file, images, np.zeros(6, int), protocol=UNTIMED)
     assert on_message.calls("put")[-1]["count"] == 5
 
 
-def test_a_board_that_goes_before_it_is_cleaned(board, server, own, pictures, at_once, monkeypatch, capsys):
+def test_a_board_that_goes_before_it_is_cleaned(board, server, own, images, at_once, monkeypatch, capsys):
     ask, file = board_module.Board._ask, [FileToMeasure(path=own("uint8"))]
 
     def away(self, verb, **given):
@@ -199,17 +199,17 @@ def test_a_board_that_goes_before_it_is_cleaned(board, server, own, pictures, at
 
     with monkeypatch.context() as only_here:
         only_here.setattr(board_module.Board, "_ask", away)
-        (measured,) = board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
-    assert len(measured.judged) == 6, "what it answered is not lost"
+        (measured,) = board.measured(file, images, np.zeros(6, int), protocol=UNTIMED)
+    assert len(measured.evaluated) == 6, "what it answered is not lost"
     assert "the copied files stay there, in ~/.cache/kd2mobile (ssh: connect to host" in capsys.readouterr().err
     OPTIONS.pop("Port")
     (job,) = (board.home / ".cache" / "kd2mobile" / "jobs").iterdir()
     os.utime(job, (0, 0))
-    board.measured(file, pictures, np.zeros(6, int), protocol=UNTIMED)
+    board.measured(file, images, np.zeros(6, int), protocol=UNTIMED)
     assert board.kept == [], "what was left long ago is removed too"
 
 
-def test_a_cut_connection_while_it_measures(held_there, server, own, pictures, at_once, on_message, capsys):
+def test_a_cut_connection_while_it_measures(held_there, server, own, images, at_once, on_message, capsys):
     def cut():
         on_message("follow", 1, held_there.let_go)
         server.cut()
@@ -217,46 +217,46 @@ def test_a_cut_connection_while_it_measures(held_there, server, own, pictures, a
     on_message("follow", 1, cut)
     on_message("clean", 1, server.cut)
     file, labels = [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
-    (measured,) = held_there.measured(file, pictures, labels, protocol=UNTIMED)
+    (measured,) = held_there.measured(file, images, labels, protocol=UNTIMED)
     assert len(on_message.calls("start")) == 1 and len(on_message.calls("follow")) >= 2, "it went on"
-    assert len(measured.judged) == 6
+    assert len(measured.evaluated) == 6
     assert "the connection ended (" in capsys.readouterr().err
 
 
-def test_a_measurement_that_is_ended_there_is_begun_again(held_there, own, pictures, on_message, capsys):
+def test_a_measurement_that_is_ended_there_is_begun_again(held_there, own, images, on_message, capsys):
     on_message("follow", 1, held_there.end_measurement)
     file, labels = [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
-    (measured,) = held_there.measured(file, pictures, labels, protocol=UNTIMED)
-    assert len(on_message.calls("start")) == 2 and len(measured.judged) == 6
+    (measured,) = held_there.measured(file, images, labels, protocol=UNTIMED)
+    assert len(on_message.calls("start")) == 2 and len(measured.evaluated) == 6
     assert "the measurement was stopped there; starting it again" in capsys.readouterr().err
 
 
-def test_one_that_is_always_ended_is_given_up(held_there, own, pictures, on_message, monkeypatch):
+def test_one_that_is_always_ended_is_given_up(held_there, own, images, on_message, monkeypatch):
     monkeypatch.setattr(measure, "MOST_DEATHS", 0)
     on_message("follow", 1, held_there.end_measurement)
     with pytest.raises(DeviceError, match="must let a measurement run to its end, got no message. It may have run out"):
-        held_there.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+        held_there.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
     assert held_there.kept == []
 
 
-def test_ctrl_c_ends_the_measurement_there(held_there, own, pictures, on_message, capsys):
+def test_ctrl_c_ends_the_measurement_there(held_there, own, images, on_message, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
     board, file, labels = held_there, [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
     on_message("follow", 1, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        board.measured(file, pictures, labels, protocol=UNTIMED)
+        board.measured(file, images, labels, protocol=UNTIMED)
     assert ": the copied files stay there for the next measurement, in ~/.cache/kd2mobile\n" in capsys.readouterr().err
     with open(board.lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
     on_message("follow", 1, board.let_go)
-    board.measured(file, pictures, labels, protocol=UNTIMED)
+    board.measured(file, images, labels, protocol=UNTIMED)
     assert board.kept == [] and len(on_message.calls("put")) == 1, "what was copied had stayed"
 
 
-def test_what_another_measurement_may_need_stays(board, own, pictures, on_message, capsys):
+def test_what_another_measurement_may_need_stays(board, own, images, on_message, capsys):
     """It began as soon as this one had ended."""
     with open(board.home / "lock of the other", "w") as lock:
 
@@ -265,7 +265,7 @@ def test_what_another_measurement_may_need_stays(board, own, pictures, on_messag
             fcntl.flock(lock, fcntl.LOCK_EX)
 
         on_message("fetch", 1, begins)
-        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+        board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
     assert (
         "another measurement is running there, so the copied files stay in ~/.cache/kd2mobile"
         in capsys.readouterr().err
@@ -273,32 +273,32 @@ def test_what_another_measurement_may_need_stays(board, own, pictures, on_messag
     assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
 
 
-def test_it_waits_for_another_measurement(board, own, pictures, at_once, on_message, capsys):
+def test_it_waits_for_another_measurement(board, own, images, at_once, on_message, capsys):
     board.lock.touch()
     with open(board.lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         at_once += [lambda: None, lock.close]
-        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+        board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
     assert len(on_message.calls("start")) == 3
     assert capsys.readouterr().err.count("another measurement is running there; waiting for its end") == 1
 
 
-def test_all_that_was_copied_stays_if_that_is_asked_for(board, own, pictures, on_message):
+def test_all_that_was_copied_stays_if_that_is_asked_for(board, own, images, on_message):
     file, labels = [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
-    board.measured(file, pictures, labels, protocol=UNTIMED, keep="all")
+    board.measured(file, images, labels, protocol=UNTIMED, keep="all")
     assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)
-    board.measured(file, pictures, labels, protocol=UNTIMED)
+    board.measured(file, images, labels, protocol=UNTIMED)
     assert board.kept == [] and len(on_message.calls("put")) == 1
 
 
-def test_a_file_that_changes_while_it_is_copied(board, own, pictures, monkeypatch):
+def test_a_file_that_changes_while_it_is_copied(board, own, images, monkeypatch):
     sent = board_module._as_sent
 
     def writing(files, names):
-        pictures[3].write_bytes(b"another")
+        images[3].write_bytes(b"another")
         return sent(files, names)
 
     monkeypatch.setattr(board_module, "_as_sent", writing)
     with pytest.raises(DataError, match=r"3\.png: must not change while it is copied, got another content\. Run"):
-        board.measured([FileToMeasure(path=own("uint8"))], pictures, np.zeros(6, int), protocol=UNTIMED)
+        board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
     assert board.kept == []

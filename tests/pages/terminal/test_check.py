@@ -3,19 +3,19 @@
 import pytest
 
 from kd2mobile.data.check import Checked, ClassCounts, Imbalance, Sizes
-from kd2mobile.data.split import Leak, NearGroup, SetAside
+from kd2mobile.data.split import Leak, NearGroup, Skipped
 from kd2mobile.pages.terminal.check import check_text
 
 
 @pytest.fixture
 def found():
-    """found(n) classes, class i with i + 3 training pictures; keywords are other fields."""
+    """found(n) classes, class i with i + 3 training images; keywords are other fields."""
 
     def make(count=3, **fields):
         classes = [ClassCounts(f"c{i:03d}", i + 3, 1, 2) for i in range(count)]
         plain = {
             "unlabelled": None,
-            "set_aside": [],
+            "skipped": [],
             "ignored_files": 0,
             "duplicates": [],
             "leaks": [],
@@ -47,7 +47,7 @@ def test_a_clean_folder(found):
 def test_every_finding_is_said(found):
     said = check_text(
         found(
-            set_aside=[SetAside("a/x.jpg", "OSError: broken")],
+            skipped=[Skipped("a/x.jpg", "OSError: broken")],
             ignored_files=1,
             duplicates=[["a/1.png", "b/1.png"]],
             leaks=[Leak(["a/1.png", "b/1.png"], ["train", "test"])],
@@ -69,7 +69,7 @@ def test_every_finding_is_said(found):
         assert f"\n\n{paragraph}" in said
 
 
-def test_what_lies_among_the_pictures_without_a_label_is_said(found):
+def test_what_lies_among_the_images_without_a_label_is_said(found):
     said = check_text(
         found(
             unlabelled=3,

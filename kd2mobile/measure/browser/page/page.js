@@ -1,5 +1,5 @@
-// The page of `kd2mobile benchmark --device browser`: times the files, classifies the test pictures, sends both back,
-// then lets a person try a picture.
+// The page of `kd2mobile benchmark --device browser`: times the files, classifies the test images, sends both back,
+// then lets a person try an image.
 import {byId, element, round} from './elements.js';
 import {prepareToTry} from './try.js';
 import {supportsFeature} from '@litertjs/core';
@@ -34,7 +34,7 @@ async function main() {
   byId('what').textContent = `${files.length === 1 ? 'One file is' : `${files.length} files are`} measured in this browser.`;
   const wake = await navigator.wakeLock?.request('screen').catch(() => null);
   const passes = await timeAll(files, job, hello);
-  await judgeAll(files, job, passes);
+  await evaluateAll(files, job, passes);
   await wake?.release();
   await prepareToTry(files).catch(console.warn);  // what was measured stays
   await post('done');
@@ -194,7 +194,7 @@ async function inSight() {
  * Classifies every chunk of pixels with all files that see them, as their first setting does, and sends what they answer.
  * LiteRT.js has workers for the threads of one open file: with threads, one file after another.
  */
-async function judgeAll(files, {sights, threads: [threads]}, passes) {
+async function evaluateAll(files, {sights, threads: [threads]}, passes) {
   const groups = [];
   for (const [sight, {px, chunks}] of sights.entries()) {
     for (const way of [{accelerator: 'wasm', threads}, {accelerator: 'webgpu', threads: 1}]) {
@@ -222,7 +222,7 @@ async function judgeAll(files, {sights, threads: [threads]}, passes) {
   atFile = null;
 }
 
-/** Float32Array [pictures * classes]. */
+/** Float32Array [images * classes]. */
 async function answersTo(pixels, classifier, px) {
   const size = px * px * 3, count = pixels.length / size;
   const answers = new Float32Array(count * classifier.classes);

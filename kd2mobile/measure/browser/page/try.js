@@ -1,5 +1,5 @@
-// What a person may do once the measurement is done: try a picture, or the camera.
-import {openClassifier, readPicture, startLiteRt} from './classifier.js';
+// What a person may do once the measurement is done: try an image, or the camera.
+import {openClassifier, readImage, startLiteRt} from './classifier.js';
 import {byId, element, round} from './elements.js';
 
 const WASM = 'node_modules/@litertjs/core/wasm/';
@@ -16,7 +16,7 @@ export async function prepareToTry(files) {
   byId('model').replaceChildren(...files.map((file, i) => new Option(file.name, i)));
   byId('model').addEventListener('change', async ({target}) => {
     await open(files[target.value]);
-    await tryPicture(byId('picture'));
+    await tryImage(byId('image'));
   });
   await open(files[0]);
   byId('file').addEventListener('change', ({target}) => target.files[0] && tryFile(target.files[0]));
@@ -35,18 +35,18 @@ export async function prepareToTry(files) {
 async function tryFile(file) {
   stopCamera();
   try {
-    await tryPicture(await readPicture(file));
+    await tryImage(await readImage(file));
   } catch {
     byId('took').textContent = 'This browser cannot read that file as an image.';
     return;
   }
-  const picture = byId('picture');
-  URL.revokeObjectURL(picture.src);
-  picture.src = URL.createObjectURL(file);
-  picture.hidden = false;
+  const image = byId('image');
+  URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(file);
+  image.hidden = false;
 }
 
-async function tryPicture(image) {
+async function tryImage(image) {
   if (!(image.width || image.videoWidth)) {
     return;
   }
@@ -85,11 +85,11 @@ function prepareCamera() {
       return;
     }
     byId('video').hidden = false;
-    byId('picture').hidden = true;
+    byId('image').hidden = true;
     button.textContent = 'Stop the camera';
     await byId('video').play();
     while (!byId('video').hidden) {
-      await tryPicture(byId('video'));
+      await tryImage(byId('video'));
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   });
