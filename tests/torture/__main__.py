@@ -5,14 +5,17 @@
 """
 
 import argparse
+import multiprocessing
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.files import read_json, write_json
@@ -27,8 +30,9 @@ SMALL_SLOW = 6
 STEP = 250
 """Mutations between two looks at the clock."""
 MOST_SHOWN = 20
-Trial = tuple[str, str, int]
-"""What is tried (`kill`, an error, `together`, `mutated`), on what, and its number."""
+Tried = tuple[str, str, int, list[dict]]
+"""What was tried (`kill`, an error, `together`, `mutated`), on what, how many, and the failures: {number, why}."""
+T, U = TypeVar("T"), TypeVar("U")
 
 
 def main(arguments: list[str]) -> int:
@@ -36,6 +40,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after that long; go on the next time")
     parser.add_argument("--small", action="store_true", help="few trials of each kind, and no record")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trials at once (all cores)")
     asked = parser.parse_args(arguments)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     before = {"commit": commit, "seconds": 0.0, "tried": {}, "failed": []}
@@ -44,7 +49,7 @@ def main(arguments: list[str]) -> int:
         before = kept if kept["commit"] == commit else before
     end = time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory(prefix="kd2mobile-torture-") as place:
-        ended = _try_all(Path(place), before, end, asked.small)
+        ended = _try_all(Path(place), before, end, asked.small, asked.jobs)
     for failure in before["failed"][:MOST_SHOWN]:
         print(f"FAILED {failure['what']} {failure['on']} {failure['number']}: {failure['why']}", file=sys.stderr)
     for what, count in sorted(before["tried"].items()):
@@ -65,14 +70,14 @@ def main(arguments: list[str]) -> int:
     return bool(before["failed"])
 
 
-def _try_all(place: Path, kept: dict, end: float, small: bool) -> bool:
+def _try_all(place: Path, kept: dict, end: float, small: bool, jobs: int) -> bool:
     """Whether all was tried before the end. kept: what was tried so far, noted as it goes on."""
     load_keras()  # once: the trials run in forked children
     import tensorflow  # noqa: F401
 
     for trials in (
-        _of_the_store(place / "store", kept["tried"], small),
-        _of_files(place / "files", kept["tried"], small),
+        _of_the_store(place / "store", kept["tried"], small, jobs),
+        _of_files(place / "files", kept["tried"], small, jobs),
     ):
         begun = time.monotonic()
         for what, on, tried, failures in trials:
@@ -88,37 +93,55 @@ def _try_all(place: Path, kept: dict, end: float, small: bool) -> bool:
     return True
 
 
-def _of_the_store(place: Path, tried: dict[str, int], small: bool) -> Iterator[tuple[str, str, int, list[dict]]]:
+def _of_the_store(place: Path, tried: dict[str, int], small: bool, jobs: int) -> Iterator[Tried]:
     """Each change of each command in an order of its own, which stays the same."""
     commands = ["check", "label", "distill", "export"] if small else list(store.COMMANDS)
     few = {"check": 5, "label": 5, "distill": 2, "export": 1}
     chain = store.Chain(place, commands)
     for fault in ("kill", *store.FAULTS):
         for name in commands:
-            order = list(range(1, chain.changes[name] + 1))
+            order = chain.positions(name, fault)
             random.Random(f"{fault} {name}").shuffle(order)
             count = (few[name] if fault == "kill" else few[name] // 2) if small else len(order)
-            for at in order[tried.get(f"{fault} {name}", 0) : count]:
-                why = chain.disturbed(name, at, fault)
+            rest = order[tried.get(f"{fault} {name}", 0) : count]
+            for at, why in _in_turn(jobs, rest, lambda at, name=name, fault=fault: chain.disturbed(name, at, fault)):
                 yield fault, name, 1, [{"number": at, "why": why}] if why else []
-    for seed in range(tried.get("together all", 0), SMALL_TOGETHER if small else TOGETHER):
-        why = chain.together(seed)
+    seeds = range(tried.get("together all", 0), SMALL_TOGETHER if small else TOGETHER)
+    for seed, why in _in_turn(1, seeds, chain.together):
         yield "together", "all", 1, [{"number": seed, "why": why}] if why else []
     shutil.rmtree(place)
 
 
-def _of_files(place: Path, tried: dict[str, int], small: bool) -> Iterator[tuple[str, str, int, list[dict]]]:
+def _of_files(place: Path, tried: dict[str, int], small: bool, jobs: int) -> Iterator[Tried]:
     for kind, make in mutations.KINDS.items():
         first = tried.get(f"mutated {kind}", 0)
         most = (SMALL_SLOW if kind in SLOW else SMALL_MUTATIONS) if small else MUTATIONS
         if first >= most:
             continue
         (place / kind).mkdir(parents=True)
-        samples, text, read = make(place / kind)
-        for start in range(first, most, STEP):
-            numbers = range(start, min(most, start + STEP))
-            failures = mutations.torture(kind, numbers, place / kind, samples, text, read)
+        made = make(place / kind)
+        steps = [range(start, min(most, start + STEP)) for start in range(first, most, STEP)]
+        attempt = lambda numbers, kind=kind, made=made: mutations.torture(kind, numbers, place / kind, *made)  # noqa: E731
+        for numbers, failures in _in_turn(jobs, steps, attempt):
             yield "mutated", kind, len(numbers), [{"number": f["number"], "why": f["fault"]} for f in failures]
+
+
+def _in_turn(jobs: int, over: Sequence[T], attempt: Callable[[T], U]) -> Iterator[tuple[T, U]]:
+    """Each of them with what the attempt returned, in their order; jobs at once, in forked processes."""
+    if jobs == 1 or len(over) < 2:
+        yield from ((one, attempt(one)) for one in over)
+        return
+    _attempts.append(attempt)  # a closure: the forked processes have it, nothing pickles it
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from zip(over, pool.imap(_attempt, over), strict=True)
+    _attempts.pop()
+
+
+_attempts: list[Callable] = []
+
+
+def _attempt(one):
+    return _attempts[-1](one)
 
 
 if __name__ == "__main__":

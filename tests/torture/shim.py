@@ -19,6 +19,22 @@ STAYS = ("ENOSPC", "EDQUOT")
 """A disk that is full stays full; other faults come once."""
 ROOM = ("open", "write", "mkdir", "fsync", "link", "symlink")
 """What needs room on a disk."""
+KINDS = (
+    "open",
+    "write",
+    "rename",
+    "replace",
+    "link",
+    "symlink",
+    "unlink",
+    "remove",
+    "rmdir",
+    "mkdir",
+    "truncate",
+    "fsync",
+)
+"""Of changes. The counter holds how many there were and whether one struck, then a byte each: its index here."""
+HEAD = struct.Struct("qq")
 _real = {name: getattr(os, name) for name in ("open", "write", "pread", "pwrite")}
 _real_open = io.open
 
@@ -33,7 +49,7 @@ def install(roots, counter, at, fault):
     """roots: absolute folders; counter: a file that all processes of the trial share; at: the number of the change
     that is not made, 0 for none; fault: `kill`, or the name of an error."""
     shim = Shim([os.path.realpath(root) for root in roots], counter, at, fault)
-    for name in ("rename", "replace", "link", "symlink", "unlink", "remove", "rmdir", "mkdir", "truncate", "fsync"):
+    for name in KINDS[2:]:
         setattr(os, name, shim.counted(name, getattr(os, name)))
     os.open = shim.os_open
     builtins.open = io.open = shim.open
@@ -49,10 +65,11 @@ class Shim:
         if not self.is_below(path):
             return
         fcntl.flock(self.counter, fcntl.LOCK_EX)
-        count, done = struct.unpack("qq", _real["pread"](self.counter, 16, 0).ljust(16, b"\0"))
+        count, done = HEAD.unpack(_real["pread"](self.counter, HEAD.size, 0).ljust(HEAD.size, b"\0"))
         count += 1
         now = self.at and count >= self.at and not done and self.strikes(kind, count)
-        _real["pwrite"](self.counter, struct.pack("qq", count, int(done or (now and self.fault not in STAYS))), 0)
+        _real["pwrite"](self.counter, HEAD.pack(count, int(done or (now and self.fault not in STAYS))), 0)
+        _real["pwrite"](self.counter, bytes([KINDS.index(kind)]), HEAD.size + count - 1)
         fcntl.flock(self.counter, fcntl.LOCK_UN)
         if now and self.fault == "kill":
             os.killpg(0, signal.SIGKILL)
@@ -61,11 +78,7 @@ class Shim:
             raise OSError(number, os.strerror(number), path)
 
     def strikes(self, kind, count):
-        if self.fault == "kill":
-            return count == self.at
-        if self.fault == "EMFILE":
-            return kind == "open"
-        return kind in ROOM
+        return count == self.at if self.fault == "kill" else may_meet(self.fault, kind)
 
     def is_below(self, path):
         path = os.path.abspath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else _path_of(path)
@@ -106,6 +119,16 @@ class Shim:
         text = io.TextIOWrapper(buffered, encoding, errors, newline, buffering == 1)
         text.mode = mode
         return text
+
+
+def may_meet(fault, kind):
+    """Whether a change of the kind may meet the fault."""
+    return fault == "kill" or kind in (("open",) if fault == "EMFILE" else ROOM)
+
+
+def changes_in(counted):
+    """The kinds of the changes, in order, that a counter's bytes hold."""
+    return [KINDS[index] for index in counted[HEAD.size :]]
 
 
 class _File(io.FileIO):

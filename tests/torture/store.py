@@ -48,11 +48,11 @@ LIGHT = ("check", "label", "distill")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended. status: negative for a signal; changes: that it made, or began."""
+    """How a command ended. status: negative for a signal; changes: the kinds of those that it made, or began."""
 
     status: int
     said: str
-    changes: int
+    changes: list[str]
 
 
 def prepare(place: Path) -> None:
@@ -69,11 +69,11 @@ def prepare(place: Path) -> None:
 
 
 class Chain:
-    """bases: the folder that each command begins in; whole: what it leaves, undisturbed; changes: how many it makes."""
+    """bases: the folder that each command begins in; whole: what it leaves, undisturbed; changes: what it makes."""
 
     def __init__(self, place: Path, commands: list[str]):
         self.place, self.commands = place, commands
-        self.changes: dict[str, int] = {}
+        self.changes: dict[str, list[str]] = {}
         self.whole: dict[str, dict[str, str]] = {}
         base = place / "base-0"
         base.mkdir(parents=True)
@@ -89,13 +89,15 @@ class Chain:
             self.changes[name], self.whole[name] = ended.changes, manifest(base)
         self.last = base
 
+    def positions(self, name: str, fault: str) -> list[int]:
+        """The numbers of the command's changes that may meet the fault, from 1."""
+        return [at for at, kind in enumerate(self.changes[name], 1) if shim.may_meet(fault, kind)]
+
     def disturbed(self, name: str, at: int, fault: str) -> str | None:
         """What is wrong after the command's change number `at` was not made and the command ran again, or None."""
-        place = self.place / "trial"
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(self.bases[name], place)
+        place = self._fresh(name)
         first = run(COMMANDS[name], place, at, fault)
-        if fault == "kill" and first.status != -signal.SIGKILL and first.changes >= at:
+        if fault == "kill" and first.status != -signal.SIGKILL and len(first.changes) >= at:
             return f"was not killed, ended with {first.status}"
         if fault != "kill" and (why := _is_no_line(first)):
             return why
@@ -104,11 +106,9 @@ class Chain:
     def together(self, seed: int) -> str | None:
         """Two to eight processes at random on one store and run, some of them killed at a random change."""
         rng = random.Random(f"together {seed}")
-        place = self.place / "trial"
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(self.bases[self.commands[0]], place)
+        place = self._fresh(self.commands[0])
         chosen = [rng.choice([one for one in self.commands if one in LIGHT]) for _ in range(rng.randint(2, 8))]
-        kills = [rng.randint(1, max(1, self.changes[name])) if rng.random() < 0.5 else 0 for name in chosen]
+        kills = [rng.randint(1, max(1, len(self.changes[name]))) if rng.random() < 0.5 else 0 for name in chosen]
         begun = [Begun(COMMANDS[name], place, at, "kill") for name, at in zip(chosen, kills, strict=True)]
         for name, at, one in zip(chosen, kills, begun, strict=True):
             ended = one.wait()
@@ -118,6 +118,13 @@ class Chain:
             if name in LIGHT and (ended := run(COMMANDS[name], place, 0, "")).status:
                 return f"{name}, afterwards, ended with {ended.status}: {ended.said[-2000:]}"
         return self._again(next(name for name in reversed(self.commands) if name in LIGHT), place)
+
+    def _fresh(self, name: str) -> Path:
+        """The folder of a trial of this process, as the command finds it."""
+        place = self.place / f"trial-{os.getpid()}"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.bases[name], place)
+        return place
 
     def _again(self, name: str, place: Path) -> str | None:
         again = run(COMMANDS[name], place, 0, "")
@@ -149,7 +156,7 @@ class Begun:
             os.killpg(self._child, signal.SIGKILL)
         _, status = os.waitpid(self._child, 0)
         said = self._said.read_text("utf-8", "replace") + ("" if ended else f"\nit hung for {LONGEST_S} s")
-        changes = int.from_bytes(self._counter.read_bytes()[:8] or b"\0", sys.byteorder)
+        changes = shim.changes_in(self._counter.read_bytes())
         self._counter.unlink()
         self._said.unlink()
         return Ended(os.waitstatus_to_exitcode(status), said, changes)
