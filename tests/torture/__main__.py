@@ -43,13 +43,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trials at once (all cores)")
     asked = parser.parse_args(arguments)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    before = {"commit": commit, "seconds": 0.0, "tried": {}, "failed": []}
+    before = {"commits": {}, "seconds": 0.0, "tried": {}, "positions": {}, "failed": []}
     if not asked.small and STATE.is_file():
-        kept = read_json(STATE, dict, "Remove it.")
-        before = kept if kept["commit"] == commit else before
+        before = read_json(STATE, dict, "Remove it.")
     end = time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory(prefix="kd2mobile-torture-") as place:
-        ended = _try_all(Path(place), before, end, asked.small, asked.jobs)
+        ended = _try_all(Path(place), before, commit, end, asked.small, asked.jobs)
     for failure in before["failed"][:MOST_SHOWN]:
         print(f"FAILED {failure['what']} {failure['on']} {failure['number']}: {failure['why']}", file=sys.stderr)
     for what, count in sorted(before["tried"].items()):
@@ -64,24 +63,26 @@ def main(arguments: list[str]) -> int:
 
     counts = {what: {"tried": count, "failed": sum(f"{f['what']} {f['on']}" == what for f in before["failed"])}
               for what, count in sorted(before["tried"].items())}  # fmt: skip
-    write_record("torture", "make torture", commit=commit, seconds=round(before["seconds"]), counts=counts,
+    write_record("torture", "make torture", commits=before["commits"], seconds=round(before["seconds"]), counts=counts,
                  failed=before["failed"])  # fmt: skip
     STATE.unlink(missing_ok=True)
     return bool(before["failed"])
 
 
-def _try_all(place: Path, kept: dict, end: float, small: bool, jobs: int) -> bool:
-    """Whether all was tried before the end. kept: what was tried so far, noted as it goes on."""
+def _try_all(place: Path, kept: dict, commit: str, end: float, small: bool, jobs: int) -> bool:
+    """Whether all was tried before the end. kept: what was tried so far, on which commits, noted as it goes on."""
     load_keras()  # once: the trials run in forked children
     import tensorflow  # noqa: F401
 
+    store.register_tiny_teacher()
     for trials in (
-        _of_the_store(place / "store", kept["tried"], small, jobs),
-        _of_files(place / "files", kept["tried"], small, jobs),
+        _of_the_store(place / "store", kept, small, jobs),
+        _of_files(place / "files", kept, small, jobs),
     ):
         begun = time.monotonic()
         for what, on, tried, failures in trials:
             kept["tried"][f"{what} {on}"] = kept["tried"].get(f"{what} {on}", 0) + tried
+            kept["commits"][commit] = kept["commits"].get(commit, 0) + tried
             kept["failed"] += [{"what": what, "on": on, **failure} for failure in failures]
             kept["seconds"] += time.monotonic() - begun
             begun = time.monotonic()
@@ -93,37 +94,62 @@ def _try_all(place: Path, kept: dict, end: float, small: bool, jobs: int) -> boo
     return True
 
 
-def _of_the_store(place: Path, tried: dict[str, int], small: bool, jobs: int) -> Iterator[Tried]:
-    """Each change of each command in an order of its own, which stays the same."""
+def _of_the_store(place: Path, kept: dict, small: bool, jobs: int) -> Iterator[Tried]:
+    """Each change of each command in an order of its own, which stays the same.
+
+    A command that makes other changes than when its trials began has them tried anew.
+    """
+    tried = kept["tried"]
     commands = ["check", "label", "distill", "export"] if small else list(store.COMMANDS)
     few = {"check": 5, "label": 5, "distill": 2, "export": 1}
     chain = store.Chain(place, commands)
     for fault in ("kill", *store.FAULTS):
         for name in commands:
             order = chain.positions(name, fault)
-            random.Random(f"{fault} {name}").shuffle(order)
+            if kept["positions"].setdefault(f"{fault} {name}", order) != order:
+                kept["positions"][f"{fault} {name}"], tried[f"{fault} {name}"] = order, 0
+            order = random.Random(f"{fault} {name}").sample(order, len(order))
             count = (few[name] if fault == "kill" else few[name] // 2) if small else len(order)
             rest = order[tried.get(f"{fault} {name}", 0) : count]
-            for at, why in _in_turn(jobs, rest, lambda at, name=name, fault=fault: chain.disturbed(name, at, fault)):
+            attempt = lambda at, name=name, fault=fault: chain.disturbed(name, at, fault)  # noqa: E731
+            yield from _tried_again(kept, fault, name, attempt)
+            for at, why in _in_turn(jobs, rest, attempt):
                 yield fault, name, 1, [{"number": at, "why": why}] if why else []
-    seeds = range(tried.get("together all", 0), SMALL_TOGETHER if small else TOGETHER)
-    for seed, why in _in_turn(1, seeds, chain.together):
+    yield from _tried_again(kept, "together", "all", chain.together)
+    for seed in range(tried.get("together all", 0), SMALL_TOGETHER if small else TOGETHER):
+        why = chain.together(seed)
         yield "together", "all", 1, [{"number": seed, "why": why}] if why else []
     shutil.rmtree(place)
 
 
-def _of_files(place: Path, tried: dict[str, int], small: bool, jobs: int) -> Iterator[Tried]:
+def _of_files(place: Path, kept: dict, small: bool, jobs: int) -> Iterator[Tried]:
     for kind, make in mutations.KINDS.items():
-        first = tried.get(f"mutated {kind}", 0)
+        first = kept["tried"].get(f"mutated {kind}", 0)
         most = (SMALL_SLOW if kind in SLOW else SMALL_MUTATIONS) if small else MUTATIONS
-        if first >= most:
+        if first >= most and not any(one["what"] == "mutated" and one["on"] == kind for one in kept["failed"]):
             continue
         (place / kind).mkdir(parents=True)
         made = make(place / kind)
         steps = [range(start, min(most, start + STEP)) for start in range(first, most, STEP)]
-        attempt = lambda numbers, kind=kind, made=made: mutations.torture(kind, numbers, place / kind, *made)  # noqa: E731
+        attempt = lambda numbers, kind=kind, made=made: _mutated(kind, numbers, place / kind, made)  # noqa: E731
+        yield from _tried_again(
+            kept, "mutated", kind, lambda number, attempt=attempt: attempt(range(number, number + 1))
+        )
         for numbers, failures in _in_turn(jobs, steps, attempt):
-            yield "mutated", kind, len(numbers), [{"number": f["number"], "why": f["fault"]} for f in failures]
+            yield "mutated", kind, len(numbers), failures
+
+
+def _mutated(kind: str, numbers: range, place: Path, made: tuple) -> list[dict]:
+    failures = mutations.torture(kind, numbers, place, *made)
+    return [{"number": one["number"], "why": one["fault"]} for one in failures]
+
+
+def _tried_again(kept: dict, what: str, on: str, attempt: Callable) -> Iterator[Tried]:
+    """What failed in an earlier call, which may be mended since."""
+    for failure in [one for one in kept["failed"] if (one["what"], one["on"]) == (what, on)]:
+        kept["failed"].remove(failure)
+        if why := attempt(failure["number"]):
+            yield what, on, 0, why if isinstance(why, list) else [{"number": failure["number"], "why": why}]
 
 
 def _in_turn(jobs: int, over: Sequence[T], attempt: Callable[[T], U]) -> Iterator[tuple[T, U]]:
