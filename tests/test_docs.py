@@ -75,6 +75,7 @@ def pages() -> list[Path]:
         *sorted((ROOT / "benchmarks").glob("*.md")),
         *sorted((ROOT / "export").glob("*.md")),
         *sorted((ROOT / "export").glob("*/*.md")),
+        *sorted((ROOT / "models").glob("*/CARD.md")),
     ]
 
 
