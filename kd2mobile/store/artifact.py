@@ -225,13 +225,12 @@ class Store:
         """What stands in the artifact's place and is not whole is gone on from: one with damaged files, or without its
         record, as an interrupted copy leaves it. The caller holds its lock."""
         folder = self.folder(step)
-        if not folder.exists():
+        if not os.path.lexists(folder):
             return
         damaged = self._damaged.pop(step.fingerprint, [])
-        for place in (self.root / step.stage, folder):
-            if place.is_symlink():
-                got = f"a link to a folder that lacks {', '.join(damaged) or RECORD}"
-                raise ArtifactError(place, "must be a folder to be repaired", got, "Repair what it links to.")
+        if folder.is_symlink():
+            got = f"a link to a folder that lacks {', '.join(damaged) or RECORD}"
+            raise ArtifactError(folder, "must be a folder to be repaired", got, "Repair what it links to.")
         for name in damaged:  # names that were checked to stay inside the folder
             say(f"{step.stage:<8} damaged   {(folder / name).as_posix()}: its checksum differs; rebuilding it")
             (folder / name).unlink(missing_ok=True)
@@ -246,7 +245,10 @@ class Store:
         def waiting() -> None:
             say(f"{step.stage:<8} waiting   another process is building {self.folder(step).as_posix()}")
 
-        (self.root / step.stage).mkdir(parents=True, exist_ok=True)
+        if (stage := self.root / step.stage).is_symlink():
+            give = "Put the folder in its place, or link the whole store instead."
+            raise ArtifactError(stage, "must be a folder of the store itself to be written to", "a link", give)
+        stage.mkdir(parents=True, exist_ok=True)
         with locked(self.folder(step), waiting):
             yield
 

@@ -209,6 +209,42 @@ def test_nothing_is_deleted_or_written_through_a_link_of_the_store(tmp_path, min
         Store(tmp_path / "store").make(step_of("student"))
 
 
+def test_a_stage_folder_that_is_a_link_is_read_but_not_written_through(tmp_path):
+    folder, _ = made(tmp_path, "student")
+    (outside := tmp_path / "outside" / "student").parent.mkdir()
+    (stage := folder.parent).rename(outside)
+    stage.symlink_to(outside)
+    before = sorted(outside.rglob("*"))
+    assert found(tmp_path, "student").results == {"val_top1": 0.5}
+    with pytest.raises(ArtifactError) as error:
+        Store(tmp_path / "store").make(step_of("student", seed=1))
+    assert str(error.value) == (
+        f"{stage}: must be a folder of the store itself to be written to, got a link. Put the folder in its place, or "
+        "link the whole store instead."
+    )
+    with pytest.raises(ArtifactError, match="must be a folder of the store itself"):
+        Store(tmp_path / "store").adopt(step_of("student", seed=1), copy_of(tmp_path, step_of("student", seed=1)))
+    assert sorted(outside.rglob("*")) == before
+    (tmp_path / "whole").symlink_to(tmp_path / "store2")
+    (tmp_path / "store2").mkdir()
+    assert Store(tmp_path / "whole").make(step_of("student")).folder.is_dir(), "the user names the store"
+
+
+def test_a_link_to_nothing_in_an_artifacts_place_is_refused_before_the_build(tmp_path):
+    folder, _ = made(tmp_path, "student")
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path / "nothing")
+    step = step_of("student")
+    with pytest.raises(ArtifactError, match=r"must be a folder to be repaired, got a link to a folder that lacks rec"):
+        Store(tmp_path / "store").make(step)
+    assert not folder.with_name(f".{folder.name}.partial").exists() and not (tmp_path / "nothing").exists()
+
+
+def copy_of(tmp_path, step):
+    """The step's artifact, made in another store."""
+    return Store(tmp_path / "another").make(step).folder
+
+
 def test_an_unreadable_neighbour_costs_the_others_nothing(tmp_path):
     folder, _ = made(tmp_path, "split")
     (folder / RECORD).write_text("[" * 10_000)

@@ -16,13 +16,25 @@ from kd2mobile.text import one_line
 
 GivenSplit = Literal["train", "val", "test"]
 SPLIT_WORDS: dict[GivenSplit, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"),
-    "test": ("test", "testing", "holdout"),
+    "train": ("train", "training", "trainings", "trn"),
+    "val": ("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation")
+    + ("validierung", "validierungs"),
+    "test": ("test", "testing", "tst", "holdout"),
 }
 """The usual names of the splits, in any capitals."""
-SPLIT_ENDINGS = ("", "set", "split", "data", "dataset", "images", "photos", "pictures", "samples")
+SPLIT_ENDINGS = ("", "set", "split", "data", "dataset", "images", "photos", "pictures", "samples") + (
+    "daten",
+    "datensatz",
+    "bilder",
+    "fotos",
+)
 """What may follow them, with or without a space, `_`, `-` or `.` between."""
+UNCLEAR_WORDS = frozenset(
+    ("trainval", "tr", "te")  # both are codes of languages, too
+    + ("entrainement", "entra\u00eenement", "apprentissage", "entrenamiento", "addestramento", "treino", "treinamento")
+    + ("essai", "prueba", "pruebas", "teste", "testes", "collaudo")
+)
+"""Words that may stand for a split: no split by themselves, but refused where the folders look like splits."""
 _SPLITS = {word + ending: split for split, words in SPLIT_WORDS.items() for word in words for ending in SPLIT_ENDINGS}
 
 
@@ -38,11 +50,11 @@ def split_named(name: str) -> GivenSplit | None:
 def resembles_split(name: str) -> bool:
     """Whether a folder's name is a split's, or has one among its words, whatever digits are beside.
 
-    >>> resembles_split("seg_train"), resembles_split("test1"), resembles_split("trainval"), resembles_split("trains")
+    >>> resembles_split("seg_train"), resembles_split("test1"), resembles_split("te"), resembles_split("trains")
     (True, True, True, False)
     """
     words = re.split(r"[\W\d_]+", unicodedata.normalize("NFC", name).casefold())
-    return split_named(name) is not None or any(word in _SPLITS or word == "trainval" for word in words)
+    return split_named(name) is not None or any(word in _SPLITS or word in UNCLEAR_WORDS for word in words)
 
 
 def files_in(path: Source) -> int:

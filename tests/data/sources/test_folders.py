@@ -27,10 +27,12 @@ def write(root, *files):
 @pytest.mark.parametrize(
     ("split", "names"),
     {
-        "train": ["train", "Train", "TRAINING", "training_set", "train set", "Train-Images", "traindata"],
-        "val": ["val", "Valid", "validation", "VALIDATION", "valset", "validation-set", "eval", "Evaluation", "dev"],
-        "test": ["test", "Test", "TESTING", "test_set", "testset", "test.images"],
-        None: ["trains", "tests", "cat", "valley", "devil", "trainer", "set", "", "1"],
+        "train": ["train", "Train", "TRAINING", "training_set", "train set", "Train-Images", "traindata"]
+        + ["trn", "Trainingsdaten", "Trainings-Bilder"],
+        "val": ["val", "Valid", "validation", "VALIDATION", "valset", "validation-set", "eval", "Evaluation", "dev"]
+        + ["Validierung", "Validierungsdaten"],
+        "test": ["test", "Test", "TESTING", "test_set", "testset", "test.images", "tst", "Testdaten", "Testdatensatz"],
+        None: ["trains", "tests", "cat", "valley", "devil", "trainer", "set", "", "1", "tr", "te"],
     }.items(),
 )
 def test_the_usual_names_of_splits(split, names):
@@ -103,6 +105,9 @@ def test_mixtures_are_refused_with_the_name_to_use(tmp_path, folders, said):
         ("x_test", "x_train"),
         ("test", "trainval"),
         ("entrainement", "test"),
+        ("te", "tr"),
+        ("te", "tr", "vl"),
+        ("entra\u00eenement", "essai"),
     ],
 )
 def test_splits_by_other_names_are_refused_and_not_taken_for_classes(tmp_path, names):
@@ -117,6 +122,7 @@ def test_nested_splits_are_refused_and_classes_with_folders_stay_classes(tmp_pat
     nested = {name: Inside([name], False) for name in ("seg_train", "seg_test")}
     with pytest.raises(DataError, match="'seg_test' and 'seg_train'. Name the splits train, val and test, each with"):
         splits_among(tmp_path, nested)
+    assert splits_among(tmp_path, {"en": IMAGES, "te": IMAGES, "tr": IMAGES}) == {}
     assert splits_among(tmp_path, {"bullet_train": IMAGES, "bus": CLASSES}) == {}
     assert splits_among(tmp_path, {"cats": Inside(["2020", "2021"], False), "dogs": Inside(["2020"], False)}) == {}
 
