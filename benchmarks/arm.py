@@ -81,7 +81,7 @@ def of_run(folder: Path, store: Path | None) -> Asked:
     exported = kd2mobile.export(folder, store=store, precision=PRECISIONS).files
     run = open_run(folder, store)
     plan = make_plan(run.recipe, run.store)
-    samples = read_split(run.store.make(plan.steps["split"]).folder).of("test")
+    samples = read_split(run.store.make(plan.steps["split"]).folder).samples_of("test")
     files = [file for (role, precision), file in exported.items() if role == "student" and precision in PRECISIONS]
     photos, labels = [plan.root / sample.path for sample in samples], np.array([sample.label for sample in samples])
     source = run.recipe.data.source

@@ -129,7 +129,7 @@ def right(folder: Path, name: str) -> np.ndarray:
     from kd2mobile.data.split import read_split
 
     opened = open_run(folder, Path(".kd2mobile"))
-    labels = np.array([s.label for s in read_split(opened.artifact("split").folder).of("test")])
+    labels = np.array([s.label for s in read_split(opened.artifact("split").folder).samples_of("test")])
     with np.load(folder / "predictions.npz") as predictions:
         return predictions[name].argmax(axis=1) == labels
 

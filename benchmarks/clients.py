@@ -113,7 +113,7 @@ def main() -> None:
     files = {precision: file for (role, precision), file in exported.items() if role == "student"}
     run = open_run(options.run, options.store)
     plan = make_plan(run.recipe, run.store)
-    samples = read_split(run.store.make(plan.steps["split"]).folder).of("test")
+    samples = read_split(run.store.make(plan.steps["split"]).folder).samples_of("test")
     if options.images:
         step = max(1, len(samples) // options.images)
         samples = samples[::step][: options.images]

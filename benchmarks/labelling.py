@@ -114,7 +114,7 @@ def network(place: Path, options: argparse.Namespace) -> list[dict]:
 
 def decoding(place: Path, split: Split, options: argparse.Namespace) -> list[dict]:
     """Views/s of decoding and rendering alone, in threads of one process and in worker processes."""
-    paths = [place / "images" / sample.path for sample in split.of("train")]
+    paths = [place / "images" / sample.path for sample in split.samples_of("train")]
     views = read_views(place / "views", "train")
     jobs = [slice(first, first + A_JOB) for first in range(0, len(paths), A_JOB)]
     with renderer(0, place) as by_threads, renderer(options.workers, place) as by_workers:

@@ -29,7 +29,7 @@ from kd2mobile.data.split import NearGroup, Sample, Split, read_groups, read_spl
 from kd2mobile.data.splits import near_duplicates as near
 from kd2mobile.data.splits.draw import draw_splits
 from kd2mobile.data.splits.groups import Chains, near_groups
-from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, look_at, read_thumbnails
+from kd2mobile.data.thumbnails import THUMBNAIL_PX, WHOLE, Thumbnails, make_thumbnails, read_thumbnails
 from kd2mobile.measure.host.machine import device_words
 from kd2mobile.pixels import examine, open_image, render
 from kd2mobile.recipe.compose import compose
@@ -112,13 +112,13 @@ def costs(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     to decode it and make its thumbnail, to search the thumbnails, and to draw."""
     found = scan(folder)
     first = list({image.sha256: image for image in found.images}.values())
-    seen, near_ones = look_at(folder, found.images), Chains()
+    seen, near_ones = make_thumbnails(folder, found.images), Chains()
     for pair in near.near_pairs(seen):
         near_ones.join(*pair)
     steps = {
         "scan": lambda: scan(folder),
         "decode": lambda: list(in_threads(lambda image: examine(folder / image.path), first)),
-        "decode_with_thumbnails": lambda: look_at(folder, found.images),
+        "decode_with_thumbnails": lambda: make_thumbnails(folder, found.images),
         "search": lambda: list(near.near_pairs(seen)),
         "draw": lambda: draw_splits(found.images, found.classes, ["val", "test"], Data(), None, near_ones),
     }
@@ -161,7 +161,7 @@ def of_data(source: str) -> tuple[dict, Split]:
     thumbnails = read_thumbnails(store.make(step.inputs["thumbnails"]).folder).pixels
     across = sum(len(group.splits) > 1 for group in drawn[True][1].near_duplicates)
     found = _found(split, plain.near_duplicates) | {"of_them_drawn_whole": across} | _close(thumbnails)
-    leaks = {"test_images": len(split.of("test")), "leaked": len(plain.leaked)}
+    leaks = {"test_images": len(split.samples_of("test")), "leaked": len(plain.leaked)}
     return found | leaks | {"leaked_drawn_whole": len(drawn[True][1].leaked)}, split
 
 

@@ -56,8 +56,8 @@ def converted(run: Run, data: Path, images: int, per_tensor: bool = False, keep_
     """What the record of that file says, or why it was refused."""
     folders = run.artifacts
     split = read_split(folders["split"])
-    val = split.of("val")
-    calibration = choose_calibration(split.of("train"), images, run.recipe.data.seed)
+    val = split.samples_of("val")
+    calibration = choose_calibration(split.samples_of("train"), images, run.recipe.data.seed)
     print(f"{run.folder.name}: {images} images{', per tensor' * per_tensor}", *keep_float, flush=True)
     with tempfile.TemporaryDirectory() as place, converting_process() as process:
         try:

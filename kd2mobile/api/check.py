@@ -30,7 +30,7 @@ def check(
     sheet: a PNG to draw them on, a row per class. The split that is made here is found by `distill`. settings, flags:
     of the [data] table, and student.input_px. Raises DataError for images that cannot be used, as `distill` would.
     """
-    from kd2mobile.data.check import Looked, check_split
+    from kd2mobile.data.check import SourceImages, check_split
     from kd2mobile.data.sources.roots import several
     from kd2mobile.data.split import read_groups, read_split
     from kd2mobile.pixels import DeepImages
@@ -45,7 +45,7 @@ def check(
         made = artifacts.make(step)
         split, groups = read_split(made.folder), read_groups(made.folder)
         deep = msgspec.convert(made.results.get("deep_images"), DeepImages | None)
-        looked.append(Looked(images.root, split, groups, images.scan.ignored, images.scan.system_files, deep))
+        looked.append(SourceImages(images.root, split, groups, images.scan.ignored, images.scan.system_files, deep))
     data = resolved.data
     beside = {"val": data.val_source or (), "test": data.test_source or ()}
     also = [f"{one} ({part})" for part, named in beside.items() for one in several(named)]

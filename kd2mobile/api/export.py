@@ -252,8 +252,8 @@ def _job(
         distilled=None if compression == "none" else os.path.abspath(distilled),
         student_fingerprint=step.inputs["student"].fingerprint,
         images=absolute(plan.root),
-        calibration=[sample.path for sample in choose_calibration(split.of("train"), count, recipe.data.seed)],
-        validation=[sample.path for sample in split.of("val")],
-        validation_labels=[sample.label for sample in split.of("val")],
+        calibration=[sample.path for sample in choose_calibration(split.samples_of("train"), count, recipe.data.seed)],
+        validation=[sample.path for sample in split.samples_of("val")],
+        validation_labels=[sample.label for sample in split.samples_of("val")],
         options=table,
     )

@@ -53,7 +53,7 @@ def validations(run: Run, plan: Plan, made: Iterable[dict[str, Any]]) -> Validat
     from kd2mobile.data.split import read_split
     from kd2mobile.measure.record import Validation, image_set
 
-    samples = read_split(run.store.make(plan.steps["split"]).folder).of("val")
+    samples = read_split(run.store.make(plan.steps["split"]).folder).samples_of("val")
     images = image_set([sample.sha256 for sample in samples], [sample.label for sample in samples])
     of_file = {one["sha256"]: one["against_student"] for one in made if one.get("against_student")}
     return {sha256: Validation(top1=one["top1"], n=one["n"], images=images) for sha256, one in of_file.items()}
@@ -69,7 +69,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     """
     import numpy as np
 
-    from kd2mobile.data.split import leaked_of, read_split
+    from kd2mobile.data.split import leaked_mask, read_split
     from kd2mobile.measure.devices import word_of
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.measured import measure_files, record_of_probabilities, with_leaks
@@ -80,8 +80,8 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     from kd2mobile.transfer.store import Transfer
 
     split = run.store.make(plan.steps["split"]).folder
-    samples = read_split(split).of("test")
-    leaked = leaked_of(split, samples)
+    samples = read_split(split).samples_of("test")
+    leaked = leaked_mask(split, samples)
     labels = np.array([sample.label for sample in samples])
     transfer = run.store.make(plan.steps["transfer"])
     logits = Transfer(transfer.folder).logits("test")
@@ -250,7 +250,10 @@ def read_measurement(run: Run, plan: Plan, files: Files, known: Validations) -> 
     split = read_split(run.store.make(plan.steps["split"]).folder)
     names = [TEACHER.name, *(ROLES[role].key(variant) for role, variant in files)]
     kept = read_kept(
-        run.folder, names, (len(split.of("test")), len(split.classes)), {sha256_of(file) for file in files.values()}
+        run.folder,
+        names,
+        (len(split.samples_of("test")), len(split.classes)),
+        {sha256_of(file) for file in files.values()},
     )
     if kept is None:
         return None

@@ -52,7 +52,7 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
     """
     import numpy as np
 
-    from kd2mobile.data.split import leaked_of, read_split
+    from kd2mobile.data.split import leaked_mask, read_split
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.measured import measure_files, with_leaks
 
@@ -65,7 +65,7 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
         got = f"images with the fingerprint {images.scan.content}, not {published.split_content}"
         raise ModelFileError(folder / RECORD, "must refer to unchanged images", got, next_step)
     split = store.make(step).folder
-    samples = read_split(split).of("test")
+    samples = read_split(split).samples_of("test")
     labels = np.array([sample.label for sample in samples])
     (measured,) = measure_files(
         [FileToMeasure(path=folder / MODEL, role=STUDENT.name)],
@@ -74,6 +74,6 @@ def measure_published(folder: Path, store: Store, how: Benchmark) -> Benchmarked
         device=how.device,
         protocol=protocol_of(how),
     )
-    leaked = leaked_of(split, samples)
+    leaked = leaked_mask(split, samples)
     records = [with_leaks(record, measured.probabilities, labels, leaked) for record in measured.records]
     return Benchmarked(None, records, [])

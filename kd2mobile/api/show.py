@@ -29,7 +29,7 @@ from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
 from kd2mobile.store.run import Run, check_outside_data, check_outside_results, open_run
-from kd2mobile.teachers.kinds import model_name, sees_whole, title
+from kd2mobile.teachers.kinds import model_name, title, whole_images_only
 from kd2mobile.text import count_of, did_you_mean
 from kd2mobile.transfer.store import Transfer
 
@@ -136,7 +136,7 @@ def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
         raise RecipeError(
             "view", f"must be 0 to {views.shape[1] - 1}", view, "It is one of the stored views of each image."
         )
-    drawn = views[split.of("train").index(sample), view]
+    drawn = views[split.samples_of("train").index(sample), view]
     return _Seen(file, sample, view, pixels.Box(*drawn["box"].tolist()), bool(drawn["flip"]), run.recipe.data.range)
 
 
@@ -152,7 +152,7 @@ def _find(run: Run, split: Split, image: str | Path) -> tuple[Path, Sample | Non
     if sample is None:
         got = "a folder" if Path(image).is_dir() else "no such file and no such sample"
         hint = did_you_mean(name, (sample.path for sample in split.samples), cutoff=0.6)
-        next_step = f"{hint}A sample's id is its path in the data, such as {split.of('test')[0].path!r}."
+        next_step = f"{hint}A sample's id is its path in the data, such as {split.samples_of('test')[0].path!r}."
         raise DataError(name, "must be an image file or the id of a sample of the run", got, next_step)
     return make_plan(run.recipe, run.store).root / sample.path, sample
 
@@ -180,14 +180,15 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
     folders = _teacher_folders(run, transfer.record["spec"]["inputs"])
     if folders and all((folder / RECORD).is_file() and (folder / "teacher.keras").is_file() for folder in folders):
         return _live_logits(run, folders, seen), LIVE
-    given = [title(teacher.name) for teacher in run.recipe.teachers if sees_whole(teacher.name)]
+    given = [title(teacher.name) for teacher in run.recipe.teachers if whole_images_only(teacher.name)]
     if seen.sample is None and given:
         raise ArtifactError(
             seen.file,
             f"must be an image of the run, because its teacher, {given[0]}, was given as "
             "logits of the run's own images alone",
             "another image",
-            f"Give one such as {split.of('test')[0].path!r}, or distill a run with the teacher as a .keras file.",
+            f"Give one such as {split.samples_of('test')[0].path!r}, or distill a run with the teacher as a .keras "
+            "file.",
         )
     if seen.sample is None:
         where = f" (it would be {' and '.join(folder.as_posix() for folder in folders)})" if folders else ""
@@ -195,7 +196,7 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
             seen.file,
             f"must be an image of the run, because its teacher is not in the store{where}",
             "another image",
-            f"Give one such as {split.of('test')[0].path!r}, or copy the teacher's artifact there.",
+            f"Give one such as {split.samples_of('test')[0].path!r}, or copy the teacher's artifact there.",
         )
     stored = Transfer(transfer.folder).logits(seen.sample.split)
     if seen.sample.split not in ("val", "test") and seen.view is None and not given:
@@ -205,7 +206,7 @@ def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, st
             "the whole image",
             f"Give --view 0 to --view {stored.shape[1] - 1}.",
         )
-    place = split.of(seen.sample.split).index(seen.sample)
+    place = split.samples_of(seen.sample.split).index(seen.sample)
     say(f"teacher   from its stored logits: {transfer.folder.as_posix()}")
     return np.asarray(stored.take(np.array([place]), np.array([seen.view or 0]))[0], np.float64), STORED
 

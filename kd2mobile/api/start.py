@@ -13,7 +13,7 @@ from kd2mobile.recipe.toml import read_tables
 from kd2mobile.stages.plan import Plan, make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import LATER_TABLES, RUNS, STORE, Run, newest_run, open_run, start_run
-from kd2mobile.teachers.kinds import sees_whole
+from kd2mobile.teachers.kinds import whole_images_only
 
 
 def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[str, Any]) -> Recipe:
@@ -21,7 +21,7 @@ def composed(recipe: Path | None, settings: dict[str, Any] | None, flags: dict[s
     if recipe and not read_tables(recipe):
         must = "must have at least one table, such as [data]"
         raise RecipeError(recipe, must, "none", "Fill it, or leave --recipe out for the demo.")
-    return compose(recipe, all_settings(settings, flags), sees_whole)
+    return compose(recipe, all_settings(settings, flags), whole_images_only)
 
 
 def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> Overrides:
@@ -32,10 +32,10 @@ def all_settings(settings: dict[str, Any] | None, flags: dict[str, Any]) -> Over
     unknown = [flag for flag in flags if flag not in FLAGS]
     if unknown:
         raise UnknownNameError("keyword", unknown[0], list(FLAGS), see="kd2mobile list fields")
-    lower, keywords = Overrides.of(settings), Overrides()
+    lower, keywords = Overrides.from_dict(settings), Overrides()
     for flag, value in flags.items():
         keywords.add(FLAGS[flag], _plain(value), f"keyword {flag}")
-    return keywords.over(lower)
+    return keywords.merged_over(lower)
 
 
 def open_or_start(
@@ -49,7 +49,7 @@ def open_or_start(
     settings: of the tables that a run does not keep (`LATER_TABLES`) they are for this call, in a new run too.
     check: raises for a recipe that the command cannot use, before a run is made or an image looked at.
     """
-    settings = Overrides.of(settings)
+    settings = Overrides.from_dict(settings)
     opened = None if run is None and newest_run() is None else open_run(run, store, settings)
     recipe = opened.recipe if opened else compose(settings=settings)
     if check:

@@ -29,7 +29,14 @@ from kd2mobile.measure.devices import DEVICES, with_options
 from kd2mobile.recipe.compose import FLAGS, Overrides, option_of
 from kd2mobile.recipe.schema import fields
 from kd2mobile.recipe.toml import assignment
-from kd2mobile.store.output_files import IsOurs, check_apart, check_different, check_output, check_outside, is_json_of
+from kd2mobile.store.output_files import (
+    IsOurs,
+    check_apart,
+    check_different,
+    check_output,
+    check_outside,
+    is_json_result,
+)
 from kd2mobile.store.run import check_outside_results
 
 LISTS = {
@@ -283,7 +290,7 @@ class CarefulCommand(Command):
             check_apart(path, param.opts[0], inputs)
             check_outside_results(path, param.opts[0])
             for folder in folders:
-                check_outside(path, param.opts[0], folder, "a folder of the data", hidden_may=True)
+                check_outside(path, param.opts[0], folder, "a folder of the data", hidden_allowed=True)
         check_different({param.opts[0]: path for param, path in files.items()})
         return super().invoke(ctx)
 
@@ -295,9 +302,9 @@ def _paths(value: Any) -> list[Path]:
 
 
 def json_option(*results: str) -> Callable:
-    """--json[=FILE]: standard output if no file is given. results: the types that may be written, see `is_json_of`."""
+    """--json[=FILE]: standard output if no file is given. results: the types that may be written: `is_json_result`."""
     text = "Write the result as JSON to standard output, and nothing else there; with =FILE, to this file."
-    kind = OutputFile(is_json_of(*results))
+    kind = OutputFile(is_json_result(*results))
     return option("--json", "json_file", group=OUTPUT, type=kind, metavar="[=FILE]", help=text)
 
 

@@ -42,7 +42,7 @@ def fine_tune(wrapped: Wrapped, job: Job, feed: Feed, evaluated: Evaluated) -> l
     """
     course = Course(
         folder=Path(job.folder),
-        who=f"compress {job.method}",
+        name=f"compress {job.method}",
         epochs=job.compress.epochs,
         images=len(feed.labels),
         batch_size=feed.batch_size,

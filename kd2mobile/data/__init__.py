@@ -1,1 +1,1 @@
-"""From a folder of images to the views that teacher and student see: sources, scan, split, views, pixels."""
+"""From folders of images to the pixels of their views: sources, scan, split, views, pixel store."""

@@ -1,4 +1,4 @@
-"""What a person should know of a data set before anything is trained on it."""
+"""The command `check`: what a person should know about a data set before training on it."""
 
 from collections import Counter
 from statistics import median
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kd2mobile.data.sources.folders import alike
+from kd2mobile.data.sources.folders import similar_names
 from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import CopiedClass, Groups, Leak, NearGroup, Skipped, Split
 from kd2mobile.pixels import DeepImages, together
@@ -27,10 +27,11 @@ class ClassCounts(msgspec.Struct, frozen=True):
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """How large the images are, upright. smallest, largest: width and height of one, by area; median: of each side.
+    """How large the images are in pixels, after their EXIF rotation.
 
-    narrowest, widest: the extremes of width / height. input_px: the student's; below_input: images with a side that
-    is shorter and must be enlarged.
+    smallest, largest: width and height of the image with the smallest and the largest area; median: the median width
+    and the median height. narrowest, widest: the smallest and the largest width / height. input_px: side of the
+    student's input; below_input: number of images with a side shorter than that, which are enlarged.
     """
 
     smallest: tuple[int, int]
@@ -43,7 +44,7 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 class Imbalance(msgspec.Struct, frozen=True):
-    """The training images of the largest and the smallest class, and how many times more the first has."""
+    """The classes with the most and the fewest training images, and the ratio of the two numbers."""
 
     largest: ClassCounts
     smallest: ClassCounts
@@ -51,21 +52,23 @@ class Imbalance(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What was found; paths are those of the samples, relative to the source.
+    """The result of the check. Paths are sample ids: relative to the source, with slashes.
 
-    source: the data, as the recipe names it, `photos and more (test)`.
-    unlabelled: images without a label, in none of the splits; None without such a folder.
-    ignored_files: no images by their name; skipped: images that cannot be used, and why; among them unlabelled
-    ones that are byte for byte a labelled one.
-    duplicates: groups of files that are the same byte for byte; leaks: those of them that lie in several splits;
-    contradictions: those in several classes, but for the ones of copied_classes, of which every image is also in
-    another class. alike_classes: those whose names differ in capitals or in invisible characters alone.
-    system_files: what systems leave among images.
-    near_duplicates: files that differ and look the same, likewise by group;
-    groups: whether they stay in one split where splits are drawn; group_by: what else does, without_key: images of
-    which it gives no key; leaked_test_images: those that are also in train or val or in a group with one of them.
-    deep_images: the ones of more than 8 bits a channel.
-    sizes: of the labelled images; unlabelled_sizes: of those without a label.
+    source: the data as the recipe names it, such as `photos and more (test)`.
+    classes: the number of images per class and split.
+    unlabelled: number of images without a label, which are in no split; None if the recipe has no such folder.
+    skipped: images that cannot be used, each with the reason, such as an unlabelled copy of a labelled image.
+    ignored_files: number of files that are no images by their name; system_files: number of files that operating
+    systems leave among images.
+    duplicates: groups of files with the same bytes; leaks: the groups with files in several splits; contradictions:
+    the groups with files in several classes, without those of copied_classes. copied_classes: classes whose images are
+    all in another class as well. alike_classes: groups of classes whose names differ only in capitals or in invisible
+    characters.
+    near_duplicates: groups of files that differ and look the same. groups: whether such a group stays in one split
+    where splits are drawn. group_by: the recipe's data.group_by; without_key: number of images that it gives no key.
+    leaked_test_images: test images that are in train or val as well, or in one group with an image of train or val.
+    sizes: of the labelled images; unlabelled_sizes: of those without a label. imbalance: of the training images.
+    deep_images: the images with more than 8 bits per channel, None if there are none.
     """
 
     source: str
@@ -90,11 +93,12 @@ class Checked(msgspec.Struct, frozen=True):
     deep_images: DeepImages | None = None
 
 
-class Looked(NamedTuple):
-    """Images under a root, and what was made of them.
+class SourceImages(NamedTuple):
+    """The images under a root with their split.
 
-    groups: what stands beside the split; ignored_files: no images by their name; system_files: what systems leave
-    among images; deep_images: those of more than 8 bits.
+    groups: the near duplicates and leaks of the split; ignored_files: number of files that are no images by their
+    name; system_files: number of files that operating systems leave among images; deep_images: the images with more
+    than 8 bits per channel.
     """
 
     root: Root
@@ -105,17 +109,17 @@ class Looked(NamedTuple):
     deep_images: DeepImages | None = None
 
 
-def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked | None = None) -> Checked:
-    """What there is to say about the images of a split.
+def check_split(source: str, input_px: int, labelled: SourceImages, unlabelled: SourceImages | None = None) -> Checked:
+    """Summarizes the images of a split: counts, sizes, duplicates, leaks and imbalance.
 
-    source: how to call the data; input_px: the side of the student's input; unlabelled: the images without a label,
-    if there are any: one that is also among the labelled ones is skipped in their split.
+    source: what the result calls the data; input_px: side of the student's input in pixels; unlabelled: the images
+    without a label, if the recipe has any; their split skips copies of labelled images.
     """
     split, groups, ignored_files = labelled.split, labelled.groups, labelled.ignored_files
-    looked = [labelled, unlabelled] if unlabelled else [labelled]
-    more = Split(split.classes, [])
+    sources = [labelled, unlabelled] if unlabelled else [labelled]
+    unlabelled_split = Split(split.classes, [])
     if unlabelled:
-        more, ignored_files = unlabelled.split, ignored_files + unlabelled.ignored_files
+        unlabelled_split, ignored_files = unlabelled.split, ignored_files + unlabelled.ignored_files
     counted = Counter((sample.label, sample.split) for sample in split.samples)
     classes = [
         ClassCounts(name, *(counted[label, part] for part in ("train", "val", "test")))
@@ -126,10 +130,10 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
     return Checked(
         source=one_line(source),
         classes=classes,
-        unlabelled=len(more.samples) if unlabelled else None,
-        skipped=split.skipped + more.skipped,
+        unlabelled=len(unlabelled_split.samples) if unlabelled else None,
+        skipped=split.skipped + unlabelled_split.skipped,
         ignored_files=ignored_files,
-        duplicates=split.duplicates + more.duplicates,
+        duplicates=split.duplicates + unlabelled_split.duplicates,
         leaks=split.leaks,
         contradictions=split.single_contradictions(),
         near_duplicates=(unlabelled or labelled).groups.near_duplicates,
@@ -138,12 +142,12 @@ def check_split(source: str, input_px: int, labelled: Looked, unlabelled: Looked
         without_key=groups.without_key,
         leaked_test_images=groups.leaked,
         sizes=_sizes(split, input_px),
-        unlabelled_sizes=_sizes(more, input_px) if unlabelled else None,
+        unlabelled_sizes=_sizes(unlabelled_split, input_px) if unlabelled else None,
         imbalance=Imbalance(largest, smallest, round(largest.train / max(1, smallest.train), 2)),
-        alike_classes=alike(split.classes),
+        alike_classes=similar_names(split.classes),
         copied_classes=split.copied_classes(),
-        system_files=sum(one.system_files for one in looked),
-        deep_images=together([one.deep_images for one in looked if one.deep_images]),
+        system_files=sum(one.system_files for one in sources),
+        deep_images=together([one.deep_images for one in sources if one.deep_images]),
     )
 
 

@@ -1,8 +1,8 @@
-"""Images through their views, in threads of this process or in worker processes.
+"""Decodes images and renders their views, in threads of this process or in worker processes.
 
-A worker, `python -m kd2mobile.data.decode_workers`, is a process of its own that knows NumPy and Pillow alone. It is
-started anew, never forked, and does not import the main program again: so it is the same on every system, in a notebook
-and in a script without a main guard.
+A worker, `python -m kd2mobile.data.decode_workers`, is a separate process that imports NumPy and Pillow alone. It is
+never forked and does not import the user's main program, so it behaves the same on every system, in a notebook and in a
+script without a main guard.
 """
 
 import os
@@ -29,8 +29,11 @@ _COMMAND = ["-m", "kd2mobile.data.decode_workers"]
 
 
 class Views(msgspec.Struct):
-    """A request of a worker: `render_views`. paths: the text of each address, as the file system has it; views:
-    VIEW_DTYPE [paths, count]. Its result are the pixels as bytes."""
+    """A request to a worker: the arguments of `render_views`. The worker answers with the pixels as bytes.
+
+    paths: each address as the bytes of its text in the file system's encoding; views: the bytes of VIEW_DTYPE [paths,
+    count]; px: side of the rendered square in pixels.
+    """
 
     paths: list[bytes]
     views: bytes
@@ -39,32 +42,33 @@ class Views(msgspec.Struct):
 
 
 def render_views(paths: Sequence[Address], views: np.ndarray, px: int) -> np.ndarray:
-    """Each image through each of its views, decoded once.
+    """Renders each image through each of its views; an image is decoded once.
 
-    views: VIEW_DTYPE [images, views]. Returns uint8 [images, views, px, px, 3]. Raises ImageError.
+    views: VIEW_DTYPE [images, views]; px: side of the rendered square in pixels. Returns uint8 [images, views, px, px,
+    3]. Raises ImageError for an image that cannot be decoded.
     """
-    seen = np.empty((*views.shape, px, px, 3), np.uint8)
-    for target, path, row in zip(seen, paths, views, strict=True):
+    rendered = np.empty((*views.shape, px, px, 3), np.uint8)
+    for target, path, row in zip(rendered, paths, views, strict=True):
         with pixels.opened(path) as image:
             fill_views(target, image, row)
-    return seen
+    return rendered
 
 
 def fill_views(target: np.ndarray, image: Image.Image, views: np.ndarray) -> None:
-    """The image through its views, VIEW_DTYPE [views], into target, uint8 [views, px, px, 3]."""
-    for seen, view in zip(target, views, strict=True):
-        seen[:] = pixels.render(image, pixels.Box(*view["box"].tolist()), target.shape[1], bool(view["flip"]))
+    """Renders the image through its views, VIEW_DTYPE [views], into target, uint8 [views, px, px, 3]."""
+    for view_pixels, view in zip(target, views, strict=True):
+        view_pixels[:] = pixels.render(image, pixels.Box(*view["box"].tolist()), target.shape[1], bool(view["flip"]))
 
 
 @contextmanager
 def renderer(workers: int, folder: Path) -> Iterator[Render]:
-    """`render_views`, or the same done by that many worker processes, which end with the block.
+    """Yields a function with the arguments and the result of `render_views`, to be called within the block.
 
-    folder: where they lock one another out, in a file that goes with the block; what a killed process left of it goes
-    with `remove_temporaries`.
-
-    What it yields may be called from as many threads as there are workers; the pixels are the same, bit for bit. It
-    raises ImageError, and WorkerError if a worker dies.
+    workers: number of processes that do the work; 0 renders in the calling thread. With workers the function may be
+    called from as many threads as there are workers, and the pixels are the same, bit for bit.
+    folder: for the lock file by which workers take turns with large images. It is removed at the end of the block; one
+    that a killed process left is removed by `remove_temporaries`.
+    The yielded function raises ImageError, and WorkerError if a worker dies.
     """
     if not workers:
         yield render_views
@@ -77,7 +81,7 @@ def renderer(workers: int, folder: Path) -> Iterator[Render]:
 
 
 class _Workers:
-    """Worker processes, each with one request at a time."""
+    """A pool of worker processes; each handles one request at a time."""
 
     def __init__(self, count: int, folder: Path):
         self._turns = temporary_of(folder.absolute() / "one-large-image.lock")
@@ -92,14 +96,14 @@ class _Workers:
         try:
             worker.paths = paths
             request = Views([os.fsencode(str(path)) for path in paths], views.tobytes(), views.shape[1], px)
-            seen = worker.ask(request, bytes)
+            rendered = worker.ask(request, bytes)
         finally:
             self._idle.put(worker)
-        return np.frombuffer(seen, np.uint8).reshape(*views.shape, px, px, 3)
+        return np.frombuffer(rendered, np.uint8).reshape(*views.shape, px, px, 3)
 
     @property
     def pids(self) -> list[int | None]:
-        """Their numbers."""
+        """The process ids of the workers."""
         return [worker.pid for worker in self._all]
 
     def close(self) -> None:
@@ -109,7 +113,7 @@ class _Workers:
 
 
 class _Worker(Child):
-    """paths: what it is asked for."""
+    """A worker process. paths: the images of its current request, for the message if it dies."""
 
     paths: Sequence[Address] = ()
 
@@ -118,17 +122,17 @@ class _Worker(Child):
 
 
 def _death(death: Death, paths: Sequence[Address], workers: int) -> WorkerError:
-    more = f" or one of the {len(paths) - 1} after it" if len(paths) > 1 else ""
+    others = f" or one of the {len(paths) - 1} after it" if len(paths) > 1 else ""
     return WorkerError(
         f"label.workers, one of {workers}",
         "must run until the pass is done",
-        f"one that {death.how} at {paths[0]}{more}",
+        f"one that {death.how} at {paths[0]}{others}",
         "Use fewer in case memory ran out, or `--workers 0`. Finished work is kept: run the same command to resume.",
     )
 
 
 def main() -> None:
-    """Answers requests until the parent wants no more. sys.argv[1]: the lock of large images."""
+    """Answers requests until the parent process ends them. sys.argv[1]: the lock file for large images."""
     pixels.take_turns_by(FileLock(sys.argv[1]))
 
     def answer(request: Views, give: Give) -> None:

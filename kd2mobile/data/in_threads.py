@@ -1,4 +1,4 @@
-"""Work on many images at once: Pillow and hashlib let go of Python's lock while they work."""
+"""Work on many images in parallel threads: Pillow and hashlib release Python's global lock while they work."""
 
 import os
 from collections import deque
@@ -13,11 +13,12 @@ Result = TypeVar("Result")
 def in_threads(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None, ahead: int = 4
 ) -> Iterator[Result]:
-    """work(item) of every item, in order, by `threads` threads (one a core when left out).
+    """Yields work(item) for every item, in order, computed by a pool of threads.
 
-    ahead: items in work or waiting, for each thread, so that memory stays flat: 1 where a result is a whole batch.
-    Unlike Executor.map it takes items no further ahead of what is asked for, and an error or Ctrl-C waits for what
-    is in work, not for all that is left.
+    threads: size of the pool; one per core if left out. ahead: how many items per thread are submitted before their
+    results are read, which bounds the memory; use 1 where a result is a whole batch.
+    Unlike Executor.map it reads no more items than that in advance, and after an error or Ctrl-C it waits only for the
+    items that are being worked on.
 
     >>> list(in_threads(abs, [-1, -2, -3]))
     [1, 2, 3]

@@ -1,4 +1,4 @@
-"""The student's pixels of every view, rendered once: training then reads memory-mapped arrays, not images."""
+"""The pixel store: the student's pixels of every view, rendered once, so that training reads arrays and not images."""
 
 from pathlib import Path
 
@@ -15,18 +15,20 @@ from kd2mobile.pixels import opened
 
 
 def render_pixels(folder: Path, root: Root, split: Split, views_folder: Path, input_px: int) -> dict[str, int]:
-    """Writes train-*.npy and val-*.npy: uint8 [samples, views, input_px, input_px, 3] in shards, as Split.of orders.
+    """Writes the pixels of every view in shards: uint8 [samples, views, input_px, input_px, 3].
 
-    Of a split of unlabelled images, unlabelled-*.npy.
+    The files are train-*.npy and val-*.npy, or unlabelled-*.npy for a split of unlabelled images, with the samples in
+    the order of Split.samples_of. Test images have none: they are evaluated from their own files.
+    Each image is decoded once for all its views, on every core; one shard is in memory at a time. Shards that a killed
+    call completed are kept.
 
-    Each image is decoded once for all its views, on every core; one shard is in memory at a time. What a killed
-    call finished is kept. The test images are left out: they are evaluated from their files.
-    Returns the number of rendered views. Raises DataError if an image is not the one that was split, ImageError
+    input_px: side of the student's square input in pixels.
+    Returns the number of rendered views by split. Raises DataError if an image has changed since the split, ImageError
     if it can no longer be decoded, ArtifactError if the disk is full.
     """
     rendered = {}
-    for name in split.named("train", "val", UNLABELLED):
-        samples, views = split.of(name), read_views(views_folder, name)
+    for name in split.with_samples("train", "val", UNLABELLED):
+        samples, views = split.samples_of(name), read_views(views_folder, name)
 
         def make(rows: range, samples: list[Sample] = samples, views: np.ndarray = views) -> np.ndarray:
             shard = np.empty((len(rows), views.shape[1], input_px, input_px, 3), np.uint8)

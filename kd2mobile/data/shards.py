@@ -1,4 +1,4 @@
-"""Arrays too big for memory, as numbered .npy files of SHARD samples each: the pixel store and the transfer set."""
+"""Arrays that do not fit in memory, as numbered .npy files: the form of the pixel store and of the transfer set."""
 
 import re
 import shutil
@@ -14,15 +14,15 @@ from kd2mobile.files import NO_ROOM, os_error, replaced, write_npy
 from kd2mobile.text import one_line, size_of
 
 SHARD = 512
-"""Samples a file; the last one of a set may hold fewer."""
+"""Samples per file; the last file of a set may hold fewer."""
 MAPPED_AT_ONCE = 256
-"""Each mapped file costs an open file, of which many systems allow a process 1,024."""
+"""Each mapped file is an open file, and many systems allow a process 1,024 open files."""
 
 
 class Shards:
-    """The shards of one set, read-only and memory-mapped, as one array along its first axis.
+    """The shards of one set as one read-only, memory-mapped array.
 
-    shape: of the whole, [samples, views, ...]; dtype: of its elements. At most MAPPED_AT_ONCE files are held open.
+    shape: [samples, views, ...] of the whole set; dtype: type of its elements. At most MAPPED_AT_ONCE files are open.
     """
 
     def __init__(self, paths: list[Path], shape: tuple[int, ...], dtype: np.dtype):
@@ -34,7 +34,7 @@ class Shards:
         return self.shape[0]
 
     def __getitem__(self, key: int | tuple) -> np.ndarray:
-        """`shards[i]` is sample i; `shards[i, k, ...]` goes on indexing inside it."""
+        """`shards[i]` is sample i; `shards[i, k, ...]` indexes inside that sample."""
         i, *rest = key if isinstance(key, tuple) else (key,)
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
@@ -44,17 +44,17 @@ class Shards:
     def take(self, i: np.ndarray, k: np.ndarray) -> np.ndarray:
         """View k[j] of sample i[j] for every j, in that order: an array in memory, [len(i), ...].
 
-        i, k: int [batch]. Raises IndexError if one lies outside.
+        i, k: int [batch]. Raises IndexError for a sample or a view that does not exist.
         """
         i, k = np.asarray(i), np.asarray(k)
         if i.size and (i.min() < 0 or i.max() >= len(self)):
             raise IndexError(f"samples {i.min()} to {i.max()} of {len(self)}")
-        taken = np.empty((len(i), *self.shape[2:]), self.dtype)
+        selected = np.empty((len(i), *self.shape[2:]), self.dtype)
         shard = i // SHARD
         for number in np.unique(shard):
-            here = shard == number
-            taken[here] = self._part(int(number))[i[here] % SHARD, k[here]]
-        return taken
+            in_shard = shard == number
+            selected[in_shard] = self._part(int(number))[i[in_shard] % SHARD, k[in_shard]]
+        return selected
 
     def _part(self, number: int) -> np.ndarray:
         part = self._mapped.pop(number, None)
@@ -67,7 +67,7 @@ class Shards:
 
 
 def shard_path(folder: Path, name: str, number: int) -> Path:
-    """`train-00000.npy`"""
+    """The file of one shard, `train-00000.npy`."""
     return Path(folder) / f"{name}-{number:05d}.npy"
 
 
@@ -80,11 +80,11 @@ def write_shards(
     unit: str,
     units_per_sample: int = 1,
 ) -> list[Path]:
-    """Writes the set `name` shard by shard; shards that stand there from a killed call are kept if they are whole.
+    """Writes the set `name` shard by shard. Complete shards of a killed call are kept.
 
-    count: samples in the set. make: takes the range of sample numbers of one shard and returns their array
-    [len(range), ...]; only one shard is in memory at a time. label, unit, units_per_sample: what the bar shows.
-    Returns the shards' paths in order. Raises ArtifactError if the disk is full.
+    count: number of samples in the set. make: takes the range of sample numbers of one shard and returns their array
+    [len(range), ...]; only one shard is in memory at a time. label, unit, units_per_sample: what the progress bar
+    shows. Returns the shards' paths in order. Raises ArtifactError if the disk is full.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def write_shards(
         for number in range(-(-count // SHARD)):
             rows = range(number * SHARD, min(count, (number + 1) * SHARD))
             path = shard_path(folder, name, number)
-            if not _stands(path, len(rows)):
+            if not _is_whole(path, len(rows)):
                 shard = make(rows)
                 if len(shard) != len(rows):
                     raise ValueError(f"{path.name} needs {len(rows)} samples, make gave {len(shard)}")
@@ -110,9 +110,9 @@ def open_shards(folder: Path, name: str) -> Shards:
     for path in folder.glob(f"{name}-*.npy"):
         if match := re.fullmatch(re.escape(name) + r"-(\d{5,})\.npy", path.name):
             numbered[int(match[1])] = path
-    again = _again(folder)
+    next_step = _rebuild_step(folder)
     if not numbered:
-        raise ArtifactError(shard_path(folder, name, 0), "must be there", "no such file", again)
+        raise ArtifactError(shard_path(folder, name, 0), "must be there", "no such file", next_step)
     paths = [shard_path(folder, name, number) for number in range(max(numbered) + 1)]
     length = 0
     for path in paths:
@@ -123,36 +123,36 @@ def open_shards(folder: Path, name: str) -> Shards:
         full = path != paths[-1]
         if part.shape[1:] != inner or part.dtype != dtype or not (rows == SHARD if full else 0 < rows <= SHARD):
             dims = ", ".join(map(str, (f"{SHARD}" if full else f"1 to {SHARD}", *inner)))
-            raise ArtifactError(path, f"must be {dtype} [{dims}]", f"{part.dtype} {list(part.shape)}", again)
+            raise ArtifactError(path, f"must be {dtype} [{dims}]", f"{part.dtype} {list(part.shape)}", next_step)
         length += rows
     return Shards(paths, (length, *inner), dtype)
 
 
-def _again(folder: Path) -> str:
+def _rebuild_step(folder: Path) -> str:
     return f"Remove the folder {folder}; the next run builds it again."
 
 
 def _map(path: Path) -> np.ndarray:
-    """Raises ArtifactError for a file that is not there, cannot be read or is no whole .npy."""
-    again = _again(path.parent)
+    """The array in a file, memory-mapped. Raises ArtifactError if the file is missing, unreadable or incomplete."""
+    next_step = _rebuild_step(path.parent)
     try:
         return np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
     except FileNotFoundError as fault:
-        raise ArtifactError(path, "must be there", "no such file", again) from fault
+        raise ArtifactError(path, "must be there", "no such file", next_step) from fault
     except OSError as fault:
         if fault.errno:
             raise os_error(fault, path) from fault
-        raise _damaged(path, fault, again) from fault
+        raise _damaged(path, fault, next_step) from fault
     except Exception as fault:  # a damaged header is evaluated: almost anything
-        raise _damaged(path, fault, again) from fault
+        raise _damaged(path, fault, next_step) from fault
 
 
-def _damaged(path: Path, fault: Exception, again: str) -> ArtifactError:
-    return ArtifactError(path, "must be a complete .npy file", one_line(f"{type(fault).__name__}: {fault}"), again)
+def _damaged(path: Path, fault: Exception, next_step: str) -> ArtifactError:
+    return ArtifactError(path, "must be a complete .npy file", one_line(f"{type(fault).__name__}: {fault}"), next_step)
 
 
-def _stands(path: Path, rows: int) -> bool:
-    """Whether the shard is there. A damaged one is said and counts as missing."""
+def _is_whole(path: Path, rows: int) -> bool:
+    """Whether the shard exists and is complete. A damaged one is reported and counts as missing."""
     if not path.exists():
         return False
     try:
@@ -168,7 +168,7 @@ def _stands(path: Path, rows: int) -> bool:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """One .npy file, whole or not at all. Raises ArtifactError if the disk is full."""
+    """Writes a .npy file, complete or not at all. Raises ArtifactError if the disk is full."""
     _write(Path(path), array, array.nbytes)
 
 

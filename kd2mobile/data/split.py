@@ -1,4 +1,4 @@
-"""Which image is for training, which validates, which tests: the types, and the file that keeps them."""
+"""The split: which image is for training, validation or test. The types, and how they are read from the artifact."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ SplitName = Literal["train", "val", "test", "unlabelled"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 """The splits of labelled images."""
 UNLABELLED: SplitName = "unlabelled"
-"""Images that the student learns from by the teacher's word alone."""
+"""The split of images without labels, from which the student learns the teacher's logits alone."""
 
 Kind = TypeVar("Kind")
 
@@ -25,7 +25,8 @@ Kind = TypeVar("Kind")
 class Sample(msgspec.Struct, frozen=True):
     """One image. path: relative to the images' root, with slashes; it is the sample's id.
 
-    label: index of the class in Split.classes, -1 if unlabelled; width, height: pixels of the upright image.
+    label: index of the class in Split.classes, -1 if unlabelled; sha256: of the file, in hexadecimal digits; width,
+    height: in pixels, after EXIF rotation.
     """
 
     path: str
@@ -44,16 +45,17 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """The same image in more than one split: what the model is evaluated on, it has seen."""
+    """Copies of one image in several splits: the model is evaluated on an image that it was trained on."""
 
     paths: list[str]
     splits: list[SplitName]
 
 
 class CopiedClass(msgspec.Struct, frozen=True):
-    """A class of which every image is in another class as well, byte for byte.
+    """A class whose images are all in another class as well, byte for byte.
 
-    images: how many files it has; more: how many different images the other class holds beside them.
+    name: the copied class; of: the class that holds its images too; images: number of files of the copied class; more:
+    number of different images that only the other class holds.
     """
 
     name: str
@@ -71,11 +73,11 @@ class CopiedClass(msgspec.Struct, frozen=True):
 
 
 class NearGroup(msgspec.Struct, frozen=True):
-    """Images that look the same, each like at least one other of them.
+    """Images that look the same; each of them looks like at least one other of the group.
 
-    paths: by path, every copy of them with them, the unlabelled ones last; splits, classes: where they lie; the first
-    may be `unlabelled`; difference: the largest root mean square difference of a pair that joined them, in steps of
-    255.
+    paths: sorted, with every copy of them, the unlabelled ones last; splits: their splits, which may be `unlabelled`;
+    classes: their classes; difference: the largest root mean square difference of two thumbnails that joined the
+    group, in grey levels of 0..255.
     """
 
     paths: list[str]
@@ -85,16 +87,17 @@ class NearGroup(msgspec.Struct, frozen=True):
 
     @property
     def leaks(self) -> bool:
-        """Whether an image that is evaluated looks like one of another split, which may have been learned from."""
+        """Whether a val or test image looks like an image of another split."""
         return len(self.splits) > 1 and bool({"val", "test"}.intersection(self.splits))
 
 
 class Groups(msgspec.Struct, frozen=True):
-    """Which images belong together; beside the split, in groups.json.
+    """Which images belong together: groups.json beside split.json.
 
-    kept: whether near duplicates stay in one split where it is drawn (`data.groups`); near_duplicates: all of them.
-    group_by: `data.group_by`; without_key: images of which it gives no key.
-    leaked: test images of a group that has one of train or val: copies, near duplicates and those of one key.
+    kept: the recipe's data.groups: whether a group of near duplicates stays in one split where splits are drawn.
+    near_duplicates: every such group. group_by: the recipe's data.group_by; without_key: number of images that it gives
+    no key. leaked: test images that share a group with an image of train or val, as copies, as near duplicates or by
+    their key.
     """
 
     kept: bool
@@ -105,11 +108,11 @@ class Groups(msgspec.Struct, frozen=True):
 
 
 class Split(msgspec.Struct, frozen=True):
-    """Every image's place.
+    """The classes, and the split of every image.
 
-    classes: names in order, the index is the label; samples: by path; skipped: files that are not used.
-    duplicates: groups of paths whose files are the same, byte for byte; leaks: those of them that lie in several
-    splits; contradictions: those of them that lie in several classes.
+    classes: names in order; the index is the label. samples: sorted by path. skipped: files that are not used, each
+    with the reason. duplicates: groups of paths whose files have the same bytes; leaks: the groups in several splits;
+    contradictions: the groups in several classes.
     """
 
     classes: list[str]
@@ -119,14 +122,15 @@ class Split(msgspec.Struct, frozen=True):
     leaks: list[Leak] = []
     contradictions: list[list[str]] = []
 
-    def of(self, name: SplitName) -> list[Sample]:
-        """The samples of one split, in stored order."""
+    def samples_of(self, name: SplitName) -> list[Sample]:
+        """The samples of one split, in the order of `samples`, which is that of every stored array."""
         return [sample for sample in self.samples if sample.split == name]
 
     def part_of_train(self, fraction: float, seed: int) -> "Split":
-        """This split with a part of each class's training images, at least one of each; val and test stay whole.
+        """This split with only a fraction of each class's training images; val and test stay as they are.
 
-        fraction: in (0, 1], of each class, rounded up; seed: which are drawn. The order of the samples stays.
+        fraction: in (0, 1], of each class, rounded up, so that each class keeps at least one image; seed: draws the
+        images that are kept. Their order does not change.
         """
         if fraction == 1:
             return self
@@ -135,13 +139,13 @@ class Split(msgspec.Struct, frozen=True):
         rng = np.random.default_rng(seed)
         kept = set()
         for label in range(len(self.classes)):
-            paths = [sample.path for sample in self.of("train") if sample.label == label]
+            paths = [sample.path for sample in self.samples_of("train") if sample.label == label]
             kept.update(rng.permutation(paths)[: math.ceil(fraction * len(paths))].tolist())
         samples = [sample for sample in self.samples if sample.split != "train" or sample.path in kept]
         return msgspec.structs.replace(self, samples=samples)
 
     def copied_classes(self) -> list[CopiedClass]:
-        """The classes that lie in another one with all of their images; of two equal ones the later by name."""
+        """The classes whose images are all in another class too; of two equal classes the one with the later name."""
         contents = [{s.sha256 for s in self.samples if s.label == label} for label in range(len(self.classes))]
         copies = []
         for label, own in enumerate(contents):
@@ -156,15 +160,15 @@ class Split(msgspec.Struct, frozen=True):
         return copies
 
     def single_contradictions(self) -> list[list[str]]:
-        """The contradictions that are left without the copied classes."""
+        """The contradictions between classes of which neither is a copied class."""
         copied = {self.classes.index(copy.name) for copy in self.copied_classes()}
         label_of = {sample.path: sample.label for sample in self.samples if sample.label not in copied}
         left = ([path for path in paths if path in label_of] for paths in self.contradictions)
         return [paths for paths in left if len({label_of[path] for path in paths}) > 1]
 
-    def named(self, *names: SplitName) -> list[SplitName]:
-        """Those of the names that have samples."""
-        return [name for name in names if self.of(name)]
+    def with_samples(self, *names: SplitName) -> list[SplitName]:
+        """The given split names that have samples, in their order."""
+        return [name for name in names if self.samples_of(name)]
 
 
 def read_split(folder: Path) -> Split:
@@ -179,12 +183,12 @@ def read_split(folder: Path) -> Split:
 
 
 def read_groups(folder: Path) -> Groups:
-    """The groups beside the split in the folder. Raises ArtifactError if they are missing or damaged."""
+    """The groups that split_images wrote into the folder. Raises ArtifactError if they are missing or damaged."""
     return _read(Path(folder) / "groups.json", Groups)
 
 
-def leaked_of(folder: Path, samples: list[Sample]) -> "np.ndarray":
-    """Which of the test samples of the split in the folder leaked: bool [n]. Raises ArtifactError."""
+def leaked_mask(folder: Path, samples: list[Sample]) -> "np.ndarray":
+    """Whether each of the n test samples leaked: bool [n]. folder: of the split's artifact. Raises ArtifactError."""
     leaked = set(read_groups(folder).leaked)
     import numpy as np
 
@@ -196,7 +200,7 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
 
 
 class SplitResults(msgspec.Struct, frozen=True):
-    """What the record of a split says, as far as it is read."""
+    """The results in the record of a split that later code reads: numbers of files."""
 
     unlabelled: Count = 0
     skipped: Count = 0

@@ -1,4 +1,4 @@
-"""The stage `thumbnails`: each image is decoded once, for its size, its fault and 16 x 16 pixels of it."""
+"""The stage `thumbnails`: decodes each image once, for its size, its fault and a thumbnail of 16 x 16 pixels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +21,15 @@ ROW = np.dtype(
     [("sha256", "S64"), ("width", "<u4"), ("height", "<u4"), ("values", "<f8", 2)]
     + [("pixels", "u1", (THUMBNAIL_PX, THUMBNAIL_PX, 3))]
 )
-"""One content; one that cannot be decoded has the width 0, and values of 8 bits are NaN."""
+"""The stored row of one content. width is 0 if it cannot be decoded; values is NaN for an image of 8 bits."""
 
 
 class Decoded(NamedTuple):
-    """What decoding one content gave. width, height: pixels, upright; values: the darkest and the brightest one of an
-    image of more than 8 bits; reason: why it cannot be used, or nothing."""
+    """The result of decoding one content.
+
+    width, height: in pixels, after EXIF rotation; values: the darkest and the brightest pixel value of an image with
+    more than 8 bits, else None; reason: why the image cannot be used, empty if it can.
+    """
 
     width: int
     height: int
@@ -35,17 +38,18 @@ class Decoded(NamedTuple):
 
 
 class Thumbnails(NamedTuple):
-    """What decoding gave of each content, by its SHA-256, and the small images of those that can be used.
+    """The results of decoding the images, by the SHA-256 of their content, and the thumbnails of the usable ones.
 
-    contents: SHA-256 of each row of pixels; pixels: uint8 [contents, 16, 16, 3], the whole image stretched.
+    contents: the SHA-256 of each row of pixels; pixels: uint8 [contents, 16, 16, 3], each whole image stretched to a
+    square.
     """
 
     decoded: dict[str, Decoded]
     contents: list[str]
     pixels: np.ndarray
 
-    def beside(self, other: "Thumbnails") -> "Thumbnails":
-        """Both together, each content once."""
+    def merged_with(self, other: "Thumbnails") -> "Thumbnails":
+        """These thumbnails and those of the other; a content in both is kept once."""
         new = [row for row, content in enumerate(other.contents) if content not in self.decoded]
         return Thumbnails(
             other.decoded | self.decoded,
@@ -54,21 +58,21 @@ class Thumbnails(NamedTuple):
         )
 
 
-def look_at(root: Root, images: Sequence[ScannedImage]) -> Thumbnails:
-    """The thumbnails of these images, made in memory. An image that cannot be decoded has its reason."""
+def make_thumbnails(root: Root, images: Sequence[ScannedImage]) -> Thumbnails:
+    """Decodes the images and returns their thumbnails. An image that cannot be decoded has a reason instead."""
     rows, broken = _rows(root, _distinct(images))
     return _thumbnails(rows, broken)
 
 
 def write_thumbnails(folder: Path, root: Root, images: Sequence[ScannedImage]) -> dict[str, Any]:
-    """Writes the thumbnails of these images: thumbnails-*.npy, and broken-*.json with the reasons.
+    """Writes the thumbnails of the images as thumbnails-*.npy, and the reasons of broken images as broken-*.json.
 
-    What a killed call finished is kept. Returns the numbers of contents and of broken ones. Raises ArtifactError if
-    the disk is full.
+    Shards that a killed call completed are kept. Returns the numbers of contents and of broken ones. Raises
+    ArtifactError if the disk is full.
     """
     distinct = _distinct(images)
     for number in range(-(-len(distinct) // SHARD)):
-        _forget_half(folder, number)
+        _remove_incomplete(folder, number)
 
     def make(numbers: range) -> np.ndarray:
         rows, broken = _rows(root, [distinct[number] for number in numbers])
@@ -81,18 +85,18 @@ def write_thumbnails(folder: Path, root: Root, images: Sequence[ScannedImage]) -
 
 
 def read_thumbnails(folder: Path) -> Thumbnails:
-    """What write_thumbnails wrote, in memory. Raises ArtifactError."""
+    """Reads what write_thumbnails wrote into memory. Raises ArtifactError if a file is missing or damaged."""
     stored = open_shards(folder, NAME)
     rows = stored.take(np.arange(len(stored)), np.zeros(len(stored), int))
     broken: dict[str, str] = {}
     for path in sorted(Path(folder).glob("broken-*.json")):
-        again = f"Remove the folder {folder}; the next run builds it again."
-        broken |= read_json(path, dict[str, str], again, error=ArtifactError)
+        next_step = f"Remove the folder {folder}; the next run builds it again."
+        broken |= read_json(path, dict[str, str], next_step, error=ArtifactError)
     return _thumbnails(rows, broken)
 
 
 def _distinct(images: Sequence[ScannedImage]) -> list[ScannedImage]:
-    """One image of each content, the first by path."""
+    """One image per content, the first by path."""
     first: dict[str, ScannedImage] = {}
     for image in sorted(images, key=lambda image: image.path):
         first.setdefault(image.sha256, image)
@@ -100,22 +104,22 @@ def _distinct(images: Sequence[ScannedImage]) -> list[ScannedImage]:
 
 
 def _rows(root: Root, images: Sequence[ScannedImage]) -> tuple[np.ndarray, dict[str, str]]:
-    """A ROW of each, and the reasons of those that cannot be decoded."""
+    """A ROW per image, and by SHA-256 the reasons of images that cannot be decoded."""
     rows = np.zeros(len(images), ROW)
     broken: dict[str, str] = {}
 
-    def look(numbered: tuple[int, ScannedImage]) -> None:
+    def decode(numbered: tuple[int, ScannedImage]) -> None:
         number, image = numbered
         rows[number]["sha256"] = image.sha256
         try:
-            with examined(root / image.path) as (opened, found):
+            with examined(root / image.path) as (opened, depth):
                 rows[number]["pixels"] = render(opened, WHOLE, THUMBNAIL_PX)
-            rows[number]["values"] = found.values or np.nan
-            rows[number]["width"], rows[number]["height"] = found.width, found.height
+            rows[number]["values"] = depth.values or np.nan
+            rows[number]["width"], rows[number]["height"] = depth.width, depth.height
         except ImageError as fault:
             broken[image.sha256] = str(fault.got)
 
-    for _ in in_threads(look, enumerate(images)):
+    for _ in in_threads(decode, enumerate(images)):
         pass
     return rows, dict(sorted(broken.items()))
 
@@ -138,15 +142,15 @@ def _broken(folder: Path, number: int) -> Path:
     return Path(folder) / f"broken-{number:05d}.json"
 
 
-def _forget_half(folder: Path, number: int) -> None:
-    """Removes reasons without their shard, and a shard without its reasons: both are made again."""
+def _remove_incomplete(folder: Path, number: int) -> None:
+    """Removes a file of reasons without its shard, and a shard without its reasons, so that both are built again."""
     shard, broken = shard_path(folder, NAME, number), _broken(folder, number)
     if not shard.exists():
         broken.unlink(missing_ok=True)
     elif not broken.exists():
         try:
-            half = (np.load(shard)["width"] == 0).any()
+            incomplete = (np.load(shard)["width"] == 0).any()
         except (OSError, ValueError, EOFError, IndexError):
-            half = True
-        if half:
+            incomplete = True
+        if incomplete:
             shard.unlink()

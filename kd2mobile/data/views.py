@@ -1,4 +1,4 @@
-"""The views: which part of each image, mirrored or not, teacher and student look at."""
+"""The views: which part of each image teacher and student take, and whether it is mirrored."""
 
 from pathlib import Path
 
@@ -21,25 +21,27 @@ VIEW_DTYPE = np.dtype(
 )
 """One view. box: left, upper, right, lower in fractions of the image; flip: 1 if mirrored left to right.
 
-Room for more, not yet drawn: jitter (factors of brightness, contrast, saturation, shift of hue: 1, 1, 1, 0 change
-nothing), mixup_partner (index of another sample of the split, -1 for none) and mixup_weight (of the image itself).
+Reserved, not drawn yet: jitter (factors of brightness, contrast and saturation, and the shift of the hue; 1, 1, 1, 0
+change nothing), mixup_partner (index of another sample of the split, -1 for none) and mixup_weight (of the image
+itself).
 """
 
 
 def draw_views(folder: Path, split: Split, views: schema.Views | None, resize: pixels.Resize) -> dict[str, int]:
-    """Writes train.npy [n, views.count], val.npy and test.npy [n, 1] of VIEW_DTYPE, in the order of Split.of.
+    """Writes the views of each split: VIEW_DTYPE, with the samples in the order of Split.samples_of.
 
-    Of a split of unlabelled images, unlabelled.npy [n, views.count]: they are seen as training images are.
-    views: None for one view of each of them, the one that is evaluated, as of val and test.
-    Training images get random boxes; val and test the one view that is evaluated (pixels.whole_box). An image's
-    views depend on the seed, its content and the view's number alone, not on its neighbours or its name. No image
-    is opened. Returns the number of views of each split.
+    train.npy and unlabelled.npy are [n, views.count] with random boxes; val.npy and test.npy are [n, 1] with the one
+    view that is evaluated (pixels.whole_box). The random views of an image depend only on the seed, the image's content
+    and the number of the view, not on other images or on its name. No image is opened.
+
+    views: the recipe's [views]; None gives training and unlabelled images the one evaluated view as well.
+    Returns the number of views of each split.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    for name in split.named(*SPLIT_NAMES, UNLABELLED):
-        samples, learned = split.of(name), views if name in ("train", UNLABELLED) else None
+    for name in split.with_samples(*SPLIT_NAMES, UNLABELLED):
+        samples, learned = split.samples_of(name), views if name in ("train", UNLABELLED) else None
         table = np.zeros((len(samples), learned.count if learned else 1), VIEW_DTYPE)
         table["jitter"] = 1, 1, 1, 0
         table["mixup_partner"] = -1
@@ -71,13 +73,15 @@ def _random_view(sample: Sample, views: schema.Views, resize: pixels.Resize, k: 
 def read_views(folder: Path, name: str) -> np.ndarray:
     """The views of one split, VIEW_DTYPE [samples, views]. Raises ArtifactError if the file is missing or corrupt."""
     path = Path(folder) / f"{name}.npy"
-    again = f"Remove the folder {folder}; the next run builds it again."
+    next_step = f"Remove the folder {folder}; the next run builds it again."
     try:
         table = np.load(path, allow_pickle=False)
     except FileNotFoundError as fault:
-        raise ArtifactError(path, "must be there", "no such file", again) from fault
+        raise ArtifactError(path, "must be there", "no such file", next_step) from fault
     except (OSError, ValueError, EOFError) as fault:
-        raise ArtifactError(path, "must be a complete .npy file", f"{type(fault).__name__}: {fault}", again) from fault
+        raise ArtifactError(
+            path, "must be a complete .npy file", f"{type(fault).__name__}: {fault}", next_step
+        ) from fault
     if table.dtype != VIEW_DTYPE or table.ndim != 2:
-        raise ArtifactError(path, "must hold views [samples, views]", f"{table.dtype} {list(table.shape)}", again)
+        raise ArtifactError(path, "must hold views [samples, views]", f"{table.dtype} {list(table.shape)}", next_step)
     return table

@@ -15,9 +15,9 @@ from kd2mobile.data.sources.folders import (
     Inside,
     files_in,
     inside,
-    places_of,
+    positions_of,
     resembles_split,
-    split_named,
+    split_from_name,
     splits_among,
 )
 from kd2mobile.errors import DataError, ImageError, ModelFileError
@@ -222,7 +222,7 @@ def match_folders(folders: list[str], outputs: int, labels: list[str] | None, wh
             "labels",
             f"{count_of(len(folders), 'folder')} matched to outputs by name",
         )
-    if all(map(split_named, folders)):
+    if all(map(split_from_name, folders)):
         raise DataError(where, "must be a folder of class folders", _few(folders), _help(folders))
     if labels:
         first = next(name for name in folders if name not in named)
@@ -247,7 +247,7 @@ def _by_name(folders: list[str], labels: list[str]) -> dict[str, int]:
 
     Numbers count where all folders have one and the names alone do not say it.
     """
-    found = places_of(folders, labels, _plain)
+    found = positions_of(folders, labels, _plain)
     if len(found) < len(folders):
         numbered = [one for one in map(number_and_name, folders) if one and one[0] < len(labels)]
         places = [number for number, name in numbered if _plain(name) == _plain(labels[number])]
@@ -272,7 +272,7 @@ def _about_skipped(skipped: list[tuple[Path, str]], system_files: int) -> list[s
 
 
 def _help(folders: list[str]) -> str:
-    if any(map(split_named, folders)):
+    if any(map(split_from_name, folders)):
         return GIVE_ONE
     return "Give the names of the outputs with --labels, one per line."
 

@@ -94,7 +94,7 @@ def title_of(run: Run) -> str:
 
 
 def _images(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray) -> list[ShownImage]:
-    samples = split.of("test")
+    samples = split.samples_of("test")
     labels = np.array([sample.label for sample in samples])
     return [
         ShownImage(
@@ -110,7 +110,7 @@ def _images(split: Split, root: Root, teacher: np.ndarray, student: np.ndarray) 
 
 def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray], recommended: str) -> dict[str, Any]:
     """The parts of the page that look at each image; answers: as `collect` takes them."""
-    samples = split.of("test")
+    samples = split.samples_of("test")
     labels = np.array([sample.label for sample in samples])
     files = {role.name: _files(answers, role) for role in TRAINED}
     student, baseline = files[STUDENT.name][recommended], files[BASELINE.name].get(recommended)
@@ -211,7 +211,7 @@ def _about_groups(split: Split, groups: Groups) -> list[str]:
     if not groups.kept:
         notes.append("The splits were drawn without regard to near duplicates (--no-groups).")
     if groups.leaked:
-        tested = len(split.of("test"))
+        tested = len(split.samples_of("test"))
         of_all, others = count_of(tested, "test image"), tested - len(groups.leaked)
         notes.append(
             f"{len(groups.leaked):,} of {of_all} are also in train or val, as copies, near duplicates or by their key. "

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, ImageDraw, ImageFont
 
 from kd2mobile import progress
-from kd2mobile.data.check import Checked, Looked
+from kd2mobile.data.check import Checked, SourceImages
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Sample, Split
 from kd2mobile.errors import ImageError
@@ -46,7 +46,9 @@ class _Section:
     text: list[str]
 
 
-def draw_contact_sheet(file: Path, checked: Checked, labelled: Looked, unlabelled: Looked | None = None) -> None:
+def draw_contact_sheet(
+    file: Path, checked: Checked, labelled: SourceImages, unlabelled: SourceImages | None = None
+) -> None:
     """Writes the sheet: every class (of more than 120 the largest and smallest), near duplicates, copies, files aside.
 
     labelled, unlabelled: what `checked` was made of; the unlabelled images have one row. Those of a row are drawn by

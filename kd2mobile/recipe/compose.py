@@ -39,7 +39,7 @@ def option_of(flag: str) -> str:
 class Overrides(dict[str, Any]):
     """Fields of a recipe by dotted name, for one call. Each is checked once, where it comes in, and keeps its origin.
 
-    >>> given = Overrides.of({"distill.epochs": 3})
+    >>> given = Overrides.from_dict({"distill.epochs": 3})
     >>> given.add("distill.temperature", 2.0, "--temperature")
     >>> dict(given), given.origin("distill.temperature")
     ({'distill.epochs': 3, 'distill.temperature': 2.0}, '--temperature')
@@ -50,7 +50,7 @@ class Overrides(dict[str, Any]):
         self._origins: dict[str, str] = {}
 
     @classmethod
-    def of(cls, settings: dict[str, Any] | None, origin: str = SETTINGS) -> "Overrides":
+    def from_dict(cls, settings: dict[str, Any] | None, origin: str = SETTINGS) -> "Overrides":
         """The settings, checked if they are a plain dict. origin: what a message calls the place where they came from.
 
         Raises RecipeError, UnknownNameError.
@@ -72,7 +72,7 @@ class Overrides(dict[str, Any]):
         """What gave the field."""
         return self._origins.get(name, SETTINGS)
 
-    def over(self, lower: "Overrides") -> "Overrides":
+    def merged_over(self, lower: "Overrides") -> "Overrides":
         """These fields and those of the lower ones that are not among them."""
         both = Overrides()
         for one in (lower, self):
@@ -91,19 +91,19 @@ class Overrides(dict[str, Any]):
 def compose(
     file: Path | None = None,
     settings: dict[str, Any] | None = None,
-    sees_whole: Callable[[str], bool] = lambda teacher: False,
+    whole_images_only: Callable[[str], bool] = lambda teacher: False,
 ) -> Recipe:
     """The recipe of the built-in layer, the file and the settings, in this order.
 
     file: a TOML file; settings: values by dotted name, checked here unless they are `Overrides`, which were.
     The built-in layer is `digits` (the demo) while data.source is digits, else none: the defaults of the types. Its
     teacher, which is trained from scratch, is left out where teacher.name is not a plain word, as Keras's names are.
-    sees_whole: whether the teacher of that name sees whole images alone (`teachers.kinds.sees_whole`): then the views
-    are WHOLE_VIEW, and others are refused; a recipe that a run wrote says so already. An array of one source is that
-    source.
-    Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold and the value.
+    whole_images_only: whether the teacher of that name sees whole images alone (`teachers.kinds.whole_images_only`):
+    then the views are WHOLE_VIEW, and others are refused; a recipe that a run wrote says so already. An array of one
+    source is that source. Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold
+    and the value.
     """
-    of_file, overrides = read_tables(file) if file else {}, Overrides.of(settings)
+    of_file, overrides = read_tables(file) if file else {}, Overrides.from_dict(settings)
     layers = [of_file, _nested(overrides, SETTINGS)]
     for tables in layers:
         if "teacher" in tables:
@@ -116,7 +116,7 @@ def compose(
     if merged.get("data", {}).get("source", "digits") == "digits":
         merged = _over_demo(merged)
     teachers = as_list(merged.get("teacher", {}))
-    if whole := next((name for one in teachers if sees_whole(name := one.get("name", ""))), None):
+    if whole := next((name for one in teachers if whole_images_only(name := one.get("name", ""))), None):
         _refuse_other_views(of_file.get("views", {}), lambda field: str(file), whole)
         _refuse_other_views(layers[1].get("views", {}), overrides.origin, whole)
         merged = _merged([merged, {"views": WHOLE_VIEW}])

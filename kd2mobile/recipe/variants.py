@@ -22,7 +22,7 @@ class Variant(NamedTuple):
         return self.precision if self.compression == "none" else f"{self.compression}-{self.precision}"
 
     @property
-    def place(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int]:
         """A key to sort by: the order in which compressions and precisions are listed."""
         return COMPRESSIONS.index(self.compression), PRECISIONS.index(self.precision)
 
@@ -40,4 +40,4 @@ def variants_of(export: Export) -> list[Variant]:
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Names of variants, each once, in the order in which they are listed."""
-    return sorted(set(names), key=lambda name: Variant.named(name).place)
+    return sorted(set(names), key=lambda name: Variant.named(name).order)

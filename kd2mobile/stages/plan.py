@@ -23,7 +23,7 @@ from kd2mobile.store.artifact import Step, Store
 from kd2mobile.teachers.kinds import kind_of
 
 if TYPE_CHECKING:
-    from kd2mobile.data.sources.find import Found
+    from kd2mobile.data.sources.find import FoundImages
     from kd2mobile.data.sources.roots import Root
 
 SPLIT = ("thumbnails", "split")
@@ -144,7 +144,7 @@ def plan_splits(recipe: Recipe, store: Store) -> list[tuple[Images, Step]]:
 def step_of(stage: Stage, context: Context, inputs: dict[str, Step], **how: Any) -> Step:
     """The step of that stage. how: what its config and its build take besides."""
     build = partial(stage.build, context, **how)
-    return Step(stage.name, stage.version, stage.config(context, **how), inputs, build, stage.spared)
+    return Step(stage.name, stage.version, stage.config(context, **how), inputs, build, stage.up_to_date_note)
 
 
 def _steps_over(names: tuple[str, ...], context: Context, labelled: dict[str, Step]) -> dict[str, Step]:
@@ -184,7 +184,7 @@ def _student(context: Context, steps: dict[str, Step], unlabelled: dict[str, Ste
     return step_of(STAGES["student"], context, inputs)
 
 
-def _images_of(found: "Found") -> tuple[Images, Images | None]:
+def _images_of(found: "FoundImages") -> tuple[Images, Images | None]:
     unlabelled = Images(found.unlabelled_root, found.unlabelled, labelled=False) if found.unlabelled else None
     return Images(found.root, found.scan), unlabelled
 
@@ -203,11 +203,11 @@ def check_student_weights(recipe: Recipe) -> None:
         freeze_all_but(model, student.train_layers)
 
 
-def _images(recipe: Recipe, store: Store) -> "Found":
+def _images(recipe: Recipe, store: Store) -> "FoundImages":
     """The images that the recipe means; those of a name or of idx files are written into the store first."""
     from kd2mobile.data.sources.containers import source_at
     from kd2mobile.data.sources.find import find_images
-    from kd2mobile.data.sources.named import placed_sources
+    from kd2mobile.data.sources.named import resolve_sources
     from kd2mobile.data.sources.roots import several
     from kd2mobile.data.sources.scaled import scaled_source
     from kd2mobile.data.splits.groups import check_group_by, column_of
@@ -217,7 +217,7 @@ def _images(recipe: Recipe, store: Store) -> "Found":
     check_group_by(data.group_by)
     fields = {"train": "source", "val": "val_source", "test": "test_source"}
     given = {split: (f"data.{field}", getattr(data, field)) for split, field in fields.items()}
-    placed = {split: placed_sources(*named, store) for split, named in given.items() if named[1] is not None}
+    placed = {split: resolve_sources(*named, store) for split, named in given.items() if named[1] is not None}
     unlabelled = None if data.unlabelled is None else [source_at(one) for one in several(data.unlabelled)]
     if data.range is not None:
         scaled = partial(scaled_source, value_range=checked_range(data.range, "data.range"), store=store)

@@ -24,7 +24,7 @@ from kd2mobile.stages.configs import (
     transfer_settings,
 )
 from kd2mobile.store.stage_records import FORMS, Form
-from kd2mobile.teachers.kinds import kind_of, sees_whole, title
+from kd2mobile.teachers.kinds import kind_of, title, whole_images_only
 from kd2mobile.text import listed
 from kd2mobile.tflite.results import TfliteResults
 from kd2mobile.training.results import StudentResults
@@ -70,7 +70,8 @@ class Stage:
     config: what of the context can change the result; build: fills a folder, given those of its inputs, and returns the
     results for the record. Both take what further says of the step by keyword. None where `data/sources.py` makes it.
     files: those without which its artifact is none, each a pattern or several with a bar between them; results: the
-    fields of its record that are read later, with their types. spared: why nothing is made when the artifact is there.
+    fields of its record that are read later, with their types.
+    up_to_date_note: why nothing has to be built when the artifact exists.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Stage:
     build: Callable[..., dict[str, Any]] | None = None
     files: tuple[str, ...]
     results: type[msgspec.Struct] | None = None
-    spared: str = "same recipe, same inputs"
+    up_to_date_note: str = "same recipe, same inputs"
 
 
 def resize_of(recipe: Recipe) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def _views(context: Context, folder: Path, inputs: Folders) -> dict[str, Any]:
 
 def _whole(recipe: Recipe) -> list[str]:
     """The teachers that have logits of whole images alone: then each image has one view, the whole."""
-    return [title(teacher.name) for teacher in recipe.teachers if sees_whole(teacher.name)]
+    return [title(teacher.name) for teacher in recipe.teachers if whole_images_only(teacher.name)]
 
 
 def _teacher_config(context: Context, teacher: Teacher) -> dict[str, Any]:
@@ -260,7 +261,7 @@ def _examples(inputs: Folders) -> "Examples":
     from kd2mobile.training.examples import Examples
 
     split = read_split(inputs["split"])
-    labels = {name: np.array([sample.label for sample in split.of(name)]) for name in ("train", "val")}
+    labels = {name: np.array([sample.label for sample in split.samples_of(name)]) for name in ("train", "val")}
     pixels, transfer = inputs.get(UNLABELLED + "pixels"), inputs.get(UNLABELLED + "transfer")
     return Examples(
         labels["train"],
@@ -331,7 +332,7 @@ STAGES = {
             build=_transfer,
             files=LABELLED_OR_NOT,
             results=TransferResults,
-            spared="its logits are stored: the teacher is not run again",
+            up_to_date_note="its logits are stored: the teacher is not run again",
         ),
         Stage(
             name="pixels",

@@ -83,7 +83,7 @@ class Step:
     inputs: the steps whose artifacts it reads, by name.
     build: fills a folder, given the folders of its inputs, and returns the results for the record. The folder may hold
     what a killed build left: the build goes on from there.
-    spared: why nothing has to be made, or what is spared, when the artifact is there.
+    up_to_date_note: why nothing has to be built when the artifact exists, for the message.
     """
 
     stage: str
@@ -91,7 +91,7 @@ class Step:
     config: Mapping[str, Any]
     inputs: Mapping[str, "Step"]
     build: Callable[[Path, dict[str, Path]], dict[str, Any]] = field(compare=False, repr=False)
-    spared: str = "same recipe, same inputs"
+    up_to_date_note: str = "same recipe, same inputs"
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -133,10 +133,10 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = Path(root)
-        self._found: dict[str, Artifact] = {}
+        self._artifacts: dict[str, Artifact] = {}
         self._damaged: dict[str, list[str]] = {}
-        self._said: set[str] = set()
-        self._made: set[str] = set()
+        self._reported: set[str] = set()
+        self._built: set[str] = set()
 
     def folder(self, step: Step) -> Path:
         """Where the step's artifact stands, or would."""
@@ -149,17 +149,17 @@ class Store:
         this folder, and for a file in it that the record does not list.
         """
         record = self.folder(step) / RECORD
-        if step.fingerprint not in self._found and record.is_file():
+        if step.fingerprint not in self._artifacts and record.is_file():
             try:
                 artifact = read_artifact(self.folder(step))
                 if damaged := damaged_files(artifact):
                     self._damaged[step.fingerprint] = damaged
                 else:
-                    self._found[step.fingerprint] = artifact
+                    self._artifacts[step.fingerprint] = artifact
             except ArtifactError:
                 if record.is_file():
                     raise  # else another process has just taken it up, to make what is damaged
-        return self._found.get(step.fingerprint)
+        return self._artifacts.get(step.fingerprint)
 
     def reference(self, step: Step) -> Path | None:
         """The folder of the step's artifact if it is there, its files not looked at: for a run to refer to."""
@@ -191,12 +191,13 @@ class Store:
                     locks.enter_context(self._locked(step))
                 missing = [step for step in missing if not self.find(step)]
                 self._build(missing, build, inputs)
-        return [self._found[step.fingerprint] for step in steps]
+        return [self._artifacts[step.fingerprint] for step in steps]
 
     def _say_current(self, step: Step) -> None:
-        if step.fingerprint not in self._said:
-            self._said.add(step.fingerprint)
-            say(f"{step.stage:<8} up to date {self._found[step.fingerprint].folder.as_posix()} ({step.spared})")
+        if step.fingerprint not in self._reported:
+            self._reported.add(step.fingerprint)
+            folder = self._artifacts[step.fingerprint].folder.as_posix()
+            say(f"{step.stage:<8} up to date {folder} ({step.up_to_date_note})")
 
     def _build(self, steps: list[Step], build: BuildTogether, inputs: dict[str, Path]) -> None:
         if not steps:
@@ -214,9 +215,9 @@ class Store:
         def commit(step: Step, results: dict[str, Any]) -> None:
             nonlocal begun
             _commit(self._partial(step), self.folder(step), step, results, time.monotonic() - begun)
-            self._found[step.fingerprint] = read_artifact(self.folder(step))
-            self._said.add(step.fingerprint)
-            self._made.add(step.fingerprint)
+            self._artifacts[step.fingerprint] = read_artifact(self.folder(step))
+            self._reported.add(step.fingerprint)
+            self._built.add(step.fingerprint)
             begun = time.monotonic()
 
         build(steps, folders, inputs, commit)
@@ -305,7 +306,7 @@ class Store:
     def _why_missing(self, step: Step) -> str:
         """Beside what is missing stands the nearest that an earlier command made; what this one made is no news."""
         folders = {path.parent for path in (self.root / step.stage).glob(f"[!.]*/{RECORD}")}
-        folders -= {self.root / step.stage / fingerprint for fingerprint in self._made}
+        folders -= {self.root / step.stage / fingerprint for fingerprint in self._built}
         specs = []
         for folder in sorted(folders):
             with suppress(ArtifactError):  # told when somebody asks for that one

@@ -45,7 +45,7 @@ def signature() -> "PngInfo":
     return signed
 
 
-def is_json_of(*names: str) -> IsOurs:
+def is_json_result(*names: str) -> IsOurs:
     """Tells whether a file is a result of one of these types as JSON. names: each as `package.module:Name`, or
     `...:Name[]` for a list of them. Known by its fields: some may have been added or gone between versions."""
 
@@ -103,13 +103,13 @@ def check_different(outputs: dict[str, Path]) -> None:
                 raise RecipeError(f"{other} and {flag}", "must be different files", path, "Give another path to one.")
 
 
-def check_outside(path: Path, flag: str, folder: Path, what: str, hidden_may: bool = False) -> None:
+def check_outside(path: Path, flag: str, folder: Path, what: str, hidden_allowed: bool = False) -> None:
     """Raises RecipeError where an output is the folder or lies in it, by whatever links. what: the folder, in words.
 
-    hidden_may: whether it may lie below a hidden folder of it, as `.kd2mobile` is: nothing hidden is read as data.
+    hidden_allowed: whether it may lie below a hidden folder of it, as `.kd2mobile` is: nothing hidden is read as data.
     """
     place, around = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    if around in place.parents and hidden_may and any(p.startswith(".") for p in place.relative_to(around).parts):
+    if around in place.parents and hidden_allowed and any(p.startswith(".") for p in place.relative_to(around).parts):
         return
     if place == around or around in place.parents:
         raise RecipeError(flag, f"must lie outside {folder}, {what}", path, "Give another path.")

@@ -231,8 +231,8 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
             raise ArtifactError(folder / name, "must be a folder of the run itself", "a link", "Remove the link.")
     _check_recipe(folder, record)
     described = {f"export.{name}": text for name, text in record.described.items()}
-    lower = Overrides.of(described, f"{folder / RUN_RECORD}: described")
-    recipe = compose(folder / RECIPE, Overrides.of(settings).over(lower))
+    lower = Overrides.from_dict(described, f"{folder / RUN_RECORD}: described")
+    recipe = compose(folder / RECIPE, Overrides.from_dict(settings).merged_over(lower))
     return Run(folder, recipe, Store(store or _own_store(folder, record)), record)
 
 
@@ -297,7 +297,7 @@ def check_outside_data(recipe: Recipe, outputs: dict[str, Path | None]) -> None:
         for folder in map(Path, [given] if isinstance(given, str) else given or ()):
             for flag, path in outputs.items():
                 if path is not None and folder.is_dir():
-                    check_outside(path, flag, folder, "a folder of the data", hidden_may=True)
+                    check_outside(path, flag, folder, "a folder of the data", hidden_allowed=True)
 
 
 def check_outside_results(path: Path, flag: str) -> None:

@@ -23,7 +23,7 @@ FASTEST_FORGETTING = 0.9
 """The lowest momentum of a BatchNormalization's statistics."""
 
 
-def remember_less(model: keras.Model, steps: int) -> None:
+def shorten_statistics(model: keras.Model, steps: int) -> None:
     """Lowers the momentum of every BatchNormalization so that its statistics keep up with a short training.
 
     Keras's 0.99 or 0.999 needs hundreds of steps to forget its initial statistics, and a network that trained for
@@ -51,11 +51,11 @@ def fit(
     """
     who, rate = ("teacher, unfrozen", "fine_tune_learning_rate") if start else ("teacher", "learning_rate")
     epochs, peak = config.fine_tune_epochs if start else config.epochs, getattr(config, rate)
-    n_train = len(images.of("train"))
+    n_train = len(images.samples_of("train"))
     batch_size = min(config.batch_size, n_train)
     course = Course(
         folder=folder,
-        who=who,
+        name=who,
         epochs=epochs,
         images=n_train,
         batch_size=batch_size,
@@ -64,7 +64,7 @@ def fit(
         best=by_logloss,
         first_epoch=0,
         start=start and _scores(start),
-        evaluated_images=len(images.of("val")),
+        evaluated_images=len(images.samples_of("val")),
         history_file=False,
     )
     return train_epochs(_Trained(teacher, images, course, config.seed), course)
@@ -110,14 +110,17 @@ class _Trained:
 
     def logits(self, advance: Callable[[int], None]) -> np.ndarray:
         answers = []
-        for answer in self.teacher.evaluated_outputs(self.images, self.images.of("val")):
+        for answer in self.teacher.evaluated_outputs(self.images, self.images.samples_of("val")):
             answers.append(answer)
             advance(len(answer))
         return np.concatenate(answers)
 
     def scores(self, logits: np.ndarray) -> dict[str, Any]:
         check_logits(
-            logits, [sample.path for sample in self.images.of("val")], self.teacher.where, self.teacher.known_logits
+            logits,
+            [sample.path for sample in self.images.samples_of("val")],
+            self.teacher.where,
+            self.teacher.known_logits,
         )
         return _scores(evaluation(logits, self.images.labels("val")))
 
@@ -135,7 +138,7 @@ def _schedule(peak: float, steps: int, epochs: int) -> Schedule:
 def _batches(
     teacher: Teacher, images: TeacherImages, order: np.ndarray, seed: int, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    train = images.of("train")
+    train = images.samples_of("train")
 
     def read(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         samples = [train[i] for i in numbers]

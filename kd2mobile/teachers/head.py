@@ -26,7 +26,7 @@ def frozen_features(folder: Path, body: Teacher, images: TeacherImages, name: Sp
     All of them are in memory then, 4 bytes per channel of each image.
     Raises TeacherError, naming the image, for NaN or infinity.
     """
-    samples = images.of(name)
+    samples = images.samples_of(name)
 
     def shard(rows: range) -> np.ndarray:
         return np.concatenate(list(body.evaluated_outputs(images, samples[rows.start : rows.stop])))

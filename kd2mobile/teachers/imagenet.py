@@ -33,10 +33,10 @@ def imagenet_numbers(classes: list[str]) -> list[int] | None:
     return numbers if len(set(numbers)) == len(numbers) else None
 
 
-def unclear_names(classes: list[str]) -> dict[str, list[str]]:
+def ambiguous_names(classes: list[str]) -> dict[str, list[str]]:
     """The names that stand for several ImageNet classes, with their ids, if every class is one of ImageNet's.
 
-    >>> unclear_names(["tench", "crane"]), unclear_names(["crane", "digger"])
+    >>> ambiguous_names(["tench", "crane"]), ambiguous_names(["crane", "digger"])
     ({'crane': ['n02012849', 'n03126707']}, {})
     """
     found = {name: _outputs(name) for name in classes}

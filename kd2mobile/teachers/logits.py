@@ -10,7 +10,7 @@ from zipfile import is_zipfile
 import numpy as np
 
 from kd2mobile.backend.model_files import check_npz
-from kd2mobile.data.sources.folders import places_of, plain_name
+from kd2mobile.data.sources.folders import plain_name, positions_of
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import Kd2MobileError, TeacherError
 from kd2mobile.files import write_json
@@ -41,7 +41,7 @@ class GivenLogits:
     columns: list[int]
     unused: int
 
-    def of(self, samples: list[Sample]) -> np.ndarray:
+    def logits_of(self, samples: list[Sample]) -> np.ndarray:
         """float32 [samples, classes]."""
         rows = [self.rows[sample.path] for sample in samples]
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as that
@@ -62,14 +62,14 @@ def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = Fa
     with bar("checking the logits", len(split.samples), "images") as advance:
         for start in range(0, len(split.samples), CHECKED_AT_ONCE):
             samples = split.samples[start : start + CHECKED_AT_ONCE]
-            check_logits(given.of(samples), [sample.path for sample in samples], given.where, known)
+            check_logits(given.logits_of(samples), [sample.path for sample in samples], given.where, known)
             advance(len(samples))
     if known:
         say(f"{path.name}: taken for logits, as teacher.output says: not checked whether they look like probabilities")
     else:
         check_not_probabilities(given.values, f"{path}, logits")
-    evaluated = split.of("val")
-    logits, labels = given.of(evaluated), np.array([sample.label for sample in evaluated])
+    evaluated = split.samples_of("val")
+    logits, labels = given.logits_of(evaluated), np.array([sample.label for sample in evaluated])
     val = evaluation(logits, labels)
     check_order(path, logits, labels, split.classes, ANOTHER_COLUMN)
     say(f"teacher {path.name}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
@@ -100,14 +100,14 @@ def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogit
     path = Path(name or path)
     _refuse_twice(path, "sample_ids", sample_ids)
     _refuse_twice(path, "class_names", class_names)
-    columns = places_of(split.classes, class_names, plain_name)
+    columns = positions_of(split.classes, class_names, plain_name)
     missing = [name for name in split.classes if name not in columns]
     extra = [name for i, name in enumerate(class_names) if i not in columns.values()]
     if missing or extra:
         found = [f"no {_few(missing)}"] * bool(missing) + [f"{_few(extra)} in addition"] * bool(extra)
         must = f"must name the {len(split.classes)} classes of the images"
         raise TeacherError(f"{path}, class_names", must, " and ".join(found), "Name the columns as the folders are.")
-    rows = places_of([sample.path for sample in split.samples], sample_ids, _composed)
+    rows = positions_of([sample.path for sample in split.samples], sample_ids, _composed)
     absent = [sample.path for sample in split.samples if sample.path not in rows]
     if absent:
         raise TeacherError(

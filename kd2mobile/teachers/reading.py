@@ -26,13 +26,13 @@ class TeacherImages:
     split: Split
     resize: pixels.Resize
 
-    def of(self, name: SplitName) -> list[Sample]:
+    def samples_of(self, name: SplitName) -> list[Sample]:
         """The samples of one split, in stored order."""
-        return self.split.of(name)
+        return self.split.samples_of(name)
 
     def labels(self, name: SplitName) -> np.ndarray:
         """int [samples]."""
-        return np.array([sample.label for sample in self.of(name)])
+        return np.array([sample.label for sample in self.samples_of(name)])
 
     def evaluated(self, samples: list[Sample], px: int) -> np.ndarray:
         """The samples as they are evaluated: uint8 [samples, px, px, 3]. Raises ImageError."""

@@ -66,7 +66,7 @@ class Teacher:
 
         label: what the bar says. Raises TeacherError if they are no logits.
         """
-        samples = images.of("val")
+        samples = images.samples_of("val")
         answers = []
         with bar(label, len(samples), "images") as advance:
             for answer in self.evaluated_outputs(images, samples):

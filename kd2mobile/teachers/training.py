@@ -24,9 +24,9 @@ from kd2mobile.teachers.file import (
     read_teacher_file,
     select_outputs,
 )
-from kd2mobile.teachers.fit import best_val, fit, remember_less
+from kd2mobile.teachers.fit import best_val, fit, shorten_statistics
 from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, with_head
-from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_classes, imagenet_numbers, unclear_names
+from kd2mobile.teachers.imagenet import OUTPUTS, ambiguous_names, imagenet_classes, imagenet_numbers
 from kd2mobile.teachers.kinds import kind_of
 from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import (
@@ -70,7 +70,7 @@ def make_teacher(
     file = read_teacher_file(own_file, asked) if own_file else None
     teacher, how = _from_file(folder, asked, images, file) if file else _from_zoo(folder, asked, images)
     if how["way"] == "nothing":  # its epochs were evaluated as they ended
-        val = best_val(how["history"], len(images.of("val")))
+        val = best_val(how["history"], len(images.samples_of("val")))
     else:
         logits, val = teacher.evaluate(images, "teacher on validation")
     if file and how["way"] != "head":
@@ -80,7 +80,7 @@ def make_teacher(
         check_order(Path(asked.name), logits, images.labels("val"), split.classes, order)
     if asked.fine_tune_epochs and how["way"] != "nothing":
         how["fine_tuning"] = _unfrozen(folder, teacher, asked, images, val)
-        val = best_val(how["fine_tuning"], len(images.of("val")))
+        val = best_val(how["fine_tuning"], len(images.samples_of("val")))
     say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
     save_model(keras.Model(teacher.model.inputs, teacher.model.outputs), folder / MODEL)  # fresh: without an optimizer
     described = {
@@ -146,7 +146,7 @@ def _from_file(
 def _check_as_the_file_answers(file: TeacherFile, teacher: Teacher, images: TeacherImages, logits: np.ndarray) -> None:
     if not file.changes:
         check_not_probabilities(logits, file.path)
-    classes, samples, own = images.split.classes, images.of("val"), logits
+    classes, samples, own = images.split.classes, images.samples_of("val"), logits
     if file.changes:
         whole = replace(teacher, model=file.own)
         with bar("the file's own answers", len(samples), "images") as advance:
@@ -166,7 +166,7 @@ def _imagenets_own(teacher: Teacher, numbers: list[int]) -> dict[str, Any]:
 
 
 def _say_unclear(name: str, classes: list[str]) -> None:
-    for unclear, ids in unclear_names(classes).items():
+    for unclear, ids in ambiguous_names(classes).items():
         say(
             f"{name}: {unclear!r} is ImageNet's {' and '.join(ids)}; rename the folder to its id to use ImageNet's head"
         )
@@ -175,7 +175,7 @@ def _say_unclear(name: str, classes: list[str]) -> None:
 def _from_nothing(folder: Path, teacher: Teacher, asked: schema.Teacher, images: TeacherImages) -> list[dict[str, Any]]:
     logits = keras.layers.Dense(len(images.split.classes), name="logits")(teacher.model.outputs[0])
     teacher.model = keras.Model(teacher.model.inputs, logits)
-    remember_less(teacher.model, asked.epochs * -(-len(images.of("train")) // asked.batch_size))
+    shorten_statistics(teacher.model, asked.epochs * -(-len(images.samples_of("train")) // asked.batch_size))
     return fit(folder, teacher, images, asked)
 
 

@@ -74,7 +74,7 @@ def by_logloss(line: Line) -> tuple[float, ...]:
 class Course:
     """How a training goes.
 
-    folder: for its checkpoints, and what a killed call left there. who: what messages and the bar call it. epochs: at
+    folder: for its checkpoints, and what a killed call left there. name: what messages and the bar call it. epochs: at
     most. images: training images per epoch; batch_size: of them. schedule: of the learning rate. advice: the next step
     in the message of a training that diverged. best: ranks epochs, the highest is kept, among equals the first.
     patience: epochs without a better one before it stops, or None. first_epoch: from which on an epoch can be the best.
@@ -84,7 +84,7 @@ class Course:
     """
 
     folder: Path
-    who: str
+    name: str
     epochs: int
     images: int
     batch_size: int
@@ -118,12 +118,12 @@ def train_epochs(trainee: Trainee, course: Course) -> list[Line]:
     history, best = resume(course.folder, trainee.state())
     done = history[-1]["epoch"] if history else 0
     if history:
-        progress.say(f"{course.who}: resuming after epoch {done}/{course.epochs}")
+        progress.say(f"{course.name}: resuming after epoch {done}/{course.epochs}")
     elif course.start is not None:
         history, best = [{"epoch": 0, "loss": None, **course.start, "seconds": 0.0}], values_of(trainee.weights())
     _write(course, history)
     left = (course.epochs - done) * (course.images + course.evaluated_images)
-    bar = progress.bar(f"training {course.who}", left, "images") if left > 0 else nullcontext()
+    bar = progress.bar(f"training {course.name}", left, "images") if left > 0 else nullcontext()
     with bar as advance:
         for epoch in range(done + 1, course.epochs + 1):
             if _out_of_patience(course, history):
@@ -173,7 +173,7 @@ def _run_epoch(trainee: Trainee, course: Course, epoch: int, advance: Callable[[
 def _diverged(course: Course, epoch: int, place: str, step: int, must: str, got: object) -> TrainingError:
     last = checkpoint_path(course.folder, epoch - (course.start is None))
     kept = f"The state after epoch {epoch - 1} stays in {last}." if epoch > 1 else "No epoch was completed."
-    where = f"{course.who}, epoch {epoch}, {place}, learning rate {course.schedule(step):.3g}"
+    where = f"{course.name}, epoch {epoch}, {place}, learning rate {course.schedule(step):.3g}"
     return TrainingError(where, must, got, f"{kept} {course.advice}")
 
 

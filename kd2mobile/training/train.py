@@ -92,7 +92,7 @@ def train_student(
     check = ", or check the teacher's logits" if taught else ""
     course = Course(
         folder=folder,
-        who=who,
+        name=who,
         epochs=distill.epochs,
         images=len(feed.labels),
         batch_size=feed.batch_size,

@@ -55,15 +55,15 @@ def combine(
     names = [file.get("name") or f"teacher {number}" for number, file in enumerate(files, 1)]
     start = time.monotonic()
     samples, views = {}, {}
-    for name in split.named(*SPLIT_NAMES, UNLABELLED):
+    for name in split.with_samples(*SPLIT_NAMES, UNLABELLED):
         sets = [Transfer(member).logits(name) for member in members]
-        _check_shapes(sets, (len(split.of(name)), len(split.classes)), names)
+        _check_shapes(sets, (len(split.samples_of(name)), len(split.classes)), names)
 
         def shard(rows: range, sets=sets, name=name) -> np.ndarray:
             parts = [np.stack([one[row] for row in rows]) for one in sets]
             logits = mean_of_logits(parts, mean, temperatures)
             flat = logits.reshape(-1, logits.shape[-1])
-            paths = [split.of(name)[row].path for row in rows for _ in range(logits.shape[1])]
+            paths = [split.samples_of(name)[row].path for row in rows for _ in range(logits.shape[1])]
             check_finite(flat, paths, " and ".join(names), "Raise ensemble.temperatures.")
             return logits.astype(np.float16)
 

@@ -14,4 +14,4 @@ def val_of(folder: Path, split: Split) -> dict[str, Any]:
     """n, top1 in 0..1 and logloss of the stored logits of the validation images, each by its first view."""
     logits = Transfer(folder).logits("val")
     first = logits.take(np.arange(len(logits)), np.zeros(len(logits), np.int64))
-    return evaluation(first, np.array([sample.label for sample in split.of("val")]))
+    return evaluation(first, np.array([sample.label for sample in split.samples_of("val")]))

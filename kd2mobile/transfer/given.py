@@ -28,12 +28,12 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
     given = read_logits(teacher_folder / LOGITS, split, described["name"])
     counts = {}
     start = time.monotonic()
-    for name in split.named(*SPLIT_NAMES, UNLABELLED):
-        samples = split.of(name)
+    for name in split.with_samples(*SPLIT_NAMES, UNLABELLED):
+        samples = split.samples_of(name)
 
         def shard(rows: range, samples=samples) -> np.ndarray:
             here = samples[rows.start : rows.stop]
-            logits = given.of(here)
+            logits = given.logits_of(here)
             check_logits(logits, [sample.path for sample in here], given.where, are_known_logits(described))
             return logits[:, None].astype(np.float16)
 

@@ -69,8 +69,10 @@ def label(
     with renderer(workers, folder) as render:
         threads = workers or os.cpu_count() or 1
         passes = {
-            name: _Pass(teacher, root, split.of(name), read_views(views_folder, name), render, threads)
-            for name in split.named("val", "train", "test", UNLABELLED)  # validation first: wrong logits show there
+            name: _Pass(teacher, root, split.samples_of(name), read_views(views_folder, name), render, threads)
+            for name in split.with_samples(
+                "val", "train", "test", UNLABELLED
+            )  # validation first: wrong logits show there
         }
         teacher.batch_size = batch_size or teacher.batch_size
         effect = None
@@ -137,7 +139,7 @@ class _Pass:
         done = rows.start * views
         images_per_thread = max(1, self.teacher.batch_size // views // self.threads)
         parts = in_batches(rows.stop, images_per_thread, rows.start)
-        with closing(in_threads(self.seen, parts, self.threads)) as rendered:
+        with closing(in_threads(self.rendered, parts, self.threads)) as rendered:
             for seen in regrouped(rendered, self.teacher):
                 logits = answer(self.teacher, seen)
                 paths = [self.samples[i // views].path for i in range(done, done + len(seen))]
@@ -146,7 +148,7 @@ class _Pass:
                 self.answered += len(seen)
                 yield logits
 
-    def seen(self, numbers: Sequence[int]) -> np.ndarray:
+    def rendered(self, numbers: Sequence[int]) -> np.ndarray:
         """All views of the samples of those numbers: uint8 [views, px, px, 3]."""
         paths = [self.root / self.samples[i].path for i in numbers]
         px = self.teacher.input_px
@@ -160,7 +162,7 @@ def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> dic
     answers: list[list[np.ndarray]] = [[], []]
     with bar(f"{dtype} beside float32", 2 * len(numbers), "images") as advance:
         for logits in answers:
-            for seen in in_threads(val.seen, parts, val.threads):
+            for seen in in_threads(val.rendered, parts, val.threads):
                 logits.append(answer(teacher, seen))
                 advance(len(seen))
             if logits is answers[0]:

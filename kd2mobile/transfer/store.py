@@ -10,7 +10,7 @@ class Transfer:
     """A folder that `transfer.label.label` filled; relocatable, for it holds no path.
 
     Probabilities are never stored: soft targets are softmax(logits / temperature) of what stands here. The order of
-    samples is Split.of(name), that of views the views' own.
+    samples is Split.samples_of(name), that of views the views' own.
     """
 
     def __init__(self, folder: Path):

@@ -103,7 +103,7 @@ def no_teacher(place):
 
 
 def samples(place, name):
-    return read_split(next((place / "store" / "split").glob("[!.]*"))).of(name)
+    return read_split(next((place / "store" / "split").glob("[!.]*"))).samples_of(name)
 
 
 def derived(place, image, temperature, box=None, flip=False):

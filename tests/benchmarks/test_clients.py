@@ -28,7 +28,7 @@ def answers(clients, digits):
     """What a client answers of all the files, asked once; skips where this machine cannot have it."""
     known = {}
 
-    def of(name):
+    def answers_of(name):
         if name not in known:
             try:
                 known[name] = clients["ask"](name, list(digits.files.values()), digits.pixels, digits.photos)
@@ -38,7 +38,7 @@ def answers(clients, digits):
             pytest.skip(str(known[name]))
         return known[name]
 
-    return of
+    return answers_of
 
 
 def test_the_student_knows_its_digits(digits):

@@ -87,7 +87,7 @@ def test_each_stored_view_is_the_mean_of_both_teachers(place):
         split = read_split(folders[f"{prefix}split"])
         views = read_views(folders[f"{prefix}views"], part)
         stored = Transfer(folders[f"{prefix}transfer"]).logits(part)
-        sample, view = split.of(part)[1], views[1, 1]
+        sample, view = split.samples_of(part)[1], views[1, 1]
         image = open_image(root / Path(sample.path.removeprefix("unlabelled/")), None)
         seen = {name: render(image, Box(*view["box"].tolist()), px, bool(view["flip"])) for name, px in PX.items()}
         expected = np.mean([answers(name, seen[name]) for name in PX], axis=0)
@@ -153,6 +153,6 @@ def test_show_asks_both_and_combines_them(place):
     )
     shutil.rmtree(STORE / "teacher")
     run = artifacts_of(Path("run"))
-    sample = read_split(run["split"]).of("test")[0].path
+    sample = read_split(run["split"]).samples_of("test")[0].path
     again = kd2mobile.show(sample, run=Path("run"), temperatures=[1], png=Path("y.png"))
     assert again.teacher_from == "transfer set"

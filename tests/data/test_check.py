@@ -50,10 +50,10 @@ def test_counts_by_class_and_split(checked, faulty, tmp_path):
     assert (dog.name, dog.train + dog.val, dog.test, dog.all) == ("dog", 5, 2, 7)
     (split,) = (tmp_path / "store" / "split").glob("[!.]*/")
     drawn = read_split(split)
-    assert [cat.val, dog.val] == [sum(s.label == label for s in drawn.of("val")) for label in (0, 1)]
+    assert [cat.val, dog.val] == [sum(s.label == label for s in drawn.samples_of("val")) for label in (0, 1)]
 
 
-def test_class_names_that_differ_in_invisible_characters_are_said_so_that_they_are_seen(faulty, tmp_path):
+def test_class_names_that_differ_in_invisible_characters_are_shown_escaped(faulty, tmp_path):
     for split in ("train", "test"):
         for n in range(3):
             soft(faulty / split / "cat\u200b" / f"{n}.png", sum(map(ord, split)) + n)
@@ -64,9 +64,9 @@ def test_class_names_that_differ_in_invisible_characters_are_said_so_that_they_a
     )
 
 
-def test_what_was_put_there_is_found(checked):
-    (aside,) = checked.skipped
-    assert aside.path == "train/cat/broken.jpg" and "UnidentifiedImageError" in aside.reason
+def test_the_planted_faults_are_found(checked):
+    (skipped,) = checked.skipped
+    assert skipped.path == "train/cat/broken.jpg" and "UnidentifiedImageError" in skipped.reason
     assert checked.ignored_files == 1
     leak, contradiction = ["test/cat/leak.png", "train/cat/00.png"], ["train/cat/01.png", "train/dog/contradiction.png"]
     assert checked.duplicates == [leak, contradiction]
@@ -109,7 +109,7 @@ def test_near_duplicates_among_unlabelled_images_and_between_them_and_the_splits
     ]
     assert found.duplicates == [*checked.duplicates, ["unlabelled/burst1 copy.png", "unlabelled/burst1.png"]]
     paths = ["train/cat/broken.jpg", "unlabelled/test again.jpg", "unlabelled/train.png"]
-    assert [aside.path for aside in found.skipped] == paths
+    assert [file.path for file in found.skipped] == paths
     assert found.skipped[1].reason == "looks like test/cat/big.png, which is a test image"
     assert (found.sizes, found.leaks, found.classes) == (checked.sizes, checked.leaks, checked.classes)
     assert checked.unlabelled_sizes is None
@@ -123,14 +123,14 @@ def test_sizes_of_unlabelled_images(faulty, loose, tmp_path):
     assert (sizes.narrowest, sizes.widest, sizes.below_input) == (1.333, 30.0, 3)
 
 
-def test_the_second_look_makes_nothing_again(checked, faulty, tmp_path, capfd):
+def test_the_second_check_builds_nothing(checked, faulty, tmp_path, capfd):
     capfd.readouterr()
     assert kd2mobile.check(data=str(faulty), store=tmp_path / "store", input_px=32) == checked
-    said = capfd.readouterr().err
-    assert "split    up to date" in said and "building" not in said
+    output = capfd.readouterr().err
+    assert "split    up to date" in output and "building" not in output
 
 
-def test_distill_finds_the_split_that_was_looked_at(checked, faulty, tmp_path):
+def test_distill_uses_the_split_of_the_check(checked, faulty, tmp_path):
     from kd2mobile.recipe.compose import compose
     from kd2mobile.stages.plan import make_plan
     from kd2mobile.store.artifact import Store

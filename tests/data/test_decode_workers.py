@@ -28,9 +28,9 @@ def two(image, tmp_path):
 
 def test_each_view_is_the_box_of_its_image(two):
     paths, views = two
-    seen = render_views(paths, views, 4)
-    assert seen.shape == (2, 2, 4, 4, 3) and seen.dtype == np.uint8
-    for path, (whole, half) in zip(paths, seen, strict=True):
+    rendered = render_views(paths, views, 4)
+    assert rendered.shape == (2, 2, 4, 4, 3) and rendered.dtype == np.uint8
+    for path, (whole, half) in zip(paths, rendered, strict=True):
         image = pixels.open_image(path)
         np.testing.assert_array_equal(whole, np.asarray(image.resize((4, 4), 2)))
         right = image.resize((4, 4), 2, box=(image.width / 2, 0, image.width, image.height))
@@ -48,7 +48,7 @@ def test_workers_render_the_same_bits_and_end_with_the_block(two):
     assert pool.pids == [None, None]
 
 
-def test_a_damaged_image_is_named_and_the_worker_goes_on(two):
+def test_a_damaged_image_is_named_and_the_worker_continues(two):
     paths, views = two
     whole = paths[1].read_bytes()
     paths[1].write_bytes(b"nonsense")
@@ -68,16 +68,16 @@ def test_a_damaged_image_is_named_and_the_worker_goes_on(two):
         ("import sys; sys.exit(5)", "ended with status 5"),
     ],
 )
-def test_a_dying_worker_is_said_with_what_it_was_at(two, monkeypatch, dying, cause):
+def test_the_message_of_a_dead_worker_names_its_image(two, monkeypatch, dying, cause):
     if sys.platform == "win32" and "SIG" in cause:
         pytest.skip("no signals")
     monkeypatch.setattr(rendering, "_COMMAND", ["-c", dying])
     with renderer(2, two[0][0].parent) as render, pytest.raises(WorkerError) as caught:
         render(*two, 4)
-    said = str(caught.value)
-    assert said.startswith("label.workers, one of 2: must run until the pass is done, got one that ")
-    assert f" {cause} at {two[0][0]} or" in said
-    assert said.endswith("or `--workers 0`. Finished work is kept: run the same command to resume.")
+    message = str(caught.value)
+    assert message.startswith("label.workers, one of 2: must run until the pass is done, got one that ")
+    assert f" {cause} at {two[0][0]} or" in message
+    assert message.endswith("or `--workers 0`. Finished work is kept: run the same command to resume.")
 
 
 def test_a_worker_loads_no_framework():
@@ -135,7 +135,7 @@ main()
 """
 
 
-def test_workers_take_turns_with_large_images(two, tmp_path, monkeypatch):
+def test_workers_decode_large_images_one_at_a_time(two, tmp_path, monkeypatch):
     monkeypatch.setattr(rendering, "_COMMAND", ["-c", LARGE_FROM_ONE_PIXEL])
     with renderer(3, two[0][0].parent) as render, ThreadPoolExecutor(3) as threads:
         for seen in threads.map(lambda _: render(*two, 5), range(9)):

@@ -30,7 +30,7 @@ def made(photos, image, tmp_path):
 def test_every_view_is_rendered(made, tmp_path):
     root, split, views_folder = made
     results = render_pixels(tmp_path / "pixels", root, split, views_folder, 16)
-    train, val = split.of("train"), split.of("val")
+    train, val = split.samples_of("train"), split.samples_of("val")
     assert results == {"train_views": 3 * len(train), "val_views": len(val)}
     assert sorted(p.name for p in (tmp_path / "pixels").iterdir()) == ["train-00000.npy", "val-00000.npy"]
     pixels, views = open_shards(tmp_path / "pixels", "train"), read_views(views_folder, "train")
@@ -62,12 +62,12 @@ def test_a_killed_call_renders_the_rest(made, tmp_path, monkeypatch):
     names, real = [], pixel_store.opened
     monkeypatch.setattr(pixel_store, "opened", lambda path: names.append(path) or real(path))
     render_pixels(tmp_path / "pixels", *made, 16)
-    assert len(names) == len(made[1].of("val"))
+    assert len(names) == len(made[1].samples_of("val"))
 
 
-def test_a_image_that_changed_since_the_split(made, image, tmp_path):
+def test_an_image_that_changed_since_the_split(made, image, tmp_path):
     root, split, views_folder = made
-    path = image(root / split.of("train")[0].path, 5, (9, 9))
+    path = image(root / split.samples_of("train")[0].path, 5, (9, 9))
     with pytest.raises(DataError) as error:
         render_pixels(tmp_path / "pixels", root, split, views_folder, 16)
     assert f"{path}: must be the image of " in str(error.value) and ", got 9 x 9. It has changed" in str(error.value)

@@ -34,7 +34,7 @@ def refusal(folder):
     return message
 
 
-def test_what_is_written_is_read(folder):
+def test_written_shards_are_read_back(folder):
     assert sorted(p.name for p in folder.iterdir()) == [f"train-0000{i}.npy" for i in range(3)]
     found = open_shards(folder, "train")
     assert (len(found), found.shape, found.dtype) == (COUNT, WHOLE.shape, np.float16)
@@ -80,7 +80,7 @@ def test_sets_do_not_mix(folder):
     assert len(open_shards(folder, "train")) == COUNT and len(open_shards(folder, "val")) == 4
 
 
-def test_a_killed_call_goes_on(tmp_path):
+def test_a_killed_call_resumes(tmp_path):
     asked = []
 
     def dies(rows):
@@ -101,25 +101,25 @@ def test_a_killed_call_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"no array", None])
-def test_a_damaged_shard_is_made_again_and_said(folder, damage, capsys):
+def test_a_damaged_shard_is_built_again_and_reported(folder, damage, capsys):
     path = folder / "train-00001.npy"
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
     made = []
     write(folder, lambda rows: made.append(rows.start) or WHOLE[rows.start : rows.stop])
     assert made == [SHARD]
-    said = capsys.readouterr().err
-    assert f"{path}: damaged (" in said and said.rstrip().endswith("it will be built again")
+    output = capsys.readouterr().err
+    assert f"{path}: damaged (" in output and output.rstrip().endswith("it will be built again")
     np.testing.assert_array_equal(open_shards(folder, "train")[SHARD], WHOLE[SHARD])
 
 
-def test_a_shard_of_other_length_is_made_again(folder, capsys):
+def test_a_shard_of_another_length_is_built_again(folder, capsys):
     np.save(folder / "train-00002.npy", WHOLE[:3])
     write(folder)
     assert "damaged (shape [3, 3, 5], not 7 samples); it will be built again" in capsys.readouterr().err
     assert len(open_shards(folder, "train")) == COUNT
 
 
-def test_make_must_keep_its_word(tmp_path):
+def test_make_must_return_the_requested_samples(tmp_path):
     with pytest.raises(ValueError, match="needs 512 samples, make gave 2"):
         write(tmp_path, lambda rows: WHOLE[:2])
 
@@ -128,7 +128,7 @@ def test_no_shard_at_all(tmp_path):
     assert "train-00000.npy: must be there, got no such file." in refusal(tmp_path)
 
 
-def test_a_shard_in_the_middle_is_gone(folder):
+def test_a_missing_shard_in_the_middle(folder):
     (folder / "train-00001.npy").unlink()
     assert "train-00001.npy: must be there, got no such file." in refusal(folder)
 
@@ -173,7 +173,7 @@ def test_a_full_disk_says_how_much_is_needed(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["val-00000.npy"]
 
 
-def test_another_fault_of_the_disk_is_not_called_full(tmp_path, monkeypatch):
+def test_another_disk_error_is_not_reported_as_a_full_disk(tmp_path, monkeypatch):
     def broken(path, array):
         raise OSError(errno.EIO, "Input/output error")
 

@@ -66,9 +66,9 @@ def test_a_part_of_train_has_images_of_each_class_and_all_of_val_and_test(digits
     for fraction in (0.6, 0.001):
         part = whole.part_of_train(fraction, 0)
         assert [s for s in whole.samples if s in part.samples] == part.samples  # the same order
-        assert part.of("val") == whole.of("val") and part.of("test") == whole.of("test")
+        assert part.samples_of("val") == whole.samples_of("val") and part.samples_of("test") == whole.samples_of("test")
         for label in range(10):
-            of_class = [sum(s.label == label for s in given.of("train")) for given in (part, whole)]
+            of_class = [sum(s.label == label for s in given.samples_of("train")) for given in (part, whole)]
             assert of_class[0] == max(1, math.ceil(fraction * of_class[1]))
     assert part == whole.part_of_train(0.001, 0) != whole.part_of_train(0.001, 1)
 
@@ -82,11 +82,11 @@ def test_a_seed_is_another_split_and_a_name_is_not(photos, tmp_path):
         target = renamed / Path(sample.path).parent / f"{sample.sha256[::-1][:9]}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / sample.path, target)
-    places = {s.sha256: s.split for s in split(renamed)[0].samples}
-    assert places == {s.sha256: s.split for s in first.samples}
+    splits = {s.sha256: s.split for s in split(renamed)[0].samples}
+    assert splits == {s.sha256: s.split for s in first.samples}
 
 
-def test_given_folders_stay_as_they_are(photos):
+def test_given_splits_stay_as_they_are(photos):
     photos("train", cat=9, dog=8)
     photos("val", cat=2, dog=1)
     made, results = split(photos("test", cat=3, dog=2))
@@ -95,12 +95,12 @@ def test_given_folders_stay_as_they_are(photos):
     assert results["given"] == ["train", "val", "test"]
 
 
-def test_a_missing_val_comes_out_of_train(photos):
+def test_a_missing_val_is_drawn_from_train(photos):
     photos("train", cat=20, dog=10)
     made, results = split(photos("test", cat=3, dog=2))
     assert (results["train"], results["val"], results["test"]) == (27, 3, 5)
-    assert all(s.path.startswith("train/") for s in made.of("val"))
-    assert Counter(s.label for s in made.of("val")) == {0: 2, 1: 1}
+    assert all(s.path.startswith("train/") for s in made.samples_of("val"))
+    assert Counter(s.label for s in made.samples_of("val")) == {0: 2, 1: 1}
 
 
 def test_train_alone(photos):
@@ -132,17 +132,17 @@ def test_copies_stay_together_and_are_reported(photos, capsys):
     assert "split: 5 images the same as another, first of" in capsys.readouterr().err
 
 
-def test_a_image_in_train_and_test_is_reported(photos, capsys):
+def test_an_image_in_train_and_test_is_reported(photos, capsys):
     root = photos("train", cat=10, dog=10)
     photos("test", cat=2, dog=2)
     shutil.copy(root / "train" / "cat" / "0.png", root / "test" / "cat" / "same.png")
     made, results = split(root)
     assert made.leaks == [Leak(["test/cat/same.png", "train/cat/0.png"], ["train", "test"])] and results["leaks"] == 1
     assert "split: 1 image in several splits, first 'test/cat/same.png' in train and test" in capsys.readouterr().err
-    assert len(made.of("test")) == 5
+    assert len(made.samples_of("test")) == 5
 
 
-def test_a_image_in_two_classes_is_reported_and_trained_on(photos, capsys):
+def test_an_image_in_two_classes_is_reported_and_trained_on(photos, capsys):
     root = photos(cat=10, dog=10)
     shutil.copy(root / "cat" / "0.png", root / "dog" / "also.png")
     made, results = split(root)
@@ -157,7 +157,7 @@ def test_a_class_with_too_few_images(photos):
     assert message.endswith(", got 2. Add images to the class or remove it.")
 
 
-def test_copies_do_not_make_a_class(photos):
+def test_copies_alone_do_not_make_a_class(photos):
     root = photos(cat=9, dog=2)
     shutil.copy(root / "dog" / "0.png", root / "dog" / "copy.png")
     assert "got 2 different among 3. Add images" in refusal(root)
@@ -168,7 +168,7 @@ def test_three_images_are_enough(photos):
     assert Counter((s.label, s.split) for s in made.samples).most_common(1)[0][1] == 1
 
 
-def test_a_class_that_would_vanish(photos):
+def test_a_class_without_readable_images(photos):
     root = photos(cat=5, dog=5)
     for path in (root / "dog").iterdir():
         path.write_bytes(b"no image")
@@ -176,7 +176,7 @@ def test_a_class_that_would_vanish(photos):
     assert "got 0 (5 skipped, first dog/0.png: UnidentifiedImageError: cannot identify" in refusal(root)
 
 
-def test_a_given_split_without_a_whole_image_of_a_class(photos):
+def test_a_given_split_without_a_readable_image_of_a_class(photos):
     root = photos("train", cat=5, dog=5)
     photos("test", cat=1, dog=1)
     (root / "test" / "dog" / "0.png").write_bytes(b"no image")
@@ -184,13 +184,13 @@ def test_a_given_split_without_a_whole_image_of_a_class(photos):
     assert f"{root / 'test' / 'dog'}: must hold at least 1 readable image, got none (1 skipped" in message
 
 
-def test_a_train_class_too_small_to_give_up_a_val(photos):
+def test_a_train_class_too_small_to_draw_val_from(photos):
     photos("train", cat=5, dog=1)
     message = refusal(photos("test", cat=1, dog=1))
     assert "dog: must hold at least 2 different readable images, one each for train and val, got 1" in message
 
 
-def test_odd_names_go_through_the_file(photos, image):
+def test_odd_names_survive_the_file(photos, image):
     root = photos(cat=3)
     name = 'two\nlines "\u732b"'
     for i in range(3):
@@ -229,35 +229,37 @@ def draw(images, data):
 @given(CLASS_SIZES, FRACTION, FRACTION, st.integers(0, 9), st.randoms())
 def test_the_draw_is_stratified_and_does_not_depend_on_order(sizes, val, test, seed, random):
     images, data = images_of(sizes), Data(val=val, test=test, seed=seed)
-    places = draw(images, data)
+    drawn = draw(images, data)
     for label, size in enumerate(sizes):
-        counts = Counter(place for p, place in zip(images, places, strict=True) if p.class_name == str(label))
+        counts = Counter(split_name for p, split_name in zip(images, drawn, strict=True) if p.class_name == str(label))
         assert counts.total() == size and min(counts[s] for s in ("train", "val", "test")) >= 1
         assert abs(counts["val"] - size * val) <= 1 and abs(counts["test"] - size * test) <= 1
     shuffled = random.sample(images, len(images))
     again = dict(zip((p.path for p in shuffled), draw(shuffled, data), strict=True))
-    assert again == {p.path: place for p, place in zip(images, places, strict=True)}
+    assert again == {p.path: split_name for p, split_name in zip(images, drawn, strict=True)}
 
 
 @given(st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=25), min_size=2, max_size=3), FRACTION, FRACTION)
-def test_copies_share_a_place_whatever_their_number(contents, val, test):
+def test_copies_share_a_split_whatever_their_number(contents, val, test):
     images = [
         ScannedImage(f"{label}/{i}.png", str(label), None, f"{content:064x}")
         for label, listed in enumerate(contents)
         for i, content in enumerate(listed)
     ]
     try:
-        places = draw(images, Data(val=val, test=test))
+        drawn = draw(images, Data(val=val, test=test))
     except DataError as fault:
         assert "different readable images" in str(fault)
         return
-    assert len({(p.sha256, place) for p, place in zip(images, places, strict=True)}) == len({p.sha256 for p in images})
+    assert len({(p.sha256, split_name) for p, split_name in zip(images, drawn, strict=True)}) == len(
+        {p.sha256 for p in images}
+    )
     for label in range(len(contents)):
-        here = {place for p, place in zip(images, places, strict=True) if p.class_name == str(label)}
+        here = {split_name for p, split_name in zip(images, drawn, strict=True) if p.class_name == str(label)}
         assert here == {"train", "val", "test"}
 
 
-def test_one_image_more_moves_few_others():
+def test_one_more_image_moves_few_others():
     images = images_of([100, 100])
     before, after = draw(images[1:], Data()), draw(images, Data())[1:]
     assert sum(a != b for a, b in zip(before, after, strict=True)) <= 4

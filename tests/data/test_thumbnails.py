@@ -9,7 +9,7 @@ from PIL import Image
 
 from kd2mobile.data import shards, thumbnails
 from kd2mobile.data.sources.scan import ScannedImage, scan
-from kd2mobile.data.thumbnails import WHOLE, Decoded, look_at, read_thumbnails, write_thumbnails
+from kd2mobile.data.thumbnails import WHOLE, Decoded, make_thumbnails, read_thumbnails, write_thumbnails
 from kd2mobile.pixels import examined, open_image, render
 
 
@@ -28,7 +28,7 @@ def same(one, other):
 
 def test_each_content_is_decoded_once(faulty):
     images = scan(faulty).images
-    found = look_at(faulty, images)
+    found = make_thumbnails(faulty, images)
     by_path = {image.path: image.sha256 for image in images}
     whole = sorted(set(by_path) - {"cat/broken.jpg", "dog/copy.png"})
     assert found.contents == [by_path[path] for path in whole]
@@ -39,11 +39,11 @@ def test_each_content_is_decoded_once(faulty):
     assert broken[:2] == (0, 0) and "UnidentifiedImageError" in broken.reason
 
 
-def test_what_is_written_is_read_back(faulty, tmp_path):
+def test_written_thumbnails_are_read_back(faulty, tmp_path):
     images = scan(faulty).images
     assert write_thumbnails(tmp_path / "out", faulty, images) == {"contents": 11, "broken": 1}
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["broken-00000.json", "thumbnails-00000.npy"]
-    assert same(read_thumbnails(tmp_path / "out"), look_at(faulty, images))
+    assert same(read_thumbnails(tmp_path / "out"), make_thumbnails(faulty, images))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def small_shards(monkeypatch):
         monkeypatch.setattr(module, "SHARD", 3)
 
 
-def test_a_killed_call_goes_on_to_the_same(faulty, tmp_path, monkeypatch, small_shards):
+def test_a_killed_call_resumes_to_the_same_result(faulty, tmp_path, monkeypatch, small_shards):
     images, opened = scan(faulty).images, []
 
     @contextmanager
@@ -69,29 +69,29 @@ def test_a_killed_call_goes_on_to_the_same(faulty, tmp_path, monkeypatch, small_
         write_thumbnails(tmp_path / "out", faulty, images)
     write_thumbnails(tmp_path / "out", faulty, images)
     assert len(opened) == 8 + (11 - 6), "two shards of three stood"
-    assert same(read_thumbnails(tmp_path / "out"), look_at(faulty, images))
+    assert same(read_thumbnails(tmp_path / "out"), make_thumbnails(faulty, images))
 
 
-def test_a_shard_without_its_reasons_is_made_again(faulty, tmp_path, small_shards):
+def test_a_shard_without_its_reasons_is_built_again(faulty, tmp_path, small_shards):
     images = scan(faulty).images
     write_thumbnails(tmp_path / "out", faulty, images)
     (reasons,) = (tmp_path / "out").glob("broken-*.json")
     reasons.unlink()
     write_thumbnails(tmp_path / "out", faulty, images)
-    assert same(read_thumbnails(tmp_path / "out"), look_at(faulty, images))
+    assert same(read_thumbnails(tmp_path / "out"), make_thumbnails(faulty, images))
 
 
-def test_two_sets_beside_each_other_have_each_content_once(faulty, photos):
+def test_merged_thumbnails_hold_each_content_once(faulty, photos):
     images = scan(faulty).images
-    both = look_at(faulty, images[:7]).beside(look_at(faulty, images[4:]))
+    both = make_thumbnails(faulty, images[:7]).merged_with(make_thumbnails(faulty, images[4:]))
     assert len(both.contents) == len(set(both.contents)) == 10
     rows = dict(zip(both.contents, both.pixels, strict=True))
-    alone = look_at(faulty, images)
+    alone = make_thumbnails(faulty, images)
     assert both.decoded == alone.decoded
     assert all(np.array_equal(rows[c], row) for c, row in zip(alone.contents, alone.pixels, strict=True))
 
 
-def test_what_an_image_of_16_bits_holds_is_kept(tmp_path):
+def test_the_value_range_of_a_16_bit_image_is_kept(tmp_path):
     Image.fromarray(np.array([[7, 4000], [9, 8]], np.uint16)).save(tmp_path / "deep.png")
     Image.new("L", (3, 2)).save(tmp_path / "plain.png")
     images = [ScannedImage(f"{name}.png", "x", None, name) for name in ("deep", "plain")]

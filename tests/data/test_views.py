@@ -49,7 +49,7 @@ def test_evaluated_views_are_whole(tmp_path, resize):
 
 
 @pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
-def test_without_drawn_views_training_images_are_seen_whole_too(tmp_path, resize):
+def test_without_drawn_views_training_images_are_whole_too(tmp_path, resize):
     assert draw_views(tmp_path, SPLIT, None, resize) == {"train": 300, "val": 2, "test": 1}
     views = read_views(tmp_path, "train")
     expected = np.tile(whole_box(300, 200, resize), (300, 1))
@@ -70,7 +70,7 @@ def test_the_boxes_do_not_depend_on_flip_or_on_more_views(tmp_path):
     np.testing.assert_array_equal(drawn(tmp_path, count=4)[:, :2], train)
 
 
-def test_a_images_views_depend_on_itself_and_the_seed(tmp_path):
+def test_the_views_of_an_image_depend_on_its_content_and_the_seed(tmp_path):
     train = drawn(tmp_path)
     renamed = [msgspec.structs.replace(s, path=f"dog/{i}.png", label=1) for i, s in enumerate(TRAIN[:50:-1])]
     np.testing.assert_array_equal(drawn(tmp_path, Split(["a", "b"], renamed)), train[:50:-1])

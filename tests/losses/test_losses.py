@@ -72,13 +72,13 @@ def loss(name, one_hot, teacher, z, temperature, weight):
 @pytest.mark.parametrize(("temperature", "weight"), SETTINGS)
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_agrees_with_the_derivation(name, temperature, weight):
-    wanted = reference(name, *draw(), temperature, weight)
+    expected = reference(name, *draw(), temperature, weight)
     got = loss(name, *draw(), temperature, weight)
     assert got.shape == (BATCH,) and got.dtype == np.float64
-    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
     single = loss(name, *draw(dtype=np.float32), temperature, weight)
     assert single.dtype == np.float32
-    np.testing.assert_allclose(single, wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(single, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_by_hand():
@@ -115,8 +115,8 @@ def test_gradient_agrees_with_finite_differences_and_closed_form(name, temperatu
         slope = loss(name, one_hot, teacher, up, temperature, weight)
         slope = (slope - loss(name, one_hot, teacher, down, temperature, weight)) / (2 * step)
         np.testing.assert_allclose(got[:, i], slope, rtol=1e-6, atol=1e-7)
-    wanted = reference_gradient(name, one_hot, teacher, z, temperature, weight)
-    np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
+    expected = reference_gradient(name, one_hot, teacher, z, temperature, weight)
+    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
@@ -142,14 +142,14 @@ def test_kd_is_least_where_the_student_says_what_the_teacher_says(temperature):
 def test_kd_tends_to_logits_at_high_temperature(weight):
     """Hinton 2015, section 2.1: the gradient of CE goes to (z_i - v_i) / (N T^2) for centred logits; T^2 is in kd."""
     one_hot, teacher, z = draw(seed=5)
-    wanted = loss("logits", one_hot, teacher, z, 1.0, weight)
+    expected = loss("logits", one_hot, teacher, z, 1.0, weight)
     slope = gradient("logits", one_hot, teacher, z, 1.0, weight)
     apart, slopes_apart = [], []
     for temperature in (1e1, 1e2, 1e3, 1e4):
         entropy = cross_entropy(probabilities(teacher, temperature), teacher, temperature)
         constant = (1 - weight) * temperature**2 * entropy
         value = loss("kd", one_hot, teacher, z, temperature, weight) - constant
-        apart.append(np.abs(value - wanted).max())
+        apart.append(np.abs(value - expected).max())
         slopes_apart.append(np.abs(gradient("kd", one_hot, teacher, z, temperature, weight) - slope).max())
     for distances in (apart, slopes_apart):  # first order in 1 / T: ten times hotter, ten times nearer
         ratios = np.divide(distances[1:], distances[:-1])
@@ -162,10 +162,10 @@ def test_kd_beside_the_distillation_loss_of_keras(temperature):
     """Its default loss skips softmax and T^2 (shared FACTS); with the KLDivergence class it means what kd means."""
     one_hot, teacher, z = draw(seed=6, dtype=np.float32)
     theirs = keras.distillation.LogitsDistillation(temperature, loss=keras.losses.KLDivergence())
-    wanted = float(theirs.compute_loss(teacher, z))
+    expected = float(theirs.compute_loss(teacher, z))
     entropy = cross_entropy(probabilities(teacher.astype(np.float64), temperature), teacher, temperature)
     ours = loss("kd", one_hot, teacher, z, temperature, 0.0) - temperature**2 * entropy
-    assert ours.mean() == pytest.approx(wanted, rel=1e-4)
+    assert ours.mean() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("temperature", "weight"), SETTINGS)
@@ -174,10 +174,12 @@ def test_a_image_without_a_label_is_taught_by_the_teacher_alone(name, temperatur
     """Its one-hot row is zero: the soft part stays with the factor that it has beside labels, and nothing else does."""
     one_hot, teacher, z = draw(seed=10)
     unlabelled = np.zeros_like(one_hot)
-    wanted = reference(name, unlabelled, teacher, z, temperature, weight)
-    np.testing.assert_allclose(loss(name, unlabelled, teacher, z, temperature, weight), wanted, rtol=1e-12, atol=1e-15)
+    expected = reference(name, unlabelled, teacher, z, temperature, weight)
+    np.testing.assert_allclose(
+        loss(name, unlabelled, teacher, z, temperature, weight), expected, rtol=1e-12, atol=1e-15
+    )
     hard = weight * cross_entropy(one_hot, z, 1.0) if name != "labels" else cross_entropy(one_hot, z, 1.0)
-    np.testing.assert_allclose(loss(name, one_hot, teacher, z, temperature, weight), hard + wanted, rtol=1e-12)
+    np.testing.assert_allclose(loss(name, one_hot, teacher, z, temperature, weight), hard + expected, rtol=1e-12)
     if name == "labels":
         assert not gradient(name, unlabelled, teacher, z, temperature, weight).any()
     huge = draw(seed=3, scale=3000, dtype=np.float32)

@@ -21,5 +21,5 @@ def test_output():
     z = np.array([[1.0, -2.0], [3.0, 8.0]])
     output = pack_output(keras.ops.convert_to_tensor(z), 4.0)
     np.testing.assert_array_equal(output, [[1, -2, 0.25, -0.5], [3, 8, 0.75, 2]])
-    for half, wanted in zip(unpack_output(output), (z, z / 4), strict=True):
-        np.testing.assert_array_equal(half, wanted)
+    for half, expected in zip(unpack_output(output), (z, z / 4), strict=True):
+        np.testing.assert_array_equal(half, expected)

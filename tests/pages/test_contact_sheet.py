@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from kd2mobile.data.check import Looked, check_split
+from kd2mobile.data.check import SourceImages, check_split
 from kd2mobile.data.sources.roots import Joined
 from kd2mobile.data.split import UNLABELLED, Groups, NearGroup, Sample, Skipped, Split
 from kd2mobile.errors import ImageError
@@ -21,7 +21,7 @@ def data_set(root, names, **found):
         Image.new("RGB", (20, 20), colour).save(root / f"{label}.png")
         samples.append(Sample(f"{label}.png", label, "train", f"{label:064x}", 20, 20))
     split = Split(list(names), samples, **found)
-    looked = Looked(root, split, Groups(True, []), 0)
+    looked = SourceImages(root, split, Groups(True, []), 0)
     return check_split("photos", 32, looked), looked
 
 
@@ -75,7 +75,7 @@ def test_images_without_a_label_have_a_row_and_stand_in_their_groups(tmp_path, w
         samples.append(Sample(f"unlabelled/{name}", -1, UNLABELLED, name, 30, 20))
     near = NearGroup(["1.png", "unlabelled/near.png"], ["train", "unlabelled"], ["dog"], 1.0)
     place = Joined({"unlabelled": str(tmp_path / "loose")})
-    loose = Looked(place, Split(["cat", "dog"], samples), Groups(True, [near]), 0)
+    loose = SourceImages(place, Split(["cat", "dog"], samples), Groups(True, [near]), 0)
     checked = check_split("photos", 32, labelled, loose)
     assert checked.near_duplicates == [near]
     draw_contact_sheet(tmp_path / "sheet.png", checked, labelled, loose)

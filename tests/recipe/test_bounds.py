@@ -75,11 +75,11 @@ def just_outside(kind: type, limits: dict[str, float]) -> list[float]:
 
 def is_refused(capsys, arguments: list[str]) -> str:
     assert main_status(arguments) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "Traceback" not in said, said
-    assert re.match(r".+: must .+, got .+\. .+\.$", said), said
-    assert len(said) < 1000
-    return said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and "Traceback" not in output, output
+    assert re.match(r".+: must .+, got .+\. .+\.$", output), output
+    assert len(output) < 1000
+    return output
 
 
 def test_the_numbers_of_a_recipe_are_known_and_have_a_limit_on_either_side():
@@ -98,9 +98,9 @@ def test_a_number_outside_its_bounds_is_one_line_and_exit_status_2(name, capsys)
     for value in (*just_outside(kind, limits), *HUGE):
         text = LISTS.get(name, "{0}").format(value)
         command = "benchmark" if name.startswith("benchmark.") else "distill"
-        said = is_refused(capsys, [command, "--set", f"{name}={text}"])
+        message = is_refused(capsys, [command, "--set", f"{name}={text}"])
         if isinstance(value, int) or kind is float:
-            assert f"--set, {name}: must be {takes(name)}" in said or f"must be {takes(name, entry=True)}" in said
+            assert f"--set, {name}: must be {takes(name)}" in message or f"must be {takes(name, entry=True)}" in message
     for value in ("nan", "inf", "-inf"):
         assert f"{name}: must be a finite number, got {value}" in is_refused(
             capsys, ["distill", "--set", f"{name}={value}"]

@@ -8,7 +8,7 @@ from kd2mobile.recipe.compose import FLAGS, compose, weights_file
 from kd2mobile.recipe.schema import TABLES, fields
 from kd2mobile.recipe.toml import assignment, built_in, read_tables, write_recipe
 from kd2mobile.store.run import open_run, start_run
-from kd2mobile.teachers.kinds import sees_whole
+from kd2mobile.teachers.kinds import whole_images_only
 
 
 def test_without_data_it_is_the_demo():
@@ -128,7 +128,7 @@ def test_none_cannot_take_back_what_the_built_in_recipe_says(tmp_path):
 
 def test_a_teacher_of_logits_means_whole_images(tmp_path):
     for settings in ({}, {"data.source": "photos"}, {"views.count": 1, "views.flip": False, "views.smallest_area": 1}):
-        composed = compose(None, {"teacher.name": "logits.npz", **settings}, sees_whole)
+        composed = compose(None, {"teacher.name": "logits.npz", **settings}, whole_images_only)
         assert (composed.views.count, composed.views.smallest_area, composed.views.flip) == (1, 1.0, False)
         assert (composed.teacher.weights, composed.teacher.input_px) == ("imagenet", None), "nothing of the demo's"
         write_recipe(composed, tmp_path / "r.toml")
@@ -139,12 +139,12 @@ def test_a_teacher_of_logits_means_whole_images(tmp_path):
 def test_other_views_of_a_teacher_of_logits_are_refused(tmp_path, field, value, only):
     message = f", views.{field}: must be {only} with the teacher logits.npz, whose logits are of whole images"
     with pytest.raises(RecipeError) as caught:
-        compose(None, {"teacher.name": "logits.npz", f"views.{field}": value}, sees_whole)
+        compose(None, {"teacher.name": "logits.npz", f"views.{field}": value}, whole_images_only)
     assert str(caught.value).startswith(f"settings{message}") and f"got {value}. Leave it out" in str(caught.value)
     file = tmp_path / "r.toml"
     file.write_text(f"[views]\n{field} = {str(value).lower()}\n[teacher]\nname = 'logits.npz'\n")
     with pytest.raises(RecipeError, match=f"r.toml{message}"):
-        compose(file, None, sees_whole)
+        compose(file, None, whole_images_only)
 
 
 def test_a_weights_field_is_a_word_or_a_file(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from kd2mobile.errors import Kd2MobileError
 from kd2mobile.recipe.compose import compose
 from kd2mobile.recipe.toml import shown_tables, write_recipe
-from kd2mobile.teachers.kinds import sees_whole
+from kd2mobile.teachers.kinds import whole_images_only
 
 PHOTOS = {"data.source": "photos"}
 
@@ -69,7 +69,7 @@ def test_a_file_says_what_differs_and_flags_are_about_every_one(tmp_path):
 
 
 def test_given_logits_beside_a_network_mean_whole_images():
-    whole = partial(compose, sees_whole=sees_whole)
+    whole = partial(compose, whole_images_only=whole_images_only)
     assert whole(None, {"teacher.name": "mobilenet,logits.npz", **PHOTOS}).views.count == 1
     with pytest.raises(Kd2MobileError, match="views.count: must be 1 with the teacher logits.npz"):
         whole(None, {"teacher.name": "mobilenet,logits.npz", "views.count": 4})

@@ -21,7 +21,7 @@ from kd2mobile.store.output_files import (
     check_output,
     check_outside,
     is_drawing,
-    is_json_of,
+    is_json_result,
     is_page,
     signature,
 )
@@ -75,8 +75,8 @@ INSPECT, REPORT = ["inspect", "a.tflite"], ["report", "--records", "host.json"]
 def test_another_file_is_not_written_over(arguments, flag, capsys):
     output = arguments[-1].removeprefix("--json=")
     assert main_status(arguments) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith(f"{flag}: {output} must be a new file, or an earlier result")
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1 and printed[0].startswith(f"{flag}: {output} must be a new file, or an earlier result")
 
 
 def test_an_input_is_not_written_over_even_where_it_is_of_the_kind(capsys):
@@ -107,9 +107,9 @@ def test_two_outputs_are_two_files(arguments, flags, name, capsys):
     for other in (name, f"./{name}", f"loop/{name}", str(Path(name).absolute())):
         words = [word.format(name, other) for word in arguments]
         assert main_status(words) == 2
-        said = capsys.readouterr().err.splitlines()
-        assert len(said) == 1 and set(flags.split(" and ")) == set(said[0].partition(":")[0].split(" and "))
-        assert "must be different files, got " in said[0] and not Path(name).exists()
+        output = capsys.readouterr().err.splitlines()
+        assert len(output) == 1 and set(flags.split(" and ")) == set(output[0].partition(":")[0].split(" and "))
+        assert "must be different files, got " in output[0] and not Path(name).exists()
 
 
 def test_two_hard_links_are_one_file_and_two_devices_are_none(tmp_path):
@@ -132,17 +132,17 @@ def test_an_earlier_result_of_the_kind_is_replaced():
     for _ in range(2):
         assert main_status([*REPORT, "--json=shown.json", "--out", "shown.html"]) == 0
     with pytest.raises(RecipeError, match=r"found\.json must be a new file"):
-        check_output(Path("found.json"), "--json", is_json_of("kd2mobile.cli.doctor:Diagnosis"))
+        check_output(Path("found.json"), "--json", is_json_result("kd2mobile.cli.doctor:Diagnosis"))
 
 
 def test_a_result_of_another_version_is_still_of_the_kind():
-    is_ours = is_json_of("kd2mobile.cli.doctor:Diagnosis")
+    is_ours = is_json_result("kd2mobile.cli.doctor:Diagnosis")
     assert main_status([*INSPECT, "--json=found.json"]) == 0
     found = json.loads(Path("found.json").read_text())
     less = dict(list(found.items())[:-1])
     for held in (found, found | {"new": 1}, less):
         Path("found.json").write_text(json.dumps(held))
-        check_output(Path("found.json"), "--json", is_json_of("kd2mobile.inspection.inspect:Inspection"))
+        check_output(Path("found.json"), "--json", is_json_result("kd2mobile.inspection.inspect:Inspection"))
     for held in ([], {}, [[]], [1], 3, None, "x", less | {"new": 1}):
         Path("found.json").write_text(json.dumps(held))
         assert not is_ours(Path("found.json"))
@@ -171,11 +171,11 @@ def test_no_store_and_no_run_lies_in_the_data(place, field):
         Path(folder).mkdir()
     Path("link").symlink_to("photos")
     data = {"data": "empty"} | {field: ["other", "photos"] if field == "unlabelled" else "photos"}
-    said = r"must lie outside photos, a folder of the data, got .*\. Give another path\."
+    message = r"must lie outside photos, a folder of the data, got .*\. Give another path\."
     for verb in (kd2mobile.distill, kd2mobile.label, kd2mobile.check):
-        with pytest.raises(RecipeError, match=f"--store: {said}"):
+        with pytest.raises(RecipeError, match=f"--store: {message}"):
             verb(**data, store=Path(place))
-    with pytest.raises(RecipeError, match=f"--run: {said}"):
+    with pytest.raises(RecipeError, match=f"--run: {message}"):
         kd2mobile.distill(**data, run=Path(place))
     assert [path.name for path in Path("photos").rglob("*")] == ["cat"], "nothing was written"
 
@@ -188,8 +188,10 @@ def test_no_result_lies_in_the_data(capsys):
     for data in (["--data", "photos"], ["--recipe", "recipe.toml"]):
         for output in (["--sheet", str(ours)], ["--json=photos/cat/new.json"]):
             assert main_status(["check", *data, *output]) == 2
-            said = capsys.readouterr().err
-            assert "must lie outside photos, a folder of the data, got photos/cat/" in said and said.count("\n") == 1
+            printed = capsys.readouterr().err
+            assert (
+                "must lie outside photos, a folder of the data, got photos/cat/" in printed and printed.count("\n") == 1
+            )
     assert ours.read_bytes() == before and [path.name for path in ours.parent.iterdir()] == ["ours.png"]
     check_outside_data(compose(settings={"data.source": "photos"}), {"--store": Path("photos2"), "--run": None})
 
@@ -227,8 +229,8 @@ def test_a_page_of_records_does_not_replace_that_of_a_run(results):
 def test_no_result_lies_in_a_store(results, folder, capsys):
     before = sorted(map(str, Path(folder).rglob("*")))
     assert main_status([*INSPECT, f"--json={folder}/new.json"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("--json: must lie outside ") and "which holds only artifacts, got " in said
+    output = capsys.readouterr().err
+    assert output.startswith("--json: must lie outside ") and "which holds only artifacts, got " in output
     with pytest.raises(RecipeError, match="--out: must lie outside .*, which holds only artifacts, got "):
         kd2mobile.export(out=Path(folder), force=True)
     assert sorted(map(str, Path(folder).rglob("*"))) == before
@@ -253,7 +255,7 @@ def test_every_option_for_a_file_that_is_written_is_looked_at(command):
 
 
 def test_the_default_store_may_lie_hidden_among_the_images(tmp_path):
-    check_outside(tmp_path / "photos" / ".kd2mobile", "--store", tmp_path / "photos", "data", hidden_may=True)
+    check_outside(tmp_path / "photos" / ".kd2mobile", "--store", tmp_path / "photos", "data", hidden_allowed=True)
     for place in ("photos", "photos/runs", "photos/cat"):
         with pytest.raises(RecipeError, match="--store: must lie outside .*photos, data, got .*"):
-            check_outside(tmp_path / place, "--store", tmp_path / "photos", "data", hidden_may=True)
+            check_outside(tmp_path / place, "--store", tmp_path / "photos", "data", hidden_allowed=True)

@@ -98,7 +98,7 @@ def test_a_record_is_that_of_its_folder_or_refused(tmp_path, stage):
     assert found(tmp_path, stage).folder == folder
     (other,) = [s for s in MADE if s == ("split" if stage != "split" else "views")]
     spec = record["spec"] | {"config": {"seed": 1}}
-    for wrong, said in [
+    for wrong, message in [
         ({"fingerprint": "0" * 16}, r"record\.json: fingerprint: must be "),
         ({"spec": spec}, r"record\.json: fingerprint: must be "),
         ({"spec": spec, "fingerprint": fingerprint_of(spec)}, r"record\.json: fingerprint: must be "),
@@ -106,7 +106,7 @@ def test_a_record_is_that_of_its_folder_or_refused(tmp_path, stage):
         ({"stage": other, "spec": record["spec"] | {"stage": other}}, r"record\.json: fingerprint: must be "),
         ({"files": {}}, rf"record\.json: files: must list .*, which each {stage} has, got none\. Remove"),
     ]:
-        with pytest.raises(ArtifactError, match=said):
+        with pytest.raises(ArtifactError, match=message):
             found(tmp_path, stage, record | wrong)
     for name in record["files"]:
         less = {other: known for other, known in record["files"].items() if other != name}

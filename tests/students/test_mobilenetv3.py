@@ -41,10 +41,10 @@ def ours(theirs, tmp_path_factory):
 
 
 def test_it_takes_pixels_as_students_do_and_answers_as_theirs_does_with_its_preprocessing(theirs, ours):
-    wanted = np.asarray(theirs(images().astype(np.float32), training=False))
+    expected = np.asarray(theirs(images().astype(np.float32), training=False))
     got = np.asarray(ours((images() / 127.5 - 1).astype(np.float32), training=False))
-    assert np.ptp(wanted, axis=0).max() > 1e-3 * np.abs(wanted).max(), "the images have to make a difference"
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max(), "the images have to make a difference"
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_every_layer_of_the_body_was_filled(theirs, ours):

@@ -82,18 +82,18 @@ def test_the_fold_is_exact_in_the_first_convolution(file):
     kernel, bias = (a.astype(np.float64) for a in by_topology(file).get_layer("conv1").get_weights())
     student = build_student("squeezenet", PX, CLASSES, str(file), seed=0)
     folded_kernel, folded_bias = (a.astype(np.float64) for a in student.get_layer("conv1").get_weights())
-    wanted = convolution(caffe(images()), kernel, bias)
+    expected = convolution(caffe(images()), kernel, bias)
     got = convolution(student_input(images()), folded_kernel, folded_bias)
-    assert wanted.shape == got.shape == (3, 19, 19, 64)
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+    assert expected.shape == got.shape == (3, 19, 19, 64)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
 def test_the_folded_body_answers_as_the_published_one(file):
-    wanted = np.asarray(by_topology(file)(caffe(images()).astype(np.float32)))
+    expected = np.asarray(by_topology(file)(caffe(images()).astype(np.float32)))
     student = build_student("squeezenet", PX, CLASSES, str(file), seed=0)
     got = np.asarray(body(student)(student_input(images()).astype(np.float32)))
-    assert wanted.max() > 0
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * wanted.max())
+    assert expected.max() > 0
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * expected.max())
 
 
 def test_everything_behind_the_first_convolution_is_taken_as_it_is(file):

@@ -183,15 +183,15 @@ def test_a_failed_download_names_the_file_to_give(keras_download, monkeypatch, t
     ],
 )
 def test_the_file_to_give_is_the_one_that_keras_would_download(monkeypatch, student, file):
-    wanted = []
+    expected = []
 
     def offline(name, *_, **__):
-        wanted.append(name)
+        expected.append(name)
         raise Exception("URL fetch failure: no network")
 
     monkeypatch.setattr(importlib.import_module("keras.src.utils.file_utils"), "get_file", offline)
     assert f"Get {file} on another machine" in refusal(student, "imagenet")
-    assert wanted == [file]
+    assert expected == [file]
 
 
 def test_squeezenet_has_no_download_and_says_which_file_fits():

@@ -180,12 +180,12 @@ def test_what_the_file_does_not_say_the_flags_say(save, make, tmp_path):
 
 def test_the_names_in_a_file_of_classes_are_held_against_the_folders(save, make, tmp_path):
     path = tmp_path / "names.txt"
-    for text, said in (
+    for text, message in (
         ("green\nblue\nred\n", "mine.keras, output 0: must be the class 'blue'"),
         ("blue\ngreen\n", "names.txt: must list 3 classes, got 2. Give one name per output."),
     ):
         path.write_text(text)
-        with pytest.raises(TeacherError, match=said):
+        with pytest.raises(TeacherError, match=message):
             make(save(knower()), classes=str(path))
     path.write_bytes(b"caf\xe9\n")
     with pytest.raises(TeacherError, match="names.txt: must be UTF-8 text, got byte 3 of 5 that is none"):
@@ -226,7 +226,7 @@ def _named(folder, text, outputs):
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "message"),
     [
         ([[0.9, 0.8], [0.1, 0.3]], "Give the numbers before the sigmoid, or log\\(p\\): see docs"),
         ([[90, 10], [20, 80]], "Divide them by 100 at the model's end and save it again."),
@@ -234,17 +234,17 @@ def _named(folder, text, outputs):
         ([[1, 3], [2, 0]], "Give `--teacher-output logits` if they are logits."),
     ],
 )
-def test_what_to_do_about_no_probabilities_is_not_refused_next(answers, said):
+def test_what_to_do_about_no_probabilities_is_not_refused_next(answers, message):
     answers = np.array(answers, "f4")
-    with pytest.raises(TeacherError, match=said):
+    with pytest.raises(TeacherError, match=message):
         check_probabilities("mine.keras", answers)
-    if "logits" in said:
+    if "logits" in message:
         check_logits(answers, ["a", "b"], "mine.keras")
         check_not_probabilities(answers, "mine.keras")
 
 
 @pytest.mark.parametrize(
-    ("beside", "flags", "said"),
+    ("beside", "flags", "message"),
     [
         (
             {"preprocess": "tf"},
@@ -263,10 +263,10 @@ def test_what_to_do_about_no_probabilities_is_not_refused_next(answers, said):
         ),
     ],
 )
-def test_a_flag_against_the_description_is_refused(save, tmp_path, beside, flags, said):
+def test_a_flag_against_the_description_is_refused(save, tmp_path, beside, flags, message):
     (tmp_path / "names.txt").write_text("x\ny\nz\n")
     flags = {name: str(tmp_path / value) if name == "classes" else value for name, value in flags.items()}
-    with pytest.raises(TeacherError, match=said):
+    with pytest.raises(TeacherError, match=message):
         read(save(knower(), beside), **flags)
 
 
@@ -304,16 +304,16 @@ def test_an_output_that_is_not_what_is_said_is_refused(save, make):
 
 
 @pytest.mark.parametrize(
-    ("head", "said"),
+    ("head", "message"),
     [
         ([L.GlobalAveragePooling2D(), L.Dense(1)], "a single number, as of a regression or a yes-or-no question"),
         ([L.Conv2D(2, 3)], "a map, as of a segmentation or of features"),
         ([L.Reshape((-1, 3)), L.Dense(4)], "another shape"),
     ],
 )
-def test_a_teacher_of_another_task_is_refused(save, head, said):
+def test_a_teacher_of_another_task_is_refused(save, head, message):
     model = keras.Sequential([keras.Input((PX, PX, 3)), L.Rescaling(1 / 255), *head])
-    with pytest.raises(TeacherError, match=f"must output one number per class, .*{said}. Give a classifier"):
+    with pytest.raises(TeacherError, match=f"must output one number per class, .*{message}. Give a classifier"):
         read(save(model))
     inputs = keras.Input((PX, PX, 3))
     twins = [L.Dense(2)(L.Flatten()(inputs)) for _ in range(2)]

@@ -198,7 +198,7 @@ def header(path, key, text):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 10000000), }",
@@ -215,9 +215,9 @@ def header(path, key, text):
         ("__import__('os').abort()", "must be a complete .npz file"),
     ],
 )
-def test_logits_of_an_absurd_header_are_refused(tmp_path, split, text, said):
+def test_logits_of_an_absurd_header_are_refused(tmp_path, split, text, message):
     path = header(npz(tmp_path / "logits.npz", **whole()), "logits", text)
-    with pytest.raises(TeacherError, match=said):
+    with pytest.raises(TeacherError, match=message):
         read_logits(path, split)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kd2mobile.errors import TeacherError
 from kd2mobile.teachers.body import build_whole
-from kd2mobile.teachers.imagenet import imagenet_classes, imagenet_numbers, in_imagenets_order, unclear_names
+from kd2mobile.teachers.imagenet import ambiguous_names, imagenet_classes, imagenet_numbers, in_imagenets_order
 from kd2mobile.teachers.kinds import kind_of
 from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import open_teacher
@@ -50,11 +50,11 @@ def test_all_of_the_classes_are_imagenets_or_none_is(classes, numbers):
 
 
 def test_unclear_names_are_told_only_where_nothing_else_is_in_the_way():
-    assert unclear_names(["crane", "maillot"]) == {
+    assert ambiguous_names(["crane", "maillot"]) == {
         "crane": ["n02012849", "n03126707"],
         "maillot": ["n03710637", "n03710721"],
     }
-    assert unclear_names(["crane", "excavator of mine"]) == unclear_names(["tench", "jay"]) == {}
+    assert ambiguous_names(["crane", "excavator of mine"]) == ambiguous_names(["tench", "jay"]) == {}
 
 
 def test_imagenets_order_is_known_by_ids_and_by_names():
@@ -99,8 +99,8 @@ def test_a_network_with_its_top_keeps_the_outputs_of_the_users_classes(make, tmp
     folder, results = make(weights=str(tmp_path / "top.weights.h5"), input_px=px)
     assert results["way"] == "imagenet" and results["imagenet_ids"] == ["n01580077", "n02123045", "n02123159"]
     assert results["val"]["top1"] == 1.0 and "head" not in results and results["classes"] == FOLDERS
-    said = capsys.readouterr().err
-    assert "tiny: the 3 classes are ImageNet's; the teacher keeps its own head" in said
+    output = capsys.readouterr().err
+    assert "tiny: the 3 classes are ImageNet's; the teacher keeps its own head" in output
     noise = np.random.default_rng(0).integers(0, 256, (8, px, px, 3)).astype(np.uint8)
     same = knower(px).predict_on_batch(noise.astype(np.float32) / 127.5 - 1)
     logits = open_teacher(folder, 8)[0].outputs(noise)

@@ -90,25 +90,25 @@ def test_an_h5_of_keras_2_answers_as_it_did_there(keras_2, name):
 
 def test_a_saved_model_is_converted_by_the_line_of_the_message(keras_2, capsys):
     assert main_status(["label", "--teacher", str(keras_2 / "saved")]) == 2
-    said = capsys.readouterr().err
-    assert "must be a .keras or .h5 file, for Keras 3 does not read a SavedModel, got a SavedModel folder" in said
+    output = capsys.readouterr().err
+    assert "must be a .keras or .h5 file, for Keras 3 does not read a SavedModel, got a SavedModel folder" in output
     model = load_keras_file(keras_2 / "teacher.h5")
     np.testing.assert_allclose(answers(model), np.load(keras_2 / "answers.npz")["plain"], atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("lambda", "custom code is never run, got a Lambda layer, which carries Python code. Build it from standard"),
         ("op", "got a TFOpLambda: Keras 2's name for a call of TensorFlow between two layers. Build it from"),
         ("weights", "must be a complete model, got a file of weights alone. Save the whole model with `model.save"),
     ],
 )
-def test_an_h5_that_cannot_be_had_is_refused_and_nothing_of_it_runs(keras_2, name, said, monkeypatch):
+def test_an_h5_that_cannot_be_had_is_refused_and_nothing_of_it_runs(keras_2, name, message, monkeypatch):
     monkeypatch.chdir(keras_2)
     with pytest.raises(TeacherError) as caught:
         load_keras_file(keras_2 / f"{name}.h5")
-    assert f"{name}.h5: must be" in str(caught.value) and said in str(caught.value)
+    assert f"{name}.h5: must be" in str(caught.value) and message in str(caught.value)
     assert not (keras_2 / "ran").exists()
 
 
@@ -123,7 +123,7 @@ def thrice(x):
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 @pytest.mark.parametrize(
-    ("custom", "said"),
+    ("custom", "message"),
     [
         (lambda: L.Lambda(lambda x: x), "a Lambda layer, which carries Python code"),
         (lambda: L.TimeDistributed(L.Lambda(lambda x: x)), "a Lambda layer, which carries Python code"),
@@ -133,14 +133,14 @@ def thrice(x):
     ids=["lambda", "lambda inside", "layer", "activation"],
 )
 @pytest.mark.filterwarnings("ignore:.*HDF5.*", "ignore:.*lambda.*")
-def test_custom_code_is_refused_and_said(tmp_path, monkeypatch, custom, said, suffix):
+def test_custom_code_is_refused_and_said(tmp_path, monkeypatch, custom, message, suffix):
     path = tmp_path / f"mine.{suffix}"
     keras.Sequential([keras.Input((PX, PX, 3)), custom(), L.Flatten(), L.Dense(3)]).save(path)
-    if said.startswith("a Lambda"):
+    if message.startswith("a Lambda"):
         monkeypatch.setattr(keras.saving, "load_model", lambda *a, **k: pytest.fail("Keras saw the file"))
     with pytest.raises(TeacherError, match=f"mine.{suffix}: must be ") as caught:
         load_keras_file(path)
-    assert said in str(caught.value) and "docs/how-to/own-teacher.md" in str(caught.value)
+    assert message in str(caught.value) and "docs/how-to/own-teacher.md" in str(caught.value)
 
 
 def test_a_module_of_its_own_is_not_imported(tmp_path, monkeypatch):

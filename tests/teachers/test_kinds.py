@@ -9,7 +9,7 @@ import pytest
 from kd2mobile.errors import TeacherError
 from kd2mobile.recipe.schema import Teacher
 from kd2mobile.store.stage_records import lacking
-from kd2mobile.teachers.kinds import KINDS, kind_of, sees_whole, title
+from kd2mobile.teachers.kinds import KINDS, kind_of, title, whole_images_only
 from kd2mobile.teachers.kinds.given_logits import GIVEN_LOGITS
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
 from kd2mobile.teachers.kinds.zoo import ZOO
@@ -30,7 +30,7 @@ from tests.teachers.conftest import CLASSES, asked, knower
 )
 def test_a_name_is_of_one_kind(name, kind, called):
     assert kind_of(name) is kind and title(name) == called
-    assert sees_whole(name) == (kind is GIVEN_LOGITS)
+    assert whole_images_only(name) == (kind is GIVEN_LOGITS)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_the_contract_of_a_kind(kind, teachers, images, tmp_path):
 
 def test_given_logits_may_be_said_to_be_logits(teachers):
     name = teachers[GIVEN_LOGITS].name
-    said, plain = (GIVEN_LOGITS.config(Teacher(name=name, output=output), CLASSES) for output in ("logits", None))
-    assert said == plain | {"output": "logits"} and list(plain) == ["name"]
+    message, plain = (GIVEN_LOGITS.config(Teacher(name=name, output=output), CLASSES) for output in ("logits", None))
+    assert message == plain | {"output": "logits"} and list(plain) == ["name"]
     GIVEN_LOGITS.check(Teacher(name=name, output="logits"))
     with pytest.raises(
         TeacherError, match="teacher.output: must be logits or left out: .*, got probabilities. Write log"

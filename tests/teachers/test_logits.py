@@ -59,7 +59,7 @@ def test_names_are_the_same_composed_and_decomposed(tmp_path):
         ids = ["tea/1.png", f"{there}/1.png", "more.png"]
         np.savez(path, sample_ids=np.array(ids), class_names=np.array(["tea", there]), logits=values)
         given = read_logits(path, split)
-        assert given.of(split.samples).tolist() == [[4, 3], [2, 1]] and given.unused == 1
+        assert given.logits_of(split.samples).tolist() == [[4, 3], [2, 1]] and given.unused == 1
     both = Split(["tea"], [Sample(f"{name}.png", 0, "val", "", 1, 1) for name in (composed, decomposed)])
     np.savez(path, sample_ids=np.array([f"{composed}.png"]), class_names=np.array(["tea"]), logits=np.ones((1, 1)))
     with pytest.raises(TeacherError, match="must hold every one of the 2 images, got no row for 1 of them"):
@@ -115,7 +115,7 @@ def test_rows_and_columns_are_found_by_their_names(make, images, answers, tmp_pa
     for name, count in (("train", 30), ("val", 15), ("test", 9)):
         logits = Transfer(tmp_path / "transfer").logits(name)
         assert logits.shape == (count, 1, 3) and logits.dtype == np.float16
-        for i, sample in enumerate(split.of(name)):
+        for i, sample in enumerate(split.samples_of(name)):
             red, blue, green = values[ids.index(sample.path)]
             assert np.array_equal(logits[i, 0], np.array([blue, green, red]).astype(np.float16))
     assert stored["views"] == stored["samples"] == {"train": 30, "val": 15, "test": 9}
@@ -141,7 +141,7 @@ def at(values, row, value):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda a: {"class_names": None},
@@ -218,10 +218,10 @@ def at(values, row, value):
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused(make, answers, tmp_path, change, said):
+def test_what_cannot_be_used_is_refused(make, answers, tmp_path, change, message):
     with pytest.raises(TeacherError) as caught:
         make(**change(answers))
-    assert said in str(caught.value) and "logits.npz" in str(caught.value)
+    assert message in str(caught.value) and "logits.npz" in str(caught.value)
     assert not (tmp_path / "teacher" / "teacher.json").exists()
 
 

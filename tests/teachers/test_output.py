@@ -89,14 +89,14 @@ COMBINED = {
 
 
 @pytest.mark.parametrize(("combine", "wanted"), COMBINED.values(), ids=COMBINED)
-def test_probabilities_by_operations_become_their_logarithm_where_they_are_said(save, make, combine, wanted):
+def test_probabilities_by_operations_become_their_logarithm_where_they_are_said(save, make, combine, expected):
     model, both = members(combine)
     path = save(model)
     with pytest.raises(TeacherError, match=r"must (output|be) logits, got (probabilities|numbers of 0 to 1)"):
         make(path)
     folder, results = make(path, output="probabilities")
     assert results["val"]["top1"] == 1.0 and "the logarithm of p" in results["changes"][0]
-    probabilities = wanted(*(answer.astype(np.float64).ravel() for answer in both.predict_on_batch(pixels())))
+    probabilities = expected(*(answer.astype(np.float64).ravel() for answer in both.predict_on_batch(pixels())))
     np.testing.assert_allclose(raw(open_teacher(folder, 8)[0].model), np.log(probabilities), atol=1e-4)
 
 
@@ -151,8 +151,8 @@ SIGMOIDS = {
 @pytest.mark.parametrize("output", [None, "probabilities"])
 @pytest.mark.parametrize("tail", SIGMOIDS.values(), ids=SIGMOIDS)
 def test_a_sigmoid_is_refused_by_any_spelling(save, make, tail, output):
-    said = "activation sigmoid|before the sigmoid|must output probabilities that sum to 1|got probabilities times"
-    with pytest.raises(TeacherError, match=said):  # a sure sigmoid's numbers sum to about 1 as well
+    message = "activation sigmoid|before the sigmoid|must output probabilities that sum to 1|got probabilities times"
+    with pytest.raises(TeacherError, match=message):  # a sure sigmoid's numbers sum to about 1 as well
         make(save(knower(*tail)), output=output)
 
 

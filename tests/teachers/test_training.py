@@ -63,8 +63,12 @@ def test_killed_it_goes_on_after_its_last_epoch_to_the_same_weights(make, monkey
         make("broken", epochs=3)
     capsys.readouterr()
     broken, again = make("broken", epochs=3)
-    said = capsys.readouterr().err
-    assert "teacher: resuming after epoch 1/3" in said and "epoch 1/3  loss" not in said and "epoch 2/3  loss" in said
+    output = capsys.readouterr().err
+    assert (
+        "teacher: resuming after epoch 1/3" in output
+        and "epoch 1/3  loss" not in output
+        and "epoch 2/3  loss" in output
+    )
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
     assert [entry["loss"] for entry in again["history"]] == [entry["loss"] for entry in results["history"]]
 
@@ -97,7 +101,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(make):
 def test_statistics_keep_up_with_a_short_training():
     for steps, momentum in ((40, 0.9), (160, 0.9), (400, 0.95), (100_000, 0.99)):
         model = tiny((PX, PX, 3))
-        fitting.remember_less(model, steps)
+        fitting.shorten_statistics(model, steps)
         assert batch_norms(model)[0].momentum == pytest.approx(momentum)
 
 

@@ -92,9 +92,9 @@ def test_weights_come_with_the_examples_and_unlabelled_ones_weigh_1(stores):
     given = np.concatenate([y[:, :3] for _, y, _ in batches])
     weights = np.concatenate([w for _, _, w in batches])
     counts = np.bincount(labels, minlength=3)
-    wanted = np.where(given.any(axis=1), 50 / (3 * counts[given.argmax(axis=1)]), 1)
+    expected = np.where(given.any(axis=1), 50 / (3 * counts[given.argmax(axis=1)]), 1)
     assert weights.dtype == np.float32 and len(set(weights.tolist())) == len({*counts.tolist()}) + 1
-    np.testing.assert_allclose(weights, wanted, rtol=1e-6)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
     assert all(len(batch) == 2 for batch in feed_of(stores).epoch(0)), "no weights unless they are asked for"
 
 

@@ -82,7 +82,7 @@ class Community:
 
 def course(folder, **changes):
     folder.mkdir(exist_ok=True)
-    given = {"who": "it", "epochs": 4, "images": 5, "batch_size": 3, "schedule": Schedule(0.1, 8)}
+    given = {"name": "it", "epochs": 4, "images": 5, "batch_size": 3, "schedule": Schedule(0.1, 8)}
     return Course(folder, advice="Use a lower rate.", **given | changes)
 
 

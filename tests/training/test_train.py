@@ -145,8 +145,8 @@ def test_a_damaged_checkpoint_is_said_and_costs_one_epoch_but_not_a_byte(unbroke
     newest = tmp_path / "student" / "checkpoint-00002.npz"
     newest.write_bytes(newest.read_bytes()[:1000])
     run(tmp_path / "student", stores)
-    said = capsys.readouterr().err
-    assert "damaged checkpoint" in said and "resuming after epoch 1/4" in said
+    output = capsys.readouterr().err
+    assert "damaged checkpoint" in output and "resuming after epoch 1/4" in output
     assert same_training(tmp_path / "student", whole)
 
 
@@ -205,8 +205,8 @@ def test_unlabelled_images_change_the_student_and_a_broken_training_ends_with_th
 ):
     stores = with_unlabelled(make_stores(tmp_path / "stores"))
     run(tmp_path / "whole", stores, epochs=2)
-    said = capsys.readouterr().err
-    assert "small_cnn with the teacher: an epoch shows 50 labelled and 20 unlabelled images" in said
+    output = capsys.readouterr().err
+    assert "small_cnn with the teacher: an epoch shows 50 labelled and 20 unlabelled images" in output
     with monkeypatch.context() as patch:
         interrupt_after(patch, images=70 + 20)
         with pytest.raises(KeyboardInterrupt):

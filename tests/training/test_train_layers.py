@@ -24,11 +24,11 @@ def trained(tmp_path_factory):
     """A finished training of the last two layers with its stores, results and what it said; the tests only read it."""
     folder = tmp_path_factory.mktemp("last")
     stores = make_stores(folder / "stores")
-    said = []
+    message = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.progress, "say", said.append)
+        patch.setattr(train.progress, "say", message.append)
         results = run(folder / "student", stores)
-    return folder / "student", stores, results, said
+    return folder / "student", stores, results, message
 
 
 def test_only_the_last_layers_with_weights_move(trained):

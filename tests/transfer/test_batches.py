@@ -45,8 +45,8 @@ def test_it_doubles_while_the_rate_rises_by_a_worthwhile_part(teacher_on, capsys
     tried = try_batch_sizes(teacher, 10**6)
     assert tried == {16: 0.2, 32: 0.3, 64: 0.5, 128: 0.7, 256: 0.8, 512: 0.9, 1024: 0.9}
     assert teacher.batch_size == 512, "1024 is 6 % faster"
-    said = capsys.readouterr().err
-    assert said.startswith("batch size of the teacher's pass: 512 is the fastest (16 0.2 views/s, 32 0.3 views/s,")
+    output = capsys.readouterr().err
+    assert output.startswith("batch size of the teacher's pass: 512 is the fastest (16 0.2 views/s, 32 0.3 views/s,")
 
 
 def test_where_nothing_is_gained_it_ends_after_two(teacher_on):

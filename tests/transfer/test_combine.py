@@ -100,7 +100,7 @@ def test_what_is_stored_is_one_vector_per_view(members, split, tmp_path):
         found = stored.logits(part)
         assert found.dtype == np.float16 and found.shape == expected.shape
         assert np.stack([found[i] for i in range(len(found))]) == pytest.approx(expected.astype(np.float16))
-    labels = np.array([sample.label for sample in split.of("val")])
+    labels = np.array([sample.label for sample in split.samples_of("val")])
     val = (logits["one"]["val"][:, 0].astype(float) + logits["two"]["val"][:, 0].astype(float) / 2).argmax(axis=1)
     assert record["val"]["top1"] == (val == labels).mean() and record["val"]["n"] == 4
     assert record["samples"] == {"train": 9, "val": 4, "test": 2} and record["views"]["train"] == 27

@@ -115,12 +115,12 @@ def test_under_98_percent_of_agreement_it_is_refused(images, changed, refused):
         return
     with pytest.raises(TeacherError) as caught:
         effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine")
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         "mine, teacher.dtype mixed_bfloat16: must keep the top class of float32 for at least 98% of the images, "
     )
-    assert f"{1 - changed / images:.1%} of {images} validation images" in said
-    assert said.endswith("Use `--teacher-dtype float32`.")
+    assert f"{1 - changed / images:.1%} of {images} validation images" in message
+    assert message.endswith("Use `--teacher-dtype float32`.")
 
 
 def test_nan_is_refused():

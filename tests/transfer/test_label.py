@@ -31,7 +31,7 @@ def test_raw_logits_of_every_view_are_stored_in_order(run, images, teacher, tmp_
     root, split, views_folder = images
     model = keras.saving.load_model(teacher / "teacher.keras")
     for name, views in (("train", VIEWS), ("val", 1), ("test", 1)):
-        samples, boxes = split.of(name), read_views(views_folder, name)
+        samples, boxes = split.samples_of(name), read_views(views_folder, name)
         stored = Transfer(tmp_path / "transfer").logits(name)
         assert stored.shape == (len(samples), views, 3) and stored.dtype == np.float16
         for i, sample in enumerate(samples):
@@ -167,7 +167,7 @@ def test_a_teacher_that_is_gone_or_damaged_is_refused(run, teacher):
 
 def test_a_image_that_cannot_be_read_is_named(run, images):
     root, split, _ = images
-    (root / split.of("train")[4].path).write_bytes(b"no image")
+    (root / split.samples_of("train")[4].path).write_bytes(b"no image")
     with pytest.raises(ImageError, match="blue/train 4.png: must be a readable image"):
         run()
 

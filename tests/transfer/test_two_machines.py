@@ -69,9 +69,9 @@ def test_a_transfer_set_made_on_jax_is_found_by_its_fingerprint_on_tensorflow(ma
     shutil.copytree(gpu / made, laptop / made)
     student = ["--student", "small_cnn", "--student-weights", "none", "--input-px", "16", "--epochs", "1"]
     assert main_status(["distill", *arguments("my photos", "copied.keras"), *student]) == 0
-    said = capsys.readouterr()
-    assert f"transfer up to date {made.as_posix()} (its logits are stored: the teacher is not run again)" in said.err
-    assert said.out.startswith("Validation top-1: teacher ")
+    output = capsys.readouterr()
+    assert f"transfer up to date {made.as_posix()} (its logits are stored: the teacher is not run again)" in output.err
+    assert output.out.startswith("Validation top-1: teacher ")
     assert not (laptop / STORE / "teacher").exists() and (laptop / STORE / "split").exists()
 
 
@@ -86,8 +86,8 @@ def test_images_that_differ_are_told_apart(machines, monkeypatch, capsys):
     given = ["distill", *arguments("my photos", "copied.keras"), "--transfer-set", str(made)]
     student = ["--student", "small_cnn", "--student-weights", "none", "--input-px", "16"]
     assert main_status([*given, *student]) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "must be the transfer of this recipe, got " in said and "content: " in said
+    output = capsys.readouterr().err.splitlines()[-1]
+    assert "must be the transfer of this recipe, got " in output and "content: " in output
     first.with_name("renamed.png").rename(first)
     shard = made / "train-00000.npy"
     shard.write_bytes(shard.read_bytes()[:-2])

@@ -1,8 +1,9 @@
-"""Where images lie that have no folder: an archive, an object store. The one place that a further container touches.
+"""Containers of images other than folders, such as an archive or an object store. A new container is added here alone.
 
-A container is a class of two members, registered here under the ending of its files (`.zip`) or the beginning of its
-addresses (`s3://`). Everything else takes what lies in it by the two operations that a folder has as well:
-`source / id` is the address of an image, `address.open()` its bytes. A tool that needs a file has `files.local_files`.
+A container is a class with the two members of `Container`, registered here under the ending of its files (`.zip`) or
+the beginning of its addresses (`s3://`). All other code uses the two operations that folders have as well:
+`source / id` is the address of an image, and `address.open()` gives its bytes. A tool that needs a file on the disk
+uses `files.local_files`.
 """
 
 import errno
@@ -19,18 +20,18 @@ import msgspec
 from kd2mobile.registry import Registry
 
 INSIDE = "!/"
-"""What stands between a container and a path in it, in an address: `photos.zip!/cat/1.jpg`."""
+"""The separator between a container and a path in it, in an address: `photos.zip!/cat/1.jpg`."""
 
 
 class StoredFile(NamedTuple):
-    """size: bytes; version: any number that changes when the file does, such as its time of change in ns."""
+    """A file of a container. size: bytes; version: a number that changes with the file, such as its mtime in ns."""
 
     size: int
     version: int
 
 
 class Container(Protocol):
-    """files: what lies in it, by path with slashes, without a leading one; folders have no entry of their own."""
+    """An opened container. files: by path with slashes, without a leading slash; folders have no entries."""
 
     files: Mapping[str, StoredFile]
 
@@ -39,11 +40,11 @@ class Container(Protocol):
 
 
 CONTAINERS: Registry[Callable[[str], Container]] = Registry("containers")
-"""open(address): the container. Raises DataError where there is none, or a damaged one."""
+"""The functions that open an address, by its ending or beginning. They raise DataError for a damaged container."""
 
 
 class Entry(NamedTuple):
-    """What lies in a folder of a container, as `os.scandir` says it of one on the disk. file: None of a folder."""
+    """An entry of a folder in a container, with what a scan uses of `os.DirEntry`. file: None for a folder."""
 
     name: str
     file: StoredFile | None
@@ -52,14 +53,14 @@ class Entry(NamedTuple):
         return self.file is None
 
     def stat(self) -> SimpleNamespace:
-        """Of a file what a scan asks of `os.stat`."""
+        """The fields of `os.stat` that a scan reads. For files only."""
         return SimpleNamespace(st_mode=stat.S_IFREG, st_size=self.file.size, st_mtime_ns=self.file.version)
 
 
 class Member(msgspec.Struct, frozen=True):
-    """What stands for a path in a container: of a file or of a folder, the outermost one if empty.
+    """The address of a file or a folder in a container, in the interface of a Path. It can be sent to other processes.
 
-    It is a few words of text, so it travels to other processes. container: its address; path: with slashes.
+    container: the container's address; path: with slashes; empty for the container's root.
     """
 
     container: str
@@ -83,14 +84,14 @@ class Member(msgspec.Struct, frozen=True):
         return _opened(self.container).open(self.path)
 
     def entries(self) -> list[Entry]:
-        """What lies directly in the folder, by name."""
+        """The files and folders directly in this folder, sorted by name."""
         files = _below(self)
-        own = [Entry(path, file) for path, file in files.items() if "/" not in path]
+        direct = [Entry(path, file) for path, file in files.items() if "/" not in path]
         folders = {path.partition("/")[0] for path in files if "/" in path}
-        return sorted([*own, *(Entry(name, None) for name in folders)], key=lambda entry: entry.name)
+        return sorted([*direct, *(Entry(name, None) for name in folders)], key=lambda entry: entry.name)
 
     def count(self) -> int:
-        """How many files lie in it, however deep; a file is one."""
+        """The number of files in this folder, at any depth; 1 for a file."""
         return len(_below(self)) or 1
 
     def exists(self) -> bool:
@@ -100,17 +101,17 @@ class Member(msgspec.Struct, frozen=True):
         return not self.path or bool(_below(self))
 
     def resolve(self) -> "Member":
-        """The same with an absolute path to the container where it is a file."""
+        """This address with an absolute path to the container, where the container is a file on the disk."""
         container = os.path.realpath(self.container) if os.path.exists(self.container) else self.container
         return Member(container, self.path)
 
 
 Source: TypeAlias = Path | Member
-"""Where images lie: a folder, or a folder in a container. `source / id` is the address of one."""
+"""A folder of images, on the disk or in a container. `source / id` is the address of an image."""
 
 
 def source_at(address: str | Path) -> Source:
-    """What an address stands for, which is what its text was made from.
+    """The source with this address: the inverse of `str(source)`.
 
     >>> source_at("photos/cat")
     PosixPath('photos/cat')
@@ -120,18 +121,18 @@ def source_at(address: str | Path) -> Source:
     return Member(container, path) if is_container else Path(address)
 
 
-def lies_in(one: Source, other: Source) -> bool:
-    """Whether a source is another one, or lies in it."""
-    return _location(one.resolve()).is_relative_to(_location(other.resolve()))
+def is_within(source: Source, folder: Source) -> bool:
+    """Whether a source is the folder or lies in it."""
+    return _location(source.resolve()).is_relative_to(_location(folder.resolve()))
 
 
 def _location(source: Source) -> Path:
-    """The path that the source would have if its container were a folder, to compare it."""
+    """A path for comparisons: that of the source if its container were a folder."""
     return Path(source.container, source.path) if isinstance(source, Member) else source
 
 
 def _matches(name: str, container: str) -> bool:
-    """Whether the container of that name in the registry is the one for the address."""
+    """Whether the registered container `name` handles the address."""
     if name.endswith("://"):
         return container.startswith(name)
     return container.lower().endswith(name) and os.path.isfile(container)
@@ -144,7 +145,7 @@ def _opened(container: str) -> Container:
 
 @lru_cache(maxsize=8)
 def _open(container: str, state: tuple[int, int] | None) -> Container:
-    """The container, opened once as long as its file does not change."""
+    """The container at the address. It is opened again only when its state, (mtime in ns, size), changes."""
     name = next((name for name in CONTAINERS if _matches(name, container)), None)
     if name is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), container)
@@ -152,7 +153,7 @@ def _open(container: str, state: tuple[int, int] | None) -> Container:
 
 
 def _below(folder: Member) -> dict[str, StoredFile]:
-    """The files under a folder, by path from there."""
+    """The files under a folder, by their path relative to it."""
     start = f"{folder.path}/" if folder.path else ""
     files = _opened(folder.container).files
     return {path[len(start) :]: file for path, file in files.items() if path.startswith(start) and path != start}

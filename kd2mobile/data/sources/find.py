@@ -1,4 +1,4 @@
-"""The images that a recipe means, wherever they lie: one Scan, and the root that its ids are taken from."""
+"""Finds the images of all sources of a recipe, as one Scan and the root to which its ids are relative."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from kd2mobile.data.sources.containers import Source, lies_in
-from kd2mobile.data.sources.folders import alike, class_names
+from kd2mobile.data.sources.containers import Source, is_within
+from kd2mobile.data.sources.folders import class_names, similar_names
 from kd2mobile.data.sources.roots import Root, joined, several
 from kd2mobile.data.sources.scan import Part, Scan, ScannedImage, content_of, differing, renamed, scan, scan_unlabelled
 from kd2mobile.data.sources.table import is_table, scan_table
@@ -18,8 +18,8 @@ from kd2mobile.progress import say
 from kd2mobile.text import count_of
 
 
-class Found(NamedTuple):
-    """root / path is the file of scan's image of that path; likewise for the unlabelled ones, if there are any."""
+class FoundImages(NamedTuple):
+    """The images of a recipe. `root / image.path` is the address of each image of scan, and likewise for unlabelled."""
 
     root: Root
     scan: Scan
@@ -31,42 +31,42 @@ def find_images(
     sources: dict[SplitName, Source | Sequence[Source]],
     unlabelled: Source | Sequence[Source] | None = None,
     cache: Path | None = None,
-    called: Mapping[Source, str] = MappingProxyType({}),
+    display_names: Mapping[Source, str] = MappingProxyType({}),
     key_column: str = "",
-) -> Found:
-    """Scans the sources, which are folders or tables. Nothing is decoded.
+) -> FoundImages:
+    """Scans the sources, which are folders or tables. No image is decoded.
 
-    sources: "train", which alone may give all splits, and "val" or "test" where they lie elsewhere; then the ids are
-    those of one folder with train/, val/ and test/ in it. Of several sources for one of them the classes are put
-    together, and the ids start with their numbers, `2/cat/1.jpg` or `train/2/cat/1.jpg`: no file stands for another.
-    unlabelled: folders of images without classes, whose ids start with `unlabelled/`. cache: as in `scan.scan`.
-    called: what messages call a source that a person knows by another name. key_column: the column of the tables that
-    says which images belong together; those of "train" must be tables then, and folders beside them have no keys.
-    Raises DataError for a source that cannot be used, that gives a split twice, or that differs in its splits or
+    sources: "train", which alone may hold all splits, and "val" or "test" if they have sources of their own; the ids
+    are then those of one folder with train/, val/ and test/ in it. Several sources for one split are merged: their
+    classes are the union, and the ids start with the number of the source, `2/cat/1.jpg` or `train/2/cat/1.jpg`, so
+    that two files never share an id. unlabelled: folders of images without labels; their ids start with `unlabelled/`.
+    cache: see `scan.scan`. display_names: by source, what messages call it instead of its path. key_column: the column
+    of the tables that says which images belong together; the "train" sources must then be tables. Raises DataError for
+    a source that cannot be used, for a split that is given twice, and for sources that differ in their splits or
     classes.
     """
-    listed = {split: several(given) for split, given in sources.items()}
+    listed = {split: several(paths_or_path) for split, paths_or_path in sources.items()}
     for paths in listed.values():
         _refuse_shared(paths)
     for source in (path for path in listed["train"] if key_column and not is_table(path)):
         must = f"must be a CSV or TSV to have the column {key_column!r} of data.group_by"
         raise DataError(
-            called.get(source, source), must, "no table", "Give a table, or a regular expression on the path."
+            display_names.get(source, source), must, "no table", "Give a table, or a regular expression on the path."
         )
     scans = {split: [_scan(path, cache, len(paths), key_column) for path in paths] for split, paths in listed.items()}
     names = class_names(name for ones in scans.values() for one in ones for name in one.classes)
     scans = {split: [renamed(one, names) for one in ones] for split, ones in scans.items()}
     if list(map(len, scans.values())) == [1]:
-        found = Found(_folder_of(listed["train"][0]), scans["train"][0])
+        found = FoundImages(_folder_of(listed["train"][0]), scans["train"][0])
     else:
-        _refuse_what_differs(listed, scans, called)
+        _check_same_splits_and_classes(listed, scans, display_names)
         found = _joined(scans)
-    _say_of_classes(found.scan)
+    _report_classes(found.scan)
     return found if unlabelled is None else _with_unlabelled(found, listed, several(unlabelled), cache)
 
 
-def _scan(source: Source, cache: Path | None, beside: int, key_column: str) -> Scan:
-    fewest = 2 if beside == 1 else 1
+def _scan(source: Source, cache: Path | None, sources_of_split: int, key_column: str) -> Scan:
+    fewest = 2 if sources_of_split == 1 else 1
     return scan_table(source, cache, fewest, key_column) if is_table(source) else scan(source, cache, fewest)
 
 
@@ -80,15 +80,15 @@ def _refuse_shared(paths: list[Source]) -> None:
         for other in paths[:number] + paths[number + 1 :]:
             if path.resolve() == other.resolve():
                 raise DataError(path, "must be given only once", "twice", "Leave one of them out.")
-            if path.is_dir() and other.is_dir() and lies_in(path, other):
+            if path.is_dir() and other.is_dir() and is_within(path, other):
                 must = "must lie outside the other given folders"
                 raise DataError(path, must, f"a folder in {other}", "Leave one of them out, or move it.")
 
 
-def _refuse_what_differs(
-    sources: dict[SplitName, list[Source]], scans: dict[SplitName, list[Scan]], called: Mapping[Source, str]
+def _check_same_splits_and_classes(
+    sources: dict[SplitName, list[Source]], scans: dict[SplitName, list[Scan]], display_names: Mapping[Source, str]
 ) -> None:
-    sources = {split: [called.get(path, path) for path in paths] for split, paths in sources.items()}
+    sources = {split: [display_names.get(path, path) for path in paths] for split, paths in sources.items()}
     train = scans["train"][0]
     for source, one in zip(sources["train"], scans["train"], strict=True):
         if one.given != train.given:
@@ -123,49 +123,49 @@ def _together(sources: list[Path | str]) -> str:
     return " and ".join(map(str, sources))
 
 
-def _say_of_classes(found: Scan) -> None:
-    """Classes whose names were written in several ways are one; those that differ in capitals alone stay two."""
+def _report_classes(found: Scan) -> None:
+    """Reports classes whose name has several spellings, and classes whose names differ only in capitals."""
     for name in sorted({name for part in found.parts for name in part.named}):
         written = {way for part in found.parts if name in part.classes for way in part.named.get(name, [name])}
         ways = count_of(len(written), "way")
         say(f"data: {name!r} is one class, written in {ways}: {', '.join(map(ascii, sorted(written)))}")
-    if groups := alike(found.classes):
+    if groups := similar_names(found.classes):
         first, second = groups[0][:2]
         where = " and ".join(
-            found.place_of(name, part) for name in (first, second) for part in found.given[:1] or [None]
+            found.location_of(name, part) for name in (first, second) for part in found.given[:1] or [None]
         )
         more = f", and {len(groups) - 1} more such names" if len(groups) > 1 else ""
         say(f"data: {first!r} and {second!r} are two classes ({where}){more}; rename one if they are not")
 
 
-def _joined(scans: dict[SplitName, list[Scan]]) -> Found:
-    """The scans as one, as if it were one folder, with train/, val/ and test/ if there is more than train."""
+def _joined(scans: dict[SplitName, list[Scan]]) -> FoundImages:
+    """Merges the scans into one, as of a single folder, with train/, val/ and test/ if there is more than train."""
     images: list[ScannedImage] = []
     skipped: list[Skipped] = []
     parts: list[Part] = []
     for key, ones in scans.items():
         for number, one in enumerate(ones, start=1):
-            own = str(number) if len(ones) > 1 else ""
-            here = [_as_part(part, part.split or (key if len(scans) > 1 else None), own) for part in one.parts]
-            by_split = {before.split: (before, after) for before, after in zip(one.parts, here, strict=True)}
+            prefix = str(number) if len(ones) > 1 else ""
+            new_parts = [_as_part(part, part.split or (key if len(scans) > 1 else None), prefix) for part in one.parts]
+            by_split = {before.split: (before, after) for before, after in zip(one.parts, new_parts, strict=True)}
             for image in one.images:
                 before, after = by_split[image.given]
                 path = _moved(image.path, before, after)
                 images.append(msgspec.structs.replace(image, path=path, given=after.split))
-            for aside in one.skipped:
-                skipped.append(Skipped(_moved_aside(aside.path, list(by_split.values()), own), aside.reason))
-            parts += here
+            for file in one.skipped:
+                skipped.append(Skipped(_moved_skipped(file.path, list(by_split.values()), prefix), file.reason))
+            parts += new_parts
     images.sort(key=lambda image: image.path)
     with_labels = any(part.table or part.named for part in parts)
     rows = [(p.path, p.sha256, *((p.class_name, p.given or "") if with_labels else ())) for p in images]
-    return Found(
+    return FoundImages(
         joined({part.start: part.folder for part in parts}),
         Scan(
             root=scans["train"][0].root,
             classes=sorted({name for one in scans["train"] for name in one.classes}),
             given=[split for split in SPLIT_NAMES if any(part.split == split for part in parts)],
             images=images,
-            skipped=sorted(skipped, key=lambda aside: aside.path),
+            skipped=sorted(skipped, key=lambda file: file.path),
             ignored=sum(one.ignored for ones in scans.values() for one in ones),
             system_files=sum(one.system_files for ones in scans.values() for one in ones),
             content=content_of(rows),
@@ -180,12 +180,12 @@ def _as_part(part: Part, split: SplitName | None, number: str) -> Part:
 
 
 def _moved(path: str, before: Part, after: Part) -> str:
-    """The id of a file of one source among those of all."""
+    """The id in the merged scan of a file with the id `path` in its own source."""
     return "/".join(filter(None, (after.start, path.removeprefix(f"{before.start}/") if before.start else path)))
 
 
-def _moved_aside(path: str, parts: list[tuple[Part, Part]], number: str) -> str:
-    """Likewise for a file that was skipped, whose split is not always known."""
+def _moved_skipped(path: str, parts: list[tuple[Part, Part]], number: str) -> str:
+    """The id in the merged scan of a skipped file, whose split is not always known."""
     for before, after in parts:
         if len(parts) == 1 and not before.start or before.start and path.startswith(f"{before.start}/"):
             return _moved(path, before, after)
@@ -193,8 +193,8 @@ def _moved_aside(path: str, parts: list[tuple[Part, Part]], number: str) -> str:
 
 
 def _with_unlabelled(
-    found: Found, sources: dict[SplitName, list[Source]], folders: list[Source], cache: Path | None
-) -> Found:
+    found: FoundImages, sources: dict[SplitName, list[Source]], folders: list[Source], cache: Path | None
+) -> FoundImages:
     _refuse_shared(folders)
     starts: dict[str, str] = {}
     images: list[ScannedImage] = []
@@ -202,13 +202,13 @@ def _with_unlabelled(
     scans = []
     for number, folder in enumerate(folders, start=1):
         for source in (source for paths in sources.values() for source in paths):
-            if source.is_dir() and lies_in(folder, source):
+            if source.is_dir() and is_within(folder, source):
                 must = "must lie outside the folders of labelled images"
                 raise DataError(folder, must, f"a folder in {source}", "Move it: each folder there is a class.")
         one, start = scan_unlabelled(folder, cache), f"{UNLABELLED}/{number}" if len(folders) > 1 else UNLABELLED
         starts[start] = str(folder)
         images += [msgspec.structs.replace(p, path=f"{start}/{p.path}") for p in one.images]
-        skipped += [Skipped(f"{start}/{aside.path}", aside.reason) for aside in one.skipped]
+        skipped += [Skipped(f"{start}/{file.path}", file.reason) for file in one.skipped]
         scans.append(one)
     if both := {p.path for p in images}.intersection(p.path for p in found.scan.images):
         must = f"must not have the ids of unlabelled images, {UNLABELLED}/..."
@@ -218,7 +218,7 @@ def _with_unlabelled(
         scans[0],
         root=" and ".join(one.root for one in scans),
         images=images,
-        skipped=sorted(skipped, key=lambda aside: aside.path),
+        skipped=sorted(skipped, key=lambda file: file.path),
         ignored=sum(one.ignored for one in scans),
         system_files=sum(one.system_files for one in scans),
         content=scans[0].content if len(scans) == 1 else content_of([(p.path, p.sha256) for p in images]),

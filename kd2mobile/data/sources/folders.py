@@ -1,4 +1,4 @@
-"""What lies in a folder of images besides the images of its classes: splits, and what systems leave there."""
+"""How a folder of images is laid out: the names of splits and classes, and files that operating systems leave."""
 
 import os
 import re
@@ -21,14 +21,14 @@ SPLIT_WORDS: dict[GivenSplit, tuple[str, ...]] = {
     + ("validierung", "validierungs"),
     "test": ("test", "testing", "tst", "holdout"),
 }
-"""The usual names of the splits, in any capitals."""
+"""The usual names of each split, in lower case."""
 SPLIT_ENDINGS = ("", "set", "split", "data", "dataset", "images", "photos", "pictures", "samples") + (
     "daten",
     "datensatz",
     "bilder",
     "fotos",
 )
-"""What may follow them, with or without a space, `_`, `-` or `.` between."""
+"""What may follow them, with or without a space, `_`, `-` or `.` in between."""
 UNCLEAR_WORDS = frozenset(
     ("trainval", "tr", "te")  # both are codes of languages, too
     + ("entrainement", "entra\u00eenement", "apprentissage", "entrenamiento", "addestramento", "treino", "treinamento")
@@ -38,27 +38,27 @@ UNCLEAR_WORDS = frozenset(
 _SPLITS = {word + ending: split for split, words in SPLIT_WORDS.items() for word in words for ending in SPLIT_ENDINGS}
 
 
-def split_named(name: str) -> GivenSplit | None:
-    """The split that a folder of that name, or a table's word, usually stands for.
+def split_from_name(name: str) -> GivenSplit | None:
+    """The split that a folder name or a word in a table usually stands for; None for any other name.
 
-    >>> split_named("Training_Set"), split_named("valid"), split_named("trains")
+    >>> split_from_name("Training_Set"), split_from_name("valid"), split_from_name("trains")
     ('train', 'val', None)
     """
     return _SPLITS.get(re.sub(r"[\s_.-]+", "", unicodedata.normalize("NFC", name).casefold()))
 
 
 def resembles_split(name: str) -> bool:
-    """Whether a folder's name is a split's, or has one among its words, whatever digits are beside.
+    """Whether a folder's name is the name of a split or contains one as a word; digits are ignored.
 
     >>> resembles_split("seg_train"), resembles_split("test1"), resembles_split("te"), resembles_split("trains")
     (True, True, True, False)
     """
     words = re.split(r"[\W\d_]+", unicodedata.normalize("NFC", name).casefold())
-    return split_named(name) is not None or any(word in _SPLITS or word in UNCLEAR_WORDS for word in words)
+    return split_from_name(name) is not None or any(word in _SPLITS or word in UNCLEAR_WORDS for word in words)
 
 
 def files_in(path: Source) -> int:
-    """How many files a skipped file or folder is; links are not followed, what cannot be listed counts as one."""
+    """The number of files in a skipped folder, 1 for a file or an unreadable folder. Links are not followed."""
     if isinstance(path, Member):
         return path.count()
     if os.path.islink(path) or not os.path.isdir(path):
@@ -67,39 +67,39 @@ def files_in(path: Source) -> int:
 
 
 class Inside(NamedTuple):
-    """What lies directly in a folder: the folders, and whether an image does. Nothing hidden, nothing of a system."""
+    """The direct content of a folder, without hidden and system files: its folders, and whether it holds images."""
 
     folders: list[str]
     holds_images: bool
 
 
 def inside(names_and_folders: Iterable[tuple[str, bool]]) -> Inside:
-    """names_and_folders: each entry's name, and whether it is a folder."""
+    """The Inside of a folder. names_and_folders: of each entry its name and whether it is a folder."""
     entries = [entry for entry in names_and_folders if not entry[0].startswith(".") and not is_left_by_system(entry[0])]
     images = any(not is_folder and Path(name).suffix.lower() in SUFFIXES for name, is_folder in entries)
     return Inside([name for name, is_folder in entries if is_folder], images)
 
 
 def splits_among(root: Source, folders: dict[str, Inside]) -> dict[GivenSplit, str]:
-    """The folder of each split that the root gives; nothing where its folders are classes.
+    """The folder of each split in the root; empty where the folders of the root are classes.
 
-    A folder is a split if it has the name of one and holds class folders. One that holds images of its own is a class
-    (of trains, say) where other classes lie beside it.
-    folders: what lies in each folder of the root, by its name.
-    Raises DataError for two folders of one split, for splits without train or of other names, and for classes beside
-    splits.
+    A folder is a split if it has the name of a split and holds class folders. If it also holds images directly, it is a
+    class (of trains, say) where the root has other class folders.
+    folders: the content of each folder of the root, by name.
+    Raises DataError for two folders of one split, for splits without train or with unusual names, and for splits next
+    to classes.
     """
-    named = {name: split for name in folders if (split := split_named(name))}
+    named = {name: split for name in folders if (split := split_from_name(name))}
     with_classes = [name for name in named if folders[name].folders]
     of_classes_alone = [name for name in with_classes if not folders[name].holds_images]
     others = [name for name in folders if name not in named]
     has_train = any(named[name] == "train" for name in with_classes)
     if others and not of_classes_alone:
-        _refuse_other_names(root, folders)
+        _refuse_other_split_names(root, folders)
         return {}
     if not has_train:
         _refuse_without_train(root, folders, of_classes_alone, others)
-        _refuse_other_names(root, folders)
+        _refuse_other_split_names(root, folders)
         return {}
     if others:
         other = "Move it away, or give the folder that holds the class folders."
@@ -120,7 +120,7 @@ def splits_among(root: Source, folders: dict[str, Inside]) -> dict[GivenSplit, s
 def _refuse_without_train(
     root: Source, folders: dict[str, Inside], of_classes_alone: list[str], others: Collection[str]
 ) -> None:
-    """Raises DataError where folders are val or test for sure: nothing else is there, or the same classes beside."""
+    """Raises DataError where folders are certainly val or test: the root has no other, or it has the same classes."""
     name = "Name the folder of the training images train."
     if of_classes_alone and not others:
         got = f"{_quoted(of_classes_alone)} without train"
@@ -133,8 +133,8 @@ def _refuse_without_train(
             raise DataError(root, "must hold class folders or splits, not both", got, one)
 
 
-def _refuse_other_names(root: Source, folders: dict[str, Inside]) -> None:
-    """Raises DataError where folders are splits by the look of their names, and hold class folders alone."""
+def _refuse_other_split_names(root: Source, folders: dict[str, Inside]) -> None:
+    """Raises DataError where folders hold class folders alone and their names resemble those of splits."""
     alike_splits = [name for name in folders if resembles_split(name)]
     if len(folders) < 2 or not alike_splits:
         return
@@ -149,45 +149,45 @@ def _refuse_other_names(root: Source, folders: dict[str, Inside]) -> None:
 
 
 def class_names(names: Iterable[str]) -> dict[str, str]:
-    """The class that each folder or label stands for.
+    """The class of each folder name or label.
 
     Names that are equal after Unicode normalization (NFC) and stripping are one class, as `café` composed (Windows)
-    and decomposed (macOS). A name that is written in one way alone stays as it is.
+    and decomposed (macOS). A name with a single spelling stays as it is.
 
     >>> class_names(["cat", "cat ", "dog "])
     {'cat': 'cat', 'cat ': 'cat', 'dog ': 'dog '}
     """
     names = list(dict.fromkeys(names))
     plain = {name: plain_name(name) for name in names}
-    ways = list(plain.values())
-    return {name: same if ways.count(same) > 1 else name for name, same in plain.items()}
+    plain_names = list(plain.values())
+    return {name: same if plain_names.count(same) > 1 else name for name, same in plain.items()}
 
 
 def plain_name(name: str) -> str:
-    """The name composed (NFC) and stripped, as which class names are compared."""
+    """The form in which class names are compared: composed (NFC) and stripped."""
     return unicodedata.normalize("NFC", name).strip() or name
 
 
-def places_of(names: list[str], among: list[str], *ways: Callable[[str], str]) -> dict[str, int]:
-    """The names that stand among others, and where: as they are, else as one of the ways writes both, if that is clear.
+def positions_of(names: list[str], among: list[str], *normalizations: Callable[[str], str]) -> dict[str, int]:
+    """The index in `among` of each name that is there, exactly or, if unambiguous, after one of the normalizations.
 
-    >>> places_of(["A", "b", "c"], ["B", "a", "A"], str.lower)
+    >>> positions_of(["A", "b", "c"], ["B", "a", "A"], str.lower)
     {'A': 2, 'b': 0}
     """
     found: dict[str, int] = {}
-    for same in (str, *ways):
-        there, wanted = [same(one) for one in among], Counter(map(same, names))
-        held, places = Counter(there), {one: place for place, one in enumerate(there)}
+    for same in (str, *normalizations):
+        other_keys, name_counts = [same(text) for text in among], Counter(map(same, names))
+        other_counts, positions = Counter(other_keys), {text: position for position, text in enumerate(other_keys)}
         for name in names:
-            if name not in found and held[same(name)] == 1 and wanted[same(name)] == 1:
-                found[name] = places[same(name)]
+            if name not in found and other_counts[same(name)] == 1 and name_counts[same(name)] == 1:
+                found[name] = positions[same(name)]
     return found
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
-    """The classes that differ in capitals or in invisible characters (Unicode's Cf) alone, in groups.
+def similar_names(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that differ only in capitals or in invisible characters (Unicode category Cf).
 
-    >>> alike(["a", "A", "b", "c", "c\\u200b"])
+    >>> similar_names(["a", "A", "b", "c", "c\\u200b"])
     [['A', 'a'], ['c', 'c\\u200b']]
     """
     groups: dict[str, set[str]] = {}

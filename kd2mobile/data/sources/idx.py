@@ -1,4 +1,4 @@
-"""Folders of idx files, MNIST's form: two files of training images and labels, and two of test ones."""
+"""Folders of idx files, the format of MNIST: training images and labels, and perhaps test images and labels."""
 
 import gzip
 import math
@@ -20,7 +20,7 @@ from kd2mobile.text import listed
 NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<axes>[13])-ubyte(\.gz)?")
 SPLITS = {"train": "train", "t10k": "test", "test": "test"}
 LARGEST_UNPACKED = 2**31
-"""Bytes that a .gz may unpack to; EMNIST's largest takes 547 million."""
+"""The largest number of bytes that a .gz may unpack to; the largest file of EMNIST has 547 million."""
 NEEDED = "Give the folder of the four files: train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-... of each."
 
 
@@ -47,10 +47,11 @@ def idx_content(folder: Path) -> dict[str, str]:
 
 
 def write_idx_images(source: Path, folder: Path) -> None:
-    """Writes `train/<label>/<index>.png` and, if the source has test files, `test/...`, as they are stored.
+    """Writes the images as `train/<label>/<index>.png` and, if the source has test files, `test/...`.
 
-    The classes are the labels, as numbers; any number of them, any size of image.
-    Raises DataError for a file that is missing, no idx file, cut short, or of another count than its partner.
+    The classes are the labels as numbers. Any number of labels and any size of image is accepted.
+    Raises DataError for a file that is missing, incomplete or no idx file, and for images and labels of different
+    number.
     """
     read = {split: _read_pair(pair) for split, pair in _pairs(source).items()}
     names = numbered(max(int(labels.max()) for _, labels in read.values()) + 1)
@@ -59,7 +60,7 @@ def write_idx_images(source: Path, folder: Path) -> None:
 
 
 def _pairs(folder: Path) -> dict[str, _Pair]:
-    """The files of train and, if there are any, of test. Of a file that lies there packed and unpacked, the latter."""
+    """The files of train and, if present, of test. An unpacked file is preferred to the .gz of the same name."""
     found: dict[tuple[str, str, str], Path] = {}
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".gz", path.name)):
         if match := _match(path):
@@ -73,9 +74,9 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
         files = {kind: found.get((sets[0], split, kind)) for kind in ("images", "labels")}
         missing = [kind for kind, file in files.items() if file is None]
         if missing and (split == "train" or len(missing) == 1):
-            there = [file.name for file in files.values() if file]
+            present = [file.name for file in files.values() if file]
             must = f"must hold the {' and '.join(missing)} of {split} as idx files"
-            got = f"{there[0]} alone" if there else "only test files"
+            got = f"{present[0]} alone" if present else "only test files"
             raise DataError(folder, must, got, NEEDED)
         if not missing:
             pairs[split] = _Pair(**files)
@@ -83,51 +84,52 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
 
 
 def _read_pair(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [n, height, width] and uint8 [n]."""
+    """The images, uint8 [n, height, width], and the labels, uint8 [n]."""
     images, labels = _read(pair.images, 3), _read(pair.labels, 1)
     if len(images) != len(labels):
         must = f"must have a label for each of the {len(images)} images of {pair.images.name}"
         raise DataError(pair.labels, must, len(labels), "The two files are not of one set: download them again.")
     if len(set(labels.tolist())) < 2:
-        more = "A classifier tells classes apart: give labels of two classes or more."
-        raise DataError(pair.labels, "must hold at least 2 different labels", len(set(labels.tolist())), more)
+        next_step = "A classifier tells classes apart: give labels of two classes or more."
+        raise DataError(pair.labels, "must hold at least 2 different labels", len(set(labels.tolist())), next_step)
     return images, labels
 
 
 def _read(file: Path, axes: int) -> np.ndarray:
-    """The array in an idx file of unsigned bytes: its magic number says the type (8) and the axes, then their sizes.
+    """The array in an idx file of unsigned bytes.
 
-    The sizes are looked at before anything of that size is held: what is unpacked is never more than they say.
+    The header is a magic number with the type (8) and the number of axes, then the size of each axis. The sizes are
+    checked before that much memory is taken, and no more than that is ever unpacked.
     """
-    again = "Download it again."
+    next_step = "Download it again."
     packed = file.suffix == ".gz"
     try:
         with gzip.open(file) if packed else open(file, "rb") as stream:
             header = stream.read(4 + 4 * axes)
             sizes = _sizes(file, axes, header, packed)
             count = math.prod(sizes)
-            there = count if packed else os.fstat(stream.fileno()).st_size - len(header)
-            stored = b"".join(_pieces(stream, count + 1)) if there == count else b""
+            available = count if packed else os.fstat(stream.fileno()).st_size - len(header)
+            stored = b"".join(_pieces(stream, count + 1)) if available == count else b""
     except (OSError, EOFError, zlib.error) as fault:
         if isinstance(fault, OSError) and fault.errno:
             raise os_error(fault, file) from fault
-        raise DataError(file, "must be a complete file", f"{type(fault).__name__}: {fault}", again) from fault
-    got = len(stored) if there == count else there
+        raise DataError(file, "must be a complete file", f"{type(fault).__name__}: {fault}", next_step) from fault
+    got = len(stored) if available == count else available
     if got != count:
         must = f"must hold {' x '.join(map(str, sizes))} bytes after its header"
-        raise DataError(file, must, f"more than {count} bytes" if packed and got > count else f"{got} bytes", again)
+        raise DataError(file, must, f"more than {count} bytes" if packed and got > count else f"{got} bytes", next_step)
     return np.frombuffer(stored, np.uint8).reshape(sizes)
 
 
 def _pieces(stream: IO[bytes], most: int) -> Iterator[bytes]:
-    """What the stream holds, no more than so many bytes: one read of them would take their memory at once."""
+    """The content of the stream in pieces, at most `most` bytes; a single read would take all memory at once."""
     while most and (piece := stream.read(min(most, 2**20))):
         yield piece
         most -= len(piece)
 
 
 def _sizes(file: Path, axes: int, header: bytes, packed: bool) -> list[int]:
-    """The sizes that the header of an idx file names. Raises DataError for ones that no set of images has."""
+    """The sizes of the axes in the header of an idx file. Raises DataError for sizes that no set of images has."""
     magic = bytes([0, 0, 8, axes])
     if header[:4] != magic:
         must = f"must start with the magic number of an idx{axes} file of bytes, {magic.hex(' ')}"

@@ -1,4 +1,4 @@
-"""The sources that a recipe names. Data that has a name is written once as a folder of photos like any other."""
+"""The sources of a recipe. A named data set, such as `digits`, is written into the store as a folder of images."""
 
 import pickle
 import re
@@ -24,14 +24,14 @@ from kd2mobile.store.artifact import Step, Store
 from kd2mobile.text import did_you_mean
 
 SOURCES: Registry[Callable[[Path], None]] = Registry("data")
-"""materialise(folder): writes a folder of class folders; called again, it writes what is missing."""
+"""By name, a function that writes a folder of class folders. Called again, it writes what is missing."""
 
 
 @SOURCES.register(
     "digits", "1,797 handwritten digits, 8 x 8 grey, from scikit-learn's wheel (UCI, Alpaydin and Kaynak)"
 )
 def digits(folder: Path) -> None:
-    """scikit-learn's digits as `<digit>/<index>.png`, the values 0 to 16 spread over 0 to 255.
+    """Writes scikit-learn's digits as `<digit>/<index>.png`, with the values 0 to 16 scaled to 0 to 255.
 
     Raises MissingExtraError without scikit-learn.
     """
@@ -49,7 +49,7 @@ FASHION = (
 )
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100_NAMES = "cifar-100-python-target/cifar-100-python/meta"
-"""Under Keras's datasets folder, once the archive is unpacked: where the names of the hundred classes are."""
+"""The file with the names of the hundred classes, under Keras's datasets folder, once the archive is unpacked."""
 KEPT_AS = {
     "mnist": ["mnist.npz"],
     "fashion_mnist": [
@@ -59,14 +59,15 @@ KEPT_AS = {
     "cifar10": ["cifar-10-batches-py-target_archive"],
     "cifar100": ["cifar-100-python-target_archive"],
 }
-"""The files that Keras looks for under its datasets folder before it downloads; an archive is the .tar.gz, so named."""
+"""The files that Keras looks for under its datasets folder before it downloads. An archive is the renamed .tar.gz."""
 
 
 def keras_dataset(name: str, folder: Path) -> None:
-    """`train/<class>/<index>.png` and `test/...` of one of keras.datasets, which Keras downloads or finds on its disk.
+    """Writes a data set of keras.datasets as `train/<class>/<index>.png` and `test/...`.
 
-    Where Keras gives no names, the classes are numbers. Raises DataError if it can be had neither way, with the file
-    to fetch and the place to put it; MissingExtraError without Keras.
+    Keras downloads the data or reads it from its cache. Where Keras has no class names, the classes are numbers.
+    Raises DataError if neither works, naming the file to download and the path to copy it to; MissingExtraError without
+    Keras.
     """
     load_keras()
     import keras
@@ -86,10 +87,10 @@ def keras_dataset(name: str, folder: Path) -> None:
 
 def _fetch(name: str, datasets: Path, fault: Exception) -> str:
     address = re.search(r"https?://\S+", str(fault))
-    places = " and ".join(str(datasets / file) for file in KEPT_AS[name])
-    what = address[0].rstrip(":") if address else f"what keras.datasets.{name} downloads"
-    four = " and the three beside it" if len(KEPT_AS[name]) > 1 else ""
-    return f"Download {what}{four} on another machine, copy it here as {places} and run the same command again."
+    paths = " and ".join(str(datasets / file) for file in KEPT_AS[name])
+    download = address[0].rstrip(":") if address else f"what keras.datasets.{name} downloads"
+    others = " and the three beside it" if len(KEPT_AS[name]) > 1 else ""
+    return f"Download {download}{others} on another machine, copy it here as {paths} and run the same command again."
 
 
 def _class_names(name: str, datasets: Path) -> list[str] | None:
@@ -102,7 +103,7 @@ def _class_names(name: str, datasets: Path) -> list[str] | None:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads lists, dicts and text alone: a pickle that names any class or function is refused."""
+    """An unpickler that reads only lists, dicts and text and refuses a pickle that names a class or a function."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"{module}.{name} in a file of names")
@@ -117,18 +118,19 @@ for _name, _summary in {
     SOURCES.register(_name, _summary)(partial(keras_dataset, _name))
 
 
-def placed_sources(field: str, named: str | Sequence[str], store: Store) -> list[Source]:
-    """The folders and tables that a field of the recipe names.
+def resolve_sources(field: str, given: str | Sequence[str], store: Store) -> list[Source]:
+    """The folders and tables of a field of the recipe that names sources.
 
-    field: `data.source` or another, for the messages. The images of a name and of idx files are written into the
-    store first; they have splits and ids of their own, so such a source stands alone.
-    Raises DataError for a source that is not there, or that cannot stand beside others.
+    Named data sets and idx files are written into the store first. Such a source must be the only one of its field,
+    because it has splits and ids of its own.
+    field: its dotted name, such as `data.source`, for messages; given: the value of the field.
+    Raises DataError for a source that does not exist or that must be the only one.
     """
-    sources = several(named)
+    sources = several(given)
     if len(sources) > 1:
         for source in sources:
             _refuse_beside_others(field, source)
-    return [_placed(source, store) for source in sources]
+    return [_resolve(source, store) for source in sources]
 
 
 def _refuse_beside_others(field: str, source: str) -> None:
@@ -140,7 +142,7 @@ def _refuse_beside_others(field: str, source: str) -> None:
         raise DataError(f"{field}, {source}", must, "a folder of idx files", f"{alone}.")
 
 
-def _placed(source: str, store: Store) -> Source:
+def _resolve(source: str, store: Store) -> Source:
     path = source_at(source)
     if source in SOURCES:
         if path.is_dir():
@@ -153,11 +155,11 @@ def _placed(source: str, store: Store) -> Source:
     else:
         hint = did_you_mean(source, SOURCES, cutoff=0.7)
         is_table = path.suffix.lower() in TABLE_SUFFIXES
-        what, got = "a CSV or TSV of path,label", "no such file"
+        kinds, got = "a CSV or TSV of path,label", "no such file"
         if not is_table:
-            what, got = f"a folder of photos, {what}, or the name of a data set", "no such folder or file"
+            kinds, got = f"a folder of photos, {kinds}, or the name of a data set", "no such folder or file"
         raise DataError(
-            source, f"must be {what}", got, f"{hint}Check the path, or use a name of `kd2mobile list data`."
+            source, f"must be {kinds}", got, f"{hint}Check the path, or use a name of `kd2mobile list data`."
         )
     step = Step("source", 2, config, {}, lambda folder, _: write(folder / "images") or {})
     return (store.find(step) or store.make(step)).folder / "images"

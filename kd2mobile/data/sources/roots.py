@@ -1,4 +1,4 @@
-"""Where images lie when not all of them lie under one folder."""
+"""Roots: what sample ids are relative to, also where the images lie in several folders."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from kd2mobile.data.sources.containers import Member, Source, source_at
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """Several sources that act as one: `joined / "test/cat/1.jpg"` is what a folder with test/ in it would give.
+    """Several sources that act as one folder: `joined / "test/cat/1.jpg"` is the address of the sample with that id.
 
-    sources: by the first part of a sample's id, the one that stands for it, as text, or those for the next part. So
-    ids, and with them the draws and the fingerprints, do not depend on where the folders lie.
+    sources: by the first part of a sample's id, the address of its source, or a Joined for the next part of the id. The
+    ids, and with them the drawn splits and the fingerprints, do not depend on where the folders lie.
 
     >>> joined = Joined({"train": "a/photos", "test": Joined({"1": "b", "2": "c"})})
     >>> (joined / "train/cat/1.jpg").as_posix(), (joined / "test/2/cat/1.jpg").as_posix()
@@ -28,16 +28,16 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 Root: TypeAlias = Source | Joined
-"""What `root / sample.path` is taken from: a path, or what has the `open` of a `files.Stored`."""
+"""`root / sample.path` is the address of a sample: a path, or an object with the `open` of `files.Stored`."""
 
 
 def root_at(address: str | Joined) -> Root:
-    """The root that JSON carried to another process, as `absolute` wrote it."""
+    """The root that `absolute` turned into JSON for another process."""
     return address if isinstance(address, Joined) else source_at(address)
 
 
 def joined(folders: dict[str, str]) -> Joined:
-    """folders: by the start of the ids, `train`, `2` or `test/2`, the source that stands for it."""
+    """Joins several sources. folders: by the start of the ids, `train`, `2` or `test/2`, the address of the source."""
     below: dict[str, dict[str, str]] = {}
     for start, folder in folders.items():
         first, _, rest = start.partition("/")
@@ -46,12 +46,12 @@ def joined(folders: dict[str, str]) -> Joined:
 
 
 def several(source: str | Source | Sequence[str | Source]) -> list[str | Source]:
-    """The sources that a field of a recipe names: one, or those of a list."""
+    """The sources in a field of a recipe, which is one source or a list."""
     return [source] if isinstance(source, str | Source) else list(source)
 
 
 def absolute(root: Root | str) -> str | Joined:
-    """The root as JSON can carry it to another process."""
+    """The root with absolute paths, in a form that JSON can carry to another process."""
     if isinstance(root, Joined):
         return Joined({first: absolute(source) for first, source in root.sources.items()})
     source = source_at(root) if isinstance(root, str) else root

@@ -1,7 +1,7 @@
-"""Greyscale of more than 8 bits, scaled to 8 by the values that are black and white, as a source of its own.
+"""Greyscale images of more than 8 bits, scaled to 8 bits: the recipe's data.range.
 
-Networks, files and phones know 8 bits alone, so this is done once, before the split: all that follows, on every device,
-sees ordinary images, and nothing else of the chain knows the range.
+Networks, files and phones take 8 bits alone, so the images are scaled once, before the split. Every later stage gets
+ordinary images and needs to know nothing about the range.
 """
 
 import csv
@@ -27,47 +27,49 @@ TABLE = "images.csv"
 def scaled_source(
     source: Source, value_range: Range, store: Store, *, labelled: bool = True, key_column: str = ""
 ) -> Source:
-    """The source with its greyscale images of more than 8 bits as PNG files of 8, in the store; itself if it has none.
+    """A copy of the source in the store whose greyscale images of more than 8 bits are PNG files of 8 bits.
 
-    Those of a folder keep their names, and so their ids, whatever the suffix says: images are known by their content.
-    source: a folder of class folders or splits, or a table; of images without labels if not labelled. value_range: what
-    is black and white. key_column: of a table, see `scan_table`. Other images are copied as they are, those that cannot
-    be decoded as well: the split sets them aside and says why.
-    Raises DataError for a source that cannot be used, ImageError for colour of 16 bits, of which 8 are lost.
+    A source without such images is returned itself. All other images are copied unchanged, also those that cannot be
+    decoded: the split skips them with the reason. Files of a folder keep their names, and so their ids, even where the
+    suffix no longer fits: images are recognized by their content.
+
+    source: a folder of class folders or splits, or a table; a folder of unlabelled images if not labelled. value_range:
+    the pixel values of black and white. key_column: of a table, see `scan_table`.
+    Raises DataError for a source that cannot be used, ImageError for colour images of 16 bits per channel.
     """
     cache = store.root / "hashes.json"
     if not labelled:
-        found, root = scan_unlabelled(source, cache), source
+        scanned, root = scan_unlabelled(source, cache), source
     elif is_table(source):
-        found, root = scan_table(source, cache, 1, key_column), source.parent
+        scanned, root = scan_table(source, cache, 1, key_column), source.parent
     else:
-        found, root = scan(source, cache, fewest=1), source
-    config = {"scaled": found.content, "range": list(value_range)}
+        scanned, root = scan(source, cache, fewest=1), source
+    config = {"scaled": scanned.content, "range": list(value_range)}
     if key_column:
-        config["keys"] = content_of([(image.path, image.key) for image in found.images]) + key_column
-    step = Step("source", 2, config, {}, partial(_write, found, root, value_range, key_column))
-    if not (made := store.find(step)):
-        kinds = (kind_of_depth(root / image.path) for image in found.images)
+        config["keys"] = content_of([(image.path, image.key) for image in scanned.images]) + key_column
+    step = Step("source", 2, config, {}, partial(_write, scanned, root, value_range, key_column))
+    if not (artifact := store.find(step)):
+        kinds = (kind_of_depth(root / image.path) for image in scanned.images)
         if not any(kind == "grey" for kind in kinds):
             progress.say(f"{source}: holds no greyscale of more than 8 bits: --range has no effect on it")
             return source
-        made = store.make(step)
-    if found.skipped:
-        first, aside = found.skipped[0], count_of(len(found.skipped), "file", "skipped")
-        progress.say(f"{source}: {aside} before scaling, first {first.path!r}: {first.reason}")
-    return made.folder / "images" / (TABLE if any(part.table for part in found.parts) else "")
+        artifact = store.make(step)
+    if scanned.skipped:
+        first, skipped = scanned.skipped[0], count_of(len(scanned.skipped), "file", "skipped")
+        progress.say(f"{source}: {skipped} before scaling, first {first.path!r}: {first.reason}")
+    return artifact.folder / "images" / (TABLE if any(part.table for part in scanned.parts) else "")
 
 
 def _write(
-    found: Scan, root: Source, value_range: Range, key_column: str, folder: Path, inputs: dict[str, Path]
+    scanned: Scan, root: Source, value_range: Range, key_column: str, folder: Path, inputs: dict[str, Path]
 ) -> dict[str, Any]:
-    """`images/` with the images where they were; those of a table as near to it as they can be, with a new table."""
-    images, listed = folder / "images", any(part.table for part in found.parts)
-    kinds = [kind_of_depth(root / image.path) for image in found.images]
-    names = _inside([image.path for image in found.images]) if listed else [p.path for p in found.images]
+    """Writes `images/`: the files of a folder at their paths, those of a table at similar ones, with a new table."""
+    images, listed = folder / "images", any(part.table for part in scanned.parts)
+    kinds = [kind_of_depth(root / image.path) for image in scanned.images]
+    names = _inside([image.path for image in scanned.images]) if listed else [p.path for p in scanned.images]
 
     def write(number: int) -> None:
-        source, target = root / found.images[number].path, images / names[number]
+        source, target = root / scanned.images[number].path, images / names[number]
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,10 +85,10 @@ def _write(
             advance(1)
     if listed:
         with replaced(images / TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            columns = ["path", "label", *(["split"] if found.given else []), *([key_column] if key_column else [])]
+            columns = ["path", "label", *(["split"] if scanned.given else []), *([key_column] if key_column else [])]
             rows = csv.DictWriter(file, columns, extrasaction="ignore")
             rows.writeheader()
-            for name, image in zip(names, found.images, strict=True):
+            for name, image in zip(names, scanned.images, strict=True):
                 row = {key_column: image.key, "path": name, "label": image.class_name, "split": image.given}
                 rows.writerow(row)
     return {"images": len(names), "scaled": sum(kind == "grey" for kind in kinds)}
@@ -98,7 +100,7 @@ def _copy(source: Address, target: Path) -> None:
 
 
 def _inside(paths: list[str]) -> list[str]:
-    """The paths without what leads out of a folder, numbered where two of them become one.
+    """The paths without parts that lead out of the folder, numbered where two of them would become one.
 
     >>> _inside(["a/1.png", "../a/1.png", "/b/2.png"])
     ['a/1.png', '1/a/1.png', 'b/2.png']

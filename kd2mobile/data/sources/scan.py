@@ -1,4 +1,4 @@
-"""What lies in a folder of photos: the classes, the image files and one hash over them all. Nothing is decoded."""
+"""Scans a folder of images: its classes, its files and one hash over all of them. No image is decoded."""
 
 import hashlib
 import os
@@ -28,15 +28,15 @@ from kd2mobile.text import count_of, listed
 UNREAD_SUFFIXES = frozenset(
     "." + name for name in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "svg", "psd", "jxl")
 )
-"""Images as well, that Pillow does not decode: skipped with the reason, where other files are skipped."""
+"""Images that Pillow does not decode: skipped with that reason, where other files are ignored."""
 HASHING_THREADS = 8
 BATCH = 4096
 
 
 class ScannedImage(msgspec.Struct, frozen=True):
-    """One image file. path: relative to the root, with slashes; given: its split, if the folders say so.
+    """One image file. path: relative to the root, with slashes; given: the split that its folder or table gives it.
 
-    key: what a table's column for `data.group_by` says of it.
+    sha256: of the file, in hexadecimal digits; key: its value in the table's column for `data.group_by`.
     """
 
     path: str
@@ -47,11 +47,11 @@ class ScannedImage(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Where the images of one split lie, or all of them; of several sources each has its own.
+    """The images of one split in one source, or all images of a source without splits.
 
-    split: None if the splits are not given; start: what the ids start with, without a slash, or nothing; folder: what
-    stands in its place; table: the file that lists the images and their labels, or nothing if class folders do.
-    named: the folders of a class whose name is not theirs, or not theirs alone.
+    split: None if the source gives no splits; start: the beginning of the ids, without a slash, or empty; folder: the
+    folder that `start` stands for; table: the file that lists the images and their labels, empty for class folders.
+    named: by class, its folder names or labels, where they are not exactly the class's name.
     """
 
     split: SplitName | None
@@ -61,14 +61,14 @@ class Part(msgspec.Struct, frozen=True):
     table: str = ""
     named: dict[str, list[str]] = {}
 
-    def place_of(self, class_name: str) -> str:
-        """What a message calls the place of a class's images: their folder, or the table and the label."""
+    def location_of(self, class_name: str) -> str:
+        """The location of a class's images, for messages: their folder, or the table and the label."""
         if self.table:
             return f"{self.table}, label {class_name!r}" + (f" of {self.split}" if self.split else "")
         return " and ".join(str(Path(self.folder) / name) for name in self._folders(class_name))
 
     def holds(self, path: str, class_name: str) -> bool:
-        """Whether a file of that id lies in the folder of the class."""
+        """Whether the id `path` lies in a folder of the class. Always false for a table."""
         if self.table:
             return False
         starts = ("/".join(filter(None, (self.start, name))) + "/" for name in self._folders(class_name))
@@ -79,11 +79,12 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """The image files of a folder, by path, and what is not used of it.
+    """The image files of a source, sorted by path, and its files that are not used.
 
-    given: the splits that the folders give; empty for plain class folders.
-    content: SHA-256 over every image's path and hash; it changes when an image does, comes, goes or moves.
-    ignored: files that are hidden or no images by their suffix; system_files: those that systems leave among images.
+    given: the splits that the source gives; empty for plain class folders.
+    content: SHA-256 over the path and the hash of every image; it changes when an image changes, moves, is added or
+    removed. skipped: images that are not used, each with the reason. ignored: number of files that are hidden or no
+    images by their suffix; system_files: number of files that operating systems leave among images.
     """
 
     root: str
@@ -96,12 +97,12 @@ class Scan(msgspec.Struct, frozen=True):
     parts: list[Part] = []
     system_files: int = 0
 
-    def place_of(self, class_name: str, split: SplitName | None) -> str:
-        """What a message calls the place of a class's images, or the places."""
-        return " and ".join(part.place_of(class_name) for part in self._parts(class_name, split))
+    def location_of(self, class_name: str, split: SplitName | None) -> str:
+        """The location of a class's images in a split, for messages; several locations are joined by `and`."""
+        return " and ".join(part.location_of(class_name) for part in self._parts(class_name, split))
 
     def skipped_of(self, class_name: str, split: SplitName | None, skipped: list[Skipped]) -> list[Skipped]:
-        """Those of the files skipped that were given as images of the class."""
+        """The skipped files that belong to the class in that split."""
         parts = self._parts(class_name, split)
         listed = {p.path for p in self.images if (p.class_name, p.given) == (class_name, split)}
         return [a for a in skipped if a.path in listed or any(part.holds(a.path, class_name) for part in parts)]
@@ -110,12 +111,12 @@ class Scan(msgspec.Struct, frozen=True):
         return [part for part in self.parts if part.split == split and class_name in part.classes]
 
 
-Known = dict[str, tuple[int, int, str]]
-"""What the cache holds of one root: path -> size, mtime_ns, sha256."""
+CachedHashes = dict[str, tuple[int, int, str]]
+"""The cache of one root: by path, size in bytes, mtime in ns and SHA-256."""
 
 
 class File(msgspec.Struct, frozen=True):
-    """An image file before it is hashed: what a Image has, its size and time of change."""
+    """An image file before it is hashed: the fields of a ScannedImage, with size and mtime in place of the hash."""
 
     path: str
     class_name: str
@@ -126,7 +127,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class _Walk:
-    """What a walk through the folders found, before any file is read."""
+    """The files that a walk through the folders found, before any file is read."""
 
     def __init__(self, root: Source):
         self.root = root
@@ -136,7 +137,7 @@ class _Walk:
         self.system_files = 0
 
     def folder(self, parts: tuple[str, ...], class_name: str, given: SplitName | None) -> None:
-        """Every image file under the folder, however deep, links followed."""
+        """Adds every image file under the folder, at any depth. Links are followed."""
         self._folder(self.root.joinpath(*parts), parts, class_name, given, ())
 
     def _folder(
@@ -158,7 +159,7 @@ class _Walk:
                 self._file(entry, path, class_name, given)
 
     def skips(self, entry: os.DirEntry | Entry, folder: Source) -> bool:
-        """Whether the file or folder is a system's own or hidden; then it is counted."""
+        """Whether the file or folder is hidden or a system file. If so, it is counted here."""
         if is_left_by_system(entry.name):
             self.system_files += files_in(folder / entry.name)
         elif entry.name.startswith("."):
@@ -186,12 +187,12 @@ class _Walk:
 
 
 def scan(root: Source, cache: Path | None = None, fewest: int = 2) -> Scan:
-    """Finds and hashes the image files of a folder of class folders, or of train/ with test/, val/ or both of them.
+    """Finds and hashes the image files of a folder: of its class folders, or of its splits train/, val/ and test/.
 
-    root: the folder; images lie in the class folders or deeper, links are followed.
-    cache: a JSON file that remembers each file's hash by path, size and time of change, so that a second scan opens
-    no image; it serves any number of roots and may be missing, stale or damaged. fewest: classes.
-    Raises DataError if the folder is no such folder, has fewer than those classes, or its splits differ in classes.
+    root: the folder; images lie in the class folders at any depth, and links are followed.
+    cache: a JSON file with each file's hash by path, size and mtime, so that a second scan opens no image; it serves
+    any number of roots and may be missing, stale or damaged. fewest: the smallest accepted number of classes.
+    Raises DataError if the folder has another layout, fewer classes, or splits with different classes.
     """
     folders = _class_folders(root, fewest)
     walk = _Walk(root)
@@ -217,46 +218,46 @@ def scan(root: Source, cache: Path | None = None, fewest: int = 2) -> Scan:
     ]
     by_name = all(start == (split or "") for split, start in starts.items())
     rows = [(p.path, p.sha256, *(() if by_name else (p.class_name, p.given or ""))) for p in images]
-    found = Scan(
+    result = Scan(
         root=shown(str(root)),
         classes=classes,
         given=[split for split in SPLIT_NAMES if split in starts],
         images=images,
-        skipped=sorted(walk.skipped, key=lambda aside: aside.path),
+        skipped=sorted(walk.skipped, key=lambda file: file.path),
         ignored=walk.ignored,
         content=content_of(rows),  # Train/ and Test/ were once two classes: another data set
         parts=parts,
         system_files=walk.system_files,
     )
-    return renamed(found, class_names(classes))
+    return renamed(result, class_names(classes))
 
 
-def renamed(found: Scan, names: dict[str, str]) -> Scan:
-    """The scan with the classes that its folders or labels stand for. names: by what is written there.
+def renamed(scanned: Scan, names: dict[str, str]) -> Scan:
+    """The scan with other class names. names: the class of each folder name or label.
 
-    The content counts the classes as well if they are not the folders' own: two classes that became one are not the
-    data set that they were.
+    Where a class differs from its folder's name, the content hash includes the classes: two classes that became one are
+    another data set.
     """
-    if all(names[name] == name for name in found.classes):
-        return found
-    classes = sorted({names[name] for name in found.classes})
-    images = [msgspec.structs.replace(p, class_name=names[p.class_name]) for p in found.images]
+    if all(names[name] == name for name in scanned.classes):
+        return scanned
+    classes = sorted({names[name] for name in scanned.classes})
+    images = [msgspec.structs.replace(p, class_name=names[p.class_name]) for p in scanned.images]
     parts = []
-    for part in found.parts:
-        named: dict[str, list[str]] = {}
+    for part in scanned.parts:
+        folder_names: dict[str, list[str]] = {}
         for name in part.classes:
-            named.setdefault(names[name], []).extend(part.named.get(name, [name]))
-        named = {name: folders for name, folders in named.items() if folders != [name]}
-        here = sorted({names[name] for name in part.classes})
-        parts.append(msgspec.structs.replace(part, classes=here, named=named))
+            folder_names.setdefault(names[name], []).extend(part.named.get(name, [name]))
+        folder_names = {name: folders for name, folders in folder_names.items() if folders != [name]}
+        new_classes = sorted({names[name] for name in part.classes})
+        parts.append(msgspec.structs.replace(part, classes=new_classes, named=folder_names))
     content = content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in images])
-    return msgspec.structs.replace(found, classes=classes, images=images, parts=parts, content=content)
+    return msgspec.structs.replace(scanned, classes=classes, images=images, parts=parts, content=content)
 
 
 def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
-    """Finds and hashes the image files of a folder and of those in it, which are no classes. cache: as in `scan`.
+    """Finds and hashes the image files of a folder, at any depth. Folders in it are not classes. cache: as in `scan`.
 
-    Raises DataError if it is no folder or holds no image.
+    Raises DataError if root is no folder or holds no image.
     """
     if not root.is_dir():
         got = "a file" if root.exists() else "nothing there"
@@ -272,7 +273,7 @@ def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
         classes=[],
         given=[],
         images=images,
-        skipped=sorted(walk.skipped, key=lambda aside: aside.path),
+        skipped=sorted(walk.skipped, key=lambda file: file.path),
         ignored=walk.ignored,
         content=content_of([(image.path, image.sha256) for image in images]),
         system_files=walk.system_files,
@@ -280,7 +281,7 @@ def scan_unlabelled(root: Source, cache: Path | None = None) -> Scan:
 
 
 def content_of(rows: list[tuple[str, ...]]) -> str:
-    """One SHA-256 over what is known of each image, in their order."""
+    """One SHA-256 over the rows, in their order. Each row is the text that identifies one image."""
     content = hashlib.sha256()
     for row in rows:
         content.update(msgspec.json.encode(row))
@@ -288,7 +289,7 @@ def content_of(rows: list[tuple[str, ...]]) -> str:
 
 
 def _class_folders(root: Source, fewest: int) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
-    """Split (or None), class name and folder of every class folder."""
+    """Of every class folder its split (or None), its name and its path as parts. Raises DataError."""
     layout = "Give a folder with one folder of images per class, or with train/ and test/ of such."
     if not root.exists():
         raise DataError(root, "must be a folder of photos", "nothing there", "Check the path.")
@@ -302,8 +303,8 @@ def _class_folders(root: Source, fewest: int) -> list[tuple[SplitName | None, st
         loose = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)
         if loose:
             got = f"{count_of(loose, 'image', 'directly inside')} and no folder"
-            one_up = "Move the images of each class into a folder named after the class."
-            raise DataError(root, "must hold class folders", got, one_up)
+            next_step = "Move the images of each class into a folder named after the class."
+            raise DataError(root, "must hold class folders", got, next_step)
         raise DataError(root, "must hold class folders", "an empty folder" if not entries else "no folder", layout)
     may_be_splits = any(map(resembles_split, names))
     if may_be_splits and (splits := splits_among(root, {name: _inside(root / name) for name in names})):
@@ -318,7 +319,7 @@ def _class_folders(root: Source, fewest: int) -> list[tuple[SplitName | None, st
 def _split_folders(
     root: Source, splits: dict[SplitName, str], fewest: int
 ) -> list[tuple[SplitName | None, str, tuple[str, ...]]]:
-    """splits: the folder of each split."""
+    """The same for a root with splits. splits: the folder of each split."""
     by_split = {split: _inside(root / splits[split]).folders for split in SPLIT_NAMES if split in splits}
     for split, folders in by_split.items():
         _refuse_odd_names(root / splits[split], folders)
@@ -337,7 +338,7 @@ def _split_folders(
 
 
 def differing(classes: Iterable[str], train: Iterable[str]) -> str:
-    """What the classes of a split lack and have besides those of train; empty if they are the same.
+    """How the classes of a split differ from those of train, in words; empty if they are the same.
 
     >>> differing(["cat", "Dog"], ["cat", "dog"])
     "no 'dog' and 'Dog' in addition"
@@ -355,22 +356,25 @@ def _refuse_odd_names(folder: Source, names: list[str]) -> None:
 
 def _refuse_empty_class(root: Source, parts: tuple[str, ...], walk: _Walk) -> None:
     below = "/".join(parts) + "/"
-    aside = [f"{a.path}: {a.reason}" for a in walk.skipped if a.path.startswith(below)]
-    got = f"none ({len(aside)} skipped, first {aside[0]})" if aside else "none"
-    what_to_do = "Add images of the class or remove the folder."
-    raise DataError(root.joinpath(*parts), "must hold images, as a class folder", got, what_to_do)
+    reasons = [f"{a.path}: {a.reason}" for a in walk.skipped if a.path.startswith(below)]
+    got = f"none ({len(reasons)} skipped, first {reasons[0]})" if reasons else "none"
+    next_step = "Add images of the class or remove the folder."
+    raise DataError(root.joinpath(*parts), "must hold images, as a class folder", got, next_step)
 
 
 def hashed(
     root: Source, files: list[File], skipped: list[Skipped], cache: Path | None, source: Source | None = None
 ) -> list[ScannedImage]:
-    """The images by path; a file that cannot be read is added to skipped. source: whose hashes; root by default."""
+    """The images, sorted by path, with their hashes. A file that cannot be read is added to skipped.
+
+    source: the key of the hashes in the cache; root by default.
+    """
     files = sorted(files, key=lambda file: file.path)
     key = hashlib.sha256(os.fsencode(str((source or root).resolve()))).hexdigest()
-    known = _read_cache(cache).get(key, {})
-    remembered = {f.path: known[f.path][2] for f in files if known.get(f.path, ())[:2] == (f.size, f.mtime_ns)}
-    unread = [f for f in files if f.path not in remembered]
-    hashes: dict[str, str] = dict(remembered)
+    cached = _read_cache(cache).get(key, {})
+    reused = {f.path: cached[f.path][2] for f in files if cached.get(f.path, ())[:2] == (f.size, f.mtime_ns)}
+    unread = [f for f in files if f.path not in reused]
+    hashes: dict[str, str] = dict(reused)
 
     def sha256(file: File) -> tuple[File, str, str]:
         try:
@@ -391,32 +395,32 @@ def hashed(
                         hashes[file.path] = digest
                     advance(1)
     finally:
-        if cache and (unread or len(known) != len(files)):
-            found = {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in files if f.path in hashes}
-            _remember(Path(cache), key, found)
+        if cache and (unread or len(cached) != len(files)):
+            hashes_to_cache = {f.path: (f.size, f.mtime_ns, hashes[f.path]) for f in files if f.path in hashes}
+            _write_cache(Path(cache), key, hashes_to_cache)
     return [ScannedImage(f.path, f.class_name, f.given, hashes[f.path], f.key) for f in files if f.path in hashes]
 
 
-def _read_cache(cache: Path | None) -> dict[str, Known]:
+def _read_cache(cache: Path | None) -> dict[str, CachedHashes]:
     try:
-        return msgspec.json.decode(Path(cache).read_bytes(), type=dict[str, Known]) if cache else {}
+        return msgspec.json.decode(Path(cache).read_bytes(), type=dict[str, CachedHashes]) if cache else {}
     except (OSError, ValueError, RecursionError):
         return {}
 
 
-def _remember(cache: Path, key: str, found: Known) -> None:
-    """Keeps the hashes of one root beside those that others have written meanwhile."""
+def _write_cache(cache: Path, key: str, hashes: CachedHashes) -> None:
+    """Writes the hashes of one root into the cache and keeps those that other processes wrote meanwhile."""
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with locked(cache):
-            write_bytes(cache, msgspec.json.encode(_read_cache(cache) | {key: found}))
+            write_bytes(cache, msgspec.json.encode(_read_cache(cache) | {key: hashes}))
     except (OSError, ArtifactError) as fault:  # it only saves time
-        said = reason(fault) if isinstance(fault, OSError) else f"{fault.must}, got {fault.got}"
-        progress.say(f"{cache}: not written ({said}); the next scan reads every image again")
+        message = reason(fault) if isinstance(fault, OSError) else f"{fault.must}, got {fault.got}"
+        progress.say(f"{cache}: not written ({message}); the next scan reads every image again")
 
 
 def _entries(folder: Source) -> Iterator[os.DirEntry | Entry]:
-    """The folder's entries by name, so that nothing depends on the disk's order."""
+    """The entries of the folder sorted by name, so that nothing depends on the order of the file system."""
     if isinstance(folder, Member):
         return iter(folder.entries())
     try:

@@ -1,4 +1,4 @@
-"""Images listed in a CSV or TSV file, path,label and perhaps split, as the same Scan that a folder gives."""
+"""Scans a CSV or TSV file that lists images as path,label and perhaps split. The result is a Scan, as of a folder."""
 
 import csv
 import errno
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kd2mobile.data.sources.containers import Source
-from kd2mobile.data.sources.folders import class_names, split_named
+from kd2mobile.data.sources.folders import class_names, split_from_name
 from kd2mobile.data.sources.scan import (
     UNREAD_SUFFIXES,
     File,
@@ -34,11 +34,11 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",\t;"
 COLUMNS = ("path", "label", "split")
 SEPARATOR = re.compile(r'"?sep=([^\w\s"])"?;*\r?\n|"?sep=(\t)"?\r?\n', re.IGNORECASE)
-"""The first line by which Excel is told what stands between the fields, and which it writes."""
+"""The first line that tells Excel the separator of the fields; Excel writes it too."""
 LONGEST_LABEL = 255
-"""Characters of a class's name, as many as most file systems give a folder's."""
+"""The most characters of a class name, as for a folder name on most file systems."""
 LONGEST_SHOWN = 80
-"""Characters of a table that a message shows."""
+"""The most characters of a table's text in a message."""
 CSV_FAULTS = {
     "field larger": "a field of more than 131,072 characters, as where a double quote is not closed",
     "unexpected end": "a double quote that is not closed",
@@ -61,16 +61,16 @@ class _Row:
 
 
 def scan_table(table: Path, cache: Path | None = None, fewest: int = 2, key_column: str = "") -> Scan:
-    """Finds and hashes the images that a table lists. Nothing is decoded.
+    """Finds and hashes the images that a table lists. No image is decoded.
 
-    table: CSV in UTF-8, with or without its mark, quoted as Python's csv reads it; between the fields a comma, a tab
-    or a semicolon. A line `sep=;` before the others, as Excel writes it, says which. The first line names the columns
-    `path` and `label`, and perhaps `split` (train, val or test, or as folders of them are called), in any order; other
-    columns are skipped. Paths are relative to the table's folder and, so written, the ids.
-    cache: as in `scan.scan`; fewest: labels. key_column: one more column, which says what images belong together.
-    Raises DataError, with the line, for text that is not UTF-8 or no table, a missing column, an empty or repeated
-    path, an empty label, another split; for files that are not there, with their number; for fewer than those labels
-    and for splits that differ in labels.
+    table: CSV in UTF-8, with or without a byte order mark, quoted as Python's csv reads it. The separator is a comma, a
+    tab or a semicolon, or the one in a first line `sep=;`, as Excel writes it. The header names the columns `path` and
+    `label`, and perhaps `split` (train, val or test, or another usual name of them), in any order; other columns are
+    ignored. Paths are relative to the table's folder; in that form they are the ids.
+    cache: as in `scan.scan`; fewest: the smallest accepted number of labels. key_column: a column whose value says
+    which images belong together. Raises DataError, with the number of the line, for text that is not UTF-8 or no table,
+    a missing column, an empty or repeated path, an empty label, an unknown split and missing files; also for fewer
+    labels, and for splits with different labels.
     """
     table = Path(table)
     folder = table.parent
@@ -82,61 +82,63 @@ def scan_table(table: Path, cache: Path | None = None, fewest: int = 2, key_colu
     images = hashed(folder, files, skipped, cache, source=table)
     given = [name for name in SPLIT_NAMES if any(row.split == name for row in rows)]
     classes = sorted({row.label for row in rows})
-    ways = {name: sorted(way for way, same in names.items() if same == name) for name in classes}
-    named = {name: written for name, written in ways.items() if written != [name]}
+    spellings = {name: sorted(spelling for spelling, same in names.items() if same == name) for name in classes}
+    written_names = {name: written for name, written in spellings.items() if written != [name]}
     return Scan(
         root=shown(str(folder)),
         classes=classes,
         given=given,
         images=images,
-        skipped=sorted(skipped, key=lambda aside: aside.path),
+        skipped=sorted(skipped, key=lambda file: file.path),
         ignored=0,
         content=content_of([(p.path, p.sha256, p.class_name, p.given or "") for p in images]),
-        parts=[Part(split, "", str(folder), classes, shown(str(table)), named) for split in given or [None]],
+        parts=[Part(split, "", str(folder), classes, shown(str(table)), written_names) for split in given or [None]],
     )
 
 
 def _rows(table: Path, key_column: str) -> Iterator[_Row]:
     text = _text(table)
-    told = SEPARATOR.match(text)
-    first = 2 if told else 1
-    header, delimiter = _header(table, text, told, key_column)
-    seen: dict[str, int] = {}
-    for line, fields in _records(table, text, delimiter, told):
-        if line == first or not any(field.strip() for field in fields):
+    separator = SEPARATOR.match(text)
+    header_line = 2 if separator else 1
+    header, delimiter = _header(table, text, separator, key_column)
+    line_of_path: dict[str, int] = {}
+    for line, fields in _records(table, text, delimiter, separator):
+        if line == header_line or not any(field.strip() for field in fields):
             continue
         where = f"{table}, line {line}"
         if len(fields) != len(header):
             quote = f"Put a field that holds {delimiter!r} between double quotes."
             raise DataError(where, f"must have {len(header)} fields, as the first line", len(fields), quote)
-        named = dict(zip(header, fields, strict=True))
-        if not named["path"]:
+        values = dict(zip(header, fields, strict=True))
+        if not values["path"]:
             raise DataError(where, "must name an image", "an empty path", "Write its path or remove the line.")
-        if len(named["label"]) > LONGEST_LABEL:
+        if len(values["label"]) > LONGEST_LABEL:
             must = f"must have a label of at most {LONGEST_LABEL} characters"
-            raise DataError(where, must, f"{len(named['label']):,}", "Write a shorter name for the class.")
-        if not named["label"].strip():
+            raise DataError(where, must, f"{len(values['label']):,}", "Write a shorter name for the class.")
+        if not values["label"].strip():
             raise DataError(where, "must have a label", "an empty one", "Write the class or remove the line.")
-        path = Path(os.path.relpath(table.parent / named["path"], table.parent)).as_posix()
-        if path in seen:
-            once = "Keep one of the two lines."
-            raise DataError(where, "must list each image once", f"{_short(path)} as on line {seen[path]}", once)
-        seen[path] = line
-        key = named[key_column].strip() if key_column else ""
-        yield _Row(line, path, named["label"].strip(), _split(where, named.get("split")), key)
+        path = Path(os.path.relpath(table.parent / values["path"], table.parent)).as_posix()
+        if path in line_of_path:
+            next_step = "Keep one of the two lines."
+            raise DataError(
+                where, "must list each image once", f"{_short(path)} as on line {line_of_path[path]}", next_step
+            )
+        line_of_path[path] = line
+        key = values[key_column].strip() if key_column else ""
+        yield _Row(line, path, values["label"].strip(), _split(where, values.get("split")), key)
 
 
 def _text(table: Path) -> str:
-    """Raises DataError, with the line, for another encoding."""
+    """The text of the table. Raises DataError, with the number of the line, if it is not UTF-8."""
     try:
         stored = table.read_bytes()
     except OSError as fault:
-        said = os_error(fault, table)
-        raise DataError(table, said.must, said.got, said.next_step) from fault
-    utf8 = "Save it again with the encoding UTF-8."
+        fault_message = os_error(fault, table)
+        raise DataError(table, fault_message.must, fault_message.got, fault_message.next_step) from fault
+    next_step = "Save it again with the encoding UTF-8."
     start = stored[:4]
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or 0 < start.count(0) < 4:
-        raise DataError(f"{table}, line 1", "must be text in UTF-8", "UTF-16 or no text", utf8)
+        raise DataError(f"{table}, line 1", "must be text in UTF-8", "UTF-16 or no text", next_step)
     if (at := stored.find(0)) >= 0:
         line = stored.count(b"\n", 0, at) + 1
         raise DataError(f"{table}, line {line}", "must be text", "a NUL byte", "Remove it: no path has one.")
@@ -146,24 +148,27 @@ def _text(table: Path) -> str:
         line = stored.count(b"\n", 0, fault.start) + 1
         byte = stored[fault.start]
         likely = f"the byte 0x{byte:02x} (in Latin-1 it would be {bytes([byte]).decode('latin-1')!r})"
-        raise DataError(f"{table}, line {line}", "must be text in UTF-8", likely, utf8) from fault
+        raise DataError(f"{table}, line {line}", "must be text in UTF-8", likely, next_step) from fault
 
 
-def _header(table: Path, text: str, told: re.Match | None, key_column: str) -> tuple[list[str], str]:
-    """The names of the columns and what stands between them. told: the line that says the latter."""
-    ways = []
+def _header(table: Path, text: str, separator: re.Match | None, key_column: str) -> tuple[list[str], str]:
+    """The names of the columns, and the delimiter. separator: the match of a first line that names the delimiter."""
+    readings = []
     fault = None
-    for delimiter in (told[1] or told[2]) if told else DELIMITERS:
+    for delimiter in (separator[1] or separator[2]) if separator else DELIMITERS:
         try:
-            names = next((fields for _, fields in _records(table, text, delimiter, told)), [])
+            names = next((fields for _, fields in _records(table, text, delimiter, separator)), [])
         except DataError as wrong:  # quotes that end before another delimiter
             fault = wrong
             continue
-        ways.append(([name.strip().lower() for name in names], delimiter))
-    if not ways:
+        readings.append(([name.strip().lower() for name in names], delimiter))
+    if not readings:
         raise fault
-    names, delimiter = max(ways, key=lambda way: len({"path", "label"} & set(way[0])))
-    where, first = f"{table}, line {2 if told else 1}", text[told.end() if told else 0 :].partition("\n")[0]
+    names, delimiter = max(readings, key=lambda reading: len({"path", "label"} & set(reading[0])))
+    where, first = (
+        f"{table}, line {2 if separator else 1}",
+        text[separator.end() if separator else 0 :].partition("\n")[0],
+    )
     if missing := [name for name in ("path", "label") if name not in names]:
         write = "Begin the file with a line `path,label` or `path,label,split`."
         got = f"no {quoted(missing)} in {_short(first.strip())}" if first.strip() else "an empty line"
@@ -176,12 +181,12 @@ def _header(table: Path, text: str, told: re.Match | None, key_column: str) -> t
     return names, delimiter
 
 
-def _records(table: Path, text: str, delimiter: str, told: re.Match | None) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each record with the number of its first line, that which told the delimiter left out."""
+def _records(table: Path, text: str, delimiter: str, separator: re.Match | None) -> Iterator[tuple[int, list[str]]]:
+    """The number of the first line and the fields of each record, without the line that names the delimiter."""
     stream = io.StringIO(text, newline="")
-    stream.seek(told.end() if told else 0)
+    stream.seek(separator.end() if separator else 0)
     lines = csv.reader(stream, delimiter=delimiter, strict=True)
-    before = 1 if told else 0
+    before = 1 if separator else 0
     line = before + 1
     while True:
         try:
@@ -189,9 +194,9 @@ def _records(table: Path, text: str, delimiter: str, told: re.Match | None) -> I
         except StopIteration:
             return
         except csv.Error as fault:
-            mend = "Correct its quotes: a double quote inside a field is written twice."
-            got = next((words for said, words in CSV_FAULTS.items() if said in str(fault)), "something else")
-            raise DataError(f"{table}, line {line}", "must be CSV", got, mend) from fault
+            next_step = "Correct its quotes: a double quote inside a field is written twice."
+            got = next((words for csv_words, words in CSV_FAULTS.items() if csv_words in str(fault)), "something else")
+            raise DataError(f"{table}, line {line}", "must be CSV", got, next_step) from fault
         yield line, fields
         line = before + lines.line_num + 1
 
@@ -199,10 +204,10 @@ def _records(table: Path, text: str, delimiter: str, told: re.Match | None) -> I
 def _split(where: str, value: str | None) -> SplitName | None:
     if value is None:
         return None
-    name = split_named(value)
+    name = split_from_name(value)
     if name is None:
-        fill = "Fill in the column in every line, or leave it out: the splits are drawn then."
-        raise DataError(where, f"must have a split of {', '.join(SPLIT_NAMES)}", _short(value), fill)
+        next_step = "Fill in the column in every line, or leave it out: the splits are drawn then."
+        raise DataError(where, f"must have a split of {', '.join(SPLIT_NAMES)}", _short(value), next_step)
     return name
 
 
@@ -225,31 +230,34 @@ def _refuse_few_labels(table: Path, rows: list[_Row], fewest: int) -> None:
 
 
 def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], list[Skipped]]:
-    """The files that the rows name. What is no image by its suffix is skipped."""
+    """The image files that the rows name, and the skipped files, which are no images by their suffix."""
     files: list[File] = []
     skipped: list[Skipped] = []
-    gone: list[tuple[_Row, str]] = []
+    unusable: list[tuple[_Row, str]] = []
     for row in rows:
         suffix = Path(row.path).suffix.lower()
         try:
             status = (folder / row.path).stat()
         except OSError as fault:
             missing = fault.errno in (errno.ENOENT, errno.ENOTDIR)
-            gone.append((row, "no such file" if missing else os_error(fault).got))
+            unusable.append((row, "no such file" if missing else os_error(fault).got))
             continue
         if not stat.S_ISREG(status.st_mode):
-            gone.append((row, "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"))
+            unusable.append((row, "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"))
         elif suffix not in SUFFIXES:
-            known = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not an image"
-            skipped.append(Skipped(row.path, known))
+            reason = not_decoded(suffix) if suffix in UNREAD_SUFFIXES else f"{suffix or 'no'} suffix: not an image"
+            skipped.append(Skipped(row.path, reason))
         else:
             files.append(File(row.path, row.label, row.split, status.st_size, status.st_mtime_ns, row.key))
-    if gone:
-        row, _ = gone[0]
+    if unusable:
+        row, _ = unusable[0]
         slash = " Write / between folders." if "\\" in row.path else ""
-        here = f"Paths are relative to {folder}, where the table lies.{slash}"
-        must, got = "must name existing files", listed((f"{_short(one.path)}, {what}" for one, what in gone), 1)
-        raise DataError(f"{table}, line {row.line}", must, got, here)
+        next_step = f"Paths are relative to {folder}, where the table lies.{slash}"
+        must, got = (
+            "must name existing files",
+            listed((f"{_short(bad_row.path)}, {problem}" for bad_row, problem in unusable), 1),
+        )
+        raise DataError(f"{table}, line {row.line}", must, got, next_step)
     kept = {(file.class_name, file.given) for file in files}
     for row in rows:
         if (row.label, row.split) not in kept:
@@ -260,5 +268,5 @@ def _files(table: Path, folder: Path, rows: list[_Row]) -> tuple[list[File], lis
 
 
 def _short(text: str) -> str:
-    """The text as a message shows it."""
+    """The text for a message, cut to LONGEST_SHOWN characters."""
     return repr(text) if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]!r}... of {len(text):,} characters"

@@ -1,4 +1,4 @@
-"""Arrays of images written as a folder of class folders."""
+"""Writes arrays of images as class folders."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from kd2mobile.files import replaced
 
 
 def numbered(classes: int) -> list[str]:
-    """Names of classes that have none: as wide as the last, so that they sort as they count.
+    """Numbers as class names, padded with zeros so that they sort in the order of the labels.
 
     >>> numbered(11)[:2], numbered(11)[-1]
     (['00', '01'], '10')
@@ -21,11 +21,10 @@ def numbered(classes: int) -> list[str]:
 
 
 def write_images(folder: Path, images: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
-    """Writes `<class>/<index>.png` for each image. An image that is there already is kept.
+    """Writes `<class>/<index>.png` for each image. An existing file is kept.
 
+    The files are not compressed, so that their bytes, and with them the split, do not depend on Pillow's zlib.
     images: uint8 [n, height, width] or [n, height, width, 3]; labels: int [n], indices into names.
-    The files are not compressed: their bytes, and with them the split, are the same whatever zlib Pillow was built
-    with.
     """
     width = len(str(len(images) - 1))
     for label in np.unique(labels):

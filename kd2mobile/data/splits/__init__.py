@@ -1,1 +1,1 @@
-"""Which image is train, val or test: what belongs together, the draw, and the split as it is stored."""
+"""The split: finds the images that belong together, draws train, val and test, and writes the result."""

@@ -1,4 +1,4 @@
-"""The stage `split`: what belongs together is found, then the splits are drawn by seed and written down."""
+"""The stage `split`: finds the images that belong together, draws the splits and writes split.json and groups.json."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Groups, Leak, Sample, 
 from kd2mobile.data.splits.draw import Explain, draw_splits
 from kd2mobile.data.splits.groups import Chains, contents_by_key, group_keys, leaked_test_images, near_groups
 from kd2mobile.data.splits.near_duplicates import near_pairs
-from kd2mobile.data.thumbnails import Thumbnails, look_at
+from kd2mobile.data.thumbnails import Thumbnails, make_thumbnails
 from kd2mobile.errors import DataError
 from kd2mobile.files import write_bytes
 from kd2mobile.pixels import DeepImages, deep_images
@@ -24,49 +24,50 @@ from kd2mobile.text import count_of
 def split_images(
     folder: Path, root: Root, scan: Scan, data: schema.Data, thumbnails: Thumbnails | None = None
 ) -> dict[str, Any]:
-    """Draws the splits that the folders do not give and writes split.json, and groups.json beside it.
+    """Draws the splits that the source does not give, and writes split.json and groups.json.
 
-    thumbnails: of the images of the scan, made here where they are left out.
-    An image that cannot be decoded is skipped. Drawn splits take data.val and data.test of each class (at least one
-    image) out of train; the draw depends on data.seed and the images' content alone. Near duplicates (data.groups),
-    images of one key (data.group_by) and files that are the same byte for byte stay in one split when it is drawn: an
-    image in train and test both would inflate the score. Where the folders put them into several splits they stay
-    there and are reported as leaks; nothing is dropped.
+    Images that cannot be decoded are skipped. Drawn splits take the fractions data.val and data.test of each class, at
+    least one image, out of train; the draw depends on data.seed and the content of the images alone.
+    Copies, near duplicates (data.groups) and images with one key (data.group_by) stay in one drawn split, because an
+    image in both train and test would inflate the score. If the source gives them to several splits, they stay there
+    and are reported as leaks.
+
+    root: what the ids of the scan are relative to. thumbnails: of the images of the scan; made here if left out.
     Returns the counts for the record. Raises DataError if a class has too few images for each split to get one.
     """
     folder = Path(folder)
-    thumbnails = thumbnails or look_at(root, scan.images)
+    thumbnails = thumbnails or make_thumbnails(root, scan.images)
     decoded = thumbnails.decoded
     broken = [Skipped(p.path, decoded[p.sha256].reason) for p in scan.images if decoded[p.sha256].reason]
-    whole = [p for p in scan.images if not decoded[p.sha256].reason]
-    skipped = sorted(scan.skipped + broken, key=lambda aside: aside.path)
+    readable = [p for p in scan.images if not decoded[p.sha256].reason]
+    skipped = sorted(scan.skipped + broken, key=lambda file: file.path)
     explain = _explained(scan, skipped)
     for split in scan.given:
-        _refuse_empty(split, scan.classes, whole, explain)
+        _refuse_empty(split, scan.classes, readable, explain)
     missing = [name for name in SPLIT_NAMES if name not in scan.given and name != "train"]
     if missing:
-        _refuse_copied_class(scan.classes, whole, explain)
-    deep = deep_images([values for p in whole if (values := decoded[p.sha256].values)])
+        _refuse_copied_class(scan.classes, readable, explain)
+    deep = deep_images([values for p in readable if (values := decoded[p.sha256].values)])
     _report_depth(deep)  # before near duplicates: images that come out all white look the same
     keys = group_keys(scan.images, data.group_by)
-    near, together = _chains(thumbnails, whole, keys, data)
-    places = draw_splits(whole, scan.classes, missing, data, explain, together)
+    near, together = _chains(thumbnails, readable, keys, data)
+    drawn = draw_splits(readable, scan.classes, missing, data, explain, together)
     labels = {name: label for label, name in enumerate(scan.classes)}
     samples = [
-        Sample(p.path, labels[p.class_name], place, p.sha256, decoded[p.sha256].width, decoded[p.sha256].height)
-        for p, place in zip(whole, places, strict=True)
+        Sample(p.path, labels[p.class_name], split_name, p.sha256, decoded[p.sha256].width, decoded[p.sha256].height)
+        for p, split_name in zip(readable, drawn, strict=True)
     ]
     split = Split(scan.classes, samples, skipped, *_same_images(samples))
-    without_key = len(whole) - sum(p.path in keys for p in whole) if data.group_by else 0
-    near_found = near_groups(near, split)
-    near.join_all(contents_by_key(whole, keys))
-    groups = Groups(data.groups, near_found, data.group_by, without_key, leaked_test_images(near, samples))
+    without_key = len(readable) - sum(p.path in keys for p in readable) if data.group_by else 0
+    near_duplicates = near_groups(near, split)
+    near.join_all(contents_by_key(readable, keys))
+    groups = Groups(data.groups, near_duplicates, data.group_by, without_key, leaked_test_images(near, samples))
     _write(folder, split, groups)
     _report(split, scan.system_files)
     _report_groups(split, groups, len(set(keys.values())), [name for name in ("val", "test") if name in scan.given])
     return {
         "classes": len(split.classes),
-        **{name: len(split.of(name)) for name in SPLIT_NAMES},
+        **{name: len(split.samples_of(name)) for name in SPLIT_NAMES},
         "given": list(scan.given),
         "skipped": len(skipped),
         "ignored_files": scan.ignored,
@@ -77,7 +78,7 @@ def split_images(
         "groups": data.groups,
         "near_duplicates": len(groups.near_duplicates),
         "leaked_test_images": len(groups.leaked),
-    } | _of_deep(deep)
+    } | _deep_images_record(deep)
 
 
 def split_unlabelled(
@@ -89,37 +90,39 @@ def split_unlabelled(
     labelled_thumbnails: Thumbnails | None = None,
     groups: bool = True,
 ) -> dict[str, Any]:
-    """Writes split.json of the unlabelled images: all of them of the split `unlabelled`, label -1; and groups.json.
+    """Writes split.json and groups.json of the unlabelled images: all in the split `unlabelled`, with label -1.
 
-    labelled: the split of the images with labels. An image that is one of those is skipped: in train it is learned
-    from already, and in val or test it would be a leak, which is said and counted. groups: whether one that looks like
-    one of val or test is skipped too. thumbnails: of the images of the scan, made here where they are left out;
-    labelled_thumbnails: of the others, without which nothing looks like them.
-    Returns the counts for the record. Raises DataError if none is left.
+    An image that is also labelled is skipped: the student already learns from its copy in train, and a copy of a val or
+    test image would be a leak, which is reported and counted.
+
+    labelled: the split of the labelled images. groups: whether near duplicates of val and test images are skipped too.
+    thumbnails: of the images of the scan; made here if left out. labelled_thumbnails: of the labelled images; without
+    them near duplicates of those are not found.
+    Returns the counts for the record. Raises DataError if no image is left.
     """
     folder = Path(folder)
-    thumbnails = thumbnails or look_at(root, scan.images)
+    thumbnails = thumbnails or make_thumbnails(root, scan.images)
     near = Chains()
-    for one, other, difference in near_pairs(
-        labelled_thumbnails.beside(thumbnails) if labelled_thumbnails else thumbnails
+    for content, other_content, difference in near_pairs(
+        labelled_thumbnails.merged_with(thumbnails) if labelled_thumbnails else thumbnails
     ):
-        near.join(one, other, difference)
-    known = {sample.sha256: sample for sample in labelled.samples}
-    tested = {near.of(s.sha256): s for s in reversed(labelled.samples) if s.split != "train"} if groups else {}
-    samples, skipped, leaks, alike = [], list(scan.skipped), [], 0
+        near.join(content, other_content, difference)
+    by_content = {sample.sha256: sample for sample in labelled.samples}
+    tested = {near.group_of(s.sha256): s for s in reversed(labelled.samples) if s.split != "train"} if groups else {}
+    samples, skipped, leaks, near_leaks = [], list(scan.skipped), [], 0
     for p in scan.images:
-        found, same = thumbnails.decoded[p.sha256], known.get(p.sha256)
-        if found.reason:
-            skipped.append(Skipped(p.path, found.reason))
+        decoded, same = thumbnails.decoded[p.sha256], by_content.get(p.sha256)
+        if decoded.reason:
+            skipped.append(Skipped(p.path, decoded.reason))
         elif same:
             skipped.append(Skipped(p.path, f"the same image as {same.path}, which has a label ({same.split})"))
             leaks += [Leak([p.path, same.path], [UNLABELLED, same.split])] if same.split != "train" else []
-        elif like := tested.get(near.of(p.sha256)):
-            skipped.append(Skipped(p.path, f"looks like {like.path}, which is a {like.split} image"))
-            alike += 1
+        elif similar := tested.get(near.group_of(p.sha256)):
+            skipped.append(Skipped(p.path, f"looks like {similar.path}, which is a {similar.split} image"))
+            near_leaks += 1
         else:
-            samples.append(Sample(p.path, -1, UNLABELLED, p.sha256, found.width, found.height))
-    skipped.sort(key=lambda aside: aside.path)
+            samples.append(Sample(p.path, -1, UNLABELLED, p.sha256, decoded.width, decoded.height))
+    skipped.sort(key=lambda file: file.path)
     if not samples:
         first = f"{len(skipped)} skipped, first {skipped[0].path}: {skipped[0].reason}"
         must = "must hold a readable image without a label"
@@ -131,8 +134,10 @@ def split_unlabelled(
     deep = deep_images([values for p in samples if (values := thumbnails.decoded[p.sha256].values)])
     _report_depth(deep)
     _report(split, scan.system_files)
-    if alike:
-        progress.say(f"split: {count_of(alike, 'unlabelled image')} skipped: near duplicates of val or test images")
+    if near_leaks:
+        progress.say(
+            f"split: {count_of(near_leaks, 'unlabelled image')} skipped: near duplicates of val or test images"
+        )
     return {
         UNLABELLED: len(samples),
         "skipped": len(skipped),
@@ -140,62 +145,62 @@ def split_unlabelled(
         "system_files": scan.system_files,
         "duplicates": len(duplicates),
         "leaks": len(leaks),
-        "near_leaks": alike,
-    } | _of_deep(deep)
+        "near_leaks": near_leaks,
+    } | _deep_images_record(deep)
 
 
-def _of_deep(deep: DeepImages | None) -> dict[str, Any]:
-    """For the record, where there are images of more than 8 bits."""
+def _deep_images_record(deep: DeepImages | None) -> dict[str, Any]:
+    """The entry `deep_images` of the record; empty without images of more than 8 bits per channel."""
     return {"deep_images": msgspec.to_builtins(deep)} if deep else {}
 
 
 def _chains(
-    thumbnails: Thumbnails, whole: list[ScannedImage], keys: dict[str, str], data: schema.Data
+    thumbnails: Thumbnails, readable: list[ScannedImage], keys: dict[str, str], data: schema.Data
 ) -> tuple[Chains, Chains]:
-    """All near duplicates; and what belongs together among the images that are drawn from."""
-    drawn_from = {p.sha256 for p in whole if p.given in (None, "train")}
+    """The groups of all near duplicates, and the groups that a draw must keep together, among its own images."""
+    drawn_from = {p.sha256 for p in readable if p.given in (None, "train")}
     near, together = Chains(), Chains()
-    for one, other, difference in near_pairs(thumbnails):
-        near.join(one, other, difference)
-        if data.groups and one in drawn_from and other in drawn_from:
-            together.join(one, other)
-    together.join_all(contents_by_key((p for p in whole if p.sha256 in drawn_from), keys))
+    for content, other_content, difference in near_pairs(thumbnails):
+        near.join(content, other_content, difference)
+        if data.groups and content in drawn_from and other_content in drawn_from:
+            together.join(content, other_content)
+    together.join_all(contents_by_key((p for p in readable if p.sha256 in drawn_from), keys))
     return near, together
 
 
 def _explained(scan: Scan, skipped: list[Skipped]) -> Explain:
     def explain(class_name: str, split: SplitName | None) -> tuple[str, str]:
-        gone = scan.skipped_of(class_name, split, skipped)
-        aside = f" ({len(gone)} skipped, first {gone[0].path}: {gone[0].reason})" if gone else ""
-        return scan.place_of(class_name, split), aside
+        of_class = scan.skipped_of(class_name, split, skipped)
+        skipped_note = f" ({len(of_class)} skipped, first {of_class[0].path}: {of_class[0].reason})" if of_class else ""
+        return scan.location_of(class_name, split), skipped_note
 
     return explain
 
 
-def _refuse_empty(split: SplitName, classes: list[str], whole: list[ScannedImage], explain: Explain) -> None:
-    """A split that is given needs an image of each class."""
-    counts = Counter(p.class_name for p in whole if p.given == split)
+def _refuse_empty(split: SplitName, classes: list[str], readable: list[ScannedImage], explain: Explain) -> None:
+    """Raises DataError if a given split has no readable image of a class."""
+    counts = Counter(p.class_name for p in readable if p.given == split)
     for name in classes:
         if not counts[name]:
-            where, aside = explain(name, split)
-            add = "Add readable images of the class there."
-            raise DataError(where, "must hold at least 1 readable image", f"none{aside}", add)
+            where, skipped_note = explain(name, split)
+            next_step = "Add readable images of the class there."
+            raise DataError(where, "must hold at least 1 readable image", f"none{skipped_note}", next_step)
 
 
-def _refuse_copied_class(classes: list[str], whole: list[ScannedImage], explain: Explain) -> None:
-    """Of a class whose images all lie in another one, none can be drawn: a score would count them wrong."""
-    samples = [Sample(p.path, classes.index(p.class_name), "train", p.sha256, 0, 0) for p in whole]
+def _refuse_copied_class(classes: list[str], readable: list[ScannedImage], explain: Explain) -> None:
+    """Raises DataError for a class whose images are all in another class too: any score would count them as wrong."""
+    samples = [Sample(p.path, classes.index(p.class_name), "train", p.sha256, 0, 0) for p in readable]
     for copy in Split(classes, samples).copied_classes():
-        given = next(p.given for p in whole if p.class_name == copy.name)
-        one = f"Remove one of the two classes, or merge them: {copy.of!r} holds the same images."
+        given = next(p.given for p in readable if p.class_name == copy.name)
+        next_step = f"Remove one of the two classes, or merge them: {copy.of!r} holds the same images."
         if copy.more:
-            one = f"Remove {copy.name!r}, or remove these images from {copy.of!r}."
+            next_step = f"Remove {copy.name!r}, or remove these images from {copy.of!r}."
         must, got = "must hold images of its own", copy.words() if copy.more else f"a copy: {copy.words()}"
-        raise DataError(explain(copy.name, given)[0], must, got, one)
+        raise DataError(explain(copy.name, given)[0], must, got, next_step)
 
 
 def _same_images(samples: list[Sample]) -> tuple[list[list[str]], list[Leak], list[list[str]]]:
-    """Duplicates, leaks and contradictions."""
+    """The duplicates, leaks and contradictions among the samples: see Split."""
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[sample.sha256].append(sample)
@@ -219,14 +224,14 @@ def _report_depth(deep: DeepImages | None) -> None:
 
 
 def _report(split: Split, system_files: int) -> None:
-    """One line for each thing a person should know before the numbers."""
+    """Prints a line about each fact that a user should know before the results: skipped files, copies, leaks, ..."""
     if system_files:
-        left = count_of(system_files, "file", "that systems leave among images")
-        progress.say(f"split: skipped {left} (thumbnails, what was thrown away, ...)")
+        system = count_of(system_files, "file", "that systems leave among images")
+        progress.say(f"split: skipped {system} (thumbnails, what was thrown away, ...)")
     if split.skipped:
         first = split.skipped[0]
-        aside = count_of(len(split.skipped), "file", "skipped")
-        progress.say(f"split: {aside}, first {first.path!r}: {first.reason}")
+        skipped_note = count_of(len(split.skipped), "file", "skipped")
+        progress.say(f"split: {skipped_note}, first {first.path!r}: {first.reason}")
     if split.duplicates:
         extra = sum(len(paths) - 1 for paths in split.duplicates)
         copies = count_of(extra, "image", "the same as another")
@@ -252,7 +257,7 @@ def _report(split: Split, system_files: int) -> None:
 
 
 def _report_groups(split: Split, groups: Groups, keys: int, given: list[SplitName]) -> None:
-    """What belongs together, and how many test images the networks may have learned from."""
+    """Prints the groups, and the number of leaked test images."""
     if groups.group_by:
         alone = f"; {count_of(groups.without_key, 'image')} without one, each alone" * bool(groups.without_key)
         progress.say(f"split: {count_of(keys, 'key')} by {groups.group_by!r}{alone}")
@@ -265,10 +270,10 @@ def _report_groups(split: Split, groups: Groups, keys: int, given: list[SplitNam
             rest = "by groups" if groups.kept else "without regard to groups, because of --no-groups"
             where = f"the given {' and '.join(given)} may share a group with other splits"
             where += f"; val is drawn {rest}" * ("val" not in given) + f"; test is drawn {rest}" * ("test" not in given)
-        found = count_of(len(groups.near_duplicates), "group", "of near duplicates")
-        progress.say(f"split: {found}, {count_of(images, 'image')}: {where}")
+        near = count_of(len(groups.near_duplicates), "group", "of near duplicates")
+        progress.say(f"split: {near}, {count_of(images, 'image')}: {where}")
     if groups.leaked:
-        test = count_of(len(split.of("test")), "test image")
+        test = count_of(len(split.samples_of("test")), "test image")
         progress.say(
             f"split: {len(groups.leaked):,} of {test} are also in train or val, or in a group with one of them, first "
             f"{groups.leaked[0]!r}: the report also gives the scores without them"

@@ -32,10 +32,10 @@ def kind_of(name: str) -> Kind:
     return next(kind for kind in KINDS if kind.matches(name))
 
 
-def sees_whole(name: str) -> bool:
+def whole_images_only(name: str) -> bool:
     """Whether the teacher of that name answers for whole images alone, one view of each.
 
-    >>> sees_whole("logits.npz"), sees_whole("mine.keras")
+    >>> whole_images_only("logits.npz"), whole_images_only("mine.keras")
     (True, False)
     """
     return kind_of(name).whole_views

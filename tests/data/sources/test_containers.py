@@ -11,13 +11,13 @@ import kd2mobile
 from kd2mobile.data.decode_workers import renderer
 from kd2mobile.data.pixel_store import render_pixels
 from kd2mobile.data.shards import open_shards
-from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, lies_in, source_at
+from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, is_within, source_at
 from kd2mobile.data.sources.find import find_images
-from kd2mobile.data.sources.named import placed_sources
+from kd2mobile.data.sources.named import resolve_sources
 from kd2mobile.data.sources.roots import absolute, root_at
 from kd2mobile.data.split import read_split
 from kd2mobile.data.splits.splitting import split_images
-from kd2mobile.data.thumbnails import look_at
+from kd2mobile.data.thumbnails import make_thumbnails
 from kd2mobile.data.views import VIEW_DTYPE, draw_views
 from kd2mobile.errors import DataError, ImageError
 from kd2mobile.files import local_files
@@ -54,9 +54,9 @@ def zipped(tmp_path):
 
 def stages(source, folder, tmp_path):
     """The data stages: the scan, and what thumbnails, split, views and pixels of it are."""
-    (placed,) = placed_sources("data.source", source, Store(tmp_path / "store"))
+    (placed,) = resolve_sources("data.source", source, Store(tmp_path / "store"))
     found = find_images({"train": placed}, cache=tmp_path / "hashes.json")
-    thumbnails = look_at(found.root, found.scan.images)
+    thumbnails = make_thumbnails(found.root, found.scan.images)
     split_images(folder / "split", found.root, found.scan, Data(), thumbnails)
     split = read_split(folder / "split")
     draw_views(folder / "views", split, Views(count=2), "crop")
@@ -65,25 +65,25 @@ def stages(source, folder, tmp_path):
 
 
 @pytest.mark.parametrize("given", [[""], ["train", "test"]])
-def test_the_data_stages_give_of_an_archive_what_they_give_of_the_folder(photos, zipped, tmp_path, given):
+def test_the_data_stages_give_the_same_for_an_archive_and_its_folder(photos, zipped, tmp_path, given):
     for under in given:
         root = photos(under=under, cat=8, dog=7)
     (root / "Thumbs.db").write_bytes(b"x")
     (root / given[0] / "cat" / "broken.jpg").write_bytes(b"no image")
     (root / given[0] / "cat" / "notes.txt").write_text("no image by its name")
     archive = zipped(root)
-    (_, seen, of_folder, pixels), (found, also_seen, of_archive, same) = (
+    (_, thumbnails, of_folder, pixels), (found, archive_thumbnails, of_archive, same) = (
         stages(str(source), tmp_path / name, tmp_path) for source, name in ((root, "folder"), (archive, "archive"))
     )
     assert isinstance(found.root, Member)
     assert of_archive == of_folder and len(of_archive.skipped) == 1
     assert found.scan.ignored == 1 and found.scan.system_files == 1
-    np.testing.assert_array_equal(seen.pixels, also_seen.pixels)
+    np.testing.assert_array_equal(thumbnails.pixels, archive_thumbnails.pixels)
     rows, views = np.arange(len(pixels)), np.zeros(len(pixels), int)
     np.testing.assert_array_equal(pixels.take(rows, views), same.take(rows, views))
 
 
-def test_the_steps_of_an_archive_are_those_of_the_folder(photos, zipped, tmp_path):
+def test_an_archive_has_the_same_steps_as_its_folder(photos, zipped, tmp_path):
     """One store: what was made of the folder is found for the archive, as the fingerprint knows contents alone."""
     root = photos(cat=8, dog=7)
     of_folder = kd2mobile.check(data=root, store=tmp_path / "store")
@@ -93,7 +93,7 @@ def test_the_steps_of_an_archive_are_those_of_the_folder(photos, zipped, tmp_pat
     assert sorted(path.name for path in (tmp_path / "store").glob("*/*")) == made != []
 
 
-def test_hashes_are_remembered_by_archive(photos, zipped, tmp_path, monkeypatch):
+def test_hashes_are_cached_per_archive(photos, zipped, tmp_path, monkeypatch):
     archive = source_at(zipped(photos(cat=3, dog=3)))
     first = find_images({"train": archive}, cache=tmp_path / "hashes.json").scan
     monkeypatch.setattr(Zip, "open", lambda *_: pytest.fail("read again"))
@@ -114,7 +114,7 @@ def test_an_archive_and_folders_together(photos, zipped, tmp_path):
     assert examine(found.unlabelled_root / "unlabelled/any/0.png").width == 12
 
 
-def test_a_tool_that_needs_files_gets_copies_for_a_while(photos, zipped):
+def test_a_tool_that_needs_files_gets_temporary_copies(photos, zipped):
     root = photos(cat=2, dog=2)
     archive = source_at(zipped(root))
     with local_files([archive / "cat/0.png", root / "cat/1.png"]) as paths:
@@ -126,7 +126,7 @@ def test_a_tool_that_needs_files_gets_copies_for_a_while(photos, zipped):
         assert paths == [root / "cat" / "1.png"]
 
 
-def test_an_address_travels_to_a_worker_as_text(photos, zipped, tmp_path):
+def test_a_worker_receives_an_address_as_text(photos, zipped, tmp_path):
     """Where the trial container is not registered, so that the worker looks for a file of that name."""
     image = source_at(zipped(photos(cat=2, dog=2))) / "cat/0.png"
     views = np.zeros((1, 1), VIEW_DTYPE)
@@ -134,7 +134,7 @@ def test_an_address_travels_to_a_worker_as_text(photos, zipped, tmp_path):
         render([image], views, 8)
 
 
-def test_what_an_archive_is(photos, zipped):
+def test_an_archive_is_known_by_its_ending(photos, zipped):
     root = photos(cat=2, dog=2)
     text = zipped(root)
     archive = source_at(text)
@@ -144,7 +144,7 @@ def test_what_an_archive_is(photos, zipped):
     assert thumbnail(archive / "cat/0.png", 8) == thumbnail(root / "cat/0.png", 8), "as a page shows it"
     with closing((archive / "cat/0.png").open()) as stream:
         assert stream.read() == (root / "cat" / "0.png").read_bytes()
-    assert lies_in(archive / "cat", archive) and lies_in(archive, archive) and not lies_in(root, archive)
+    assert is_within(archive / "cat", archive) and is_within(archive, archive) and not is_within(root, archive)
     folder = root / "a folder.trial.zip"
     folder.mkdir()
     assert source_at(folder) == folder

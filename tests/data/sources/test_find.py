@@ -24,34 +24,34 @@ def whole(photos):
 @pytest.fixture
 def apart(whole, tmp_path):
     """The same images in three folders that have nothing to do with each other."""
-    places = {"train": tmp_path / "a" / "mine", "val": tmp_path / "b", "test": tmp_path / "c" / "of a friend"}
-    for split, place in places.items():
-        shutil.copytree(whole / split, place)
-    return places
+    sources = {"train": tmp_path / "a" / "mine", "val": tmp_path / "b", "test": tmp_path / "c" / "of a friend"}
+    for split, path in sources.items():
+        shutil.copytree(whole / split, path)
+    return sources
 
 
-def test_folders_apart_are_as_one(whole, apart):
+def test_separate_folders_are_scanned_like_one_folder(whole, apart):
     found, one = find_images(apart), scan(whole)
     assert isinstance(found.root, Joined)
     assert (found.scan.images, found.scan.given, found.scan.content) == (one.images, one.given, one.content)
     assert all((found.root / p.path).read_bytes() == (whole / p.path).read_bytes() for p in one.images)
 
 
-def test_the_train_folder_may_give_the_val_images(whole, apart, tmp_path):
+def test_the_train_folder_may_hold_the_val_images(whole, apart, tmp_path):
     (whole / "test").rename(tmp_path / "aside")
     found = find_images({"train": whole, "test": apart["test"]})
     assert found.scan.given == ["train", "val", "test"] and len(found.scan.images) == 27
     assert all((found.root / p.path).is_file() for p in found.scan.images)
 
 
-def test_val_comes_out_of_train_where_only_test_lies_elsewhere(apart, tmp_path):
+def test_val_is_drawn_from_train_where_only_test_has_a_folder_of_its_own(apart, tmp_path):
     found = find_images({"train": apart["train"], "test": apart["test"]})
     results = split_images(tmp_path / "split", found.root, found.scan, Data())
     assert (results["train"], results["val"], results["test"]) == (15, 2, 6)
-    assert {s.path.split("/")[0] for s in read_split(tmp_path / "split").of("val")} == {"train"}
+    assert {s.path.split("/")[0] for s in read_split(tmp_path / "split").samples_of("val")} == {"train"}
 
 
-def test_a_table_for_the_one_and_a_folder_for_the_other(apart, tmp_path):
+def test_a_table_for_train_and_a_folder_for_test(apart, tmp_path):
     def rows(split):
         return [f"{p.relative_to(tmp_path).as_posix()},{p.parent.name}" for p in sorted(apart[split].rglob("*.png"))]
 
@@ -64,15 +64,15 @@ def test_a_table_for_the_one_and_a_folder_for_the_other(apart, tmp_path):
         found = find_images({"train": tmp_path / train, "test": apart["test"]})
         assert all((found.root / p.path).is_file() for p in found.scan.images)
         assert found.scan.images[-1].path.startswith(("train/a/mine/dog", "val/b/dog"))
-        assert found.scan.place_of("cat", "train").startswith(f"{tmp_path / train}, label 'cat'")
-        assert found.scan.place_of("cat", "test") == str(apart["test"] / "cat")
+        assert found.scan.location_of("cat", "train").startswith(f"{tmp_path / train}, label 'cat'")
+        assert found.scan.location_of("cat", "test") == str(apart["test"] / "cat")
         contents.add(found.scan.content)
     assert len(contents) == 2
     found = find_images({"train": apart["train"], "test": tmp_path / "train.csv"})
     assert found.scan.given == ["train", "test"] and all((found.root / p.path).is_file() for p in found.scan.images)
 
 
-def test_a_broken_class_is_named_where_it_really_lies(apart, tmp_path):
+def test_the_message_names_the_real_folder_of_a_broken_class(apart, tmp_path):
     for image in (apart["test"] / "dog").iterdir():
         image.write_bytes(b"no image")
     found = find_images(apart)
@@ -82,19 +82,19 @@ def test_a_broken_class_is_named_where_it_really_lies(apart, tmp_path):
     assert "(3 skipped, first test/dog/0.png: Unidentified" in str(error.value)
 
 
-def test_what_does_not_go_together(whole, apart):
+def test_sources_that_differ_are_refused(whole, apart):
     def refusal(**sources):
         with pytest.raises(DataError) as error:
             find_images(sources)
         return str(error.value)
 
-    said = refusal(train=whole, test=apart["test"])
-    assert said.startswith(f"{whole}: must not hold test images as well, got some, and those in {apart['test']}.")
-    said = refusal(train=apart["train"], test=whole)
-    assert said.startswith(f"{whole}: must hold the test images alone, without splits, got train and val and test.")
+    message = refusal(train=whole, test=apart["test"])
+    assert message.startswith(f"{whole}: must not hold test images as well, got some, and those in {apart['test']}.")
+    message = refusal(train=apart["train"], test=whole)
+    assert message.startswith(f"{whole}: must hold the test images alone, without splits, got train and val and test.")
     (apart["test"] / "dog").rename(apart["test"] / "Dog")
-    said = refusal(train=apart["train"], test=apart["test"])
-    assert f"must hold the same classes as {apart['train']}, got no 'dog' and 'Dog' in addition." in said
+    message = refusal(train=apart["train"], test=apart["test"])
+    assert f"must hold the same classes as {apart['train']}, got no 'dog' and 'Dog' in addition." in message
     assert refusal(train=apart["train"], val=whole / "nowhere").startswith(f"{whole / 'nowhere'}: must be a folder")
 
 
@@ -136,24 +136,26 @@ def test_unlabelled_images_at_any_depth(photos, loose, tmp_path):
         "leaks": 0,
         "near_leaks": 0,
     }
-    assert made.named("train", "val", "unlabelled") == ["unlabelled"] and labelled.named("unlabelled") == []
+    assert (
+        made.with_samples("train", "val", "unlabelled") == ["unlabelled"] and labelled.with_samples("unlabelled") == []
+    )
 
 
-def test_labelled_images_among_them_are_skipped_and_a_leak_is_said(photos, loose, tmp_path, capsys):
+def test_labelled_images_among_the_unlabelled_are_skipped_and_leaks_are_reported(photos, loose, tmp_path, capsys):
     _, _, labelled = split_loose(photos, loose, tmp_path)
     for split in ("train", "test"):
-        shutil.copy(tmp_path / "photos" / labelled.of(split)[0].path, loose / f"{split}.png")
+        shutil.copy(tmp_path / "photos" / labelled.samples_of(split)[0].path, loose / f"{split}.png")
     (tmp_path / "unlabelled" / "split.json").unlink()
     results, made, _ = split_loose(photos, loose, tmp_path)
-    test, train = labelled.of("test")[0].path, labelled.of("train")[0].path
+    test, train = labelled.samples_of("test")[0].path, labelled.samples_of("train")[0].path
     assert [(a.path, a.reason) for a in made.skipped] == [
         ("unlabelled/test.png", f"the same image as {test}, which has a label (test)"),
         ("unlabelled/train.png", f"the same image as {train}, which has a label (train)"),
     ]
     assert made.leaks == [Leak(["unlabelled/test.png", test], ["unlabelled", "test"])]
     assert (results["unlabelled"], results["leaks"]) == (5, 1)
-    said = capsys.readouterr().err
-    assert f"split: 1 unlabelled image also in val or test, first 'unlabelled/test.png', the same as {test!r}" in said
+    output = capsys.readouterr().err
+    assert f"split: 1 unlabelled image also in val or test, first 'unlabelled/test.png', the same as {test!r}" in output
 
 
 def test_unlabelled_images_do_not_change_the_labelled_ones(photos, loose):
@@ -164,7 +166,7 @@ def test_unlabelled_images_do_not_change_the_labelled_ones(photos, loose):
     assert find_images({"train": photos()}, loose).unlabelled.content != before
 
 
-def test_unlabelled_folders_that_cannot_be(photos, tmp_path, image, loose):
+def test_unusable_unlabelled_folders_are_refused(photos, tmp_path, image, loose):
     root = photos(cat=9, dog=9)
     image(root / "loose" / "a.png", 1)
 
@@ -173,8 +175,8 @@ def test_unlabelled_folders_that_cannot_be(photos, tmp_path, image, loose):
             split_loose(photos, unlabelled, tmp_path)
         return str(error.value)
 
-    said = refusal(root / "loose")
-    assert said.startswith(
+    message = refusal(root / "loose")
+    assert message.startswith(
         f"{root / 'loose'}: must lie outside the folders of labelled images, got a folder in {root}."
     )
     shutil.rmtree(root / "loose")
@@ -183,5 +185,5 @@ def test_unlabelled_folders_that_cannot_be(photos, tmp_path, image, loose):
     (tmp_path / "empty").mkdir()
     assert "empty: must hold images, got none. Give the folder that contains them." in refusal(tmp_path / "empty")
     shutil.copytree(root / "cat", tmp_path / "same")
-    said = refusal(tmp_path / "same")
-    assert "same: must hold a readable image without a label, got none (10 skipped, first " in said
+    message = refusal(tmp_path / "same")
+    assert "same: must hold a readable image without a label, got none (10 skipped, first " in message

@@ -3,7 +3,7 @@
 import pytest
 
 from kd2mobile.data.sources.find import find_images
-from kd2mobile.data.sources.folders import Inside, alike, class_names, split_named, splits_among
+from kd2mobile.data.sources.folders import Inside, class_names, similar_names, split_from_name, splits_among
 from kd2mobile.data.sources.scan import content_of, scan
 from kd2mobile.data.split import read_split
 from kd2mobile.data.splits.splitting import split_images
@@ -35,8 +35,8 @@ def write(root, *files):
         None: ["trains", "tests", "cat", "valley", "devil", "trainer", "set", "", "1", "tr", "te"],
     }.items(),
 )
-def test_the_usual_names_of_splits(split, names):
-    assert [split_named(name) for name in names] == [split] * len(names)
+def test_the_usual_names_of_splits_are_recognized(split, names):
+    assert [split_from_name(name) for name in names] == [split] * len(names)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_folders_that_are_splits_and_folders_that_are_classes(tmp_path, folders,
 
 
 @pytest.mark.parametrize(
-    ("folders", "said"),
+    ("folders", "message"),
     [
         (
             {"Training": CLASSES, "train": CLASSES, "test": CLASSES},
@@ -89,10 +89,10 @@ def test_folders_that_are_splits_and_folders_that_are_classes(tmp_path, folders,
         ),
     ],
 )
-def test_mixtures_are_refused_with_the_name_to_use(tmp_path, folders, said):
+def test_mixed_layouts_are_refused_with_the_name_to_use(tmp_path, folders, message):
     with pytest.raises(DataError) as error:
         splits_among(tmp_path, folders)
-    assert str(error.value).startswith(f"{tmp_path}{said}")
+    assert str(error.value).startswith(f"{tmp_path}{message}")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_data_set_with_other_names_has_ids_and_messages_of_its_own_folders(tmp
     assert found.scan.content != content_of([(p.path, p.sha256) for p in found.scan.images]), (
         "as two classes, Training Set and Valid, it was another data set"
     )
-    assert found.scan.place_of("cat", "train") == str(root / "Training Set" / "cat")
+    assert found.scan.location_of("cat", "train") == str(root / "Training Set" / "cat")
     with pytest.raises(DataError, match=r"Training Set and .* must not hold|must not hold test|must hold the test"):
         find_images({"train": root, "test": root})
     apart = find_images({"train": root, "test": write(tmp_path / "x", "cat/9.png", "dog/9.png")})
@@ -149,7 +149,7 @@ def test_a_data_set_with_other_names_has_ids_and_messages_of_its_own_folders(tmp
     assert all((apart.root / p.path).is_file() for p in apart.scan.images)
 
 
-def test_a_table_may_call_its_splits_so_too(tmp_path):
+def test_a_table_may_use_the_usual_names_of_splits(tmp_path):
     write(tmp_path, *(f"{label}{n}.png" for label in "ab" for n in range(2)))
     rows = [f"{label}{n}.png,{label},{split}" for label in "ab" for n, split in enumerate(("Training", "valid"))]
     (tmp_path / "x.csv").write_text("\n".join(["path,label,split", *rows]))
@@ -164,7 +164,7 @@ def test_benchmark_refuses_splits_by_any_name(tmp_path):
     assert list(class_folders(tmp_path / "Valid").images) == ["cat", "dog"]
 
 
-def test_what_systems_leave_is_skipped_and_counted(tmp_path):
+def test_system_files_are_skipped_and_counted(tmp_path):
     root = tmp_path / "photos"
     images = [f"{label}/{n}.png" for label in ("cat", "dog") for n in range(5)]
     thumbnails = [f"cat/@eaDir/{n}.png/SYNOPHOTO_THUMB_{size}.png" for n in range(5) for size in "SMX"]
@@ -181,7 +181,7 @@ def test_what_systems_leave_is_skipped_and_counted(tmp_path):
     assert sum(map(len, labelled.values())) == 10 and system_files == found.system_files
 
 
-def test_what_was_skipped_is_said_once_and_recorded(tmp_path, capsys):
+def test_skipped_system_files_are_reported_once_and_recorded(tmp_path, capsys):
     root = write(tmp_path / "photos", *(f"{c}/{n}.png" for c in "ab" for n in range(3)), "a/@eaDir/0.png/x.png")
     found = find_images({"train": root})
     results = split_images(tmp_path / "split", found.root, found.scan, Data())
@@ -189,7 +189,7 @@ def test_what_was_skipped_is_said_once_and_recorded(tmp_path, capsys):
     assert capsys.readouterr().err.count("skipped 1 file that systems leave among images") == 1
 
 
-def test_no_image_and_no_split_is_taken_for_a_systems():
+def test_images_and_splits_are_never_system_files():
     assert not [
         name for name in ("cat", "recycle", "trash", "thumb", "thumbs", "tmp", "Icons") if is_left_by_system(name)
     ]
@@ -203,25 +203,25 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path, capsys):
     assert found.scan.classes == [COMPOSED, "dog"] and len(found.scan.images) == 8
     assert all((found.root / p.path).is_file() for p in found.scan.images)
     assert f"data: {COMPOSED!r} is one class, written in 2 ways: 'cafe\\u0301', 'caf\\xe9'\n" in capsys.readouterr().err
-    assert found.scan.place_of(COMPOSED, None) == f"{windows / COMPOSED} and {mac / DECOMPOSED}"
+    assert found.scan.location_of(COMPOSED, None) == f"{windows / COMPOSED} and {mac / DECOMPOSED}"
     tested = find_images({"train": windows, "test": mac})
     assert tested.scan.classes == [COMPOSED, "dog"] and tested.scan.given == ["train", "test"]
 
 
-def test_both_ways_and_spaces_in_one_folder_are_one_class_and_another_data_set(tmp_path):
+def test_spellings_of_one_name_in_one_folder_are_one_class_and_another_data_set(tmp_path):
     root = write(
         tmp_path / "photos", f"{COMPOSED}/1.png", f"{DECOMPOSED}/2.png", "cat/1.png", "cat /2.png", "dog/1.png"
     )
     found = scan(root)
     assert found.classes == [COMPOSED, "cat", "dog"] and len(found.images) == 5
-    assert found.place_of("cat", None) == f"{root / 'cat'} and {root / 'cat '}"
+    assert found.location_of("cat", None) == f"{root / 'cat'} and {root / 'cat '}"
     apart = write(tmp_path / "apart", f"{DECOMPOSED}/1.png", "cat /2.png")
     assert scan(apart).classes == [DECOMPOSED, "cat "], (
         "written in one way alone it keeps its name, and its fingerprint"
     )
 
 
-def test_labels_of_a_table_are_one_class_too(tmp_path):
+def test_spellings_of_one_label_in_a_table_are_one_class(tmp_path):
     write(tmp_path, "1.png", "2.png", "3.png")
     (tmp_path / "x.csv").write_text(f"path,label\n1.png,{COMPOSED}\n2.png,{DECOMPOSED}\n3.png,dog\n", "utf-8")
     assert find_images({"train": tmp_path / "x.csv"}).scan.classes == [COMPOSED, "dog"]
@@ -230,12 +230,12 @@ def test_labels_of_a_table_are_one_class_too(tmp_path):
 def test_names_of_classes():
     assert class_names([COMPOSED, DECOMPOSED]) == {COMPOSED: COMPOSED, DECOMPOSED: COMPOSED}
     assert class_names([DECOMPOSED, "a ", " "]) == {DECOMPOSED: DECOMPOSED, "a ": "a ", " ": " "}
-    assert alike(["A", "a", "B", "c", "C", COMPOSED]) == [["A", "a"], ["C", "c"]]
+    assert similar_names(["A", "a", "B", "c", "C", COMPOSED]) == [["A", "a"], ["C", "c"]]
     hidden = ["cat", "cat\u200b", "\ufeffcat", "c\u00adat", "dog", "\u2066dog\u2069"]  # Unicode's category Cf
-    assert alike(hidden) == [sorted(hidden[:4]), sorted(hidden[4:])]
+    assert similar_names(hidden) == [sorted(hidden[:4]), sorted(hidden[4:])]
 
 
-def test_a_class_that_is_a_copy_of_another_is_said_as_that(tmp_path, capsys):
+def test_a_class_that_is_a_copy_of_another_is_reported_as_a_copy(tmp_path, capsys):
     root = tmp_path / "photos"
     write(root, *(f"{split}/{label}/{n}.png" for split in ("train", "val", "test") for label in "ab" for n in range(2)))
     for split in ("train", "val", "test"):
@@ -247,9 +247,9 @@ def test_a_class_that_is_a_copy_of_another_is_said_as_that(tmp_path, capsys):
     split_images(tmp_path / "split", found.root, found.scan, Data())
     (copy,) = read_split(tmp_path / "split").copied_classes()
     assert (copy.name, copy.of, copy.images) == ("copy", "a", 6)
-    said = capsys.readouterr().err
-    assert "the class 'copy' is a copy of 'a', all of its 6 images are there as well" in said
-    assert "1 image in several classes, first 'train/a/0.png', 'train/b/9.png'" in said, "which is no copied class"
+    output = capsys.readouterr().err
+    assert "the class 'copy' is a copy of 'a', all of its 6 images are there as well" in output
+    assert "1 image in several classes, first 'train/a/0.png', 'train/b/9.png'" in output, "which is no copied class"
 
 
 def test_where_splits_are_drawn_a_copied_class_is_refused(tmp_path):

@@ -39,7 +39,7 @@ def outcome(call, *arguments):
 
 def mutated(original):
     """The bytes with a few of them replaced, cut out, put in or repeated."""
-    place, piece = (
+    position, piece = (
         st.integers(0, len(original)),
         st.binary(max_size=6)
         | st.sampled_from(
@@ -66,12 +66,12 @@ def mutated(original):
             data = data[:start] + new + data[start + length :]
         return data
 
-    return st.lists(st.tuples(place, st.integers(0, 12), piece), min_size=1, max_size=4).map(apply)
+    return st.lists(st.tuples(position, st.integers(0, 12), piece), min_size=1, max_size=4).map(apply)
 
 
 @given(data=mutated(TABLE))
 @FUZZ
-def test_any_table_gives_a_result_or_a_line(data, photos):
+def test_any_table_gives_a_result_or_one_line_of_error(data, photos):
     root = photos(cat=2, dog=2)
     (root / "x.csv").write_bytes(data)
     outcome(scan_table, root / "x.csv")
@@ -91,7 +91,7 @@ def write_idx(folder, images, labels=LABELS, suffix=""):
 
 @given(images=mutated(IMAGES), labels=mutated(LABELS) | st.just(LABELS), packed=st.booleans())
 @FUZZ
-def test_any_idx_file_gives_a_result_or_a_line(images, labels, packed, tmp_path):
+def test_any_idx_file_gives_a_result_or_one_line_of_error(images, labels, packed, tmp_path):
     pack = gzip.compress if packed else bytes
     source = write_idx(tmp_path / "idx", pack(images), pack(labels), ".gz" if packed else "")
     outcome(write_idx_images, source, tmp_path / "written")
@@ -101,12 +101,12 @@ def test_any_idx_file_gives_a_result_or_a_line(images, labels, packed, tmp_path)
 
 @given(images=mutated(gzip.compress(IMAGES, mtime=0)))
 @FUZZ
-def test_any_packed_idx_file_gives_a_result_or_a_line(images, tmp_path):
+def test_any_packed_idx_file_gives_a_result_or_one_line_of_error(images, tmp_path):
     outcome(write_idx_images, write_idx(tmp_path / "idx", images, gzip.compress(LABELS), ".gz"), tmp_path / "written")
 
 
 @pytest.mark.parametrize(
-    ("sizes", "suffix", "said"),
+    ("sizes", "suffix", "message"),
     [
         (
             (2**32 - 1,) * 3,
@@ -127,7 +127,7 @@ def test_any_packed_idx_file_gives_a_result_or_a_line(images, tmp_path):
         ((2_000_000, 28, 28), ".gz", "must hold 2000000 x 28 x 28 bytes after its header, got 24 bytes."),
     ],
 )
-def test_sizes_are_looked_at_before_anything_is_read(tmp_path, sizes, suffix, said):
+def test_sizes_are_checked_before_anything_is_read(tmp_path, sizes, suffix, message):
     content = IMAGES[:4] + struct.pack(">3I", *sizes) + PIXELS.tobytes()
     pack = gzip.compress if suffix else bytes
     source = write_idx(tmp_path / "idx", pack(content), pack(LABELS), suffix)
@@ -136,10 +136,10 @@ def test_sizes_are_looked_at_before_anything_is_read(tmp_path, sizes, suffix, sa
         write_idx_images(source, tmp_path / "written")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert said in str(error.value) and peak < 10e6
+    assert message in str(error.value) and peak < 10e6
 
 
-def test_a_packed_file_is_unpacked_no_further_than_its_sizes_say(tmp_path):
+def test_no_more_is_unpacked_than_the_sizes_say(tmp_path):
     bomb = gzip.compress(IMAGES + bytes(50_000_000), 9)
     tracemalloc.start()
     with pytest.raises(DataError, match="must hold 4 x 3 x 2 bytes after its header, got more than 24 bytes"):
@@ -169,7 +169,7 @@ def refreshed(data):
 
 @given(data=mutated(stored("PNG")[:60]), mend=st.booleans())
 @FUZZ
-def test_any_png_header_gives_an_image_or_a_line(data, mend, tmp_path):
+def test_any_png_header_gives_an_image_or_one_line_of_error(data, mend, tmp_path):
     data += stored("PNG")[60:]
     (tmp_path / "x.png").write_bytes(refreshed(data) if mend else data)
     got = outcome(open_image, tmp_path / "x.png")
@@ -178,14 +178,14 @@ def test_any_png_header_gives_an_image_or_a_line(data, mend, tmp_path):
 
 @given(data=mutated(stored("JPEG", quality=90)))
 @FUZZ
-def test_any_jpeg_gives_an_image_or_a_line(data, tmp_path):
+def test_any_jpeg_gives_an_image_or_one_line_of_error(data, tmp_path):
     (tmp_path / "x.jpg").write_bytes(data)
     got = outcome(open_image, tmp_path / "x.jpg")
     assert isinstance(got, ImageError) or got.mode == "RGB"
 
 
 @pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n', "\ufeffsep=;\n", "SEP=;\n"])
-def test_the_line_by_which_excel_is_told_the_separator_is_read(photos, first):
+def test_excels_line_with_the_separator_is_read(photos, first):
     root = photos(cat=1, dog=1)
     (root / "x.csv").write_bytes((first + "path;label\ncat/0.png;cat\ndog/0.png;dog\n").encode())
     assert [p.class_name for p in scan_table(root / "x.csv").images] == ["cat", "dog"]
@@ -195,7 +195,7 @@ def test_the_line_by_which_excel_is_told_the_separator_is_read(photos, first):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (b"cat/\0.png,cat", ", line 3: must be text, got a NUL byte. Remove it: no path has one."),
         (b"cat/0.png,\0", ", line 3: must be text, got a NUL byte."),
@@ -208,14 +208,14 @@ def test_the_line_by_which_excel_is_told_the_separator_is_read(photos, first):
         (b'cat/0.png,"cat"s', ", line 3: must be CSV, got more characters after a closing double quote."),
     ],
 )
-def test_a_table_with_absurd_fields(photos, row, said):
+def test_a_table_with_absurd_fields(photos, row, message):
     root = photos(cat=1, dog=1)
     (root / "x.csv").write_bytes(b"path,label\ndog/0.png,dog\n" + row + b"\n")
     error = outcome(scan_table, root / "x.csv")
-    assert isinstance(error, DataError) and said in str(error)
+    assert isinstance(error, DataError) and message in str(error)
 
 
-def test_a_shard_that_cannot_be_read_is_no_damaged_one(tmp_path, monkeypatch):
+def test_an_unreadable_shard_is_not_called_damaged(tmp_path, monkeypatch):
     write_shards(tmp_path, "train", 2, lambda rows: np.zeros((len(rows), 1), np.uint8), "x", "images")
 
     def refuse(path, **_):
@@ -243,7 +243,7 @@ def test_a_shard_with_an_absurd_header_is_refused(tmp_path, shape):
         open_shards(tmp_path, "train")
 
 
-def test_temporaries_of_killed_scans_go(photos, tmp_path):
+def test_temporary_files_of_killed_scans_are_removed(photos, tmp_path):
     root, cache = photos(cat=2, dog=2), tmp_path / "store" / "hashes.json"
     cache.parent.mkdir()
     left = cache.parent / ".hashes.json.0a1b2c3d.tmp.json"
@@ -254,7 +254,7 @@ def test_temporaries_of_killed_scans_go(photos, tmp_path):
     assert not left.exists() and other.exists() and cache.exists()
 
 
-def test_two_scans_of_one_store_forget_nothing_of_each_other(photos, tmp_path, monkeypatch):
+def test_two_scans_at_once_keep_each_others_hashes(photos, tmp_path, monkeypatch):
     cache, other = tmp_path / "hashes.json", tmp_path / "other"
     photos(cat=2, dog=2).rename(other)
     root, real = photos(cat=1, dog=3), scan_module.in_threads

@@ -38,7 +38,7 @@ def write(folder, suffix="", dash="-", parts=COUNTS, prefix="", **how):
 
 
 @pytest.mark.parametrize(("suffix", "dash"), [("", "-"), (".gz", "-"), ("", ".")])
-def test_images_and_labels_come_out_as_they_are_stored(tmp_path, suffix, dash):
+def test_images_and_labels_are_written_unchanged(tmp_path, suffix, dash):
     source = write(tmp_path / "idx", suffix, dash)
     assert is_idx_folder(source) and not is_idx_folder(tmp_path)
     write_idx_images(source, tmp_path / "images")
@@ -71,7 +71,7 @@ def test_packed_or_not_the_split_is_the_same(tmp_path, monkeypatch, capsys):
 def test_a_message_names_the_folder_that_was_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "idx"), write(tmp_path / "more", size=(6, 4))
-    for data, test, said in (
+    for data, test, message in (
         ("idx", "more", "idx: must not hold test images as well, got some, and those in more. Leave out data.test_"),
         ("plain", "idx", "idx: must hold the test images alone, without splits, got train and test. Give the"),
     ):
@@ -80,15 +80,15 @@ def test_a_message_names_the_folder_that_was_given(tmp_path, monkeypatch):
             Image.new("RGB", (4, 4)).save(tmp_path / "plain" / label / "x.png")
         with pytest.raises(DataError) as error:
             make_plan(compose(settings={"data.source": data, "data.test_source": test}), Store(tmp_path / "store"))
-        assert str(error.value).startswith(said)
+        assert str(error.value).startswith(message)
 
 
-def test_of_a_file_packed_and_unpacked_one_is_read(tmp_path):
+def test_the_unpacked_file_is_preferred_to_the_packed_one(tmp_path):
     write(write(tmp_path / "idx"), ".gz")
     assert len(idx_content(tmp_path / "idx")) == 4
 
 
-def test_many_classes_sort_as_they_count_and_train_alone_will_do(tmp_path):
+def test_many_classes_sort_by_number_and_train_alone_is_enough(tmp_path):
     source = write(tmp_path / "idx", parts=["train"], classes=12, prefix="emnist-letters-")
     write_idx_images(source, tmp_path / "images")
     found = scan(tmp_path / "images")
@@ -111,18 +111,18 @@ def test_what_is_refused(tmp_path):
         file.write_bytes(change(file.read_bytes()))
         return refusal(source, out)
 
-    said = damaged(images, lambda stored: stored[:-7])
-    assert said == f"{images}: must hold 6 x 5 x 4 bytes after its header, got 113 bytes. Download it again."
+    message = damaged(images, lambda stored: stored[:-7])
+    assert message == f"{images}: must hold 6 x 5 x 4 bytes after its header, got 113 bytes. Download it again."
     assert "must have a complete header, got 3 bytes" in damaged(images, lambda stored: stored[:7])
     assert "must hold 6 bytes after its header, got 7 bytes" in damaged(labels, lambda stored: stored + b"\0")
     magic = "must start with the magic number of an idx3 file of bytes, 00 00 08 03, got "
     assert magic + "00 00 08 01." in damaged(images, lambda stored: labels.read_bytes())
     assert magic + "an empty file." in damaged(images, lambda stored: b"")
     fewer = idx(numbers("t10k")[1][:5])
-    said = damaged(labels, lambda stored: fewer)
-    assert said.startswith(f"{labels}: must have a label for each of the 6 images of {images.name}, got 5. ")
-    said = damaged(labels, lambda stored: idx(np.zeros(6, np.uint8)))
-    assert "must hold at least 2 different labels, got 1." in said
+    message = damaged(labels, lambda stored: fewer)
+    assert message.startswith(f"{labels}: must have a label for each of the 6 images of {images.name}, got 5. ")
+    message = damaged(labels, lambda stored: idx(np.zeros(6, np.uint8)))
+    assert "must hold at least 2 different labels, got 1." in message
 
 
 def test_a_packed_file_cut_short(tmp_path):
@@ -137,13 +137,15 @@ def test_a_packed_file_cut_short(tmp_path):
 def test_a_missing_partner(tmp_path):
     source, out = write(tmp_path / "idx"), tmp_path / "images"
     (source / "t10k-labels-idx1-ubyte").unlink()
-    said = f"{source}: must hold the labels of test as idx files, got t10k-images-idx3-ubyte alone. Give the folder of"
-    assert said in refusal(source, out)
+    message = (
+        f"{source}: must hold the labels of test as idx files, got t10k-images-idx3-ubyte alone. Give the folder of"
+    )
+    assert message in refusal(source, out)
     for kind in ("images-idx3", "labels-idx1"):
         (source / f"train-{kind}-ubyte").unlink()
     assert "must hold the images and labels of train as idx files, got only test files." in refusal(source, out)
 
 
-def test_two_sets_in_one_folder(tmp_path):
+def test_two_sets_in_one_folder_are_refused(tmp_path):
     source = write(write(tmp_path / "idx"), prefix="emnist-digits-")
     assert "must hold the idx files of one set, got '', 'emnist-digits-'." in refusal(source, tmp_path / "images")

@@ -14,7 +14,7 @@ from kd2mobile.data.sources.scan import scan
 from kd2mobile.errors import DataError, MissingExtraError
 
 
-def test_digits_are_scikit_learns(digits):
+def test_digits_are_those_of_scikit_learn(digits):
     from sklearn.datasets import load_digits
 
     stored = load_digits()
@@ -31,7 +31,7 @@ def test_their_bytes_do_not_depend_on_a_zlib(digits):
     assert scan(digits).content == "2cd21692ba9668832608a6b8385e8bab521d2997ddd321b26db5652bff7e133f"
 
 
-def test_a_killed_call_is_called_again(digits, tmp_path):
+def test_a_killed_call_is_completed_by_the_next(digits, tmp_path):
     SOURCES["digits"](tmp_path)
     (tmp_path / "0" / "0000.png").unlink()
     kept = (tmp_path / "1" / "0001.png").stat().st_mtime_ns
@@ -87,7 +87,7 @@ def text(name):
     return b"U" + bytes([len(name)]) + name
 
 
-def test_cifar100_is_named_by_the_file_of_names_beside_it(monkeypatch, tmp_path):
+def test_cifar100_takes_its_class_names_from_its_archive(monkeypatch, tmp_path):
     names = [f"thing {i}".encode() for i in range(99, -1, -1)]
     meta = tmp_path / "keras" / "datasets" / "cifar-100-python-target" / "cifar-100-python" / "meta"
     meta.parent.mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_cifar100_is_named_by_the_file_of_names_beside_it(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "places"),
+    ("name", "paths"),
     [
         ("mnist", ["mnist.npz"]),
         ("fashion_mnist", ["fashion-mnist/train-images-idx3-ubyte.gz", "fashion-mnist/t10k-labels-idx1-ubyte.gz"]),
@@ -110,7 +110,7 @@ def test_cifar100_is_named_by_the_file_of_names_beside_it(monkeypatch, tmp_path)
         ("cifar100", ["cifar-100-python-target_archive"]),
     ],
 )
-def test_without_a_network_the_file_and_its_place_are_named(monkeypatch, tmp_path, name, places):
+def test_without_a_network_the_message_names_the_file_and_its_path(monkeypatch, tmp_path, name, paths):
     """Keras's own code up to the download, so that the file it fetches and where it looks are its own."""
     import keras
 
@@ -127,13 +127,13 @@ def test_without_a_network_the_file_and_its_place_are_named(monkeypatch, tmp_pat
     monkeypatch.setattr(keras.src.utils.file_utils, "urlretrieve", offline)
     with pytest.raises(DataError) as error:
         SOURCES[name](tmp_path / "images")
-    said = str(error.value)
-    assert said.startswith(f"data {name}: must be downloadable, got Exception: URL fetch failure on https://")
-    assert "no network. Download https://" in said and " on another machine, copy it here as " in said
-    assert all(str(home / "datasets" / place) in said for place in places) and looked[0] in said
+    message = str(error.value)
+    assert message.startswith(f"data {name}: must be downloadable, got Exception: URL fetch failure on https://")
+    assert "no network. Download https://" in message and " on another machine, copy it here as " in message
+    assert all(str(home / "datasets" / path) in message for path in paths) and looked[0] in message
 
 
-def test_a_file_put_there_is_read_by_keras_itself(monkeypatch, tmp_path):
+def test_keras_reads_a_file_copied_to_that_path(monkeypatch, tmp_path):
     """fashion_mnist's files are not checked by hash, so small ones stand for them."""
     import keras
 

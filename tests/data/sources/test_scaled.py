@@ -62,7 +62,7 @@ def test_the_chain_reads_scaled_8_bit_images(scans, tmp_path):
     assert len({step.fingerprint, *fingerprints}) == 3
 
 
-def test_a_range_that_changes_nothing_keeps_the_fingerprint_and_is_said(tmp_path, monkeypatch, capsys):
+def test_a_range_without_effect_keeps_the_fingerprint_and_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"):
         write_image(tmp_path / "photos" / name, tuple(name.encode()))
@@ -71,7 +71,7 @@ def test_a_range_that_changes_nothing_keeps_the_fingerprint_and_is_said(tmp_path
     assert "photos: holds no greyscale of more than 8 bits: --range has no effect on it" in capsys.readouterr().err
 
 
-def test_tables_splits_apart_and_images_without_labels_are_scaled_too(scans, tmp_path):
+def test_tables_separate_splits_and_unlabelled_images_are_scaled_too(scans, tmp_path):
     rows = [f'../scans/{path},"class, {path[0]}",patient {path[2]}' for path in scans]
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "x.csv").write_text("\n".join(["path,label,Who", *rows]))
@@ -92,27 +92,27 @@ def test_tables_splits_apart_and_images_without_labels_are_scaled_too(scans, tmp
         assert loose.path == "unlabelled/deep/1.tif" and stored.mode == "L"
 
 
-def test_check_says_that_the_range_is_nearly_empty_and_is_content_with_it(scans, tmp_path, capsys):
+def test_check_reports_a_nearly_unused_range(scans, tmp_path, capsys):
     assert main_status(["check", "--data", "scans", "--store", "store"]) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     words = (
         "8 images of more than 8 bits have values from 0 to 4,095, which come out nearly black: `--range 0,4095` scales"
     )
     values = np.stack(list(scans.values()))
     words = words.replace("from 0 to", f"from {values.min():,} to")
-    assert f"Depth: {words}" in said.out and f"split: {words}" in said.err
+    assert f"Depth: {words}" in output.out and f"split: {words}" in output.err
     (record,) = (tmp_path / "store" / "split").glob("[!.]*/record.json")
     deep = json.loads(record.read_text())["results"]["deep_images"]
     assert deep == {"count": 8, "low": float(values.min()), "high": 4095.0}
     assert main_status(["check", "--data", "scans", "--store", "store", "--range", "0,4095"]) == 0
-    said = capsys.readouterr()
-    assert "Depth" not in said.out and "nearly black" not in said.err
+    output = capsys.readouterr()
+    assert "Depth" not in output.out and "nearly black" not in output.err
     checked = kd2mobile.check(data="scans", store="store", range=(0, 4095))
     assert checked.deep_images is None and [one.all for one in checked.classes] == [4, 5]
 
 
 @pytest.mark.parametrize("given", ["4095,0", "1,1", "0,inf", "5", "0,x", "0,1,2"])
-def test_a_range_that_is_none_is_refused(scans, given, capsys):
+def test_an_impossible_range_is_refused(scans, given, capsys):
     assert main_status(["check", "--data", "scans", "--store", "store", "--range", given]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert ": must be " in line and "range" in line
@@ -126,11 +126,11 @@ def test_colour_of_16_bits_is_refused_with_a_range(scans, tmp_path):
         made(tmp_path, source="scans", range=(0, 4095))
 
 
-def test_an_image_that_cannot_be_decoded_is_skipped_as_ever(scans, tmp_path):
+def test_an_image_that_cannot_be_decoded_is_skipped(scans, tmp_path):
     whole = (tmp_path / "scans" / "b" / "1.tif").read_bytes()
     (tmp_path / "scans" / "b" / "1.tif").write_bytes(whole[:-20])
     _, split, _ = made(tmp_path, source="scans", range=(0, 4095))
-    assert [aside.path for aside in split.skipped] == ["b/1.tif"] and len(split.samples) == 8
+    assert [file.path for file in split.skipped] == ["b/1.tif"] and len(split.samples) == 8
 
 
 def test_predict_and_benchmark_scale_by_the_range(models, scans, tmp_path):
@@ -143,7 +143,7 @@ def test_predict_and_benchmark_scale_by_the_range(models, scans, tmp_path):
         predict(models / "uint8.tflite", [path], value_range=(2, 1))
 
 
-def test_integers_far_beyond_16_bits_are_said_before_they_are_taken_for_near_duplicates(tmp_path, monkeypatch, capsys):
+def test_integers_beyond_16_bits_are_reported_before_near_duplicates(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(f"{c}/{n}.tif" for c in "ab" for n in range(6)):
         (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)

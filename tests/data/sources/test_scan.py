@@ -107,7 +107,7 @@ def test_an_unreadable_file_is_skipped(photos, monkeypatch):
     assert [p.path for p in found.images] == ["cat/0.png", "dog/0.png"]
 
 
-def test_file_permissions_as_the_system_has_them(photos):
+def test_file_permissions_are_those_of_the_system(photos):
     root = photos(cat=2, dog=1)
     (root / "cat" / "1.png").chmod(0)
     if os.access(root / "cat" / "1.png", os.R_OK):
@@ -138,16 +138,16 @@ def test_the_content_changes_with_the_images_and_nothing_else(photos, image):
     os.utime(root / "cat" / "0.png", (1, 1))
     (root / "cat" / "notes.txt").write_text("x")
     assert scan(root).content == first
-    seen = {first}
+    contents = {first}
     image(root / "cat" / "0.png", 99)
-    seen.add(scan(root).content)
+    contents.add(scan(root).content)
     (root / "cat" / "1.png").rename(root / "cat" / "one.png")
-    seen.add(scan(root).content)
+    contents.add(scan(root).content)
     (root / "cat" / "one.png").rename(root / "dog" / "one.png")
-    seen.add(scan(root).content)
+    contents.add(scan(root).content)
     (root / "dog" / "one.png").unlink()
-    seen.add(scan(root).content)
-    assert len(seen) == 5
+    contents.add(scan(root).content)
+    assert len(contents) == 5
 
 
 def test_a_second_scan_opens_no_image(photos, image, tmp_path, monkeypatch):
@@ -179,14 +179,14 @@ def test_the_cache_serves_several_folders_and_may_be_damaged(photos, digits, tmp
     ]
 
 
-def test_a_cache_that_cannot_be_written_is_said(photos, capsys):
+def test_a_cache_that_cannot_be_written_is_reported(photos, capsys):
     root = photos(cat=2, dog=2)
     cache = root / "cat" / "0.png" / "hashes.json"
     assert len(scan(root, cache).images) == 4
     assert f"{cache}: not written (" in capsys.readouterr().err
 
 
-def test_ctrl_c_keeps_the_hashes_that_are_there(photos, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_the_finished_hashes(photos, tmp_path, monkeypatch):
     root, cache = photos(cat=30, dog=30), tmp_path / "hashes.json"
     real, opened = scan_module.opened_file, []
 
@@ -203,7 +203,7 @@ def test_ctrl_c_keeps_the_hashes_that_are_there(photos, tmp_path, monkeypatch):
     assert 30 <= len(files) < 60
 
 
-def test_nothing_there(tmp_path):
+def test_a_missing_folder(tmp_path):
     assert refusal(tmp_path / "photos").endswith(
         "photos: must be a folder of photos, got nothing there. Check the path."
     )
@@ -257,7 +257,7 @@ def test_splits_with_different_classes(photos):
     assert same in message
 
 
-def test_a_stranger_beside_train(photos, tmp_path):
+def test_another_folder_beside_train(photos, tmp_path):
     photos("train", cat=3, dog=3)
     message = refusal(photos("more", cat=3, dog=3))
     assert "must hold only folders of splits next to 'train', got 'more'. If it is a class, move it into" in message

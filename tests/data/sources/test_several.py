@@ -23,8 +23,8 @@ from kd2mobile.store.artifact import Store, fingerprint_of
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, image):
-    """place(folder, class=count, ...) makes images `class/0.png`, ..., other ones in each folder."""
+def make_folder(tmp_path, monkeypatch, image):
+    """make_folder(folder, class=count, ...) makes images `class/0.png`, ..., other ones in each folder."""
     monkeypatch.chdir(tmp_path)
 
     def make(folder, **counts):
@@ -80,7 +80,7 @@ step then had its content and the draw's settings alone."""
         ("unlabelled", {"source": ["photos"], "unlabelled": ["loose"]}),
     ],
 )
-def test_one_folder_has_the_content_that_it_always_had(name, data, tmp_path, monkeypatch):
+def test_the_content_hash_of_one_folder_is_unchanged(name, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain = [f"photos/{label}/{i}.png,{label}" for label in ("cat", "dog") for i in range(3)]
     halves = [(split, label, i) for split in ("train", "test") for label in ("cat", "dog") for i in range(2)]
@@ -99,8 +99,8 @@ def test_one_folder_has_the_content_that_it_always_had(name, data, tmp_path, mon
     assert fingerprint_of(spec) == GOLDEN[name]
 
 
-def test_classes_of_the_same_name_are_put_together_and_no_file_stands_for_another(place, tmp_path):
-    folders = [place("a", cat=6, dog=5), place("of a friend", dog=4, bird=3), place("c", owl=3)]
+def test_classes_of_the_same_name_are_merged_and_no_two_files_share_an_id(make_folder, tmp_path):
+    folders = [make_folder("a", cat=6, dog=5), make_folder("of a friend", dog=4, bird=3), make_folder("c", owl=3)]
     found = find_images({"train": folders})
     assert found.scan.classes == ["bird", "cat", "dog", "owl"] and found.scan.given == []
     led = contents(found)
@@ -111,8 +111,8 @@ def test_classes_of_the_same_name_are_put_together_and_no_file_stands_for_anothe
     assert sum(s.label == 2 for s in read_split(tmp_path / "split").samples) == 9
 
 
-def test_the_ids_and_the_draw_do_not_depend_on_where_the_folders_lie(place, tmp_path):
-    folders = [place("a", cat=6, dog=5), place("b", dog=4)]
+def test_the_ids_and_the_draw_do_not_depend_on_where_the_folders_lie(make_folder, tmp_path):
+    folders = [make_folder("a", cat=6, dog=5), make_folder("b", dog=4)]
     found = find_images({"train": folders})
     moved = [shutil.copytree(folder, tmp_path / "elsewhere" / f"x{n}") for n, folder in enumerate(folders)]
     assert find_images({"train": moved}).scan.content == found.scan.content
@@ -120,10 +120,10 @@ def test_the_ids_and_the_draw_do_not_depend_on_where_the_folders_lie(place, tmp_
     assert find_images({"train": moved}).scan.content != found.scan.content
 
 
-def test_folders_with_splits_and_tables_with_splits(place, tmp_path):
-    place("a/train", cat=4, dog=4), place("a/test", cat=2, dog=2)
-    place("b/train", owl=3), place("b/test", owl=1)
-    place("images", x=3)
+def test_folders_with_splits_and_tables_with_splits(make_folder, tmp_path):
+    make_folder("a/train", cat=4, dog=4), make_folder("a/test", cat=2, dog=2)
+    make_folder("b/train", owl=3), make_folder("b/test", owl=1)
+    make_folder("images", x=3)
     rows = ["images/x/0.png,cat,train", "images/x/1.png,owl,train", "images/x/2.png,owl,test"]
     listed = table(tmp_path / "c.csv", [*rows, "a/test/cat/0.png,cat,test"])
     (tmp_path / "b" / "test" / "owl" / "broken.heic").write_text("x")
@@ -132,16 +132,16 @@ def test_folders_with_splits_and_tables_with_splits(place, tmp_path):
     assert found.scan.classes == ["cat", "dog", "owl"] and found.scan.given == ["train", "test"]
     led = contents(found)
     assert {"train/1/cat/0.png", "test/2/owl/0.png", "test/3/images/x/2.png"} <= led.keys() and len(led) == 20
-    assert [aside.path for aside in found.scan.skipped] == ["2/outside.png", "test/2/owl/broken.heic"]
-    assert found.scan.place_of("owl", "test") == f"{tmp_path / 'b/test/owl'} and {listed}, label 'owl' of test"
+    assert [file.path for file in found.scan.skipped] == ["2/outside.png", "test/2/owl/broken.heic"]
+    assert found.scan.location_of("owl", "test") == f"{tmp_path / 'b/test/owl'} and {listed}, label 'owl' of test"
     split_images(tmp_path / "split", found.root, found.scan, Data())
     split = read_split(tmp_path / "split")
     assert split.duplicates == [["test/1/cat/0.png", "test/3/a/test/cat/0.png"]] and split.leaks == []
 
 
-def test_several_for_the_test_and_a_table_beside_a_folder(place, tmp_path):
-    train, tests = place("a", cat=4, dog=4), [place("t1", cat=2), place("t2", dog=2, cat=1)]
-    place("b", cat=2)
+def test_several_test_sources_and_a_table_beside_a_folder(make_folder, tmp_path):
+    train, tests = make_folder("a", cat=4, dog=4), [make_folder("t1", cat=2), make_folder("t2", dog=2, cat=1)]
+    make_folder("b", cat=2)
     listed = table(tmp_path / "b.tsv", ["b/cat/0.png,dog", "b/cat/1.png,dog"])
     found = find_images({"train": [train, listed], "test": tests})
     assert found.scan.given == ["train", "test"]
@@ -154,8 +154,8 @@ def test_several_for_the_test_and_a_table_beside_a_folder(place, tmp_path):
     assert labels["train/2/b/cat/1.png"] == "dog"
 
 
-def test_the_same_image_in_two_folders_stays_in_one_split_or_is_a_leak(place, tmp_path):
-    a, b, c = place("a", cat=6, dog=6), place("b", cat=6, dog=6), place("c", cat=2, dog=2)
+def test_the_same_image_in_two_folders_stays_in_one_split_or_is_a_leak(make_folder, tmp_path):
+    a, b, c = make_folder("a", cat=6, dog=6), make_folder("b", cat=6, dog=6), make_folder("c", cat=2, dog=2)
     shutil.copy(a / "cat" / "0.png", b / "cat" / "0.png")
     shutil.copy(a / "dog" / "1.png", c / "dog" / "1.png")
     for seed in range(5):
@@ -169,8 +169,8 @@ def test_the_same_image_in_two_folders_stays_in_one_split_or_is_a_leak(place, tm
     assert leak.paths == ["test/dog/1.png", "train/1/dog/1.png"]
 
 
-def test_several_folders_of_unlabelled_images(place, tmp_path):
-    labelled, loose = place("a", cat=5, dog=5), [place("l1", deep=3), place("l2", deep=2)]
+def test_several_folders_of_unlabelled_images(make_folder, tmp_path):
+    labelled, loose = make_folder("a", cat=5, dog=5), [make_folder("l1", deep=3), make_folder("l2", deep=2)]
     shutil.copy(labelled / "cat" / "0.png", loose[1] / "known.png")
     found = find_images({"train": labelled}, loose)
     assert found[:2] == find_images({"train": labelled})[:2]
@@ -186,8 +186,8 @@ def test_several_folders_of_unlabelled_images(place, tmp_path):
     assert (results["unlabelled"], results["skipped"]) == (5, 1)
 
 
-def test_a_broken_class_is_named_in_every_place_where_it_lies(place, tmp_path):
-    a, b = place("a", cat=5, dog=2), place("b", dog=1)
+def test_the_message_names_every_folder_of_a_broken_class(make_folder, tmp_path):
+    a, b = make_folder("a", cat=5, dog=2), make_folder("b", dog=1)
     for broken in [*(a / "dog").iterdir(), *(b / "dog").iterdir()]:
         broken.write_bytes(b"no image")
     found = find_images({"train": [a, b]})
@@ -197,11 +197,11 @@ def test_a_broken_class_is_named_in_every_place_where_it_lies(place, tmp_path):
     assert "(3 skipped, first 1/dog/0.png: Unidentified" in str(error.value)
 
 
-def test_places_in_places_reach_another_process():
-    places = Joined({"train": Joined({"1": "a", "2": os.path.abspath("b")}), "test": "c"})
-    sent = msgspec.json.encode(absolute(places))
-    assert msgspec.json.decode(sent, type=str | Joined) / "train/2/x.png" == absolute(places) / "train/2/x.png"
-    assert (absolute(places) / "train/1/x.png").is_absolute() and (absolute(places) / "test/x.png").is_absolute()
+def test_nested_roots_reach_another_process():
+    root = Joined({"train": Joined({"1": "a", "2": os.path.abspath("b")}), "test": "c"})
+    sent = msgspec.json.encode(absolute(root))
+    assert msgspec.json.decode(sent, type=str | Joined) / "train/2/x.png" == absolute(root) / "train/2/x.png"
+    assert (absolute(root) / "train/1/x.png").is_absolute() and (absolute(root) / "test/x.png").is_absolute()
 
 
 def test_a_recipe_has_one_or_an_array(tmp_path):
@@ -214,38 +214,38 @@ def test_a_recipe_has_one_or_an_array(tmp_path):
     assert compose(settings={"data.source": ["digits"]}) == compose(), "the demo's recipe too"
 
 
-def test_flags_again_keywords_and_the_recipe_mean_the_same(place, tmp_path, capsys):
-    place("a", cat=6, dog=6), place("b", dog=3), place("l1", deep=1), place("l2", deep=1)
+def test_repeated_flags_keywords_and_the_recipe_are_equivalent(make_folder, tmp_path, capsys):
+    make_folder("a", cat=6, dog=6), make_folder("b", dog=3), make_folder("l1", deep=1), make_folder("l2", deep=1)
     flags = ["--data", "a", "--data", "b", "--unlabelled", "l1", "--unlabelled", "l2"]
     assert main_status(["check", *flags, "--json", "--store", "s"]) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     found = kd2mobile.check(data=[tmp_path / "a", tmp_path / "b"], unlabelled=["l1", "l2"], store=tmp_path / "s")
-    assert msgspec.json.decode(said.out)["source"] == "a and b"
-    assert msgspec.json.decode(as_json(found)) | {"source": "a and b"} == msgspec.json.decode(said.out)
+    assert msgspec.json.decode(output.out)["source"] == "a and b"
+    assert msgspec.json.decode(as_json(found)) | {"source": "a and b"} == msgspec.json.decode(output.out)
     (tmp_path / "recipe.toml").write_text('[data]\nsource = ["a", "b"]\nunlabelled = ["l1", "l2"]\n')
     capsys.readouterr()
     assert main_status(["check", "--recipe", "recipe.toml", "--store", "s"]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("a and b: 15 images of 2 classes and 2 without a label;")
-    assert "building" not in said.err
+    output = capsys.readouterr()
+    assert output.out.startswith("a and b: 15 images of 2 classes and 2 without a label;")
+    assert "building" not in output.err
 
 
-def test_label_names_every_folder_in_the_command_that_comes_next(monkeypatch, tmp_path, capsys):
+def test_the_next_command_names_every_folder(monkeypatch, tmp_path, capsys):
     labelled = Labelled(tmp_path, [tmp_path], 0.5, None)
     monkeypatch.setattr(kd2mobile, "label", lambda *args, **kwargs: labelled)
     assert main_status(["label", "--data", "my a", "--data", "b", "--test-data", "c"]) == 0
     assert "kd2mobile distill --data 'my a' --data b --test-data c\n" in capsys.readouterr().out
 
 
-def test_classes_that_differ_in_capitals_alone_are_said(place, capsys, tmp_path):
-    found = find_images({"train": [place("a", cat=3, dog=3), place("b", Dog=3)]})
+def test_classes_that_differ_only_in_capitals_are_reported(make_folder, capsys, tmp_path):
+    found = find_images({"train": [make_folder("a", cat=3, dog=3), make_folder("b", Dog=3)]})
     assert found.scan.classes == ["Dog", "cat", "dog"]
-    said = "data: 'Dog' and 'dog' are two classes (b/Dog and a/dog); rename one if they are not\n"
-    assert said in capsys.readouterr().err.replace(f"{tmp_path}/", "")
+    message = "data: 'Dog' and 'dog' are two classes (b/Dog and a/dog); rename one if they are not\n"
+    assert message in capsys.readouterr().err.replace(f"{tmp_path}/", "")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["--data", "a", "--data", "digits"],
@@ -293,11 +293,16 @@ def test_classes_that_differ_in_capitals_alone_are_said(place, capsys, tmp_path)
         ),
     ],
 )
-def test_what_cannot_be_put_together(place, tmp_path, arguments, said, capsys):
-    place("a", cat=4, dog=4), place("given/train", cat=3, dog=3), place("given/test", cat=1, dog=1)
-    place("one", cat=2), place("one2", cat=1), place("clash/unlabelled", cat=3), place("clash", dog=3)
+def test_sources_that_cannot_be_merged_are_refused(make_folder, tmp_path, arguments, message, capsys):
+    make_folder("a", cat=4, dog=4), make_folder("given/train", cat=3, dog=3), make_folder("given/test", cat=1, dog=1)
+    (
+        make_folder("one", cat=2),
+        make_folder("one2", cat=1),
+        make_folder("clash/unlabelled", cat=3),
+        make_folder("clash", dog=3),
+    )
     (tmp_path / "idx").mkdir()
     (tmp_path / "idx" / "train-images-idx3-ubyte").write_bytes(b"")
     (tmp_path / "x.csv").write_text("path,label\n")
     assert main_status(["check", *arguments]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(message)

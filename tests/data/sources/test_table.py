@@ -36,14 +36,14 @@ def refusal(path):
     return message.removeprefix(str(path))
 
 
-def test_it_finds_what_the_folder_holds(table):
+def test_a_table_finds_the_images_of_the_folder(table):
     path = table()
     listed, folder = scan_table(path), scan(path.parent)
     assert (listed.classes, listed.given, listed.images) == (folder.classes, folder.given, folder.images)
     assert listed.root == folder.root and not listed.skipped
 
 
-def test_the_same_split_comes_of_it(table, tmp_path):
+def test_a_table_gives_the_split_of_the_folder(table, tmp_path):
     path = table()
     for name, found in (("listed", find_images({"train": path})), ("folder", find_images({"train": path.parent}))):
         assert found.root == path.parent
@@ -53,7 +53,7 @@ def test_the_same_split_comes_of_it(table, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
-def test_columns_in_any_order_between_any_of_three_marks(table, encoding, delimiter):
+def test_columns_in_any_order_with_any_of_three_separators(table, encoding, delimiter):
     rows = [["Label ", "note", "path"], ["cat", "a", "cat/0.png"], [], ["dög", "b", "dog/0.png"]]
     path = table("\r\n".join(delimiter.join(row) for row in rows), "photos.tsv", encoding)
     assert [(p.path, p.class_name, p.given) for p in scan_table(path).images] == [
@@ -89,13 +89,13 @@ def test_a_table_may_have_every_field_between_quotes(table, delimiter):
     assert {p.path for p in found.images} == set(names) and found.classes == ["cat", "dog"]
 
 
-def test_a_first_line_of_broken_quotes_is_refused_for_them(table):
+def test_a_header_with_broken_quotes_is_refused(table):
     path = table()
     path.write_text('"path"x,"label"\ncat/0.png,cat\n')
     assert refusal(path).startswith(", line 1: must be CSV, got ")
 
 
-def test_splits_are_taken_and_what_is_missing_is_drawn(table, tmp_path):
+def test_given_splits_are_kept_and_missing_ones_are_drawn(table, tmp_path):
     rows = [f"{c}/{i}.png,{c},{'test' if i < 2 else 'Train'}" for c in ("cat", "dog") for i in range(10)]
     found = find_images({"train": table("path,label,split\n" + "\n".join(rows))})
     assert found.scan.given == ["train", "test"]
@@ -103,7 +103,7 @@ def test_splits_are_taken_and_what_is_missing_is_drawn(table, tmp_path):
     assert (results["train"], results["val"], results["test"]) == (14, 2, 4)
 
 
-def test_paths_that_lead_elsewhere_are_ids_that_do_not_name_the_machine(table, tmp_path, image):
+def test_ids_of_paths_outside_the_folder_do_not_name_the_machine(table, tmp_path, image):
     outside = image(tmp_path / "elsewhere" / "x.png", 5)
     path = table(f"path,label\n{outside},cat\n./dog/../dog/0.png,dog\n")
     found = find_images({"train": path})
@@ -145,7 +145,7 @@ def test_other_files_are_skipped(table):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", ", line 1: must name the columns path and label, got an empty line. Begin the file with"),
         (
@@ -197,11 +197,11 @@ def test_other_files_are_skipped(table):
         ("path,label\n".encode("utf-16-le"), ", line 1: must be text in UTF-8, got UTF-16 or no text."),
     ],
 )
-def test_what_is_refused(table, text, said):
-    assert said in refusal(table(text))
+def test_what_is_refused(table, text, message):
+    assert message in refusal(table(text))
 
 
-def test_a_class_of_nothing_but_other_files(table):
+def test_a_class_without_image_files(table):
     path = table("path,label\ncat/0.png,cat\nx.heic,dog\n")
     (path.parent / "x.heic").write_text("x")
     assert ", line 3: must have images of the label 'dog', got none (1 skipped, first x.heic: .heic" in refusal(path)

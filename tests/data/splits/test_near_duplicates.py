@@ -10,7 +10,7 @@ from kd2mobile.data.sources.scan import ScannedImage
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.splits import near_duplicates as near
 from kd2mobile.data.splits.groups import Chains, near_groups
-from kd2mobile.data.thumbnails import Thumbnails, look_at
+from kd2mobile.data.thumbnails import Thumbnails, make_thumbnails
 from kd2mobile.pixels import Box, render
 
 
@@ -48,7 +48,7 @@ def test_the_hash_is_the_sign_of_each_low_frequency_about_the_median():
     assert near.perceptual_hashes(np.stack(images)).tolist() == [naive_hash(image) for image in images]
 
 
-def test_a_image_of_one_colour_has_one_bit():
+def test_an_image_of_one_colour_has_one_bit():
     flat = np.full((2, 16, 16, 3), [[[[90, 130, 7]]], [[[255, 255, 255]]]], np.uint8)
     assert near.perceptual_hashes(flat).tolist() == [1 << 63] * 2
 
@@ -78,16 +78,16 @@ def groups_of(thumbnails, split):
     return near_groups(chains, split)
 
 
-def seen(root, split):
-    return look_at(root, [ScannedImage(s.path, split.classes[s.label], None, s.sha256) for s in split.samples])
+def thumbnails_of(root, split):
+    return make_thumbnails(root, [ScannedImage(s.path, split.classes[s.label], None, s.sha256) for s in split.samples])
 
 
-def test_a_image_saved_again_smaller_is_found_and_another_is_not(tmp_path):
+def test_a_smaller_copy_of_an_image_is_found_and_another_image_is_not(tmp_path):
     soft_image(0).save(tmp_path / "a0.png")
     soft_image(0).resize((60, 45)).save(tmp_path / "b0.jpg", quality=40)
     soft_image(1).save(tmp_path / "a1.png")
     split = split_of(("a0.png", 0, "train", "x"), ("a1.png", 0, "train", "y"), ("b0.jpg", 1, "test", "z"))
-    (group,) = groups_of(seen(tmp_path, split), split)
+    (group,) = groups_of(thumbnails_of(tmp_path, split), split)
     assert group.paths == ["a0.png", "b0.jpg"]
     assert group.splits == ["train", "test"] and group.classes == ["a", "b"] and group.leaks
     assert 0 < group.difference < near.MOST_DIFFERENCE
@@ -98,9 +98,9 @@ def test_copies_alone_are_no_near_duplicates_but_come_with_their_group(tmp_path)
         soft_image(0).save(tmp_path / name)
     soft_image(0).save(tmp_path / "z.jpg", quality=90)
     alone = split_of(("a.png", 0, "train", "x"), ("copy.png", 0, "val", "x"))
-    assert groups_of(seen(tmp_path, alone), alone) == []
+    assert groups_of(thumbnails_of(tmp_path, alone), alone) == []
     split = split_of(("a.png", 0, "train", "x"), ("copy.png", 0, "val", "x"), ("z.jpg", 0, "train", "y"))
-    (group,) = groups_of(seen(tmp_path, split), split)
+    (group,) = groups_of(thumbnails_of(tmp_path, split), split)
     assert group.paths == ["a.png", "copy.png", "z.jpg"] and group.splits == ["train", "val"]
 
 
@@ -114,7 +114,7 @@ def test_images_of_little_contrast_that_differ_are_not_the_same():
     assert near.confirmed(flat, pair) == 0, "without any contrast the difference decides"
 
 
-def test_handwritten_digits_look_alike_and_none_is_taken_for_another():
+def test_similar_handwritten_digits_are_not_near_duplicates():
     from sklearn.datasets import load_digits
 
     stored = (load_digits().images * (255 / 16)).round().astype(np.uint8)
