@@ -77,7 +77,7 @@ def members(split, tmp_path, monkeypatch):
     rng, logits, results = np.random.default_rng(2), {}, {}
     for name in ("one", "two"):
         logits[name] = {
-            part: rng.normal(0, 3, (len(split.of(part)), 3 if part == "train" else 1, 2)).astype(np.float16)
+            part: rng.normal(0, 3, (len(split.samples_of(part)), 3 if part == "train" else 1, 2)).astype(np.float16)
             for part in ("train", "val", "test")
         }
         for part, array in logits[name].items():

@@ -238,7 +238,9 @@ def test_classes_whose_groups_cannot_be_spread_are_refused():
     images, chains = images_of(
         [{f"class{n}": 2 for n, line in enumerate(lines) if point in line} for point in range(7)]
     )
-    with pytest.raises(DataError, match=r"must hold at least 3 groups of images.*got 3 groups of 6 images, because near dup"):
+    with pytest.raises(
+        DataError, match=r"must hold at least 3 groups of images.*got 3 groups of 6 images, because near dup"
+    ):
         draw(images, chains)
 
 
