@@ -88,7 +88,7 @@ COMBINED = {
 }
 
 
-@pytest.mark.parametrize(("combine", "wanted"), COMBINED.values(), ids=COMBINED)
+@pytest.mark.parametrize(("combine", "expected"), COMBINED.values(), ids=COMBINED)
 def test_probabilities_by_operations_become_their_logarithm_where_they_are_said(save, make, combine, expected):
     model, both = members(combine)
     path = save(model)
