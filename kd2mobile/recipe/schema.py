@@ -168,7 +168,7 @@ class Teacher(Table):
 
 
 class Ensemble(Table):
-    """How the logits of several teachers become one vector of logits per view. Without effect for one teacher."""
+    """How the logits of several teachers become one vector of logits per view. Refused with a single teacher."""
 
     mean: Annotated[
         Mean,
