@@ -13,7 +13,7 @@ import msgspec
 
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
 from kd2mobile.recipe.schema import TABLES, Recipe, fields, takes
-from kd2mobile.recipe.several_teachers import as_list, check_ensemble, names_of, over, table_per_teacher
+from kd2mobile.recipe.several_teachers import as_list, check_ensemble, merged_teachers, names_of, table_per_teacher
 from kd2mobile.recipe.toml import WRITABLE, built_in, in_toml, in_words, is_writable, read_tables
 
 WHOLE_VIEW = {"count": 1, "smallest_area": 1.0, "flip": False}
@@ -57,10 +57,10 @@ class Overrides(dict[str, Any]):
         """
         if isinstance(settings, cls):
             return settings
-        made = cls()
+        overrides = cls()
         for name, value in (settings or {}).items():
-            made.add(name, value, origin)
-        return made
+            overrides.add(name, value, origin)
+        return overrides
 
     def add(self, name: str, value: Any, origin: str) -> None:
         """Sets a field. origin: `--temperature` or `keyword temperature`. Raises RecipeError, UnknownNameError."""
@@ -103,22 +103,22 @@ def compose(
     source is that source. Raises RecipeError or UnknownNameError with the file, the field's dotted name, what must hold
     and the value.
     """
-    of_file, overrides = read_tables(file) if file else {}, Overrides.from_dict(settings)
-    layers = [of_file, _nested(overrides, SETTINGS)]
+    file_tables, overrides = read_tables(file) if file else {}, Overrides.from_dict(settings)
+    layers = [file_tables, _nested(overrides, SETTINGS)]
     for tables in layers:
         if "teacher" in tables:
             tables["teacher"] = table_per_teacher(tables["teacher"])
-    _check(of_file, str(file))
+    _check(file_tables, str(file))
     merged = _merged(layers)
     for field, value in merged.get("data", {}).items():
         if isinstance(value, list | tuple) and len(value) == 1:
             merged["data"][field] = value[0]
     if merged.get("data", {}).get("source", "digits") == "digits":
-        merged = _over_demo(merged)
+        merged = _merge_with_demo(merged)
     teachers = as_list(merged.get("teacher", {}))
-    if whole := next((name for one in teachers if whole_images_only(name := one.get("name", ""))), None):
-        _refuse_other_views(of_file.get("views", {}), lambda field: str(file), whole)
-        _refuse_other_views(layers[1].get("views", {}), overrides.origin, whole)
+    if teacher_name := next((name for one in teachers if whole_images_only(name := one.get("name", ""))), None):
+        _refuse_other_views(file_tables.get("views", {}), lambda field: str(file), teacher_name)
+        _refuse_other_views(layers[1].get("views", {}), overrides.origin, teacher_name)
         merged = _merged([merged, {"views": WHOLE_VIEW}])
     recipe = msgspec.convert(merged | {"teacher": teachers[0] if len(teachers) == 1 else teachers}, Recipe)
     check_ensemble(recipe)
@@ -162,7 +162,7 @@ def _merged(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for tables in layers:
         for name, values in tables.items():
             below = merged.get(name, {})
-            merged[name] = over(below, values)
+            merged[name] = merged_teachers(below, values)
             if isinstance(below, dict) and isinstance(values, dict):
                 merged[name] |= _tables_inside(below, values)
     return merged
@@ -174,17 +174,17 @@ def _tables_inside(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, di
     return {field: lower[field] | upper[field] for field in both}
 
 
-def _over_demo(tables: dict[str, Any]) -> dict[str, Any]:
+def _merge_with_demo(tables: dict[str, Any]) -> dict[str, Any]:
     """The tables over those of the demo, whose teacher goes under teachers with a plain word for a name alone."""
     demo = built_in("digits")
-    own = demo.pop("teacher")
+    demo_teacher = demo.pop("teacher")
     _check_none_over(demo, tables)
     teachers = []
-    for one in as_list(tables.get("teacher", {})):
-        if not (name := one.get("name")) or WORD.fullmatch(name):
-            _check_none_over({"teacher": own}, {"teacher": one})
-            one = own | one
-        teachers.append(one)
+    for teacher in as_list(tables.get("teacher", {})):
+        if not (name := teacher.get("name")) or WORD.fullmatch(name):
+            _check_none_over({"teacher": demo_teacher}, {"teacher": teacher})
+            teacher = demo_teacher | teacher
+        teachers.append(teacher)
     return _merged([demo, tables]) | {"teacher": teachers}
 
 
@@ -244,7 +244,7 @@ def _check_table(table: str, values: Any, where: str) -> None:
         field, entry, _ = str(fault).partition(" - at `$.")[2].rstrip("`").partition("[")
         name = f"{table}.{field}"
         must = f"must be {takes(name, bool(entry))}"
-        raise RecipeError(f"{where}, {name}", must, in_words(values[field]), _what_it_is(name)) from fault
+        raise RecipeError(f"{where}, {name}", must, in_words(values[field]), _description(name)) from fault
 
 
 def _check_value(name: str, value: Any, where: str) -> None:
@@ -252,11 +252,11 @@ def _check_value(name: str, value: Any, where: str) -> None:
     several = value.values() if isinstance(value, dict) else value
     for one in several if isinstance(value, list | tuple | dict) else (value,):
         if isinstance(one, float) and not math.isfinite(one):
-            raise RecipeError(f"{where}, {name}", "must be a finite number", repr(one), _what_it_is(name))
+            raise RecipeError(f"{where}, {name}", "must be a finite number", repr(one), _description(name))
         if isinstance(one, str) and not is_writable(one):
-            raise RecipeError(f"{where}, {name}", f"must be {WRITABLE}", in_words(one), _what_it_is(name))
+            raise RecipeError(f"{where}, {name}", f"must be {WRITABLE}", in_words(one), _description(name))
 
 
-def _what_it_is(name: str) -> str:
+def _description(name: str) -> str:
     field = fields()[name]
     return f"{field.description} The default is {in_toml(field.default)}."

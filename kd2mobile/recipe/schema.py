@@ -466,10 +466,10 @@ def bounds(*metas: Meta) -> str:
     ('above 0 and below 0.5', 'from 1 to 4,096', '')
     """
     words = {"ge": "from", "gt": "above", "lt": "below", "le": "at most"}
-    found = {bound: getattr(meta, bound) for meta in metas for bound in words if getattr(meta, bound) is not None}
-    if {"ge", "le"} <= found.keys():
-        return f"from {found['ge']:,} to {found['le']:,}"
-    return " and ".join(f"{words[bound]} {value:,}" for bound, value in found.items())
+    given = {bound: getattr(meta, bound) for meta in metas for bound in words if getattr(meta, bound) is not None}
+    if {"ge", "le"} <= given.keys():
+        return f"from {given['ge']:,} to {given['le']:,}"
+    return " and ".join(f"{words[bound]} {value:,}" for bound, value in given.items())
 
 
 def type_in_words(kind: Any, *metas: Meta) -> str:

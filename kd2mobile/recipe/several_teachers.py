@@ -20,8 +20,8 @@ def names_of(name: Any, where: str) -> Any:
     typed = list(name) if isinstance(name, list | tuple) else [name]
     names = []
     for one in typed:
-        together = not isinstance(one, str) or "," not in one or os.path.exists(one)
-        words = [one] if together else [word.strip() for word in one.split(",")]
+        is_one_name = not isinstance(one, str) or "," not in one or os.path.exists(one)
+        words = [one] if is_one_name else [word.strip() for word in one.split(",")]
         if "" in words[1:] or (len(words) > 1 and not words[0]):
             raise RecipeError(
                 f"{where}, teacher.name", "must be names with one comma between", repr(one), "Correct it."
@@ -42,15 +42,16 @@ def table_per_teacher(teacher: Any) -> Any:
     return teacher
 
 
-def over(lower: TeacherTables, upper: TeacherTables) -> TeacherTables:
-    """One layer's teachers over those of the layers below it.
+def merged_teachers(lower: TeacherTables, upper: TeacherTables) -> TeacherTables:
+    """The teachers of one layer merged over those of the layers below it.
 
-    A list goes over one table teacher by teacher, and replaces a list. Over a list, a table with a name is the only
-    teacher from there on; one without a name is about every teacher.
+    An upper list replaces a lower list, and each of its tables is merged over a single lower table. An upper table with
+    a name replaces a lower list; without a name its fields are set for every teacher of the list.
 
-    >>> over({"weights": "none"}, [{"name": "a"}, {"name": "b", "weights": "imagenet"}])
+    >>> merged_teachers({"weights": "none"}, [{"name": "a"}, {"name": "b", "weights": "imagenet"}])
     [{'weights': 'none', 'name': 'a'}, {'weights': 'imagenet', 'name': 'b'}]
-    >>> over([{"name": "a"}, {"name": "b"}], {"seed": 1}), over([{"name": "a"}, {"name": "b"}], {"name": "c"})
+    >>> several = [{"name": "a"}, {"name": "b"}]
+    >>> merged_teachers(several, {"seed": 1}), merged_teachers(several, {"name": "c"})
     ([{'name': 'a', 'seed': 1}, {'name': 'b', 'seed': 1}], {'name': 'c'})
     """
     if isinstance(upper, list):

@@ -183,7 +183,7 @@ class Store:
         missing = [step for step in steps if not self.find(step)]
         for step in steps:
             if step not in missing:
-                self._say_current(step)
+                self._report_up_to_date(step)
         if missing:
             inputs = {name: self.make(needed).folder for name, needed in missing[0].inputs.items()}
             with disk_errors(self.root, store=True), ExitStack() as locks:
@@ -193,7 +193,7 @@ class Store:
                 self._build(missing, build, inputs)
         return [self._artifacts[step.fingerprint] for step in steps]
 
-    def _say_current(self, step: Step) -> None:
+    def _report_up_to_date(self, step: Step) -> None:
         if step.fingerprint not in self._reported:
             self._reported.add(step.fingerprint)
             folder = self._artifacts[step.fingerprint].folder.as_posix()
@@ -204,7 +204,7 @@ class Store:
             return
         folders = [self._partial(step) for step in steps]
         for step, folder in zip(steps, folders, strict=True):
-            self._take_up(step)
+            self._resume_from(step)
             why = "resuming an interrupted build" if folder.exists() else self._why_missing(step)
             say(f"{step.stage:<8} building  {self.folder(step).as_posix()} ({why})")
             folder.mkdir(exist_ok=True)
@@ -222,7 +222,7 @@ class Store:
 
         build(steps, folders, inputs, commit)
 
-    def _take_up(self, step: Step) -> None:
+    def _resume_from(self, step: Step) -> None:
         """What stands in the artifact's place and is not whole is gone on from: one with damaged files, or without its
         record, as an interrupted copy leaves it. The caller holds its lock."""
         folder = self.folder(step)
@@ -284,11 +284,11 @@ class Store:
         if not self.find(step):
             with disk_errors(self.root, store=True), self._locked(step):
                 if not self.find(step):
-                    self._take_up(step)
+                    self._resume_from(step)
                     self._copy(artifact, step)
-        found = self.find(step)
-        assert found
-        return found
+        stored = self.find(step)
+        assert stored
+        return stored
 
     def _copy(self, artifact: Artifact, step: Step) -> None:
         """The files of the record and nothing else that lies beside them."""
@@ -321,12 +321,12 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
     folder, its stage the folder around it, and it lists the files that the stage must have, by names inside the folder.
     copied: by hand, into a folder of any name. Raises ArtifactError for a record that is otherwise.
     """
-    place = folder / RECORD
-    again = "Copy it again from where it was made." if copied else f"Remove {folder}; it will be built again."
-    if place.is_symlink():
-        raise ArtifactError(place, "must be a file, not a link", f"a link to {place.readlink()}", again)
-    content = read_json(place, dict[str, Any], again, error=ArtifactError, most=LARGEST_RECORD)
-    record = convert_json(content, Record, place, again, error=ArtifactError)
+    record_path = folder / RECORD
+    next_step = "Copy it again from where it was made." if copied else f"Remove {folder}; it will be built again."
+    if record_path.is_symlink():
+        raise ArtifactError(record_path, "must be a file, not a link", f"a link to {record_path.readlink()}", next_step)
+    content = read_json(record_path, dict[str, Any], next_step, error=ArtifactError, most=LARGEST_RECORD)
+    record = convert_json(content, Record, record_path, next_step, error=ArtifactError)
     home = folder.absolute()
     for name, got, must in (
         ("spec.stage", record.spec.stage, record.stage),
@@ -335,30 +335,34 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
         ("stage", record.stage, record.stage if copied else home.parent.name),
     ):
         if got != must:
-            said = f"must be {must}, that of its spec and its folder"
-            raise ArtifactError(f"{place}: {name}", said, got, again)
+            must_be = f"must be {must}, that of its spec and its folder"
+            raise ArtifactError(f"{record_path}: {name}", must_be, got, next_step)
     if missing := lacking(record.stage, record.files):
-        raise ArtifactError(f"{place}: files", f"must list {missing}, which each {record.stage} has", "none", again)
+        raise ArtifactError(
+            f"{record_path}: files", f"must list {missing}, which each {record.stage} has", "none", next_step
+        )
     for name in record.files:
-        inside(folder, name, f"{place}: files")
+        inside(folder, name, f"{record_path}: files")
     if record.results.get("file", next(iter(record.files), None)) not in (*record.files, None):
-        raise ArtifactError(f"{place}: results.file", "must be a file of the artifact", record.results["file"], again)
+        raise ArtifactError(
+            f"{record_path}: results.file", "must be a file of the artifact", record.results["file"], next_step
+        )
     form = FORMS.get(record.stage)
     if form and form.results:
-        convert_json(record.results, form.results, f"{place}: results", again, error=ArtifactError)
+        convert_json(record.results, form.results, f"{record_path}: results", next_step, error=ArtifactError)
     return Artifact(folder, content)
 
 
-def open_artifact(folder: Path, again: str) -> Artifact:
-    """The artifact in a finished folder, its files checked. again: what makes it, for the message.
+def open_artifact(folder: Path, next_step: str) -> Artifact:
+    """The artifact in a finished folder, its files checked. next_step: what makes it, for the message.
 
     Raises ArtifactError if it is not there or damaged.
     """
     if not (folder / RECORD).is_file():
-        raise ArtifactError(folder, "must be in the store", "no such artifact", again)
+        raise ArtifactError(folder, "must be in the store", "no such artifact", next_step)
     artifact = read_artifact(folder)
     if damaged := damaged_files(artifact):
-        raise ArtifactError(folder, "must be undamaged", f"damaged {', '.join(damaged)}", again)
+        raise ArtifactError(folder, "must be undamaged", f"damaged {', '.join(damaged)}", next_step)
     return artifact
 
 
@@ -413,14 +417,14 @@ def damaged_files(artifact: Artifact) -> list[str]:
     if added := next((name for name in _names_in(artifact.folder) if name not in files), None):
         must = f"must hold the files of its {RECORD} alone"
         raise ArtifactError(artifact.folder, must, f"{added} too", f"Remove {artifact.folder / added}.")
-    total = sum(known["bytes"] for known in files.values())
+    total = sum(listed["bytes"] for listed in files.values())
     if total < SLOW_TO_HASH_BYTES:
-        return [name for name, known in files.items() if _is_damaged(artifact.folder / name, known)]
+        return [name for name, listed in files.items() if _is_damaged(artifact.folder / name, listed)]
     damaged = []
     with bar(f"checking {artifact.record['stage']}", total // 1_000_000, "MB") as advance:
-        for name, known in files.items():
-            damaged += [name] if _is_damaged(artifact.folder / name, known) else []
-            advance(known["bytes"] // 1_000_000)
+        for name, listed in files.items():
+            damaged += [name] if _is_damaged(artifact.folder / name, listed) else []
+            advance(listed["bytes"] // 1_000_000)
     return damaged
 
 
@@ -439,5 +443,5 @@ def _refuse_links(folder: Path) -> None:
             raise ArtifactError(path, "must be a file of the store itself", "a link", f"Remove {folder}.")
 
 
-def _is_damaged(path: Path, known: dict[str, Any]) -> bool:
-    return not path.is_file() or path.stat().st_size != known["bytes"] or sha256_of(path) != known["sha256"]
+def _is_damaged(path: Path, listed: dict[str, Any]) -> bool:
+    return not path.is_file() or path.stat().st_size != listed["bytes"] or sha256_of(path) != listed["sha256"]

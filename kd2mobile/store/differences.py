@@ -23,9 +23,9 @@ def differences(tree: Any, other: Any, prefix: str = "") -> list[str]:
             tree, other = _flattened(tree), _flattened(other)
         names = [*tree, *(name for name in other if name not in tree)]
         return [d for n in names for d in differences(tree.get(n), other.get(n), f"{prefix}.{n}" if prefix else n)]
-    for value, place in ((other, "here"), (tree, "there")):
+    for value, side in ((other, "here"), (tree, "there")):
         if value is None and (isinstance(tree, dict) or isinstance(other, dict)):
-            return [f"{prefix}: {place} alone"]
+            return [f"{prefix}: {side} alone"]
     return [] if tree == other else [f"{prefix}: {tree!r} here, {other!r} there"]
 
 

@@ -51,21 +51,21 @@ def is_json_result(*names: str) -> IsOurs:
 
     def is_ours(path: Path) -> bool:
         try:
-            held = read_json(path, Any, "", error=RecordError)
+            content = read_json(path, Any, "", error=RecordError)
         except Kd2MobileError:
             return False
-        return any(_is_of(name, held) for name in names)
+        return any(_has_type(name, content) for name in names)
 
     return is_ours
 
 
-def _is_of(name: str, held: Any) -> bool:
+def _has_type(name: str, content: Any) -> bool:
     if name.endswith("[]"):
-        held = held[0] if isinstance(held, list) and held else None
-    if not isinstance(held, dict) or not held:
+        content = content[0] if isinstance(content, list) and content else None
+    if not isinstance(content, dict) or not content:
         return False
-    known = set(resolve_name(name.removesuffix("[]")).__struct_encode_fields__)
-    return held.keys() <= known or known <= held.keys()
+    fields = set(resolve_name(name.removesuffix("[]")).__struct_encode_fields__)
+    return content.keys() <= fields or fields <= content.keys()
 
 
 def check_output(path: Path, flag: str, is_ours: IsOurs) -> None:
@@ -87,8 +87,8 @@ def check_output(path: Path, flag: str, is_ours: IsOurs) -> None:
 
 def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
     """Raises RecipeError where an output is one of the inputs, by whatever name. inputs: by what named them."""
-    for name, given in inputs.items():
-        if os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
+    for name, input_path in inputs.items():
+        if os.path.exists(path) and os.path.exists(input_path) and os.path.samefile(path, input_path):
             raise RecipeError(flag, f"must be a different file from {name}", path, "Give another path.")
 
 
@@ -103,16 +103,21 @@ def check_different(outputs: dict[str, Path]) -> None:
                 raise RecipeError(f"{other} and {flag}", "must be different files", path, "Give another path to one.")
 
 
-def check_outside(path: Path, flag: str, folder: Path, what: str, hidden_allowed: bool = False) -> None:
-    """Raises RecipeError where an output is the folder or lies in it, by whatever links. what: the folder, in words.
+def check_outside(path: Path, flag: str, folder: Path, description: str, hidden_allowed: bool = False) -> None:
+    """Raises RecipeError where an output is the folder or lies in it, by whatever links. description: the folder, in
+    words.
 
     hidden_allowed: whether it may lie below a hidden folder of it, as `.kd2mobile` is: nothing hidden is read as data.
     """
-    place, around = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    if around in place.parents and hidden_allowed and any(p.startswith(".") for p in place.relative_to(around).parts):
+    resolved, around = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if (
+        around in resolved.parents
+        and hidden_allowed
+        and any(p.startswith(".") for p in resolved.relative_to(around).parts)
+    ):
         return
-    if place == around or around in place.parents:
-        raise RecipeError(flag, f"must lie outside {folder}, {what}", path, "Give another path.")
+    if resolved == around or around in resolved.parents:
+        raise RecipeError(flag, f"must lie outside {folder}, {description}", path, "Give another path.")
 
 
 def write_output(path: Path, text: str) -> None:

@@ -104,10 +104,10 @@ class Run:
     def artifact(self, role: str) -> Artifact:
         """The artifact of that role, its files checked. Raises ArtifactError if it is not there or not whole."""
         folder = self.folder.as_posix()
-        again = f"`kd2mobile distill --recipe {folder}/{RECIPE} --run {folder}` creates it."
+        next_step = f"`kd2mobile distill --recipe {folder}/{RECIPE} --run {folder}` creates it."
         if role not in self.record.artifacts:
-            raise ArtifactError(self.folder, f"must have a {role}", "none", again)
-        return open_artifact(self.artifacts[role], again)
+            raise ArtifactError(self.folder, f"must have a {role}", "none", next_step)
+        return open_artifact(self.artifacts[role], next_step)
 
     def refer(self, artifacts: dict[str, Path]) -> None:
         """Adds references to artifacts, by role, as paths relative to the run's folder."""
@@ -120,34 +120,34 @@ class Run:
         artifacts: as `refer` takes them; export, compress: how the file was made, which `export_of` returns later.
         """
         relative = {role: _relative(folder, self.folder) for role, folder in artifacts.items()}
-        how = msgspec.to_builtins(export)
-        how = {name: value for name, value in how.items() if name not in ("precisions", "compressions")}
+        options = msgspec.to_builtins(export)
+        options = {name: value for name, value in options.items() if name not in ("precisions", "compressions")}
         if variant.compression != "none":
-            how["compress"] = msgspec.to_builtins(compress)
+            options["compress"] = msgspec.to_builtins(compress)
         self._change(
             lambda record: {
                 "artifacts": record.artifacts | relative,
                 "exported": in_order([*record.exported, variant.name]),
-                "export": record.export | {variant.name: how},
+                "export": record.export | {variant.name: options},
             }
         )
 
     def export_of(self, variant: Variant) -> tuple[Export, Compress]:
         """How the files of that variant were last made; by the recipe if they were not."""
-        known = dict(self.record.export.get(variant.name, {}))
-        where, again = f"{self.folder / RUN_RECORD}: export.{variant.name}", "Export it again into a new run."
-        compress = convert_json(known.pop("compress", {}), dict[str, Any], f"{where}.compress", again)
-        own = msgspec.to_builtins(self.recipe.export), msgspec.to_builtins(self.recipe.compress)
+        stored = dict(self.record.export.get(variant.name, {}))
+        where, next_step = f"{self.folder / RUN_RECORD}: export.{variant.name}", "Export it again into a new run."
+        compress = convert_json(stored.pop("compress", {}), dict[str, Any], f"{where}.compress", next_step)
+        defaults = msgspec.to_builtins(self.recipe.export), msgspec.to_builtins(self.recipe.compress)
         return (
-            convert_json(own[0] | known, Export, where, again),
-            convert_json(own[1] | compress, Compress, f"{where}.compress", again),
+            convert_json(defaults[0] | stored, Export, where, next_step),
+            convert_json(defaults[1] | compress, Compress, f"{where}.compress", next_step),
         )
 
     def describe(self) -> None:
         """Keeps what this call says in files about the model, over the recipe of the run, for the calls after it."""
-        first = compose(self.folder / RECIPE).export
-        said = {name: getattr(self.recipe.export, name) for name in DESCRIBED}
-        described = {name: text for name, text in said.items() if text != getattr(first, name)}
+        initial = compose(self.folder / RECIPE).export
+        values = {name: getattr(self.recipe.export, name) for name in DESCRIBED}
+        described = {name: text for name, text in values.items() if text != getattr(initial, name)}
         self._change(lambda record: {"described": described})
 
     def forget(self) -> None:
@@ -233,7 +233,7 @@ def open_run(folder: Path | None, store: Path | None = None, settings: dict[str,
     described = {f"export.{name}": text for name, text in record.described.items()}
     lower = Overrides.from_dict(described, f"{folder / RUN_RECORD}: described")
     recipe = compose(folder / RECIPE, Overrides.from_dict(settings).merged_over(lower))
-    return Run(folder, recipe, Store(store or _own_store(folder, record)), record)
+    return Run(folder, recipe, Store(store or _store_of(folder, record)), record)
 
 
 def _check_recipe(folder: Path, record: RunRecord) -> None:
@@ -250,7 +250,7 @@ def _check_recipe(folder: Path, record: RunRecord) -> None:
         raise RecipeError(folder / RECIPE, must, "another SHA-256", next_step)
 
 
-def _own_store(folder: Path, record: RunRecord) -> Path:
+def _store_of(folder: Path, record: RunRecord) -> Path:
     """The store that the run names: one that is there, or a new or empty folder. What else lies in a folder of somebody
     else's run is not written to."""
     where = f"{folder / RUN_RECORD}: store"
@@ -268,12 +268,12 @@ def _own_store(folder: Path, record: RunRecord) -> Path:
 def artifacts_of(folder: Path) -> dict[str, Path]:
     """The folders of a run's artifacts by role, there or not, in the store that the run names. Raises ArtifactError."""
     record = _read_record(folder)
-    return _referred(folder, record, _own_store(folder, record))
+    return _referred(folder, record, _store_of(folder, record))
 
 
 def _referred(folder: Path, record: RunRecord, store: Path) -> dict[str, Path]:
     """The folders in the store that the run's references end in: a stage and a fingerprint each."""
-    found = {}
+    folders = {}
     for role, reference in record.artifacts.items():
         stage, fingerprint = ("", "", *PurePosixPath(reference).parts)[-2:]
         if stage not in FORMS or not re.fullmatch(FINGERPRINT, fingerprint):
@@ -283,8 +283,8 @@ def _referred(folder: Path, record: RunRecord, store: Path) -> dict[str, Path]:
                 "Remove it there, and run `kd2mobile distill` again.",
             )
             raise ArtifactError(where, must, repr(reference), next_step)
-        found[role] = store / stage / fingerprint
-    return found
+        folders[role] = store / stage / fingerprint
+    return folders
 
 
 def check_outside_data(recipe: Recipe, outputs: dict[str, Path | None]) -> None:
@@ -293,8 +293,8 @@ def check_outside_data(recipe: Recipe, outputs: dict[str, Path | None]) -> None:
     outputs: files and folders, by what named them.
     """
     data = recipe.data
-    for given in (data.source, data.val_source, data.test_source, data.unlabelled):
-        for folder in map(Path, [given] if isinstance(given, str) else given or ()):
+    for source in (data.source, data.val_source, data.test_source, data.unlabelled):
+        for folder in map(Path, [source] if isinstance(source, str) else source or ()):
             for flag, path in outputs.items():
                 if path is not None and folder.is_dir():
                     check_outside(path, flag, folder, "a folder of the data", hidden_allowed=True)
@@ -303,13 +303,13 @@ def check_outside_data(recipe: Recipe, outputs: dict[str, Path | None]) -> None:
 def check_outside_results(path: Path, flag: str) -> None:
     """Raises RecipeError for an output that lies in a store or among the measurements of a run, or that would replace a
     file of a run which another command reads there."""
-    place = Path(os.path.realpath(path))
-    for folder in (place, *place.parents):
+    resolved = Path(os.path.realpath(path))
+    for folder in (resolved, *resolved.parents):
         if folder.name == STORE.name or (folder.name in FORMS and any(folder.glob(f"*/{RECORD}"))):
             check_outside(path, flag, folder, "which holds only artifacts")
         if folder.name == MEASUREMENTS and (folder.parent / RUN_RECORD).is_file():
             check_outside(path, flag, folder, "which holds only a run's measurements")
-    if place.name in OWN_FILES and (place.parent / RUN_RECORD).is_file():
+    if resolved.name in OWN_FILES and (resolved.parent / RUN_RECORD).is_file():
         raise RecipeError(flag, "must be different from a run's own files", path, "Give another path.")
 
 
@@ -328,11 +328,11 @@ def _read_record(folder: Path) -> RunRecord:
     return read_json(folder / RUN_RECORD, RunRecord, f"Remove {folder} or repair it.", error=ArtifactError)
 
 
-def _relative(place: Path, folder: Path) -> str:
+def _relative(path: Path, folder: Path) -> str:
     try:
-        return Path(os.path.relpath(place, folder)).as_posix()
+        return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # on another drive, on Windows
-        return Path(place).absolute().as_posix()
+        return Path(path).absolute().as_posix()
 
 
 def _before_export(recipe: Recipe) -> dict[str, Any]:

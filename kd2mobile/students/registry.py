@@ -49,12 +49,12 @@ class Student:
         if weights == "none":
             return
         body = body_layers(model, self.body_end)
-        wanted = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in body if layer.weights}
+        expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in body if layer.weights}
         if weights == "imagenet":
-            stored, own = self.check_download(model.name)(model), False
+            stored, from_student = self.check_download(model.name)(model), False
         else:
-            stored, own = read_body(weights, wanted, _whose(model, body))
-        if self.fold and not own:
+            stored, from_student = read_body(weights, expected, _student_in_words(model, body))
+        if self.fold and not from_student:
             self.fold(stored)
         for name, arrays in stored.items():
             model.get_layer(name).set_weights(arrays)
@@ -192,7 +192,7 @@ def body_layers(model: Any, body_end: str) -> list[Any]:
     return model.layers[: names.index(body_end) + 1]
 
 
-def _whose(model: Any, body: list[Any]) -> str:
+def _student_in_words(model: Any, body: list[Any]) -> str:
     """The student for a message, with its input where the weights depend on that."""
     flat = any(type(layer).__name__ == "Flatten" for layer in body)
     return f"{model.name} of {model.input_shape[1]} px" if flat else model.name

@@ -18,10 +18,10 @@ BodyWeights: TypeAlias = dict[str, list[Any]]
 Shapes: TypeAlias = dict[str, list[tuple[int, ...]]]
 
 
-def read_body(path: str, wanted: Shapes, student: str) -> tuple[BodyWeights, bool]:
+def read_body(path: str, expected: Shapes, student: str) -> tuple[BodyWeights, bool]:
     """The wanted layers' arrays, float32, from a weights file; what else it holds (a top, an optimizer) is left.
 
-    wanted: the shapes of each layer's arrays, by layer name. student: whose body it is, for the messages.
+    expected: the shapes of each layer's arrays, by layer name. student: whose body it is, for the messages.
     Returns the arrays and whether the file comes from one of our students, whose input layer is "pixels".
     Layers are found by name, in whatever spelling Keras has used for it: see `_spelling`.
 
@@ -34,16 +34,16 @@ def read_body(path: str, wanted: Shapes, student: str) -> tuple[BodyWeights, boo
         stored = {_spelling(name): arrays for name, arrays in _layers(file)}
         if not stored:
             raise WeightsError(path, "must hold layers that Keras saved", "none", "Give another file.")
-        for name, shapes in wanted.items():
-            found = [array.shape for array in stored.get(_spelling(name), [])]
-            if found != shapes:
+        for name, shapes in expected.items():
+            stored_shapes = [array.shape for array in stored.get(_spelling(name), [])]
+            if stored_shapes != shapes:
                 raise WeightsError(
                     f"{path}, layer {name}",
-                    f"must fit {student}: {_spoken(shapes)}",
-                    _spoken(found) if _spelling(name) in stored else "no such layer",
+                    f"must fit {student}: {_shapes_in_words(shapes)}",
+                    _shapes_in_words(stored_shapes) if _spelling(name) in stored else "no such layer",
                     f"Give the weights of the body of a {student} (its width too), or `--student-weights none`.",
                 )
-        body = {name: [np.asarray(a, np.float32) for a in stored[_spelling(name)]] for name in wanted}
+        body = {name: [np.asarray(a, np.float32) for a in stored[_spelling(name)]] for name in expected}
         for name, arrays in body.items():
             if not all(np.isfinite(array).all() for array in arrays):
                 raise WeightsError(f"{path}, layer {name}", "must be finite", "NaN or infinity", "Give another file.")
@@ -123,5 +123,5 @@ def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _spoken(shapes: list[tuple[int, ...]]) -> str:
+def _shapes_in_words(shapes: list[tuple[int, ...]]) -> str:
     return " and ".join("x".join(map(str, shape)) for shape in shapes) or "nothing"

@@ -1,1 +1,1 @@
-"""The big models: the zoo, their preprocessing, and how one comes to know the user's classes."""
+"""The teachers: Keras's networks, the user's own models, their preprocessing, and how they learn the user's classes."""

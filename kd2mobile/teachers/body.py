@@ -1,4 +1,4 @@
-"""A network of the zoo, filled with its weights: its body up to the averaged features, or whole, with its head."""
+"""Builds a network of the zoo with its weights: the body up to the averaged features, or the whole network."""
 
 import re
 import sys
@@ -19,11 +19,13 @@ _EFFICIENTNET_VARIANCE = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def build_body(architecture: Architecture, px: int, weights: str) -> keras.Model:
-    """The network without its top: float32 [batch, px, px, 3], preprocessed, to features float32 [batch, channels].
+    """The network without its head: preprocessed pixels, float32 [batch, px, px, 3], to features, float32 [batch,
+    channels].
 
-    weights: "imagenet" (Keras's own download), "none", or a Keras weights file, with its top of ImageNet's 1,000
-    classes or without. Raises TeacherError if px is too small; WeightsError if the download fails, naming the file to
-    give instead, or if the file is missing, damaged or of another network.
+    px: side of the input in pixels. weights: "imagenet" (downloaded by Keras), "none", or a Keras weights file, with or
+    without a head of ImageNet's 1,000 classes.
+    Raises TeacherError if px is too small; WeightsError if the download fails, naming the file to give instead, or if
+    the file is missing, damaged or of another network.
     """
     check_px(architecture, px)
     if weights == "imagenet":
@@ -38,10 +40,11 @@ def build_body(architecture: Architecture, px: int, weights: str) -> keras.Model
 
 
 def build_whole(architecture: Architecture, px: int, weights: str) -> keras.Model | None:
-    """The network with its own head: float32 [batch, px, px, 3], preprocessed, to ImageNet's logits [batch, 1000].
+    """The network with its own head: preprocessed pixels, float32 [batch, px, px, 3], to ImageNet's logits, [batch,
+    1000].
 
-    weights: as in build_body, but not "none". Returns None if the file has no head, or one that fits other sizes alone
-    (VGG's). Raises TeacherError if px is too small; WeightsError if the download fails or a number is not finite.
+    weights: as in build_body, but not "none". Returns None if the file has no head, or a head for another input size
+    only (VGG's). Raises TeacherError if px is too small; WeightsError if the download fails or a weight is not finite.
     """
     check_px(architecture, px)
     if weights == "imagenet":
@@ -59,7 +62,7 @@ def build_whole(architecture: Architecture, px: int, weights: str) -> keras.Mode
     if [array.shape for array in whole.get_weights()] != [array.shape for array in stored.get_weights()]:
         return None
     whole.set_weights(stored.get_weights())
-    _mend_efficientnet(whole, architecture)
+    _correct_efficientnet(whole, architecture)
     return whole
 
 
@@ -69,13 +72,13 @@ def _check_finite(model: keras.Model, weights: str) -> None:
 
 
 def _build(architecture: Architecture, px: int, top: bool = False, weights: str | None = None) -> keras.Model:
-    make = getattr(keras.applications, architecture.keras_name)
+    network = getattr(keras.applications, architecture.keras_name)
     kind: dict[str, Any] = {"include_top": False, "pooling": "avg"}
     if top:
         kind = {"include_top": True, "classifier_activation": None}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input_shape.*")  # weights of 224 px serve for any size
-        return make(input_shape=(px, px, 3), weights=weights, **kind)
+        return network(input_shape=(px, px, 3), weights=weights, **kind)
 
 
 def _download(architecture: Architecture, px: int, top: bool = False) -> keras.Model:
@@ -114,28 +117,28 @@ def _fill(body: keras.Model, architecture: Architecture, path: Path) -> None:
                 first_line(without_top),
                 "Give a .weights.h5, .h5 or .keras file of that network, `imagenet` or `none`.",
             ) from without_top
-    _mend_efficientnet(body, architecture)
+    _correct_efficientnet(body, architecture)
 
 
 def _fill_from_whole(body: keras.Model, architecture: Architecture, path: Path) -> None:
     whole = _whole_from_file(architecture, path)
     stored = [layer for layer in whole.layers if layer.weights]
-    for wanted, layer in zip([layer for layer in body.layers if layer.weights], stored, strict=False):
-        wanted.set_weights(layer.get_weights())
+    for target, layer in zip([layer for layer in body.layers if layer.weights], stored, strict=False):
+        target.set_weights(layer.get_weights())
 
 
 def _whole_from_file(architecture: Architecture, path: Path) -> keras.Model:
     whole = _build(architecture, architecture.px, top=True)
     whole.load_weights(path)
-    _mend_efficientnet(whole, architecture)
+    _correct_efficientnet(whole, architecture)
     return whole
 
 
-def _mend_efficientnet(body: keras.Model, architecture: Architecture) -> None:
-    """Keras publishes EfficientNet-B's weights with the deviation where the variance belongs.
+def _correct_efficientnet(body: keras.Model, architecture: Architecture) -> None:
+    """Corrects EfficientNet-B's published weights, which hold the deviation in place of the variance.
 
-    It makes good for it with one more Rescaling, but only behind `weights="imagenet"`, so that the same file given by
-    its path would see other pixels. See github.com/tensorflow/tensorflow/issues/49930.
+    Keras corrects it with another Rescaling, but only for `weights="imagenet"`: the same file given by its path would
+    get other pixels. See github.com/tensorflow/tensorflow/issues/49930.
     """
     if not architecture.keras_name.startswith("EfficientNetB"):
         return

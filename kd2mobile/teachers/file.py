@@ -1,4 +1,4 @@
-"""A teacher that the user brings as a model file: what it is, what it wants, whether its classes are the user's."""
+"""A teacher from the user's model file: its input, its output as logits, and whether its classes are the user's."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from kd2mobile.inspection.labels import number_and_name, read_labels
 from kd2mobile.metrics import softmax
 from kd2mobile.progress import say
 from kd2mobile.recipe.schema import INPUT_PX
-from kd2mobile.recipe.schema import Teacher as Asked
+from kd2mobile.recipe.schema import Teacher as TeacherConfig
 from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_order
 from kd2mobile.teachers.keras_file import first_line, load_keras_file
 from kd2mobile.teachers.output import classes_axis, ending, replaced, without_activation
@@ -21,21 +21,22 @@ from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.teacher import DESCRIPTION, MODES, equal_sums, read_description
 
 SMALLEST_PROBABILITY = 1e-7
-"""Probabilities are raised to it before the logarithm, which would be minus infinity at 0; so it is -16.1 at least."""
+"""The lower bound of probabilities before the logarithm, so that no logit is below -16.1."""
 SUM_WITHIN = 0.05
-"""So far from 1 may the sum of a photo's probabilities be, as clipping leaves them."""
+"""The largest accepted distance from 1 of the sum of an image's probabilities, because clipping changes the sum."""
 FLOAT32_PART = 1e-3
-"""Part of a probability that may be lost to float32's rounding, in another order, on another kernel."""
+"""The relative error of a probability that float32 rounding may cause, as in another order or on another kernel."""
 OWN_LOGITS = "see docs/how-to/own-teacher.md."
 
 
 @dataclass
 class TeacherFile:
-    """A model from a file, made to answer with logits.
+    """A model from a file, converted to output logits.
 
-    own: the model as the file has it, with whatever it answers; the same as model where nothing was changed.
-    outputs: how many numbers it answers with; classes: their names, if the file's owner said them, and classes_from:
-    where; changes: what was done to the model, in words.
+    model: outputs logits, float [batch, outputs]; own: the model as it is in the file, the same one if nothing was
+    changed. input_px: side of the input in pixels. outputs: number of outputs; classes: their names, None if neither
+    the recipe nor a teacher.json gives them; classes_from: the file that gives them. changes: what was changed in the
+    model, in words.
     """
 
     path: Path
@@ -49,13 +50,13 @@ class TeacherFile:
     changes: list[str] = field(default_factory=list)
 
 
-def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
+def read_teacher_file(path: Path, config: TeacherConfig) -> TeacherFile:
     """The model in a .keras or .h5 file, loaded without running any code of it, ready to give logits.
 
-    A teacher.json beside the file may say `preprocess`, `classes` (in the order of the outputs), `output` and
-    `input_px`; asked.preprocess, .classes (a file, one name per line) and .output say the same in its place. Without
-    either the model must bring its own preprocessing. A softmax that is the output itself is taken off (that of
-    keras.ops only where the output was said to be probabilities); other probabilities become log(max(p, 1e-7)).
+    A teacher.json beside the file may give `preprocess`, `classes` (in the order of the outputs), `output` and
+    `input_px`; the recipe may give them instead as config.preprocess, config.classes (a file, one name per line) and
+    config.output. Without a `preprocess` the model must contain its own preprocessing. A final softmax is removed (a
+    softmax of keras.ops only with the `output` probabilities); other probabilities p become log(max(p, 1e-7)).
     Raises TeacherError if the file cannot be loaded, computes channels first, takes anything but one square RGB image,
     answers with anything but one number per class, in another activation than softmax, does not say what its pixels
     should be, or says something else than the recipe.
@@ -65,28 +66,28 @@ def read_teacher_file(path: Path, asked: Asked) -> TeacherFile:
     model = load_keras_file(path)
     _check_finite(path, model)
     _check_channels_last(path, model)
-    beside = path.with_name(DESCRIPTION)
-    described = read_description(beside) if beside.is_file() else {}
-    said = _said(asked, beside, described)
-    px = _input_px(path, model, asked.input_px or described.get("input_px"))
+    description_file = path.with_name(DESCRIPTION)
+    described = read_description(description_file) if description_file.is_file() else {}
+    settings = _given_settings(config, description_file, described)
+    px = _input_px(path, model, config.input_px or described.get("input_px"))
     _check_task(path, model)
     own = keras.Model(model.inputs, model.outputs[0], name=model.name)  # an answer, where it gave a dict or list of one
     changes: list[str] = []
-    model = _as_logits(path, own, said["output"], changes)
-    mode = said["preprocess"] or _own_preprocessing(path, model)
-    answer = _answer(path, own, px, mode, asked.batch_size)
-    if said["output"] == "probabilities" and not changes:
+    model = _as_logits(path, own, settings["output"], changes)
+    mode = settings["preprocess"] or _own_preprocessing(path, model)
+    answer = _answer(path, own, px, mode, config.batch_size)
+    if settings["output"] == "probabilities" and not changes:
         check_probabilities(path, answer)
         model = _log_probabilities(model, changes)
     for change in changes:
         say(f"{path.name}: {change}")
-    classes_from = (Path(asked.classes) if asked.classes else beside) if said["classes"] else None
+    classes_from = (Path(config.classes) if config.classes else description_file) if settings["classes"] else None
     outputs = int(model.outputs[0].shape[-1])
-    return TeacherFile(path, model, own, px, mode, outputs, said["classes"], classes_from, changes)
+    return TeacherFile(path, model, own, px, mode, outputs, settings["classes"], classes_from, changes)
 
 
 def _check_finite(path: Path, model: keras.Model) -> None:
-    """A ReLU turns NaN into 0, so that the logits do not show it."""
+    """Raises TeacherError for weights that are not finite. A ReLU turns NaN into 0, so the logits do not show it."""
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             next_step = "Save it again from an epoch before its loss was NaN."
@@ -101,7 +102,7 @@ def _check_channels_last(path: Path, model: keras.Model) -> None:
 
 
 def check_probabilities(where: object, answers: np.ndarray) -> None:
-    """Raises TeacherError unless the answers, float [n, classes], are at least 0 and each row sums to about 1."""
+    """Raises TeacherError unless the outputs, float [n, classes], are at least 0 and each row sums to about 1."""
     sums = answers.sum(axis=1)
     if not (answers.min() >= 0 and (np.abs(sums - 1) <= SUM_WITHIN).all()):
         must = "must output probabilities that sum to 1, as teacher.output says"
@@ -110,7 +111,7 @@ def check_probabilities(where: object, answers: np.ndarray) -> None:
 
 
 def _instead(answers: np.ndarray) -> str:
-    """What to do about answers that are no probabilities: `logits` is said of those alone that may be logits."""
+    """The next step for outputs that are no probabilities. It suggests `logits` only where they may be logits."""
     if total := equal_sums(answers):
         return f"Divide them by {total:.4g} at the model's end and save it again."
     if answers.min() >= 0 and answers.max() <= 1:
@@ -119,26 +120,27 @@ def _instead(answers: np.ndarray) -> str:
 
 
 def check_own_answers(file: TeacherFile, numbers: list[int] | None, own: np.ndarray, logits: np.ndarray) -> None:
-    """Holds the logits that will be stored against what the file itself answers for the same photos.
+    """Compares the logits to be stored with the outputs of the unchanged model for the same images.
 
-    own: float [n, outputs], of file.own; numbers: which of the outputs are the classes, None for all; logits: float
-    [n, classes]. Softmax of the logits, as float16, must be the file's probabilities normalized to sum 1, or the
-    softmax of its logits. Rounding a logit z to float16 moves it by up to |z| / 2048 and so a probability by twice that
-    part of itself; raising probabilities to SMALLEST_PROBABILITY, by that. Raises TeacherError where more is lost.
+    The softmax of the logits, as float16, must be the model's probabilities normalized to sum 1, or the softmax of its
+    logits. Rounding a logit z to float16 moves it by up to |z| / 2048, and so moves a probability by twice that
+    fraction of itself; the bound SMALLEST_PROBABILITY moves it by that much.
+    numbers: the outputs that are the classes, in their order, None for all; own: the outputs of file.own, float [n,
+    outputs]; logits: float [n, classes]. Raises TeacherError where the difference is larger.
     """
     if file.changes:
         check_probabilities(file.path, own)
     own = own.astype(np.float64) if numbers is None else own[:, numbers].astype(np.float64)
-    wanted, raised = softmax(own), 0.0
+    expected, raised = softmax(own), 0.0
     if file.changes:
         total = np.maximum(own.sum(axis=1, keepdims=True), SMALLEST_PROBABILITY)
-        wanted, raised = own / total, SMALLEST_PROBABILITY * file.outputs / total
+        expected, raised = own / total, SMALLEST_PROBABILITY * file.outputs / total
     stored = logits.astype(np.float16).astype(np.float64)
     rounding = np.expm1(2 * np.abs(stored).max(axis=1, keepdims=True) / 2048)
-    excess = np.abs(softmax(stored) - wanted) - wanted * (rounding + raised + FLOAT32_PART) - raised
+    excess = np.abs(softmax(stored) - expected) - expected * (rounding + raised + FLOAT32_PART) - raised
     if not (excess <= 0).all():
         row, column = np.unravel_index(np.nanargmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
-        got = f"{softmax(stored)[row, column]:.4g} where the file says {wanted[row, column]:.4g}"
+        got = f"{softmax(stored)[row, column]:.4g} where the file says {expected[row, column]:.4g}"
         must = "must output logits whose softmax is the file's own output, within float16's rounding"
         raise TeacherError(file.path, must, got, f"Please report it, and give its logits: {OWN_LOGITS}")
 
@@ -204,17 +206,17 @@ def features_of(file: TeacherFile) -> keras.Model:
     return keras.Model(file.model.inputs, features)
 
 
-def _input_px(path: Path, model: keras.Model, asked: int | None) -> int:
+def _input_px(path: Path, model: keras.Model, requested_px: int | None) -> int:
     shapes = [tuple(tensor.shape) for tensor in model.inputs or []]
     square = "Give a model with one input [batch, px, px, 3]."
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3 or shapes[0][1] != shapes[0][2]:
         raise TeacherError(path, "must have one square RGB image as input", f"inputs {shapes}", square)
-    own = shapes[0][1]
-    if own is None and asked is None:
+    own_px = shapes[0][1]
+    if own_px is None and requested_px is None:
         raise TeacherError(path, "accepts images of any size", None, "Choose one with --teacher-input-px.")
-    if own is not None and asked is not None and own != asked:
-        raise TeacherError("teacher.input_px", f"must be {own}, the input of {path}", asked, "Leave it out.")
-    px = int(own or asked)
+    if own_px is not None and requested_px is not None and own_px != requested_px:
+        raise TeacherError("teacher.input_px", f"must be {own_px}, the input of {path}", requested_px, "Leave it out.")
+    px = int(own_px or requested_px)
     if px > INPUT_PX:
         raise TeacherError(path, f"must take images of at most {INPUT_PX:,} px", f"{px:,} px", square)
     return px
@@ -236,20 +238,24 @@ def _check_task(path: Path, model: keras.Model) -> None:
     raise TeacherError(path, "must output one number per class", f"outputs {outputs}: {task}", step)
 
 
-def _said(asked: Asked, beside: Path, described: dict[str, Any]) -> dict[str, Any]:
-    """preprocess, classes and output, by the recipe or by the description beside the file, None where neither says."""
-    by_recipe = {"preprocess": asked.preprocess, "classes": _names(asked.classes), "output": asked.output}
+def _given_settings(config: TeacherConfig, description_file: Path, described: dict[str, Any]) -> dict[str, Any]:
+    """preprocess, classes and output, from the recipe or the teacher.json; None where neither gives it.
+
+    Raises TeacherError where the two differ.
+    """
+    by_recipe = {"preprocess": config.preprocess, "classes": _names(config.classes), "output": config.output}
     for name, value in by_recipe.items():
-        there = described.get(name)
-        if value is not None and there is not None and _plain(value) != _plain(there):
-            shown = f"{getattr(asked, name)} here, {there if isinstance(there, str) else 'others'} there"
-            must = f"must be as in {beside}, or left out"
+        described_value = described.get(name)
+        if value is not None and described_value is not None and _plain(value) != _plain(described_value):
+            there = described_value if isinstance(described_value, str) else "others"
+            shown = f"{getattr(config, name)} here, {there} there"
+            must = f"must be as in {description_file}, or left out"
             raise TeacherError(f"teacher.{name}", must, shown, f"Leave --teacher-{name} out, or repair the file.")
     return {name: value if value is not None else described.get(name) for name, value in by_recipe.items()}
 
 
-def _plain(said: str | list[str]) -> list[str]:
-    return [said] if isinstance(said, str) else list(map(plain_name, said))
+def _plain(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(map(plain_name, value))
 
 
 def _names(file: str | None) -> list[str] | None:
@@ -257,15 +263,17 @@ def _names(file: str | None) -> list[str] | None:
 
 
 def _as_logits(path: Path, model: keras.Model, output: str | None, changes: list[str]) -> keras.Model:
-    """The model without the softmax that its output is; of an operation's softmax only if the output was said to be
-    probabilities. Raises TeacherError for the output of another activation."""
+    """The model without its final softmax. A softmax of keras.ops is removed only if output is `probabilities`.
+
+    changes: what was changed is appended, in words. Raises TeacherError for an output of another activation.
+    """
     operation, activation = ending(model.outputs[0])
     if activation is None:
         return model
     if activation not in ("softmax", "log_softmax") or not classes_axis(operation):
-        over = f"the activation {activation}" if classes_axis(operation) else f"a {activation} over the batch"
+        problem = f"the activation {activation}" if classes_axis(operation) else f"a {activation} over the batch"
         step = "Save the model without it, so that its outputs are logits of a softmax."
-        raise TeacherError(f"{path}, layer {operation.name}", "must output logits", over, step)
+        raise TeacherError(f"{path}, layer {operation.name}", "must output logits", problem, step)
     if (activation, output) in (("softmax", "logits"), ("log_softmax", "probabilities")):
         ends = activation.replace("_", "-")
         raise TeacherError("teacher.output", f"must be as in {path}, which ends in a {ends}", output, "Leave it out.")
@@ -282,7 +290,7 @@ def _as_logits(path: Path, model: keras.Model, output: str | None, changes: list
 
 
 def _answer(path: Path, model: keras.Model, px: int, mode: str, batch_size: int) -> np.ndarray:
-    """What the model says of a batch of noise, float [batch_size, outputs]: that it can, for its graph may fail."""
+    """The model's outputs for a batch of noise, float [batch_size, outputs]. Raises TeacherError if its graph fails."""
     noise = np.random.default_rng(0).integers(0, 256, (batch_size, px, px, 3), np.uint8)
     try:
         return np.asarray(model.predict_on_batch(preprocess(noise, mode)))

@@ -1,4 +1,4 @@
-"""Training a teacher by gradient: from scratch, or with its body unfrozen. Killed, it goes on after its last epoch."""
+"""Trains a teacher: from scratch, or with its body unfrozen. A killed training resumes after its last epoch."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,17 +17,18 @@ from kd2mobile.training.loop import Course, best_line, by_logloss, train_epochs
 from kd2mobile.training.schedule import Schedule
 
 SMALLEST_AREA = 0.7
-"""Each training image is seen through a random box of at least this part of its area; none is mirrored, for a
-mirrored digit is another digit."""
+"""Smallest fraction of an image's area in its random training box. No image is mirrored, because a mirrored digit is
+another digit."""
 FASTEST_FORGETTING = 0.9
 """The lowest momentum of a BatchNormalization's statistics."""
 
 
 def shorten_statistics(model: keras.Model, steps: int) -> None:
-    """Lowers the momentum of every BatchNormalization so that its statistics keep up with a short training.
+    """Lowers the momentum of every BatchNormalization, so that its statistics follow a short training.
 
-    Keras's 0.99 or 0.999 needs hundreds of steps to forget its initial statistics, and a network that trained for
-    fewer answers nonsense when it infers. The window becomes a twentieth of the steps, but no shorter than ten.
+    With Keras's 0.99 or 0.999 the initial statistics last for hundreds of steps, and a network that trained for fewer
+    steps gives wrong outputs at inference. The window becomes a twentieth of the steps, but at least ten.
+    steps: number of training steps.
     """
     shorten_memory(model, max(FASTEST_FORGETTING, 1 - 20 / steps))
 
@@ -44,18 +45,18 @@ def fit(
     Adam, its rate warmed up over the first epoch (a tenth of the steps if there are fewer than ten epochs), then
     cosine to zero. The state after each epoch goes to a checkpoint in the folder, from which a killed call resumes. The
     best epoch has the lowest logloss on validation.
-    config: its epochs, batch_size, learning_rate and seed. start: how good a model is that knows the classes already
-    (see `evaluation`): it counts as epoch 0, may turn out the best, and is trained for fine_tune_epochs at
-    fine_tune_learning_rate instead.
+    config: its epochs, batch_size, learning_rate and seed are used. start: the `evaluation` of a model that already
+    knows the classes, for fine-tuning: it counts as epoch 0, which may stay the best, and fine_tune_epochs and
+    fine_tune_learning_rate are used instead.
     Returns the history of `training.loop`, a line per epoch. Raises TrainingError if a loss or a logit is not finite.
     """
-    who, rate = ("teacher, unfrozen", "fine_tune_learning_rate") if start else ("teacher", "learning_rate")
+    name, rate = ("teacher, unfrozen", "fine_tune_learning_rate") if start else ("teacher", "learning_rate")
     epochs, peak = config.fine_tune_epochs if start else config.epochs, getattr(config, rate)
     n_train = len(images.samples_of("train"))
     batch_size = min(config.batch_size, n_train)
     course = Course(
         folder=folder,
-        name=who,
+        name=name,
         epochs=epochs,
         images=n_train,
         batch_size=batch_size,
@@ -71,7 +72,7 @@ def fit(
 
 
 def best_val(history: list[dict[str, Any]], images: int) -> dict[str, Any]:
-    """How good the weights are that `fit` left, as `evaluation` says it. images: of validation."""
+    """The `evaluation` of the weights that `fit` kept. images: number of validation images."""
     line = best_line(history, by_logloss, first_epoch=0)
     return {"n": images, "top1": line["val_top1"], "logloss": line["val_logloss"]}
 

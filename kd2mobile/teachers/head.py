@@ -15,15 +15,15 @@ from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import Teacher, evaluation
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""What C of the logistic regression is chosen from, by logloss on validation; from strongly regularized to weakly."""
+"""The values of C that the logistic regression tries, from strong regularization to weak."""
 MOST_ITERATIONS = 2000
 
 
 def frozen_features(folder: Path, body: Teacher, images: TeacherImages, name: SplitName) -> np.ndarray:
     """The body's features of the evaluated view of each image of a split: float32 [images, channels].
 
-    They are written to `<folder>/features-<name>-00000.npy` and on, so that a killed pass goes on from its last shard.
-    All of them are in memory then, 4 bytes per channel of each image.
+    They are written to `<folder>/features-<name>-00000.npy` and following, so that a killed pass resumes after its last
+    shard. The returned array is in memory: 4 bytes per channel and image.
     Raises TeacherError, naming the image, for NaN or infinity.
     """
     samples = images.samples_of(name)
@@ -43,7 +43,7 @@ def frozen_features(folder: Path, body: Teacher, images: TeacherImages, name: Sp
 
 
 def remove_features(folder: Path) -> None:
-    """Removes what frozen_features wrote: the finished teacher does not need it."""
+    """Removes the files of frozen_features, which a finished teacher does not need."""
     for path in folder.glob("features-*.npy"):
         path.unlink()
 
@@ -53,14 +53,15 @@ def fit_head(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Multinomial logistic regression on standardized features, its strength chosen by logloss on validation.
 
-    features: float [n, channels]; labels: int [n], every class from 0 on among them.
-    Returns the weights float32 [channels, classes] and biases float32 [classes] for features as they come (the
-    scaling is folded in), and what was chosen. From strong regularization on, each strength starts where the last
-    one ended; the search ends when two in a row are no better than the best.
+    The strengths are tried from strong regularization to weak, each starting from the last solution; the search ends
+    when two in a row are no better than the best.
+    features: float [n, channels]; labels: int [n], with every class. val_features, val_labels: likewise, of validation.
+    Returns the weights, float32 [channels, classes], and the biases, float32 [classes], for unscaled features, and a
+    record of the search.
 
-    Memory grows with the images, unlike that of the later stages: 12 bytes per channel of each training image for
-    the features and their standardized float64 copy, so 25 GB for a million images and Xception's 2,048 channels,
-    with what the solver takes beside.
+    Unlike in the later stages, memory grows with the number of images: 12 bytes per channel and training image for the
+    features and their standardized float64 copy, so 25 GB for a million images and Xception's 2,048 channels, plus the
+    memory of the solver.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

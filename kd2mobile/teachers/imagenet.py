@@ -1,4 +1,4 @@
-"""ImageNet's 1,000 classes: whether the user's are among them, and which outputs of a network are theirs."""
+"""ImageNet's 1,000 classes: whether the user's classes are among them, and at which outputs of a network."""
 
 from functools import cache
 from importlib import resources
@@ -19,34 +19,34 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
 
 
 def imagenet_numbers(classes: list[str]) -> list[int] | None:
-    """The output of each class, if every one is a WordNet id or an ImageNet name and no two are the same; else None.
+    """The output number of each class; None unless every class is a different ImageNet class.
 
-    Names match with spaces or underscores. Where small and capital letters alone differ, the exact name wins.
+    A class matches by WordNet id or by name, with spaces or underscores, in any capitals; an exact name is preferred.
 
     >>> imagenet_numbers(["tiger_cat", "n02123045", "Tench"]), imagenet_numbers(["tench", "my cat"])
     ([282, 281, 0], None)
     """
-    found = [_outputs(name) for name in classes]
-    if any(len(outputs) != 1 for outputs in found):
+    matches = [_outputs(name) for name in classes]
+    if any(len(outputs) != 1 for outputs in matches):
         return None
-    numbers = [outputs[0] for outputs in found]
+    numbers = [outputs[0] for outputs in matches]
     return numbers if len(set(numbers)) == len(numbers) else None
 
 
 def ambiguous_names(classes: list[str]) -> dict[str, list[str]]:
-    """The names that stand for several ImageNet classes, with their ids, if every class is one of ImageNet's.
+    """The names that several ImageNet classes share, with the ids of these; empty unless every class is of ImageNet.
 
     >>> ambiguous_names(["tench", "crane"]), ambiguous_names(["crane", "digger"])
     ({'crane': ['n02012849', 'n03126707']}, {})
     """
-    found = {name: _outputs(name) for name in classes}
-    if not all(found.values()):
+    matches = {name: _outputs(name) for name in classes}
+    if not all(matches.values()):
         return {}
-    return {name: [imagenet_classes()[i][0] for i in found[name]] for name in classes if len(found[name]) > 1}
+    return {name: [imagenet_classes()[i][0] for i in matches[name]] for name in classes if len(matches[name]) > 1}
 
 
 def in_imagenets_order(names: list[str]) -> bool:
-    """Whether these are ImageNet's classes, all of them and in its order, by id or by name.
+    """Whether the names are all of ImageNet's classes, by id or by name, in ImageNet's order.
 
     >>> in_imagenets_order([name for _, name in imagenet_classes()])
     True

@@ -34,11 +34,11 @@ BUILT_IN_FUNCTIONS = ("activations", "initializers", "constraints", "regularizer
 
 
 def load_keras_file(path: Path) -> keras.Model:
-    """The model, uncompiled, loaded in safe mode. The configuration is read and evaluated before Keras sees the file.
+    """The model, uncompiled, loaded in safe mode. Its configuration is checked before Keras opens the file.
 
-    What Keras 2 wrote into .h5 files and Keras 3 refuses, though it changes nothing, is repaired: see `_mended`.
+    Entries without effect that Keras 2 wrote into .h5 files and Keras 3 refuses are repaired: see `_repaired`.
     Raises TeacherError if the file is damaged, would unpack to more than `model_files` allows, declares other weights
-    than it holds, holds weights alone, or names a layer or function that Keras has not.
+    than it holds, holds weights alone, or names a layer or function that Keras does not have.
     """
     try:
         config = _config(path)
@@ -59,7 +59,7 @@ def load_keras_file(path: Path) -> keras.Model:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """The model's configuration, of a file that unpacks to no more than it may."""
+    """The model's configuration. Raises TeacherError for a file that unpacks to too much or holds weights alone."""
     check_model_file(path, TeacherError)
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as file:
@@ -79,10 +79,10 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _check_weights(path: Path, config: dict[str, Any]) -> None:
-    """Raises whatever Keras does for weights that are not those of the configuration, before they get their memory.
+    """Raises Keras's error for weights that do not fit the configuration, before memory is allocated for them.
 
-    Within the scope variables have shapes alone. Keras would give them memory at the end of the next such scope, so
-    they are forgotten.
+    Within the scope variables are only shapes. Keras would allocate them at the end of the next such scope, so the
+    session is cleared.
     """
     try:
         with keras.StatelessScope(initialize_variables=False):
@@ -92,13 +92,13 @@ def _check_weights(path: Path, config: dict[str, Any]) -> None:
 
 
 def _load(path: Path, config: dict[str, Any]) -> Any:
-    if path.suffix != ".keras" and (mended := _mended(config)) != config:
-        return _load_mended(path, mended)
+    if path.suffix != ".keras" and (repaired := _repaired(config)) != config:
+        return _load_repaired(path, repaired)
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _custom_code(config: Any) -> str | None:
-    """The first thing in a model's configuration that is not Keras's own, in words."""
+    """The first custom class or function in a model's configuration, in words; None if there is none."""
     for node in _nodes(config):
         name, module = node["class_name"], node.get("module", "keras")
         module = None if module is None else str(module)
@@ -126,10 +126,10 @@ def _is_built_in(name: Any) -> bool:
     return any(hasattr(getattr(keras, module), str(name)) for module in BUILT_IN_FUNCTIONS)
 
 
-def _mended(config: Any) -> Any:
-    """The configuration without what Keras 3 refuses of Keras 2's.
+def _repaired(config: Any) -> Any:
+    """The configuration of a Keras 2 model without the entries that Keras 3 refuses.
 
-    That is UNUSED_IN_KERAS_2; the list around BatchNormalization's one axis; and slashes in layers' names, which become
+    Removed are UNUSED_IN_KERAS_2 and the list around BatchNormalization's one axis; slashes in layers' names become
     underscores.
     """
     config = copy.deepcopy(config)
@@ -155,13 +155,13 @@ def _renamed(config: Any, names: set[str]) -> Any:
     return config.replace("/", "_") if isinstance(config, str) and config in names else config
 
 
-def _load_mended(path: Path, config: Any) -> keras.Model:
+def _load_repaired(path: Path, config: Any) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
-        mended = Path(folder) / "mended.h5"
-        shutil.copyfile(path, mended)
-        with h5py.File(mended, "r+") as file:
+        repaired = Path(folder) / "repaired.h5"
+        shutil.copyfile(path, repaired)
+        with h5py.File(repaired, "r+") as file:
             file.attrs["model_config"] = json.dumps(config)
-        return keras.saving.load_model(mended, compile=False, safe_mode=True)
+        return keras.saving.load_model(repaired, compile=False, safe_mode=True)
 
 
 def _unloadable(path: Path, fault: Exception) -> TeacherError:
@@ -175,5 +175,5 @@ def _unloadable(path: Path, fault: Exception) -> TeacherError:
 
 
 def first_line(fault: Exception) -> str:
-    """What a framework says, which goes on for pages, in one line."""
+    """The first line of a framework's error, which may be pages long, with the type of the error."""
     return f"{type(fault).__name__}: {str(fault).strip().partition(chr(10))[0][:200]}"

@@ -1,4 +1,4 @@
-"""A teacher that is given as its logits: an .npz file, written by any framework, in the place of a network."""
+"""A teacher given as its logits: an .npz file, written by any framework, in place of a network."""
 
 import shutil
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ CHECKED_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class GivenLogits:
-    """What an .npz file answers for the images of a split, in the order of its classes.
+    """The logits of an .npz file for the images of a split.
 
-    values: float [rows, classes of the file]; rows: by the image's id; columns: that of each class of the split.
-    unused: rows for which there is no image.
+    where: the file, for messages. values: float [rows, columns], as in the file; rows: by sample id, its row; columns:
+    the column of each class of the split. unused: number of rows without an image.
     """
 
     where: str
@@ -42,7 +42,7 @@ class GivenLogits:
     unused: int
 
     def logits_of(self, samples: list[Sample]) -> np.ndarray:
-        """float32 [samples, classes]."""
+        """The logits of the samples, float32 [samples, classes], in the order of the split's classes."""
         rows = [self.rows[sample.path] for sample in samples]
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as that
             return self.values[rows][:, self.columns].astype(np.float32)
@@ -51,25 +51,27 @@ class GivenLogits:
 def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = False) -> dict[str, Any]:
     """Writes logits.npz, the file itself, and teacher.json (name, way, classes, rows, unused_rows, val).
 
-    known: that the user says that they are logits, so that what looks like probabilities is not refused.
-    Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed. Raises TeacherError if
-    the file is not for these images and classes, or holds what are no logits.
+    known: whether the recipe says that the numbers are logits, so that they are not refused as probabilities.
+    Returns the content of teacher.json, with val {n, top1, logloss}, which is also printed. Raises TeacherError if the
+    file is not for these images and classes, or does not hold logits.
     """
     folder = Path(folder)
-    given = read_logits(path, split)
-    if given.unused:
-        say(f"{path.name}: no labelled image here for {given.unused:,} of its {len(given.values):,} rows")
+    given_logits = read_logits(path, split)
+    if given_logits.unused:
+        say(f"{path.name}: no labelled image here for {given_logits.unused:,} of its {len(given_logits.values):,} rows")
     with bar("checking the logits", len(split.samples), "images") as advance:
         for start in range(0, len(split.samples), CHECKED_AT_ONCE):
             samples = split.samples[start : start + CHECKED_AT_ONCE]
-            check_logits(given.logits_of(samples), [sample.path for sample in samples], given.where, known)
+            check_logits(
+                given_logits.logits_of(samples), [sample.path for sample in samples], given_logits.where, known
+            )
             advance(len(samples))
     if known:
         say(f"{path.name}: taken for logits, as teacher.output says: not checked whether they look like probabilities")
     else:
-        check_not_probabilities(given.values, f"{path}, logits")
+        check_not_probabilities(given_logits.values, f"{path}, logits")
     evaluated = split.samples_of("val")
-    logits, labels = given.logits_of(evaluated), np.array([sample.label for sample in evaluated])
+    logits, labels = given_logits.logits_of(evaluated), np.array([sample.label for sample in evaluated])
     val = evaluation(logits, labels)
     check_order(path, logits, labels, split.classes, ANOTHER_COLUMN)
     say(f"teacher {path.name}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
@@ -79,9 +81,9 @@ def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = Fa
         "way": "logits",
         "classes": split.classes,
         **({"output": "logits"} if known else {}),
-        "rows": len(given.values),
-        "unused_rows": given.unused,
-        "dtype": str(given.values.dtype),
+        "rows": len(given_logits.values),
+        "unused_rows": given_logits.unused,
+        "dtype": str(given_logits.values.dtype),
         "val": val,
     }
     write_json(folder / DESCRIPTION, described)
@@ -91,10 +93,10 @@ def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = Fa
 def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogits:
     """The logits of an .npz file with sample_ids (str [n]), class_names (str [classes]), logits (float [n, classes]).
 
-    name: what messages call the file, its path by default.
-    Sample ids are the images' paths below their folder, with slashes. Rows and columns may stand in any order: they
-    are found by their names, with accents composed or not. Raises TeacherError unless every image and every class is
-    there once, and no other class.
+    Sample ids are the images' paths below their folder, with slashes. Rows and columns may be in any order: they are
+    found by their names, after Unicode normalization (NFC).
+    name: what messages call the file, by default its path. Raises TeacherError unless the file has every image and
+    every class once, and no other class.
     """
     sample_ids, class_names, values = _arrays(path)
     path = Path(name or path)
@@ -104,9 +106,9 @@ def read_logits(path: Path, split: Split, name: str | None = None) -> GivenLogit
     missing = [name for name in split.classes if name not in columns]
     extra = [name for i, name in enumerate(class_names) if i not in columns.values()]
     if missing or extra:
-        found = [f"no {_few(missing)}"] * bool(missing) + [f"{_few(extra)} in addition"] * bool(extra)
+        problems = [f"no {_few(missing)}"] * bool(missing) + [f"{_few(extra)} in addition"] * bool(extra)
         must = f"must name the {len(split.classes)} classes of the images"
-        raise TeacherError(f"{path}, class_names", must, " and ".join(found), "Name the columns as the folders are.")
+        raise TeacherError(f"{path}, class_names", must, " and ".join(problems), "Name the columns as the folders are.")
     rows = positions_of([sample.path for sample in split.samples], sample_ids, _composed)
     absent = [sample.path for sample in split.samples if sample.path not in rows]
     if absent:
@@ -132,9 +134,9 @@ def _arrays(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     try:
         check_npz(path, TeacherError)
         with np.load(path, allow_pickle=False) as file:
-            found = ", ".join(file.files) or "nothing"
+            held = ", ".join(file.files) or "nothing"
             if not set(KEYS) <= set(file.files):
-                raise TeacherError(path, must, found, HOW_TO)
+                raise TeacherError(path, must, held, HOW_TO)
             arrays = {key: file[key] for key in KEYS}
     except Kd2MobileError:
         raise
@@ -160,8 +162,8 @@ def _refuse_twice(path: Path, key: str, names: list[str]) -> None:
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))
-        more = f"{twice!r} more than once ({count_of(len(names) - len(set(names)), 'row', 'too many')})"
-        raise TeacherError(f"{path}, {key}", "must list each one once", more, "Keep one of each.")
+        got = f"{twice!r} more than once ({count_of(len(names) - len(set(names)), 'row', 'too many')})"
+        raise TeacherError(f"{path}, {key}", "must list each one once", got, "Keep one of each.")
 
 
 def _kind(array: np.ndarray) -> str:

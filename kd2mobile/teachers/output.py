@@ -1,6 +1,6 @@
-"""What a model from a file answers with, by the history of its output tensor.
+"""Finds what computes the output of a model from a file, by the history of its output tensor.
 
-Its layers do not say it: `(a(x) + b(x)) / 2` or `ops.clip(p, ...)` are operations behind the last layer, or beside it.
+The list of its layers is not enough: `(a(x) + b(x)) / 2` or `ops.clip(p, ...)` are operations after the last layer.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,18 @@ from typing import Any
 import keras
 
 ACTIVATED = (keras.layers.Activation, keras.layers.Dense, keras.layers.EinsumDense)
-"""The layers that may answer [batch, classes] and whose `activation` is the last thing that they do."""
+"""The layers that may output [batch, classes] and that apply their `activation` last."""
 ACTIVATIONS = {name.replace("_", ""): name for name in dir(keras.activations) if name[0] != "_"}
-"""The names of Keras's activations by those of the layers and operations that compute the same, in small letters."""
+"""The names of Keras's activations, by the lower-case names of the layers and operations that compute them."""
 
 
 def ending(tensor: Any) -> tuple[Any, str | None]:
-    """The operation that a symbolic output comes from, and the name of the activation that the output is.
+    """The operation that computes a symbolic output, and the name of its activation, such as `softmax`, or None.
 
-    It is looked for inside nested models too, and before layers that change nothing: Identity, Dropout, a linear
-    Activation. The name is `softmax`, `sigmoid`, ..., or None for any other numbers.
+    Nested models are searched too, and layers without effect are passed: Identity, Dropout, a linear Activation.
     """
     operation, node, which = _history(tensor)
-    if _changes_nothing(operation, node):
+    if _is_identity(operation, node):
         return ending(node.input_tensors[0])
     if isinstance(operation, keras.Model):
         return ending(operation.outputs[which])
@@ -32,27 +31,27 @@ def ending(tensor: Any) -> tuple[Any, str | None]:
 
 
 def classes_axis(operation: Any) -> bool:
-    """Whether a softmax is one over the classes, the last axis of [batch, classes]; over the batch it is none."""
+    """Whether a softmax runs over the classes, the last axis of [batch, classes], and not over the batch."""
     return getattr(operation, "axis", -1) in (-1, 1, [-1], [1], (-1,), (1,))
 
 
-def replaced(tensor: Any, make: Callable[[Any, Any], Any]) -> Any:
+def replaced(tensor: Any, replacement: Callable[[Any, Any], Any]) -> Any:
     """The symbolic output without the operation that `ending` finds.
 
-    make: given that operation and its symbolic input, the output in its place. What stands around it stays: nested
-    models are built again around the new output, with the same layers.
+    replacement: given that operation and its symbolic input, the output in its place. What stands around it stays:
+    nested models are built again around the new output, with the same layers.
     """
     operation, node, which = _history(tensor)
-    if _changes_nothing(operation, node):
-        return operation(replaced(node.input_tensors[0], make))
+    if _is_identity(operation, node):
+        return operation(replaced(node.input_tensors[0], replacement))
     if not isinstance(operation, keras.Model):
-        return make(operation, node.input_tensors[0])
-    given, taken = list(operation.inputs), list(node.input_tensors)
-    if len(given) == 1:
-        given, taken = given[0], taken[0]
-    inner = keras.Model(given, replaced(operation.outputs[which], make), name=operation.name)
+        return replacement(operation, node.input_tensors[0])
+    inputs, tensors = list(operation.inputs), list(node.input_tensors)
+    if len(inputs) == 1:
+        inputs, tensors = inputs[0], tensors[0]
+    inner = keras.Model(inputs, replaced(operation.outputs[which], replacement), name=operation.name)
     training = node.arguments.kwargs.get("training")
-    return inner(taken) if training is None else inner(taken, training=training)
+    return inner(tensors) if training is None else inner(tensors, training=training)
 
 
 def without_activation(operation: Any, tensor: Any) -> Any:
@@ -70,9 +69,9 @@ def without_activation(operation: Any, tensor: Any) -> Any:
 
 
 def _history(tensor: Any) -> tuple[Any, Any, int]:
-    """The operation that made it, the call that it comes from, and which of that call's outputs it is."""
-    operation, call, which = tensor._keras_history
-    return operation, operation._inbound_nodes[call], which
+    """The operation that computed the tensor, the node of that call, and the index of the tensor among its outputs."""
+    operation, index, which = tensor._keras_history
+    return operation, operation._inbound_nodes[index], which
 
 
 def _activation_name(layer: Any) -> str:
@@ -81,7 +80,7 @@ def _activation_name(layer: Any) -> str:
     return ACTIVATIONS.get(name.lower().replace("_", ""), name)
 
 
-def _changes_nothing(operation: Any, node: Any) -> bool:
+def _is_identity(operation: Any, node: Any) -> bool:
     if isinstance(operation, keras.layers.Activation):
         return _activation_name(operation) == "linear"
     if isinstance(operation, keras.layers.Dropout):

@@ -1,4 +1,4 @@
-"""What a teacher wants its pixels to be. Numpy alone: the same numbers on any backend."""
+"""The pixel values that teachers take. With NumPy alone, so the numbers are the same on every backend."""
 
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ _CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 def preprocess(pixels: np.ndarray, mode: Mode) -> np.ndarray:
-    """uint8 [..., 3] RGB to the float32 [..., 3] that a teacher of that mode eats.
+    """uint8 [..., 3] RGB to the float32 [..., 3] that a teacher with that mode takes.
 
     `tf`: [-1, 1]; `torch`: [0, 1], less the mean of ImageNet's channels, by their standard deviation; `caffe`: BGR
     less the mean of ImageNet's channels, in 0..255; `none`: 0..255 as it is, the model does the rest itself.

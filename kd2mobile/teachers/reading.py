@@ -1,4 +1,4 @@
-"""Images from their files to batches."""
+"""Reads the teacher's images from their files in batches."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ def in_batches(count: int, batch_size: int, start: int = 0) -> list[range]:
 
 @dataclass(frozen=True)
 class TeacherImages:
-    """The user's images. root: of the files; split: which is which; resize: how a whole one is seen when evaluated."""
+    """The user's images. root: of the sample ids; resize: how an evaluated image becomes a square."""
 
     root: Root
     split: Split
@@ -31,15 +31,15 @@ class TeacherImages:
         return self.split.samples_of(name)
 
     def labels(self, name: SplitName) -> np.ndarray:
-        """int [samples]."""
+        """The labels of one split, int [samples]."""
         return np.array([sample.label for sample in self.samples_of(name)])
 
     def evaluated(self, samples: list[Sample], px: int) -> np.ndarray:
-        """The samples as they are evaluated: uint8 [samples, px, px, 3]. Raises ImageError."""
+        """The evaluated view of each sample: uint8 [samples, px, px, 3]. Raises ImageError."""
         return np.stack([pixels.load(self.root / sample.path, px, self.resize) for sample in samples])
 
     def augmented(self, samples: list[Sample], px: int, smallest_area: float, seeds: list[list[int]]) -> np.ndarray:
-        """A random box of each sample: uint8 [samples, px, px, 3]. seeds: what each box follows from alone."""
+        """A random box of each sample: uint8 [samples, px, px, 3]. seeds: each sample's, which decides its box."""
         rendered = []
         for sample, seed in zip(samples, seeds, strict=True):
             with pixels.opened(self.root / sample.path) as image:

@@ -1,4 +1,4 @@
-"""A teacher at work: pixels in, raw logits out, and how good they are."""
+"""A teacher in use: computes raw logits from pixels, and checks and evaluates them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from kd2mobile.teachers.reading import TeacherImages, in_batches
 
 MODEL = "teacher.keras"
 OUTPUTS = ("logits", "probabilities")
-"""What a network may answer with, as a description says it; what is stored is always logits."""
+"""What a network may output, as in a teacher.json. The stored teacher always outputs logits."""
 
 
 IF_LOGITS = "; an .npz file that holds logits all the same is taken with `--teacher-output logits`"
@@ -31,9 +31,10 @@ IF_LOGITS = "; an .npz file that holds logits all the same is taken with `--teac
 
 @dataclass
 class Teacher:
-    """A network and what it wants its pixels to be. where: what messages call it.
+    """A network with its input.
 
-    known_logits: that it answers with logits whatever they look like, for a softmax was taken off.
+    input_px: side of its input in pixels; preprocess: the pixel values that it takes; where: its name in messages;
+    batch_size: images per call. known_logits: whether its outputs are certainly logits, because a softmax was removed.
     """
 
     model: keras.Model
@@ -44,13 +45,13 @@ class Teacher:
     known_logits: bool = False
 
     def outputs(self, images: np.ndarray) -> np.ndarray:
-        """What the network says: uint8 [n, input_px, input_px, 3] to float32 [n, outputs], n at most batch_size.
+        """The outputs of the network: uint8 [n, input_px, input_px, 3] to float32 [n, outputs], n at most batch_size.
 
         A short batch is filled up, so that the network is compiled for one shape only.
         """
         missing = self.batch_size - len(images)
-        whole = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
-        answer = self.model.predict_on_batch(preprocess(whole, self.preprocess))
+        padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+        answer = self.model.predict_on_batch(preprocess(padded, self.preprocess))
         return np.asarray(answer, np.float32)[: len(images)]
 
     def evaluated_outputs(self, images: TeacherImages, samples: list[Sample]) -> Iterator[np.ndarray]:
@@ -64,7 +65,7 @@ class Teacher:
     def evaluate(self, images: TeacherImages, label: str) -> tuple[np.ndarray, dict[str, Any]]:
         """The logits of the validation images, float32 [n, classes], checked, and how good they are: see `evaluation`.
 
-        label: what the bar says. Raises TeacherError if they are no logits.
+        label: of the progress bar. Raises TeacherError if the outputs are no logits.
         """
         samples = images.samples_of("val")
         answers = []
@@ -96,7 +97,7 @@ def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str,
 
 
 class Description(msgspec.Struct, frozen=True):
-    """teacher.json, as far as it is read."""
+    """The fields of teacher.json that are checked when it is read."""
 
     name: str = ""
     input_px: Annotated[int, msgspec.Meta(ge=1, le=INPUT_PX)] = 1
@@ -107,13 +108,13 @@ class Description(msgspec.Struct, frozen=True):
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """A teacher.json: preprocess, output, classes, input_px and more, each where it is said.
+    """The content of a teacher.json: preprocess, output, classes, input_px and others, each optional.
 
-    Raises TeacherError if it cannot be read or one of them cannot be.
+    Raises TeacherError if the file cannot be read or a field has an invalid value.
     """
-    again = "Correct it, or build the teacher again."
-    described = read_json(path, dict[str, Any], again, error=TeacherError)
-    convert_json(described, Description, path, again, error=TeacherError)
+    next_step = "Correct it, or build the teacher again."
+    described = read_json(path, dict[str, Any], next_step, error=TeacherError)
+    convert_json(described, Description, path, next_step, error=TeacherError)
     for name, choices in (("preprocess", MODES), ("output", OUTPUTS)):
         if name in described and described[name] not in choices:
             must = f"must give {name}: one of {', '.join(choices)}"
@@ -122,12 +123,12 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def are_known_logits(described: dict[str, Any]) -> bool:
-    """Whether a teacher.json says that the answers are logits, so that `check_logits` need not guess."""
+    """Whether a teacher.json says that the outputs are logits, so that `check_logits` does not guess."""
     return described.get("output") == "logits"
 
 
 def evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """How good logits are. logits: float [n, classes]; labels: int [n].
+    """Evaluates logits. logits: float [n, classes]; labels: int [n].
 
     Returns n, top1 in 0..1 and logloss in nats, the clipped one of `metrics`.
 
@@ -144,17 +145,17 @@ def check_finite(
     where: str,
     smaller: str = "Scale the teacher's last layer down or give it another head.",
 ) -> None:
-    """Refuses what float16 cannot store. logits: float [n, classes]; images: n names; smaller: what makes
-    them smaller, for the message.
+    """Raises TeacherError for logits that float16 cannot store: NaN, infinity or beyond its range.
 
-    Raises TeacherError for NaN or infinity and for a number beyond float16, with the image's name.
+    logits: float [n, classes]; images: the name of each image, for messages; where: the teacher's name in messages;
+    smaller: the next step that makes logits smaller.
     """
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
         image = images[int(broken.argmax())]
-        more = f" ({int(broken.sum())} of {len(logits)} images)"
+        count = f" ({int(broken.sum())} of {len(logits)} images)"
         raise TeacherError(
-            f"{where}, {image}", "must output finite logits", f"NaN or infinity{more}", "Repair or train the teacher."
+            f"{where}, {image}", "must output finite logits", f"NaN or infinity{count}", "Repair or train the teacher."
         )
     largest = np.abs(logits).max(axis=1)
     if largest.max() > np.finfo(np.float16).max:
@@ -168,11 +169,12 @@ def check_finite(
 
 
 def check_logits(logits: np.ndarray, images: list[str], where: str, known: bool = False) -> None:
-    """Refuses what cannot be stored or softened as logits. logits: float [n, classes]; images: n names; known: that
-    they are logits, whatever they look like.
+    """Raises TeacherError for numbers that cannot be stored and softened as logits.
 
-    Raises TeacherError for what `check_finite` refuses and, unless known, for probabilities: no number below 0 and
-    every row summing to 1, or to another number as `scale_of_probabilities` has it.
+    These are numbers that `check_finite` refuses and, unless known, probabilities: no number below 0 and every row
+    with the sum 1, or with another equal sum (see `scale_of_probabilities`).
+    logits: float [n, classes]; images: the name of each image; where: the teacher's name; known: whether they are
+    certainly logits.
     """
     check_finite(logits, images, where)
     if known:
@@ -243,19 +245,19 @@ def check_not_probabilities(values: np.ndarray, where: object) -> None:
 
 
 def check_order(path: Path, logits: np.ndarray, labels: np.ndarray, classes: list[str], order: str) -> None:
-    """Refuses a teacher that knows the classes by other numbers than it says, or that says nothing of their order.
+    """Raises TeacherError if the teacher's classes are probably in another order than the user's.
 
-    logits: float [n, classes]; labels: int [n]; order: what to do about it. Raises TeacherError if its top-1 is not
-    above chance (three standard errors), or if some classes are mostly taken for one another in a ring: a for b, b for
-    a.
+    That is so if its top-1 is not above chance by three standard errors, or if it mostly exchanges some classes in a
+    ring, such as a for b and b for a.
+    logits: float [n, classes]; labels: int [n]; classes: their names; order: the next step for the message.
     """
-    said = logits.argmax(axis=1)
-    top1, chance = (said == labels).mean(), 1 / len(classes)
+    predicted = logits.argmax(axis=1)
+    top1, chance = (predicted == labels).mean(), 1 / len(classes)
     if top1 < 1 and top1 <= chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
         raise TeacherError(path, f"must be better than chance ({chance:.3f})", f"top-1 {top1:.3f}", order)
     moved = {}
     for label in np.unique(labels):
-        votes = np.bincount(said[labels == label], minlength=len(classes))
+        votes = np.bincount(predicted[labels == label], minlength=len(classes))
         taken_for = int(votes.argmax())
         if taken_for != label and votes[taken_for] > votes.sum() / 2:
             moved[int(label)] = taken_for

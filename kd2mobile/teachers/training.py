@@ -1,4 +1,4 @@
-"""The stage `teacher`: a network of the zoo or of a file comes to know the user's classes."""
+"""The stage `teacher`: gives a network of the zoo or of a file the user's classes, by a new head or by training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -45,47 +45,48 @@ NOT_IMAGENETS = (
 
 
 def make_teacher(
-    folder: Path, asked: schema.Teacher, images: TeacherImages, own_file: Path | None = None
+    folder: Path, config: schema.Teacher, images: TeacherImages, own_file: Path | None = None
 ) -> dict[str, Any]:
-    """Writes teacher.keras (logits out) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
+    """Writes teacher.keras (outputs logits) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
 
-    asked.weights "none" trains the whole network from scratch on the training images. With weights, the body stays
-    as it is and a new head is fitted to its features; asked.fine_tune_epochs then unfreezes the body, every
-    BatchNormalization kept frozen. own_file: a Keras model of the user's, in place of one of the zoo; it is taken as it
-    is if its classes are the user's, with a new head if not. Where the user's classes are ImageNet's, by id or by name,
-    those of a network's 1,000 outputs are used as they are. asked.train_fraction is the part of each class's training
-    images that it is trained on. A killed call resumes from the features and epochs that stand in the folder.
+    With config.weights "none" the whole network is trained from scratch on the training images. With other weights the
+    body stays frozen and a new head is fitted to its features; config.fine_tune_epochs then trains the whole network,
+    with every BatchNormalization frozen. If the user's classes are ImageNet classes, by id or by name, their outputs of
+    the network's 1,000 are used without a new head. A killed call resumes from the features and epochs in the folder.
 
-    Returns what teacher.json says, with val {n, top1, logloss} in it, which is also printed.
+    config: the recipe's [teacher]; config.train_fraction is the fraction of each class's training images that are used.
+    own_file: the user's Keras model in place of a network of the zoo. It stays as it is if its classes are the user's,
+    and gets a new head if not.
+    Returns the content of teacher.json, with val {n, top1, logloss}, which is also printed.
     Raises UnknownNameError, WeightsError, TeacherError, TrainingError or ImageError.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION).is_file() and (folder / MODEL).is_file():
         return read_description(folder / DESCRIPTION)
-    kind_of(asked.name).check(asked)
-    split = images.split.part_of_train(asked.train_fraction, asked.seed)
+    kind_of(config.name).check(config)
+    split = images.split.part_of_train(config.train_fraction, config.seed)
     images = replace(images, split=split)
     keras.utils.clear_session(free_memory=False)  # layers are named by counting, which begins anew
-    keras.utils.set_random_seed(asked.seed)
-    file = read_teacher_file(own_file, asked) if own_file else None
-    teacher, how = _from_file(folder, asked, images, file) if file else _from_zoo(folder, asked, images)
+    keras.utils.set_random_seed(config.seed)
+    file = read_teacher_file(own_file, config) if own_file else None
+    teacher, how = _from_file(folder, config, images, file) if file else _from_zoo(folder, config, images)
     if how["way"] == "nothing":  # its epochs were evaluated as they ended
         val = best_val(how["history"], len(images.samples_of("val")))
     else:
         logits, val = teacher.evaluate(images, "teacher on validation")
     if file and how["way"] != "head":
-        _check_as_the_file_answers(file, teacher, images, logits)
+        _check_against_file(file, teacher, images, logits)
     if how["way"] in ("file", "imagenet"):
         order = ANOTHER_ORDER if how["way"] == "file" else NOT_IMAGENETS
-        check_order(Path(asked.name), logits, images.labels("val"), split.classes, order)
-    if asked.fine_tune_epochs and how["way"] != "nothing":
-        how["fine_tuning"] = _unfrozen(folder, teacher, asked, images, val)
+        check_order(Path(config.name), logits, images.labels("val"), split.classes, order)
+    if config.fine_tune_epochs and how["way"] != "nothing":
+        how["fine_tuning"] = _unfrozen(folder, teacher, config, images, val)
         val = best_val(how["fine_tuning"], len(images.samples_of("val")))
     say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
     save_model(keras.Model(teacher.model.inputs, teacher.model.outputs), folder / MODEL)  # fresh: without an optimizer
     described = {
         "name": teacher.where,
-        "weights": None if own_file else Path(asked.weights).name,
+        "weights": None if own_file else Path(config.weights).name,
         "input_px": teacher.input_px,
         "preprocess": teacher.preprocess,
         **({"output": "logits"} if teacher.known_logits else {}),
@@ -101,49 +102,49 @@ def make_teacher(
     return described
 
 
-def _from_zoo(folder: Path, asked: schema.Teacher, images: TeacherImages) -> tuple[Teacher, dict[str, Any]]:
-    architecture = TEACHERS[asked.name]
-    px = asked.input_px or architecture.px
-    numbers = imagenet_numbers(images.split.classes) if asked.weights != "none" else None
+def _from_zoo(folder: Path, config: schema.Teacher, images: TeacherImages) -> tuple[Teacher, dict[str, Any]]:
+    architecture = TEACHERS[config.name]
+    px = config.input_px or architecture.px
+    numbers = imagenet_numbers(images.split.classes) if config.weights != "none" else None
     if numbers is not None:
-        if whole := build_whole(architecture, px, asked.weights):
-            teacher = Teacher(whole, px, architecture.preprocess, asked.name, asked.batch_size)
-            return teacher, _imagenets_own(teacher, numbers)
+        if whole := build_whole(architecture, px, config.weights):
+            teacher = Teacher(whole, px, architecture.preprocess, config.name, config.batch_size)
+            return teacher, _keep_imagenet_head(teacher, numbers)
         say(
-            f"{asked.name}: the classes are ImageNet's, but these weights have no head for {px} px; a new head "
+            f"{config.name}: the classes are ImageNet's, but these weights have no head for {px} px; a new head "
             "is trained"
         )
-    elif asked.weights != "none":
-        _say_unclear(asked.name, images.split.classes)
-    body = build_body(architecture, px, asked.weights)
-    teacher = Teacher(body, px, architecture.preprocess, asked.name, asked.batch_size)
-    if asked.weights == "none":
-        return teacher, {"way": "nothing", "history": _from_nothing(folder, teacher, asked, images)}
-    return teacher, {"way": "head", "head": _give_head(folder, teacher, images)}
+    elif config.weights != "none":
+        _report_ambiguous_names(config.name, images.split.classes)
+    body = build_body(architecture, px, config.weights)
+    teacher = Teacher(body, px, architecture.preprocess, config.name, config.batch_size)
+    if config.weights == "none":
+        return teacher, {"way": "nothing", "history": _from_scratch(folder, teacher, config, images)}
+    return teacher, {"way": "head", "head": _replace_head(folder, teacher, images)}
 
 
 def _from_file(
-    folder: Path, asked: schema.Teacher, images: TeacherImages, file: TeacherFile
+    folder: Path, config: schema.Teacher, images: TeacherImages, file: TeacherFile
 ) -> tuple[Teacher, dict[str, Any]]:
-    teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, asked.batch_size, bool(file.changes))
+    teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, config.batch_size, bool(file.changes))
     classes = images.split.classes
     numbers = imagenet_outputs(file, classes)
     if numbers is not None:
-        return teacher, {"changes": file.changes, **_imagenets_own(teacher, numbers)}
+        return teacher, {"changes": file.changes, **_keep_imagenet_head(teacher, numbers)}
     if classes_fit(file, classes):
         return teacher, {"way": "file", "changes": file.changes}
     if file.outputs == OUTPUTS:
-        _say_unclear(file.path.name, classes)
+        _report_ambiguous_names(file.path.name, classes)
     say(
         f"{file.path.name}: its {file.outputs} outputs are not the {len(classes)} classes of the data; a new "
         "head is trained"
     )
     teacher.model = features_of(file)
-    head = _give_head(folder, teacher, images)
+    head = _replace_head(folder, teacher, images)
     return teacher, {"way": "head", "changes": [*file.changes, "its head was replaced"], "head": head}
 
 
-def _check_as_the_file_answers(file: TeacherFile, teacher: Teacher, images: TeacherImages, logits: np.ndarray) -> None:
+def _check_against_file(file: TeacherFile, teacher: Teacher, images: TeacherImages, logits: np.ndarray) -> None:
     if not file.changes:
         check_not_probabilities(logits, file.path)
     classes, samples, own = images.split.classes, images.samples_of("val"), logits
@@ -158,29 +159,32 @@ def _check_as_the_file_answers(file: TeacherFile, teacher: Teacher, images: Teac
     check_own_answers(file, imagenet_outputs(file, classes) if file.changes else None, own, logits)
 
 
-def _imagenets_own(teacher: Teacher, numbers: list[int]) -> dict[str, Any]:
-    """Leaves the teacher those of ImageNet's outputs, in place; returns how."""
+def _keep_imagenet_head(teacher: Teacher, numbers: list[int]) -> dict[str, Any]:
+    """Reduces the teacher, in place, to these outputs of ImageNet's. Returns entries of teacher.json."""
     teacher.model = select_outputs(teacher.model, numbers)
     say(f"{teacher.where}: the {len(numbers):,} classes are ImageNet's; the teacher keeps its own head")
     return {"way": "imagenet", "imagenet_ids": [imagenet_classes()[i][0] for i in numbers]}
 
 
-def _say_unclear(name: str, classes: list[str]) -> None:
-    for unclear, ids in ambiguous_names(classes).items():
+def _report_ambiguous_names(name: str, classes: list[str]) -> None:
+    for class_name, ids in ambiguous_names(classes).items():
         say(
-            f"{name}: {unclear!r} is ImageNet's {' and '.join(ids)}; rename the folder to its id to use ImageNet's head"
+            f"{name}: {class_name!r} is ImageNet's {' and '.join(ids)}; rename the folder to its id to use "
+            "ImageNet's head"
         )
 
 
-def _from_nothing(folder: Path, teacher: Teacher, asked: schema.Teacher, images: TeacherImages) -> list[dict[str, Any]]:
+def _from_scratch(
+    folder: Path, teacher: Teacher, config: schema.Teacher, images: TeacherImages
+) -> list[dict[str, Any]]:
     logits = keras.layers.Dense(len(images.split.classes), name="logits")(teacher.model.outputs[0])
     teacher.model = keras.Model(teacher.model.inputs, logits)
-    shorten_statistics(teacher.model, asked.epochs * -(-len(images.samples_of("train")) // asked.batch_size))
-    return fit(folder, teacher, images, asked)
+    shorten_statistics(teacher.model, config.epochs * -(-len(images.samples_of("train")) // config.batch_size))
+    return fit(folder, teacher, images, config)
 
 
-def _give_head(folder: Path, body: Teacher, images: TeacherImages) -> dict[str, Any]:
-    """Turns features into logits, in place; returns how."""
+def _replace_head(folder: Path, body: Teacher, images: TeacherImages) -> dict[str, Any]:
+    """Adds a fitted head to the body, in place. Returns the record of the fit."""
     train, val = (frozen_features(folder, body, images, name) for name in ("train", "val"))
     weights, biases, chosen = fit_head(train, images.labels("train"), val, images.labels("val"))
     body.model = with_head(body.model, weights, biases)
@@ -188,11 +192,11 @@ def _give_head(folder: Path, body: Teacher, images: TeacherImages) -> dict[str, 
 
 
 def _unfrozen(
-    folder: Path, teacher: Teacher, asked: schema.Teacher, images: TeacherImages, start: dict[str, Any]
+    folder: Path, teacher: Teacher, config: schema.Teacher, images: TeacherImages, start: dict[str, Any]
 ) -> list[dict[str, Any]]:
     # training=False for the body would not do: fit overrides it, github.com/keras-team/keras/issues/20285
     teacher.model.trainable = False  # first: setting True where it is True already reaches no frozen layer inside
     teacher.model.trainable = True
     for layer in batch_norms(teacher.model):
         layer.trainable = False
-    return fit(folder, teacher, images, asked, start)
+    return fit(folder, teacher, images, config, start)

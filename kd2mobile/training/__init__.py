@@ -1,1 +1,1 @@
-"""The student learns: from the teacher's stored logits and the labels, or, as the baseline, from the labels alone."""
+"""Trains the student on the teacher's stored logits and the labels, or, as the baseline, on the labels alone."""

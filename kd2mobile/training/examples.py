@@ -1,4 +1,4 @@
-"""What a student learns from, as one struct: through the plan, the training and the compressing process."""
+"""The examples that a student learns from, as one struct that plan, training and compression pass on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +8,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Examples:
-    """train_labels, val_labels: int [n] and [m], in the order of the stores. pixels_folder: the pixel store.
+    """The training and validation examples of a student.
 
-    transfer_folder: the teacher's logits; None for a student on labels alone. classes: how many. unlabelled: pixel
-    store and logits of images without labels, which the teacher alone teaches.
+    train_labels, val_labels: int [n] and int [m], in the order of the pixel store. pixels_folder: the pixel store.
+    transfer_folder: the transfer set; None for a student on labels alone. classes: number of classes. unlabelled: the
+    pixel store and the transfer set of images without labels; None if there are none.
     """
 
     train_labels: np.ndarray

@@ -1,4 +1,4 @@
-"""What the student sees, batch by batch. An epoch follows from (seed, epoch): a resumed training needs no memory."""
+"""The batches of the student's training. An epoch follows from (seed, epoch), so a resumed training repeats it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,24 +15,24 @@ _ORDER, _VIEWS = 0, 1
 
 
 def image_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: every image once. int [count]."""
+    """The order of the images in an epoch, each once: int [count]."""
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
 def view_choice(count: int, views: int, seed: int, epoch: int) -> np.ndarray:
-    """The view of each image in an epoch: any `views` epochs from a multiple of `views` on show all of them.
+    """The view of each image in an epoch: int [count], from 0 to views - 1.
 
-    Returns int [count], from 0 to views - 1.
+    Every `views` epochs, counted from epoch 0, show every view of every image once.
     """
-    cycle, place = divmod(epoch, views)
+    cycle, position = divmod(epoch, views)
     shuffled = np.random.default_rng([seed, _VIEWS, cycle]).random((count, views))
-    return shuffled.argsort(axis=1)[:, place]
+    return shuffled.argsort(axis=1)[:, position]
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     """The weight of an example of each class, n / (classes * n_of_the_class): float32 [classes].
 
-    labels: int [n]. Every class has the same sum then, and the mean over the n examples is 1.
+    labels: int [n]. The weights of every class have the same sum, and the mean over the n examples is 1.
 
     >>> class_weights(np.array([0, 0, 0, 0, 1, 2]), 3).tolist()
     [0.5, 2.0, 2.0]
@@ -46,10 +46,10 @@ class Feed:
 
     labels: int [n]. pixels_folder: the pixel store, uint8 [n, K, px, px, 3]. transfer_folder: the teacher's logits,
     float16 [n, K, classes], or None for labels alone; the soft half of the targets is then zero.
-    unlabelled: pixel store and logits of m more images, which come mixed among the others, their one-hot half zero.
-    weighted: whether each example comes with its class's weight, see `class_weights`; an unlabelled one with 1.
-    Every batch is full, so that nothing is traced twice and no batch statistic comes from a handful: the last one of
-    an epoch is filled up with the epoch's first images, in their next view.
+    unlabelled: pixel store and transfer set of m more images, which are mixed with the others; their one-hot half is
+    zero. weighted: whether each example has the weight of its class (see `class_weights`); an unlabelled one has 1.
+    Every batch is full, so that the model is traced once and batch statistics never come from a few images: the last
+    batch of an epoch is filled with the epoch's first images, in their next view.
     Raises TrainingError if the stores do not hold these images, ArtifactError if a shard is missing or corrupt.
     """
 
@@ -87,7 +87,7 @@ class Feed:
     def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
         """Batches of (uint8 [batch, px, px, 3], split targets as float32 [batch, 2 * classes], see `losses.split`).
 
-        If weighted, with a third array: the examples' weights, float32 [batch].
+        If weighted, each has a third array: the weights of the examples, float32 [batch].
         """
         order = image_order(len(self.labels), self.seed, epoch)
         view = view_choice(len(self.labels), self.views, self.seed, epoch)[order]
@@ -95,9 +95,9 @@ class Feed:
         order = np.concatenate([order, order[:missing]])
         view = np.concatenate([view, (view[:missing] + 1) % self.views])
         for start in range(0, len(order), self.batch_size):
-            here = slice(start, start + self.batch_size)
-            batch = self.pixels.take(order[here], view[here]), self._targets(order[here], view[here])
-            yield batch if self.weights is None else (*batch, self._example_weights(order[here]))
+            rows = slice(start, start + self.batch_size)
+            batch = self.pixels.take(order[rows], view[rows]), self._targets(order[rows], view[rows])
+            yield batch if self.weights is None else (*batch, self._example_weights(order[rows]))
 
     def _targets(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
         logits = None if self.logits is None else self.logits.take(images, views)
@@ -116,11 +116,11 @@ class _Joined:
 
     def take(self, i: np.ndarray, k: np.ndarray) -> np.ndarray:
         """View k[j] of sample i[j] for every j, in that order, as `Shards.take`."""
-        taken = np.empty((len(i), *self.first.shape[2:]), self.first.dtype)
+        selected = np.empty((len(i), *self.first.shape[2:]), self.first.dtype)
         second = i >= len(self.first)
-        taken[~second] = self.first.take(i[~second], k[~second])
-        taken[second] = self.second.take(i[second] - len(self.first), k[second])
-        return taken
+        selected[~second] = self.first.take(i[~second], k[~second])
+        selected[second] = self.second.take(i[second] - len(self.first), k[second])
+        return selected
 
 
 class Evaluated:

@@ -34,11 +34,11 @@ from kd2mobile.files import disk_errors
 from kd2mobile.training.schedule import Schedule
 
 Line = dict[str, Any]
-"""What the history says of an epoch."""
+"""An entry of the history: the results of one epoch."""
 
 
 class Trainee(Protocol):
-    """What the loop trains, of any framework."""
+    """What the loop trains, in any framework."""
 
     def state(self) -> list[Any]:
         """Every variable that the training changes: weights, statistics, random seeds, optimizer."""
@@ -57,7 +57,7 @@ class Trainee(Protocol):
         """Its logits for the validation images, float [..., images, classes]; advance(n) counts n images done."""
 
     def scores(self, logits: np.ndarray) -> Line:
-        """val_top1 (0 to 1), val_logloss (nats) and whatever else the history says of those logits, as JSON."""
+        """val_top1 (0 to 1), val_logloss (nats) and other JSON values for the history, from the logits."""
 
 
 def by_top1(line: Line) -> tuple[float, ...]:
@@ -72,15 +72,17 @@ def by_logloss(line: Line) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Course:
-    """How a training goes.
+    """The settings of one training.
 
-    folder: for its checkpoints, and what a killed call left there. name: what messages and the bar call it. epochs: at
-    most. images: training images per epoch; batch_size: of them. schedule: of the learning rate. advice: the next step
-    in the message of a training that diverged. best: ranks epochs, the highest is kept, among equals the first.
-    patience: epochs without a better one before it stops, or None. first_epoch: from which on an epoch can be the best.
-    start: the scores of the weights that it starts from, which then count as epoch 0; with a first_epoch of 0 they stay
-    if no epoch is better.
-    evaluated_images: how many the bar counts for each evaluation. history_file: whether `history.jsonl` is written.
+    folder: for the checkpoints; those of a killed call are resumed. name: of the model in messages and the progress
+    bar. epochs: the largest number of epochs. images: training images per epoch; batch_size: images per step. schedule:
+    of the learning rate. advice: the next step in the message of a training that diverged.
+    best: ranks epochs; the epoch with the highest rank is kept, among equals the first. first_epoch: the first epoch
+    that can be the best. patience: number of epochs without a better one after which the training stops, or None.
+    start: the scores of the initial weights, which then count as epoch 0; with a first_epoch of 0 these weights are
+    kept if no epoch is better.
+    evaluated_images: number of images that the progress bar counts per evaluation. history_file: whether
+    `history.jsonl` is written.
     """
 
     folder: Path
@@ -104,15 +106,15 @@ class Course:
 
 
 def best_line(history: list[Line], best: Callable[[Line], tuple] = by_top1, first_epoch: int = 1) -> Line:
-    """The best epoch from first_epoch on, among equals the first; before that the best so far."""
+    """The best epoch from first_epoch on, among equals the first. If there is none yet, the best of all."""
     return max([line for line in history if line["epoch"] >= first_epoch] or history, key=best)
 
 
 def train_epochs(trainee: Trainee, course: Course) -> list[Line]:
-    """Trains it, or resumes after the last epoch with a whole checkpoint, and leaves it with the best epoch's weights.
+    """Trains the trainee, or resumes after its last complete checkpoint, and leaves it with the best epoch's weights.
 
-    Returns the history, a line per epoch: epoch, loss, learning_rate (of its last step), the scores, seconds,
-    images_per_s (training alone). The checkpoints stay until the caller has saved the result.
+    Returns the history, an entry per epoch: epoch, loss, learning_rate (of its last step), the scores, seconds,
+    images_per_s (of the training without the evaluation). The checkpoints stay until the caller has saved the result.
     Raises TrainingError where a loss or a logit is not finite, ArtifactError where nothing can be written.
     """
     history, best = resume(course.folder, trainee.state())
@@ -170,10 +172,10 @@ def _run_epoch(trainee: Trainee, course: Course, epoch: int, advance: Callable[[
     }
 
 
-def _diverged(course: Course, epoch: int, place: str, step: int, must: str, got: object) -> TrainingError:
+def _diverged(course: Course, epoch: int, position: str, step: int, must: str, got: object) -> TrainingError:
     last = checkpoint_path(course.folder, epoch - (course.start is None))
     kept = f"The state after epoch {epoch - 1} stays in {last}." if epoch > 1 else "No epoch was completed."
-    where = f"{course.name}, epoch {epoch}, {place}, learning rate {course.schedule(step):.3g}"
+    where = f"{course.name}, epoch {epoch}, {position}, learning rate {course.schedule(step):.3g}"
     return TrainingError(where, must, got, f"{kept} {course.advice}")
 
 

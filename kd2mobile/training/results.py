@@ -1,4 +1,4 @@
-"""What the record of a trained student says, as far as it is read."""
+"""The results in the record of a trained student that later code reads."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""How the learning rate changes from step to step, in plain numbers and as either Keras takes it."""
+"""The schedule of the learning rate, in plain numbers and as a schedule of Keras 2 or 3."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Schedule:
         return self.peak * (1 + math.cos(math.pi * decayed)) / 2
 
     def built(self, optimizers: Any) -> Any:
-        """The same as a schedule of `keras.optimizers` or `tf_keras.optimizers`, whichever is given."""
+        """This schedule as an object of the given module, `keras.optimizers` or `tf_keras.optimizers`."""
         if not self.warmup_steps:
             return optimizers.schedules.CosineDecay(self.peak, self.decay_steps)
         return optimizers.schedules.CosineDecay(

@@ -1,4 +1,4 @@
-"""The stage `student`: the small model learns from the teacher's logits and the labels, or from the labels alone."""
+"""The stage `student`: trains the small model on the teacher's logits and the labels, or on the labels alone."""
 
 import json
 import math
@@ -37,11 +37,10 @@ def train_student(
 ) -> dict[str, Any]:
     """Trains the student and writes `student.keras` (pixels in [-1, 1] to logits, best epoch) and `history.jsonl`.
 
-    folder: empty, or what a killed call left: then training goes on after the last epoch that it finished, and on
-    TensorFlow on CPU with a fixed number of threads ends with the same bytes as an unbroken one.
-    examples: without a transfer set they are the baseline's, the same student with the same epochs, and need a loss
-    without a teacher, which never reads one. student.train_layers: see `freeze_all_but`; the saved student has every
-    layer trainable again.
+    folder: empty, or left by a killed call: the training then resumes after the last complete epoch and, on TensorFlow
+    on a CPU with a fixed number of threads, ends with the same bytes as an uninterrupted one.
+    examples: without a transfer set they need a loss that uses no teacher, as the baseline has. student.train_layers:
+    see `freeze_all_but`; in the saved student every layer is trainable again.
 
     Each epoch shows every training image once, in one of its views (see `feed`), to Adam under a cosine schedule
     with linear warm-up. With m unlabelled images beside n labelled ones an epoch is (n + m) / n times as long as the
@@ -80,19 +79,19 @@ def train_student(
     model = build_student(student.name, student.input_px, examples.classes, student.weights, distill.seed)
     _shorten_batch_statistics(model, feed.steps)
     trained = freeze_all_but(model, student.train_layers)
-    who = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
+    name = f"{student.name} {'on labels alone' if taught is None else 'with the teacher'}"
     if student.train_layers != "all":
         rest = (
             "random, as student.weights is `none`, which is seldom useful" if student.weights == "none" else "unchanged"
         )
-        progress.say(f"{who}: {count_of(len(trained), 'layer')} trained, from {trained[0]} on; the rest stays {rest}")
+        progress.say(f"{name}: {count_of(len(trained), 'layer')} trained, from {trained[0]} on; the rest stays {rest}")
     labelled = len(examples.train_labels)
-    if more := len(feed.labels) - labelled:
-        progress.say(f"{who}: an epoch shows {labelled} labelled and {more} unlabelled images")
+    if unlabelled := len(feed.labels) - labelled:
+        progress.say(f"{name}: an epoch shows {labelled} labelled and {unlabelled} unlabelled images")
     check = ", or check the teacher's logits" if taught else ""
     course = Course(
         folder=folder,
-        name=who,
+        name=name,
         epochs=distill.epochs,
         images=len(feed.labels),
         batch_size=feed.batch_size,
@@ -140,7 +139,7 @@ class _Student:
 
 
 class _AfterBatch(keras.callbacks.Callback):
-    """Tells the loop of each batch; its loss is the mean since the epoch began, not finite from the first such on."""
+    """Reports each batch to the loop with the mean loss of the epoch so far, which stays NaN once a batch has NaN."""
 
     def __init__(self, after_batch: Callable[[float], None]):
         super().__init__()
@@ -151,7 +150,7 @@ class _AfterBatch(keras.callbacks.Callback):
 
 
 def _trainer(model: keras.Model, distill: schema.Distill, schedule: Schedule) -> keras.Model:
-    """uint8 pixels to a split output: the student between the pixels' scale and the split head, compiled."""
+    """The compiled model for training: uint8 pixels, scaled to [-1, 1], through the student to a split output."""
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="stored_pixels")
     z = model(keras.ops.cast(pixels, "float32") / 127.5 - 1.0)
     trainer = keras.Model(pixels, pack_output(z, distill.temperature), name="trainer")
@@ -165,7 +164,7 @@ def _trainer(model: keras.Model, distill: schema.Distill, schedule: Schedule) ->
 
 
 def _shorten_batch_statistics(model: keras.Model, steps: int) -> None:
-    """Lets every BatchNormalization forget within a quarter of an epoch, where its own momentum would take longer.
+    """Shortens the window of every BatchNormalization to at most a quarter of an epoch.
 
     Keras's momentum of 0.99 keeps 1e-2 of the initial variance of 1 for 460 steps; a MobileNet trained from scratch
     has variances of 1e-3 and 27 such layers in a row, so on a small data set (40 steps an epoch) it answered at chance
@@ -175,7 +174,7 @@ def _shorten_batch_statistics(model: keras.Model, steps: int) -> None:
 
 
 def _schedule(distill: schema.Distill, steps: int) -> Schedule:
-    """Linear from one step's share to the peak over the warm-up epochs (all but one at most), then cosine to zero."""
+    """A linear warm-up from one step's share to the peak, of at most epochs - 1 epochs, then a cosine to zero."""
     warmup = min(distill.warmup_epochs, distill.epochs - 1) * steps
     first = distill.learning_rate / warmup if warmup else 0.0
     return Schedule(distill.learning_rate, distill.epochs * steps - warmup, warmup, first)
@@ -191,7 +190,7 @@ def _save(folder: Path, model: keras.Model) -> None:
 
 
 def _finished(folder: Path, trained: schema.Student) -> dict[str, Any] | None:
-    """The results of a training that was killed after its last file stood; None if there is more to do."""
+    """The results of a training that was killed after it wrote its last file; None for an unfinished training."""
     student, history = folder / STUDENT_FILE, folder / HISTORY_FILE
     if not (student.exists() and history.exists()):
         return None

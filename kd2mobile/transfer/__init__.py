@@ -1,1 +1,1 @@
-"""The transfer set: the teacher's raw logits for every view, made once and kept on disk."""
+"""The transfer set: the teacher's raw logits for every view, computed once and stored."""

@@ -1,4 +1,4 @@
-"""How many views the teacher answers at once: found by trying, and halved where the memory does not suffice."""
+"""The batch size of the teacher's pass: found by timing, and halved where the memory is not sufficient."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -12,18 +12,18 @@ from kd2mobile.teachers.teacher import Teacher
 
 SMALLEST, LARGEST, UNTRIED = 16, 1024, 32
 WORTHWHILE = 1.1
-"""How many times faster a doubled batch must be to be taken."""
+"""The least speedup for which a batch size is doubled."""
 BATCHES_AT_LEAST = 32
-"""A batch size is tried only if the pass has so many batches of it: what trying costs must be won back."""
+"""A batch size is tried only if the pass has at least this number of batches, so that the trial pays off."""
 _TIMED_S = 0.5
 
 
 def try_batch_sizes(teacher: Teacher, views: int) -> dict[int, float | None]:
-    """Doubles the batch while that is worthwhile and the memory suffices. views: how many are to be answered.
+    """Doubles the batch size while the teacher becomes faster and the memory is sufficient, and sets it in the teacher.
 
-    Leaves the teacher with the batch size that is to be used. Returns views/s by batch size, None where the memory
-    did not suffice; nothing for a pass too short to try. On a CPU this ends after two sizes. Raises TeacherError if
-    not even one image fits.
+    views: number of views of the pass. Returns the views per second of each tried batch size, None where the memory was
+    not sufficient; empty for a pass too short for trials. On a CPU the search ends after two sizes. Raises TeacherError
+    if not even one image fits.
     """
     largest = min(LARGEST, views // BATCHES_AT_LEAST)
     teacher.batch_size = UNTRIED
@@ -43,21 +43,21 @@ def try_batch_sizes(teacher: Teacher, views: int) -> dict[int, float | None]:
         tried[size] = _views_per_s(teacher, size)
         best = size if tried[size] else 0
     teacher.batch_size = best
-    spoken = ", ".join(f"{size} {f'{rate:,.1f} views/s' if rate else 'out of memory'}" for size, rate in tried.items())
-    say(f"batch size of the teacher's pass: {best} is the fastest ({spoken})")
+    rates = ", ".join(f"{size} {f'{rate:,.1f} views/s' if rate else 'out of memory'}" for size, rate in tried.items())
+    say(f"batch size of the teacher's pass: {best} is the fastest ({rates})")
     return tried
 
 
-def answer(teacher: Teacher, seen: np.ndarray) -> np.ndarray:
-    """teacher.outputs of any number of views; halves teacher.batch_size, and says so, where the memory is too small.
+def answer(teacher: Teacher, views: np.ndarray) -> np.ndarray:
+    """The teacher's outputs for any number of views. Halves teacher.batch_size, with a message, if memory runs out.
 
-    seen: uint8 [views, px, px, 3]. Returns float32 [views, classes]. Raises TeacherError if one view does not fit.
+    views: uint8 [views, px, px, 3]. Returns float32 [views, classes]. Raises TeacherError if one view does not fit.
     """
     answers: list[np.ndarray] = []
     done = 0
-    while done < len(seen):
+    while done < len(views):
         try:
-            answers.append(teacher.outputs(seen[done : done + teacher.batch_size]))
+            answers.append(teacher.outputs(views[done : done + teacher.batch_size]))
             done += len(answers[-1])
         except Exception as fault:
             if not is_out_of_memory(fault):
@@ -70,7 +70,7 @@ def answer(teacher: Teacher, seen: np.ndarray) -> np.ndarray:
 
 
 def regrouped(parts: Iterable[np.ndarray], teacher: Teacher) -> Iterator[np.ndarray]:
-    """The parts [n, ...] end to end, cut anew to teacher.batch_size rows, as it then is; the last one shorter."""
+    """Regroups the parts [n, ...] into batches of the teacher's current batch_size; the last one may be shorter."""
     waiting: list[np.ndarray] = []
     for part in parts:
         waiting.append(part)

@@ -1,4 +1,4 @@
-"""The stage `transfer` of several teachers: their transfer sets become one, which is read as that of one teacher.
+"""The stage `transfer` of several teachers: combines their transfer sets into one, with one vector of logits per view.
 
 Source: Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network, section 1: the soft targets of an
 ensemble are the arithmetic or the geometric mean of its members' predictive distributions.
@@ -93,10 +93,10 @@ def combine(
 
 def _check_shapes(sets: Sequence[Shards], expected: tuple[int, int], names: list[str]) -> None:
     views = sets[0].shape[1]
-    for one, name in zip(sets, names, strict=True):
-        if one.shape != (expected[0], views, expected[1]):
+    for logits, name in zip(sets, names, strict=True):
+        if logits.shape != (expected[0], views, expected[1]):
             must = f"must be [{expected[0]}, {views}, {expected[1]}], one vector per image and view, as of {names[0]}"
-            raise TeacherError(f"the logits of {name}", must, list(one.shape), "Label the images again with it.")
+            raise TeacherError(f"the logits of {name}", must, list(logits.shape), "Label the images again with it.")
 
 
 def _total(numbers: list[int | None]) -> int | None:

@@ -1,4 +1,4 @@
-"""The teacher's pass in another precision than it was trained in, and what that does to its logits."""
+"""Runs the teacher's pass in another dtype than it was trained in, and measures the effect on its logits."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.progress import say
 
 LEAST_AGREEMENT = 0.98
-"""Part of the validation images that must keep their top class; one image may always lose it."""
+"""Fraction of the validation images that must keep their top class; one image may always change it."""
 IMAGES = 256
-"""Validation images that are looked at, spread over all of them."""
+"""Number of validation images that are compared, spread evenly over all of them."""
 
 
 def set_dtype(model: keras.Model, dtype: str) -> None:
-    """Lets every layer compute under that dtype policy, in place; the weights stay float32. Before the model is run.
+    """Sets the dtype policy of the layers, in place; the weights stay float32. To be called before the model is run.
 
     The last layer with weights, and what follows it, stays in float32, so that the logits are float32 and are not
     rounded to bfloat16's 8 bits. Source: Micikevicius et al. 2018, Mixed Precision Training, section 3.
@@ -27,7 +27,10 @@ def set_dtype(model: keras.Model, dtype: str) -> None:
 
 
 def effect_of_dtype(exact: np.ndarray, reduced: np.ndarray, dtype: str, where: str) -> dict[str, Any]:
-    """How far logits are from those of float32, said and returned. exact, reduced: float32 [images, classes].
+    """Compares the logits of a reduced dtype with those of float32; prints and returns the differences.
+
+    exact, reduced: the logits in float32 and in dtype, float32 [images, classes]. where: the teacher's name in
+    messages.
 
     Returns images, mean_difference and largest_difference (absolute, of single logits), largest_logit and
     top1_agreement in 0..1. Raises TeacherError where fewer than LEAST_AGREEMENT keep their top class: the transfer
@@ -42,7 +45,7 @@ def effect_of_dtype(exact: np.ndarray, reduced: np.ndarray, dtype: str, where: s
         "largest_logit": float(np.abs(exact).max()),
         "top1_agreement": float(same.mean()),
     }
-    spoken = (
+    summary = (
         f"{same.mean():.1%} of {len(same)} validation images keep their top class; logits differ by "
         f"{difference.mean():.2g} on average, {difference.max():.2g} at most, of up to {effect['largest_logit']:.3g}"
     )
@@ -50,8 +53,8 @@ def effect_of_dtype(exact: np.ndarray, reduced: np.ndarray, dtype: str, where: s
         raise TeacherError(
             f"{where}, teacher.dtype {dtype}",
             f"must keep the top class of float32 for at least {LEAST_AGREEMENT:.0%} of the images",
-            spoken,
+            summary,
             "Use `--teacher-dtype float32`.",
         )
-    say(f"{dtype} beside float32: {spoken}")
+    say(f"{dtype} beside float32: {summary}")
     return effect

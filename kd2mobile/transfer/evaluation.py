@@ -1,4 +1,4 @@
-"""How good a transfer set is, by its labelled images."""
+"""Evaluates a transfer set on its validation images."""
 
 from pathlib import Path
 from typing import Any

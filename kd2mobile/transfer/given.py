@@ -1,4 +1,4 @@
-"""The stage `transfer` for a teacher that was given as its logits: the same shards, and no network runs."""
+"""The stage `transfer` for a teacher given as its logits: writes the same shards without running a network."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from kd2mobile.teachers.teacher import DESCRIPTION, are_known_logits, check_logi
 
 
 def holds_logits(teacher_folder: Path) -> bool:
-    """Whether a teacher's artifact holds logits, and no network that answers."""
+    """Whether a teacher's artifact holds logits in place of a network."""
     return (Path(teacher_folder) / LOGITS).is_file()
 
 
@@ -25,16 +25,16 @@ def store_given_logits(folder: Path, teacher_folder: Path, split: Split) -> dict
     """
     folder, teacher_folder = Path(folder), Path(teacher_folder)
     described = read_description(teacher_folder / DESCRIPTION)
-    given = read_logits(teacher_folder / LOGITS, split, described["name"])
+    given_logits = read_logits(teacher_folder / LOGITS, split, described["name"])
     counts = {}
     start = time.monotonic()
     for name in split.with_samples(*SPLIT_NAMES, UNLABELLED):
         samples = split.samples_of(name)
 
         def shard(rows: range, samples=samples) -> np.ndarray:
-            here = samples[rows.start : rows.stop]
-            logits = given.logits_of(here)
-            check_logits(logits, [sample.path for sample in here], given.where, are_known_logits(described))
+            batch = samples[rows.start : rows.stop]
+            logits = given_logits.logits_of(batch)
+            check_logits(logits, [sample.path for sample in batch], given_logits.where, are_known_logits(described))
             return logits[:, None].astype(np.float16)
 
         write_shards(folder, name, len(samples), shard, f"teacher's logits, {name}", "images")

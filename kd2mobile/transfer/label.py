@@ -1,4 +1,4 @@
-"""The stage `transfer`: the teacher answers every view once, and its raw logits are kept."""
+"""The stage `transfer`: runs the teacher once on every view and stores its raw logits."""
 
 import os
 import time
@@ -43,13 +43,15 @@ def label(
 ) -> dict[str, Any]:
     """Writes train, val and test shards of float16 [samples, views, classes]: see `transfer.store.Transfer`.
 
-    Of a split of unlabelled images, unlabelled shards; what is said of val is then left out.
+    A split of unlabelled images gives unlabelled shards and no val in the results.
 
-    Each image under root is decoded once and rendered through each of its views at the teacher's input_px. The time
-    and the disk that this takes are estimated and printed before; a killed call goes on after its last shard.
-    In memory are one shard and, to evaluate them, the logits of all validation images.
-    batch_size: views per batch; 0 finds one by trying (`transfer.batches`). workers: processes that decode, 0 for
-    threads. dtype: what the teacher computes in (`transfer.dtype`); its effect on the logits is measured first.
+    Each image under root is decoded once and rendered through each of its views at the teacher's input_px. The time and
+    the disk space are estimated and printed first; a killed call resumes after its last shard. In memory are one shard
+    and, for the evaluation, the logits of all validation images.
+
+    teacher_folder, views_folder: the artifacts of the teacher and of the views. batch_size: views per batch; 0 finds
+    the fastest (`transfer.batches`). workers: number of processes that decode images; 0 uses threads. dtype: in which
+    the teacher computes (`transfer.dtype`); its effect on the logits is measured first.
     Returns samples and views by split, classes, bytes, seconds and views_per_s of this call, how it ran (batch_size,
     batch_sizes_tried with their views/s, workers, backend, devices, dtype, dtype_effect), teacher (its name and
     parameters, size_bytes and sha256 of its file), and val {n, top1, logloss}; the test images' labels are not read.
@@ -82,7 +84,7 @@ def label(
         tried: dict[int, float | None] = {}
         if missing and not batch_size:
             tried = try_batch_sizes(teacher, missing)
-        _say_what_it_takes(missing, described, passes)
+        _report_cost(missing, described, passes)
         start = time.monotonic()
         for name, todo in passes.items():
             count, views = todo.views.shape
@@ -118,7 +120,7 @@ def label(
 
 @dataclass
 class _Pass:
-    """One split to be labelled. threads: how many call render; answered: views that the teacher answered so far."""
+    """The teacher's pass over one split. threads: number of threads that call render; answered: views done so far."""
 
     teacher: Teacher
     root: Root
@@ -129,42 +131,42 @@ class _Pass:
     answered: int = 0
 
     def shard(self, rows: range) -> np.ndarray:
-        """float16 [len(rows), views, classes]"""
+        """The logits of the samples with these numbers, float16 [len(rows), views, classes]."""
         logits = np.concatenate([logits.astype(np.float16) for logits in self.logits(rows)])
         return logits.reshape(len(rows), self.views.shape[1], -1)
 
     def logits(self, rows: range) -> Iterator[np.ndarray]:
-        """float32 [views, classes] for all views of the samples of those numbers, in order, a batch at a time."""
+        """The logits of all views of the samples with these numbers, in order, float32 [batch, classes] per batch."""
         views = self.views.shape[1]
         done = rows.start * views
         images_per_thread = max(1, self.teacher.batch_size // views // self.threads)
         parts = in_batches(rows.stop, images_per_thread, rows.start)
         with closing(in_threads(self.rendered, parts, self.threads)) as rendered:
-            for seen in regrouped(rendered, self.teacher):
-                logits = answer(self.teacher, seen)
-                paths = [self.samples[i // views].path for i in range(done, done + len(seen))]
+            for views_in_batch in regrouped(rendered, self.teacher):
+                logits = answer(self.teacher, views_in_batch)
+                paths = [self.samples[i // views].path for i in range(done, done + len(views_in_batch))]
                 check_logits(logits, paths, self.teacher.where, self.teacher.known_logits)
-                done += len(seen)
-                self.answered += len(seen)
+                done += len(views_in_batch)
+                self.answered += len(views_in_batch)
                 yield logits
 
     def rendered(self, numbers: Sequence[int]) -> np.ndarray:
-        """All views of the samples of those numbers: uint8 [views, px, px, 3]."""
+        """All views of the samples with these numbers: uint8 [views, px, px, 3]."""
         paths = [self.root / self.samples[i].path for i in numbers]
         px = self.teacher.input_px
         return self.render(paths, self.views[list(numbers)], px).reshape(-1, px, px, 3)
 
 
 def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> dict[str, Any]:
-    """Makes the teacher compute in dtype. Returns what that does to its logits, see effect_of_dtype."""
+    """Sets the dtype in which the teacher computes. Returns its effect on the logits: see effect_of_dtype."""
     numbers = np.linspace(0, len(val.samples) - 1, min(IMAGES, len(val.samples))).astype(int)
     parts = [numbers[first : first + UNTRIED].tolist() for first in range(0, len(numbers), UNTRIED)]
     answers: list[list[np.ndarray]] = [[], []]
     with bar(f"{dtype} beside float32", 2 * len(numbers), "images") as advance:
         for logits in answers:
-            for seen in in_threads(val.rendered, parts, val.threads):
-                logits.append(answer(teacher, seen))
-                advance(len(seen))
+            for views in in_threads(val.rendered, parts, val.threads):
+                logits.append(answer(teacher, views))
+                advance(len(views))
             if logits is answers[0]:
                 teacher.model = open_teacher(folder)[0].model
                 set_dtype(teacher.model, dtype)
@@ -182,7 +184,7 @@ def _missing_views(folder: Path, passes: dict[SplitName, _Pass]) -> int:
     )
 
 
-def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[SplitName, _Pass]) -> None:
+def _report_cost(missing: int, described: dict[str, Any], passes: dict[SplitName, _Pass]) -> None:
     if not missing:
         return
     size = missing * len(described["classes"]) * np.dtype(np.float16).itemsize
@@ -195,7 +197,7 @@ def _say_what_it_takes(missing: int, described: dict[str, Any], passes: dict[Spl
 
 
 def _views_per_s(largest: _Pass) -> float | None:
-    """How fast the first batches go, decoding included; None if there is only one, which compiles the network."""
+    """Views per second of the first batches, with decoding; None if there is only one, which compiles the network."""
     images = max(1, _TIMED_BATCHES * largest.teacher.batch_size // largest.views.shape[1])
     with closing(largest.logits(range(min(len(largest.samples), images)))) as batches:
         next(batches)

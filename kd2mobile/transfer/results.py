@@ -1,4 +1,4 @@
-"""What the record of a transfer set says, as far as it is read."""
+"""The results in the record of a transfer set that later code reads."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from kd2mobile.store.stage_records import Count, Sha256, Validated
 
 
 class TeacherFile(msgspec.Struct, frozen=True):
-    """Whose logits a transfer set holds; of several teachers their names, parameters and bytes together."""
+    """The teacher of a transfer set; for several teachers their joined names and the sums of their numbers."""
 
     name: str = ""
     parameters: Count | None = None

@@ -9,8 +9,8 @@ from kd2mobile.data.split import SplitName
 class Transfer:
     """A folder that `transfer.label.label` filled; relocatable, for it holds no path.
 
-    Probabilities are never stored: soft targets are softmax(logits / temperature) of what stands here. The order of
-    samples is Split.samples_of(name), that of views the views' own.
+    Probabilities are never stored: soft targets are softmax(logits / temperature). Samples are in the order of
+    Split.samples_of(name), views in that of the views artifact.
     """
 
     def __init__(self, folder: Path):

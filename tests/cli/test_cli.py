@@ -357,7 +357,7 @@ def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(monkeypatch):
         main_status(["list", "students"])
 
 
-def test_a_full_disk_is_said(capsys, monkeypatch):
+def test_a_full_disk_is_reported(capsys, monkeypatch):
     def full(kind):
         raise OSError(28, "No space left on device", "runs/x")
 

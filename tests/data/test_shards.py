@@ -81,11 +81,11 @@ def test_sets_do_not_mix(folder):
 
 
 def test_a_killed_call_resumes(tmp_path):
-    asked = []
+    requested = []
 
     def dies(rows):
-        asked.append(rows.start)
-        if rows.start == SHARD and asked.count(SHARD) == 1:
+        requested.append(rows.start)
+        if rows.start == SHARD and requested.count(SHARD) == 1:
             raise KeyboardInterrupt
         return WHOLE[rows.start : rows.stop]
 
@@ -93,7 +93,7 @@ def test_a_killed_call_resumes(tmp_path):
         write(tmp_path, dies)
     assert [p.name for p in tmp_path.iterdir()] == ["train-00000.npy"]
     write(tmp_path, dies)
-    assert asked == [0, SHARD, SHARD, 2 * SHARD]
+    assert requested == [0, SHARD, SHARD, 2 * SHARD]
     np.testing.assert_array_equal(
         open_shards(tmp_path, "train").take(np.arange(COUNT), np.zeros(COUNT, int)), WHOLE[:, 0]
     )

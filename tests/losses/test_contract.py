@@ -65,7 +65,7 @@ def test_a_shift_of_either_logits_changes_nothing(name):
     np.testing.assert_allclose(value(name, teacher + shift, z), still, rtol=1e-9)
 
 
-def test_it_looks_at_the_teacher_exactly_if_it_says_so(name):
+def test_it_uses_the_teacher_exactly_if_declared(name):
     teacher, z = draw(seed=3)
     loss, still = LOSSES[name], value(name, teacher, z)
     assert (value(name, 0 * teacher, z) != still).any() == loss.needs_teacher
@@ -73,7 +73,7 @@ def test_it_looks_at_the_teacher_exactly_if_it_says_so(name):
     assert np.array_equal(*at_one) == (loss.rest_to_teacher or not loss.needs_teacher)
 
 
-def test_what_it_uses_matters_and_its_options_are_described(name):
+def test_the_fields_it_uses_change_it_and_its_options_are_described(name):
     teacher, z = draw(seed=4)
     loss, still = LOSSES[name], value(name, teacher, z)
     assert sorted(loss.uses + loss.ignores) == sorted(SHARED)

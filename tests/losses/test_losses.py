@@ -127,7 +127,7 @@ def test_never_negative_and_finite_with_huge_logits(name):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_kd_is_least_where_the_student_says_what_the_teacher_says(temperature):
+def test_kd_is_least_where_the_student_equals_the_teacher(temperature):
     one_hot, teacher, _ = draw(seed=4)
     entropy = cross_entropy(probabilities(teacher, temperature), teacher, temperature)
     np.testing.assert_allclose(loss("kd", one_hot, teacher, teacher + 3, temperature, 0.0), temperature**2 * entropy)
@@ -170,7 +170,7 @@ def test_kd_beside_the_distillation_loss_of_keras(temperature):
 
 @pytest.mark.parametrize(("temperature", "weight"), SETTINGS)
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_a_image_without_a_label_is_taught_by_the_teacher_alone(name, temperature, weight):
+def test_an_image_without_a_label_is_taught_by_the_teacher_alone(name, temperature, weight):
     """Its one-hot row is zero: the soft part stays with the factor that it has beside labels, and nothing else does."""
     one_hot, teacher, z = draw(seed=10)
     unlabelled = np.zeros_like(one_hot)

@@ -17,7 +17,7 @@ def options(name, given):
     return LOSSES[name].own_options(Distill(loss=name, loss_options=given))
 
 
-def test_options_have_their_defaults_and_take_what_is_given(trial_loss):
+def test_options_have_defaults_and_accept_given_values(trial_loss):
     assert options("trial", {}) == {"beta": 1.0, "squared": True}
     assert options("trial", {"beta": 2, "squared": False}) == {"beta": 2.0, "squared": False}
 

@@ -18,14 +18,14 @@ def test_without_data_it_is_the_demo():
     assert demo.teacher.epochs <= 4
 
 
-def test_with_data_it_is_what_the_issue_promises():
+def test_with_data_the_defaults_are_those_of_the_readme():
     photos = compose(settings={"data.source": "photos/"})
     assert (photos.teacher.name, photos.teacher.weights, photos.teacher.input_px) == ("xception", "imagenet", None)
     assert (photos.student.name, photos.student.weights, photos.student.input_px) == ("mobilenet025", "imagenet", 128)
     assert (photos.views.count, photos.distill.epochs) == (4, 30)
 
 
-def test_layers_go_built_in_then_file_then_settings(tmp_path):
+def test_the_file_goes_over_the_built_in_recipe_and_settings_over_both(tmp_path):
     file = tmp_path / "r.toml"
     file.write_text("[distill]\ntemperature = 2\nepochs = 3\n")
     composed = compose(file, {"distill.temperature": 8})
@@ -97,7 +97,7 @@ def test_a_file_that_notepad_saved_is_read(tmp_path):
     assert compose(file).distill.epochs == 3
 
 
-def test_a_teacher_from_a_file_has_nothing_of_the_demos(tmp_path):
+def test_a_teacher_from_a_file_takes_nothing_from_the_demo(tmp_path):
     file = tmp_path / "r.toml"
     file.write_text("[teacher]\nname = 'my.keras'\nseed = 5\n")
     for composed in (
@@ -113,7 +113,7 @@ def test_a_teacher_from_a_file_has_nothing_of_the_demos(tmp_path):
     assert compose(tmp_path / "written.toml") == compose(file)
 
 
-def test_none_cannot_take_back_what_the_built_in_recipe_says(tmp_path):
+def test_none_cannot_unset_a_value_of_the_built_in_recipe(tmp_path):
     with pytest.raises(RecipeError) as caught:
         compose(settings={"teacher.input_px": None})
     assert str(caught.value) == (

@@ -52,7 +52,7 @@ def test_a_written_recipe_of_several_teachers_is_read_back_the_same(tmp_path, so
     assert [shown[f"teacher {i}"]["name"] for i in (1, 2, 3)] == names(composed) and "teacher" not in shown
 
 
-def test_a_file_says_what_differs_and_flags_are_about_every_one(tmp_path):
+def test_a_file_sets_fields_per_teacher_and_flags_set_them_for_all(tmp_path):
     file = tmp_path / "r.toml"
     file.write_text("[data]\nsource = 'p'\n[[teacher]]\nname = 'a.keras'\nseed = 1\n[[teacher]]\nname = 'mobilenet'\n")
     composed = compose(file, {"teacher.batch_size": 7})
@@ -108,7 +108,7 @@ def test_given_logits_beside_a_network_mean_whole_images():
         ({"ensemble.mean": "median"}, "settings, ensemble.mean: must be one of arithmetic, geometric, got 'median'"),
     ],
 )
-def test_what_is_no_ensemble_is_refused(settings, message):
+def test_invalid_ensembles_are_refused(settings, message):
     with pytest.raises(Kd2MobileError) as caught:
         compose(settings=settings)
     assert str(caught.value).startswith(message)

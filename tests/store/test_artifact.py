@@ -22,7 +22,7 @@ def step(temperature=2.0, text="made", inputs=None, build=None, log=None):
     return Step("letters", 1, {"temperature": temperature}, inputs or {}, build or write)
 
 
-def test_made_once_then_found(tmp_path, capsys):
+def test_an_artifact_is_built_once_and_then_reused(tmp_path, capsys):
     log = []
     store = Store(tmp_path)
     made = store.make(step(log=log))
@@ -33,7 +33,7 @@ def test_made_once_then_found(tmp_path, capsys):
     assert "building" in capsys.readouterr().err
 
 
-def test_a_change_makes_a_new_one_and_says_what_differs(tmp_path, capsys):
+def test_a_change_builds_a_new_artifact_and_reports_the_difference(tmp_path, capsys):
     first = Store(tmp_path).make(step(2.0))
     assert "(first build)" in capsys.readouterr().err
     second = Store(tmp_path).make(step(4.0))
@@ -44,7 +44,7 @@ def test_a_change_makes_a_new_one_and_says_what_differs(tmp_path, capsys):
     )
 
 
-def test_what_the_same_command_made_before_is_no_news(tmp_path, capsys):
+def test_artifacts_of_the_same_command_are_not_compared(tmp_path, capsys):
     store = Store(tmp_path)
     store.make(step(2.0))
     store.make(step(4.0))
@@ -82,7 +82,7 @@ def test_another_teacher_of_the_same_images_is_near():
     assert why_missing(teachers[0], teachers[1:]).endswith("differs in name: 'vgg16' here, 'xception' there")
 
 
-def test_a_missing_input_is_made_only_when_needed(tmp_path):
+def test_a_missing_input_is_built_only_when_needed(tmp_path):
     log = []
     inner = Step("sent", 1, {}, {}, lambda folder, inputs: log.append("transfer") or {})
     outer = step(inputs={"transfer": inner}, log=log)
@@ -102,7 +102,7 @@ def test_a_version_or_an_input_changes_the_fingerprint():
     assert base.fingerprint != Step("letters", 2, {"temperature": 2.0}, {}, base.build).fingerprint
 
 
-def test_a_failed_build_leaves_nothing_whole_and_the_next_goes_on(tmp_path, capsys):
+def test_a_failed_build_leaves_no_artifact_and_the_next_resumes(tmp_path, capsys):
     def broken(folder, inputs):
         (folder / "shard-0").write_text("kept")
         raise RuntimeError("killed")
@@ -117,7 +117,7 @@ def test_a_failed_build_leaves_nothing_whole_and_the_next_goes_on(tmp_path, caps
     assert "resuming an interrupted build" in capsys.readouterr().err
 
 
-def test_a_damaged_file_is_made_again_and_said(tmp_path, capsys):
+def test_a_damaged_file_is_built_again_and_reported(tmp_path, capsys):
     def shards(folder, inputs):
         for name in ("0.npy", "1.npy"):
             if not (folder / name).exists():
@@ -145,7 +145,7 @@ def test_a_stale_artifact_given_by_hand_is_refused_with_the_fields(tmp_path):
     assert "temperature: 4.0 here, 2.0 there" in message and "split.seed: 1 here, 0 there" in message
 
 
-def test_an_artifact_given_by_hand_takes_the_place_of_its_own(tmp_path):
+def test_an_artifact_given_by_hand_is_used_in_place_of_a_built_one(tmp_path):
     folder = Store(tmp_path / "there").make(step()).folder
     here = Store(tmp_path / "here")
     here.adopt(step(), folder)
@@ -157,7 +157,7 @@ def test_an_artifact_given_by_hand_takes_the_place_of_its_own(tmp_path):
         here.adopt(step(), tmp_path)
 
 
-def test_the_record_says_how_it_came_to_be(tmp_path, monkeypatch):
+def test_the_record_says_how_the_artifact_was_made(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     record = json.loads((Store(tmp_path).make(step()).folder / RECORD).read_text())
     assert record["spec"] == step().spec
@@ -166,7 +166,7 @@ def test_the_record_says_how_it_came_to_be(tmp_path, monkeypatch):
     assert record["made_with"]["environment"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
-def test_a_full_disk_is_said(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
     def full(folder, inputs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -203,7 +203,7 @@ Store(Path(sys.argv[1])).make(Step("letters", 1, {}, {}, build))
 """
 
 
-def test_two_processes_make_it_once(tmp_path):
+def test_two_processes_build_it_once(tmp_path):
     def start():
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([sys.executable, "-c", BUILDER, str(tmp_path)], **pipes)
@@ -217,7 +217,7 @@ def test_two_processes_make_it_once(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_one_that_fails_costs_the_others_nothing(tmp_path):
+def test_a_failed_step_does_not_affect_the_others(tmp_path):
     def together(steps, folders, inputs, commit):
         commit(steps[0], steps[0].build(folders[0], inputs))
         raise RuntimeError("the second one fails")
@@ -228,7 +228,7 @@ def test_one_that_fails_costs_the_others_nothing(tmp_path):
     assert Store(tmp_path).find(step(1.0)) and not Store(tmp_path).find(step(2.0))
 
 
-def test_a_folder_without_its_record_is_gone_on_from(tmp_path, capsys):
+def test_a_folder_without_its_record_is_resumed(tmp_path, capsys):
     folder = Store(tmp_path).make(step()).folder
     (folder / RECORD).unlink()
     assert Store(tmp_path).make(step()).folder == folder
@@ -242,7 +242,7 @@ def test_another_stages_artifact_given_by_hand_is_refused(tmp_path):
         Store(tmp_path / "here").adopt(other, folder)
 
 
-def test_a_store_that_is_a_file_is_said(tmp_path):
+def test_a_store_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="must be (a folder|free), got (not a directory|file exists)"):
         Store(tmp_path / "file").make(step())
@@ -253,7 +253,7 @@ def test_differences_name_the_field():
     assert differences({"a": 1}, {}) == ["a: 1 here, None there"]
 
 
-def test_an_unreadable_record_is_said(tmp_path):
+def test_an_unreadable_record_is_reported(tmp_path):
     folder = Store(tmp_path).make(step()).folder
     (folder / RECORD).write_text("{")
     with pytest.raises(
@@ -286,7 +286,7 @@ assert not [name for name in "abcdefgh" if (Store(Path(sys.argv[1])).make(step).
 """
 
 
-def test_several_processes_mend_a_damaged_one(tmp_path):
+def test_several_processes_repair_a_damaged_artifact(tmp_path):
     def run(count):
         running = [subprocess.Popen([sys.executable, "-c", DAMAGED, str(tmp_path)], stderr=-1) for _ in range(count)]
         assert [(one.communicate()[1], one.returncode)[1] for one in running] == [0] * count
@@ -299,7 +299,7 @@ def test_several_processes_mend_a_damaged_one(tmp_path):
         run(4)
 
 
-def test_a_given_one_takes_the_place_of_a_damaged_or_unfinished_one(tmp_path):
+def test_a_given_artifact_replaces_a_damaged_or_unfinished_one(tmp_path):
     there = Store(tmp_path / "there").make(step()).folder
     here = Store(tmp_path / "here").make(step()).folder
     (here / "a.txt").write_text("rot")

@@ -247,7 +247,7 @@ def test_a_pipe_and_a_device_are_written_to():
 
 
 @pytest.mark.parametrize("command", main.commands.values(), ids=main.commands)
-def test_every_option_for_a_file_that_is_written_is_looked_at(command):
+def test_every_option_for_an_output_file_is_checked(command):
     assert isinstance(command, CarefulCommand)
     written = {param.name for param in command.params if isinstance(param.type, OutputFile)}
     folders = {"out"} if command.name == "export" else set()  # it refuses other files itself, without --force

@@ -120,7 +120,7 @@ def test_a_record_is_that_of_its_folder_or_refused(tmp_path, stage):
 
 
 @pytest.mark.parametrize("stage", MADE)
-def test_a_file_too_many_is_refused_and_one_too_few_made_again(tmp_path, stage, capsys):
+def test_an_extra_file_is_refused_and_a_missing_one_built_again(tmp_path, stage, capsys):
     folder, record = made(tmp_path, stage)
     (folder / ".DS_Store").touch()
     (folder / "more.npy").touch()
@@ -176,7 +176,7 @@ def test_a_given_set_is_copied_without_what_lies_beside_and_without_links(tmp_pa
         Store(tmp_path / "other").adopt(step_of("transfer"), there)
 
 
-def test_a_given_set_that_is_not_whole_is_not_said_to_be_made_again(tmp_path):
+def test_the_message_on_an_incomplete_given_set_promises_no_rebuild(tmp_path):
     there = Store(tmp_path / "there").make(step_of("transfer")).folder.rename(tmp_path / "given")
     record = json.loads((there / RECORD).read_text())
     for sent in ([], {}, record | {"fingerprint": "0" * 16}, record | {"files": {}}, record | {"results": {"val": 1}}):
@@ -245,7 +245,7 @@ def copy_of(tmp_path, step):
     return Store(tmp_path / "another").make(step).folder
 
 
-def test_an_unreadable_neighbour_costs_the_others_nothing(tmp_path):
+def test_an_unreadable_neighbour_does_not_affect_the_others(tmp_path):
     folder, _ = made(tmp_path, "split")
     (folder / RECORD).write_text("[" * 10_000)
     assert Store(tmp_path / "store").make(step_of("split", seed=1)).folder.is_dir()
@@ -307,7 +307,7 @@ def a_run(tmp_path):
     return run, json.loads((run.folder / "run.json").read_text())
 
 
-def test_a_run_whose_fields_have_any_type_is_read_or_refused(tmp_path, mine):
+def test_a_run_with_any_field_of_any_type_is_read_or_refused(tmp_path, mine):
     run, record = a_run(tmp_path)
 
     for changed in variants(record):
@@ -331,7 +331,7 @@ def test_a_reference_ends_in_a_stage_and_a_fingerprint(tmp_path, reference):
         open_run(run.folder).artifact("split")
 
 
-def test_a_reference_means_the_runs_own_store_wherever_it_leads(tmp_path):
+def test_a_reference_always_refers_to_the_runs_own_store(tmp_path):
     run, record = a_run(tmp_path)
     name = Store(tmp_path / "store").folder(step_of("split")).name
     elsewhere = json.dumps(record | {"artifacts": {"split": f"/somewhere/else/split/{name}"}})
@@ -403,7 +403,7 @@ def test_a_new_run_does_not_write_over_a_recipe_in_its_folder(tmp_path, theirs):
     assert start_run(compose(), tmp_path / "run", tmp_path / "store").recipe == run.recipe
 
 
-def test_what_two_note_at_once_is_all_kept(tmp_path):
+def test_changes_of_two_processes_at_once_are_all_kept(tmp_path):
     run, _ = a_run(tmp_path)
 
     def note(number):

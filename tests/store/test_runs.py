@@ -108,23 +108,26 @@ def test_a_run_remembers_its_store_and_its_files(tmp_path):
     assert again.export_of(qat)[1].epochs == 9 and again.export_of(fp16)[0] == run.recipe.export
 
 
-def test_what_describes_the_model_is_kept_until_something_else_is_said(tmp_path):
+def test_descriptions_of_the_model_are_kept_until_changed(tmp_path):
     start_run(compose(settings={"export.licence": "MIT"}), tmp_path / "here", tmp_path / "store")
 
-    def said(**settings):
+    def reopened(**settings):
         run = open_run(tmp_path / "here", settings={f"export.{name}": value for name, value in settings.items()})
         run.describe()
         return run.recipe.export
 
-    assert said(author="Zoë", per_tensor=True).per_tensor
-    again = said()
+    assert reopened(author="Zoë", per_tensor=True).per_tensor
+    again = reopened()
     assert (again.author, again.licence, again.version, again.per_tensor) == ("Zoë", "MIT", None, False)
-    assert said(version="3", author="Ada").author == "Ada" and said().version == "3"
-    assert said(author="", licence="Apache-2.0").author == "" == said().author and said().licence == "Apache-2.0"
-    assert said(licence="MIT").licence == "MIT" and "licence" not in open_run(tmp_path / "here").record.described
+    assert reopened(version="3", author="Ada").author == "Ada" and reopened().version == "3"
+    assert (
+        reopened(author="", licence="Apache-2.0").author == "" == reopened().author
+        and reopened().licence == "Apache-2.0"
+    )
+    assert reopened(licence="MIT").licence == "MIT" and "licence" not in open_run(tmp_path / "here").record.described
 
 
-def test_a_damaged_run_is_said_and_passed_over(tmp_path, capsys):
+def test_a_damaged_run_is_reported_and_skipped(tmp_path, capsys):
     good = start_run(compose(), None, tmp_path / "store")
     bad = start_run(compose(), None, tmp_path / "store")
     (bad.folder / "run.json").write_text("{")
@@ -151,14 +154,14 @@ def test_references_are_relative_so_that_both_folders_can_be_moved_together(tmp_
     assert run.record.artifacts == {"student": "../../store/student/ab"}
 
 
-def test_no_run_is_said(tmp_path):
+def test_a_missing_run_is_reported(tmp_path):
     with pytest.raises(ArtifactError, match=r"runs: must hold a run, got none. Make one with `kd2mobile distill`"):
         open_run(None, tmp_path)
     with pytest.raises(ArtifactError, match=r"gone: must hold a run"):
         open_run(tmp_path / "gone", tmp_path)
 
 
-def test_a_run_that_came_to_nothing_is_not_the_newest(tmp_path, monkeypatch):
+def test_a_run_without_artifacts_is_not_the_newest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     good = start_run(compose(), Path("runs/good"), Path("store"))
     good.refer({"student": Path("store/student/0123")})

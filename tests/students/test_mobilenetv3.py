@@ -40,7 +40,7 @@ def ours(theirs, tmp_path_factory):
     return student
 
 
-def test_it_takes_pixels_as_students_do_and_answers_as_theirs_does_with_its_preprocessing(theirs, ours):
+def test_it_takes_student_pixels_and_outputs_as_keras_own_with_its_preprocessing(theirs, ours):
     expected = np.asarray(theirs(images().astype(np.float32), training=False))
     got = np.asarray(ours((images() / 127.5 - 1).astype(np.float32), training=False))
     assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max(), "the images have to make a difference"

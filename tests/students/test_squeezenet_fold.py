@@ -96,7 +96,7 @@ def test_the_folded_body_answers_as_the_published_one(file):
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * expected.max())
 
 
-def test_everything_behind_the_first_convolution_is_taken_as_it_is(file):
+def test_everything_after_the_first_convolution_stays_unchanged(file):
     student = build_student("squeezenet", PX, CLASSES, str(file), seed=0)
     for layer in by_topology(file).layers:
         if layer.weights and layer.name != "conv1":

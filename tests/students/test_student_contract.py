@@ -40,18 +40,18 @@ def test_gives_logits_and_not_probabilities(built, pixels):
     assert not np.allclose(z.sum(axis=1), 1)
 
 
-def test_one_flat_graph_with_nothing_of_the_preprocessing(built):
+def test_the_graph_is_flat_and_has_no_preprocessing(built):
     kinds = {type(layer).__name__ for layer in built.layers}
     assert not kinds & {"Functional", "Sequential", "Lambda", "Normalization", "Resizing", "Softmax"}
     first = [node.operation for node in built.get_layer("pixels")._outbound_nodes]
     assert len(first) == 1 and not isinstance(first[0], keras.layers.Rescaling)
 
 
-def test_nothing_but_layers_so_that_other_tools_can_take_it_apart(built):
+def test_the_graph_has_only_layers_so_that_other_tools_can_rewrite_it(built):
     assert [op for op in built.operations if not isinstance(op, keras.Layer)] == []
 
 
-def test_every_layer_has_a_name_of_its_own_that_does_not_depend_on_what_was_built_before(built):
+def test_layer_names_are_unique_and_do_not_depend_on_earlier_models(built):
     again = STUDENTS[built.name].build(keras, built.input_shape[1], CLASSES)
     names = [layer.name for layer in built.layers]
     assert names == [layer.name for layer in again.layers]

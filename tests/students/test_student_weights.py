@@ -142,7 +142,7 @@ def keras_download(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("student", "px", "asked"),
+    ("student", "px", "requested"),
     [
         ("mobilenet025", 96, ("MobileNet", 224, 0.25, False)),
         ("mobilenet025", 128, ("MobileNet", 128, 0.25, False)),
@@ -151,11 +151,11 @@ def keras_download(monkeypatch):
         ("mobilenetv3_small", 64, ("MobileNetV3Small", 224, 1.0, False)),
     ],
 )
-def test_imagenet_weights_of_the_nearest_published_size(keras_download, capsys, student, px, asked):
+def test_imagenet_weights_of_the_nearest_published_size(keras_download, capsys, student, px, requested):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build_student(student, px, CLASSES, "imagenet", seed=0)
-    assert keras_download == [asked]
+    assert keras_download == [requested]
     out, err = capsys.readouterr()
     assert out == "" and "Downloading data" in err
 

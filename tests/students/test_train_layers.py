@@ -39,7 +39,7 @@ def test_more_layers_than_there_are(model):
 @pytest.mark.parametrize(
     "text", ["last:0", "last:-1", "last:", "last:2.5", "last", "first:2", "2", "", "ALL", "last:\u0662"]
 )
-def test_what_is_neither_all_nor_a_number_of_last_layers(text):
+def test_invalid_train_layers_are_refused(text):
     with pytest.raises(RecipeError) as caught:
         last_layers(text)
     assert str(caught.value) == (

@@ -77,7 +77,7 @@ def body_weights(tmp_path):
     return path
 
 
-def asked(**fields) -> schema.Teacher:
+def teacher_config(**fields) -> schema.Teacher:
     return schema.Teacher(**{"name": "tiny", "weights": "none", "batch_size": 8, "learning_rate": 0.03, **fields})
 
 
@@ -118,14 +118,14 @@ def make(images, tmp_path):
         folder = tmp_path / "made"
         folder.mkdir(exist_ok=True)
         return folder, OWN_MODEL.build(
-            folder, asked(**{"name": str(path), **fields}), TeacherImages(root, split, "stretch")
+            folder, teacher_config(**{"name": str(path), **fields}), TeacherImages(root, split, "stretch")
         )
 
     return run
 
 
 def read(path, **fields):
-    return read_teacher_file(path, asked(name=str(path), **fields))
+    return read_teacher_file(path, teacher_config(name=str(path), **fields))
 
 
 def raw(model):

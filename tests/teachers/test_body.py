@@ -63,14 +63,14 @@ def test_a_damaged_file_is_refused(tmp_path):
         body_of(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(
         WeightsError, match="gone.h5: must be a weights file, got no such file. Check --teacher-weights"
     ):
         body_of(tmp_path / "gone.h5")
 
 
-def test_weights_with_nan_are_refused(tmp_path):
+def test_weights_that_hold_nan_are_refused(tmp_path):
     body = tiny((PX, PX, 3), include_top=False)
     body.set_weights([np.full_like(w, np.nan) for w in body.get_weights()])
     body.save_weights(tmp_path / "nan.weights.h5")
@@ -97,7 +97,7 @@ def test_a_failed_download_names_the_file_to_give_instead(monkeypatch):
     assert "give it with `--teacher-weights FILE`" in str(caught.value)
 
 
-def test_efficientnet_weights_from_a_file_see_the_pixels_of_a_download(tmp_path, monkeypatch):
+def test_efficientnet_weights_from_a_file_get_the_pixels_of_a_download(tmp_path, monkeypatch):
     entry = TEACHERS["efficientnetb0"]
     published = keras.applications.EfficientNetB0(
         include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
@@ -110,9 +110,9 @@ def test_efficientnet_weights_from_a_file_see_the_pixels_of_a_download(tmp_path,
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(path))
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     bodies = [build_body(entry, 32, weights) for weights in ("imagenet", str(path))]
-    seen = [keras.Model(body.input, body.get_layer("stem_conv").input)(pixels) for body in bodies]
-    np.testing.assert_allclose(seen[1], seen[0], rtol=1e-4, atol=1e-5)
-    assert abs(np.asarray(seen[0]).std() - 1) < 0.5
+    first_pixels = [keras.Model(body.input, body.get_layer("stem_conv").input)(pixels) for body in bodies]
+    np.testing.assert_allclose(first_pixels[1], first_pixels[0], rtol=1e-4, atol=1e-5)
+    assert abs(np.asarray(first_pixels[0]).std() - 1) < 0.5
 
 
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="no ../shared/weights beside this checkout")

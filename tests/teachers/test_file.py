@@ -18,7 +18,7 @@ L = keras.layers
     [[L.Softmax(name="end")], [L.Activation("softmax", name="end")], [L.Dense(3, activation="softmax", name="end")]],
     ids=["Softmax", "Activation", "Dense"],
 )
-def test_a_final_softmax_is_taken_off_and_said(save, capsys, tail):
+def test_a_final_softmax_is_removed_and_reported(save, capsys, tail):
     model = knower(*tail)
     file = read(save(model))
     assert len(file.changes) == 1 and "softmax" in file.changes[0] and "'end'" in file.changes[0]
@@ -29,14 +29,14 @@ def test_a_final_softmax_is_taken_off_and_said(save, capsys, tail):
     np.testing.assert_allclose(soft / soft.sum(), probabilities, atol=1e-6)
 
 
-def test_the_softmax_of_a_model_inside_is_taken_off(save):
+def test_the_softmax_of_a_nested_model_is_removed(save):
     inner = keras.Sequential([keras.Input((PX, PX, 3)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(3, "softmax")])
     model = keras.Sequential([keras.Input((PX, PX, 3)), inner])
     file = read(save(model))
     assert "softmax" in file.changes[0] and np.abs(raw(file.model) - raw(model)).max() > 0.01
 
 
-def test_a_teacher_with_the_users_classes_is_taken_as_it_is(save, make, capsys):
+def test_a_teacher_with_the_users_classes_stays_unchanged(save, make, capsys):
     folder, results = make(save(knower(L.Softmax()), {"preprocess": "none", "classes": CLASSES}))
     assert results["val"]["top1"] == 1.0 and results["way"] == "file" and results["name"] == "mine.keras"
     assert "was removed" in results["changes"][0]
@@ -90,7 +90,7 @@ def test_other_classes_get_a_new_head(save, make, capsys, beside):
     assert results["changes"][-1] == "its head was replaced"
 
 
-def test_other_names_for_as_many_classes_get_a_new_head_too(save, make):
+def test_as_many_classes_with_other_names_get_a_new_head_too(save, make):
     assert make(save(knower(), {"preprocess": "none", "classes": ["x", "y", "z"]}))[1]["way"] == "head"
 
 
@@ -156,7 +156,7 @@ def test_other_inputs_and_outputs_are_refused(save):
         read(save(keras.Model(inputs, L.Conv2D(2, 3)(inputs))))
 
 
-def test_its_size_is_its_own_unless_it_takes_any(save):
+def test_the_input_size_is_the_models_unless_it_takes_any(save):
     with pytest.raises(
         TeacherError, match="teacher.input_px: must be 16, the input of .*mine.keras, got 32. Leave it out"
     ):
@@ -172,13 +172,13 @@ def test_weights_beside_a_file_are_refused(save, make):
         make(save(knower()), weights="other.h5")
 
 
-def test_what_the_file_does_not_say_the_flags_say(save, make, tmp_path):
+def test_flags_give_what_the_file_does_not(save, make, tmp_path):
     (tmp_path / "names.txt").write_text("blue\ngreen\nred\n", "utf-8-sig")
     _, results = make(save(knower(rescaling=False)), preprocess="tf", classes=str(tmp_path / "names.txt"))
     assert (results["way"], results["preprocess"], results["val"]["top1"]) == ("file", "tf", 1.0)
 
 
-def test_the_names_in_a_file_of_classes_are_held_against_the_folders(save, make, tmp_path):
+def test_the_names_in_a_file_of_classes_are_compared_with_the_folders(save, make, tmp_path):
     path = tmp_path / "names.txt"
     for text, message in (
         ("green\nblue\nred\n", "mine.keras, output 0: must be the class 'blue'"),
@@ -234,7 +234,7 @@ def _named(folder, text, outputs):
         ([[1, 3], [2, 0]], "Give `--teacher-output logits` if they are logits."),
     ],
 )
-def test_what_to_do_about_no_probabilities_is_not_refused_next(answers, message):
+def test_the_suggested_next_step_is_not_refused_in_turn(answers, message):
     answers = np.array(answers, "f4")
     with pytest.raises(TeacherError, match=message):
         check_probabilities("mine.keras", answers)
@@ -270,11 +270,11 @@ def test_a_flag_against_the_description_is_refused(save, tmp_path, beside, flags
         read(save(knower(), beside), **flags)
 
 
-def test_a_flag_that_says_the_same_as_the_description_is_taken(save):
+def test_a_flag_that_agrees_with_the_description_is_accepted(save):
     assert read(save(knower(), {"preprocess": "tf", "output": "logits"}), preprocess="tf").preprocess == "tf"
 
 
-def test_probabilities_become_their_logarithm_where_they_are_said_to_be(save, make, capsys):
+def test_declared_probabilities_become_their_logarithm(save, make, capsys):
     model = knower(L.Softmax(), L.Reshape((3,)))
     folder, results = make(save(model), output="probabilities")
     assert results["val"]["top1"] == 1.0 and "the logarithm of p, with p at least 1e-07" in results["changes"][0]
@@ -287,12 +287,12 @@ def test_probabilities_become_their_logarithm_where_they_are_said_to_be(save, ma
     assert raw(read(save(sure), output="probabilities").model).min() >= np.log(1e-7) - 1e-5
 
 
-def test_a_softmax_is_taken_off_even_where_probabilities_are_said(save):
+def test_a_softmax_is_removed_even_where_probabilities_are_declared(save):
     file = read(save(knower(L.Softmax())), output="probabilities")
     assert len(file.changes) == 1 and "removed" in file.changes[0]
 
 
-def test_an_output_that_is_not_what_is_said_is_refused(save, make):
+def test_an_output_other_than_the_declared_one_is_refused(save, make):
     with pytest.raises(TeacherError, match="teacher.output: must be as in .*, which ends in a softmax, got logits."):
         read(save(knower(L.Softmax())), output="logits")
     with pytest.raises(TeacherError, match="ends in a log-softmax, got probabilities. Leave it out"):

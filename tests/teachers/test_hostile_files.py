@@ -117,7 +117,7 @@ def test_a_configuration_that_is_none_is_refused(members, config):
         read(path)
 
 
-def test_weights_that_are_declared_and_not_there_take_no_memory(members):
+def test_declared_but_missing_weights_take_no_memory(members):
     path, files = members
     config = files["config.json"].replace(b'"units": 3', b'"units": 4000000000000')
     assert config != files["config.json"]

@@ -13,7 +13,7 @@ from kd2mobile.teachers.kinds import kind_of
 from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import open_teacher
 from kd2mobile.teachers.zoo import TEACHERS
-from tests.teachers.conftest import PX, asked, make_images, tiny
+from tests.teachers.conftest import PX, make_images, teacher_config, tiny
 from tests.teachers.test_body import TINY, WEIGHTS
 
 FOLDERS = ["jay", "n02123045", "tiger_cat"]
@@ -45,11 +45,11 @@ def test_the_table_has_a_thousand_ids_in_order_and_known_anchors():
         (["0", "1"], None),
     ],
 )
-def test_all_of_the_classes_are_imagenets_or_none_is(classes, numbers):
+def test_imagenet_outputs_are_used_for_all_classes_or_none(classes, numbers):
     assert imagenet_numbers(classes) == numbers
 
 
-def test_unclear_names_are_told_only_where_nothing_else_is_in_the_way():
+def test_ambiguous_names_are_reported_only_if_they_are_the_only_obstacle():
     assert ambiguous_names(["crane", "maillot"]) == {
         "crane": ["n02012849", "n03126707"],
         "maillot": ["n03710637", "n03710721"],
@@ -70,7 +70,7 @@ def make(tiny_teacher, tmp_path):
     def run(folders=FOLDERS, **fields):
         split = make_images(tmp_path / "images", folders)
         (tmp_path / "made").mkdir()
-        teacher = asked(**fields)
+        teacher = teacher_config(**fields)
         images = TeacherImages(tmp_path / "images", split, "stretch")
         return tmp_path / "made", kind_of(teacher.name).build(tmp_path / "made", teacher, images)
 
@@ -123,28 +123,28 @@ def test_a_file_whose_thousand_outputs_are_others_gets_a_new_head(make, tmp_path
     assert make(**fields)[1]["way"] == "head"
 
 
-def test_weights_without_a_top_get_a_new_head_and_it_is_said(make, body_weights, capsys):
+def test_weights_without_a_top_get_a_new_head_and_it_is_reported(make, body_weights, capsys):
     assert make(weights=str(body_weights))[1]["way"] == "head"
     assert "tiny: the classes are ImageNet's, but these weights have no head for 16 px" in capsys.readouterr().err
 
 
-def test_other_classes_and_unclear_names_get_a_new_head(make, tmp_path, capsys):
+def test_other_classes_and_ambiguous_names_get_a_new_head(make, tmp_path, capsys):
     knower().save_weights(tmp_path / "top.weights.h5")
     assert make(["crane", "jay", "tabby"], weights=str(tmp_path / "top.weights.h5"))[1]["way"] == "head"
     assert "tiny: 'crane' is ImageNet's n02012849 and n03126707; rename the folder to its id" in capsys.readouterr().err
 
 
-def test_names_that_mean_something_else_are_refused(make, tmp_path):
+def test_imagenet_names_of_other_classes_are_refused(make, tmp_path):
     knower().save_weights(tmp_path / "top.weights.h5")
     with pytest.raises(TeacherError, match="The folders have the names of ImageNet classes. If they are other"):
         make(["beaver", "mouse", "stole"], weights=str(tmp_path / "top.weights.h5"))
 
 
-def test_from_nothing_nothing_is_imagenets(make):
+def test_from_scratch_no_imagenet_head_is_used(make):
     assert make(weights="none", epochs=1)[1]["way"] == "nothing"
 
 
-def test_a_top_that_fits_one_size_alone_is_none_for_another(monkeypatch, tmp_path, tiny_teacher):
+def test_a_top_for_one_input_size_is_not_used_for_another(monkeypatch, tmp_path, tiny_teacher):
     def flat(input_shape, weights=None, include_top=True, pooling=None, classifier_activation="softmax"):
         pixels = keras.Input(input_shape)
         x = keras.layers.Flatten()(keras.layers.Conv2D(2, 3)(pixels))
@@ -158,7 +158,7 @@ def test_a_top_that_fits_one_size_alone_is_none_for_another(monkeypatch, tmp_pat
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")  # the files are of an older Keras
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="no ../shared/weights beside this checkout")
-def test_the_real_head_is_had_with_the_file_that_has_one():
+def test_the_real_head_is_used_with_a_file_that_has_it():
     entry = TEACHERS["mobilenetv2"]
     assert build_whole(entry, 96, str(WEIGHTS / "mobilenet_v2_1.0_224_notop.weights.h5")) is None
     whole = build_whole(entry, 96, str(WEIGHTS / "mobilenet_v2_1.0_224.weights.h5"))
@@ -167,7 +167,7 @@ def test_the_real_head_is_had_with_the_file_that_has_one():
     assert kernel.shape == (1280, 1000) and np.isfinite(biases).all() and biases.std() > 0
 
 
-def test_what_is_recorded_can_be_read_again(make, tmp_path):
+def test_the_written_description_can_be_read(make, tmp_path):
     knower().save_weights(tmp_path / "top.weights.h5")
     folder, results = make(weights=str(tmp_path / "top.weights.h5"))
     assert json.loads((folder / "teacher.json").read_text("utf-8")) == results

@@ -104,7 +104,7 @@ def test_a_saved_model_is_converted_by_the_line_of_the_message(keras_2, capsys):
         ("weights", "must be a complete model, got a file of weights alone. Save the whole model with `model.save"),
     ],
 )
-def test_an_h5_that_cannot_be_had_is_refused_and_nothing_of_it_runs(keras_2, name, message, monkeypatch):
+def test_an_unloadable_h5_is_refused_and_its_code_never_runs(keras_2, name, message, monkeypatch):
     monkeypatch.chdir(keras_2)
     with pytest.raises(TeacherError) as caught:
         load_keras_file(keras_2 / f"{name}.h5")
@@ -133,7 +133,7 @@ def thrice(x):
     ids=["lambda", "lambda inside", "layer", "activation"],
 )
 @pytest.mark.filterwarnings("ignore:.*HDF5.*", "ignore:.*lambda.*")
-def test_custom_code_is_refused_and_said(tmp_path, monkeypatch, custom, message, suffix):
+def test_custom_code_is_refused_and_named(tmp_path, monkeypatch, custom, message, suffix):
     path = tmp_path / f"mine.{suffix}"
     keras.Sequential([keras.Input((PX, PX, 3)), custom(), L.Flatten(), L.Dense(3)]).save(path)
     if message.startswith("a Lambda"):

@@ -14,7 +14,7 @@ from kd2mobile.teachers.kinds.given_logits import GIVEN_LOGITS
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
 from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.reading import TeacherImages
-from tests.teachers.conftest import CLASSES, asked, knower
+from tests.teachers.conftest import CLASSES, knower, teacher_config
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def teachers(images, save, tiny_teacher, tmp_path):
     ids = [sample.path for sample in split.samples]
     np.savez(tmp_path / "logits.npz", sample_ids=np.array(ids), class_names=np.array(CLASSES), logits=np.array(values))
     own, given = str(save(knower())), str(tmp_path / "logits.npz")
-    return {ZOO: asked(epochs=1), OWN_MODEL: asked(name=own), GIVEN_LOGITS: Teacher(name=given)}
+    return {ZOO: teacher_config(epochs=1), OWN_MODEL: teacher_config(name=own), GIVEN_LOGITS: Teacher(name=given)}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.build.__module__.rpartition(".")[2])
@@ -60,7 +60,7 @@ def test_the_contract_of_a_kind(kind, teachers, images, tmp_path):
     assert described["name"] == Path(teacher.name).name and 0 <= described["val"]["top1"] <= 1
 
 
-def test_given_logits_may_be_said_to_be_logits(teachers):
+def test_given_logits_may_be_declared_logits(teachers):
     name = teachers[GIVEN_LOGITS].name
     message, plain = (GIVEN_LOGITS.config(Teacher(name=name, output=output), CLASSES) for output in ("logits", None))
     assert message == plain | {"output": "logits"} and list(plain) == ["name"]

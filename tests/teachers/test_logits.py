@@ -91,9 +91,7 @@ def test_one_number_per_class_times_anything_are_logits(times):
 
 
 @pytest.mark.parametrize("times", [1, 2.5, 100])
-def test_numbers_that_look_like_probabilities_are_taken_where_they_are_said_to_be_logits(
-    make, answers, capsys, tmp_path, times
-):
+def test_numbers_that_look_like_probabilities_are_accepted_if_declared_logits(make, answers, capsys, tmp_path, times):
     powers = np.exp(answers["logits"].astype(np.float64))
     values = (powers / powers.sum(axis=1, keepdims=True) * times).astype(np.float32)
     with pytest.raises(TeacherError, match="got probabilities .*is taken with `--teacher-output logits`"):
@@ -126,7 +124,7 @@ def test_rows_and_columns_are_found_by_their_names(make, images, answers, tmp_pa
     assert sorted(path.name for path in (tmp_path / "teacher").iterdir()) == ["logits.npz", "teacher.json"]
 
 
-def test_rows_of_other_images_are_passed_over_and_said(make, answers, capsys):
+def test_rows_of_other_images_are_skipped_and_reported(make, answers, capsys):
     ids, values = np.append(answers["sample_ids"], "else/1.png"), np.vstack([answers["logits"], [np.nan] * 3])
     assert make(sample_ids=ids, logits=values)[0]["unused_rows"] == 1
     assert "logits.npz: no labelled image here for 1 of its 55 rows" in capsys.readouterr().err
@@ -218,7 +216,7 @@ def at(values, row, value):
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused(make, answers, tmp_path, change, message):
+def test_unusable_files_of_logits_are_refused(make, answers, tmp_path, change, message):
     with pytest.raises(TeacherError) as caught:
         make(**change(answers))
     assert message in str(caught.value) and "logits.npz" in str(caught.value)

@@ -8,7 +8,7 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.teachers.file import check_own_answers
 from kd2mobile.teachers.kinds.own_model import OWN_MODEL
 from kd2mobile.teachers.teacher import open_teacher
-from tests.teachers.conftest import CLASSES, PX, asked, knower, raw, read
+from tests.teachers.conftest import CLASSES, PX, knower, raw, read, teacher_config
 
 L, ops = keras.layers, keras.ops
 
@@ -47,7 +47,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("tail", LAYERS.values(), ids=LAYERS)
-def test_a_softmax_layer_that_is_the_output_is_taken_off(save, tail):
+def test_a_softmax_layer_that_is_the_output_is_removed(save, tail):
     model = knower(*tail)
     file = read(save(model))
     logits = raw(file.model)
@@ -70,7 +70,7 @@ OPERATIONS = {"ops.softmax": [ops.softmax], "nested": [keras.Model(x := keras.In
 
 
 @pytest.mark.parametrize("tail", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_softmax_of_an_operation_is_probabilities_until_it_is_said(save, make, tail):
+def test_a_softmax_of_an_operation_must_be_declared_probabilities(save, make, tail):
     model = knower(*tail)
     path = save(model)
     with pytest.raises(TeacherError, match="must output logits, got probabilities .*--teacher-output prob"):
@@ -89,7 +89,7 @@ COMBINED = {
 
 
 @pytest.mark.parametrize(("combine", "expected"), COMBINED.values(), ids=COMBINED)
-def test_probabilities_by_operations_become_their_logarithm_where_they_are_said(save, make, combine, expected):
+def test_declared_probabilities_by_operations_become_their_logarithm(save, make, combine, expected):
     model, both = members(combine)
     path = save(model)
     with pytest.raises(TeacherError, match=r"must (output|be) logits, got (probabilities|numbers of 0 to 1)"):
@@ -109,7 +109,7 @@ TWICE += [([ops.softmax, ops.softmax], "probabilities")]
 
 
 @pytest.mark.parametrize(("tail", "output"), TWICE, ids=["layers", "layers, said", "operations, said"])
-def test_the_last_of_two_softmaxes_is_taken_off_and_what_it_costs_is_said(save, make, capsys, tail, output):
+def test_the_last_of_two_softmaxes_is_removed_and_the_loss_is_reported(save, make, capsys, tail, output):
     model = knower(*tail)
     folder, results = make(save(model), output=output)
     assert results["output"] == "logits" and "save the model with one softmax" in results["changes"][1]
@@ -191,7 +191,7 @@ def test_channels_first_is_refused(save):
         read(save(keras.Model(inputs, L.Dense(3)(pooled))))
 
 
-def test_what_is_stored_is_held_against_the_files_own_answer(save):
+def test_the_stored_logits_are_compared_with_the_files_own_outputs(save):
     """Bounds by hand: of a logit of 16 float16 keeps 11 bits, steps of 1/64, so that half of one is 0.8 % of p."""
     file = read(save(knower(L.Softmax())))
     p = np.array([[0.7, 0.2, 0.1]])
@@ -210,13 +210,13 @@ def test_what_is_stored_is_held_against_the_files_own_answer(save):
         check_own_answers(logits, None, np.log(p), p)
 
 
-def test_a_file_that_answers_otherwise_than_was_made_of_it_is_refused(save, make, monkeypatch):
+def test_a_file_whose_outputs_differ_from_the_converted_model_is_refused(save, make, monkeypatch):
     """As where one member's softmax is taken off and the other's stays."""
     monkeypatch.setattr("kd2mobile.teachers.file.without_activation", lambda operation, tensor: tensor * 2)
     with pytest.raises(TeacherError, match="mine.keras: must output logits whose softmax is the file's own"):
         make(save(knower(L.Softmax())))
 
 
-def test_the_settings_say_that_the_output_was_read_by_its_history(save):
-    config = OWN_MODEL.config(asked(name=str(save(knower()))), CLASSES)
+def test_the_config_records_that_the_output_was_read_by_its_history(save):
+    config = OWN_MODEL.config(teacher_config(name=str(save(knower()))), CLASSES)
     assert config["logits_from"] == "the history of its output"

@@ -14,7 +14,7 @@ from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import Teacher, open_teacher
 from kd2mobile.training import loop
-from tests.teachers.conftest import CLASSES, PX, asked, tiny
+from tests.teachers.conftest import CLASSES, PX, teacher_config, tiny
 
 FINISHED = ["teacher.json", "teacher.keras"]
 
@@ -27,7 +27,7 @@ def make(tiny_teacher, images, tmp_path):
     def run(under="teacher", **fields):
         folder = tmp_path / under
         folder.mkdir(exist_ok=True)
-        return folder, ZOO.build(folder, asked(**fields), TeacherImages(root, split, "stretch"))
+        return folder, ZOO.build(folder, teacher_config(**fields), TeacherImages(root, split, "stretch"))
 
     return run
 
@@ -36,7 +36,7 @@ def weights_of(folder):
     return keras.saving.load_model(folder / "teacher.keras", compile=False).get_weights()
 
 
-def test_from_nothing_it_learns_and_says_how_well(make, images, capsys):
+def test_a_teacher_from_scratch_learns_and_reports_its_accuracy(make, images, capsys):
     folder, results = make(epochs=6)
     assert results["val"] == {"n": 15, "top1": 1.0, "logloss": pytest.approx(0, abs=0.6)}
     assert "teacher tiny: validation top-1 1.000, logloss 0." in capsys.readouterr().err
@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_teacher_and_another_one_another(make):
     assert not np.array_equal(weights_of(one)[0], weights_of(third)[0])
 
 
-def test_killed_it_goes_on_after_its_last_epoch_to_the_same_weights(make, monkeypatch, capsys):
+def test_a_killed_training_resumes_after_its_last_epoch_to_the_same_weights(make, monkeypatch, capsys):
     whole, results = make("whole", epochs=3)
     save = loop.write_checkpoint
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -73,7 +73,7 @@ def test_killed_it_goes_on_after_its_last_epoch_to_the_same_weights(make, monkey
     assert [entry["loss"] for entry in again["history"]] == [entry["loss"] for entry in results["history"]]
 
 
-def test_a_damaged_checkpoint_is_said_and_training_starts_again(make, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_reported_and_training_starts_again(make, tmp_path, capsys):
     whole, _ = make("whole", epochs=2)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "checkpoint-00001.npz").write_bytes(b"PK\x03\x04 nonsense")
@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_said_and_training_starts_again(make, tmp_path, 
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
 
 
-def test_a_finished_teacher_is_not_made_again(make, capsys):
+def test_a_finished_teacher_is_not_built_again(make, capsys):
     folder, results = make(epochs=1)
     before = (folder / "teacher.keras").read_bytes()
     capsys.readouterr()
@@ -90,7 +90,7 @@ def test_a_finished_teacher_is_not_made_again(make, capsys):
     assert (folder / "teacher.keras").read_bytes() == before and capsys.readouterr().err == ""
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_where(make):
+def test_a_loss_that_is_not_finite_stops_the_training_with_its_epoch(make):
     with pytest.raises(
         TrainingError, match=r"teacher, epoch 1, batch \d/4, learning rate .*: must have a finite loss, got (nan|inf)\."
     ) as caught:
@@ -119,7 +119,7 @@ def test_with_weights_it_gets_a_head_and_its_body_stays(make, body_weights):
     assert all(map(np.array_equal, body.get_weights(), weights_of(folder)))
 
 
-def test_features_that_stand_are_not_computed_again(make, body_weights, monkeypatch, tmp_path):
+def test_finished_features_are_not_computed_again(make, body_weights, monkeypatch, tmp_path):
     whole, _ = make("whole", weights=str(body_weights))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("kd2mobile.teachers.training.fit_head", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

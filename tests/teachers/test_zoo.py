@@ -26,7 +26,7 @@ def test_every_classifier_of_keras_is_listed():
 
 
 @pytest.mark.parametrize("name", list(TEACHERS))
-def test_the_mode_is_what_keras_does_to_the_pixels_of_that_network(name):
+def test_the_mode_is_keras_own_preprocessing_of_that_network(name):
     module = sys.modules[IN_KERAS[TEACHERS[name].keras_name].__module__]
     expected = module.preprocess_input(PIXELS.astype(np.float32))
     ours = preprocess(PIXELS, TEACHERS[name].preprocess)
@@ -66,7 +66,7 @@ def test_every_classifier_is_built_at_its_smallest_size(name):
 
 @pytest.mark.parametrize("name", [n for n in TEACHERS if not n.startswith("mobilenetv3")])
 @pytest.mark.filterwarnings("ignore:.*input_shape.*:UserWarning")
-def test_the_size_is_the_one_that_keras_wants_for_its_weights(name):
+def test_the_size_is_the_one_of_keras_weights(name):
     with pytest.raises(ValueError, match=r"`input_shape` should be") as caught:
         IN_KERAS[TEACHERS[name].keras_name](input_shape=(77, 77, 3), include_top=True, weights="imagenet")
     assert re.search(rf"should be \({TEACHERS[name].px}, {TEACHERS[name].px}, 3\)", str(caught.value))

@@ -61,7 +61,7 @@ def test_a_batch_is_never_larger_than_the_set(stores):
     assert [x.shape[0] for x, _ in feed.epoch(0)] == [50]
 
 
-def test_unlabelled_images_come_once_an_epoch_with_the_teachers_word_alone(stores):
+def test_unlabelled_images_come_once_per_epoch_with_the_teachers_logits_alone(stores):
     feed = feed_of(with_unlabelled(stores))
     pixels, targets = (np.concatenate(part) for part in zip(*feed.epoch(1), strict=True))
     order, view = image_order(70, 0, 1), view_choice(70, 2, 0, 1)

@@ -97,7 +97,7 @@ def test_it_stops_after_the_patience_and_keeps_the_best_epoch(tmp_path):
     assert [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()] == history
 
 
-def test_the_best_is_chosen_from_its_first_epoch_on_by_what_is_asked_for(tmp_path):
+def test_the_best_epoch_is_chosen_from_first_epoch_on_by_the_given_rank(tmp_path):
     trainee = Trainee(SCORED[:4])
     history = train_epochs(trainee, course(tmp_path / "late", first_epoch=4))
     assert trainee.weight.value == 8 and best_line(history, first_epoch=4)["epoch"] == 4
@@ -106,7 +106,7 @@ def test_the_best_is_chosen_from_its_first_epoch_on_by_what_is_asked_for(tmp_pat
     assert trainee.weight.value == 4, "the first of two equals"
 
 
-def test_what_it_starts_from_counts_as_epoch_0(tmp_path):
+def test_the_initial_weights_count_as_epoch_0(tmp_path):
     trainee = Trainee([(0.5, 1.0), (0.6, 1.0)])
     start = {"val_top1": 0.7, "val_logloss": 1.0}
     history = train_epochs(trainee, course(tmp_path, epochs=2, start=start, first_epoch=0, history_file=False))
@@ -141,7 +141,7 @@ def test_a_killed_one_resumes_to_the_same_end(tmp_path, monkeypatch, capsys, sta
     assert (resumed.weight.value, resumed.moment.value) == (whole.weight.value, whole.moment.value)
 
 
-def test_a_loss_that_is_not_finite_stops_it_with_place_and_rate(tmp_path):
+def test_a_loss_that_is_not_finite_stops_it_with_batch_and_learning_rate(tmp_path):
     trainee = Trainee(SCORED, losses={(2, 1): float("nan")})
     with pytest.raises(TrainingError) as caught:
         train_epochs(trainee, course(tmp_path))

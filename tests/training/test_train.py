@@ -72,7 +72,7 @@ def unbroken(tmp_path_factory):
     return folder / "student", stores, run(folder / "student", stores)
 
 
-def test_it_leaves_a_plain_student_its_history_and_nothing_else(unbroken):
+def test_the_folder_holds_the_student_and_its_history_alone(unbroken):
     folder, _, results = unbroken
     assert sorted(p.name for p in folder.iterdir()) == ["history.jsonl", "student.keras"]
     lines = history(folder)
@@ -104,7 +104,7 @@ def test_the_saved_student_scores_what_the_results_say(unbroken):
     assert results["val_logloss"] == pytest.approx(logloss, rel=1e-4)
 
 
-def test_the_learning_rate_warms_up_and_falls_to_nothing(unbroken):
+def test_the_learning_rate_warms_up_and_falls_to_zero(unbroken):
     rates = [line["learning_rate"] for line in history(unbroken[0])]
     # 4 steps an epoch, of which 4 warm up; epoch e ends with step 4e - 1, so cosine over 12 steps at 3, 7 and 11
     cosine = [0.005 * (1 + math.cos(math.pi * step / 12)) for step in (3, 7, 11)]
@@ -118,7 +118,7 @@ def test_a_finished_training_called_again_answers_the_same(unbroken):
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
 
 
-def test_ctrl_c_leaves_the_last_epoch_and_the_next_call_goes_on_to_the_same_bytes(
+def test_ctrl_c_keeps_the_last_epoch_and_the_next_call_resumes_to_the_same_bytes(
     unbroken, tmp_path, monkeypatch, capsys
 ):
     whole, stores, _ = unbroken
@@ -136,7 +136,7 @@ def test_ctrl_c_leaves_the_last_epoch_and_the_next_call_goes_on_to_the_same_byte
     assert same_training(tmp_path / "student", whole)
 
 
-def test_a_damaged_checkpoint_is_said_and_costs_one_epoch_but_not_a_byte(unbroken, tmp_path, monkeypatch, capsys):
+def test_a_damaged_checkpoint_is_reported_and_costs_one_epoch_but_not_a_byte(unbroken, tmp_path, monkeypatch, capsys):
     whole, stores, _ = unbroken
     with monkeypatch.context() as patch:
         interrupt_after(patch, images=2 * 50 + 20)
@@ -218,7 +218,7 @@ def test_unlabelled_images_change_the_student_and_a_broken_training_ends_with_th
     assert weights(tmp_path / "without") != weights(tmp_path / "whole")
 
 
-def test_the_baseline_never_sees_unlabelled_images(stores, tmp_path):
+def test_the_baseline_never_trains_on_unlabelled_images(stores, tmp_path):
     run(tmp_path / "beside", without_teacher(with_unlabelled(stores)), loss="labels", epochs=1)
     run(tmp_path / "without", without_teacher(stores), loss="labels", epochs=1)
     assert same_training(tmp_path / "beside", tmp_path / "without")
@@ -273,7 +273,7 @@ def test_a_loss_that_needs_a_teacher_is_refused_without_one(stores, tmp_path):
         run(tmp_path / "student", without_teacher(stores))
 
 
-def test_a_learning_rate_that_blows_up_stops_and_says_where(stores, tmp_path):
+def test_a_diverging_training_stops_with_its_epoch_and_batch(stores, tmp_path):
     with pytest.raises(TrainingError) as caught:
         run(tmp_path / "student", stores, learning_rate=1e30, warmup_epochs=0)
     assert str(caught.value).startswith("small_cnn with the teacher, epoch 1, batch 2/4, learning rate ")
@@ -300,7 +300,7 @@ def test_a_nan_loss_names_epoch_and_batch_and_leaves_the_last_good_checkpoint(st
     assert len(history(tmp_path / "student")) == 1
 
 
-def test_a_full_disk_is_said_and_the_training_goes_on_when_there_is_room(unbroken, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_training_resumes_when_there_is_room(unbroken, tmp_path, monkeypatch):
     whole, stores, _ = unbroken
     written = checkpoint.write_checkpoint
 

@@ -53,7 +53,7 @@ def test_the_record_counts_what_was_trained(trained):
     assert run(folder, stores) == results, "a finished one called again says the same"
 
 
-def test_it_says_what_is_trained_and_that_the_rest_is_random(trained):
+def test_it_reports_the_trained_layers_and_that_the_rest_is_random(trained):
     assert (
         "small_cnn with the teacher: 2 layers trained, from block3_bn on; "
         "the rest stays random, as student.weights is `none`, which is seldom useful"

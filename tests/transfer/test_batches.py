@@ -49,7 +49,7 @@ def test_it_doubles_while_the_rate_rises_by_a_worthwhile_part(teacher_on, capsys
     assert output.startswith("batch size of the teacher's pass: 512 is the fastest (16 0.2 views/s, 32 0.3 views/s,")
 
 
-def test_where_nothing_is_gained_it_ends_after_two(teacher_on):
+def test_without_a_speedup_the_search_ends_after_two_sizes(teacher_on):
     teacher = teacher_on()
     assert try_batch_sizes(teacher, 10**6) == {16: 1.0, 32: 1.0}
     assert teacher.batch_size == 16
@@ -66,13 +66,13 @@ def test_memory_ends_the_doubling_or_halves(teacher_on, capsys, fits, tried, use
     assert "out of memory" in capsys.readouterr().err
 
 
-def test_what_trying_costs_must_be_won_back(teacher_on):
+def test_a_short_pass_tries_no_batch_sizes(teacher_on):
     teacher = teacher_on(seconds=lambda n: 1)
     assert try_batch_sizes(teacher, 1023) == {} and teacher.batch_size == 32 and teacher.model.batches == []
     assert set(try_batch_sizes(teacher, 2048)) == {16, 32, 64}, "no more than 32 batches are left of the next"
 
 
-def test_a_image_that_does_not_fit_at_all_is_refused(teacher_on):
+def test_an_image_that_does_not_fit_at_all_is_refused(teacher_on):
     for work in (lambda t: try_batch_sizes(t, 10**6), lambda t: answer(t, np.zeros((3, PX, PX, 3), np.uint8))):
         with pytest.raises(TeacherError) as caught:
             work(teacher_on(fits=0))
@@ -80,11 +80,11 @@ def test_a_image_that_does_not_fit_at_all_is_refused(teacher_on):
         assert str(caught.value).endswith("or give a smaller --teacher-input-px.")
 
 
-def test_memory_that_ends_in_the_pass_halves_the_batch_and_loses_nothing(teacher_on, capsys):
+def test_running_out_of_memory_halves_the_batch_and_loses_nothing(teacher_on, capsys):
     teacher = teacher_on(fits=5)
     teacher.batch_size = 16
-    seen = np.arange(13, dtype=np.uint8)[:, None, None, None] * np.ones((1, PX, PX, 3), np.uint8)
-    np.testing.assert_array_equal(answer(teacher, seen), np.arange(13, dtype=np.float32)[:, None].repeat(CLASSES, 1))
+    views = np.arange(13, dtype=np.uint8)[:, None, None, None] * np.ones((1, PX, PX, 3), np.uint8)
+    np.testing.assert_array_equal(answer(teacher, views), np.arange(13, dtype=np.float32)[:, None].repeat(CLASSES, 1))
     assert teacher.batch_size == 4 and set(teacher.model.batches) == {4}
     assert capsys.readouterr().err.splitlines() == [
         "not enough memory for 16 views at once; continuing with 8",
@@ -92,7 +92,7 @@ def test_memory_that_ends_in_the_pass_halves_the_batch_and_loses_nothing(teacher
     ]
 
 
-def test_another_fault_is_not_taken_for_it(teacher_on):
+def test_another_error_is_not_taken_for_lack_of_memory(teacher_on):
     teacher = teacher_on(seconds=lambda n: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         try_batch_sizes(teacher, 10**6)
@@ -100,7 +100,7 @@ def test_another_fault_is_not_taken_for_it(teacher_on):
         answer(teacher, np.zeros((1, PX, PX, 3), np.uint8))
 
 
-def test_the_frameworks_own_words_for_it():
+def test_out_of_memory_errors_of_the_frameworks_are_recognized():
     with pytest.raises(Exception, match="OOM") as caught:
         np.asarray(keras.ops.ones((1 << 23, 1 << 23)))  # 256 TiB: TensorFlow's own refusal
     assert is_out_of_memory(caught.value) and is_out_of_memory(MemoryError())
@@ -109,7 +109,7 @@ def test_the_frameworks_own_words_for_it():
     assert not is_out_of_memory(ValueError("memory"))
 
 
-def test_parts_are_cut_anew_to_a_batch_that_may_shrink():
+def test_parts_are_regrouped_to_a_batch_size_that_may_shrink():
     teacher = Teacher(None, PX, "none", "mine", 5)
     parts = [np.arange(first, first + n) for first, n in ((0, 3), (3, 9), (12, 1), (13, 4))]
     cut = []

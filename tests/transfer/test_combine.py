@@ -40,14 +40,14 @@ def test_each_teacher_is_softened_by_its_own_temperature(mean):
     logits, temperatures = [rng.normal(0, 5, (4, 2, 6)).astype(np.float16) for _ in range(3)], [1.0, 2.5, 0.5]
     found = mean_of_logits(logits, mean, temperatures)
     assert found.shape == (4, 2, 6) and found.dtype == np.float64
-    for place in np.ndindex(4, 2):
-        each = [softmax([float(z) / t for z in one[place]]) for one, t in zip(logits, temperatures, strict=True)]
+    for position in np.ndindex(4, 2):
+        each = [softmax([float(z) / t for z in one[position]]) for one, t in zip(logits, temperatures, strict=True)]
         if mean == "arithmetic":
             expected = [sum(values) / 3 for values in zip(*each, strict=True)]
         else:
             expected = [math.prod(values) ** (1 / 3) for values in zip(*each, strict=True)]
         expected = [one / sum(expected) for one in expected]
-        assert softmax(found[place]) == pytest.approx(expected, rel=1e-9)
+        assert softmax(found[position]) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])

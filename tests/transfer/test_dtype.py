@@ -87,7 +87,7 @@ def test_all_but_the_last_layer_compute_in_bfloat16_with_weights_of_float32(kern
     assert (np.abs(logits - last) <= gamma(7, 2.0**-24) * terms).all(), "the last layer is float32"
 
 
-def test_the_effect_is_what_it_says(capsys):
+def test_the_effect_is_computed_as_documented(capsys):
     exact = np.array([[3.0, 1.0], [0.0, 2.0], [-5.0, 1.0]], np.float32)
     effect = effect_of_dtype(exact, exact + np.float32([[0.5, 0], [0, -0.25], [0, 0]]), "mixed_bfloat16", "mine")
     assert effect == {

@@ -17,7 +17,7 @@ from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.zoo import TEACHERS, Architecture
 from kd2mobile.transfer.label import label
-from tests.teachers.conftest import asked, tiny
+from tests.teachers.conftest import teacher_config, tiny
 from tests.transfer.conftest import make_input
 assert keras.config.backend() == "jax"
 keras.applications.Tiny = tiny
@@ -25,7 +25,7 @@ TEACHERS.register("tiny", "for tests")(Architecture("Tiny", 16, 8, "tf"))
 folder = Path({folder!r})
 root, split, views = make_input(folder)
 tiny((16, 16, 3), include_top=False).save_weights(folder / "tiny.weights.h5")
-ways = dict(a=asked(epochs=6), b=asked(weights=str(folder / "tiny.weights.h5"), fine_tune_epochs=1))
+ways = dict(a=teacher_config(epochs=6), b=teacher_config(weights=str(folder / "tiny.weights.h5"), fine_tune_epochs=1))
 for name, teacher in ways.items():
     (folder / name).mkdir()
     assert ZOO.build(folder / name, teacher, TeacherImages(root, split, "stretch"))["val"]["top1"] > 0.9

@@ -36,8 +36,8 @@ def test_raw_logits_of_every_view_are_stored_in_order(run, images, teacher, tmp_
         assert stored.shape == (len(samples), views, 3) and stored.dtype == np.float16
         for i, sample in enumerate(samples):
             image = pixels.open_image(root / sample.path)
-            seen = [pixels.render(image, pixels.Box(*v["box"].tolist()), PX, bool(v["flip"])) for v in boxes[i]]
-            expected = model.predict_on_batch(np.stack(seen).astype(np.float32))
+            rendered = [pixels.render(image, pixels.Box(*v["box"].tolist()), PX, bool(v["flip"])) for v in boxes[i]]
+            expected = model.predict_on_batch(np.stack(rendered).astype(np.float32))
             np.testing.assert_allclose(stored[i], expected, rtol=2e-3, atol=2e-3)
     assert results["samples"] == {"train": 30, "val": 15, "test": 9}
     assert results["views"] == {"train": 90, "val": 15, "test": 9}
@@ -83,7 +83,7 @@ def test_each_image_is_decoded_once(run, monkeypatch):
     assert len(opened) == len(set(opened)) == 30 + 15 + 9
 
 
-def test_a_killed_pass_goes_on_after_its_last_shard(run, monkeypatch, tmp_path, teacher):
+def test_a_killed_pass_resumes_after_its_last_shard(run, monkeypatch, tmp_path, teacher):
     monkeypatch.setattr(shards, "SHARD", 10)
     monkeypatch.setattr(labelling, "SHARD", 10)
     run()
@@ -102,7 +102,7 @@ def test_a_killed_pass_goes_on_after_its_last_shard(run, monkeypatch, tmp_path, 
     assert run()["views_per_s"] is None and sum(answered) == 2 * 10 * VIEWS + 9
 
 
-def test_what_it_takes_is_said_before_it_starts(run, capsys, monkeypatch):
+def test_time_and_disk_are_estimated_before_the_pass(run, capsys, monkeypatch):
     monkeypatch.setattr(labelling, "_views_per_s", lambda largest: 57.0)
     run(3)
     first, *_ = capsys.readouterr().err.splitlines()
@@ -156,7 +156,7 @@ def test_another_teachers_classes_are_refused(run, teacher, classes):
         run()
 
 
-def test_a_teacher_that_is_gone_or_damaged_is_refused(run, teacher):
+def test_a_missing_or_damaged_teacher_is_refused(run, teacher):
     (teacher / "teacher.keras").write_bytes(b"nonsense")
     with pytest.raises(TeacherError, match="teacher.keras: must be a Keras model"):
         run()
@@ -165,7 +165,7 @@ def test_a_teacher_that_is_gone_or_damaged_is_refused(run, teacher):
         run()
 
 
-def test_a_image_that_cannot_be_read_is_named(run, images):
+def test_an_image_that_cannot_be_read_is_named(run, images):
     root, split, _ = images
     (root / split.samples_of("train")[4].path).write_bytes(b"no image")
     with pytest.raises(ImageError, match="blue/train 4.png: must be a readable image"):

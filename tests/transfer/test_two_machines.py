@@ -75,7 +75,7 @@ def test_a_transfer_set_made_on_jax_is_found_by_its_fingerprint_on_tensorflow(ma
     assert not (laptop / STORE / "teacher").exists() and (laptop / STORE / "split").exists()
 
 
-def test_images_that_differ_are_told_apart(machines, monkeypatch, capsys):
+def test_different_images_give_another_transfer_set(machines, monkeypatch, capsys):
     gpu, laptop = machines
     monkeypatch.chdir(gpu)
     assert main_status(["label", *arguments("photos", "teacher.keras")]) == 0

@@ -11,11 +11,11 @@ from kd2mobile.teachers.kinds.zoo import ZOO
 from kd2mobile.teachers.zoo import TEACHERS
 
 KINDS: tuple[Kind, ...] = (GIVEN_LOGITS, OWN_MODEL, ZOO)
-"""The first that matches a name is its kind; the zoo takes every name, for it can say which ones there are."""
+"""The first kind that matches a name is its kind. The zoo is last and matches every name, to list the known ones."""
 
 
 def listing() -> dict[str, str]:
-    """Whatever a teacher may be, with a line about each: the networks of the zoo, then the forms of the other kinds.
+    """Every possible teacher with a line about it: the networks of the zoo, then the forms of the other kinds.
 
     >>> list(listing())[0], list(listing())[-1]
     ('xception', 'an .npz file')
@@ -24,7 +24,7 @@ def listing() -> dict[str, str]:
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of the teacher that the recipe calls by that name.
+    """The kind of the teacher with this name in the recipe.
 
     >>> kind_of("logits.npz").title("answers/logits.npz"), kind_of("xception") is ZOO
     ('logits.npz', True)
@@ -33,7 +33,7 @@ def kind_of(name: str) -> Kind:
 
 
 def whole_images_only(name: str) -> bool:
-    """Whether the teacher of that name answers for whole images alone, one view of each.
+    """Whether the teacher of that name has logits for whole images alone, one view per image.
 
     >>> whole_images_only("logits.npz"), whole_images_only("mine.keras")
     (True, False)

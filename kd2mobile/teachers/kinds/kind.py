@@ -1,4 +1,4 @@
-"""What a kind of teacher says of itself, and what several kinds check alike."""
+"""The definition of a kind of teacher, and checks that several kinds share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     pass
 
 DESCRIPTION = "teacher.json"
-"""What each teacher's artifact holds; beside the user's own model it may say classes, preprocessing and output."""
+"""A file of every teacher's artifact. Beside the user's own model it may give classes, preprocessing and output."""
 OF_A_FILE = ("preprocess", "classes", "output")
-"""The fields of a recipe's teacher that say what someone else's model file does not."""
+"""The fields of [teacher] that describe a model file."""
 
 
 def file_name(name: str) -> str:
@@ -26,19 +26,17 @@ def file_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to have a teacher. All that is particular to it stands here; nothing else asks which kind it is.
+    """A kind of teacher. Everything specific to it is here; no other code asks which kind a teacher is.
 
-    form: what is typed for it, in words: `an .npz file`. summary: one line about it, for `kd2mobile list teachers`.
-    matches: whether a recipe's teacher.name is of this kind, whether or not a file is there.
-    check: raises TeacherError, UnknownNameError or WeightsError for what can be refused before anything is built and
-    without a framework.
-    config: what of the table can change the teacher, for its step's fingerprint; a file stands as its content. Takes
-    the table and the user's classes.
-    build: fills a step's folder with teacher.json, its `classes`, `name` and `val` in it, and with either teacher.keras
-    (a network, labelled view by view) or logits.npz (logits as `teachers.logits` reads them); returns the results.
-    Takes the folder, the table and the images. Keras is loaded when it is called.
-    whole_views: whether it answers for whole images alone, one view of each.
-    title: what the report calls the teacher of that name.
+    form: what a user gives as the name, in words: `an .npz file`. summary: a line for `kd2mobile list teachers`.
+    matches: whether a teacher.name is of this kind. It looks at the name alone, not at the disk.
+    check: raises TeacherError, UnknownNameError or WeightsError for errors that can be found without a framework,
+    before anything is built. config: the fields that can change the teacher, for the fingerprint of its step; a file is
+    represented by its content. Takes the recipe's [teacher] and the user's classes. build: fills a step's folder with
+    teacher.json, its `classes`, `name` and `val` in it, and with either teacher.keras (a network, labelled view by
+    view) or logits.npz (logits as `teachers.logits` reads them); returns the results. Takes the folder, the table and
+    the images. Keras is loaded when it is called. whole_views: whether it has logits for whole images alone, one view
+    per image. title: the report's name for the teacher of that name.
     """
 
     form: str
@@ -52,7 +50,7 @@ class Kind:
 
 
 def refuse_fields(teacher: Teacher, fields: tuple[str, ...], why: str) -> None:
-    """Raises TeacherError if one of these fields is given; why: what makes it meaningless, after the teacher's name."""
+    """Raises TeacherError if one of the fields is given. why: the reason, a phrase that follows the teacher's name."""
     for field in fields:
         value, default = getattr(teacher, field), getattr(Teacher(), field)
         if value != default and (field, value) != ("weights", "none"):
@@ -62,18 +60,18 @@ def refuse_fields(teacher: Teacher, fields: tuple[str, ...], why: str) -> None:
 def check_file(teacher: Teacher, form: str) -> None:
     """Raises TeacherError unless teacher.name is a file, and teacher.classes one where it is given. form: see Kind."""
     if not Path(teacher.name).is_file():
-        found = "a folder" if Path(teacher.name).is_dir() else "no such file"
-        raise TeacherError(f"teacher.name, {teacher.name}", f"must be {form}", found, "Check the path.")
+        got = "a folder" if Path(teacher.name).is_dir() else "no such file"
+        raise TeacherError(f"teacher.name, {teacher.name}", f"must be {form}", got, "Check the path.")
     if teacher.classes is not None and not Path(teacher.classes).is_file():
         must = "must be a text file with one class name per line, in the order of the outputs"
         raise TeacherError(f"teacher.classes, {teacher.classes}", must, "no such file", "Check the path.")
 
 
 def network_config(teacher: Teacher, unused: set[str]) -> dict[str, Any]:
-    """The fields of a network's table that can change it. unused: those that its kind never looks at.
+    """The fields of [teacher] that can change a network. unused: the fields that its kind never reads.
 
-    What has no effect at its value (all training images, no fine-tuning) is left out with what depends on it, and
-    teacher.dtype is the transfer step's.
+    Fields without effect at their value (all training images, no fine-tuning) are left out, with those that depend on
+    them. teacher.dtype belongs to the transfer step.
     """
     unused = unused | {"dtype"}
     unused |= {name for name in OF_A_FILE if getattr(teacher, name) is None}

@@ -32,8 +32,8 @@ def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
         config["classes"] = content_of(Path(teacher.classes))
     if imagenet_numbers(classes) is not None:
         config["imagenet_classes"] = True
-    if (beside := file.with_name(DESCRIPTION)).is_file():
-        config["described"] = content_of(beside)
+    if (description := file.with_name(DESCRIPTION)).is_file():
+        config["described"] = content_of(description)
     config["logits_from"] = "the history of its output"  # its last layer in an earlier version of this step
     return config
 
