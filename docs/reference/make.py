@@ -97,7 +97,7 @@ def _field_line(name: str, kind: Any) -> str:
         _type(field.kind),
         "; ".join(dict.fromkeys(_bounds(kind))),
         default,
-        field.description,
+        field.described,
         flag,
     ]
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"

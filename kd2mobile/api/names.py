@@ -8,7 +8,8 @@ from kd2mobile.recipe.toml import in_toml
 def names(kind: str) -> Names:
     """The names of a registry, or the recipe's fields, each with a line about it. kind: `teachers`, ..., `fields`."""
     if kind == "fields":
-        return Names(kind, {n: f"{field.description} [{in_toml(field.default)}]" for n, field in fields().items()})
+        known = fields().items()
+        return Names(kind, {n: f"{one.description} [{one.left_out or in_toml(one.default)}]" for n, one in known})
     if kind == "teachers":
         from kd2mobile.teachers.kinds import listing
 

@@ -200,8 +200,7 @@ def export(tflite, run, store, quiet, out, force, assignments, json_file, **flag
     type=int,
     metavar="N",
     default=5,
-    show_default=True,
-    help="Number of the teacher's classes to show.",
+    help="Number of the teacher's classes to show. [5]",
 )
 @option(
     "--temperatures", group=OUTPUT, type=Numbers(), help="Temperatures, such as 1,2,4,8. [1 and the run's temperature]"
@@ -211,13 +210,13 @@ def export(tflite, run, store, quiet, out, force, assignments, json_file, **flag
     group=INPUT,
     type=int,
     metavar="N",
-    help="Show stored view N of a training image, counted from 0, instead of the whole image.",
+    help="Show stored view N of a training image, counted from 0. [the whole image]",
 )
 @option(
     "--png",
     group=OUTPUT,
     type=OutputFile(is_drawing),
-    metavar="FILE",
+    metavar="FILE.png",
     help="The drawing to write. [RUN/show-IMAGE.png]",
 )
 @json_option("kd2mobile.pages.plots.bars:DarkKnowledge")
@@ -244,7 +243,7 @@ def show(image, top, temperatures, view, png, json_file, run, store, quiet) -> N
     group=INPUT,
     type=PATH,
     metavar="FILE.tflite",
-    help="Measure this file, on --data, or a published model, models/NAME.",
+    help="Measure this file on --data, or a published model, models/NAME. [the files of the run]",
 )
 @option(
     "--data",
@@ -258,10 +257,15 @@ def show(image, top, temperatures, view, png, json_file, run, store, quiet) -> N
     group=INPUT,
     type=PATH,
     metavar="FILE",
-    help="With --model: a text file of its class names, one per line, with or without numbers.",
+    help="With --model: a text file of its class names, one per line, with or without numbers. [the file's labels]",
 )
-@option("--mean", group=INPUT, type=ChannelValues(), help="With --model: its input is (pixel - mean) / std.")
-@option("--std", group=INPUT, type=ChannelValues(), help="With --model: see --mean.")
+@option(
+    "--mean",
+    group=INPUT,
+    type=ChannelValues(),
+    help="With --model: its input is (pixel - mean) / std. [the file's metadata]",
+)
+@option("--std", group=INPUT, type=ChannelValues(), help="With --model: the std of --mean. [the file's metadata]")
 @option(
     "--resize",
     group=INPUT,
@@ -323,7 +327,7 @@ def benchmark(
     group=OUTPUT,
     type=OutputFile(is_page),
     metavar="FILE.html",
-    help="With several runs or --records: the page to write.",
+    help="With several runs or --records: the page to write. [comparison.html in the first run, or devices.html]",
 )
 @store_options
 @option(
@@ -372,18 +376,22 @@ def report(runs, store, quiet, out, json_file, records, files, **accuracy) -> No
     type=click.IntRange(1, 100_000),
     metavar="N",
     default=5,
-    show_default=True,
-    help="Classes per image.",
+    help="Number of classes per image. [5]",
 )
 @option(
     "--labels",
     group=INPUT,
     type=PATH,
     metavar="FILE",
-    help="A text file of the class names, one per line, if the model file has none.",
+    help="A text file of the class names, one per line. [the model file's labels]",
 )
-@option("--mean", group=INPUT, type=ChannelValues(), help="The network's input is (pixel - mean) / std.")
-@option("--std", group=INPUT, type=ChannelValues(), help="See --mean.")
+@option(
+    "--mean",
+    group=INPUT,
+    type=ChannelValues(),
+    help="The network's input is (pixel - mean) / std. [the file's metadata]",
+)
+@option("--std", group=INPUT, type=ChannelValues(), help="The std of --mean. [the file's metadata]")
 @option(
     "--range",
     "value_range",

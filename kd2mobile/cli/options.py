@@ -40,15 +40,14 @@ from kd2mobile.store.output_files import (
 from kd2mobile.store.run import check_outside_results
 
 LISTS = {
-    "precision": "Separate several with commas; `auto` finds the smallest file within --max-drop. "
-    "[fp32,fp16,int8_dynamic,int8]",
-    "compress": "Separate several with commas. [none]",
-    "threads": "Separate several with commas. [1]",
-    "cores": "Separate several with commas, such as 0,1.",
-    "range": "Such as 0,4095.",
-    "ensemble_temperatures": "Separate them with commas, such as 1,2.",
+    "precision": "Separate several with commas; `auto` finds the smallest file within --max-drop.",
+    "compress": "Separate several with commas.",
+    "threads": "Separate several with commas.",
+    "cores": "",
+    "range": "",
+    "ensemble_temperatures": "",
 }
-"""The flags that take several values, with the end of their help."""
+"""The flags that take several values, with a sentence about that where the field's description has none."""
 IN_ORDER = ("range", "ensemble_temperatures")
 """Those whose values each have their position, so that one may come twice."""
 REPEATED = {"teacher": "Separate several with commas, or repeat the flag: their logits are combined."}
@@ -113,14 +112,18 @@ def flag_option(flag: str) -> Callable:
         text = f"{field.description} May be repeated."
         return option(name, flag, group=group, multiple=True, metavar="NAME=VALUE", help=text, callback=_by_name)
     if flag in LISTS:
-        return option(name, group=group, metavar="LIST", help=f"{field.description} {LISTS[flag]}")
+        default = field.left_out or ",".join(
+            map(str, [field.default] if isinstance(field.default, int) else field.default)
+        )
+        text = " ".join(filter(None, [field.description, LISTS[flag], f"[{default}]"]))
+        return option(name, group=group, metavar="LIST", help=text)
     if field.kind == tuple[str, ...]:
         return option(name, group=group, multiple=True, metavar="NAME", help=f"{field.description} May be repeated.")
     if field.kind is bool:
         value = not field.default
         text = OFF[flag] if field.default else field.description
         return option(name, flag, group=group, is_flag=True, flag_value=value, default=None, help=text)
-    text = field.description if field.default is None else f"{field.description} [{field.default}]"
+    text = field.described if field.default is None else f"{field.description} [{field.default}]"
     if all(isinstance(kind, str) for kind in kinds):
         return option(name, group=group, type=click.Choice(kinds), help=text)
     kind = kinds[0] if get_origin(kinds[0]) is None else kinds[0].__origin__
@@ -206,7 +209,7 @@ def records_options(function: Callable) -> Callable:
             group=INPUT,
             type=float,
             metavar="PERCENT",
-            help="With --records: lowest test top-1 of a recommended model.",
+            help="With --records: lowest test top-1 of a recommended model. [any]",
         ),
         option(
             "--within",

@@ -259,4 +259,4 @@ def _check_value(name: str, value: Any, where: str) -> None:
 
 def _description(name: str) -> str:
     field = fields()[name]
-    return f"{field.description} The default is {in_toml(field.default)}."
+    return f"{field.description} The default is {field.left_out or in_toml(field.default)}."

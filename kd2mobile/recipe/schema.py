@@ -27,13 +27,13 @@ Compression = Literal["none", "qat", "prune", "cluster", "pcqat"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
 
-def says(text: str, *, flag: str | None = None, **bounds: Any) -> Meta:
+def says(text: str, *, flag: str | None = None, left_out: str = "", **bounds: Any) -> Meta:
     """The description of a field, for the flags' help and the reference, with the bounds of its values.
 
     flag: the flag of its own, `teacher_weights` for `--teacher-weights` and the keyword `teacher_weights=`; without one
-    the field is set in a recipe or by `--set`.
+    the field is set in a recipe or by `--set`. left_out: of a field without a value, what holds then, in words.
     """
-    return Meta(description=text, extra={"flag": flag}, **bounds)
+    return Meta(description=text, extra={"flag": flag, "left_out": left_out}, **bounds)
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,10 +52,12 @@ class Data(Table):
         ),
     ] = "digits"
     val_source: Annotated[
-        OneOrMore | None, says("The validation images, if the source does not hold them.", flag="val_data")
+        OneOrMore | None,
+        says("The validation images.", flag="val_data", left_out="those of --data, or drawn from its training images"),
     ] = None
     test_source: Annotated[
-        OneOrMore | None, says("The test images, if the source does not hold them.", flag="test_data")
+        OneOrMore | None,
+        says("The test images.", flag="test_data", left_out="those of --data, or drawn from its training images"),
     ] = None
     unlabelled: Annotated[
         OneOrMore | None,
@@ -82,8 +84,9 @@ class Data(Table):
     range: Annotated[
         tuple[PixelValue, PixelValue] | None,
         says(
-            "Pixel values of black and white in greyscale images of more than 8 bits; 0 and 65535 if left out.",
+            "Pixel values of black and white in greyscale images of more than 8 bits, such as 0,4095.",
             flag="range",
+            left_out="0,65535",
         ),
     ] = None
     resize: Annotated[
@@ -118,30 +121,31 @@ class Teacher(Table):
     ] = "imagenet"
     input_px: Annotated[
         InputPx | None,
-        says("Side of the teacher's input in pixels; the network's own size if left out.", flag="teacher_input_px"),
+        says("Side of the teacher's input in pixels.", flag="teacher_input_px", left_out="the network's default size"),
     ] = None
     preprocess: Annotated[
         Literal["tf", "torch", "caffe", "none"] | None,
         says(
-            "Pixel values that a teacher file takes, if its metadata does not say: `tf` is [-1, 1], `none` is 0..255, "
-            "`torch` and `caffe` are as in Keras.",
+            "Pixel values that a teacher file takes: `tf` is [-1, 1], `none` is 0..255, `torch` and `caffe` are as in "
+            "Keras.",
             flag="teacher_preprocess",
+            left_out="from the file or its teacher.json",
         ),
     ] = None
     classes: Annotated[
         str | None,
         says(
-            "A text file with the classes of a teacher file, if its metadata does not say: one name per line, in the "
-            "order of the outputs.",
+            "A text file with the classes of a teacher file: one name per line, in the order of the outputs.",
             flag="teacher_classes",
+            left_out="from its teacher.json",
         ),
     ] = None
     output: Annotated[
         Literal["logits", "probabilities"] | None,
         says(
-            "What a teacher file computes, if its metadata does not say. For an .npz file, `logits` leaves out the "
-            "check for probabilities.",
+            "What a teacher file computes. For an .npz file, `logits` leaves out the check for probabilities.",
             flag="teacher_output",
+            left_out="from the file or its teacher.json",
         ),
     ] = None
     epochs: Annotated[int, says("Epochs of training from scratch, with weights `none`.", ge=1, le=EPOCHS)] = 4
@@ -181,8 +185,9 @@ class Ensemble(Table):
     temperatures: Annotated[
         tuple[Annotated[float, Meta(ge=0.01, le=10_000)], ...],
         says(
-            "Temperature of each teacher's logits before the mean, in the order of the teachers; 1 each if left out.",
+            "Temperature of each teacher's logits before the mean, in the order of the teachers, such as 1,2.",
             flag="ensemble_temperatures",
+            left_out="1 each",
         ),
     ] = ()
 
@@ -311,8 +316,8 @@ class Export(Table):
     calibration_images: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None,
         says(
-            "Number of training images, spread evenly over the classes, that calibrate the quantized files; "
-            "400 if left out, or one per class if that is more."
+            "Number of training images, spread evenly over the classes, that calibrate the quantized files.",
+            left_out="400, or one per class if that is more",
         ),
     ] = None
     per_tensor: Annotated[
@@ -338,7 +343,7 @@ class Export(Table):
         tuple[str, ...], says("Name of a student layer that stays float in the int8 file.", flag="keep_float")
     ] = ()
     version: Annotated[
-        str | None, says("The model's version for the file's metadata; the student's fingerprint if left out.")
+        str | None, says("The model's version for the file's metadata.", left_out="the student's fingerprint")
     ] = None
     author: Annotated[str | None, says("The model's author for the file's metadata.")] = None
     licence: Annotated[str | None, says("The model's licence for the file's metadata, such as `Apache-2.0`.")] = None
@@ -381,7 +386,7 @@ class Benchmark(Table):
     ] = "on"
     cores: Annotated[
         tuple[Annotated[int, Meta(ge=0, le=65_535)], ...],
-        says("Processor cores to which the timed process is pinned; any core if left out.", flag="cores"),
+        says("Processor cores to which the timed process is pinned, such as 0,1.", flag="cores", left_out="any core"),
     ] = ()
     rule: Annotated[
         Literal["kd2mobile", "mlperf"],
@@ -421,12 +426,19 @@ TABLES: dict[str, type[Table]] = {
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One field of the schema: its type without the bounds, its default, what it is and its flag, if it has one."""
+    """One field of the schema: its type without the bounds, its default, what it is, its flag if it has one, and what
+    holds if it is left out, empty if its default says so."""
 
     kind: Any
     default: Any
     description: str
     flag: str | None
+    left_out: str
+
+    @property
+    def described(self) -> str:
+        """The description with what holds if the field is left out, in brackets."""
+        return f"{self.description} [{self.left_out}]" if self.left_out else self.description
 
 
 def fields() -> dict[str, Field]:
@@ -435,7 +447,7 @@ def fields() -> dict[str, Field]:
         f"{name}.{field.name}": Field(
             field.type.__origin__,
             _default(field),
-            *next((m.description, m.extra["flag"]) for m in field.type.__metadata__ if m.description),
+            *next((m.description, *m.extra.values()) for m in field.type.__metadata__ if m.description),
         )
         for name, table in TABLES.items()
         for field in msgspec.structs.fields(table)

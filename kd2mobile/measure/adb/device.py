@@ -9,7 +9,9 @@ from kd2mobile.measure.device import Device, NoOptions, Program, says
 class Options(NoOptions):
     """benchmark_binary: the program that measures on the phone; without one its browser does."""
 
-    benchmark_binary: Annotated[Path | None, says("The benchmark_model program of TensorFlow Lite.")] = None
+    benchmark_binary: Annotated[
+        Path | None, says("The benchmark_model program of TensorFlow Lite. [measure in the phone's browser]")
+    ] = None
 
 
 DEVICE = Device(

@@ -13,8 +13,10 @@ class Options(NoOptions):
     and its key, for https. open: in this host's own browser."""
 
     lan: Annotated[bool, says("Serve the page to the local network too, for example to a phone.")] = False
-    port: Annotated[int, says("Port of the page; any free one if left out.", ge=0, le=65535)] = 0
-    tls: Annotated[tuple[Path, Path] | None, says("Serve over https with these two PEM files.", "CERT KEY")] = None
+    port: Annotated[int, says("Port of the page. [any free port]", ge=0, le=65535)] = 0
+    tls: Annotated[tuple[Path, Path] | None, says("Serve over https with these two PEM files. [http]", "CERT KEY")] = (
+        None
+    )
     open: Annotated[bool, says("Print the URL without opening it here.")] = True
 
 

@@ -12,7 +12,7 @@ class Options(NoOptions):
     """ssh_config: for `ssh -F`, instead of the user's own. keep: what stays on the board afterwards: nothing, the
     Python environment, or all that was copied as well."""
 
-    ssh_config: Annotated[Path | None, says("A configuration file, as for `ssh -F`.")] = None
+    ssh_config: Annotated[Path | None, says("A configuration file, as for `ssh -F`. [ssh's own]")] = None
     keep: Annotated[Keep, says("What stays on the board afterwards. [environment]")] = "environment"
 
 
