@@ -49,8 +49,7 @@ class Trainee(Protocol):
     def train_epoch(self, epoch: int, after_batch: Callable[[float], None]) -> float:
         """Trains one epoch, counted from 1, and returns its mean loss. It follows from (seed, epoch) alone.
 
-        after_batch: called after each batch with its loss, or with the mean since the epoch began. It raises where that
-        is not finite.
+        after_batch: called after each batch with its loss. It raises where that is not finite.
         """
 
     def logits(self, advance: Callable[[int], None]) -> np.ndarray:

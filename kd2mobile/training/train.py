@@ -121,14 +121,13 @@ class _Student:
         return self.model.weights
 
     def train_epoch(self, epoch: int, after_batch: Callable[[float], None]) -> float:
-        fitted = self.trainer.fit(
-            self.feed.epoch(epoch - 1),
-            steps_per_epoch=self.feed.steps,
-            shuffle=False,
-            verbose=0,
-            callbacks=[_AfterBatch(after_batch)],
-        )
-        return float(fitted.history["loss"][0])
+        # batch by batch: `fit` would build an input pipeline around the generator in every epoch
+        losses = []
+        for batch in self.feed.epoch(epoch - 1):
+            self.trainer.reset_metrics()  # the loss that follows is this batch's alone
+            losses.append(float(np.asarray(self.trainer.train_on_batch(*batch, return_dict=True)["loss"])))
+            after_batch(losses[-1])
+        return float(np.mean(losses))
 
     def logits(self, advance: Callable[[int], None]) -> np.ndarray:
         batches = self.evaluated.batches(EVALUATION_BATCH)
@@ -136,17 +135,6 @@ class _Student:
 
     def scores(self, logits: np.ndarray) -> dict[str, float]:
         return self.evaluated.scores(logits)
-
-
-class _AfterBatch(keras.callbacks.Callback):
-    """Reports each batch to the loop with the mean loss of the epoch so far, which stays NaN once a batch has NaN."""
-
-    def __init__(self, after_batch: Callable[[float], None]):
-        super().__init__()
-        self.after_batch = after_batch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.after_batch(float(logs["loss"]))
 
 
 def _trainer(model: keras.Model, distill: schema.Distill, schedule: Schedule) -> keras.Model:
