@@ -98,7 +98,7 @@ def network(place: Path, options: argparse.Namespace) -> list[dict]:
     (place / "teacher").mkdir()
     keras.Model(body.inputs, keras.layers.Dense(2)(body.outputs[0])).save(place / "teacher" / "teacher.keras")
     described = {"name": options.teacher, "input_px": options.px, "preprocess": architecture.preprocess}
-    described |= {"classes": ["a", "b"], "val": {"top1": 0.5}}
+    described |= {"classes": ["a", "b"], "val": {"n": 2, "top1": 0.5, "logloss": 1.0}}
     (place / "teacher" / "teacher.json").write_text(json.dumps(described))
     settings: dict[tuple, Callable[[], int]] = {}
     for dtype in DTYPES:
@@ -138,7 +138,7 @@ def whole_pass(place: Path, split: Split, options: argparse.Namespace) -> list[d
         folder = place / f"set {workers}"
         how = (place / "teacher", place / "images", split, place / "views", batch_size)
         results = label(folder, *how, workers=workers)
-        made.append({"workers": workers, "batch_size": batch_size, "views_per_s": results["views_per_s"]})
+        made.append({"workers": workers, "batch_size": batch_size, "views_per_s": results.views_per_s})
     return made
 
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import msgspec
 from records import write_record
 
 from kd2mobile.data.sources.roots import absolute
@@ -22,7 +23,6 @@ from kd2mobile.store.run import Run, open_run
 from kd2mobile.tflite.calibration import choose_calibration
 from kd2mobile.tflite.export import converting_process, export_student
 from kd2mobile.tflite.job import Job
-from kd2mobile.tflite.layer_errors import worst_layers
 
 TRIED = [{"images": count} for count in (50, 100, 400, 800)] + [{"images": 400, "per_tensor": True}]
 KEEP_FLOAT = {"mobilenet025": ["conv1", "conv_dw_1", "conv_dw_2", "conv_dw_3", "conv_dw_13"]}
@@ -77,7 +77,8 @@ def converted(run: Run, data: Path, images: int, per_tensor: bool = False, keep_
             (result,) = export_student(job, process)
         except ExportError as fault:
             return {"refused": str(fault)}
-    return {field: result[field] for field in KEPT} | {"worst_layers": worst_layers(result["layer_errors"])}
+    made = msgspec.to_builtins(result)
+    return {field: made[field] for field in KEPT} | {"worst_layers": msgspec.to_builtins(result.worst_layers())}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from kd2mobile.measure.roles import BASELINE, STUDENT
 from kd2mobile.stages.plan import Plan, check_student_weights, make_plan
 from kd2mobile.store.artifact import RECORD, Artifact, Step, Store, read_artifact
 from kd2mobile.store.run import RUNS, STORE, Run, check_outside_data, start_run
+from kd2mobile.training.results import StudentResults
+from kd2mobile.transfer.results import TransferResults
 
 
 @system_errors()
@@ -52,23 +54,23 @@ def make_students(run: Run, plan: Plan, transfer_set: Path | list[Path] | None =
     students = {role: run.store.make(step) for role, step in plan.requested_students.items()}
     run.refer({name: folder for name, step in plan.references.items() if (folder := run.store.reference(step))})
     files = {role: made.folder / "student.keras" for role, made in students.items()}
-    val_top1 = {role: made.results["val_top1"] for role, made in students.items()}
+    val_top1 = {role: made.results_as(StudentResults).val_top1 for role, made in students.items()}
     val_top1 = {"teacher": teacher_val_top1(transfer)} | val_top1
     return Distilled(run.folder, files[STUDENT.name], files.get(BASELINE.name), val_top1, members_val_top1(transfer))
 
 
 def teacher_val_top1(transfer: Artifact) -> float:
     """The teacher's accuracy on the validation images, 0..1."""
-    if not (val := transfer.results.get("val")):
+    if not (val := transfer.results_as(TransferResults).val):
         where = f"{transfer.folder / RECORD}: results.val"
         raise ArtifactError(where, "must be there", None, f"Remove {transfer.folder}; it will be built again.")
-    return val["top1"]
+    return val.top1
 
 
 def members_val_top1(transfer: Artifact) -> list[tuple[str, float]]:
     """Name and accuracy on the validation images, 0..1, of each of several teachers; nothing of one."""
-    members = transfer.results.get("members", [])
-    return [(member["name"], member["val"]["top1"]) for member in members if member.get("val")]
+    members = transfer.results_as(TransferResults).members
+    return [(member.name, member.val.top1) for member in members if member.val]
 
 
 def _transfer_step(plan: Plan, folder: Path) -> Step:

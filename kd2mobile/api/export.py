@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,10 @@ from kd2mobile.measure.roles import ROLES, STUDENT
 from kd2mobile.recipe.schema import Compress, Export
 from kd2mobile.recipe.variants import Variant, variants_of
 from kd2mobile.stages.plan import Plan
-from kd2mobile.store.artifact import RECORD, Commit, Step, Store, read_artifact
+from kd2mobile.store.artifact import RECORD, Building, Step, Store, read_artifact
 from kd2mobile.store.run import EXPORT, Run, check_outside_data, check_outside_results
 from kd2mobile.tflite.export import converting_process
+from kd2mobile.tflite.results import TfliteResults
 from kd2mobile.tflite.settings import check_has_effect
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def export_run(
     refused = []
     for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
         alike = [v for other, v in asked if (other, v.compression, how[v]) == (role, compression, tables)]
-        build = partial(_convert, process, run.store, plan, tables[0])
+        build = _Conversion(process, run.store, plan, tables[0]).build
         try:
             run.store.make_together([steps[role, variant] for variant in alike], build)
             if compression != "none":
@@ -200,60 +201,65 @@ def _hand_out(
     folder = run.store.reference(step)
     if folder is None:
         return
-    results = read_artifact(folder).results
-    file = inside(exported.folder, ROLES[role].prefix + results["file"], folder / RECORD)
+    results = read_artifact(folder).results_as(TfliteResults)
+    file = inside(exported.folder, ROLES[role].prefix + results.file, folder / RECORD)
     with disk_errors(exported.folder):
-        copy_file(folder / results["file"], file)
+        copy_file(folder / results.file, file)
     exported.made.append(ExportedFile(role, variant.name, file, results))
     run.add_export(variant, {ROLES[role].key(variant.name): folder}, *tables)
 
 
-def _convert(
-    process: TensorFlowProcess,
-    store: Store,
-    plan: Plan,
-    table: Export,
-    steps: list[Step],
-    folders: list[Path],
-    inputs: dict[str, Path],
-    commit: Commit,
-) -> None:
-    from kd2mobile.tflite.export import export_student
-    from kd2mobile.tflite.settings import fingerprints
+@dataclass(frozen=True)
+class _Conversion:
+    """How files of one student are made. process: that converts; table: the [export] that says how."""
 
-    by_precision = {step.config["precision"]: step for step in steps}
-    made_from = {"made_from": fingerprints(plan.recipe, steps[0].inputs["student"])}
-    job = _job(store, plan, table, steps[0], dict(zip(by_precision, folders, strict=True)), inputs)
-    export_student(job, process, lambda result: commit(by_precision[result["precision"]], result | made_from))
+    process: TensorFlowProcess
+    store: Store
+    plan: Plan
+    table: Export
 
+    def build(self, building: Building) -> None:
+        """The files of one student in one compression, a step per precision."""
+        from kd2mobile.tflite.export import export_student
+        from kd2mobile.tflite.settings import fingerprints
 
-def _job(
-    store: Store, plan: Plan, table: Export, step: Step, folders: dict[str, Path], inputs: dict[str, Path]
-) -> "Job":
-    """What the converting process is to do. step: of one of the precisions in folders, which share all but that."""
-    from kd2mobile.data.sources.roots import absolute
-    from kd2mobile.data.split import read_split
-    from kd2mobile.tflite.calibration import choose_calibration
-    from kd2mobile.tflite.job import Job
-    from kd2mobile.tflite.settings import calibration_images
+        by_precision = {step.config["precision"]: step for step in building.steps}
+        made_from = fingerprints(self.plan.recipe, building.steps[0].inputs["student"])
 
-    recipe, split = plan.recipe, read_split(inputs["split"])
-    count = calibration_images(table, len(split.classes))
-    compression, graph = step.config.get("compression", "none"), inputs["student"] / GRAPH_FOLDER
-    distilled = store.folder(plan.students[STUDENT.name]) / "student.keras"
-    return Job(
-        student=os.path.abspath(inputs["student"] / "student.keras"),
-        folders={precision: os.path.abspath(folder) for precision, folder in folders.items()},
-        classes=split.classes,
-        resize=recipe.data.resize,
-        model_name=recipe.student.name,
-        compression=compression,
-        fake_quantized=os.path.abspath(graph) if graph.is_dir() else None,
-        distilled=None if compression == "none" else os.path.abspath(distilled),
-        student_fingerprint=step.inputs["student"].fingerprint,
-        images=absolute(plan.root),
-        calibration=[sample.path for sample in choose_calibration(split.samples_of("train"), count, recipe.data.seed)],
-        validation=[sample.path for sample in split.samples_of("val")],
-        validation_labels=[sample.label for sample in split.samples_of("val")],
-        options=table,
-    )
+        def commit(result: TfliteResults) -> None:
+            building.commit(by_precision[result.precision], msgspec.structs.replace(result, made_from=made_from))
+
+        export_student(self.job(building), self.process, commit)
+
+    def job(self, building: Building) -> "Job":
+        """What the converting process is to do. The steps share all but the precision."""
+        from kd2mobile.data.sources.roots import absolute
+        from kd2mobile.data.split import read_split
+        from kd2mobile.tflite.calibration import choose_calibration
+        from kd2mobile.tflite.job import Job
+        from kd2mobile.tflite.settings import calibration_images
+
+        inputs, step, recipe = building.inputs, building.steps[0], self.plan.recipe
+        folders = zip(building.steps, building.folders, strict=True)
+        split = read_split(inputs["split"])
+        count = calibration_images(self.table, len(split.classes))
+        compression, graph = step.config.get("compression", "none"), inputs["student"] / GRAPH_FOLDER
+        distilled = self.store.folder(self.plan.students[STUDENT.name]) / "student.keras"
+        return Job(
+            student=os.path.abspath(inputs["student"] / "student.keras"),
+            folders={one.config["precision"]: os.path.abspath(folder) for one, folder in folders},
+            classes=split.classes,
+            resize=recipe.data.resize,
+            model_name=recipe.student.name,
+            compression=compression,
+            fake_quantized=os.path.abspath(graph) if graph.is_dir() else None,
+            distilled=None if compression == "none" else os.path.abspath(distilled),
+            student_fingerprint=step.inputs["student"].fingerprint,
+            images=absolute(self.plan.root),
+            calibration=[
+                sample.path for sample in choose_calibration(split.samples_of("train"), count, recipe.data.seed)
+            ],
+            validation=[sample.path for sample in split.samples_of("val")],
+            validation_labels=[sample.label for sample in split.samples_of("val")],
+            options=self.table,
+        )

@@ -25,7 +25,7 @@ def walk(make: Callable[[list[Variant]], Exported], max_drop: float) -> tuple[li
     for variants in RUNGS:
         tried += [_try(make, variant) for variant in variants]
         within = [rung for rung in tried if rung.drop is not None and rung.drop <= max_drop]
-        smallest = min(within, key=lambda rung: rung.record["size_bytes"], default=None)
+        smallest = min(within, key=lambda rung: rung.record.size_bytes, default=None)
         if smallest and _is_8_bit(smallest):
             break
     if smallest is None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,8 @@ from kd2mobile.recipe.variants import Variant
 from kd2mobile.stages.plan import Plan
 from kd2mobile.store.run import COMPARISONS, MEASUREMENTS, PREDICTIONS, RECORDS, Run
 from kd2mobile.text import one_line
+from kd2mobile.tflite.results import TfliteResults
+from kd2mobile.transfer.results import TeacherFile, TransferResults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +47,7 @@ def protocol_of(table: Benchmark) -> "Protocol":
     )
 
 
-def validations(run: Run, plan: Plan, made: Iterable[dict[str, Any]]) -> Validations:
+def validations(run: Run, plan: Plan, made: Iterable[TfliteResults]) -> Validations:
     """What is known of the files of a run on the validation images; nothing of one whose export had no labels.
 
     made: what the record of each file says of it.
@@ -55,8 +57,8 @@ def validations(run: Run, plan: Plan, made: Iterable[dict[str, Any]]) -> Validat
 
     samples = read_split(run.store.make(plan.steps["split"]).folder).samples_of("val")
     images = image_set([sample.sha256 for sample in samples], [sample.label for sample in samples])
-    of_file = {one["sha256"]: one["against_student"] for one in made if one.get("against_student")}
-    return {sha256: Validation(top1=one["top1"], n=one["n"], images=images) for sha256, one in of_file.items()}
+    of_file = {one.sha256: one.against_student for one in made if one.against_student}
+    return {sha256: Validation(top1=one.top1, n=one.n, images=images) for sha256, one in of_file.items()}
 
 
 def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmarked:
@@ -86,7 +88,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     transfer = run.store.make(plan.steps["transfer"])
     logits = Transfer(transfer.folder).logits("test")
     teacher = softmax(logits.take(np.arange(len(logits)), np.zeros(len(logits), int)))
-    file = transfer.results.get("teacher", {})
+    file = transfer.results_as(TransferResults).teacher or TeacherFile()
     teacher_record = record_of_probabilities(
         TEACHER.name,
         model_name(run.recipe.teachers),
@@ -96,8 +98,8 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
         compression="none",
         images=image_set([sample.sha256 for sample in samples], labels),
         teacher_top1=teacher.argmax(axis=1),
-        size_bytes=file.get("size_bytes"),
-        sha256=file.get("sha256"),
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
     )
     teacher_record = with_reasons(teacher_record, **dict.fromkeys(teacher_record.__struct_fields__, BY_LOGITS))
     teacher_record = with_leaks(teacher_record, teacher, labels, leaked)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kd2mobile.recipe.variants import Variant
+from kd2mobile.tflite.results import TfliteResults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,22 +54,22 @@ class Rung(msgspec.Struct, frozen=True):
     """
 
     variant: Variant
-    record: dict[str, Any] | None
+    record: TfliteResults | None
     refused: str | None = None
 
     @property
     def drop(self) -> float | None:
         """Points of top-1 that it loses to its student on validation, below 0 where it gains; None if refused."""
-        return None if self.record is None else -100 * self.record["against_student"]["difference"]
+        return None if self.record is None else -100 * self.record.against_student.difference
 
     def text(self) -> str:
         """`int8          312,345 bytes  -0.11 points of top-1 (-0.69 to +0.46)`"""
         if self.record is None:
             return f"{self.variant.name:<13} refused: {self.refused}"
-        lost = self.record["against_student"]
-        gain, low, high = (100 * points + 0.0 for points in (lost["difference"], *lost["interval_95"]))
+        lost = self.record.against_student
+        gain, low, high = (100 * points + 0.0 for points in (lost.difference, *lost.interval_95))
         said = f"{gain:+.2f} points of top-1 ({low:+.2f} to {high:+.2f})"
-        return f"{self.variant.name:<13} {self.record['size_bytes']:>11,} bytes  {said}"
+        return f"{self.variant.name:<13} {self.record.size_bytes:>11,} bytes  {said}"
 
 
 class ExportedFile(msgspec.Struct, frozen=True):
@@ -77,7 +78,7 @@ class ExportedFile(msgspec.Struct, frozen=True):
     role: str
     variant: str
     file: Path
-    record: dict[str, Any]
+    record: TfliteResults
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -98,18 +99,16 @@ class Exported(msgspec.Struct, frozen=True):
         return {(one.role, one.variant): one.file for one in self.made}
 
     @property
-    def records(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def records(self) -> dict[tuple[str, str], TfliteResults]:
         """How each file came to be, by role and name of the variant."""
         return {(one.role, one.variant): one.record for one in self.made}
 
     def worst_layers(self) -> list[str]:
         """A line a quantized file, of the layers with the largest errors of their own, where its record has them."""
-        from kd2mobile.tflite.layer_errors import worst_layers
-
-        found = {one.file.name: worst_layers(one.record.get("layer_errors")) for one in self.made}
+        found = {one.file.name: one.record.worst_layers() for one in self.made}
         return [
             f"{name}: layers with the largest quantization errors: "
-            + ", ".join(f"{layer['layer']} ({layer['own_error']:.1%})" for layer in layers)
+            + ", ".join(f"{layer.layer} ({layer.own_error:.1%})" for layer in layers)
             for name, layers in found.items()
             if layers
         ]

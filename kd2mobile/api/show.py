@@ -232,7 +232,7 @@ def _live_logits(run: Run, folders: list[Path], seen: _Seen) -> np.ndarray:
     for folder in folders:
         whole = open_artifact(folder, f"Remove {folder.as_posix()} and run `kd2mobile distill` again.")
         teacher, described = open_teacher(whole.folder)
-        say(f"teacher   evaluated: {described['name']} at {teacher.input_px} px, {whole.folder.as_posix()}")
+        say(f"teacher   evaluated: {described.name} at {teacher.input_px} px, {whole.folder.as_posix()}")
         answers.append(_outputs(teacher.model, preprocess(_pixels(seen, teacher.input_px), teacher.preprocess)))
         check_logits(answers[-1][None], [str(seen.file)], teacher.where, teacher.known_logits)
     if len(answers) == 1:

@@ -29,6 +29,7 @@ _PROGRESS = {"say": progress.Say, "stage": progress.Stage, "done": progress.Done
 Tell = Callable[..., None]
 """tell("result", result=...), or a message of progress: tell("done", count=1)."""
 Job = TypeVar("Job", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 def need_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
@@ -55,29 +56,29 @@ class TensorFlowProcess:
     def __exit__(self, *_: object) -> None:
         self._child.end()
 
-    def run(self, job: msgspec.Struct, done: Callable[[dict], None] = lambda result: None) -> list[dict]:
+    def run(self, job: msgspec.Struct, result: type[T], done: Callable[[T], None] = lambda result: None) -> list[T]:
         """Does one job, shows its progress and returns its results. After a refusal the next job can follow.
 
-        done: called with a result as soon as it is there; useful because a later refusal raises. Raises what the
-        process refused with, InstallationError as `check_environment`, OSError for what the operating system told it,
-        RuntimeError with its traceback for a bug in it.
+        result: the type of each. done: called with one as soon as it is there; useful because a later refusal raises.
+        Raises what the process refused with, InstallationError as `check_environment`, OSError for what the operating
+        system told it, RuntimeError with its traceback for a bug in it.
         """
         if self._child.pid is None:
             check_environment()
         all_of_them = []
-        with closing(self._child.results(job, dict)) as results:
-            for result in results:
-                all_of_them.append(result)
-                done(result)
+        with closing(self._child.results(job, result)) as results:
+            for one in results:
+                all_of_them.append(one)
+                done(one)
         return all_of_them
 
 
 def run_in_tensorflow(
-    module: str, job: msgspec.Struct, purpose: str, done: Callable[[dict], None] = lambda result: None
-) -> list[dict]:
+    module: str, job: msgspec.Struct, purpose: str, result: type[T], done: Callable[[T], None] = lambda result: None
+) -> list[T]:
     """One job in a process of its own: `TensorFlowProcess.run`."""
     with TensorFlowProcess(module, purpose) as process:
-        return process.run(job, done)
+        return process.run(job, result, done)
 
 
 def serve(work: Callable[[Job, Tell], None], job_type: type[Job]) -> None:

@@ -15,6 +15,7 @@ from kd2mobile.compress.fine_tune import evaluate, fine_tune
 from kd2mobile.compress.job import Job
 from kd2mobile.compress.methods import GRAPH_FOLDER
 from kd2mobile.compress.qat import wrap_qat
+from kd2mobile.compress.results import CompressedResults, Evaluation
 from kd2mobile.compress.twin import carry_back, check_twin, twin_of, weight_names
 from kd2mobile.compress.wrapping import count_clusters, count_zeros, wrap_cluster, wrap_prune
 from kd2mobile.errors import CompressionError
@@ -57,20 +58,18 @@ def work(job: Job, tell: Tell) -> None:
     best = best_line(history, first_epoch=wrapped.first_epoch)
     trained = wrapped.plain(wrapped.model)
     carry_back(trained, names, student)
-    results = {
-        "best_epoch": best["epoch"],
-        "epochs_run": len(history),
-        "val_top1": best["val_top1"],
-        "val_logloss": best["val_logloss"],
-        "before": before,
-        "seconds": round(sum(line["seconds"] for line in history), 3),
-        "twin_difference": difference,
-    }
     methods = (*job.preserve, job.method)
-    if "prune" in methods:
-        results["zeros"] = count_zeros(student)
-    if "cluster" in methods:
-        results["clusters"] = count_clusters(student)
+    results = CompressedResults(
+        best_epoch=best["epoch"],
+        epochs_run=len(history),
+        val_top1=best["val_top1"],
+        val_logloss=best["val_logloss"],
+        before=Evaluation(**before),
+        seconds=round(sum(line["seconds"] for line in history), 3),
+        twin_difference=difference,
+        zeros=count_zeros(student) if "prune" in methods else None,
+        clusters=count_clusters(student) if "cluster" in methods else None,
+    )
     _save(Path(job.folder), student, trained if job.method == "qat" else None)
     remove_checkpoints(Path(job.folder))
     tell("result", result=results)

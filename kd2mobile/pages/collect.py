@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from kd2mobile.backend.checkpoint import HISTORY_FILE
@@ -15,14 +14,15 @@ from kd2mobile.files import decode_json
 from kd2mobile.measure.roles import BASELINE, STUDENT, TEACHER, TRAINED, Role
 from kd2mobile.pages import findings
 from kd2mobile.pages.shown_images import HOW_CHOSEN, choose_images
-from kd2mobile.pages.view import Answer, Example, Measurements, Paired, ReportData, ShownImage, Stage
+from kd2mobile.pages.view import Answer, Example, Measurements, Paired, ReportData, ShownFile, ShownImage, Stage
 from kd2mobile.pages.words import best_student, tables, variant_name
 from kd2mobile.recipe.toml import shown_tables
-from kd2mobile.store.artifact import RECORD, read_artifact
+from kd2mobile.store.artifact import RECORD, Artifact, read_artifact
 from kd2mobile.store.run import MadeWith, Run
 from kd2mobile.store.stage_records import FORMS
 from kd2mobile.teachers.kinds import titles
 from kd2mobile.text import count_of, size_of
+from kd2mobile.tflite.results import TfliteResults
 from kd2mobile.transfer.results import TransferResults
 
 if TYPE_CHECKING:
@@ -45,13 +45,12 @@ def collect(
     """
     folders = run.artifacts
     gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
-    made = {role: read_artifact(folder).record for role, folder in folders.items() if role not in gone}
+    made = {role: read_artifact(folder) for role, folder in folders.items() if role not in gone}
     folder = run.artifact("split").folder
     split, groups = read_split(folder), read_groups(folder)
     recommended = variant_name(best_student(tables(records)))
     images = _images(split, root, answers[TEACHER.name], answers[STUDENT.key(recommended)])
     names = {role.name: role.title for role in TRAINED}
-    exports = {role: record for role, record in made.items() if record["stage"] == "tflite"}
     return ReportData(
         title=title_of(run),
         run=run.folder.name,
@@ -73,8 +72,12 @@ def collect(
         near_duplicates=[group.paths for group in groups.near_duplicates],
         leaked=groups.leaked,
         **_findings(run, split, root, answers, recommended),
-        stages=[_stage(role, record) for role, record in made.items()],
-        exports=[record["results"] | {"role": role.partition("-")[0]} for role, record in exports.items()],
+        stages=[_stage(role, one.record) for role, one in made.items()],
+        exports=[
+            ShownFile(name.partition("-")[0], one.results_as(TfliteResults))
+            for name, one in made.items()
+            if one.record["stage"] == "tflite"
+        ],
         versions=_versions(run.record.made_with),
         commands=_commands(run.folder.as_posix()),
         notes=[
@@ -177,10 +180,10 @@ def _commands(folder: str) -> list[str]:
     return [f"kd2mobile distill --recipe {shlex.quote(folder + '/recipe.toml')} --run {run}", *later]
 
 
-def _about_teachers(made: dict[str, dict[str, Any]]) -> list[str]:
+def _about_teachers(made: dict[str, Artifact]) -> list[str]:
     if "transfer" not in made:
         return []
-    results = msgspec.convert(made["transfer"]["results"], TransferResults)
+    results = made["transfer"].results_as(TransferResults)
     if not results.members or not results.val:
         return []
     each = [
@@ -194,10 +197,10 @@ def _about_teachers(made: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def _about_unlabelled(made: dict[str, dict[str, Any]]) -> list[str]:
+def _about_unlabelled(made: dict[str, Artifact]) -> list[str]:
     if "unlabelled-split" not in made:
         return []
-    found = msgspec.convert(made["unlabelled-split"]["results"], SplitResults)
+    found = made["unlabelled-split"].results_as(SplitResults)
     images, aside = count_of(found.unlabelled, "image"), count_of(found.skipped, "file", "skipped")
     note = "Beside the training images, and from the teacher's logits alone, the student learned from"
     return [f"{note} {images} without a label; {aside}."]

@@ -2,16 +2,24 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from kd2mobile.errors import MissingExtraError
-from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER, TRAINED
+from kd2mobile.measure.roles import ROLES, TEACHER, TRAINED
 from kd2mobile.pages import columns, findings, timings, words
 from kd2mobile.pages.devices import collect_devices, devices_view, places
 from kd2mobile.pages.templates import fill, write_page
-from kd2mobile.pages.view import ClassScore, ReportData
+from kd2mobile.pages.view import ClassScore, ReportData, ShownFile
 from kd2mobile.progress import bar
 from kd2mobile.text import one_line
+from kd2mobile.tflite.results import TfliteResults
 
+AGREEMENT = {
+    "n": "Images",
+    "agreement": "Same top-1",
+    "largest_difference": "Largest difference of a probability",
+}
+"""What the table of files shows of their agreement with the student, with the headings."""
 MOST_FILES = 200
 MOST_GROUPS = 50
 MOST_PATHS = 6
@@ -88,15 +96,14 @@ def render(view: ReportData) -> str:
         most_moved=max((abs(score.student - score.baseline) for score in moved), default=0),
         class_sums=words.class_sums(view.class_scores) if view.class_scores else "",
         quantized=quantized,
-        variants=[words.precision(export) for export in view.exports],
-        counted=any(export.get("weights") and export["compression"] != "none" for export in view.exports),
-        lost=[words.lost(e.get("against_student")) for e in view.exports] if _known(view.exports) else [],
-        layer_errors=[_layer_errors(place, e) for place, e in enumerate(view.exports) if _by_layer(e)],
+        variants=[words.variant_title(file.made.precision, file.made.compression) for file in view.exports],
+        counted=any(file.made.weights and file.made.compression != "none" for file in view.exports),
+        lost=[words.lost(file.made.against_student) for file in view.exports] if _known(view.exports) else [],
+        layer_errors=[_layer_errors(place, file.made) for place, file in enumerate(view.exports) if _by_layer(file)],
         most_files=MOST_FILES,
         most_groups=MOST_GROUPS,
         most_paths=MOST_PATHS,
-        parity_fields=list(dict.fromkeys(field for e in view.exports for field in e.get("parity") or {})),
-        export_roles=all("role" in export for export in view.exports),
+        agreements=AGREEMENT,
         total_seconds=sum(seconds) if seconds else None,
         recommended=words.why_recommended(records),
         timing_notes=timings.notes(records),
@@ -104,29 +111,29 @@ def render(view: ReportData) -> str:
     )
 
 
-def _known(exports: list[dict]) -> bool:
+def _known(files: list[ShownFile]) -> bool:
     """Whether any file's record says what it loses: those made by earlier versions do not."""
-    return any(export.get("against_student") for export in exports)
+    return any(file.made.against_student for file in files)
 
 
-def _by_layer(export: dict) -> bool:
+def _by_layer(file: ShownFile) -> bool:
     """Whether the file is the student's and its record says what each of its layers loses."""
-    return bool(export.get("layer_errors")) and ROLES[export.get("role", STUDENT.name)].main
+    return file.made.layer_errors is not None and ROLES[file.role].main
 
 
-def _layer_errors(place: int, export: dict) -> dict:
+def _layer_errors(place: int, made: TfliteResults) -> dict[str, Any]:
     """What layers.html.j2 shows of one file: its plot, and the rows with the largest errors first."""
     from markupsafe import Markup
 
     from kd2mobile.pages.plots import curves
 
-    layers, name = export["layer_errors"]["layers"], export["file"].removesuffix(".tflite")
-    order = sorted(layers, key=lambda layer: -1 if layer["own_error"] is None else layer["own_error"], reverse=True)
+    layers, name = made.layer_errors.layers, made.file.removesuffix(".tflite")
+    order = sorted(layers, key=lambda layer: -1 if layer.own_error is None else layer.own_error, reverse=True)
     return {
         "name": name,
-        "images": export["layer_errors"]["images"],
+        "images": made.layer_errors.images,
         "count": len(layers),
-        "calibrated": export.get("compression") not in ("qat", "pcqat"),
+        "calibrated": made.compression not in ("qat", "pcqat"),
         "rows": order[:MOST_LAYERS],
         "plot": Markup(curves.layer_plot(place, name, layers)),
     }

@@ -11,13 +11,6 @@ from kd2mobile.files import os_error, write_text
 from kd2mobile.pages import words
 from kd2mobile.text import one_line
 
-PARITY_HEADINGS = {
-    "n": "Images",
-    "agreement": "Same top-1",
-    "largest_difference": "Largest difference of a probability",
-}
-
-
 SECTIONS = {
     "models": "Models",
     "devices": "Devices",
@@ -65,7 +58,6 @@ def fill(template: str, **values: Any) -> str:
         loader=FunctionLoader(_packaged),
     )
     environment.filters |= {
-        "heading": _heading,
         "seconds": _seconds,
         "value": _value,
         "measure": _measure,
@@ -111,11 +103,6 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_value(item) for item in value) or words.DASH
     return words.DASH if value is None else str(value)
-
-
-def _heading(field: str) -> str:
-    """The heading of a column of the parity table."""
-    return PARITY_HEADINGS.get(field, field.replace("_", " "))
 
 
 def _measure(value: Any, field: str) -> str:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from kd2mobile.tflite.results import TfliteResults
+
 if TYPE_CHECKING:
     from kd2mobile.measure.record import BenchmarkRecord
     from kd2mobile.metrics import CalibrationBin
@@ -173,6 +175,13 @@ class DevicesData(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
+class ShownFile(msgspec.Struct, frozen=True):
+    """One .tflite of the run. role: of the student that it is made from; made: how it came to be."""
+
+    role: str
+    made: TfliteResults
+
+
 class Measurements(msgspec.Struct, frozen=True):
     """What a run's measurements/ holds. left_out: a sentence for each file there that cannot be read."""
 
@@ -193,7 +202,6 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     those in several classes. near_duplicates: groups of paths of images that look the same; leaked: test images that
     are also in train or val or in a group with one of them.
     confusion: of the recommended student. class_scores: of its precision, in the order of the classes.
-    exports: one dict a .tflite: precision, size_bytes, sha256, parity (a dict of numbers and words), perhaps role.
     commands: the shell lines that make the run again. notes: sentences that the reader should know.
     """
 
@@ -219,7 +227,7 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     class_scores: list[ClassScore] = []
     disagreements: list[Disagreement] = []
     stages: list[Stage] = []
-    exports: list[dict[str, Any]] = []
+    exports: list[ShownFile] = []
     versions: dict[str, str] = {}
     commands: list[str] = []
     notes: list[str] = []

@@ -11,6 +11,7 @@ from kd2mobile.measure.roles import EXTERNAL, ROLES, STUDENT
 from kd2mobile.recipe.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.text import count_of, one_line, size_of
+from kd2mobile.tflite.results import AgainstStudent
 
 DASH = "–"
 ALPHA = 0.05
@@ -205,7 +206,12 @@ def typical_latency(record: dict[str, Any]) -> float | None:
 
 def precision(record: dict[str, Any]) -> str:
     """`int8`, or with a compression `int8, prune`."""
-    words = [record["precision"], record["compression"] if is_compressed(record) else None]
+    return variant_title(record["precision"], record["compression"])
+
+
+def variant_title(precision: str | None, compression: str | None) -> str:
+    """The same of a file that is no record."""
+    words = [precision, compression if compression != "none" else None]
     return ", ".join(filter(None, words)) or DASH
 
 
@@ -277,12 +283,12 @@ def verdict(pair: Any) -> str:
     return text + "That is significant at 0.05 for these images and this seed; another seed may differ."
 
 
-def lost(against_student: dict | None) -> str:
+def lost(against_student: AgainstStudent | None) -> str:
     """What top-1 a file gains or loses against its student, in points with the interval: "-0.12 (-0.58 to +0.35)"."""
     if not against_student:
         return DASH
-    low, high = (signed(100 * end, 2) for end in against_student["interval_95"])
-    return f"{signed(100 * against_student['difference'], 2)} ({low} to {high})"
+    low, high = (signed(100 * end, 2) for end in against_student.interval_95)
+    return f"{signed(100 * against_student.difference, 2)} ({low} to {high})"
 
 
 def class_sums(scores: list) -> str:

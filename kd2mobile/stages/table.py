@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kd2mobile.backend.keras_backend import load_keras
+from kd2mobile.compress.results import CompressedResults
 from kd2mobile.data.split import SplitResults
 from kd2mobile.errors import DataError
 from kd2mobile.progress import say
@@ -23,8 +24,10 @@ from kd2mobile.stages.configs import (
     temperatures_of,
     transfer_settings,
 )
+from kd2mobile.store.artifact import Results
 from kd2mobile.store.stage_records import FORMS, Form
 from kd2mobile.teachers.kinds import kind_of, title, whole_images_only
+from kd2mobile.teachers.results import Description
 from kd2mobile.text import listed
 from kd2mobile.tflite.results import TfliteResults
 from kd2mobile.training.results import StudentResults
@@ -70,8 +73,8 @@ class Stage:
     config: what of the context can change the result; build: fills a folder, given those of its inputs, and returns the
     results for the record. Both take what further says of the step by keyword. None where `data/sources.py` makes it.
     files: those without which its artifact is none, each a pattern or several with a bar between them; results: the
-    fields of its record that are read later, with their types.
-    up_to_date_note: why nothing has to be built when the artifact exists.
+    type of what build returns, where anything of it is read later. up_to_date_note: why nothing has to be
+    built when the artifact exists.
     """
 
     name: str
@@ -80,7 +83,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     reads_labelled: tuple[str, ...] = ()
     config: Callable[..., dict[str, Any]] | None = None
-    build: Callable[..., dict[str, Any]] | None = None
+    build: Callable[..., Results] | None = None
     files: tuple[str, ...]
     results: type[msgspec.Struct] | None = None
     up_to_date_note: str = "same recipe, same inputs"
@@ -156,7 +159,7 @@ def _teacher_config(context: Context, teacher: Teacher) -> dict[str, Any]:
     return kind_of(teacher.name).config(teacher, context.images.scan.classes) | resize_of(context.recipe)
 
 
-def _teacher(context: Context, folder: Path, inputs: Folders, teacher: Teacher) -> dict[str, Any]:
+def _teacher(context: Context, folder: Path, inputs: Folders, teacher: Teacher) -> Description:
     load_keras()
     from kd2mobile.data.split import read_split
     from kd2mobile.teachers.reading import TeacherImages
@@ -169,7 +172,7 @@ def _transfer_config(context: Context, teacher: Teacher) -> dict[str, Any]:
     return transfer_settings(teacher)
 
 
-def _transfer(context: Context, folder: Path, inputs: Folders, teacher: Teacher) -> dict[str, Any]:
+def _transfer(context: Context, folder: Path, inputs: Folders, teacher: Teacher) -> TransferResults:
     load_keras()
     from kd2mobile.data.split import read_split
     from kd2mobile.transfer.given import holds_logits, store_given_logits
@@ -194,7 +197,7 @@ def _combined_config(context: Context) -> dict[str, Any]:
     return ensemble_settings(context.recipe)
 
 
-def _combined(context: Context, folder: Path, inputs: Folders) -> dict[str, Any]:
+def _combined(context: Context, folder: Path, inputs: Folders) -> TransferResults:
     load_keras()
     from kd2mobile.data.split import read_split
     from kd2mobile.transfer.combine import combine
@@ -221,7 +224,7 @@ def _student_config(context: Context) -> dict[str, Any]:
     return {"student": student_settings(recipe.student), "distill": distill_settings(recipe.distill)}
 
 
-def _student(context: Context, folder: Path, inputs: Folders) -> dict[str, Any]:
+def _student(context: Context, folder: Path, inputs: Folders) -> StudentResults:
     load_keras()
     from kd2mobile.training.train import train_student
 
@@ -235,7 +238,7 @@ def _compressed_config(context: Context, method: str, preserve: list[str]) -> di
     return {"method": method, "method_version": VERSIONS[method], "preserve": preserve, **settings}
 
 
-def _compressed(context: Context, folder: Path, inputs: Folders, method: str, preserve: list[str]) -> dict[str, Any]:
+def _compressed(context: Context, folder: Path, inputs: Folders, method: str, preserve: list[str]) -> CompressedResults:
     from kd2mobile.compress.compress import compress_student
     from kd2mobile.compress.job import Job
 
@@ -279,7 +282,7 @@ def _tflite_config(context: Context, variant: Variant, export: Export) -> dict[s
     return file_settings(export, variant, len(context.images.scan.classes)) | resize_of(context.recipe)
 
 
-def _tflite(context: Context, folder: Path, inputs: Folders, variant: Variant, export: Export) -> dict[str, Any]:
+def _tflite(context: Context, folder: Path, inputs: Folders, variant: Variant, export: Export) -> TfliteResults:
     raise DataError(folder, "must be built with the other precisions", None, "Use `kd2mobile.export`.")
 
 
@@ -323,6 +326,7 @@ STAGES = {
             config=_teacher_config,
             build=_teacher,
             files=("teacher.json", "teacher.keras|logits.npz"),
+            results=Description,
         ),
         Stage(
             name="transfer",
@@ -358,6 +362,7 @@ STAGES = {
             config=_compressed_config,
             build=_compressed,
             files=("student.keras",),
+            results=CompressedResults,
         ),
         Stage(
             name="tflite",

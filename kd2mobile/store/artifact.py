@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from kd2mobile import __version__
 from kd2mobile.errors import ArtifactError
@@ -74,6 +76,11 @@ LARGEST_RECORD = 32_000_000
 """Bytes; 70,000 images of a named data set take 9 MB."""
 
 
+Results = msgspec.Struct | dict[str, Any]
+"""What a build says of the folder that it filled."""
+T = TypeVar("T", bound=msgspec.Struct)
+
+
 @dataclass(frozen=True)
 class Step:
     """What a stage is asked to do.
@@ -81,8 +88,8 @@ class Step:
     stage: its name, the first folder under the store; version: raised when the stage's code changes its result.
     config: JSON-able; everything that can change the result, and nothing else.
     inputs: the steps whose artifacts it reads, by name.
-    build: fills a folder, given the folders of its inputs, and returns the results for the record. The folder may hold
-    what a killed build left: the build goes on from there.
+    build: fills a folder, given the folders of its inputs, and returns the results for the record, as the stage types
+    them. The folder may hold what a killed build left: the build goes on from there.
     up_to_date_note: why nothing has to be built when the artifact exists, for the message.
     """
 
@@ -90,7 +97,7 @@ class Step:
     version: int
     config: Mapping[str, Any]
     inputs: Mapping[str, "Step"]
-    build: Callable[[Path, dict[str, Path]], dict[str, Any]] = field(compare=False, repr=False)
+    build: Callable[[Path, dict[str, Path]], Results] = field(compare=False, repr=False)
     up_to_date_note: str = "same recipe, same inputs"
 
     @cached_property
@@ -116,16 +123,36 @@ class Artifact:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What the stage's build returned."""
+        """What the stage's build returned, as JSON."""
         return self.record["results"]
+
+    def results_as(self, kind: type[T]) -> T:
+        """What the stage's build returned, typed. Raises ArtifactError where the record says something else."""
+        place = f"{self.folder / RECORD}: results"
+        return convert_json(self.results, kind, place, _rebuilt(self.folder), error=ArtifactError)
 
     @property
     def fingerprint(self) -> str:
         return self.record["fingerprint"]
 
 
-Commit = Callable[[Step, dict[str, Any]], None]
-BuildTogether = Callable[[list[Step], list[Path], dict[str, Path], Commit], None]
+Commit = Callable[[Step, Results], None]
+
+
+@dataclass(frozen=True)
+class Building:
+    """What one call builds: the missing ones of steps that share their inputs, each with its folder.
+
+    inputs: their folders by name. commit: takes a step with its results as soon as its folder is filled.
+    """
+
+    steps: list[Step]
+    folders: list[Path]
+    inputs: dict[str, Path]
+    commit: Commit
+
+
+BuildTogether = Callable[[Building], None]
 
 
 class Store:
@@ -168,17 +195,16 @@ class Store:
     def make(self, step: Step) -> Artifact:
         """The step's artifact: the one in the store, else made now, and before it the inputs that are missing."""
 
-        def build(steps: list[Step], folders: list[Path], inputs: dict[str, Path], commit: Commit) -> None:
-            commit(step, step.build(folders[0], inputs))
+        def build(building: Building) -> None:
+            building.commit(step, step.build(building.folders[0], building.inputs))
 
         return self.make_together([step], build)[0]
 
     def make_together(self, steps: list[Step], build: BuildTogether) -> list[Artifact]:
         """The artifacts of steps that share their inputs, the missing ones made by one call.
 
-        build: given the missing steps, their folders and the folders of the inputs, fills the folders and commits each
-        step with its results as soon as it is done; one that fails costs the others nothing. One process at a time
-        makes a step; another one waits. Raises ArtifactError on a full disk.
+        build: fills the folders and commits each step as soon as it is done; one that fails costs the others nothing.
+        One process at a time makes a step; another one waits. Raises ArtifactError on a full disk.
         """
         missing = [step for step in steps if not self.find(step)]
         for step in steps:
@@ -212,7 +238,7 @@ class Store:
             remove_temporaries(folder)
         begun = time.monotonic()
 
-        def commit(step: Step, results: dict[str, Any]) -> None:
+        def commit(step: Step, results: Results) -> None:
             nonlocal begun
             _commit(self._partial(step), self.folder(step), step, results, time.monotonic() - begun)
             self._artifacts[step.fingerprint] = read_artifact(self.folder(step))
@@ -220,7 +246,7 @@ class Store:
             self._built.add(step.fingerprint)
             begun = time.monotonic()
 
-        build(steps, folders, inputs, commit)
+        build(Building(steps, folders, inputs, commit))
 
     def _resume_from(self, step: Step) -> None:
         """What stands in the artifact's place and is not whole is gone on from: one with damaged files, or without its
@@ -322,7 +348,7 @@ def read_artifact(folder: Path, *, copied: bool = False) -> Artifact:
     copied: by hand, into a folder of any name. Raises ArtifactError for a record that is otherwise.
     """
     record_path = folder / RECORD
-    next_step = "Copy it again from where it was made." if copied else f"Remove {folder}; it will be built again."
+    next_step = "Copy it again from where it was made." if copied else _rebuilt(folder)
     if record_path.is_symlink():
         raise ArtifactError(record_path, "must be a file, not a link", f"a link to {record_path.readlink()}", next_step)
     content = read_json(record_path, dict[str, Any], next_step, error=ArtifactError, most=LARGEST_RECORD)
@@ -389,14 +415,19 @@ def made_with() -> dict[str, Any]:
     }
 
 
-def _commit(partial: Path, folder: Path, step: Step, results: dict[str, Any], seconds: float) -> None:
+def _rebuilt(folder: Path) -> str:
+    """The next step for an artifact that cannot be used."""
+    return f"Remove {folder}; it will be built again."
+
+
+def _commit(partial: Path, folder: Path, step: Step, results: Results, seconds: float) -> None:
     remove_temporaries(partial)
     files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD)
     record = {
         "stage": step.stage,
         "fingerprint": step.fingerprint,
         "spec": step.spec,
-        "results": results,
+        "results": msgspec.to_builtins(results),
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "made_with": made_with(),

@@ -44,16 +44,18 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Validated(msgspec.Struct, frozen=True):
-    """How a network answers the validation images."""
+    """How a network answers the n validation images. top1: 0..1; logloss: in nats, the clipped one of `metrics`."""
 
+    n: Count
     top1: Share
+    logloss: float
 
 
 class Form(msgspec.Struct, frozen=True):
     """What the record of a stage must say.
 
     title: what its folder holds, for the report. files: those without which it is no artifact, each a pattern or
-    several with a bar between them; results: the fields of its results that are read, with their types.
+    several with a bar between them; results: what its build returns, with the types of the fields that are read.
     """
 
     title: str

@@ -18,6 +18,7 @@ from kd2mobile.teachers.imagenet import OUTPUTS, imagenet_numbers, in_imagenets_
 from kd2mobile.teachers.keras_file import first_line, load_keras_file
 from kd2mobile.teachers.output import classes_axis, ending, replaced, without_activation
 from kd2mobile.teachers.preprocess import preprocess
+from kd2mobile.teachers.results import Description
 from kd2mobile.teachers.teacher import DESCRIPTION, MODES, equal_sums, read_description
 
 SMALLEST_PROBABILITY = 1e-7
@@ -67,9 +68,9 @@ def read_teacher_file(path: Path, config: TeacherConfig) -> TeacherFile:
     _check_finite(path, model)
     _check_channels_last(path, model)
     description_file = path.with_name(DESCRIPTION)
-    described = read_description(description_file) if description_file.is_file() else {}
+    described = read_description(description_file) if description_file.is_file() else Description()
     settings = _given_settings(config, description_file, described)
-    px = _input_px(path, model, config.input_px or described.get("input_px"))
+    px = _input_px(path, model, config.input_px or described.input_px)
     _check_task(path, model)
     own = keras.Model(model.inputs, model.outputs[0], name=model.name)  # an answer, where it gave a dict or list of one
     changes: list[str] = []
@@ -238,20 +239,20 @@ def _check_task(path: Path, model: keras.Model) -> None:
     raise TeacherError(path, "must output one number per class", f"outputs {outputs}: {task}", step)
 
 
-def _given_settings(config: TeacherConfig, description_file: Path, described: dict[str, Any]) -> dict[str, Any]:
+def _given_settings(config: TeacherConfig, description_file: Path, described: Description) -> dict[str, Any]:
     """preprocess, classes and output, from the recipe or the teacher.json; None where neither gives it.
 
     Raises TeacherError where the two differ.
     """
     by_recipe = {"preprocess": config.preprocess, "classes": _names(config.classes), "output": config.output}
     for name, value in by_recipe.items():
-        described_value = described.get(name)
+        described_value = getattr(described, name)
         if value is not None and described_value is not None and _plain(value) != _plain(described_value):
             there = described_value if isinstance(described_value, str) else "others"
             shown = f"{getattr(config, name)} here, {there} there"
             must = f"must be as in {description_file}, or left out"
             raise TeacherError(f"teacher.{name}", must, shown, f"Leave --teacher-{name} out, or repair the file.")
-    return {name: value if value is not None else described.get(name) for name, value in by_recipe.items()}
+    return {name: value if value is not None else getattr(described, name) for name, value in by_recipe.items()}
 
 
 def _plain(value: str | list[str]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from kd2mobile.backend.batch_norm import shorten_memory
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.recipe import schema
+from kd2mobile.store.stage_records import Validated
 from kd2mobile.teachers.preprocess import preprocess
 from kd2mobile.teachers.reading import TeacherImages
 from kd2mobile.teachers.teacher import Teacher, check_logits, evaluation
@@ -38,7 +39,7 @@ def fit(
     teacher: Teacher,
     images: TeacherImages,
     config: schema.Teacher,
-    start: dict[str, Any] | None = None,
+    start: Validated | None = None,
 ) -> list[dict[str, Any]]:
     """Trains the teacher's model on the training images; leaves it with the weights of the best epoch.
 
@@ -71,10 +72,10 @@ def fit(
     return train_epochs(_Trained(teacher, images, course, config.seed), course)
 
 
-def best_val(history: list[dict[str, Any]], images: int) -> dict[str, Any]:
+def best_val(history: list[dict[str, Any]], images: int) -> Validated:
     """The `evaluation` of the weights that `fit` kept. images: number of validation images."""
     line = best_line(history, by_logloss, first_epoch=0)
-    return {"n": images, "top1": line["val_top1"], "logloss": line["val_logloss"]}
+    return Validated(images, line["val_top1"], line["val_logloss"])
 
 
 class _Trained:
@@ -126,8 +127,8 @@ class _Trained:
         return _scores(evaluation(logits, self.images.labels("val")))
 
 
-def _scores(val: dict[str, Any]) -> dict[str, Any]:
-    return {"val_top1": val["top1"], "val_logloss": val["logloss"]}
+def _scores(val: Validated) -> dict[str, float]:
+    return {"val_top1": val.top1, "val_logloss": val.logloss}
 
 
 def _schedule(peak: float, steps: int, epochs: int) -> Schedule:

@@ -2,7 +2,6 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ from kd2mobile.data.split import SplitName
 from kd2mobile.errors import TeacherError
 from kd2mobile.progress import bar
 from kd2mobile.teachers.reading import TeacherImages
+from kd2mobile.teachers.results import Head, TriedHead
 from kd2mobile.teachers.teacher import Teacher, evaluation
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -50,7 +50,7 @@ def remove_features(folder: Path) -> None:
 
 def fit_head(
     features: np.ndarray, labels: np.ndarray, val_features: np.ndarray, val_labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, np.ndarray, Head]:
     """Multinomial logistic regression on standardized features, its strength chosen by logloss on validation.
 
     The strengths are tried from strong regularization to weak, each starting from the last solution; the search ends
@@ -71,7 +71,7 @@ def fit_head(
     deviation[deviation < 1e-6] = 1.0
     scaled = (features - mean) / deviation
     model = LogisticRegression(max_iter=MOST_ITERATIONS, warm_start=True)
-    tried: list[dict[str, Any]] = []
+    tried: list[TriedHead] = []
     best, kept = 0, None
     with bar("teacher's head", len(STRENGTHS), "fits") as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # recorded below instead
@@ -80,14 +80,14 @@ def fit_head(
             model.fit(scaled, labels)
             weights, biases = _unscaled(model.coef_.T, model.intercept_, mean, deviation)
             evaluated = evaluation(val_features @ weights + biases, val_labels)
-            tried.append({"C": strength, "converged": bool(model.n_iter_.max() < MOST_ITERATIONS), **evaluated})
-            if kept is None or evaluated["logloss"] < tried[best]["logloss"]:
+            tried.append(TriedHead(strength, bool(model.n_iter_.max() < MOST_ITERATIONS), evaluated))
+            if kept is None or evaluated.logloss < tried[best].val.logloss:
                 best, kept = number, (weights, biases)
             advance(1)
             if number - best == 2:
                 advance(len(STRENGTHS) - len(tried))
                 break
-    return *kept, {"C": tried[best]["C"], "converged": tried[best]["converged"], "tried": tried}
+    return *kept, Head(tried[best].C, tried[best].converged, tried)
 
 
 def with_head(body: keras.Model, weights: np.ndarray, biases: np.ndarray) -> keras.Model:

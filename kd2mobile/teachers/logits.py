@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from unicodedata import normalize
 from zipfile import is_zipfile
 
@@ -13,9 +12,15 @@ from kd2mobile.backend.model_files import check_npz
 from kd2mobile.data.sources.folders import plain_name, positions_of
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import Kd2MobileError, TeacherError
-from kd2mobile.files import write_json
 from kd2mobile.progress import bar, say
-from kd2mobile.teachers.teacher import DESCRIPTION, check_logits, check_not_probabilities, check_order, evaluation
+from kd2mobile.teachers.results import Description
+from kd2mobile.teachers.teacher import (
+    check_logits,
+    check_not_probabilities,
+    check_order,
+    evaluation,
+    write_description,
+)
 from kd2mobile.text import count_of, listed
 
 LOGITS = "logits.npz"
@@ -48,11 +53,11 @@ class GivenLogits:
             return self.values[rows][:, self.columns].astype(np.float32)
 
 
-def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = False) -> dict[str, Any]:
-    """Writes logits.npz, the file itself, and teacher.json (name, way, classes, rows, unused_rows, val).
+def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = False) -> Description:
+    """Writes logits.npz, the file itself, and teacher.json.
 
     known: whether the recipe says that the numbers are logits, so that they are not refused as probabilities.
-    Returns the content of teacher.json, with val {n, top1, logloss}, which is also printed. Raises TeacherError if the
+    Returns the content of teacher.json, whose val is also printed. Raises TeacherError if the
     file is not for these images and classes, or does not hold logits.
     """
     folder = Path(folder)
@@ -74,19 +79,19 @@ def make_logits_teacher(folder: Path, path: Path, split: Split, known: bool = Fa
     logits, labels = given_logits.logits_of(evaluated), np.array([sample.label for sample in evaluated])
     val = evaluation(logits, labels)
     check_order(path, logits, labels, split.classes, ANOTHER_COLUMN)
-    say(f"teacher {path.name}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
+    say(f"teacher {path.name}: validation top-1 {val.top1:.3f}, logloss {val.logloss:.3f}")
     shutil.copyfile(path, folder / LOGITS)
-    described = {
-        "name": path.name,
-        "way": "logits",
-        "classes": split.classes,
-        **({"output": "logits"} if known else {}),
-        "rows": len(given_logits.values),
-        "unused_rows": given_logits.unused,
-        "dtype": str(given_logits.values.dtype),
-        "val": val,
-    }
-    write_json(folder / DESCRIPTION, described)
+    described = Description(
+        name=path.name,
+        way="logits",
+        classes=split.classes,
+        output="logits" if known else None,
+        rows=len(given_logits.values),
+        unused_rows=given_logits.unused,
+        dtype=str(given_logits.values.dtype),
+        val=val,
+    )
+    write_description(folder, described)
     return described
 
 

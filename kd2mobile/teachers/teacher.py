@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 import keras
 import msgspec
@@ -12,14 +11,14 @@ import numpy as np
 from kd2mobile.data.in_threads import in_threads
 from kd2mobile.data.split import Sample
 from kd2mobile.errors import TeacherError
-from kd2mobile.files import convert_json, read_json
+from kd2mobile.files import read_json, write_json
 from kd2mobile.metrics import top1_and_logloss
 from kd2mobile.progress import bar
-from kd2mobile.recipe.schema import INPUT_PX
 from kd2mobile.store.stage_records import Validated
 from kd2mobile.teachers.kinds.kind import DESCRIPTION
 from kd2mobile.teachers.preprocess import MODES, Mode, preprocess
 from kd2mobile.teachers.reading import TeacherImages, in_batches
+from kd2mobile.teachers.results import Description
 
 MODEL = "teacher.keras"
 OUTPUTS = ("logits", "probabilities")
@@ -62,7 +61,7 @@ class Teacher:
 
         return map(self.outputs, in_threads(read, in_batches(len(samples), self.batch_size), ahead=1))
 
-    def evaluate(self, images: TeacherImages, label: str) -> tuple[np.ndarray, dict[str, Any]]:
+    def evaluate(self, images: TeacherImages, label: str) -> tuple[np.ndarray, Validated]:
         """The logits of the validation images, float32 [n, classes], checked, and how good they are: see `evaluation`.
 
         label: of the progress bar. Raises TeacherError if the outputs are no logits.
@@ -78,11 +77,11 @@ class Teacher:
         return logits, evaluation(logits, images.labels("val"))
 
 
-def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str, Any]]:
+def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, Description]:
     """The teacher that make_teacher wrote into the folder, and its description. Raises TeacherError."""
     folder = Path(folder)
     described = read_description(folder / DESCRIPTION)
-    if missing := [name for name in ("input_px", "preprocess", "name") if name not in described]:
+    if missing := [name for name in ("input_px", "preprocess", "name") if not getattr(described, name)]:
         where = f"{folder / DESCRIPTION}: {missing[0]}"
         raise TeacherError(where, "must be there", None, f"Remove {folder}; it will be built again.")
     try:
@@ -92,51 +91,36 @@ def open_teacher(folder: Path, batch_size: int = 32) -> tuple[Teacher, dict[str,
         raise TeacherError(
             folder / MODEL, "must be a Keras model", reason, f"Remove {folder}; it will be built again."
         ) from fault
-    pixels, known = (described["input_px"], described["preprocess"]), are_known_logits(described)
-    return Teacher(model, *pixels, described["name"], batch_size, known), described
+    pixels = described.input_px, described.preprocess
+    return Teacher(model, *pixels, described.name, batch_size, described.are_logits), described
 
 
-class Description(msgspec.Struct, frozen=True):
-    """The fields of teacher.json that are checked when it is read."""
-
-    name: str = ""
-    input_px: Annotated[int, msgspec.Meta(ge=1, le=INPUT_PX)] = 1
-    preprocess: str = ""
-    output: str = ""
-    classes: list[str] = []
-    val: Validated | None = None
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """The content of a teacher.json: preprocess, output, classes, input_px and others, each optional.
+def read_description(path: Path) -> Description:
+    """The content of a teacher.json, each field optional.
 
     Raises TeacherError if the file cannot be read or a field has an invalid value.
     """
-    next_step = "Correct it, or build the teacher again."
-    described = read_json(path, dict[str, Any], next_step, error=TeacherError)
-    convert_json(described, Description, path, next_step, error=TeacherError)
+    described = read_json(path, Description, "Correct it, or build the teacher again.", error=TeacherError)
     for name, choices in (("preprocess", MODES), ("output", OUTPUTS)):
-        if name in described and described[name] not in choices:
+        if (given := getattr(described, name)) is not None and given not in choices:
             must = f"must give {name}: one of {', '.join(choices)}"
-            raise TeacherError(path, must, repr(described[name]), "Add it.")
+            raise TeacherError(path, must, repr(given), "Add it.")
     return described
 
 
-def are_known_logits(described: dict[str, Any]) -> bool:
-    """Whether a teacher.json says that the outputs are logits, so that `check_logits` does not guess."""
-    return described.get("output") == "logits"
+def write_description(folder: Path, described: Description) -> None:
+    """Writes the teacher.json of a teacher's folder."""
+    write_json(folder / DESCRIPTION, msgspec.to_builtins(described))
 
 
-def evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def evaluation(logits: np.ndarray, labels: np.ndarray) -> Validated:
     """Evaluates logits. logits: float [n, classes]; labels: int [n].
 
-    Returns n, top1 in 0..1 and logloss in nats, the clipped one of `metrics`.
-
     >>> evaluation(np.array([[2.0, 2.0], [9.0, 0.0]]), np.array([0, 0]))
-    {'n': 2, 'top1': 1.0, 'logloss': 0.3466}
+    Validated(n=2, top1=1.0, logloss=0.3466)
     """
     top1, logloss = top1_and_logloss(logits, labels)
-    return {"n": len(labels), "top1": round(top1, 6), "logloss": round(logloss, 4)}
+    return Validated(len(labels), round(float(top1), 6), round(float(logloss), 4))
 
 
 def check_finite(

@@ -6,13 +6,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from msgspec import structs
 
 from kd2mobile.backend.batch_norm import batch_norms
 from kd2mobile.backend.checkpoint import remove_checkpoints
 from kd2mobile.backend.model_files import save_model
-from kd2mobile.files import write_json
 from kd2mobile.progress import bar, say
 from kd2mobile.recipe import schema
+from kd2mobile.store.stage_records import Validated
 from kd2mobile.teachers.body import build_body, build_whole
 from kd2mobile.teachers.file import (
     ANOTHER_ORDER,
@@ -29,6 +30,7 @@ from kd2mobile.teachers.head import fit_head, frozen_features, remove_features, 
 from kd2mobile.teachers.imagenet import OUTPUTS, ambiguous_names, imagenet_classes, imagenet_numbers
 from kd2mobile.teachers.kinds import kind_of
 from kd2mobile.teachers.reading import TeacherImages
+from kd2mobile.teachers.results import Description, Head
 from kd2mobile.teachers.teacher import (
     DESCRIPTION,
     MODEL,
@@ -36,6 +38,7 @@ from kd2mobile.teachers.teacher import (
     check_not_probabilities,
     check_order,
     read_description,
+    write_description,
 )
 from kd2mobile.teachers.zoo import TEACHERS
 
@@ -46,8 +49,8 @@ NOT_IMAGENETS = (
 
 def make_teacher(
     folder: Path, config: schema.Teacher, images: TeacherImages, own_file: Path | None = None
-) -> dict[str, Any]:
-    """Writes teacher.keras (outputs logits) and teacher.json (name, input_px, preprocess, classes, resize, val, ...).
+) -> Description:
+    """Writes teacher.keras (outputs logits) and teacher.json.
 
     With config.weights "none" the whole network is trained from scratch on the training images. With other weights the
     body stays frozen and a new head is fitted to its features; config.fine_tune_epochs then trains the whole network,
@@ -57,7 +60,7 @@ def make_teacher(
     config: the recipe's [teacher]; config.train_fraction is the fraction of each class's training images that are used.
     own_file: the user's Keras model in place of a network of the zoo. It stays as it is if its classes are the user's,
     and gets a new head if not.
-    Returns the content of teacher.json, with val {n, top1, logloss}, which is also printed.
+    Returns the content of teacher.json, whose val is also printed.
     Raises UnknownNameError, WeightsError, TeacherError, TrainingError or ImageError.
     """
     folder = Path(folder)
@@ -70,39 +73,39 @@ def make_teacher(
     keras.utils.set_random_seed(config.seed)
     file = read_teacher_file(own_file, config) if own_file else None
     teacher, how = _from_file(folder, config, images, file) if file else _from_zoo(folder, config, images)
-    if how["way"] == "nothing":  # its epochs were evaluated as they ended
-        val = best_val(how["history"], len(images.samples_of("val")))
+    if how.way == "nothing":  # its epochs were evaluated as they ended
+        val = best_val(how.history, len(images.samples_of("val")))
     else:
         logits, val = teacher.evaluate(images, "teacher on validation")
-    if file and how["way"] != "head":
+    if file and how.way != "head":
         _check_against_file(file, teacher, images, logits)
-    if how["way"] in ("file", "imagenet"):
-        order = ANOTHER_ORDER if how["way"] == "file" else NOT_IMAGENETS
+    if how.way in ("file", "imagenet"):
+        order = ANOTHER_ORDER if how.way == "file" else NOT_IMAGENETS
         check_order(Path(config.name), logits, images.labels("val"), split.classes, order)
-    if config.fine_tune_epochs and how["way"] != "nothing":
-        how["fine_tuning"] = _unfrozen(folder, teacher, config, images, val)
-        val = best_val(how["fine_tuning"], len(images.samples_of("val")))
-    say(f"teacher {teacher.where}: validation top-1 {val['top1']:.3f}, logloss {val['logloss']:.3f}")
+    if config.fine_tune_epochs and how.way != "nothing":
+        how = structs.replace(how, fine_tuning=_unfrozen(folder, teacher, config, images, val))
+        val = best_val(how.fine_tuning, len(images.samples_of("val")))
+    say(f"teacher {teacher.where}: validation top-1 {val.top1:.3f}, logloss {val.logloss:.3f}")
     save_model(keras.Model(teacher.model.inputs, teacher.model.outputs), folder / MODEL)  # fresh: without an optimizer
-    described = {
-        "name": teacher.where,
-        "weights": None if own_file else Path(config.weights).name,
-        "input_px": teacher.input_px,
-        "preprocess": teacher.preprocess,
-        **({"output": "logits"} if teacher.known_logits else {}),
-        "classes": split.classes,
-        "resize": images.resize,
-        "parameters": teacher.model.count_params(),
-        **how,
-        "val": val,
-    }
-    write_json(folder / DESCRIPTION, described)
+    described = structs.replace(
+        how,
+        name=teacher.where,
+        weights=None if own_file else Path(config.weights).name,
+        input_px=teacher.input_px,
+        preprocess=teacher.preprocess,
+        output="logits" if teacher.known_logits else None,
+        classes=split.classes,
+        resize=images.resize,
+        parameters=int(teacher.model.count_params()),
+        val=val,
+    )
+    write_description(folder, described)
     remove_features(folder)
     remove_checkpoints(folder)
     return described
 
 
-def _from_zoo(folder: Path, config: schema.Teacher, images: TeacherImages) -> tuple[Teacher, dict[str, Any]]:
+def _from_zoo(folder: Path, config: schema.Teacher, images: TeacherImages) -> tuple[Teacher, Description]:
     architecture = TEACHERS[config.name]
     px = config.input_px or architecture.px
     numbers = imagenet_numbers(images.split.classes) if config.weights != "none" else None
@@ -119,20 +122,20 @@ def _from_zoo(folder: Path, config: schema.Teacher, images: TeacherImages) -> tu
     body = build_body(architecture, px, config.weights)
     teacher = Teacher(body, px, architecture.preprocess, config.name, config.batch_size)
     if config.weights == "none":
-        return teacher, {"way": "nothing", "history": _from_scratch(folder, teacher, config, images)}
-    return teacher, {"way": "head", "head": _replace_head(folder, teacher, images)}
+        return teacher, Description(way="nothing", history=_from_scratch(folder, teacher, config, images))
+    return teacher, Description(way="head", head=_replace_head(folder, teacher, images))
 
 
 def _from_file(
     folder: Path, config: schema.Teacher, images: TeacherImages, file: TeacherFile
-) -> tuple[Teacher, dict[str, Any]]:
+) -> tuple[Teacher, Description]:
     teacher = Teacher(file.model, file.input_px, file.preprocess, file.path.name, config.batch_size, bool(file.changes))
     classes = images.split.classes
     numbers = imagenet_outputs(file, classes)
     if numbers is not None:
-        return teacher, {"changes": file.changes, **_keep_imagenet_head(teacher, numbers)}
+        return teacher, structs.replace(_keep_imagenet_head(teacher, numbers), changes=file.changes)
     if classes_fit(file, classes):
-        return teacher, {"way": "file", "changes": file.changes}
+        return teacher, Description(way="file", changes=file.changes)
     if file.outputs == OUTPUTS:
         _report_ambiguous_names(file.path.name, classes)
     say(
@@ -141,7 +144,7 @@ def _from_file(
     )
     teacher.model = features_of(file)
     head = _replace_head(folder, teacher, images)
-    return teacher, {"way": "head", "changes": [*file.changes, "its head was replaced"], "head": head}
+    return teacher, Description(way="head", changes=[*file.changes, "its head was replaced"], head=head)
 
 
 def _check_against_file(file: TeacherFile, teacher: Teacher, images: TeacherImages, logits: np.ndarray) -> None:
@@ -159,11 +162,11 @@ def _check_against_file(file: TeacherFile, teacher: Teacher, images: TeacherImag
     check_own_answers(file, imagenet_outputs(file, classes) if file.changes else None, own, logits)
 
 
-def _keep_imagenet_head(teacher: Teacher, numbers: list[int]) -> dict[str, Any]:
+def _keep_imagenet_head(teacher: Teacher, numbers: list[int]) -> Description:
     """Reduces the teacher, in place, to these outputs of ImageNet's. Returns entries of teacher.json."""
     teacher.model = select_outputs(teacher.model, numbers)
     say(f"{teacher.where}: the {len(numbers):,} classes are ImageNet's; the teacher keeps its own head")
-    return {"way": "imagenet", "imagenet_ids": [imagenet_classes()[i][0] for i in numbers]}
+    return Description(way="imagenet", imagenet_ids=[imagenet_classes()[i][0] for i in numbers])
 
 
 def _report_ambiguous_names(name: str, classes: list[str]) -> None:
@@ -183,7 +186,7 @@ def _from_scratch(
     return fit(folder, teacher, images, config)
 
 
-def _replace_head(folder: Path, body: Teacher, images: TeacherImages) -> dict[str, Any]:
+def _replace_head(folder: Path, body: Teacher, images: TeacherImages) -> Head:
     """Adds a fitted head to the body, in place. Returns the record of the fit."""
     train, val = (frozen_features(folder, body, images, name) for name in ("train", "val"))
     weights, biases, chosen = fit_head(train, images.labels("train"), val, images.labels("val"))
@@ -192,7 +195,7 @@ def _replace_head(folder: Path, body: Teacher, images: TeacherImages) -> dict[st
 
 
 def _unfrozen(
-    folder: Path, teacher: Teacher, config: schema.Teacher, images: TeacherImages, start: dict[str, Any]
+    folder: Path, teacher: Teacher, config: schema.Teacher, images: TeacherImages, start: Validated
 ) -> list[dict[str, Any]]:
     # training=False for the body would not do: fit overrides it, github.com/keras-team/keras/issues/20285
     teacher.model.trainable = False  # first: setting True where it is True already reaches no frozen layer inside

@@ -11,6 +11,7 @@ from kd2mobile.errors import ExportError
 from kd2mobile.inspection.graph import Tensor as StoredTensor
 from kd2mobile.inspection.graph import read_model
 from kd2mobile.inspection.layer_names import NO_NAMES, LayerNames
+from kd2mobile.tflite.results import TensorOfFile
 
 SIGNATURE, INPUT, OUTPUT = "classify", "image", "probabilities"
 PIXEL_SCALE = 2 / 255
@@ -183,15 +184,9 @@ def _check_int16x8(graph: Graph, where: str) -> None:
         raise ExportError(where, must, f"{pixels.dtype} with {pixels.scale} and {pixels.zero_point}", _REPORT)
 
 
-def describe(tensor: Tensor, name: str) -> dict:
-    """The tensor for a record: name, dtype, shape, scale, zero_point."""
-    return {
-        "name": name,
-        "dtype": tensor.dtype,
-        "shape": tensor.shape,
-        "scale": tensor.scale,
-        "zero_point": tensor.zero_point,
-    }
+def describe(tensor: Tensor, name: str) -> TensorOfFile:
+    """The tensor for a record."""
+    return TensorOfFile(name, tensor.dtype, list(tensor.shape), tensor.scale, tensor.zero_point)
 
 
 def _spoken(dtype: str, shape: list[int], to_dtype: str, to_shape: list[int]) -> str:

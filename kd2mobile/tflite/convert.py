@@ -17,6 +17,7 @@ from kd2mobile.recipe.schema import Export
 from kd2mobile.text import did_you_mean, one_line
 from kd2mobile.tflite.contract import INPUT, OUTPUT, SIGNATURE, read_graph
 from kd2mobile.tflite.correction import Exact, correct, measure
+from kd2mobile.tflite.results import BiasCorrection
 
 CONVERTER = f"tensorflow {tf.__version__}"
 MEAN_IMAGES = 128
@@ -106,8 +107,8 @@ class Converter:
     def __exit__(self, *exc) -> None:
         self._folder.cleanup()
 
-    def convert(self, precision: str, where: str) -> tuple[bytes, dict[str, int] | None]:
-        """The model's bytes, not yet checked, and what the bias correction did: {layers, corrected}, None for fp32.
+    def convert(self, precision: str, where: str) -> tuple[bytes, BiasCorrection | None]:
+        """The model's bytes, not yet checked, and what the bias correction did, None for fp32.
 
         fp32, fp16 and int8_dynamic take uint8 pixels and hold the preprocessing; int8 is quantized from the graph
         that takes [-1, 1], so that the pixel itself is the quantized input. int16x8 takes the pixel as a float32 and

@@ -18,6 +18,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from kd2mobile.tflite.layers import DENSE, DEPTHWISE, Layer, read_layers
+from kd2mobile.tflite.results import BiasCorrection
 
 
 class Exact(NamedTuple):
@@ -81,8 +82,8 @@ def _padding(size: int, taps: int, stride: int, dilation: int, same: bool) -> tu
     return zeros // 2, zeros - zeros // 2, positions
 
 
-def correct(model: bytes, exact: list[Exact], keep_clusters: bool = False) -> tuple[bytes, dict[str, int]]:
-    """The model with the mean shift of its layers taken back, and {layers, corrected}.
+def correct(model: bytes, exact: list[Exact], keep_clusters: bool = False) -> tuple[bytes, BiasCorrection]:
+    """The model with the mean shift of its layers taken back, and of how many that is.
 
     exact: the layers of the same graph in float32, from `measure`. keep_clusters: whether equal float16 weights of an
     output stay equal. layers: how many have rounded weights; corrected:
@@ -100,7 +101,7 @@ def correct(model: bytes, exact: list[Exact], keep_clusters: bool = False) -> tu
         else:
             _shift_bias(layer, twin)
         corrected += 1
-    return bytes(edited), {"layers": len(rounded), "corrected": corrected}
+    return bytes(edited), BiasCorrection(len(rounded), corrected)
 
 
 def _is_rounding_of(layer: Layer, exact: Layer) -> bool:

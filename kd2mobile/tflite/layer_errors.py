@@ -51,13 +51,6 @@ def layer_errors(
     return [_error(graphs[0], makers[index], index, sums[index], names) for index in pairs if sums[index][0]]
 
 
-def worst_layers(found: dict | None, count: int = 3) -> list[dict]:
-    """The layers with the largest errors of their own, of a file's record: {images, layers}; none if it has no such
-    part."""
-    layers = [layer for layer in (found or {}).get("layers", []) if layer["own_error"] is not None]
-    return sorted(layers, key=lambda layer: -layer["own_error"])[:count]
-
-
 class _Run:
     """One file with all its tensors kept."""
 

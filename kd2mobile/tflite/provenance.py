@@ -8,16 +8,14 @@ from kd2mobile.errors import ExportError
 from kd2mobile.metrics import mcnemar, paired_interval
 from kd2mobile.tflite.contract import Graph, Op
 from kd2mobile.tflite.parity import Parity
+from kd2mobile.tflite.results import AgainstStudent, OpTypes, WeightScales
 
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """The ops whose second input is weights."""
 
 
-def op_types(graph: Graph) -> list[dict]:
-    """The ops by their types, in the order of first use: {op, input, weights, output, count}.
-
-    input, weights, output: `int8`, `float32`, ..., as they are stored; weights is None for an op that has none.
-    """
+def op_types(graph: Graph) -> list[OpTypes]:
+    """The ops by their types, in the order of first use."""
     made = {index: op for op in graph.ops for index in op.outputs}
 
     def types(op: Op) -> tuple[str, str, str | None, str]:
@@ -26,20 +24,16 @@ def op_types(graph: Graph) -> list[dict]:
         return op.name, first[0], weights, first[1]
 
     counted = Counter(types(op) for op in graph.ops)
-    return [dict(zip(("op", "input", "weights", "output"), of, strict=True), count=n) for of, n in counted.items()]
+    return [OpTypes(*of, count=n) for of, n in counted.items()]
 
 
-def weight_scales(graph: Graph) -> dict[str, int]:
-    """How many layers' weights have a scale per channel, one scale for all, or none: {per_channel, per_tensor,
-    float}.
-    """
+def weight_scales(graph: Graph) -> WeightScales:
+    """How many layers' weights have a scale per channel, one scale for all, or none."""
     made = {index: op for op in graph.ops for index in op.outputs}
     scales = [graph.tensors[_weights(graph, op, made)].scales for op in graph.ops if op.name in WITH_WEIGHTS]
-    return {
-        "per_channel": sum(count > 1 for count in scales),
-        "per_tensor": scales.count(1),
-        "float": scales.count(0),
-    }
+    return WeightScales(
+        per_channel=sum(count > 1 for count in scales), per_tensor=scales.count(1), float=scales.count(0)
+    )
 
 
 def check_per_tensor(graph: Graph, where: str) -> None:
@@ -53,27 +47,25 @@ def check_per_tensor(graph: Graph, where: str) -> None:
         raise ExportError(where, "must have one scale per tensor", got, next_step)
 
 
-def against_student(parity: Parity) -> dict | None:
+def against_student(parity: Parity) -> AgainstStudent | None:
     """Top-1 of the file less that of its Keras student, before any compression; None where no labels are known.
 
-    {n, top1, student_top1, difference, interval_95, only_file, only_student, p_value}: fractions, the paired bootstrap
-    and McNemar's exact test; only_...: images that the one alone gets right. Equal probabilities share a hit, as in
-    `kd2mobile benchmark`.
+    Equal probabilities share a hit, as in `kd2mobile benchmark`.
     """
     if not parity.file_hits:
         return None
     file, student = np.array(parity.file_hits), np.array(parity.student_hits)
     test = mcnemar(file >= 0.5, student >= 0.5)
-    return {
-        "n": parity.n,
-        "top1": float(file.mean()),
-        "student_top1": float(student.mean()),
-        "difference": float(file.mean() - student.mean()),
-        "interval_95": list(paired_interval(file, student)),
-        "only_file": test.only_a,
-        "only_student": test.only_b,
-        "p_value": test.p_value,
-    }
+    return AgainstStudent(
+        n=parity.n,
+        top1=float(file.mean()),
+        difference=float(file.mean() - student.mean()),
+        interval_95=tuple(map(float, paired_interval(file, student))),
+        student_top1=float(student.mean()),
+        only_file=test.only_a,
+        only_student=test.only_b,
+        p_value=test.p_value,
+    )
 
 
 def _weights(graph: Graph, op: Op, made: dict[int, Op]) -> int:

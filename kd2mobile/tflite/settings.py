@@ -8,6 +8,7 @@ from kd2mobile.errors import RecipeError
 from kd2mobile.recipe.schema import DESCRIBED, Compression, Export, Recipe
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.store.artifact import Step, fingerprint_of
+from kd2mobile.tflite.results import MadeFrom
 
 CALIBRATION_IMAGES = 400
 """Where the recipe does not say; more where there are more classes, so that none is missed."""
@@ -106,8 +107,8 @@ def file_name(student: str, variant: Variant, options: Export) -> str:
     return "-".join((student, variant.name, *words)) + ".tflite"
 
 
-def fingerprints(recipe: Recipe, student: Step) -> dict[str, str | None]:
-    """What a file was made from: {recipe, student, split, transfer}; transfer is None for a student on labels alone.
+def fingerprints(recipe: Recipe, student: Step) -> MadeFrom:
+    """What a file was made from.
 
     recipe: of all its fields but those of the tables that change no student: [label], [compress], [export],
     [benchmark].
@@ -115,7 +116,7 @@ def fingerprints(recipe: Recipe, student: Step) -> dict[str, str | None]:
     tables = msgspec.to_builtins(recipe)
     said = {name: table for name, table in tables.items() if name not in ("label", "compress", "export", "benchmark")}
     inputs = {name: student.inputs[name].fingerprint if name in student.inputs else None for name in _LEARNED}
-    return {"recipe": fingerprint_of(said), "student": student.fingerprint} | inputs
+    return MadeFrom(recipe=fingerprint_of(said), student=student.fingerprint, **inputs)
 
 
 _LEARNED = ("split", "transfer")

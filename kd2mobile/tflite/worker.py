@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from keras import Model
 from keras.utils import clear_session
-from msgspec import to_builtins
+from msgspec.structs import asdict, replace
 
 from kd2mobile import pixels
 from kd2mobile.backend.tensorflow_process import Tell, serve
@@ -21,7 +21,8 @@ from kd2mobile.inspection.weights import count_weights
 from kd2mobile.metrics import hits
 from kd2mobile.tflite import contract, convert, metadata, parity, provenance
 from kd2mobile.tflite.job import Job
-from kd2mobile.tflite.layer_errors import layer_errors, worst_layers
+from kd2mobile.tflite.layer_errors import layer_errors
+from kd2mobile.tflite.results import Agreement, CountedWeights, LayerErrors, TfliteResults
 from kd2mobile.tflite.settings import PER_TENSOR, described, is_clustered
 
 BATCH = 32
@@ -59,7 +60,7 @@ def work(job: Job, tell: Tell) -> None:
     found = _compared(job, student, px, {precision: model for precision, (model, _) in converted.items()}, tell)
     for precision, (model, result) in converted.items():
         try:
-            worst = [one["layer"] for one in worst_layers(result.get("layer_errors"))]
+            worst = [one.layer for one in result.worst_layers()]
             faithful = precision == "int8" and job.fake_quantized is not None
             parity.check_parity(found[precision], precision, job.file_name(precision), faithful, worst)
         except ExportError as fault:
@@ -67,9 +68,9 @@ def work(job: Job, tell: Tell) -> None:
             continue
         write_bytes(Path(job.folders[precision], job.file_name(precision)), model)
         same = found[precision]
-        compared = {"n": same.n, "agreement": same.agreement, "largest_difference": same.largest_difference}
+        compared = Agreement(same.n, same.agreement, same.largest_difference)
         lost = provenance.against_student(same if before is None else same._replace(student_hits=before))
-        tell("result", result={**result, "parity": compared, "against_student": lost})
+        tell("result", result=replace(result, parity=compared, against_student=lost))
     if faults:
         raise faults[0]
 
@@ -105,7 +106,8 @@ def _tell_done(tell: Tell, count: int) -> None:
     tell("done", count=count)
 
 
-def _convert(job: Job, precision: str, converter: convert.Converter, px: int) -> tuple[bytes, dict]:
+def _convert(job: Job, precision: str, converter: convert.Converter, px: int) -> tuple[bytes, TfliteResults]:
+    """The file and how it was made, not yet compared with the student."""
     start = time.monotonic()
     name = job.file_name(precision)
     bare, bias_correction = converter.convert(precision, name)
@@ -126,30 +128,34 @@ def _convert(job: Job, precision: str, converter: convert.Converter, px: int) ->
         takes_floats=graph.tensors[graph.input].dtype == "float32",
         **described(job.options),
     )
-    return model, {
-        "precision": precision,
-        "compression": job.compression,
-        "file": name,
-        "size_bytes": len(model),
-        "compressed_bytes": deflated_size(model),
-        "sha256": sha256(model).hexdigest(),
-        "ops": graph.op_counts(),
-        "op_types": provenance.op_types(graph),
-        "per_tensor": per_tensor,
-        "keep_float": sorted(set(job.options.keep_float)) if precision == "int8" else [],
-        "weights": to_builtins(count_weights(bare, read_model(bare))),
-        "weight_scales": provenance.weight_scales(graph),
-        "input": contract.describe(graph.tensors[graph.input], contract.INPUT),
-        "output": contract.describe(graph.tensors[graph.output], contract.OUTPUT),
-        "calibration": [] if precision == "fp32" or (precision == "int8" and job.fake_quantized) else job.calibration,
-        "bias_correction": bias_correction,
-        "converter": convert.CONVERTER,
-        "seconds": round(time.monotonic() - start, 3),
-    }
+    weights = count_weights(bare, read_model(bare))
+    return model, TfliteResults(
+        precision=precision,
+        compression=job.compression,
+        file=name,
+        size_bytes=len(model),
+        compressed_bytes=deflated_size(model),
+        sha256=sha256(model).hexdigest(),
+        ops=graph.op_counts(),
+        op_types=provenance.op_types(graph),
+        per_tensor=per_tensor,
+        keep_float=sorted(set(job.options.keep_float)) if precision == "int8" else [],
+        weights=CountedWeights(**asdict(weights)) if weights else None,
+        weight_scales=provenance.weight_scales(graph),
+        input=contract.describe(graph.tensors[graph.input], contract.INPUT),
+        output=contract.describe(graph.tensors[graph.output], contract.OUTPUT),
+        calibration=[] if precision == "fp32" or (precision == "int8" and job.fake_quantized) else job.calibration,
+        bias_correction=bias_correction,
+        converter=convert.CONVERTER,
+        seconds=round(time.monotonic() - start, 3),
+        parity=None,
+    )
 
 
-def _add_layer_errors(job: Job, px: int, converted: dict, converter: convert.Converter, tell: Tell) -> None:
-    """Adds to the result of each file with quantized tensors what every layer loses, on validation images."""
+def _add_layer_errors(
+    job: Job, px: int, converted: dict[str, tuple[bytes, TfliteResults]], converter: convert.Converter, tell: Tell
+) -> None:
+    """Adds to the results of each file with quantized tensors what every layer loses, on validation images."""
     quantized = [precision for precision in converted if precision in LAYER_BY_LAYER]
     last = len(job.validation) - 1
     chosen = [job.validation[round(i)] for i in np.linspace(0, last, min(ERROR_IMAGES, last + 1))]
@@ -165,7 +171,7 @@ def _add_layer_errors(job: Job, px: int, converted: dict, converter: convert.Con
     for precision in quantized:
         (model, result), name = converted[precision], job.file_name(precision)
         errors = layer_errors(model, converter.float_model(name), shown(), converter.names, name)
-        result["layer_errors"] = {"images": len(chosen), "layers": to_builtins(errors)}
+        converted[precision] = model, replace(result, layer_errors=LayerErrors(len(chosen), errors))
 
 
 def _batches(job: Job, px: int) -> Iterator[np.ndarray]:

@@ -23,6 +23,7 @@ from kd2mobile.text import count_of
 from kd2mobile.training.examples import Examples
 from kd2mobile.training.feed import Evaluated, Feed
 from kd2mobile.training.loop import Course, best_line, train_epochs
+from kd2mobile.training.results import StudentResults
 from kd2mobile.training.schedule import Schedule
 
 STUDENT_FILE = "student.keras"
@@ -34,7 +35,7 @@ def train_student(
     distill: schema.Distill,
     student: schema.Student,
     examples: Examples,
-) -> dict[str, Any]:
+) -> StudentResults:
     """Trains the student and writes `student.keras` (pixels in [-1, 1] to logits, best epoch) and `history.jsonl`.
 
     folder: empty, or left by a killed call: the training then resumes after the last complete epoch and, on TensorFlow
@@ -49,9 +50,6 @@ def train_student(
     equals the lowest logloss of softmax(z), clipped as in `metrics`, at temperature 1 whatever that of the loss.
     Training stops after `patience` epochs without a better one.
 
-    Returns best_epoch (from 1), epochs_run, val_top1 and val_logloss (nats) of the best epoch, seconds (of all epochs,
-    those of a killed call included), images_per_s (training alone), parameters (all weights of the student),
-    trainable_parameters (those that the training could change by gradient).
     Raises TrainingError if a loss is not finite, naming epoch and batch; RecipeError, WeightsError, UnknownNameError
     for a student that cannot be built; ArtifactError for a store that cannot be read.
     """
@@ -177,7 +175,7 @@ def _save(folder: Path, model: keras.Model) -> None:
     remove_checkpoints(folder)
 
 
-def _finished(folder: Path, trained: schema.Student) -> dict[str, Any] | None:
+def _finished(folder: Path, trained: schema.Student) -> StudentResults | None:
     """The results of a training that was killed after it wrote its last file; None for an unfinished training."""
     student, history = folder / STUDENT_FILE, folder / HISTORY_FILE
     if not (student.exists() and history.exists()):
@@ -188,15 +186,15 @@ def _finished(folder: Path, trained: schema.Student) -> dict[str, Any] | None:
     return _results([json.loads(line) for line in history.read_text("utf-8").splitlines()], model)
 
 
-def _results(history: list[dict[str, Any]], model: keras.Model) -> dict[str, Any]:
+def _results(history: list[dict[str, Any]], model: keras.Model) -> StudentResults:
     best = best_line(history)
-    return {
-        "best_epoch": best["epoch"],
-        "epochs_run": len(history),
-        "val_top1": best["val_top1"],
-        "val_logloss": best["val_logloss"],
-        "seconds": round(sum(line["seconds"] for line in history), 3),
-        "images_per_s": round(len(history) / sum(1 / line["images_per_s"] for line in history), 1),
-        "parameters": model.count_params(),
-        "trainable_parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
-    }
+    return StudentResults(
+        best_epoch=best["epoch"],
+        epochs_run=len(history),
+        val_top1=best["val_top1"],
+        val_logloss=best["val_logloss"],
+        seconds=round(sum(line["seconds"] for line in history), 3),
+        images_per_s=round(len(history) / sum(1 / line["images_per_s"] for line in history), 1),
+        parameters=int(model.count_params()),
+        trainable_parameters=sum(math.prod(variable.shape) for variable in model.trainable_variables),
+    )

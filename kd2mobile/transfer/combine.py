@@ -7,7 +7,6 @@ ensemble are the arithmetic or the geometric mean of its members' predictive dis
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from kd2mobile.recipe.schema import Mean
 from kd2mobile.store.artifact import read_artifact
 from kd2mobile.teachers.teacher import check_finite
 from kd2mobile.transfer.evaluation import val_of
+from kd2mobile.transfer.results import Member, TeacherFile, TransferResults
 from kd2mobile.transfer.store import Transfer
 
 
@@ -41,18 +41,16 @@ def mean_of_logits(logits: Sequence[np.ndarray], mean: Mean, temperatures: Seque
 
 def combine(
     folder: Path, members: Sequence[Path], split: Split, mean: Mean, temperatures: Sequence[float]
-) -> dict[str, Any]:
+) -> TransferResults:
     """Writes the shards of one transfer set, float16 [samples, views, classes], from those of several teachers.
 
     members: the artifacts of their transfer sets, of the same split and views, one per teacher; mean, temperatures: see
-    `mean_of_logits`. Returns what `transfer.label.label` does, as far as no network runs here, with mean, temperatures
-    and members [{name, val}]; teacher.size_bytes is the size of all their files together, None where one is not known.
-    Raises TeacherError for members of other views or classes, or a mean beyond float16.
+    `mean_of_logits`. Raises TeacherError for members of other views or classes, or a mean beyond float16.
     """
     folder = Path(folder)
-    results = [read_artifact(member).results for member in members]
-    files = [result.get("teacher") or {} for result in results]
-    names = [file.get("name") or f"teacher {number}" for number, file in enumerate(files, 1)]
+    results = [read_artifact(member).results_as(TransferResults) for member in members]
+    files = [result.teacher or TeacherFile() for result in results]
+    names = [file.name or f"teacher {number}" for number, file in enumerate(files, 1)]
     start = time.monotonic()
     samples, views = {}, {}
     for name in split.with_samples(*SPLIT_NAMES, UNLABELLED):
@@ -70,25 +68,22 @@ def combine(
         count, per_image, _ = sets[0].shape
         write_shards(folder, name, count, shard, f"mean of {len(members)} teachers, {name}", "images")
         samples[name], views[name] = count, count * per_image
-    combined: dict[str, Any] = {
-        "samples": samples,
-        "views": views,
-        "classes": len(split.classes),
-        "bytes": sum(path.stat().st_size for path in folder.glob("*.npy")),
-        "seconds": round(time.monotonic() - start, 1),
-        "views_per_s": None,
-        "mean": mean,
-        "temperatures": list(temperatures),
-        "members": [{"name": name, "val": result.get("val")} for name, result in zip(names, results, strict=True)],
-        "teacher": {
-            "name": " and ".join(names),
-            "parameters": _total([file.get("parameters") for file in files]),
-            "size_bytes": _total([file.get("size_bytes") for file in files]),
-        },
-    }
-    if "val" in samples:
-        combined["val"] = val_of(folder, split)
-    return combined
+    return TransferResults(
+        samples=samples,
+        views=views,
+        classes=len(split.classes),
+        bytes=sum(path.stat().st_size for path in folder.glob("*.npy")),
+        seconds=round(time.monotonic() - start, 1),
+        val=val_of(folder, split) if "val" in samples else None,
+        teacher=TeacherFile(
+            " and ".join(names),
+            _total([file.parameters for file in files]),
+            _total([file.size_bytes for file in files]),
+        ),
+        members=[Member(name, result.val) for name, result in zip(names, results, strict=True)],
+        mean=mean,
+        temperatures=list(map(float, temperatures)),
+    )
 
 
 def _check_shapes(sets: Sequence[Shards], expected: tuple[int, int], names: list[str]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -21,11 +20,13 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.files import sha256_of
 from kd2mobile.progress import bar, say
 from kd2mobile.teachers.reading import in_batches
+from kd2mobile.teachers.results import Description
 from kd2mobile.teachers.teacher import MODEL, Teacher, check_logits, open_teacher
 from kd2mobile.text import count_of, duration_of, size_of
 from kd2mobile.transfer.batches import UNTRIED, answer, regrouped, try_batch_sizes
 from kd2mobile.transfer.dtype import IMAGES, effect_of_dtype, set_dtype
 from kd2mobile.transfer.evaluation import val_of
+from kd2mobile.transfer.results import DtypeEffect, Pass, TeacherFile, TransferResults
 
 _TIMED_BATCHES, _TIMED_S = 20, 2.0
 
@@ -40,7 +41,7 @@ def label(
     *,
     workers: int = 0,
     dtype: str = "float32",
-) -> dict[str, Any]:
+) -> TransferResults:
     """Writes train, val and test shards of float16 [samples, views, classes]: see `transfer.store.Transfer`.
 
     A split of unlabelled images gives unlabelled shards and no val in the results.
@@ -52,19 +53,17 @@ def label(
     teacher_folder, views_folder: the artifacts of the teacher and of the views. batch_size: views per batch; 0 finds
     the fastest (`transfer.batches`). workers: number of processes that decode images; 0 uses threads. dtype: in which
     the teacher computes (`transfer.dtype`); its effect on the logits is measured first.
-    Returns samples and views by split, classes, bytes, seconds and views_per_s of this call, how it ran (batch_size,
-    batch_sizes_tried with their views/s, workers, backend, devices, dtype, dtype_effect), teacher (its name and
-    parameters, size_bytes and sha256 of its file), and val {n, top1, logloss}; the test images' labels are not read.
+    The labels of the test images are not read.
     Raises TeacherError if the teacher's classes are not the split's, its answers are no finite logits or the dtype
     changes them too much, ImageError for an image that cannot be decoded, WorkerError if a worker dies.
     """
     folder = Path(folder)
     teacher, described = open_teacher(Path(teacher_folder))
-    if described.get("classes") != split.classes:
+    if described.classes != split.classes:
         raise TeacherError(
             teacher_folder,
             f"must have the {len(split.classes)} classes of the data, in their order",
-            f"{len(described.get('classes') or [])} classes, from {(described.get('classes') or [None])[0]!r} on",
+            f"{len(described.classes or [])} classes, from {(described.classes or [None])[0]!r} on",
             "Train the teacher on these images.",
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,30 +91,25 @@ def label(
         seconds = time.monotonic() - start
     answered = sum(todo.answered for todo in passes.values())
     file = Path(teacher_folder) / MODEL
-    results = {
-        "samples": {name: len(todo.samples) for name, todo in passes.items()},
-        "views": {name: todo.views.size for name, todo in passes.items()},
-        "classes": len(split.classes),
-        "bytes": sum(path.stat().st_size for path in folder.glob("*.npy")),
-        "seconds": round(seconds, 1),
-        "views_per_s": round(answered / seconds, 1) if answered else None,
-        "batch_size": teacher.batch_size,
-        "batch_sizes_tried": {str(size): rate for size, rate in tried.items()},
-        "workers": workers,
-        "backend": keras.config.backend(),
-        "devices": keras.distribution.list_devices(),
-        "dtype": dtype,
-        "dtype_effect": effect,
-        "teacher": {
-            "name": described["name"],
-            "parameters": teacher.model.count_params(),
-            "size_bytes": file.stat().st_size,
-            "sha256": sha256_of(file),
-        },
-    }
-    if "val" in passes:
-        results["val"] = val_of(folder, split)
-    return results
+    return TransferResults(
+        samples={name: len(todo.samples) for name, todo in passes.items()},
+        views={name: int(todo.views.size) for name, todo in passes.items()},
+        classes=len(split.classes),
+        bytes=sum(path.stat().st_size for path in folder.glob("*.npy")),
+        seconds=round(seconds, 1),
+        views_per_s=round(answered / seconds, 1) if answered else None,
+        val=val_of(folder, split) if "val" in passes else None,
+        teacher=TeacherFile(described.name, int(teacher.model.count_params()), file.stat().st_size, sha256_of(file)),
+        ran=Pass(
+            batch_size=teacher.batch_size,
+            batch_sizes_tried={str(size): rate for size, rate in tried.items()},
+            workers=workers,
+            backend=keras.config.backend(),
+            devices=keras.distribution.list_devices(),
+            dtype=dtype,
+            dtype_effect=effect,
+        ),
+    )
 
 
 @dataclass
@@ -157,7 +151,7 @@ class _Pass:
         return self.render(paths, self.views[list(numbers)], px).reshape(-1, px, px, 3)
 
 
-def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> dict[str, Any]:
+def _change_dtype(teacher: Teacher, dtype: str, folder: Path, val: _Pass) -> DtypeEffect:
     """Sets the dtype in which the teacher computes. Returns its effect on the logits: see effect_of_dtype."""
     numbers = np.linspace(0, len(val.samples) - 1, min(IMAGES, len(val.samples))).astype(int)
     parts = [numbers[first : first + UNTRIED].tolist() for first in range(0, len(numbers), UNTRIED)]
@@ -184,15 +178,15 @@ def _missing_views(folder: Path, passes: dict[SplitName, _Pass]) -> int:
     )
 
 
-def _report_cost(missing: int, described: dict[str, Any], passes: dict[SplitName, _Pass]) -> None:
+def _report_cost(missing: int, described: Description, passes: dict[SplitName, _Pass]) -> None:
     if not missing:
         return
-    size = missing * len(described["classes"]) * np.dtype(np.float16).itemsize
+    size = missing * len(described.classes) * np.dtype(np.float16).itemsize
     rate = _views_per_s(max(passes.values(), key=lambda todo: todo.views.size))
     took = f", about {duration_of(missing / rate)}" if rate else ""
     say(
-        f"teacher's pass: {count_of(missing, 'view')} by {described['name']} "
-        f"(validation top-1 {described['val']['top1']:.3f}){took}, {size_of(size)}"
+        f"teacher's pass: {count_of(missing, 'view')} by {described.name} "
+        f"(validation top-1 {described.val.top1:.3f}){took}, {size_of(size)}"
     )
 
 

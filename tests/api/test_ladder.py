@@ -9,6 +9,7 @@ from kd2mobile.api.results import Exported, ExportedFile
 from kd2mobile.errors import ExportError, MissingExtraError
 from kd2mobile.installation import install_command
 from kd2mobile.recipe.variants import Variant
+from tests.made_results import tflite_results
 
 
 def maker(losses: dict[str, float | Exception], asked: list[str]):
@@ -21,7 +22,7 @@ def maker(losses: dict[str, float | Exception], asked: list[str]):
         if isinstance(loss, Exception):
             raise loss
         lost = {"difference": -loss / 100, "interval_95": [-loss / 100 - 0.01, -loss / 100 + 0.005]}
-        record = {"size_bytes": sizes[variant.name], "against_student": lost}
+        record = tflite_results(size_bytes=sizes[variant.name], against_student=lost)
         return Exported(Path("export"), [ExportedFile("student", variant.name, Path("x.tflite"), record)])
 
     return make

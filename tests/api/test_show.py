@@ -20,6 +20,7 @@ from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import start_run
+from kd2mobile.training.results import StudentResults
 
 CLASSES, TEACHER_PX, STUDENT_PX = ["ant", "bee", "été 字"], 12, 8
 TEMPERATURE = 3.0
@@ -30,7 +31,13 @@ def write_teacher(folder, inputs):
     layers = [keras.layers.Rescaling(0.02), keras.layers.Flatten(), keras.layers.Dense(3)]
     teacher = keras.Sequential([keras.Input((TEACHER_PX, TEACHER_PX, 3)), *layers])
     keras.Model(teacher.inputs, teacher.outputs).save(folder / "teacher.keras")  # as the stage writes it: in lists
-    described = {"name": "tiny", "input_px": TEACHER_PX, "preprocess": "none", "classes": CLASSES, "val": {"top1": 0.5}}
+    described = {
+        "name": "tiny",
+        "input_px": TEACHER_PX,
+        "preprocess": "none",
+        "classes": CLASSES,
+        "val": {"n": 2, "top1": 0.5, "logloss": 1.0},
+    }
     (folder / "teacher.json").write_text(json.dumps(described))
     return {}
 
@@ -40,7 +47,16 @@ def write_student(folder, inputs):
     layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
     keras.Sequential([keras.Input((STUDENT_PX, STUDENT_PX, 3)), *layers]).save(folder / "student.keras")
     (folder / "history.jsonl").write_text('{"epoch": 1, "val_top1": 0.5}\n')
-    return {"val_top1": 0.5}
+    return StudentResults(
+        best_epoch=1,
+        epochs_run=1,
+        val_top1=0.5,
+        val_logloss=1.0,
+        seconds=0.1,
+        images_per_s=9.0,
+        parameters=5,
+        trainable_parameters=4,
+    )
 
 
 def make_run(place, given=None):

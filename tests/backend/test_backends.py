@@ -37,6 +37,7 @@ from kd2mobile.backend.keras_backend import load_keras
 load_keras()
 import json
 import keras
+import msgspec
 import numpy as np
 from kd2mobile.recipe import schema
 from kd2mobile.data.split import read_split
@@ -73,7 +74,8 @@ for name, folder, how in (
     ("mobilenet", found / "mobilenet", "float32"),
     ("mobilenet in bfloat16", found / "mobilenet", "mixed_bfloat16"),
 ):
-    records[name] = label(found / f"{name} set", folder, given / "images", split, given / "views", 8, dtype=how)
+    labelled = label(found / f"{name} set", folder, given / "images", split, given / "views", 8, dtype=how)
+    records[name] = msgspec.to_builtins(labelled)
     for part in ("train", "val"):
         logits = Transfer(found / f"{name} set").logits(part)
         arrays[f"{name} {part}"] = np.stack([logits[i] for i in range(len(logits))]).astype(np.float32)
@@ -83,9 +85,9 @@ stores = Examples(labels["train"], labels["val"], given / "stores" / "pixels", g
 train.build_student = lambda *_: keras.saving.load_model(given / "start.keras", compile=False)
 for loss in TRAINED:
     asked = distill(epochs=1, batch_size=8, learning_rate=1e-3, loss=loss)
-    records[f"training {loss}"] = train.train_student(found / f"{loss} student", asked, STUDENT, stores)
+    trained = train.train_student(found / f"{loss} student", asked, STUDENT, stores)
     history = (found / f"{loss} student" / "history.jsonl").read_text().splitlines()
-    records[f"training {loss}"] |= {"loss": json.loads(history[0])["loss"]}
+    records[f"training {loss}"] = msgspec.to_builtins(trained) | {"loss": json.loads(history[0])["loss"]}
     student = keras.saving.load_model(found / f"{loss} student" / "student.keras", compile=False)
     for i, weight in enumerate(student.get_weights()):
         arrays[f"{loss} weight {i:02d}"] = weight
@@ -176,7 +178,7 @@ def test_bfloat16_moves_the_logits_on_both_and_says_by_how_much(found):
         arrays, records = found[backend]
         exact, reduced = arrays["mobilenet val"], arrays["mobilenet in bfloat16 val"]
         off = np.abs(exact - reduced)
-        effect = records["mobilenet in bfloat16"]["dtype_effect"]
+        effect = records["mobilenet in bfloat16"]["ran"]["dtype_effect"]
         assert 2**-12 < off.max() / np.abs(exact).max() < 2**-1, f"{backend}: 27 untrained layers carry 2**-8 far"
         stored = 2 * 2.0**-11 * float(max(np.abs(exact).max(), np.abs(reduced).max()))  # in float16
         assert effect["largest_difference"] == pytest.approx(off.max(), abs=stored), backend

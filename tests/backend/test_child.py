@@ -55,13 +55,13 @@ PARENTS = {
     """,
     "TensorFlow's": """
         from blocking import Job, run_in_tensorflow
-        run_in_tensorflow("blocking", Job(), "test", done=lambda result: print(result["pid"], flush=True))
+        run_in_tensorflow("blocking", Job(), "test", dict, done=lambda result: print(result["pid"], flush=True))
     """,
     "TensorFlow's where the kernel does not help": """
         from blocking import Job, run_in_tensorflow
         from kd2mobile.backend import child
         child.with_parent = lambda command: command
-        run_in_tensorflow("blocking", Job(), "test", done=lambda result: print(result["pid"], flush=True))
+        run_in_tensorflow("blocking", Job(), "test", dict, done=lambda result: print(result["pid"], flush=True))
     """,
     "workers that decode": """
         import signal, threading
@@ -141,10 +141,10 @@ def test_one_process_does_the_jobs_and_after_a_bug_another_one(tmp_path, monkeyp
     (tmp_path / "several.py").write_text(textwrap.dedent(SEVERAL))
     monkeypatch.syspath_prepend(tmp_path)
     with TensorFlowProcess("several", "test") as process:
-        first, second = (process.run(Job(does))[0] for does in ("this", "that"))
+        first, second = (process.run(Job(does), dict)[0] for does in ("this", "that"))
         with pytest.raises(RuntimeError, match=r"(?s)the test process ended with status 1:\nTraceback .*a bug$"):
-            process.run(Job("fails"))
-        third = process.run(Job("this"))[0]
+            process.run(Job("fails"), dict)
+        third = process.run(Job("this"), dict)[0]
     assert (first["does"], second["does"], third["does"]) == ("this", "that", "this")
     assert first["pid"] == second["pid"] != third["pid"]
 

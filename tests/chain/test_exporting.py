@@ -193,5 +193,5 @@ def test_a_file_is_measured_as_it_was_last_exported(run):
     per_tensor, default = (run / "export" / f"small_cnn-{name}.tflite" for name in ("int8-per_tensor", "int8"))
     assert sha256_of(per_tensor) in measured and sha256_of(default) not in measured
     made = kd2mobile.export(run, precision=("int8",)).records["student", "int8"]
-    assert not made["per_tensor"] and made["made_from"].keys() == {"recipe", "student", "split", "transfer"}
-    assert all(made["made_from"].values()) and made["against_student"]["n"] == 30
+    assert not made.per_tensor and made.made_from.transfer and made.made_from.split
+    assert made.against_student.n == 30

@@ -16,6 +16,8 @@ from kd2mobile.data.pixel_store import render_pixels
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.data.views import draw_views
 from kd2mobile.recipe.schema import Views
+from kd2mobile.store.stage_records import Validated
+from kd2mobile.teachers.results import Description
 from kd2mobile.teachers.teacher import MODEL, Teacher
 from kd2mobile.transfer import label as labelling
 
@@ -76,7 +78,8 @@ class Network:
 def test_the_transfer_set(grown, monkeypatch):
     def opened(folder):
         (folder / MODEL).touch()
-        described = {"name": "still", "classes": [f"{n:04d}" for n in range(CLASSES)], "val": {"top1": 0.5}}
+        names = [f"{n:04d}" for n in range(CLASSES)]
+        described = Description(name="still", classes=names, val=Validated(2, 0.5, 1.0))
         return Teacher(Network(), 8, "none", "still"), described
 
     monkeypatch.setattr(labelling, "open_teacher", opened)

@@ -24,6 +24,7 @@ from kd2mobile.store.run import STORE, start_run
 from kd2mobile.students import STUDENTS
 from kd2mobile.students.registry import Student
 from kd2mobile.training import train
+from tests.made_results import tflite_results
 
 ONE_EPOCH = ["--views", "1", "--epochs", "1"]
 
@@ -343,7 +344,7 @@ def test_a_budget_that_nothing_meets(photos, capsys, monkeypatch):
         (variant,) = variants
         loss = {"int8": 0.03, "int8_dynamic": 0.02, "fp16": 0.004}.get(variant.name, 0.05)
         lost = {"difference": -loss, "interval_95": [-loss - 0.01, -loss + 0.01]}
-        record = {"size_bytes": 1000, "against_student": lost}
+        record = tflite_results(size_bytes=1000, against_student=lost)
         return Exported(run.folder / "export", [ExportedFile("student", variant.name, run.folder, record)])
 
     settings = {"data.source": "photos", "student.name": "small_cnn", "student.weights": "none"}

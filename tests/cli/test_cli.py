@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -20,6 +21,7 @@ from kd2mobile.cli.options import typed
 from kd2mobile.errors import Kd2MobileError, UnknownNameError
 from kd2mobile.recipe.compose import FLAGS, option_of
 from kd2mobile.recipe.variants import Variant
+from tests.made_results import tflite_results
 
 HEAVY = ("numpy", "PIL", "keras", "tensorflow", "jax", "rich", "sklearn", "matplotlib", "ai_edge_litert")
 
@@ -418,7 +420,7 @@ def test_json_writes_into_the_file_that_is_named_and_the_text_to_standard_output
 
 
 def test_a_result_is_written_with_its_fields(tmp_path, capsys, monkeypatch):
-    made = ExportedFile("student", "int8", tmp_path / "s.tflite", {"size_bytes": 3})
+    made = ExportedFile("student", "int8", tmp_path / "s.tflite", tflite_results(size_bytes=3))
     exported = Exported(tmp_path, [made], [Rung(Variant("none", "int8"), None, "too large")], made.file)
     monkeypatch.setattr(kd2mobile, "export", lambda *words, **given: exported)
     assert main_status(["export", "--json"]) == 0
@@ -428,7 +430,7 @@ def test_a_result_is_written_with_its_fields(tmp_path, capsys, monkeypatch):
         "role": "student",
         "variant": "int8",
         "file": found["found"],
-        "record": {"size_bytes": 3},
+        "record": msgspec.to_builtins(tflite_results(size_bytes=3)),
     }
 
 

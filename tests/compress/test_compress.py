@@ -48,15 +48,15 @@ def test_pruning_leaves_the_zeros_that_were_asked_for(pruned):
     folder, result = pruned
     sizes = [(int((kernel == 0).sum()), kernel.size) for kernel in kernels(folder / "student.keras")]
     assert all(zeros / size == pytest.approx(0.6, abs=1 / size) for zeros, size in sizes)
-    assert result["zeros"] == pytest.approx(sum(zeros for zeros, _ in sizes) / sum(size for _, size in sizes))
+    assert result.zeros == pytest.approx(sum(zeros for zeros, _ in sizes) / sum(size for _, size in sizes))
 
 
 def test_only_an_epoch_that_has_all_its_zeros_is_chosen(pruned):
     folder, result = pruned
     lines = history(folder)
-    assert len(lines) == result["epochs_run"] == 4 and result["best_epoch"] >= 2
+    assert len(lines) == result.epochs_run == 4 and result.best_epoch >= 2
     best = max(lines[1:], key=lambda line: (line["val_top1"], -line["val_logloss"]))
-    assert (best["epoch"], best["val_top1"]) == (result["best_epoch"], result["val_top1"])
+    assert (best["epoch"], best["val_top1"]) == (result.best_epoch, result.val_top1)
 
 
 def test_two_of_every_four_weights_are_zero(case, tmp_path):
@@ -70,7 +70,7 @@ def test_two_of_every_four_weights_are_zero(case, tmp_path):
 def test_clustering_leaves_so_many_values_a_layer(case, tmp_path):
     result = case.run(tmp_path, "cluster", clusters=6, epochs=1)
     counts = [len(np.unique(kernel)) for kernel in kernels(tmp_path / "student.keras")]
-    assert max(counts) == result["clusters"] <= 6
+    assert max(counts) == result.clusters <= 6
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +175,8 @@ def test_all_three_in_turn_keep_what_came_before(case, pruned, tmp_path):
         assert (kernel[pruned_kernel == 0] == 0).all(), "every pruned weight stays zero"
         by_output = np.moveaxis(kernel, -1, 0)
         assert max(len(np.unique(weights)) for weights in by_output) <= 7, "six clusters an output, and zero"
-    assert result["zeros"] >= 0.59
-    assert result["clusters"] == max(len(np.unique(kernel)) for kernel in after)
+    assert result.zeros >= 0.59
+    assert result.clusters == max(len(np.unique(kernel)) for kernel in after)
 
 
 def test_a_stopped_process_resumes_to_the_same_weights(case, tmp_path, monkeypatch, capsys):
@@ -208,7 +208,7 @@ def test_a_process_killed_after_its_files_stood_makes_them_again_without_trainin
     assert list(tmp_path.glob("checkpoint-*"))
     monkeypatch.setattr(progress, "bar", None)
     result = case.run(tmp_path, method, epochs=1)
-    assert result["epochs_run"] == 1 and history(tmp_path) == lines
+    assert result.epochs_run == 1 and history(tmp_path) == lines
     for one, other in zip(before, kernels(tmp_path / "student.keras"), strict=True):
         np.testing.assert_array_equal(one, other)
     left = {"student.keras", "history.jsonl"} | ({GRAPH_FOLDER} if method == "qat" else set())

@@ -10,7 +10,8 @@ from PIL import Image
 from kd2mobile.measure.record import BenchmarkRecord
 from kd2mobile.pages import findings
 from kd2mobile.pages.recommending import with_recommendation
-from kd2mobile.pages.view import Example, Paired, ReportData, ShownImage, Stage
+from kd2mobile.pages.view import Example, Paired, ReportData, ShownFile, ShownImage, Stage
+from tests.made_results import tflite_results
 
 CLASSES = ["accordion", "airplanes", "anchor", "ant", "barrel", "bass", "a class with quite a long name"]
 FILES = (
@@ -180,7 +181,8 @@ def report(**changes):
         **looks(CLASSES),
         "stages": stages(),
         "exports": [
-            {"precision": p, "size_bytes": size, "sha256": "cd" * 32, "parity": parity} for p, size, _, _ in FILES
+            ShownFile("student", tflite_results(precision=p, size_bytes=size, sha256="cd" * 32, parity=parity))
+            for p, size, _, _ in FILES
         ],
         "versions": {"kd2mobile": "0.1.0", "keras": "3.15.1", "tensorflow": "2.21.0", "python": "3.11.2"},
         "commands": ["kd2mobile distill --recipe recipe.toml", "kd2mobile export --tflite", "kd2mobile benchmark"],

@@ -13,6 +13,9 @@ from kd2mobile.pages.page import render, write_report
 from kd2mobile.pages.plots.accuracy import accuracy_plots
 from kd2mobile.pages.plots.curves import kept_epoch
 from kd2mobile.pages.recommending import with_recommendation
+from kd2mobile.pages.view import ShownFile
+from kd2mobile.tflite.results import Agreement, LayerError, TfliteResults
+from tests.made_results import tflite_results
 
 VOID = {"meta", "img", "br", "hr", "input", "link", "wbr", "col", "source"}
 HOSTILE = "<img src=x onerror=alert(1)> \"quote\" 'tick' & $x$ $\\frac{1}$ {{ 7 * 7 }} </title></style></svg>"
@@ -143,7 +146,20 @@ def test_everything_from_outside_is_escaped(make_report, make_record, make_pair,
         class_scores=found["class_scores"],
         disagreements=files,
         stages=[],
-        exports=[{"precision": HOSTILE, "size_bytes": 1, "sha256": HOSTILE, "parity": {HOSTILE: HOSTILE}}],
+        exports=[
+            ShownFile(
+                HOSTILE,
+                TfliteResults(
+                    precision=HOSTILE,
+                    compression=HOSTILE,
+                    file=HOSTILE,
+                    size_bytes=1,
+                    sha256=HOSTILE,
+                    keep_float=[HOSTILE],
+                    parity=Agreement(1, 1.0, 0.0),
+                ),
+            )
+        ],
         versions={HOSTILE: HOSTILE},
         commands=[HOSTILE],
         notes=[HOSTILE],
@@ -291,11 +307,14 @@ def test_the_name_of_a_faultless_teacher_is_below_the_title(make_record, student
         assert len(ticks) >= 3 and max(ticks) <= 100, "no accuracy is above 100 %"
 
 
-def exported(name: str, layers: list[tuple], **known) -> dict:
-    fields = ("layer", "op", "dtype", "error", "own_error", "sqnr_db", "steps")
-    rows = [dict(zip(fields, row, strict=True)) for row in layers]
-    made = {"precision": "int8", "file": f"{name}-int8.tflite", "size_bytes": 9_000, "sha256": "ab" * 32, "parity": {}}
-    return made | {"layer_errors": {"images": 100, "layers": rows}} | known
+def exported(name: str, layers: list[tuple], role: str = "student", **known) -> ShownFile:
+    rows = [msgspec.to_builtins(LayerError(*row)) for row in layers]
+    known = {
+        "file": f"{name}-int8.tflite",
+        "size_bytes": 9_000,
+        "layer_errors": {"images": 100, "layers": rows},
+    } | known
+    return ShownFile(role, tflite_results(**known))
 
 
 def test_what_quantization_does_to_each_layer_the_worst_first(make_report):
@@ -306,9 +325,9 @@ def test_what_quantization_does_to_each_layer_the_worst_first(make_report):
         ("logits", "FULLY_CONNECTED", "float32", 0.24, 0.013, 28.0, None),
     ]
     lost = {"difference": -0.0012, "interval_95": [-0.0058, 0.0035]}
-    files = [exported("tiny", layers, role="student", compressed_bytes=8_765, against_student=lost)]
-    files[0] |= {"per_tensor": True, "keep_float": ["conv1"]}
-    files += [exported("tiny", layers, role="baseline") | {"file": "baseline-tiny-int8.tflite"}]
+    options = {"per_tensor": True, "keep_float": ["conv1"]}
+    files = [exported("tiny", layers, compressed_bytes=8_765, against_student=lost, **options)]
+    files += [exported("tiny", layers, "baseline", file="baseline-tiny-int8.tflite")]
     html = render(make_report(exports=files))
     page = Page(html)
     section = html.partition('<section id="layers"')[2].partition("</section>")[0]
@@ -326,7 +345,7 @@ def test_a_compressed_file_says_by_what_and_what_was_counted_in_it(make_report):
     lost = {"difference": 0.0, "interval_95": [0.0, 0.0]}
     pruned = {"compression": "prune", "weights": {"zeros": 0.5, "clusters_of_output": 1234}}
     files = [
-        exported("tiny", [], role="student", compressed_bytes=1, against_student=lost, **said)
+        exported("tiny", [], compressed_bytes=1, against_student=lost, **said)
         for said in (pruned, {"compression": "none"})
     ]
     html = render(make_report(exports=files))

@@ -179,10 +179,10 @@ def test_a_full_disk_is_reported(tmp_path):
 def test_several_are_built_by_one_call_and_only_the_missing(tmp_path):
     calls = []
 
-    def together(steps, folders, inputs, commit):
-        calls.append([s.config["temperature"] for s in steps])
-        for s, folder in zip(steps, folders, strict=True):
-            commit(s, s.build(folder, inputs))
+    def together(building):
+        calls.append([s.config["temperature"] for s in building.steps])
+        for s, folder in zip(building.steps, building.folders, strict=True):
+            building.commit(s, s.build(folder, building.inputs))
 
     store = Store(tmp_path)
     store.make(step(1.0))

@@ -23,16 +23,23 @@ from kd2mobile.store.run import open_run, start_run
 PUBLISHED = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8"
 
 SHA256 = "0" * 64
+TRAINED = {"best_epoch": 1, "epochs_run": 2, "val_top1": 0.5, "val_logloss": 1.0, "seconds": 0.1}
 MADE = {
     "source": (["images/cat/1.png"], {}),
     "split": (["split.json", "groups.json"], {"train": 3, "skipped": 0}),
     "thumbnails": (["thumbnails-00000.npy"], {"contents": 3}),
     "views": (["train.npy", "val.npy"], {"train": 3}),
-    "teacher": (["teacher.json", "teacher.keras"], {}),
+    "teacher": (["teacher.json", "teacher.keras"], {"name": "mine", "classes": ["a", "b"]}),
     "transfer": (["train-00000.npy", "val-00000.npy"], {"val": {"n": 3, "top1": 0.5, "logloss": 1.0}}),
     "pixels": (["train-00000.npy"], {}),
-    "student": (["student.keras", "history.jsonl"], {"val_top1": 0.5}),
-    "compressed": (["student.keras"], {}),
+    "student": (
+        ["student.keras", "history.jsonl"],
+        TRAINED | {"images_per_s": 9.0, "parameters": 5, "trainable_parameters": 4},
+    ),
+    "compressed": (
+        ["student.keras"],
+        TRAINED | {"before": {"val_top1": 0.5, "val_logloss": 1.0}, "twin_difference": 0.0},
+    ),
     "tflite": (
         ["small-int8.tflite"],
         {
@@ -197,7 +204,7 @@ def test_nothing_is_deleted_or_written_through_a_link_of_the_store(tmp_path, min
     folder, _ = made(tmp_path, "student")
     folder.rename(tmp_path / "outside")
     folder.symlink_to(tmp_path / "outside")
-    assert found(tmp_path, "student").results == {"val_top1": 0.5}, "what is whole may be a link"
+    assert found(tmp_path, "student").results == MADE["student"][1], "what is whole may be a link"
     (tmp_path / "outside" / "student.keras").write_text("other")
     with pytest.raises(ArtifactError, match=r"must be a folder to be repaired, got a link"):
         Store(tmp_path / "store").make(step_of("student"))

@@ -38,16 +38,16 @@ def test_the_softmax_of_a_nested_model_is_removed(save):
 
 def test_a_teacher_with_the_users_classes_stays_unchanged(save, make, capsys):
     folder, results = make(save(knower(L.Softmax()), {"preprocess": "none", "classes": CLASSES}))
-    assert results["val"]["top1"] == 1.0 and results["way"] == "file" and results["name"] == "mine.keras"
-    assert "was removed" in results["changes"][0]
+    assert results.val.top1 == 1.0 and results.way == "file" and results.name == "mine.keras"
+    assert "was removed" in results.changes[0]
     assert "teacher mine.keras: validation top-1 1.000" in capsys.readouterr().err
     teacher, described = open_teacher(folder, 8)
-    assert described["classes"] == CLASSES and described["preprocess"] == "none"
+    assert described.classes == CLASSES and described.preprocess == "none"
     assert raw(teacher.model).max() > 1
 
 
 def test_without_names_its_order_is_evaluated_by_its_answers(save, make):
-    assert make(save(knower()))[1]["val"]["top1"] == 1.0
+    assert make(save(knower()))[1].val.top1 == 1.0
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_a_teacher_no_better_than_chance_is_refused():
 @pytest.mark.parametrize("beside", [None, {"preprocess": "none", "classes": ["a", "b", "c", "d"]}])
 def test_other_classes_get_a_new_head(save, make, capsys, beside):
     _, results = make(save(knower(L.Softmax(), classes=["red", "green", "blue", "x"]), beside))
-    assert results["val"]["top1"] == 1.0 and results["way"] == "head"
+    assert results.val.top1 == 1.0 and results.way == "head"
     assert "its 4 outputs are not the 3 classes of the data; a new head is trained" in capsys.readouterr().err
-    assert results["changes"][-1] == "its head was replaced"
+    assert results.changes[-1] == "its head was replaced"
 
 
 def test_as_many_classes_with_other_names_get_a_new_head_too(save, make):
-    assert make(save(knower(), {"preprocess": "none", "classes": ["x", "y", "z"]}))[1]["way"] == "head"
+    assert make(save(knower(), {"preprocess": "none", "classes": ["x", "y", "z"]}))[1].way == "head"
 
 
 def test_a_head_that_cannot_be_replaced_is_refused(save, make):
@@ -118,7 +118,7 @@ def test_pixels_are_never_guessed(save, make):
     ) as caught:
         make(save(knower(rescaling=False)))
     assert 'teacher.json as {"preprocess": "tf"}: one of tf, torch, caffe, none' in str(caught.value)
-    assert make(save(knower(rescaling=False), {"preprocess": "tf"}))[1]["preprocess"] == "tf"
+    assert make(save(knower(rescaling=False), {"preprocess": "tf"}))[1].preprocess == "tf"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"preprocess": "zscore"}'])
@@ -175,7 +175,7 @@ def test_weights_beside_a_file_are_refused(save, make):
 def test_flags_give_what_the_file_does_not(save, make, tmp_path):
     (tmp_path / "names.txt").write_text("blue\ngreen\nred\n", "utf-8-sig")
     _, results = make(save(knower(rescaling=False)), preprocess="tf", classes=str(tmp_path / "names.txt"))
-    assert (results["way"], results["preprocess"], results["val"]["top1"]) == ("file", "tf", 1.0)
+    assert (results.way, results.preprocess, results.val.top1) == ("file", "tf", 1.0)
 
 
 def test_the_names_in_a_file_of_classes_are_compared_with_the_folders(save, make, tmp_path):
@@ -277,7 +277,7 @@ def test_a_flag_that_agrees_with_the_description_is_accepted(save):
 def test_declared_probabilities_become_their_logarithm(save, make, capsys):
     model = knower(L.Softmax(), L.Reshape((3,)))
     folder, results = make(save(model), output="probabilities")
-    assert results["val"]["top1"] == 1.0 and "the logarithm of p, with p at least 1e-07" in results["changes"][0]
+    assert results.val.top1 == 1.0 and "the logarithm of p, with p at least 1e-07" in results.changes[0]
     logits, probabilities = raw(open_teacher(folder, 8)[0].model), raw(model)
     np.testing.assert_allclose(logits, np.log(np.maximum(probabilities, 1e-7)), atol=1e-5)
     sure = keras.Model(

@@ -26,9 +26,9 @@ def test_the_scaling_is_folded_into_the_weights(classes):
     val, val_labels = blobs(classes, seed=1)
     weights, biases, chosen = fit_head(features, labels, val, val_labels)
     assert weights.shape == (6, classes) and biases.shape == (classes,) and weights.dtype == np.float32
-    assert chosen["C"] in STRENGTHS and chosen["converged"]
+    assert chosen.C in STRENGTHS and chosen["converged"]
     scaler = StandardScaler().fit(features.astype(np.float64))
-    reference = LogisticRegression(C=chosen["C"], max_iter=5000).fit(scaler.transform(features), labels)
+    reference = LogisticRegression(C=chosen.C, max_iter=5000).fit(scaler.transform(features), labels)
     logits = val @ weights + biases
     probabilities = np.exp(logits - logits.max(1, keepdims=True))
     probabilities /= probabilities.sum(1, keepdims=True)
@@ -39,9 +39,9 @@ def test_the_strength_with_the_lowest_logloss_on_validation_is_chosen():
     features, labels = blobs(3)
     val, val_labels = blobs(3, seed=1)
     weights, biases, chosen = fit_head(features, labels, val, val_labels)
-    lowest = min(tried["logloss"] for tried in chosen["tried"])
-    assert evaluation(val @ weights + biases, val_labels)["logloss"] == pytest.approx(lowest, abs=2e-4)
-    assert next(t for t in chosen["tried"] if t["C"] == chosen["C"])["logloss"] == lowest
+    lowest = min(tried.val.logloss for tried in chosen.tried)
+    assert evaluation(val @ weights + biases, val_labels).logloss == pytest.approx(lowest, abs=2e-4)
+    assert next(t for t in chosen.tried if t.C == chosen.C).val.logloss == lowest
 
 
 def test_the_head_becomes_a_layer():

@@ -3,6 +3,7 @@
 import json
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 
@@ -97,8 +98,8 @@ def test_a_network_with_its_top_keeps_the_outputs_of_the_users_classes(make, tmp
     whole = knower()
     whole.save_weights(tmp_path / "top.weights.h5")
     folder, results = make(weights=str(tmp_path / "top.weights.h5"), input_px=px)
-    assert results["way"] == "imagenet" and results["imagenet_ids"] == ["n01580077", "n02123045", "n02123159"]
-    assert results["val"]["top1"] == 1.0 and "head" not in results and results["classes"] == FOLDERS
+    assert results.way == "imagenet" and results.imagenet_ids == ["n01580077", "n02123045", "n02123159"]
+    assert results.val.top1 == 1.0 and results.head is None and results.classes == FOLDERS
     output = capsys.readouterr().err
     assert "tiny: the 3 classes are ImageNet's; the teacher keeps its own head" in output
     noise = np.random.default_rng(0).integers(0, 256, (8, px, px, 3)).astype(np.uint8)
@@ -111,7 +112,7 @@ def test_a_file_with_a_thousand_outputs_keeps_them_too(make, tmp_path):
     knower().save(tmp_path / "mine.keras")
     fields = {"name": str(tmp_path / "mine.keras"), "preprocess": "tf"}
     folder, results = make(**fields)
-    assert results["way"] == "imagenet" and results["val"]["top1"] == 1.0
+    assert results.way == "imagenet" and results.val.top1 == 1.0
     assert open_teacher(folder, 8)[0].model.output_shape == (None, 3)
 
 
@@ -120,17 +121,17 @@ def test_a_file_whose_thousand_outputs_are_others_gets_a_new_head(make, tmp_path
     ids = [wordnet_id for wordnet_id, _ in imagenet_classes()]
     (tmp_path / "names.txt").write_text("\n".join(ids[::-1]) + "\n")
     fields = {"name": str(tmp_path / "mine.keras"), "preprocess": "tf", "classes": str(tmp_path / "names.txt")}
-    assert make(**fields)[1]["way"] == "head"
+    assert make(**fields)[1].way == "head"
 
 
 def test_weights_without_a_top_get_a_new_head_and_it_is_reported(make, body_weights, capsys):
-    assert make(weights=str(body_weights))[1]["way"] == "head"
+    assert make(weights=str(body_weights))[1].way == "head"
     assert "tiny: the classes are ImageNet's, but these weights have no head for 16 px" in capsys.readouterr().err
 
 
 def test_other_classes_and_ambiguous_names_get_a_new_head(make, tmp_path, capsys):
     knower().save_weights(tmp_path / "top.weights.h5")
-    assert make(["crane", "jay", "tabby"], weights=str(tmp_path / "top.weights.h5"))[1]["way"] == "head"
+    assert make(["crane", "jay", "tabby"], weights=str(tmp_path / "top.weights.h5"))[1].way == "head"
     assert "tiny: 'crane' is ImageNet's n02012849 and n03126707; rename the folder to its id" in capsys.readouterr().err
 
 
@@ -141,7 +142,7 @@ def test_imagenet_names_of_other_classes_are_refused(make, tmp_path):
 
 
 def test_from_scratch_no_imagenet_head_is_used(make):
-    assert make(weights="none", epochs=1)[1]["way"] == "nothing"
+    assert make(weights="none", epochs=1)[1].way == "nothing"
 
 
 def test_a_top_for_one_input_size_is_not_used_for_another(monkeypatch, tmp_path, tiny_teacher):
@@ -170,4 +171,4 @@ def test_the_real_head_is_used_with_a_file_that_has_it():
 def test_the_written_description_can_be_read(make, tmp_path):
     knower().save_weights(tmp_path / "top.weights.h5")
     folder, results = make(weights=str(tmp_path / "top.weights.h5"))
-    assert json.loads((folder / "teacher.json").read_text("utf-8")) == results
+    assert json.loads((folder / "teacher.json").read_text("utf-8")) == msgspec.to_builtins(results)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -56,7 +57,7 @@ def test_the_contract_of_a_kind(kind, teachers, images, tmp_path):
     results = kind.build(made, teacher, TeacherImages(*images, "stretch"))
     assert not lacking("teacher", {path.name: {} for path in made.iterdir()})
     described = json.loads((made / "teacher.json").read_text())
-    assert described == json.loads(json.dumps(results)) and described["classes"] == CLASSES
+    assert described == msgspec.to_builtins(results) and described["classes"] == CLASSES
     assert described["name"] == Path(teacher.name).name and 0 <= described["val"]["top1"] <= 1
 
 

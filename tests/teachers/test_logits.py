@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -97,7 +98,7 @@ def test_numbers_that_look_like_probabilities_are_accepted_if_declared_logits(ma
     with pytest.raises(TeacherError, match="got probabilities .*is taken with `--teacher-output logits`"):
         make(logits=values)
     taught, _ = make(known=True, logits=values)
-    assert taught["output"] == "logits" and taught["val"]["top1"] == 1.0
+    assert taught.output == "logits" and taught.val.top1 == 1.0
     assert "logits.npz: taken for logits, as teacher.output says" in capsys.readouterr().err
     stored = Transfer(tmp_path / "transfer").logits("val")
     sums = [stored[i, 0].astype(np.float64).sum() for i in range(15)]
@@ -116,17 +117,17 @@ def test_rows_and_columns_are_found_by_their_names(make, images, answers, tmp_pa
         for i, sample in enumerate(split.samples_of(name)):
             red, blue, green = values[ids.index(sample.path)]
             assert np.array_equal(logits[i, 0], np.array([blue, green, red]).astype(np.float16))
-    assert stored["views"] == stored["samples"] == {"train": 30, "val": 15, "test": 9}
-    assert stored["val"] == taught["val"] == {"n": 15, "top1": 1.0, "logloss": pytest.approx(0, abs=0.1)}
-    assert (taught["way"], taught["name"], taught["classes"]) == ("logits", "logits.npz", CLASSES)
+    assert stored.views == stored.samples == {"train": 30, "val": 15, "test": 9}
+    assert stored.val == taught.val and (taught.val.n, taught.val.top1) == (15, 1.0) and taught.val.logloss < 0.1
+    assert (taught.way, taught.name, taught.classes) == ("logits", "logits.npz", CLASSES)
     assert "teacher logits.npz: validation top-1 1.000" in capsys.readouterr().err
-    assert json.loads((tmp_path / "teacher" / "teacher.json").read_text()) == taught
+    assert json.loads((tmp_path / "teacher" / "teacher.json").read_text()) == msgspec.to_builtins(taught)
     assert sorted(path.name for path in (tmp_path / "teacher").iterdir()) == ["logits.npz", "teacher.json"]
 
 
 def test_rows_of_other_images_are_skipped_and_reported(make, answers, capsys):
     ids, values = np.append(answers["sample_ids"], "else/1.png"), np.vstack([answers["logits"], [np.nan] * 3])
-    assert make(sample_ids=ids, logits=values)[0]["unused_rows"] == 1
+    assert make(sample_ids=ids, logits=values)[0].unused_rows == 1
     assert "logits.npz: no labelled image here for 1 of its 55 rows" in capsys.readouterr().err
 
 

@@ -76,7 +76,7 @@ def test_a_softmax_of_an_operation_must_be_declared_probabilities(save, make, ta
     with pytest.raises(TeacherError, match="must output logits, got probabilities .*--teacher-output prob"):
         make(path)
     folder, results = make(path, output="probabilities")
-    assert "removed" in results["changes"][0]
+    assert "removed" in results.changes[0]
     np.testing.assert_allclose(softmax(raw(open_teacher(folder, 8)[0].model)), raw(model), atol=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_declared_probabilities_by_operations_become_their_logarithm(save, make,
     with pytest.raises(TeacherError, match=r"must (output|be) logits, got (probabilities|numbers of 0 to 1)"):
         make(path)
     folder, results = make(path, output="probabilities")
-    assert results["val"]["top1"] == 1.0 and "the logarithm of p" in results["changes"][0]
+    assert results.val.top1 == 1.0 and "the logarithm of p" in results.changes[0]
     probabilities = expected(*(answer.astype(np.float64).ravel() for answer in both.predict_on_batch(pixels())))
     np.testing.assert_allclose(raw(open_teacher(folder, 8)[0].model), np.log(probabilities), atol=1e-4)
 
@@ -112,7 +112,7 @@ TWICE += [([ops.softmax, ops.softmax], "probabilities")]
 def test_the_last_of_two_softmaxes_is_removed_and_the_loss_is_reported(save, make, capsys, tail, output):
     model = knower(*tail)
     folder, results = make(save(model), output=output)
-    assert results["output"] == "logits" and "save the model with one softmax" in results["changes"][1]
+    assert results.output == "logits" and "save the model with one softmax" in results.changes[1]
     teacher = open_teacher(folder, 8)[0]
     assert teacher.known_logits
     np.testing.assert_allclose(softmax(raw(teacher.model)), raw(model), atol=1e-6)
@@ -128,13 +128,13 @@ def test_what_a_softmax_leaves_are_the_logits_whatever_they_sum_to(save, make):
     teacher = open_teacher(folder, 8)[0]
     assert raw(teacher.model).sum() == pytest.approx(9, abs=1e-4), "which look like probabilities times 9"
     np.testing.assert_allclose(softmax(raw(teacher.model)), raw(model), atol=1e-6)
-    assert results["output"] == "logits" and results["val"]["top1"] == 1.0
+    assert results.output == "logits" and results.val.top1 == 1.0
 
 
 def test_log_probabilities_are_logits(save, make):
     model, _ = members(lambda a, b: ops.log((a + b) / 2))
     folder, results = make(save(model))
-    assert results["changes"] == []
+    assert results.changes == []
     np.testing.assert_allclose(raw(open_teacher(folder, 8)[0].model), raw(model), atol=1e-5)
 
 
@@ -166,7 +166,7 @@ def test_a_dict_or_list_of_one_answer_is_that_answer(save, make):
     model = knower()
     for outputs in ({"classes": model.outputs[0]}, [model.outputs[0]]):
         folder, results = make(save(keras.Model(model.inputs, outputs)))
-        assert results["val"]["top1"] == 1.0
+        assert results.val.top1 == 1.0
         np.testing.assert_allclose(raw(open_teacher(folder, 8)[0].model), raw(model), atol=1e-5)
         for path in folder.iterdir():
             path.unlink()
@@ -181,7 +181,7 @@ def test_a_new_head_stands_on_what_the_last_dense_layer_of_the_output_takes(save
     with pytest.raises(TeacherError, match="must end in a Dense layer, .* got TrueDivide"):
         make(save(keras.Model(inputs, (L.Dense(4)(features) + L.Dense(4)(features)) / 2)))
     nested = keras.Model(inputs, ends(L.Dense(4))(features))
-    assert make(save(nested))[1]["way"] == "head"
+    assert make(save(nested))[1].way == "head"
 
 
 def test_channels_first_is_refused(save):

@@ -3,11 +3,13 @@
 import json
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 
 from kd2mobile.backend.batch_norm import batch_norms
 from kd2mobile.errors import TeacherError, TrainingError, UnknownNameError, WeightsError
+from kd2mobile.store.stage_records import Validated
 from kd2mobile.teachers import fit as fitting
 from kd2mobile.teachers import head, training
 from kd2mobile.teachers.kinds.zoo import ZOO
@@ -38,15 +40,15 @@ def weights_of(folder):
 
 def test_a_teacher_from_scratch_learns_and_reports_its_accuracy(make, images, capsys):
     folder, results = make(epochs=6)
-    assert results["val"] == {"n": 15, "top1": 1.0, "logloss": pytest.approx(0, abs=0.6)}
+    assert (results.val.n, results.val.top1) == (15, 1.0) and results.val.logloss < 0.6
     assert "teacher tiny: validation top-1 1.000, logloss 0." in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == FINISHED
-    assert results["classes"] == CLASSES and results["input_px"] == PX and results["preprocess"] == "tf"
-    assert [entry["epoch"] for entry in results["history"]] == [1, 2, 3, 4, 5, 6]
-    assert json.loads((folder / "teacher.json").read_text("utf-8")) == results
+    assert results.classes == CLASSES and results.input_px == PX and results.preprocess == "tf"
+    assert [entry["epoch"] for entry in results.history] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((folder / "teacher.json").read_text("utf-8")) == msgspec.to_builtins(results)
     teacher, _ = open_teacher(folder, 8)
     logits, val = teacher.evaluate(TeacherImages(*images, "stretch"), "again")
-    assert val == results["val"] and logits.shape == (15, 3) and logits.min() < -0.01
+    assert val == results.val and logits.shape == (15, 3) and logits.min() < -0.01
 
 
 def test_the_same_seed_gives_the_same_teacher_and_another_one_another(make):
@@ -70,7 +72,7 @@ def test_a_killed_training_resumes_after_its_last_epoch_to_the_same_weights(make
         and "epoch 2/3  loss" in output
     )
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
-    assert [entry["loss"] for entry in again["history"]] == [entry["loss"] for entry in results["history"]]
+    assert [entry["loss"] for entry in again.history] == [entry["loss"] for entry in results.history]
 
 
 def test_a_damaged_checkpoint_is_reported_and_training_starts_again(make, tmp_path, capsys):
@@ -114,7 +116,7 @@ def test_batch_norms_of_inner_models_are_found():
 def test_with_weights_it_gets_a_head_and_its_body_stays(make, body_weights):
     folder, results = make(weights=str(body_weights))
     assert sorted(path.name for path in folder.iterdir()) == FINISHED
-    assert results["val"]["top1"] == 1.0 and results["weights"] == "tiny.weights.h5" and "C" in results["head"]
+    assert results.val.top1 == 1.0 and results.weights == "tiny.weights.h5" and results.head.C > 0
     body = tiny((PX, PX, 3), include_top=False, weights=body_weights)
     assert all(map(np.array_equal, body.get_weights(), weights_of(folder)))
 
@@ -129,14 +131,14 @@ def test_finished_features_are_not_computed_again(make, body_weights, monkeypatc
         "features-val-00000.npy",
     ]
     monkeypatch.setattr(head.Teacher, "evaluated_outputs", None, raising=True)
-    monkeypatch.setattr(head.Teacher, "evaluate", lambda *_: (np.eye(3), {"n": 3, "top1": 1.0, "logloss": 0.0}))
+    monkeypatch.setattr(head.Teacher, "evaluate", lambda *_: (np.eye(3), Validated(3, 1.0, 0.0)))
     broken, _ = make("broken", weights=str(body_weights))
     assert all(map(np.array_equal, weights_of(whole), weights_of(broken)))
 
 
 def test_unfrozen_it_trains_with_every_batch_normalization_frozen(make, body_weights):
     folder, results = make(weights=str(body_weights), fine_tune_epochs=2, fine_tune_learning_rate=1e-3)
-    assert [entry["epoch"] for entry in results["fine_tuning"]] == [0, 1, 2]
+    assert [entry["epoch"] for entry in results.fine_tuning] == [0, 1, 2]
     before = tiny((PX, PX, 3), include_top=False, weights=body_weights).get_weights()
     kernel, gamma, beta, mean, variance, *_ = weights_of(folder)
     assert not np.array_equal(kernel, before[0])
@@ -144,13 +146,13 @@ def test_unfrozen_it_trains_with_every_batch_normalization_frozen(make, body_wei
 
 
 def test_fine_tuning_that_makes_it_worse_is_undone(make, body_weights, monkeypatch):
-    worse = {"n": 15, "top1": 0.2, "logloss": 9.0}
+    worse = Validated(15, 0.2, 9.0)
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "evaluation", lambda *_: worse)
         folder, results = make(weights=str(body_weights), fine_tune_epochs=1, fine_tune_learning_rate=1e-2)
-    before, after = results["fine_tuning"]
+    before, after = results.fine_tuning
     assert (after["val_top1"], after["val_logloss"]) == (0.2, 9.0)
-    assert results["val"] == {"n": 15, "top1": before["val_top1"], "logloss": before["val_logloss"]} != worse
+    assert results.val == Validated(15, before["val_top1"], before["val_logloss"]) != worse
     kernel = tiny((PX, PX, 3), include_top=False, weights=body_weights).get_weights()[0]
     assert np.array_equal(weights_of(folder)[0], kernel)
 
@@ -170,7 +172,7 @@ def test_a_network_of_keras_itself_gets_a_head(make, tmp_path):
     body = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
     body.save_weights(tmp_path / "body.weights.h5")
     folder, results = make(name="mobilenetv2", input_px=32, weights=str(tmp_path / "body.weights.h5"))
-    assert results["val"]["n"] == 15 and results["parameters"] == 2_257_984 + 1281 * 3
+    assert results.val.n == 15 and results.parameters == 2_257_984 + 1281 * 3
     assert keras.saving.load_model(folder / "teacher.keras").output_shape == (None, 3)
 
 

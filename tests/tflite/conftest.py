@@ -87,6 +87,6 @@ def case(tmp_path_factory) -> Case:
     made = Case(folder / "student.keras", folder / "photos", ids, {p: folder / p for p in PRECISIONS}, {})
     with converting_process() as process:
         results = export_student(made.job(made.student, made.folders), process)
-    assert [result["precision"] for result in results] == list(PRECISIONS)
-    made.results.update({result["precision"]: result for result in results})
+    assert [result.precision for result in results] == list(PRECISIONS)
+    made.results.update({result.precision: result for result in results})
     return made

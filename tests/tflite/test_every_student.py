@@ -74,7 +74,7 @@ def exported(request, zeros_and_ones, tmp_path_factory) -> Exported:
 
     def tell(kind, **content):
         if kind == "result":
-            results[content["result"]["precision"]] = content["result"]
+            results[content["result"].precision] = content["result"]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in a process of its own, where the converter's are not errors
@@ -116,7 +116,7 @@ def test_plain_litert_takes_pixels_and_answers_probabilities(exported, precision
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_it_answers_as_its_student_does(exported, precision):
-    parity = exported.results[precision]["parity"]
+    parity = exported.results[precision].parity
     assert parity["n"] == 20 and parity["agreement"] >= 0.9
     assert parity["largest_difference"] < LARGEST_DIFFERENCE[precision]
 

@@ -1,9 +1,9 @@
-import json
 import re
 import sys
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -18,6 +18,7 @@ from kd2mobile.tflite import convert, worker
 from kd2mobile.tflite.contract import read_graph
 from kd2mobile.tflite.export import converting_process, export_student
 from kd2mobile.tflite.job import Job
+from kd2mobile.tflite.results import TfliteResults, WeightScales
 
 from .conftest import CLASSES, PX, tiny
 
@@ -41,21 +42,21 @@ def run_here(student: Path, folders: dict[str, Path], arguments: dict) -> list[d
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_result_is_of_the_file(case, precision):
     result, file = case.results[precision], case.file(precision)
-    assert file.name == result["file"] and [path.name for path in file.parent.iterdir()] == [file.name]
-    assert (result["size_bytes"], result["sha256"]) == (
+    assert file.name == result.file and [path.name for path in file.parent.iterdir()] == [file.name]
+    assert (result.size_bytes, result.sha256) == (
         file.stat().st_size,
         sha256(file.read_bytes()).hexdigest(),
     )
-    assert result["converter"].startswith("tensorflow 2.") and result["seconds"] > 0
-    assert result["parity"]["n"] == 51 and result["parity"]["agreement"] >= 0.96
-    assert result["parity"]["largest_difference"] < {"fp32": 1e-5, "fp16": 0.01}.get(precision, 0.15)
-    assert 0 < result["compressed_bytes"] < result["size_bytes"]
-    lost = result["against_student"]
-    assert lost["n"] == 51 and lost["difference"] == pytest.approx(lost["top1"] - lost["student_top1"])
-    assert lost["interval_95"][0] <= lost["difference"] <= lost["interval_95"][1] and lost["student_top1"] > 0.9
-    assert result["calibration"] == ([] if precision == "fp32" else case.ids[:9])
-    assert (result["bias_correction"] is None) == (precision == "fp32")
-    assert json.loads(json.dumps(result)) == result
+    assert result.converter.startswith("tensorflow 2.") and result.seconds > 0
+    assert result.parity.n == 51 and result.parity.agreement >= 0.96
+    assert result.parity.largest_difference < {"fp32": 1e-5, "fp16": 0.01}.get(precision, 0.15)
+    assert 0 < result.compressed_bytes < result.size_bytes
+    lost = result.against_student
+    assert lost.n == 51 and lost.difference == pytest.approx(lost.top1 - lost.student_top1)
+    assert lost.interval_95[0] <= lost.difference <= lost.interval_95[1] and lost.student_top1 > 0.9
+    assert result.calibration == ([] if precision == "fp32" else case.ids[:9])
+    assert (result.bias_correction is None) == (precision == "fp32")
+    assert msgspec.json.decode(msgspec.json.encode(result), type=TfliteResults) == result
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -78,11 +79,11 @@ def test_the_contract_as_plain_litert_sees_it(case, precision, opened_by):
 
 def test_int8_takes_the_pixel_itself(case):
     result = case.results["int8"]
-    assert result["input"]["scale"] == pytest.approx(2 / 255, rel=1e-6)  # though no image is above 140
-    assert result["input"]["zero_point"] in (127, 128)
-    assert (result["output"]["scale"], result["output"]["zero_point"]) == (1 / 256, 0)
-    assert not {"CAST", "DEQUANTIZE", "MUL", "SUB"} & set(result["ops"])
-    assert list(result["ops"])[:2] == ["QUANTIZE", "CONV_2D"]
+    assert result.input.scale == pytest.approx(2 / 255, rel=1e-6)  # though no image is above 140
+    assert result.input.zero_point in (127, 128)
+    assert (result.output.scale, result.output.zero_point) == (1 / 256, 0)
+    assert not {"CAST", "DEQUANTIZE", "MUL", "SUB"} & set(result.ops)
+    assert list(result.ops)[:2] == ["QUANTIZE", "CONV_2D"]
 
 
 def test_int16x8_takes_the_pixel_as_a_float_and_computes_in_integers(case):
@@ -93,15 +94,15 @@ def test_int16x8_takes_the_pixel_as_a_float_and_computes_in_integers(case):
     assert pixels.dtype == "int16" and pixels.scale == pytest.approx(255 / 32767, rel=1e-6) and pixels.zero_point == 0
     inner = [graph.tensors[i].dtype for op in graph.ops[1:-1] for i in (*op.inputs, *op.outputs)]
     assert set(inner) <= {"int8", "int16", "int32", "int64"} and {"int8", "int16", "int64"} <= set(inner)
-    corrected = case.results["int16x8"]["bias_correction"]
-    assert corrected["layers"] == corrected["corrected"] == 5
+    corrected = case.results["int16x8"].bias_correction
+    assert corrected.layers == corrected.corrected == 5
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_dynamic"])
 def test_the_others_hold_the_preprocessing(case, precision):
-    ops = case.results[precision]["ops"]
+    ops = case.results[precision].ops
     assert ops["CAST"] == 1 and "QUANTIZE" not in ops
-    assert (case.results[precision]["input"]["scale"], case.results[precision]["output"]["scale"]) == (None, None)
+    assert (case.results[precision].input.scale, case.results[precision].output.scale) == (None, None)
 
 
 def test_one_process_does_several_jobs_and_each_gives_the_same_bytes(case, tmp_path):
@@ -113,9 +114,9 @@ def test_one_process_does_several_jobs_and_each_gives_the_same_bytes(case, tmp_p
         first = export_student(case.job(case.student, {"fp16": tmp_path / "a"}), process)
         folders = {"int8": tmp_path / "a", "fp32": tmp_path / "b"}
         second = export_student(case.job(case.student, folders), process)
-    assert [result["precision"] for result in first + second] == ["fp16", "int8", "fp32"]
+    assert [result.precision for result in first + second] == ["fp16", "int8", "fp32"]
     for result in first + second:
-        assert result["sha256"] == case.results[result["precision"]]["sha256"]
+        assert result.sha256 == case.results[result.precision].sha256
 
 
 def test_an_op_that_litert_lacks_is_named(case, tmp_path):
@@ -137,7 +138,7 @@ def test_a_float_op_left_in_int8_is_named_and_costs_fp32_nothing(case, tmp_path)
         folder.mkdir()
     with pytest.raises(ExportError, match=r"tiny-int8.tflite: must hold no float op, got .*SIN.*--precision") as raised:
         run_here(tmp_path / "sin.keras", folders, case.arguments())
-    assert [result["precision"] for result in raised.value.results] == ["fp32"]
+    assert [result.precision for result in raised.value.results] == ["fp32"]
     assert [path.name for path in folders["fp32"].iterdir()] == ["tiny-fp32.tflite"]
     assert not list(folders["int8"].iterdir())
     named = re.search(r"SIN \(([^)]+)\)", str(raised.value))[1]
@@ -150,19 +151,19 @@ def test_a_layer_that_is_kept_float_is_the_only_one(case, tmp_path):
     student, _ = convert.load_student(case.student, 3)
     conv, depthwise, *_, dense = [layer.name for layer in student.layers if hasattr(layer, "kernel")]
     (result,) = run_here(case.student, {"int8": tmp_path}, case.arguments(keep_float=[dense, conv]))
-    assert result["file"] == "tiny-int8-keep_float.tflite" and result["keep_float"] == sorted([dense, conv])
-    floats = [(row["op"], row["count"]) for row in result["op_types"] if row["weights"] == "float32"]
+    assert result.file == "tiny-int8-keep_float.tflite" and result.keep_float == sorted([dense, conv])
+    floats = [(row.op, row.count) for row in result.op_types if row.weights == "float32"]
     assert floats == [("CONV_2D", 1), ("FULLY_CONNECTED", 1)]
-    assert result["weight_scales"] == {"per_channel": 3, "per_tensor": 0, "float": 2}
-    assert result["parity"]["agreement"] >= 0.96 and result["input"]["scale"] == pytest.approx(2 / 255, rel=1e-6)
-    graph = read_graph((tmp_path / result["file"]).read_bytes(), "kept")
+    assert result.weight_scales == WeightScales(3, 0, 2)
+    assert result.parity.agreement >= 0.96 and result.input.scale == pytest.approx(2 / 255, rel=1e-6)
+    graph = read_graph((tmp_path / result.file).read_bytes(), "kept")
     made = {op.name: graph.tensors[op.outputs[0]].name for op in graph.ops}
     names = convert.layer_names(student)
     assert names.of(made["FULLY_CONNECTED"]) == dense
     tensors = [graph.tensors[index].name for op in graph.ops for index in op.outputs]
     by_file = layers_in(tensors)
     assert [by_file.of(tensor) for tensor in tensors] == [names.of(tensor) for tensor in tensors]
-    said = {op.name: op.first for op in inspect_file(tmp_path / result["file"]).float_ops}
+    said = {op.name: op.first for op in inspect_file(tmp_path / result.file).float_ops}
     assert (said["CONV_2D"], said["FULLY_CONNECTED"]) == (conv, dense), "as --keep-float takes them"
     assert said["DEQUANTIZE"] in (conv, dense) and said["QUANTIZE"] in (conv, dense)
 
@@ -282,12 +283,12 @@ def test_one_scale_a_tensor(case, tmp_path):
     """As the file has it, beside the default's scale a channel; what has no scales keeps its name and its bytes."""
     folders = {precision: tmp_path for precision in ("fp16", "int8_dynamic", "int8")}
     results = run_here(case.student, folders, case.arguments(per_tensor=True))
-    assert [result["file"] for result in results] == [
+    assert [result.file for result in results] == [
         "tiny-fp16.tflite", "tiny-int8_dynamic-per_tensor.tflite", "tiny-int8-per_tensor.tflite",
     ]  # fmt: skip
     int8 = Interpreter(model_path=str(tmp_path / "tiny-int8-per_tensor.tflite")).get_tensor_details()
     assert {len(tensor["quantization_parameters"]["scales"]) for tensor in int8} <= {0, 1}
-    assert results[2]["weight_scales"] == {"per_channel": 0, "per_tensor": 5, "float": 0} and results[2]["per_tensor"]
+    assert results[2].weight_scales == WeightScales(0, 5, 0) and results[2].per_tensor
     default = case.results["int8"]
-    assert default["weight_scales"] == {"per_channel": 5, "per_tensor": 0, "float": 0} and not default["per_tensor"]
-    assert results[0]["sha256"] == case.results["fp16"]["sha256"] and not results[0]["per_tensor"]
+    assert default.weight_scales == WeightScales(5, 0, 0) and not default.per_tensor
+    assert results[0].sha256 == case.results["fp16"].sha256 and not results[0].per_tensor

@@ -3,8 +3,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from kd2mobile.tflite import convert
-from kd2mobile.tflite.layer_errors import layer_errors, worst_layers
+from kd2mobile.tflite.layer_errors import layer_errors
 from kd2mobile.tflite.layers import DEPTHWISE, read_layers
+from kd2mobile.tflite.results import LayerError, LayerErrors
+from tests.made_results import tflite_results
 
 from .conftest import dark_images
 
@@ -47,9 +49,9 @@ def test_every_layer_with_weights_has_a_line_in_the_order_of_the_graph(case, stu
     assert [layer for layer in lines if layer in names.weighted] == [
         layer.name for layer in student.layers if layer.name in names.weighted
     ]
-    recorded = case.results["int8"]["layer_errors"]
-    assert recorded["images"] == 51 and [line["layer"] for line in recorded["layers"]] == lines
-    assert "layer_errors" not in case.results["fp16"]
+    recorded = case.results["int8"].layer_errors
+    assert recorded.images == 51 and [line.layer for line in recorded.layers] == lines
+    assert case.results["fp16"].layer_errors is None
 
 
 def test_a_file_beside_itself_has_no_error(case, names):
@@ -86,6 +88,9 @@ def test_the_first_layer_has_no_error_but_its_own(case, names):
 
 
 def test_the_worst_are_those_with_the_largest_errors():
-    layers = [{"layer": name, "own_error": error} for name, error in zip("abcd", (0.1, None, 0.4, 0.2), strict=True)]
-    assert [layer["layer"] for layer in worst_layers({"images": 1, "layers": layers}, 2)] == ["c", "d"]
-    assert worst_layers(None) == []
+    layers = [
+        LayerError(name, "CONV_2D", "int8", error, error, None, None)
+        for name, error in zip("abcd", (0.1, None, 0.4, 0.2), strict=True)
+    ]
+    assert [layer.layer for layer in LayerErrors(1, layers).worst(2)] == ["c", "d"]
+    assert tflite_results().worst_layers() == []

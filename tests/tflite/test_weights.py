@@ -43,11 +43,11 @@ def test_every_precision_keeps_the_zeros_and_the_values_of_an_output(case, squee
     folders = {precision: tmp_path for precision in PRECISIONS}
     results = run_here(student, folders, case.arguments(compression="cluster"))
     for result in results:
-        weights = result["weights"]
-        assert weights["layers"] == 4 and weights["clusters_of_output"] <= VALUES + 1, result["precision"]
-        assert weights["zeros"] == pytest.approx(zeros) if "fp" in result["precision"] else weights["zeros"] >= zeros
-    by_precision = {result["precision"]: result["weights"] for result in results}
-    assert by_precision["fp32"]["clusters"] > VALUES + 1, "a folded BatchNormalization gives each output its own"
+        weights = result.weights
+        assert weights.layers == 4 and weights.clusters_of_output <= VALUES + 1, result.precision
+        assert weights.zeros == pytest.approx(zeros) if "fp" in result.precision else weights.zeros >= zeros
+    by_precision = {result.precision: result.weights for result in results}
+    assert by_precision["fp32"].clusters > VALUES + 1, "a folded BatchNormalization gives each output its own"
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")

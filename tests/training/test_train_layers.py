@@ -48,8 +48,8 @@ def test_the_saved_student_can_be_trained_further(trained):
 
 def test_the_record_counts_what_was_trained(trained):
     folder, stores, results, _ = trained
-    assert results["trainable_parameters"] == 2 * 128 + 128 * 3 + 3
-    assert results["parameters"] == 27 * 32 + 4 * 32 + 9 * 32 * 64 + 4 * 64 + 9 * 64 * 128 + 4 * 128 + 128 * 3 + 3
+    assert results.trainable_parameters == 2 * 128 + 128 * 3 + 3
+    assert results.parameters == 27 * 32 + 4 * 32 + 9 * 32 * 64 + 4 * 64 + 9 * 64 * 128 + 4 * 128 + 128 * 3 + 3
     assert run(folder, stores) == results, "a finished one called again says the same"
 
 

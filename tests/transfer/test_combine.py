@@ -2,8 +2,8 @@
 
 import json
 import math
-from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,8 +11,11 @@ from kd2mobile.data import shards
 from kd2mobile.data.shards import write_shards
 from kd2mobile.data.split import Sample, Split
 from kd2mobile.errors import TeacherError
+from kd2mobile.store.artifact import Artifact
+from kd2mobile.store.stage_records import Validated
 from kd2mobile.transfer import combine as module
 from kd2mobile.transfer.combine import combine, mean_of_logits
+from kd2mobile.transfer.results import Member, TeacherFile
 from kd2mobile.transfer.store import Transfer
 
 FIRST, SECOND = [0.3, 0.2, 0.5], [0.1, 0.8, 0.1]
@@ -84,9 +87,9 @@ def members(split, tmp_path, monkeypatch):
             write_shards(
                 tmp_path / name, part, len(array), lambda rows, array=array: array[rows.start : rows.stop], "", ""
             )
-        results[tmp_path / name] = {"teacher": {"name": f"{name}.keras"}, "val": {"n": 4, "top1": 0.75}}
+        results[tmp_path / name] = {"teacher": {"name": f"{name}.keras"}, "val": {"n": 4, "top1": 0.75, "logloss": 1.0}}
     results[tmp_path / "one"]["teacher"] |= {"size_bytes": 10, "parameters": 3}
-    monkeypatch.setattr(module, "read_artifact", lambda folder: SimpleNamespace(results=results[folder]))
+    monkeypatch.setattr(module, "read_artifact", lambda folder: Artifact(folder, {"results": results[folder]}))
     return logits, results
 
 
@@ -102,12 +105,12 @@ def test_what_is_stored_is_one_vector_per_view(members, split, tmp_path):
         assert np.stack([found[i] for i in range(len(found))]) == pytest.approx(expected.astype(np.float16))
     labels = np.array([sample.label for sample in split.samples_of("val")])
     val = (logits["one"]["val"][:, 0].astype(float) + logits["two"]["val"][:, 0].astype(float) / 2).argmax(axis=1)
-    assert record["val"]["top1"] == (val == labels).mean() and record["val"]["n"] == 4
-    assert record["samples"] == {"train": 9, "val": 4, "test": 2} and record["views"]["train"] == 27
-    assert record["members"] == [{"name": f"{name}.keras", "val": {"n": 4, "top1": 0.75}} for name in ("one", "two")]
-    assert (record["mean"], record["temperatures"]) == ("geometric", [1.0, 2.0])
-    assert record["teacher"] == {"name": "one.keras and two.keras", "parameters": None, "size_bytes": None}
-    json.dumps(record)
+    assert record.val.top1 == (val == labels).mean() and record.val.n == 4
+    assert record.samples == {"train": 9, "val": 4, "test": 2} and record.views["train"] == 27
+    assert record.members == [Member(f"{name}.keras", Validated(4, 0.75, 1.0)) for name in ("one", "two")]
+    assert (record.mean, record.temperatures) == ("geometric", [1.0, 2.0])
+    assert record.teacher == TeacherFile("one.keras and two.keras")
+    json.dumps(msgspec.to_builtins(record))
 
 
 def test_views_of_another_number_are_refused(members, split, tmp_path):

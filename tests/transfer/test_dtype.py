@@ -13,6 +13,7 @@ from kd2mobile.teachers.teacher import open_teacher
 from kd2mobile.transfer import dtype as dtypes
 from kd2mobile.transfer.dtype import effect_of_dtype, set_dtype
 from kd2mobile.transfer.label import label
+from kd2mobile.transfer.results import DtypeEffect
 from kd2mobile.transfer.store import Transfer
 from tests.teachers.conftest import CLASSES
 from tests.transfer.conftest import PX, write_teacher
@@ -90,13 +91,7 @@ def test_all_but_the_last_layer_compute_in_bfloat16_with_weights_of_float32(kern
 def test_the_effect_is_computed_as_documented(capsys):
     exact = np.array([[3.0, 1.0], [0.0, 2.0], [-5.0, 1.0]], np.float32)
     effect = effect_of_dtype(exact, exact + np.float32([[0.5, 0], [0, -0.25], [0, 0]]), "mixed_bfloat16", "mine")
-    assert effect == {
-        "images": 3,
-        "mean_difference": 0.125,
-        "largest_difference": 0.5,
-        "largest_logit": 5.0,
-        "top1_agreement": 1.0,
-    }
+    assert effect == DtypeEffect(3, 0.125, 0.5, 5.0, top1_agreement=1.0)
     assert capsys.readouterr().err == (
         "mixed_bfloat16 beside float32: 100.0% of 3 validation images keep their top class; "
         "logits differ by 0.12 on average, 0.5 at most, of up to 5\n"
@@ -111,7 +106,7 @@ def test_under_98_percent_of_agreement_it_is_refused(images, changed, refused):
     reduced = exact.copy()
     reduced[:changed] = 0, 1
     if not refused:
-        assert effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine")["top1_agreement"] == 1 - changed / images
+        assert effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine").top1_agreement == 1 - changed / images
         return
     with pytest.raises(TeacherError) as caught:
         effect_of_dtype(exact, reduced, "mixed_bfloat16", "mine")
@@ -137,14 +132,14 @@ def test_a_pass_in_bfloat16_is_recorded_with_its_effect(bfloat16, images, tmp_pa
     root, split, views = images
     exact = label(tmp_path / "float32", teacher, root, split, views, 8)
     reduced = label(tmp_path / "bfloat16", teacher, root, split, views, 8, dtype="mixed_bfloat16")
-    assert (exact["dtype"], exact["dtype_effect"], reduced["dtype"]) == ("float32", None, "mixed_bfloat16")
-    effect = reduced["dtype_effect"]
+    assert (exact.ran.dtype, exact.ran.dtype_effect, reduced.ran.dtype) == ("float32", None, "mixed_bfloat16")
+    effect = reduced.ran.dtype_effect
     one, other = (
         np.stack([Transfer(tmp_path / name).logits("val")[i, 0] for i in range(15)]).astype(np.float64)
         for name in ("float32", "bfloat16")
     )
     difference, stored = np.abs(one - other), 2 * 2.0**-11 * max(np.abs(one).max(), np.abs(other).max())
-    assert effect["images"] == 15 and difference.max() > stored
-    assert effect["largest_difference"] == pytest.approx(difference.max(), abs=stored)
-    assert effect["mean_difference"] == pytest.approx(difference.mean(), abs=stored)
+    assert effect.images == 15 and difference.max() > stored
+    assert effect.largest_difference == pytest.approx(difference.max(), abs=stored)
+    assert effect.mean_difference == pytest.approx(difference.mean(), abs=stored)
     assert open_teacher(teacher)[0].model.input_shape == (None, PX, PX, 3)

@@ -28,8 +28,8 @@ tiny((16, 16, 3), include_top=False).save_weights(folder / "tiny.weights.h5")
 ways = dict(a=teacher_config(epochs=6), b=teacher_config(weights=str(folder / "tiny.weights.h5"), fine_tune_epochs=1))
 for name, teacher in ways.items():
     (folder / name).mkdir()
-    assert ZOO.build(folder / name, teacher, TeacherImages(root, split, "stretch"))["val"]["top1"] > 0.9
-    assert label(folder / (name + "t"), folder / name, root, split, views, 8)["val"]["top1"] > 0.9
+    assert ZOO.build(folder / name, teacher, TeacherImages(root, split, "stretch")).val.top1 > 0.9
+    assert label(folder / (name + "t"), folder / name, root, split, views, 8).val.top1 > 0.9
 print("done")
 """
 

@@ -14,6 +14,7 @@ from kd2mobile.teachers.teacher import Teacher, check_logits
 from kd2mobile.transfer import batches
 from kd2mobile.transfer import label as labelling
 from kd2mobile.transfer.label import label
+from kd2mobile.transfer.results import TeacherFile
 from kd2mobile.transfer.store import Transfer
 from tests.transfer.conftest import PX, VIEWS, write_teacher
 
@@ -39,39 +40,37 @@ def test_raw_logits_of_every_view_are_stored_in_order(run, images, teacher, tmp_
             rendered = [pixels.render(image, pixels.Box(*v["box"].tolist()), PX, bool(v["flip"])) for v in boxes[i]]
             expected = model.predict_on_batch(np.stack(rendered).astype(np.float32))
             np.testing.assert_allclose(stored[i], expected, rtol=2e-3, atol=2e-3)
-    assert results["samples"] == {"train": 30, "val": 15, "test": 9}
-    assert results["views"] == {"train": 90, "val": 15, "test": 9}
-    assert results["classes"] == 3 and results["val"]["n"] == 15 and set(results["val"]) == {"n", "top1", "logloss"}
-    assert results["bytes"] == sum(p.stat().st_size for p in (tmp_path / "transfer").iterdir())
-    assert "top1" not in str(results["samples"]) and set(results) & {"test", "train"} == set()
+    assert results.samples == {"train": 30, "val": 15, "test": 9}
+    assert results.views == {"train": 90, "val": 15, "test": 9}
+    assert results.classes == 3 and results.val.n == 15 and 0 <= results.val.top1 <= 1 and results.val.logloss > 0
+    assert results.bytes == sum(p.stat().st_size for p in (tmp_path / "transfer").iterdir())
 
 
 def test_workers_store_the_same_bytes_as_threads(run, images, teacher, tmp_path):
     root, split, views = images
-    assert run()["workers"] == 0
-    assert label(tmp_path / "by workers", teacher, root, split, views, 8, workers=2)["workers"] == 2
+    assert run().ran.workers == 0
+    assert label(tmp_path / "by workers", teacher, root, split, views, 8, workers=2).ran.workers == 2
     for path in (tmp_path / "transfer").iterdir():
         assert (tmp_path / "by workers" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_how_it_ran_is_recorded(run, teacher):
     results = run(7)
-    assert (results["batch_size"], results["batch_sizes_tried"]) == (7, {})
-    assert (results["backend"], results["devices"]) == ("tensorflow", ["cpu:0"])
+    assert (results.ran.batch_size, results.ran.batch_sizes_tried) == (7, {})
+    assert (results.ran.backend, results.ran.devices) == ("tensorflow", ["cpu:0"])
     file = (teacher / "teacher.keras").read_bytes()
     sha256 = hashlib.sha256(file).hexdigest()
-    described = {"name": "mine", "parameters": 8 * 8 * 3 * 3 + 3}
-    assert results["teacher"] == described | {"size_bytes": len(file), "sha256": sha256}
+    assert results.teacher == TeacherFile("mine", 8 * 8 * 3 * 3 + 3, len(file), sha256)
 
 
 def test_the_batch_size_is_tried_and_recorded(run, monkeypatch, capsys):
     monkeypatch.setattr(batches, "SMALLEST", 1)
     monkeypatch.setattr(batches, "_TIMED_S", 0.0)
     results = run(0)
-    tried = results["batch_sizes_tried"]
+    tried = results.ran.batch_sizes_tried
     assert list(tried)[:2] == ["1", "2"] and all(rate > 0 for rate in tried.values())
-    assert str(results["batch_size"]) in tried and set(tried) <= {"1", "2"}, "114 views: 3 would be too few batches"
-    assert f": {results['batch_size']} is the fastest (" in capsys.readouterr().err
+    assert str(results.ran.batch_size) in tried and set(tried) <= {"1", "2"}, "114 views: 3 would be too few batches"
+    assert f": {results.ran.batch_size} is the fastest (" in capsys.readouterr().err
 
 
 def test_each_image_is_decoded_once(run, monkeypatch):
@@ -98,8 +97,8 @@ def test_a_killed_pass_resumes_after_its_last_shard(run, monkeypatch, tmp_path, 
     monkeypatch.setattr(Teacher, "outputs", lambda self, p: answered.append(len(p)) or outputs(self, p))
     results = run()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
-    assert sum(answered) == 2 * 10 * VIEWS + 9 and results["views_per_s"] > 0
-    assert run()["views_per_s"] is None and sum(answered) == 2 * 10 * VIEWS + 9
+    assert sum(answered) == 2 * 10 * VIEWS + 9 and results.views_per_s > 0
+    assert run().views_per_s is None and sum(answered) == 2 * 10 * VIEWS + 9
 
 
 def test_time_and_disk_are_estimated_before_the_pass(run, capsys, monkeypatch):

@@ -9,6 +9,7 @@ from kd2mobile.pages import words
 from kd2mobile.pages.plots.svg import COLOURS, LOOKS, drawing, inline, look_of, short
 from kd2mobile.pages.view import Calibration
 from kd2mobile.text import one_line
+from kd2mobile.tflite.results import LayerError
 
 CURVE_PX = (360, 280)
 CALIBRATION_PX = (320, 300)
@@ -121,26 +122,25 @@ def calibration_plot(shown: Calibration) -> str:
         return inline(figure, f"calibration-{shown.role}", title, one_line(described))
 
 
-def layer_plot(place: int, name: str, layers: list[dict[str, Any]]) -> str:
+def layer_plot(place: int, name: str, layers: list[LayerError]) -> str:
     """A bar a layer in the order of the graph: the error at its output, and as a mark the part that is its own.
 
-    place: of the file among those of the page. layers: of a file's record, `layer`, `error` and `own_error`
-    (fractions, or None).
+    place: of the file among those of the page. layers: of a file's record.
     """
-    known = [layer for layer in layers if layer["error"] is not None]
+    known = [layer for layer in layers if layer.error is not None]
     with drawing(*LAYERS_PX) as figure:
         axes = figure.add_subplot()
         axes.set_title("Error at each layer, and its own part of it")
         axes.set_ylabel("error, %")
         places = list(range(len(known)))
-        axes.bar(places, [100 * layer["error"] for layer in known], width=0.62, color=COLOURS["student"])
+        axes.bar(places, [100 * layer.error for layer in known], width=0.62, color=COLOURS["student"])
         for at, layer in enumerate(known):
-            y = 100 * layer["own_error"]
+            y = 100 * layer.own_error
             axes.plot([at - 0.42, at + 0.42], [y, y], color=COLOURS["baseline"], linewidth=2.5)
         axes.grid(visible=False, axis="x")
         axes.margins(x=0.01)
-        axes.set_xticks(places, [short(layer["layer"], 24) for layer in known], rotation=90, fontsize=9)
-        worst = sorted(known, key=lambda layer: -layer["own_error"])[:3]
-        told = ", ".join(f"{layer['layer']} {words.percent(layer['own_error'], 2)} %" for layer in worst)
+        axes.set_xticks(places, [short(layer.layer, 24) for layer in known], rotation=90, fontsize=9)
+        worst = sorted(known, key=lambda layer: -layer.own_error)[:3]
+        told = ", ".join(f"{layer.layer} {words.percent(layer.own_error, 2)} %" for layer in worst)
         described = f"Quantization error of {len(known)} layers in the order of the graph; the largest own: {told}."
         return inline(figure, f"layers-{place}", f"Error of each layer, {name}", one_line(described))

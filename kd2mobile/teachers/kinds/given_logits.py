@@ -10,8 +10,7 @@ from kd2mobile.teachers.kinds.kind import OF_A_FILE, Kind, check_file, refuse_fi
 
 if TYPE_CHECKING:
     from kd2mobile.teachers.reading import TeacherImages
-
-    pass
+    from kd2mobile.teachers.results import Description
 
 FORM = "an .npz file"
 NETWORKS_ALONE = ("weights", "input_px", "fine_tune_epochs", *(name for name in OF_A_FILE if name != "output"))
@@ -35,7 +34,7 @@ def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
     return config if teacher.output is None else config | {"output": teacher.output}
 
 
-def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> dict[str, Any]:
+def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> "Description":
     from kd2mobile.teachers.logits import make_logits_teacher
 
     return make_logits_teacher(folder, Path(teacher.name), images.split, known=teacher.output == "logits")

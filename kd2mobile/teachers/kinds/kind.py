@@ -10,8 +10,7 @@ from kd2mobile.recipe.schema import Teacher
 
 if TYPE_CHECKING:
     from kd2mobile.teachers.reading import TeacherImages
-
-    pass
+    from kd2mobile.teachers.results import Description
 
 DESCRIPTION = "teacher.json"
 """A file of every teacher's artifact. Beside the user's own model it may give classes, preprocessing and output."""
@@ -34,7 +33,7 @@ class Kind:
     before anything is built. config: the fields that can change the teacher, for the fingerprint of its step; a file is
     represented by its content. Takes the recipe's [teacher] and the user's classes. build: fills a step's folder with
     teacher.json, its `classes`, `name` and `val` in it, and with either teacher.keras (a network, labelled view by
-    view) or logits.npz (logits as `teachers.logits` reads them); returns the results. Takes the folder, the table and
+    view) or logits.npz (logits as `teachers.logits` reads them); returns teacher.json. Takes the folder, the table and
     the images. Keras is loaded when it is called. whole_views: whether it has logits for whole images alone, one view
     per image. title: the report's name for the teacher of that name.
     """
@@ -44,7 +43,7 @@ class Kind:
     matches: Callable[[str], bool]
     check: Callable[[Teacher], None]
     config: Callable[[Teacher, list[str]], dict[str, Any]]
-    build: Callable[[Path, Teacher, "TeacherImages"], dict[str, Any]]
+    build: Callable[[Path, Teacher, "TeacherImages"], "Description"]
     whole_views: bool = False
     title: Callable[[str], str] = file_name
 

@@ -10,8 +10,7 @@ from kd2mobile.teachers.kinds.kind import DESCRIPTION, Kind, check_file, network
 
 if TYPE_CHECKING:
     from kd2mobile.teachers.reading import TeacherImages
-
-    pass
+    from kd2mobile.teachers.results import Description
 
 FORM = "a .keras or .h5 file"
 
@@ -38,7 +37,7 @@ def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
     return config
 
 
-def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> dict[str, Any]:
+def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> "Description":
     from kd2mobile.teachers import training
 
     return training.make_teacher(folder, teacher, images, own_file=Path(teacher.name))

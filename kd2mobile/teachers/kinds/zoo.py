@@ -13,8 +13,7 @@ from kd2mobile.teachers.zoo import TEACHERS, check_px
 
 if TYPE_CHECKING:
     from kd2mobile.teachers.reading import TeacherImages
-
-    pass
+    from kd2mobile.teachers.results import Description
 
 OTHER_MODELS = (".pt", ".pth", ".onnx", ".pb", ".tflite", ".safetensors", ".pkl", ".npy")
 
@@ -40,7 +39,7 @@ def _config(teacher: Teacher, classes: list[str]) -> dict[str, Any]:
     return config
 
 
-def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> dict[str, Any]:
+def _build(folder: Path, teacher: Teacher, images: "TeacherImages") -> "Description":
     from kd2mobile.teachers import training
 
     return training.make_teacher(folder, teacher, images)
