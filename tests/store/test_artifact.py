@@ -218,8 +218,9 @@ def test_two_processes_build_it_once(tmp_path):
 
 
 def test_a_failed_step_does_not_affect_the_others(tmp_path):
-    def together(steps, folders, inputs, commit):
-        commit(steps[0], steps[0].build(folders[0], inputs))
+    def together(building):
+        first = building.steps[0]
+        building.commit(first, first.build(building.folders[0], building.inputs))
         raise RuntimeError("the second one fails")
 
     store = Store(tmp_path)

@@ -26,7 +26,7 @@ def test_the_scaling_is_folded_into_the_weights(classes):
     val, val_labels = blobs(classes, seed=1)
     weights, biases, chosen = fit_head(features, labels, val, val_labels)
     assert weights.shape == (6, classes) and biases.shape == (classes,) and weights.dtype == np.float32
-    assert chosen.C in STRENGTHS and chosen["converged"]
+    assert chosen.C in STRENGTHS and chosen.converged
     scaler = StandardScaler().fit(features.astype(np.float64))
     reference = LogisticRegression(C=chosen.C, max_iter=5000).fit(scaler.transform(features), labels)
     logits = val @ weights + biases
