@@ -60,11 +60,20 @@ def test_no_folder_of_the_package_holds_more_modules_than_a_reader_looks_through
 
 
 def test_files_are_replaced_in_one_step_by_one_function():
-    """`files.replaced`. What runs on a board, in its own Python, stands alone; a folder is renamed by the store."""
-    by_hand = re.compile(r"os\.(replace|rename)\(|\.tmp\b|NamedTemporaryFile|mkstemp|os\.fsync")
-    for path in (ROOT / "kd2mobile").rglob("*.py"):
-        if path.name not in ("files.py", "there.py"):
+    """`files.replaced`. What runs on a board, in its own Python, stands alone; the store renames folders."""
+    by_hand = re.compile(
+        r"os\.(replace|rename)\(|\.rename\(|\.tmp\b|NamedTemporaryFile|mkstemp|os\.fsync|\.write_(bytes|text)\("
+    )
+    assert by_hand.search("path.write_text('half')") and by_hand.search("new.rename(old)")
+    package = ROOT / "kd2mobile"
+    for path in package.rglob("*.py"):
+        if path.relative_to(package).as_posix() not in ("files.py", "measure/ssh/there.py", "store/artifact.py"):
             assert not (found := by_hand.search(text_of(path))), f"{path}: {found.group(0)}"
+
+
+def test_one_module_knows_the_first_bytes_of_a_tflite():
+    knowing = [path.name for path in (ROOT / "kd2mobile").rglob("*.py") if 'b"TFL3"' in text_of(path)]
+    assert knowing == ["model_schema.py"]
 
 
 def test_the_readme_names_every_verb():
@@ -78,3 +87,14 @@ def test_the_links_between_documents_lead_somewhere():
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md"), *export]:
         for target in re.findall(r"\]\(([^)#\s]+)\)", text_of(path)):
             assert (path.parent / target).exists(), f"{path}: {target}"
+
+
+def test_the_modules_that_the_code_and_the_documents_name_exist():
+    """Those in backquotes, such as `measure/roles.py`, but `my...`. Decisions and the change log are history."""
+    names = [path.relative_to(ROOT).as_posix() for path in committed()]
+    tails = {"/".join(parts[start:]) for parts in (name.split("/") for name in names) for start in range(len(parts))}
+    named, missing = re.compile(r"`((?:\w+/)*(?!my)\w+\.(?:py|js|j2))`"), []
+    for name in names:
+        if name.endswith((".py", ".md", ".j2", ".js")) and name != "CHANGELOG.md" and "/decisions/" not in name:
+            missing += [f"{name}: {module}" for module in named.findall(text_of(ROOT / name)) if module not in tails]
+    assert not missing

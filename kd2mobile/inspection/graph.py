@@ -73,9 +73,14 @@ class Model(NamedTuple):
     metadata: dict[str, tuple[int, int]]
 
 
+def is_model(data: bytes) -> bool:
+    """Whether the bytes begin as those of a .tflite do; they may be damaged all the same."""
+    return data[4:8] == schema.IDENTIFIER
+
+
 def read_model(data: bytes) -> Model:
     """The model at the front of the bytes. Raises ValueError where they are no whole one."""
-    if data[4:8] != b"TFL3":
+    if not is_model(data):
         raise ValueError(f"no TFL3 at its start but {data[4:8]!r}")
     model = root(data)
     places = [_place(buffer, len(data)) for buffer in model.tables(schema.MODEL["buffers"])]

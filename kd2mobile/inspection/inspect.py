@@ -8,7 +8,7 @@ import msgspec
 
 from kd2mobile.errors import ModelFileError
 from kd2mobile.files import check_regular, sha256_of
-from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, read_model
+from kd2mobile.inspection.graph import Graph, Model, Op, Tensor, is_model, read_model
 from kd2mobile.inspection.layer_names import LayerNames, layers_in
 from kd2mobile.inspection.metadata import FileMetadata, TFLiteMetadata, read_metadata, read_tflite_metadata
 from kd2mobile.inspection.size import deflated_size
@@ -120,7 +120,7 @@ def inspect_file(path: Path) -> Inspection:
         data = path.read_bytes()
     except OSError as fault:
         raise ModelFileError(path, "must be a readable .tflite file", fault.strerror, "Check the path.") from fault
-    if data[4:8] != b"TFL3":
+    if not is_model(data):
         got = f"a file that starts with {data[:8]!r}" if data else "an empty file"
         raise ModelFileError(path, "must be a TensorFlow Lite model", got, _AGAIN)
     try:

@@ -4,6 +4,9 @@ Source: schema.fbs of TensorFlow Lite, version 3. Only what kd2mobile reads is l
 a number beyond the end of a list.
 """
 
+IDENTIFIER = b"TFL3"
+"""Bytes 4 to 8 of every .tflite."""
+
 MODEL = {"operator_codes": 1, "subgraphs": 2, "description": 3, "buffers": 4, "metadata": 6, "signature_defs": 7}
 OPERATOR_CODE = {"deprecated_builtin_code": 0, "custom_code": 1, "builtin_code": 3}
 SUBGRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3, "name": 4}

@@ -71,7 +71,7 @@ class Stage:
     changes the result. reads: the stages whose artifacts it reads; reads_labelled: those of the labelled images that it
     reads besides where it is over the unlabelled ones.
     config: what of the context can change the result; build: fills a folder, given those of its inputs, and returns the
-    results for the record. Both take what further says of the step by keyword. None where `data/sources.py` makes it.
+    results for the record. Both take what further says of the step by keyword. None where `data/sources/` makes it.
     files: those without which its artifact is none, each a pattern or several with a bar between them; results: the
     type of what build returns, where anything of it is read later. up_to_date_note: why nothing has to be
     built when the artifact exists.

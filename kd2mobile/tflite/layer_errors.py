@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from flatbuffers import Builder
 
 from kd2mobile.inspection.layer_names import LayerNames
+from kd2mobile.inspection.model_schema import IDENTIFIER
 from kd2mobile.pixels import to_student_input
 from kd2mobile.tflite.contract import Graph, read_graph
 from kd2mobile.tflite.results import LayerError
@@ -92,7 +93,7 @@ def _cut(model: bytes, tensors: list[int]) -> tuple[bytes, dict[int, int]]:
     graph.inputs = [*map(int, graph.inputs), *given.values()]
     stored.signatureDefs = None
     builder = Builder(len(model))
-    builder.Finish(stored.Pack(builder), b"TFL3")
+    builder.Finish(stored.Pack(builder), IDENTIFIER)
     return bytes(builder.Output()), given
 
 

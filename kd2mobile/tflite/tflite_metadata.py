@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from kd2mobile.inspection import metadata_schema as tables
 from kd2mobile.inspection.metadata import LABELS_FILE
+from kd2mobile.inspection.model_schema import IDENTIFIER
 
 _PREPEND = {"b": "PrependInt8Slot", "B": "PrependUint8Slot", "I": "PrependUint32Slot"}
 _RESIZED = {
@@ -105,7 +106,7 @@ def embed(model: bytes, metadata: bytes) -> bytes:
     else:
         stored.buffers[entry.buffer] = buffer
     builder = _Aligning(len(model) + len(metadata))
-    builder.Finish(stored.Pack(builder), b"TFL3")
+    builder.Finish(stored.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 
 

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from kd2mobile.errors import InstallationError
+from kd2mobile.files import write_bytes
 
 PACKAGES = ("@litertjs/core", "@litertjs/wasm-utils")
 LOCK = ("package.json", "package-lock.json")
@@ -48,7 +49,7 @@ def npm_command() -> str:
     if place != web_folder():
         place.mkdir(parents=True, exist_ok=True)
         for name in LOCK:
-            (place / name).write_bytes((web_folder() / name).read_bytes())
+            write_bytes(place / name, (web_folder() / name).read_bytes(), unless_same=True)
     return f"npm ci --prefix {shlex.quote(str(place))}"
 
 

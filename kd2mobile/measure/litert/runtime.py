@@ -15,7 +15,7 @@ import numpy as np
 
 from kd2mobile.errors import ModelFileError, RecipeError
 from kd2mobile.files import check_regular
-from kd2mobile.inspection.graph import Graph, Op, read_model, with_readable_names
+from kd2mobile.inspection.graph import Graph, Op, is_model, read_model, with_readable_names
 from kd2mobile.inspection.graph import Tensor as StoredTensor
 from kd2mobile.inspection.metadata import read_metadata
 from kd2mobile.measure.litert.eight_bit import fits, quantized, stands_for, takes_plain_pixels
@@ -313,7 +313,7 @@ def _before_opening(path: Path) -> tuple[bytes | None, str | None]:
         raise ModelFileError(path, "must be a path", "a NUL character in it", "Check the path.") from fault
     if not data:
         raise ModelFileError(path, "must be a TensorFlow Lite model", "an empty file", _AGAIN)
-    if data[4:8] != b"TFL3":
+    if not is_model(data):
         got = f"a file that starts with {data[:8]!r}"
         raise ModelFileError(path, "must be a TensorFlow Lite model", got, "Give the .tflite file itself.")
     try:
