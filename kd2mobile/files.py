@@ -118,7 +118,7 @@ def _read(path: Path, next_step: str, error: type[Kd2MobileError], most: int) ->
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
-            got = "a folder" if stat.S_ISDIR(about.st_mode) else "something else"
+            got = "a folder" if stat.S_ISDIR(about.st_mode) else _special(about.st_mode)
             raise error(path, "must be a file", got, next_step)
         with open(path, "rb") as file:
             data = file.read(most + 1) if about.st_size <= most else b""
@@ -507,8 +507,11 @@ def check_regular(path: str | Path, error: type[Kd2MobileError], next_step: str)
     except (OSError, ValueError):
         return
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-        got = "a pipe" if stat.S_ISFIFO(kind) else "a device or a socket"
-        raise error(path, "must be a regular file", got, next_step)
+        raise error(path, "must be a regular file", _special(kind), next_step)
+
+
+def _special(kind: int) -> str:
+    return "a pipe" if stat.S_ISFIFO(kind) else "a device or a socket"
 
 
 def opened_file(address: Address) -> IO[bytes]:

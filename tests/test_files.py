@@ -165,7 +165,7 @@ def test_a_file_is_looked_at_before_it_is_read(tmp_path):
             read_json(path, Outer, AGAIN, error=ModelFileError)
         assert got in str(raised.value)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(RecordError, match="must be a file, got something else"):
+    with pytest.raises(RecordError, match="must be a file, got a pipe"):
         read_json(tmp_path / "pipe", Outer, AGAIN)
     write_json(file, WHOLE)
     assert read_json(file, Outer, AGAIN).results.sizes == {"a": [1], "b": [2, 3]}

@@ -287,11 +287,12 @@ class CarefulCommand(Command):
             for one in _paths(ctx.params.get(param.name))
         }
         folders = [one for name in IMAGE_FLAGS for one in _paths(ctx.params.get(name)) if one.is_dir()]
+        runs = [one for name in ("run", "runs") for one in _paths(ctx.params.get(name))]
         files = {param: path for param, path in outputs.items() if path is not None and str(path) != "-"}
         for param, path in files.items():
             check_output(path, param.opts[0], param.type.is_ours)
             check_apart(path, param.opts[0], inputs)
-            check_outside_results(path, param.opts[0])
+            check_outside_results(path, param.opts[0], ctx.params.get("store"), runs)
             for folder in folders:
                 check_outside(path, param.opts[0], folder, "a folder of the data", hidden_allowed=True)
         check_different({param.opts[0]: path for param, path in files.items()})

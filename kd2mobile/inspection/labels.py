@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from kd2mobile.errors import Kd2MobileError, ModelFileError
+from kd2mobile.files import check_regular
 
 LARGEST_FILE = 16 * 2**20
 """Bytes of the largest text of labels that is read."""
@@ -32,6 +33,7 @@ def read_labels(path: Path, flag: str = "--labels", error: type[Kd2MobileError] 
 
     Raises the error if it cannot be read, is no UTF-8 text, or is numbered with gaps or twice.
     """
+    check_regular(path, error, "Save the labels to a file, and give that.")
     try:
         with open(path, "rb") as file:
             text = file.read(LARGEST_FILE + 1)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kd2mobile.errors import RecipeError
-from kd2mobile.files import write_bytes
+from kd2mobile.files import check_regular, write_bytes
 
 WRITABLE = "text of whole characters, without NUL"
 LONGEST_NUMBER_BITS = 200
@@ -22,6 +22,7 @@ def built_in(name: str) -> dict[str, Any]:
 
 def read_tables(file: Path) -> dict[str, Any]:
     """The tables of a TOML file, not yet checked against the schema. Raises RecipeError."""
+    check_regular(file, RecipeError, "Save the recipe to a file, and give that.")  # a pipe is empty the second time
     try:
         stored = Path(file).read_bytes()
     except OSError as fault:

@@ -83,12 +83,15 @@ def check_output(path: Path, flag: str, is_ours: IsOurs) -> None:
         must = f"{path} must be a new file, or an earlier result of this command"
         got = f"another file of {path.lstat().st_size:,} bytes"
         raise RecipeError(flag, must, got, "Give another path, or remove the file.")
+    if path.suffix.lower() == ".tflite":  # this command, or the next one, may write a model there
+        raise RecipeError(flag, "must not have the name of a model", path, "Give a path that does not end in .tflite.")
 
 
 def check_apart(path: Path, flag: str, inputs: dict[str, Path]) -> None:
     """Raises RecipeError where an output is one of the inputs, by whatever name. inputs: by what named them."""
     for name, input_path in inputs.items():
-        if os.path.exists(path) and os.path.exists(input_path) and os.path.samefile(path, input_path):
+        both = os.path.exists(path) and os.path.exists(input_path)
+        if os.path.realpath(path) == os.path.realpath(input_path) or both and os.path.samefile(path, input_path):
             raise RecipeError(flag, f"must be a different file from {name}", path, "Give another path.")
 
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -300,16 +300,19 @@ def check_outside_data(recipe: Recipe, outputs: dict[str, Path | None]) -> None:
                     check_outside(path, flag, folder, "a folder of the data", hidden_allowed=True)
 
 
-def check_outside_results(path: Path, flag: str) -> None:
+def check_outside_results(path: Path, flag: str, store: Path | None = None, runs: Iterable[Path] = ()) -> None:
     """Raises RecipeError for an output that lies in a store or among the measurements of a run, or that would replace a
-    file of a run which another command reads there."""
+    file of a run which another command reads there. store, runs: those that the command was given, which may be new."""
     resolved = Path(os.path.realpath(path))
+    if store is not None:
+        check_outside(path, flag, store, "which holds only artifacts")
     for folder in (resolved, *resolved.parents):
         if folder.name == STORE.name or (folder.name in FORMS and any(folder.glob(f"*/{RECORD}"))):
             check_outside(path, flag, folder, "which holds only artifacts")
         if folder.name == MEASUREMENTS and (folder.parent / RUN_RECORD).is_file():
             check_outside(path, flag, folder, "which holds only a run's measurements")
-    if resolved.name in OWN_FILES and (resolved.parent / RUN_RECORD).is_file():
+    of_a_run = (resolved.parent / RUN_RECORD).is_file() or str(resolved.parent) in map(os.path.realpath, runs)
+    if resolved.name in OWN_FILES and of_a_run:
         raise RecipeError(flag, "must be different from a run's own files", path, "Give another path.")
 
 

@@ -90,6 +90,35 @@ def test_a_class_with_too_few_images_to_split(photos, capsys):
     assert "2" in said and "must" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "pipe", "save"),
+    [
+        ("check --recipe {}", "pipe", "the recipe to a file"),
+        ("check --data {}", "x.csv", "the table to a file beside its images"),
+        ("check --data mnist-like", "mnist-like/train-labels-idx1-ubyte", None),
+        ("check --data mnist-like", "mnist-like/train-images-idx3-ubyte.gz", None),
+        ("predict {model} photos/0/0.png --labels {}", "pipe", "the labels to a file"),
+        ("benchmark --model {model} --data photos --labels {}", "pipe", "the labels to a file"),
+        ("report --records {}", "pipe", None),
+        ("distill --data photos --transfer-set {}", "pipe", None),
+        ("distill --data photos --teacher {}", "t.npz", None),
+        ("distill --data photos --teacher {}", "t.keras", None),
+        ("distill --data photos --teacher xception --teacher-weights {}", "w.h5", None),
+        ("distill --data photos --student-weights {}", "w.h5", None),
+    ],
+)
+def test_a_pipe_is_refused_at_once_and_not_waited_for(photos, tmp_path, capsys, arguments, pipe, save):
+    (tmp_path / "mnist-like").mkdir()
+    for part in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        if part not in pipe:
+            (tmp_path / "mnist-like" / part).write_bytes(b"")
+    os.mkfifo(pipe)
+    model = Path(__file__).parents[2] / "models" / "mobilenet025-digits-int8" / "model.tflite"
+    said = refused(capsys, arguments.format(pipe, model=model).split())
+    assert pipe in said and ("got a pipe" in said or "no such" in said or "no record" in said)
+    assert save is None or f"must be a regular file, got a pipe. Save {save}, and give that." in said
+
+
 def forbid_reading(monkeypatch, forbidden: Path) -> None:
     """Whoever opens that file is refused, as without read permission; chmod would not keep root from reading it."""
     really_open = io.open

@@ -225,6 +225,34 @@ def test_a_page_of_records_does_not_replace_that_of_a_run(results):
     assert not Path("runs/r1/report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "--out", "out", "--json=out/new.tflite"], "must not have the name of a model, got out/new.tflite"),
+        (["export", "--run", "out", "--json=out/new.TFLITE"], "must not have the name of a model, got out/new.TFLITE"),
+        (["export", "--out", "same", "--json=same"], "must be a different file from --out, got same"),
+        (["distill", "--run", "same", "--json=same"], "must be a different file from --run, got same"),
+        (
+            ["distill", "--run", "out", "--json=out/run.json"],
+            "must be different from a run's own files, got out/run.json",
+        ),
+        (
+            ["export", "--run", "out", "--json=loop/out/recipe.toml"],
+            "must be different from a run's own files, got loop",
+        ),
+        (["distill", "--store", "out", "--json=out/hashes.json"], "must lie outside out, which holds only artifacts"),
+        (["check", "--store", "out", "--json=loop/out/x.json"], "must lie outside out, which holds only artifacts"),
+    ],
+)
+def test_no_result_has_the_name_of_what_the_command_writes_later(arguments, said, capsys):
+    Path("out").mkdir()
+    Path("loop").symlink_to(".")
+    assert main_status(arguments) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"--json: {said}") and line.count("\n") == 1
+    assert not any(Path("out").iterdir()) and not Path("same").exists()
+
+
 @pytest.mark.parametrize("folder", [".kd2mobile", "mine/split/0123456789abcdef", "mine/split"])
 def test_no_result_lies_in_a_store(results, folder, capsys):
     before = sorted(map(str, Path(folder).rglob("*")))

@@ -13,7 +13,7 @@ import numpy as np
 
 from kd2mobile.data.sources.written import numbered, write_images
 from kd2mobile.errors import DataError
-from kd2mobile.files import is_left_by_system, os_error, sha256_of
+from kd2mobile.files import check_regular, is_left_by_system, os_error, sha256_of
 from kd2mobile.pixels import LARGEST_IMAGE
 from kd2mobile.text import listed
 
@@ -64,6 +64,7 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
     found: dict[tuple[str, str, str], Path] = {}
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".gz", path.name)):
         if match := _match(path):
+            check_regular(path, DataError, NEEDED)
             found.setdefault((match["set"], SPLITS[match["part"]], match["kind"]), path)
     sets = sorted({name for name, _, _ in found})
     if len(sets) > 1:

@@ -26,7 +26,7 @@ from kd2mobile.data.sources.scan import (
 )
 from kd2mobile.data.split import SPLIT_NAMES, Skipped, SplitName
 from kd2mobile.errors import DataError
-from kd2mobile.files import os_error
+from kd2mobile.files import check_regular, os_error
 from kd2mobile.pixels import SUFFIXES
 from kd2mobile.text import listed
 
@@ -130,6 +130,7 @@ def _rows(table: Path, key_column: str) -> Iterator[_Row]:
 
 def _text(table: Path) -> str:
     """The text of the table. Raises DataError, with the number of the line, if it is not UTF-8."""
+    check_regular(table, DataError, "Save the table to a file beside its images, and give that.")
     try:
         stored = table.read_bytes()
     except OSError as fault:
