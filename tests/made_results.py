@@ -5,8 +5,19 @@ from typing import Any
 import msgspec
 
 from kd2mobile.tflite.results import TfliteResults
+from kd2mobile.training.results import StudentResults
 
 SHA256 = "0" * 64
+STUDENT = StudentResults(
+    best_epoch=1,
+    epochs_run=1,
+    val_top1=0.5,
+    val_logloss=1.0,
+    seconds=0.1,
+    images_per_s=9.0,
+    parameters=5,
+    trainable_parameters=4,
+)
 AGAINST = {"n": 50, "top1": 0.9}
 
 

@@ -8,7 +8,7 @@ from kd2mobile.api.start import composed
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import ArtifactError, Kd2MobileError
 from kd2mobile.files import system_errors
-from kd2mobile.measure.roles import BASELINE, STUDENT
+from kd2mobile.measure.roles import STUDENT, TEACHER
 from kd2mobile.stages.plan import Plan, check_student_weights, make_plan
 from kd2mobile.store.artifact import RECORD, Artifact, Step, Store, read_artifact
 from kd2mobile.store.run import RUNS, STORE, Run, check_outside_data, start_run
@@ -55,8 +55,8 @@ def make_students(run: Run, plan: Plan, transfer_set: Path | list[Path] | None =
     run.refer({name: folder for name, step in plan.references.items() if (folder := run.store.reference(step))})
     files = {role: made.folder / "student.keras" for role, made in students.items()}
     val_top1 = {role: made.results_as(StudentResults).val_top1 for role, made in students.items()}
-    val_top1 = {"teacher": teacher_val_top1(transfer)} | val_top1
-    return Distilled(run.folder, files[STUDENT.name], files.get(BASELINE.name), val_top1, members_val_top1(transfer))
+    val_top1 = {TEACHER.name: teacher_val_top1(transfer)} | val_top1
+    return Distilled(run.folder, files, val_top1, members_val_top1(transfer))
 
 
 def teacher_val_top1(transfer: Artifact) -> float:

@@ -10,7 +10,7 @@ import msgspec
 from kd2mobile.api.results import Benchmarked, Files
 from kd2mobile.errors import RecordError
 from kd2mobile.files import disk_errors, locked, read_json, replaced, sha256_of, write_json
-from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER, TRAINED
+from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER, trained_roles
 from kd2mobile.progress import say
 from kd2mobile.recipe.schema import Benchmark
 from kd2mobile.recipe.variants import Variant
@@ -194,7 +194,7 @@ def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["P
     right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in answers.items()}
     pairs = [
         (right[STUDENT.key(variant)], right[key], variant, role)
-        for role in TRAINED
+        for role in trained_roles()
         for key in right
         if not role.main and (variant := role.variant_of(key)) and STUDENT.key(variant) in right
     ]

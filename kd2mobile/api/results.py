@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kd2mobile.pages.view import DevicesData, Paired
 
 Files = dict[tuple[str, str], Path]
-"""The .tflite files of a run by role (student, baseline) and name of the variant, `int8` or `qat-int8`."""
+"""The .tflite files of a run by role (such as student, baseline) and name of the variant, `int8` or `qat-int8`."""
 
 
 class Labelled(msgspec.Struct, frozen=True):
@@ -34,15 +34,14 @@ class Labelled(msgspec.Struct, frozen=True):
 
 
 class Distilled(msgspec.Struct, frozen=True):
-    """A run with its student. folder: the run's; student, baseline: .keras files.
+    """A run with its students. folder: the run's; students: a .keras file per role, `student` first.
 
-    val_top1: accuracy on the validation images, 0..1, of teacher, student and, if there is one, baseline.
+    val_top1: accuracy on the validation images, 0..1, of the teacher and of each of these.
     members: name and accuracy of each of several teachers, whose logits are combined.
     """
 
     folder: Path
-    student: Path
-    baseline: Path | None
+    students: dict[str, Path]
     val_top1: dict[str, float]
     members: list[tuple[str, float]] = []
 

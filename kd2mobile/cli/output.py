@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kd2mobile.api.results import Benchmarked, RecordsReported, Reported, as_json
+from kd2mobile.measure.roles import TEACHER
 from kd2mobile.store.output_files import write_output
 from kd2mobile.text import one_line
 
@@ -25,7 +26,7 @@ def top1_line(val_top1: dict[str, float], members: list[tuple[str, float]]) -> s
     """
     each = ", ".join(f"{name} {top1:.1%}" for name, top1 in members)
     of_teacher = f" ({one_line(each)})" if each else ""
-    roles = [f"{role} {top1:.1%}{of_teacher if role == 'teacher' else ''}" for role, top1 in val_top1.items()]
+    roles = [f"{role} {top1:.1%}{of_teacher if role == TEACHER.name else ''}" for role, top1 in val_top1.items()]
     return f"Validation top-1: {', '.join(roles)}"
 
 

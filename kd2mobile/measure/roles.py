@@ -1,9 +1,27 @@
-"""The roles of the networks of a run, as data: whoever plans, exports, measures or reports asks here."""
+"""The roles of the networks of a run, as data: whoever plans, exports, measures, reports or draws asks here.
+
+One more role is one more entry of ROLES.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a role is drawn.
+
+    light, dark: its colour on a light page and on a dark one. shape: of its points, a name of
+    `pages.plots.looks.SHAPES`, filled or hollow. dashes: of its lines, stroke and gap in turn, in px; none if solid.
+    """
+
+    light: str
+    dark: str
+    shape: str
+    hollow: bool = False
+    dashes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -14,11 +32,12 @@ class Role:
     prefix: before the names of its files. trained: whether the plan trains it as a student; then distill: the fields
     of [distill] that its recipe has in the place of the run's, and requested_by: the one that requests it, None for
     always. compressed: whether its files come after compressions too. main: whether the run is about it: its file is
-    the one that is recommended, copied and compared with those of the others.
+    the one that is recommended, copied and compared with those of the others. look: how it is drawn.
     """
 
     name: str
     title: str
+    look: Look
     prefix: str = ""
     trained: bool = False
     distill: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -40,18 +59,30 @@ class Role:
         return key.removeprefix(start) if key.startswith(start) else None
 
 
-TEACHER = Role("teacher", "the teacher")
-STUDENT = Role("student", "with the teacher", trained=True, compressed=True, main=True)
+TEACHER = Role("teacher", "the teacher", Look("#5b6570", "#a4afbb", "diamond", dashes=(7, 2, 2, 2)))
+STUDENT = Role(
+    "student", "with the teacher", Look("#0a62c4", "#6db3ff", "circle"), trained=True, compressed=True, main=True
+)
 BASELINE = Role(
     "baseline",
     "on labels alone",
+    Look("#b04a00", "#f2a65e", "square", hollow=True, dashes=(5, 2.5)),
     prefix="baseline-",
     trained=True,
     distill=MappingProxyType({"loss": "labels", "loss_options": {}}),
     requested_by="baseline",
 )
-EXTERNAL = Role("external", "someone else's")
+EXTERNAL = Role("external", "someone else's", Look("#7a3fc4", "#c39bff", "triangle", dashes=(1.5, 2)))
 
 ROLES = {role.name: role for role in (TEACHER, STUDENT, BASELINE, EXTERNAL)}
 """In the order of tables and legends."""
-TRAINED = tuple(role for role in ROLES.values() if role.trained)
+
+
+def trained_roles() -> list[Role]:
+    """The roles that the plan trains as students, the main one first."""
+    return sorted((role for role in ROLES.values() if role.trained), key=lambda role: not role.main)
+
+
+def title_of(role: str) -> str:
+    """What distinguishes a role, in words; of a name that is none, the name."""
+    return ROLES[role].title if role in ROLES else role

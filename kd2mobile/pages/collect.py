@@ -11,7 +11,7 @@ from kd2mobile.backend.checkpoint import HISTORY_FILE
 from kd2mobile.data.sources.roots import Root
 from kd2mobile.data.split import SPLIT_NAMES, Groups, Split, SplitResults, read_groups, read_split
 from kd2mobile.files import decode_json
-from kd2mobile.measure.roles import BASELINE, STUDENT, TEACHER, TRAINED, Role
+from kd2mobile.measure.roles import STUDENT, TEACHER, Role, trained_roles
 from kd2mobile.pages import findings
 from kd2mobile.pages.shown_images import HOW_CHOSEN, choose_images
 from kd2mobile.pages.view import Answer, Example, Measurements, Paired, ReportData, ShownFile, ShownImage, Stage
@@ -50,7 +50,6 @@ def collect(
     split, groups = read_split(folder), read_groups(folder)
     recommended = variant_name(best_student(tables(records)))
     images = _images(split, root, answers[TEACHER.name], answers[STUDENT.key(recommended)])
-    names = {role.name: role.title for role in TRAINED}
     return ReportData(
         title=title_of(run),
         run=run.folder.name,
@@ -59,7 +58,9 @@ def collect(
         measurements=measurements.records,
         paired=comparisons,
         histories={
-            names[role]: _history(run.artifact(role).folder / HISTORY_FILE) for role in names if role in folders
+            role.name: _history(run.artifact(role.name).folder / HISTORY_FILE)
+            for role in trained_roles()
+            if role.name in folders
         },
         images=images,
         images_chosen=HOW_CHOSEN,
@@ -74,7 +75,7 @@ def collect(
         **_findings(run, split, root, answers, recommended),
         stages=[_stage(role, one.record) for role, one in made.items()],
         exports=[
-            ShownFile(name.partition("-")[0], one.results_as(TfliteResults))
+            ShownFile(_role_of(name), one.results_as(TfliteResults))
             for name, one in made.items()
             if one.record["stage"] == "tflite"
         ],
@@ -89,6 +90,11 @@ def collect(
             *(f"The {role} artifact is no longer in the store." for role in gone),
         ],
     )
+
+
+def _role_of(file: str) -> str:
+    """The role of a file by what the run calls it."""
+    return next(role.name for role in trained_roles() if role.variant_of(file))
 
 
 def title_of(run: Run) -> str:
@@ -115,8 +121,10 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
     """The parts of the page that look at each image; answers: as `collect` takes them."""
     samples = split.samples_of("test")
     labels = np.array([sample.label for sample in samples])
-    files = {role.name: _files(answers, role) for role in TRAINED}
-    student, baseline = files[STUDENT.name][recommended], files[BASELINE.name].get(recommended)
+    files = {role.name: _files(answers, role) for role in trained_roles()}
+    student = files[STUDENT.name][recommended]
+    others = {role: own[recommended] for role, own in files.items() if role != STUDENT.name and recommended in own}
+    other = next(iter(others), None)
     evaluated = {TEACHER.name: answers[TEACHER.name]} | {name: own.get(recommended) for name, own in files.items()}
     name = run.recipe.student.name
     names = {TEACHER.name: titles(run.recipe.teachers)} | dict.fromkeys(files, f"{name} {recommended}")
@@ -134,7 +142,8 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
             for role, probabilities in evaluated.items()
             if probabilities is not None
         ],
-        "class_scores": [] if baseline is None else findings.class_scores(labels, student, baseline, split.classes),
+        "class_scores": findings.class_scores(labels, student, others[other], split.classes) if other else [],
+        "scored": (STUDENT.name, other) if other else (),
         "disagreements": findings.disagreements(files[STUDENT.name], labels, split.classes, exemplify),
     }
 

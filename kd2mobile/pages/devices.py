@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kd2mobile.errors import MissingExtraError
+from kd2mobile.measure.roles import TEACHER
 from kd2mobile.pages import choosing, columns, timings, words
 from kd2mobile.pages.choosing import both
 from kd2mobile.pages.templates import fill, write_page
@@ -35,8 +36,8 @@ def collect_devices(
     """
     within = words.CLOSE_ENOUGH if within is None and min_top1 is None else within
     given = [msgspec.to_builtins(record) for record in records]
-    teachers = {(r["model"], r["top1"], r["images"]): r for r in given if r["role"] == "teacher"}
-    named = _named_apart([r for r in given if r["role"] != "teacher"])
+    teachers = {(r["model"], r["top1"], r["images"]): r for r in given if r["role"] == TEACHER.name}
+    named = _named_apart([r for r in given if r["role"] != TEACHER.name])
     kept = _newest(named)
     devices = {words.letters(place): word for place, word in enumerate(dict.fromkeys(map(_device, named)))}
     by_device = {key: words.tables([r for r in kept if _device(r) == word]) for key, word in devices.items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kd2mobile.measure.roles import STUDENT, TEACHER
 from kd2mobile.metrics import calibration_bins, expected_calibration_error, top1
 from kd2mobile.pages.view import Answer, Calibration, ClassScore, ConfusedPair, Confusion, Disagreement, Example
 from kd2mobile.recipe.variants import in_order
@@ -36,6 +37,7 @@ def confusion(
     wrong = np.flatnonzero(said != labels)
     mistakes, counts = np.unique(np.stack([labels[wrong], said[wrong]], axis=1), axis=0, return_counts=True)
     frequent = {tuple(mistakes[i].tolist()): int(counts[i]) for i in np.argsort(-counts, kind="stable")}
+    said_by = {STUDENT.name: student, TEACHER.name: teacher}
     pairs = []
     for (true, other), count in list(frequent.items())[:MOST_PAIRS]:
         found = np.flatnonzero((labels == true) & (said == other))
@@ -48,7 +50,7 @@ def confusion(
                 n=int((labels == true).sum()),
                 teacher_too=int((taught[found] == other).sum()),
                 other_way=frequent.get((other, true), 0),
-                examples=[exemplify(i, _answers(i, classes, {"student": student, "teacher": teacher})) for i in shown],
+                examples=[exemplify(i, _answers(i, classes, said_by)) for i in shown],
             )
         )
     return Confusion(
@@ -71,12 +73,12 @@ def calibration(role: str, name: str, probabilities: np.ndarray, labels: np.ndar
     return Calibration(role=role, name=name, ece=ece, bins=calibration_bins(probabilities, labels))
 
 
-def class_scores(labels: np.ndarray, student: np.ndarray, baseline: np.ndarray, classes: list[str]) -> list[ClassScore]:
+def class_scores(labels: np.ndarray, one: np.ndarray, other: np.ndarray, classes: list[str]) -> list[ClassScore]:
     """How many test images of each class two models get right; classes without one are left out.
 
-    labels: int [n]; student, baseline: float [n, classes].
+    labels: int [n]; one, other: float [n, classes].
     """
-    rights = [np.bincount(labels[top1(p) == labels], minlength=len(classes)) for p in (student, baseline)]
+    rights = [np.bincount(labels[top1(p) == labels], minlength=len(classes)) for p in (one, other)]
     counts = np.bincount(labels, minlength=len(classes))
     return [ClassScore(classes[i], int(n), int(rights[0][i]), int(rights[1][i])) for i, n in enumerate(counts) if n]
 

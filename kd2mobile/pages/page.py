@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kd2mobile.errors import MissingExtraError
-from kd2mobile.measure.roles import ROLES, TEACHER, TRAINED
+from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER, title_of, trained_roles
 from kd2mobile.pages import columns, findings, timings, words
 from kd2mobile.pages.devices import collect_devices, devices_view, places
 from kd2mobile.pages.templates import fill, write_page
@@ -41,7 +41,7 @@ def render(view: ReportData) -> str:
         from markupsafe import Markup
 
         from kd2mobile.pages import shown_images
-        from kd2mobile.pages.plots import accuracy, curves, svg
+        from kd2mobile.pages.plots import accuracy, curves
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
@@ -82,18 +82,20 @@ def render(view: ReportData) -> str:
         whys=columns.whys(rows, shown),
         devices=devices_view(everywhere) if places(everywhere) > 1 else None,
         accuracy=[Markup(plot) for plot in accuracy.accuracy_plots(records)],
-        role_titles={role.name: f"{role.name}, trained {role.title}" for role in TRAINED},
+        role_titles={role.name: f"{role.name}, trained {role.title}" for role in trained_roles()},
+        title_of=title_of,
+        answering=(TEACHER.name, STUDENT.name),
+        scored=[title_of(role) for role in view.scored],
         roles=[role for role in ROLES if any(r["role"] == role and r["top1"] is not None for r in records)],
-        teacher_line=any(r["role"] == "teacher" and words.latency(r, "p50") is None for r in records),
+        as_lines=[TEACHER.name] * any(_is_line(r) for r in records),
         curves=[Markup(plot) for plot in curves.curve_plots(view.histories)],
         kept=curves.kept_epochs(view.histories),
-        lines=list(svg.LOOKS),
         cards=cards,
         confused=confused,
         most_examples=findings.IMAGES_PER_PAIR,
         calibrations=[Markup(curves.calibration_plot(one)) for one in view.calibrations],
         moved=moved,
-        most_moved=max((abs(score.student - score.baseline) for score in moved), default=0),
+        most_moved=max((abs(score.right - score.other_right) for score in moved), default=0),
         class_sums=words.class_sums(view.class_scores) if view.class_scores else "",
         quantized=quantized,
         variants=[words.variant_title(file.made.precision, file.made.compression) for file in view.exports],
@@ -109,6 +111,11 @@ def render(view: ReportData) -> str:
         timing_notes=timings.notes(records),
         downloads=columns.DOWNLOAD in shown,
     )
+
+
+def _is_line(record: dict[str, Any]) -> bool:
+    """Whether it is a teacher without a latency, which is drawn as a line."""
+    return record["role"] == TEACHER.name and words.latency(record, "p50") is None
 
 
 def _known(files: list[ShownFile]) -> bool:
@@ -146,7 +153,7 @@ def most_moved(scores: list[ClassScore]) -> list[ClassScore]:
     """
 
     def move(score: ClassScore) -> tuple[int, float]:
-        return score.student - score.baseline, (score.student - score.baseline) / score.n
+        return score.right - score.other_right, (score.right - score.other_right) / score.n
 
     order = sorted(scores, key=move, reverse=True)
     gains = [score for score in order if move(score)[0] > 0][:MOST_MOVED]

@@ -9,6 +9,7 @@ from typing import Any
 from kd2mobile.errors import MissingExtraError
 from kd2mobile.files import os_error, write_text
 from kd2mobile.pages import words
+from kd2mobile.pages.plots import looks
 from kd2mobile.text import one_line
 
 SECTIONS = {
@@ -67,11 +68,12 @@ def fill(template: str, **values: Any) -> str:
         "signed": words.signed,
         "p_words": words.p_words,
     }
+    environment.globals["looks"] = looks
     script = _packaged("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     fixed = {
         "sections": SECTIONS,
-        "css": Markup(_packaged("report.css")),
+        "css": Markup(_packaged("report.css") + looks.css()),
         "script": Markup(script),
         "script_hash": f"sha256-{digest}",
     }

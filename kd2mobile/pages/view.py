@@ -103,12 +103,12 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassScore(msgspec.Struct, frozen=True):
-    """How many of a class's n test images are right with the teacher, and on labels alone."""
+    """How many of a class's n test images one model has right, and another one."""
 
     name: str
     n: int
-    student: int
-    baseline: int
+    right: int
+    other_right: int
 
 
 class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,13 +195,14 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     recipe: tables of fields, as in the TOML. records: as `benchmark --json` writes them, in any order.
     measurements: of its files on every device and in every setting, in any order and however often.
     paired: the first one (of the headline's precision, if there is one) gives the headline its comparison.
-    histories: training curves by name, the student's first, then the baseline's; a row is an epoch and has `epoch` and
+    histories: training curves by role, the main one first; a row is an epoch and has `epoch` and
     any of `val_top1` (fraction), `val_logloss`, `loss`.
     splits: images in each split. skipped: (path, reason) of images that could not be used.
     duplicates, leaks, contradictions: groups of paths of identical images: all of them, those in several splits, and
     those in several classes. near_duplicates: groups of paths of images that look the same; leaked: test images that
     are also in train or val or in a group with one of them.
-    confusion: of the recommended student. class_scores: of its precision, in the order of the classes.
+    confusion: of the recommended student. class_scores: of its precision, in the order of the classes;
+    scored: the roles that they compare.
     commands: the shell lines that make the run again. notes: sentences that the reader should know.
     """
 
@@ -225,6 +226,7 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     confusion: Confusion | None = None
     calibrations: list[Calibration] = []
     class_scores: list[ClassScore] = []
+    scored: tuple[str, ...] = ()
     disagreements: list[Disagreement] = []
     stages: list[Stage] = []
     exports: list[ShownFile] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kd2mobile.measure.roles import EXTERNAL, ROLES, STUDENT
+from kd2mobile.measure.roles import EXTERNAL, ROLES, STUDENT, TEACHER
 from kd2mobile.recipe.schema import COMPRESSIONS, PRECISIONS
 from kd2mobile.recipe.variants import Variant
 from kd2mobile.text import count_of, one_line, size_of
@@ -293,7 +293,7 @@ def lost(against_student: AgainstStudent | None) -> str:
 
 def class_sums(scores: list) -> str:
     """How many classes gain and lose by the teacher, and how little one alone says. scores: ClassScores, not none."""
-    moves = [score.student - score.baseline for score in scores]
+    moves = [score.right - score.other_right for score in scores]
     gain, lose = (sum(move * sign > 0 for move in moves) for sign in (1, -1))
     sizes = sorted(score.n for score in scores)
     middle = sizes[len(sizes) // 2]
@@ -312,7 +312,7 @@ def why_unknown(record: dict[str, Any], field: str) -> str:
     for place in (path, path.partition(".")[0]):
         if place in said:
             return one_line(said[place])
-    teacher = record["role"] == "teacher"
+    teacher = record["role"] == TEACHER.name
     if field == "teacher_agreement":
         return "it is the teacher itself" if teacher else "no teacher's logits for these images"
     if teacher and field in ("size_bytes", "compressed_bytes", "p50", "p90", "peak_rss_mib"):

@@ -13,7 +13,7 @@ import msgspec
 from kd2mobile.backend.keras_backend import load_keras
 from kd2mobile.errors import RecipeError
 from kd2mobile.losses import LOSSES
-from kd2mobile.measure.roles import ROLES, STUDENT, TRAINED, Role
+from kd2mobile.measure.roles import ROLES, STUDENT, Role, trained_roles
 from kd2mobile.progress import say
 from kd2mobile.recipe.compose import weights_file
 from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe, Teacher
@@ -70,9 +70,13 @@ class Plan:
 
     @property
     def requested_students(self) -> dict[str, Step]:
-        """The students that the recipe asks for, by role: `student`, and `baseline` if it is wanted."""
-        requested = [r for r in TRAINED if r.requested_by is None or getattr(self.recipe.distill, r.requested_by)]
-        return {role.name: self.students[role.name] for role in requested}
+        """The students that the recipe requests, by role."""
+        distill = self.recipe.distill
+        return {
+            role.name: self.students[role.name]
+            for role in trained_roles()
+            if role.requested_by is None or getattr(distill, role.requested_by)
+        }
 
     @property
     def references(self) -> dict[str, Step]:
@@ -123,7 +127,8 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     elif unlabelled:
         beside = _steps_over(OVER_UNLABELLED, Context(recipe, unlabelled), steps)
     students = {
-        role.name: _student(replace(context, recipe=_recipe_of(role, recipe)), steps, beside) for role in TRAINED
+        role.name: _student(replace(context, recipe=_recipe_of(role, recipe)), steps, beside)
+        for role in trained_roles()
     }
     plan = Plan(context, steps, beside, students)
     for variant in variants_of(recipe.export):

@@ -248,7 +248,7 @@ def test_a_transfer_set_copied_from_elsewhere_needs_no_teacher(run, recipe, plac
     shutil.copytree(STORE / "transfer", place / "copied")
     folder = next((place / "copied").glob("[!.]*"))
     done = kd2mobile.distill(recipe, epochs=1, run="runs/laptop", store="laptop", transfer_set=folder)
-    assert done.student.is_file()
+    assert done.students["student"].is_file()
     assert main_status(["report", "--run", "runs/laptop"]) == 0, "later commands find the set, and the run its store"
     assert not (place / "laptop" / "teacher").exists()
     teacher = next((STORE / "teacher").glob("[!.]*")) / "teacher.keras"

@@ -138,6 +138,7 @@ def looks(classes, image=None, **size):
     return {
         "confusion": findings.confusion("mobilenet025 int8", labels, int8, teacher, classes, exemplify),
         "calibrations": [findings.calibration(r, f"{r}'s name", p, labels) for r, p in evaluated.items()],
+        "scored": ("student", "baseline"),
         "class_scores": findings.class_scores(labels, int8, baseline, classes),
         "disagreements": findings.disagreements({"fp32": fp32, "int8": int8}, labels, classes, exemplify),
     }
@@ -169,7 +170,7 @@ def report(**changes):
         },
         "records": all_records(),
         "paired": [pair()],
-        "histories": {"with the teacher": history(0.84, 5), "labels alone": history(0.81, 4)},
+        "histories": {"student": history(0.84, 5), "baseline": history(0.81, 4)},
         "images": [image(seed) for seed in range(12)],
         "images_chosen": "Made up.",
         "classes": CLASSES,

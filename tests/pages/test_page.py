@@ -227,8 +227,8 @@ def test_the_answers_are_shown_in_words_and_numbers(make_report, html):
     assert "3,030 in train, 868 in val, 1,692 in test" in text and "2 groups of identical images" in text
     assert "1 in more than one split" in text and "1 in more than one class" in text
     first = data.class_scores[0]
-    more = first.student - first.baseline
-    assert f"{first.name} {more:+} {100 * more / first.n:+.1f} {first.n} {first.student} {first.baseline}" in text
+    more = first.right - first.other_right
+    assert f"{first.name} {more:+} {100 * more / first.n:+.1f} {first.n} {first.right} {first.other_right}" in text
 
 
 def test_long_lists_are_cut_and_say_so(make_report):
@@ -251,7 +251,7 @@ def test_a_matrix_only_where_it_can_be_read(make_report, make_looks):
 
 def test_histories_with_gaps_and_one_epoch(make_report):
     rows = [{"epoch": 1, "val_top1": None, "loss": float("nan")}, {"epoch": 2, "val_top1": 0.25, "loss": 1.5}]
-    html = render(make_report(histories={"with the teacher": rows, "labels alone": rows[:1]}))
+    html = render(make_report(histories={"student": rows, "baseline": rows[:1]}))
     assert "curve-val-top1" in html and "curve-val-logloss" not in html
     assert "with the teacher: 25.0 % validation top-1 at epoch 2 of 2" in html
 

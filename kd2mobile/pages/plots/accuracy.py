@@ -7,11 +7,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from kd2mobile.measure.roles import STUDENT, TEACHER, TRAINED
+from kd2mobile.measure.roles import STUDENT, TEACHER, trained_roles
 from kd2mobile.metrics import wilson_interval
 from kd2mobile.pages import words
 from kd2mobile.pages.plots.labels import Size, place_labels, place_line_labels
-from kd2mobile.pages.plots.svg import COLOURS, LOOKS, drawing, inline, look_of, short
+from kd2mobile.pages.plots.looks import RUN_SHAPES
+from kd2mobile.pages.plots.svg import COLOURS, colour_of, drawing, drawn_as, inline, short
 from kd2mobile.text import one_line
 
 ACCURACY_PX = (400, 310)
@@ -19,7 +20,6 @@ LABEL_PX = 10
 LONGEST_LABEL, LONGEST_LINE_LABEL = 30, 44
 HUNDRED_IS_A_STEP = (1, 2, 2.5, 5, 10)
 """Between the ticks of top-1, as a power of ten: above 100 % there is none, however far the axis goes."""
-RUN_SHAPES = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,13 @@ def comparison_plots(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
             if r["role"] == TEACHER.name and (r["model"], r["top1"]) in teachers:
                 continue
             teachers |= {(r["model"], r["top1"])} if r["role"] == TEACHER.name else set()
-            hollow = look_of(r["role"])[1].hollow
+            hollow = drawn_as(r["role"]).hollow
             label = f"{key} {words.precision(r)}" if r is best else None
             if r["role"] == TEACHER.name:
-                drawn.append(
-                    (
-                        r,
-                        Mark(
-                            TEACHER.name, LOOKS[TEACHER.name].marker, False, words.name(r), f"teacher {words.name(r)}"
-                        ),
-                    )
-                )
+                drawn.append((r, _mark_of_teacher(r)))
             else:
                 name = f"{key}, {r['role']} {words.name(r)}"
-                drawn.append((r, Mark(f"run-{look + 1}", RUN_SHAPES[look], hollow, label, name)))
+                drawn.append((r, Mark(f"run-{look + 1}", RUN_SHAPES[look].marker, hollow, label, name)))
     return _accuracy_plots(drawn)
 
 
@@ -120,15 +113,13 @@ def device_plots(
         look = place % len(RUN_SHAPES)
         for r in records:
             name = ", ".join([words.name(r), *words.runtime_setting(r)])
-            mark = Mark(
-                f"run-{look + 1}", RUN_SHAPES[look], look_of(r["role"])[1].hollow, labels.get(id(r)), f"{key}, {name}"
-            )
+            hollow, label = drawn_as(r["role"]).hollow, labels.get(id(r))
+            mark = Mark(f"run-{look + 1}", RUN_SHAPES[look].marker, hollow, label, f"{key}, {name}")
             if r["evaluated_top1"] is not None:
                 evaluated = r | {"top1": r["evaluated_top1"], "n": r["evaluated_n"]}
                 drawn.setdefault((r["evaluated_n"], r["evaluated_images"]), []).append((evaluated, mark))
     for r in teachers:
-        mark = Mark(TEACHER.name, LOOKS[TEACHER.name].marker, False, words.name(r), f"teacher {words.name(r)}")
-        drawn.get((r["n"], r["images"]), []).append((r, mark))
+        drawn.get((r["n"], r["images"]), []).append((r, _mark_of_teacher(r)))
     timed = {of: marks for of, marks in drawn.items() if any(ON_DEVICES.of(r) for r, _ in marks)}
     if len(timed) == 1:
         return [_accuracy(marks, ON_DEVICES) for marks in timed.values()]
@@ -136,6 +127,11 @@ def device_plots(
         _accuracy(marks, replace(ON_DEVICES, name=f"devices-{place}", title=words.test_images(*of)))
         for place, (of, marks) in enumerate(timed.items(), 1)
     ]
+
+
+def _mark_of_teacher(record: dict[str, Any]) -> Mark:
+    look, name = drawn_as(TEACHER.name), words.name(record)
+    return Mark(look.colour, look.marker, look.hollow, name, f"{TEACHER.name} {name}")
 
 
 def _device_labels(devices: dict[str, list[dict[str, Any]]], chosen: list[dict[str, Any]]) -> dict[int, str]:
@@ -155,17 +151,17 @@ def _marks(records: list[dict[str, Any]]) -> list[Mark]:
 
     A file of the baseline has its student's name if that is there, and needs none.
     """
-    trained = {role.name for role in TRAINED}
+    trained = {role.name for role in trained_roles()}
     students = [words.name(r) for r in records if r["role"] == STUDENT.name]
     alone = len({r["model"] for r in records if r["role"] in trained}) == 1
     marks = []
     for r in records:
         own = alone and r["role"] in trained and r["precision"]
         label = words.precision(r) if own else words.name(r)
-        colour, look = look_of(r["role"])
+        look = drawn_as(r["role"])
         needless = r["role"] in trained - {STUDENT.name} and words.name(r) in students
         name = f"{r['role']} {words.name(r)}"
-        marks.append(Mark(colour, look.marker, look.hollow, None if needless else label, name))
+        marks.append(Mark(look.colour, look.marker, look.hollow, None if needless else label, name))
     return marks
 
 
@@ -178,14 +174,14 @@ def _accuracy(drawn: list[tuple[dict[str, Any], Mark]], cost: Cost) -> str:
         axes.set_xlabel(cost.axis)
         axes.set_ylabel("top-1, %")
         for r, mark in placed:
-            x, y, colour = cost.of(r), 100 * r["top1"], COLOURS[mark.colour]
+            x, y, colour = cost.of(r), 100 * r["top1"], colour_of(mark.colour)
             if r.get("n"):
                 low, high = wilson_interval(r["top1"], r["n"])
                 axes.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.45, solid_capstyle="butt")
             fill = COLOURS["paper"] if mark.hollow else colour
             axes.plot([x], [y], mark.shape, markersize=7, color=colour, markerfacecolor=fill, markeredgewidth=1.6)
         for r, _ in lines:
-            axes.axhline(100 * r["top1"], color=COLOURS["teacher"], linestyle=(0, (5, 3)), linewidth=1.3)
+            axes.axhline(100 * r["top1"], color=colour_of(TEACHER.name), linestyle=(0, (5, 3)), linewidth=1.3)
         _log_if_wide(axes, [cost.of(r) for r, _ in placed], cost.form)
         low, high = axes.get_ylim()
         axes.set_ylim(low, min(high + 0.06 * (high - low), 101.5))

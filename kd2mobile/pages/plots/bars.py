@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER
 from kd2mobile.text import one_line
 
 LIVE, STORED = "teacher.keras", "transfer set"
@@ -14,7 +15,6 @@ WIDTH_PX, MARGIN, GAP = 1200, 36, 28
 IMAGE_PX, NAMES_PX, NARROWEST_PANEL_PX = 256, 190, 136
 HEAD_PX, COLUMN_HEAD_PX, ROW_PX, FOOT_PX, BAR_PX, NUMBER_PX = 100, 62, 46, 62, 24, 68
 PAPER, INK, MUTED, TRACK, RULE, TRUE = "#ffffff", "#1b1f24", "#57606a", "#eef0f3", "#d0d5db", "#1a7f37"
-ROLE_COLOURS = {"teacher": "#5b6570", "student": "#0a62c4"}
 COLOURS = ("#0a62c4", "#b04a00", "#1f7a4d", "#7a3fc4", "#a8780a", "#c2337a", "#157a8c", "#6b4f2a")
 OTHERS_COLOUR = "#a4afbb"
 
@@ -60,7 +60,7 @@ class DarkKnowledge(msgspec.Struct, frozen=True, kw_only=True):
         cells = [[percent(value) for value in (*row.teacher, *row.student)] for row in rows]
         width = max(len(text) for line in [heads, *cells] for text in line) + 2
         first, side = max(map(len, names)), width * len(heads)
-        lines = [" " * first + "teacher".rjust(side) + " |" + "student".rjust(side)]
+        lines = [" " * first + TEACHER.name.rjust(side) + " |" + STUDENT.name.rjust(side)]
         for name, line in [("", heads * 2), *zip(names, cells, strict=True)]:
             half = len(line) // 2
             left, right = ("".join(text.rjust(width) for text in part) for part in (line[:half], line[half:]))
@@ -109,8 +109,8 @@ def draw(shown: DarkKnowledge, image: Any) -> Any:
     from PIL import Image, ImageDraw
 
     rows = [*shown.classes, *([shown.others] if shown.others else [])]
-    columns = [("teacher", t, [row.teacher[i] for row in rows]) for i, t in enumerate(shown.temperatures)]
-    columns += [("student", t, [row.student[i] for row in rows]) for i, t in enumerate(shown.temperatures)]
+    columns = [(TEACHER.name, t, [row.teacher[i] for row in rows]) for i, t in enumerate(shown.temperatures)]
+    columns += [(STUDENT.name, t, [row.student[i] for row in rows]) for i, t in enumerate(shown.temperatures)]
     names = [one_line(row.name) for row in rows]
     longest = min(NAMES_PX, max(round(_readable(name, 17)[0].getlength(name)) + 1 for name in [*names, "true class"]))
     start = MARGIN + IMAGE_PX + GAP + longest + 16
@@ -133,7 +133,7 @@ def draw(shown: DarkKnowledge, image: Any) -> Any:
         x = start + panel * number
         if number == len(shown.temperatures):
             pen.line([(x - 10, HEAD_PX + 4), (x - 10, top + ROW_PX * len(rows))], RULE, 1)
-        _write(pen, (x, HEAD_PX + 2), role, 18, ROLE_COLOURS[role], panel)
+        _write(pen, (x, HEAD_PX + 2), role, 18, ROLES[role].look.light, panel)
         _write(pen, (x, HEAD_PX + 26), f"T = {temperature:g}", 16, MUTED, panel)
         for place, value in enumerate(values):
             colour = OTHERS_COLOUR if rows[place] is shown.others else COLOURS[place % len(COLOURS)]

@@ -5,8 +5,9 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
+from kd2mobile.measure.roles import title_of
 from kd2mobile.pages import words
-from kd2mobile.pages.plots.svg import COLOURS, LOOKS, drawing, inline, look_of, short
+from kd2mobile.pages.plots.svg import COLOURS, colour_of, drawing, drawn_as, inline, short
 from kd2mobile.pages.view import Calibration
 from kd2mobile.text import one_line
 from kd2mobile.tflite.results import LayerError
@@ -65,23 +66,22 @@ def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str
         axes.set_xlabel("epoch")
         axes.set_ylabel(unit)
         axes.margins(x=0.03, y=0.12)
-        for place, (name, rows) in enumerate(histories.items()):
+        for role, rows in histories.items():
             known = [row for row in rows if _known(row, field)]
             if not known:
                 continue
-            role, look = list(LOOKS.items())[place % len(LOOKS)]
+            look = drawn_as(role)
+            colour = colour_of(look.colour)
             values = [scale * row[field] if _known(row, field) else math.nan for row in rows]
             dot = "o" if len(known) == 1 else None
             epochs = [row["epoch"] for row in rows]
-            axes.plot(
-                epochs, values, color=COLOURS[role], linestyle=look.stroke, linewidth=1.8, marker=dot, markersize=5
-            )
+            axes.plot(epochs, values, color=colour, linestyle=look.stroke, linewidth=1.8, marker=dot, markersize=5)
             kept, told = kept_epoch(rows), [("last", known[-1])]
             if kept and _known(kept, field):
-                axes.plot(kept["epoch"], scale * kept[field], "o", color=COLOURS[role], markersize=6)
+                axes.plot(kept["epoch"], scale * kept[field], "o", color=colour, markersize=6)
                 told.insert(0, ("kept", kept))
             ends = [f"{word} {scale * row[field]:.4g} at epoch {row['epoch']:g}" for word, row in told]
-            spoken.append(f"{name}: {', '.join(ends)}")
+            spoken.append(f"{title_of(role)}: {', '.join(ends)}")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         described = f"{title} over epochs. " + "; ".join(spoken) + "."
@@ -101,8 +101,8 @@ def calibration_plot(shown: Calibration) -> str:
         axes.set_xlabel("confidence, %")
         axes.set_ylabel("accuracy, %")
         axes.plot([0, 100], [0, 100], color=COLOURS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
-        name, look = look_of(shown.role)
-        colour = COLOURS[name]
+        look = drawn_as(shown.role)
+        colour = colour_of(look.colour)
         for one in shown.bins:
             x, y = 100 * one.confidence, 100 * one.accuracy
             axes.plot([x, x], [x, y], color=colour, linewidth=1.3, alpha=0.6)
@@ -133,10 +133,10 @@ def layer_plot(place: int, name: str, layers: list[LayerError]) -> str:
         axes.set_title("Error at each layer, and its own part of it")
         axes.set_ylabel("error, %")
         places = list(range(len(known)))
-        axes.bar(places, [100 * layer.error for layer in known], width=0.62, color=COLOURS["student"])
+        axes.bar(places, [100 * layer.error for layer in known], width=0.62, color=COLOURS["accent"])
         for at, layer in enumerate(known):
             y = 100 * layer.own_error
-            axes.plot([at - 0.42, at + 0.42], [y, y], color=COLOURS["baseline"], linewidth=2.5)
+            axes.plot([at - 0.42, at + 0.42], [y, y], color=COLOURS["contrast"], linewidth=2.5)
         axes.grid(visible=False, axis="x")
         axes.margins(x=0.01)
         axes.set_xticks(places, [short(layer.layer, 24) for layer in known], rotation=90, fontsize=9)

@@ -5,24 +5,23 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from kd2mobile.measure.roles import BASELINE, EXTERNAL, STUDENT, TEACHER
+from kd2mobile.measure.roles import ROLES
+from kd2mobile.pages.plots.looks import known_role, look_of, shape_of
 from kd2mobile.text import one_line
 
 COLOURS = {
-    STUDENT.name: "#a1b2c1",
-    BASELINE.name: "#a1b2c2",
-    TEACHER.name: "#a1b2c3",
-    EXTERNAL.name: "#a1b2c4",
     "ink": "#a1b2c5",
     "muted": "#a1b2c6",
     "grid": "#a1b2c7",
+    "accent": "#a1b2c3",
+    "contrast": "#a1b2c4",
     "paper": "#a1b2c8",
     "run-1": "#a1b2d1",
     "run-2": "#a1b2d2",
@@ -34,26 +33,28 @@ COLOURS = {
 """Stand-ins that nobody sees: each becomes `var(--name)`, which the page's CSS sets for light and dark."""
 
 
-class Look(NamedTuple):
-    """How a role is drawn: the marker of its points, hollow or not, and the stroke of its lines."""
+class Drawn(NamedTuple):
+    """How matplotlib draws a role: the name of its colour, the marker of its points, the style of its lines."""
 
+    colour: str
     marker: str
-    stroke: str | tuple
-    hollow: bool = False
+    hollow: bool
+    stroke: Any
 
 
-LOOKS = {
-    STUDENT.name: Look("o", "-"),
-    BASELINE.name: Look("s", (0, (5, 2)), hollow=True),
-    EXTERNAL.name: Look("^", (0, (1, 1.5))),
-    TEACHER.name: Look("D", (0, (6, 2, 1, 2))),
-}
+def drawn_as(role: str) -> Drawn:
+    """How a role is drawn; of a name that is none as someone else's."""
+    look = look_of(role)
+    return Drawn(known_role(role), shape_of(role).marker, look.hollow, (0, look.dashes) if look.dashes else "-")
 
 
-def look_of(role: str) -> tuple[str, Look]:
-    """The colour's name and the look of a role; of one without a look those of someone else's."""
-    known = role if role in LOOKS else EXTERNAL.name
-    return known, LOOKS[known]
+def colour_of(name: str) -> str:
+    """The stand-in for a colour of the page by its name, which may be a role's."""
+    return (COLOURS | _role_colours())[name]
+
+
+def _role_colours() -> dict[str, str]:
+    return {role: f"#a1b2{0xE0 + number:02x}" for number, role in enumerate(ROLES)}
 
 
 _SETTINGS = {
@@ -143,7 +144,7 @@ def _attribute(key: str, value: str, ids: dict[str, str]) -> str:
         return " ".join(value.split())
     if key == "style":
         value = re.sub(r"font-family: [^;]+;? ?", "", value)
-        for name, colour in COLOURS.items():
+        for name, colour in (COLOURS | _role_colours()).items():
             value = value.replace(colour, f"var(--{name})")
     return value
 
