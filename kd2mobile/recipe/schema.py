@@ -46,7 +46,7 @@ class Data(Table):
     source: Annotated[
         OneOrMore,
         says(
-            "The images: a folder of class folders, a folder of idx files, a CSV or TSV of path,label, "
+            "The images: a folder of class folders, a ZIP of one, a folder of idx files, a CSV or TSV of path,label, "
             "or a name of `kd2mobile list data`.",
             flag="data",
         ),

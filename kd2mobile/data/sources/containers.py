@@ -7,8 +7,11 @@ uses `files.local_files`.
 """
 
 import errno
+import io
 import os
 import stat
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +20,9 @@ from typing import IO, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from kd2mobile.errors import DataError
 from kd2mobile.registry import Registry
+from kd2mobile.text import size_of
 
 INSIDE = "!/"
 """The separator between a container and a path in it, in an address: `photos.zip!/cat/1.jpg`."""
@@ -41,6 +46,56 @@ class Container(Protocol):
 
 CONTAINERS: Registry[Callable[[str], Container]] = Registry("containers")
 """The functions that open an address, by its ending or beginning. They raise DataError for a damaged container."""
+
+LARGEST_FILE = 1_000_000_000
+"""Bytes of an unpacked file; the largest image that is decoded has fewer as a JPEG or PNG."""
+MOST_UNPACKED = 100
+"""How many times its packed size a file may have, above SMALL_FILE: DEFLATE reaches 1,032, an image hardly 2."""
+SMALL_FILE = 10_000_000
+
+
+@CONTAINERS.register(".zip", "ZIP archives of class folders")
+class Zip:
+    """A ZIP archive. What it says of its files is checked when it is opened, before anything is unpacked."""
+
+    def __init__(self, address: str):
+        try:
+            self.archive = zipfile.ZipFile(address)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as fault:
+            raise DataError(
+                address, "must be a ZIP archive", "a damaged one, or another file", "Pack it again."
+            ) from fault
+        self.files: dict[str, StoredFile] = {}
+        for info in self.archive.infolist():
+            if not info.is_dir():
+                _check_packed(f"{address}{INSIDE}{info.filename}", info, self.files)
+                self.files[info.filename] = StoredFile(info.file_size, info.CRC)
+
+    def open(self, path: str) -> IO[bytes]:
+        """The whole file, unpacked, its checksum compared."""
+        if path not in self.files:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        try:
+            return io.BytesIO(self.archive.read(path))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as fault:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path) from fault
+
+
+def _check_packed(where: str, info: zipfile.ZipInfo, files: Mapping[str, StoredFile]) -> None:
+    """Raises DataError for a file of an archive that cannot be read, or should not be."""
+    name, step = info.filename, "Pack the folder again with another program."
+    if name.startswith("/") or "\\" in name or ":" in name.partition("/")[0] or {"", ".", ".."} & set(name.split("/")):
+        raise DataError(where, "must be a path inside the archive", repr(name), step)
+    if name in files:
+        raise DataError(where, "must be in the archive once", "twice", step)
+    if info.flag_bits & 1:
+        raise DataError(where, "must not be encrypted", "an encrypted file", "Pack the folder without a password.")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise DataError(where, "must be a file", "a symbolic link", "Pack the files that the links point to.")
+    if info.file_size > LARGEST_FILE or info.file_size > max(SMALL_FILE, MOST_UNPACKED * info.compress_size):
+        must = f"must be at most {size_of(LARGEST_FILE)}, and no more than {MOST_UNPACKED:,} times its packed size"
+        got = f"{size_of(info.file_size)} packed in {size_of(info.compress_size)}"
+        raise DataError(where, must, got, "Leave it out of the archive.")
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,4 @@
-"""A trial container, a ZIP of class folders: all that one more container is stands in this file."""
+"""ZIP archives of class folders: the same as the folder everywhere, and refused where they are hostile."""
 
 import zipfile
 from contextlib import closing
@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import kd2mobile
+from kd2mobile.cli.commands import main_status
 from kd2mobile.data.decode_workers import renderer
 from kd2mobile.data.pixel_store import render_pixels
 from kd2mobile.data.shards import open_shards
-from kd2mobile.data.sources.containers import CONTAINERS, Member, StoredFile, is_within, source_at
+from kd2mobile.data.sources.containers import Member, Zip, is_within, source_at
 from kd2mobile.data.sources.find import find_images
 from kd2mobile.data.sources.named import resolve_sources
 from kd2mobile.data.sources.roots import absolute, root_at
@@ -27,22 +28,11 @@ from kd2mobile.recipe.schema import Data, Views
 from kd2mobile.store.artifact import Store
 
 
-@CONTAINERS.register(".trial.zip", "ZIP archives")
-class Zip:
-    def __init__(self, address):
-        self.archive = zipfile.ZipFile(address)
-        infos = (info for info in self.archive.infolist() if not info.is_dir())
-        self.files = {info.filename: StoredFile(info.file_size, info.CRC) for info in infos}
-
-    def open(self, path):
-        return self.archive.open(path)
-
-
 @pytest.fixture
 def zipped(tmp_path):
     """zipped(folder) is the folder as an archive."""
 
-    def make(folder, name="photos.trial.zip"):
+    def make(folder, name="photos.zip"):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             for path in sorted(folder.rglob("*")):
                 if path.is_file():
@@ -103,7 +93,7 @@ def test_hashes_are_cached_per_archive(photos, zipped, tmp_path, monkeypatch):
 def test_an_archive_and_folders_together(photos, zipped, tmp_path):
     archive = source_at(zipped(photos(cat=3, dog=3)))
     test, loose = photos(under="elsewhere", cat=2, dog=2) / "elsewhere", photos(under="loose", any=2) / "loose"
-    more = source_at(zipped(loose, "loose.trial.zip"))
+    more = source_at(zipped(loose, "loose.zip"))
     found = find_images({"train": archive, "test": test}, more)
     ids = [image.path for image in found.scan.images]
     assert ids[:2] == ["test/cat/0.png", "test/cat/1.png"] and "train/dog/2.png" in ids
@@ -127,11 +117,12 @@ def test_a_tool_that_needs_files_gets_temporary_copies(photos, zipped):
 
 
 def test_a_worker_receives_an_address_as_text(photos, zipped, tmp_path):
-    """Where the trial container is not registered, so that the worker looks for a file of that name."""
-    image = source_at(zipped(photos(cat=2, dog=2))) / "cat/0.png"
+    root = photos(cat=2, dog=2)
+    image = source_at(zipped(root)) / "cat/0.png"
     views = np.zeros((1, 1), VIEW_DTYPE)
-    with renderer(1, tmp_path) as render, pytest.raises(ImageError, match=r"zip!/cat/0.png: must be there"):
-        render([image], views, 8)
+    views["box"] = (0, 0, 1, 1)
+    with renderer(1, tmp_path) as render:
+        np.testing.assert_array_equal(render([image], views, 8), render([root / "cat/0.png"], views, 8))
 
 
 def test_an_archive_is_known_by_its_ending(photos, zipped):
@@ -145,19 +136,70 @@ def test_an_archive_is_known_by_its_ending(photos, zipped):
     with closing((archive / "cat/0.png").open()) as stream:
         assert stream.read() == (root / "cat" / "0.png").read_bytes()
     assert is_within(archive / "cat", archive) and is_within(archive, archive) and not is_within(root, archive)
-    folder = root / "a folder.trial.zip"
+    folder = root / "a folder.zip"
     folder.mkdir()
     assert source_at(folder) == folder
 
 
 def test_bad_input(photos, zipped):
     archive = source_at(zipped(photos(cat=2)))
-    with pytest.raises(DataError, match=r"photos.trial.zip!/: must hold at least 2 class folders, got one, 'cat'"):
+    with pytest.raises(DataError, match=r"photos.zip!/: must hold at least 2 class folders, got one, 'cat'"):
         find_images({"train": archive})
     with pytest.raises(DataError, match="must be given only once, got twice"):
         find_images({"train": [archive, source_at(str(archive))]})
-    with pytest.raises(ImageError, match=r"photos.trial.zip!/cat/9.png: must be a readable image, got KeyError"):
+    with pytest.raises(ImageError, match=r"photos.zip!/cat/9.png: must be there, got no such file"):
         load(archive / "cat/9.png", 8, "crop")
     Path(archive.container).unlink()
-    with pytest.raises(ImageError, match=r"photos.trial.zip!/cat/0.png: must be there, got no such file"):
+    with pytest.raises(ImageError, match=r"photos.zip!/cat/0.png: must be there, got no such file"):
         load(archive / "cat/0.png", 8, "crop")
+
+
+def member(name, content=b"x", **changes):
+    info = zipfile.ZipInfo(name)
+    for field, value in changes.items():
+        setattr(info, field, value)
+    return info, content
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([member("../out.png")], r"photos.zip!/../out.png: must be a path inside the archive, got '../out.png'"),
+        ([member("/etc/out.png")], "must be a path inside the archive, got '/etc/out.png'"),
+        ([member("C:/out.png")], "must be a path inside the archive, got 'C:/out.png'"),
+        ([member("cat//out.png")], "must be a path inside the archive, got 'cat//out.png'"),
+        ([member("cat/a.png"), member("cat/a.png", b"y")], "cat/a.png: must be in the archive once, got twice"),
+        ([member("cat/a.png", external_attr=0o120777 << 16)], "cat/a.png: must be a file, got a symbolic link"),
+        (
+            [member("cat/a.png", b"0" * 20_000_000, compress_type=zipfile.ZIP_DEFLATED)],
+            r"must be at most .*, and no more than 100 times its packed size, got 20(\.0)? MB packed in",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_hostile_archive_is_refused_before_anything_is_unpacked(tmp_path, members, message, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for info, content in members:
+            archive.writestr(info, content)
+    monkeypatch.setattr(Zip, "open", lambda *_: pytest.fail("unpacked"))
+    with pytest.raises(DataError, match=message):
+        find_images({"train": source_at(tmp_path / "photos.zip")})
+
+
+def test_an_encrypted_a_damaged_and_a_false_archive(photos, zipped, capsys):
+    path = Path(zipped(photos(cat=2, dog=2)))
+    whole = path.read_bytes()
+    flags = whole.index(b"PK\x01\x02") + 8
+    path.write_bytes(whole[:flags] + b"\x01" + whole[flags + 1 :])
+    with pytest.raises(DataError, match="must not be encrypted, got an encrypted file. Pack the folder without"):
+        find_images({"train": source_at(path)})
+    path.write_bytes(whole[: len(whole) // 2])
+    assert main_status(["check", "--data", str(path)]) == 2
+    assert (
+        "photos.zip: must be a ZIP archive, got a damaged one, or another file. Pack it again."
+        in capsys.readouterr().err
+    )
+    data = whole.index(b"PNG") + 40
+    path.write_bytes(whole[:data] + b"\xff\x00\xff" + whole[data + 3 :])
+    with pytest.raises(ImageError, match=r"photos.zip!/cat/0.png: must be"):
+        load(source_at(path) / "cat/0.png", 8, "crop")
