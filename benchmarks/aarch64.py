@@ -54,18 +54,18 @@ class UserSpace(NamedTuple):
         emulated = [self.qemu, "-cpu", cpu, "-L", self.root, "-E", f"PYTHONPATH={self.site}"]
         return [*emulated, self.python, "-s", "-B", *words]
 
-    def ask(self, cpu: str, code: str) -> object:
+    def evaluate(self, cpu: str, code: str) -> object:
         """What this code prints there, as JSON."""
         return json.loads(_run(self.command(cpu, "-c", code)))
 
     def features(self, cpu: str) -> list[str]:
         """Which of FEATURES a program finds there."""
-        words = self.ask(cpu, f"{_AUXILIARY}; print([getauxval(16), getauxval(26)])")
+        words = self.evaluate(cpu, f"{_AUXILIARY}; print([getauxval(16), getauxval(26)])")
         return [name for name, (word, bit) in FEATURES.items() if words[word == 26] >> bit & 1]
 
     def versions(self) -> dict[str, str]:
         """Of qemu, and of the Python and the packages there."""
-        there = self.ask(next(iter(CPUS)), _VERSIONS)
+        there = self.evaluate(next(iter(CPUS)), _VERSIONS)
         return {"qemu": _run([self.qemu, "--version"]).split()[2], **there}
 
 
@@ -80,8 +80,8 @@ _VERSIONS = (
 )
 
 
-def user_space(place: Path) -> UserSpace:
-    """Made at `place` on first use and kept; one that was left half made is made again.
+def user_space(folder: Path) -> UserSpace:
+    """Made at `folder` on first use and kept; one that was left half made is made again.
 
     Raises InstallationFailed: where qemu or Debian's tools are missing, or without a network.
     """
@@ -93,23 +93,23 @@ def user_space(place: Path) -> UserSpace:
     missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
     if missing:
         raise InstallationFailed(f"no {' and no '.join(missing)} here, and Arm's Python comes from Debian's packages")
-    place.mkdir(parents=True, exist_ok=True)
-    root, site, mark = place / "root", place / "site", place / MARK
-    told = {"packages": PACKAGES, "wheels": WHEELS, "platforms": PLATFORMS}
-    with FileLock(place / ".lock"):
-        if not mark.is_file() or json.loads(mark.read_text("utf-8")) != told:
+    folder.mkdir(parents=True, exist_ok=True)
+    root, site, mark = folder / "root", folder / "site", folder / MARK
+    contents = {"packages": PACKAGES, "wheels": WHEELS, "platforms": PLATFORMS}
+    with FileLock(folder / ".lock"):
+        if not mark.is_file() or json.loads(mark.read_text("utf-8")) != contents:
             mark.unlink(missing_ok=True)
             for folder in (root, site):
                 shutil.rmtree(folder, ignore_errors=True)
-            _unpack(place, root)
+            _unpack(folder, root)
             _install(_python_in(root), site)
-            mark.write_text(json.dumps(told), "utf-8")
+            mark.write_text(json.dumps(contents), "utf-8")
     return UserSpace(root, site, _python_in(root), qemu)
 
 
-def _unpack(place: Path, root: Path) -> None:
+def _unpack(folder: Path, root: Path) -> None:
     """Debian's packages of arm64, and what they depend on, as this machine's own sources have them."""
-    apt = place / "apt"
+    apt = folder / "apt"
     shutil.rmtree(apt, ignore_errors=True)
     for folder in ("lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True)
@@ -143,10 +143,10 @@ def _install(python: Path, site: Path) -> None:
 
 
 def _python_in(root: Path) -> Path:
-    found = sorted((root / "usr" / "bin").glob("python3.*[0-9]"))
-    if not found:
+    pythons = sorted((root / "usr" / "bin").glob("python3.*[0-9]"))
+    if not pythons:
         raise InstallationFailed(f"no Python among Debian's packages of arm64 in {root}")
-    return found[-1]
+    return pythons[-1]
 
 
 def _describe_processor(root: Path, cpu: Cpu) -> None:
@@ -168,7 +168,7 @@ def _describe_processor(root: Path, cpu: Cpu) -> None:
 def _run(command: list[str | Path]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no message"]
-        errors = [line for line in said if line.startswith(("E:", "ERROR"))] or said
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        errors = [line for line in lines if line.startswith(("E:", "ERROR"))] or lines
         raise InstallationFailed(f"{Path(command[0]).name} ended with {done.returncode}: {errors[-1]}")
     return done.stdout

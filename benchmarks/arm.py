@@ -40,7 +40,7 @@ PRECISIONS = ("fp32", "int8")
 LEAST_AGREEMENT = 0.99
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """data: what the images are called; files: what is compared; photos, labels: the images and their outputs."""
 
     data: str
@@ -51,9 +51,9 @@ class Asked(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--run", type=Path, help="its fp32 and int8 files, on its test images")
-    given.add_argument("--model", type=Path, action="append", metavar="FILE.tflite", help="of kd2mobile; with --data")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="its fp32 and int8 files, on its test images")
+    source.add_argument("--model", type=Path, action="append", metavar="FILE.tflite", help="of kd2mobile; with --data")
     parser.add_argument("--data", type=Path, help="a folder of class folders, for --model")
     parser.add_argument("--store", type=Path, help="another one than the run's own")
     parser.add_argument("--images", type=int, default=0, metavar="N", help="that many, evenly taken; 0 is all")
@@ -61,8 +61,8 @@ def main() -> None:
     if bool(options.model) != bool(options.data):
         parser.error("--model and --data go together")
     try:
-        asked = of_run(options.run, options.store) if options.run else of_folder(options.model, options.data)
-        record = compared(user_space(KEPT / "aarch64"), thinned(asked, options.images))
+        request = of_run(options.run, options.store) if options.run else of_folder(options.model, options.data)
+        record = compared(user_space(KEPT / "aarch64"), thinned(request, options.images))
     except (Kd2MobileError, InstallationFailed) as fault:
         parser.exit(2, f"{parser.prog}: {fault}\n")
     of_all = f" --images {options.images}" if options.images else ""
@@ -77,7 +77,7 @@ def main() -> None:
         sys.exit(f"{parser.prog}: must agree on {LEAST_AGREEMENT:.0%} of the images, and does not")
 
 
-def of_run(folder: Path, store: Path | None) -> Asked:
+def of_run(folder: Path, store: Path | None) -> Request:
     exported = kd2mobile.export(folder, store=store, precision=PRECISIONS).files
     run = open_run(folder, store)
     plan = make_plan(run.recipe, run.store)
@@ -85,11 +85,11 @@ def of_run(folder: Path, store: Path | None) -> Asked:
     files = [file for (role, precision), file in exported.items() if role == "student" and precision in PRECISIONS]
     photos, labels = [plan.root / sample.path for sample in samples], np.array([sample.label for sample in samples])
     source = run.recipe.data.source
-    names = [Path(place).name for place in ([source] if isinstance(source, str) else source)]
-    return Asked(", ".join(names), files, photos, labels)
+    names = [Path(path).name for path in ([source] if isinstance(source, str) else source)]
+    return Request(", ".join(names), files, photos, labels)
 
 
-def of_folder(files: list[Path], data: Path) -> Asked:
+def of_folder(files: list[Path], data: Path) -> Request:
     """Class folders that are named as the files' classes."""
     folders, _ = class_folders(data)
     known = {tuple(Classifier(file).metadata.classes or ()) for file in files}
@@ -99,40 +99,40 @@ def of_folder(files: list[Path], data: Path) -> Asked:
     (classes,) = known
     outputs = match_folders(list(folders), len(classes), list(classes), str(data)).outputs
     pairs = [(path, output) for paths, output in zip(folders.values(), outputs, strict=True) for path in paths]
-    return Asked(data.name, files, [path for path, _ in pairs], np.array([output for _, output in pairs]))
+    return Request(data.name, files, [path for path, _ in pairs], np.array([output for _, output in pairs]))
 
 
-def thinned(asked: Asked, count: int) -> Asked:
+def thinned(request: Request, count: int) -> Request:
     """That many of the images, evenly taken; all if count is 0 or more than there are."""
-    chosen = np.unique(np.linspace(0, len(asked.photos) - 1, count or len(asked.photos)).round().astype(int))
-    return asked._replace(photos=[asked.photos[i] for i in chosen], labels=asked.labels[chosen])
+    chosen = np.unique(np.linspace(0, len(request.photos) - 1, count or len(request.photos)).round().astype(int))
+    return request._replace(photos=[request.photos[i] for i in chosen], labels=request.labels[chosen])
 
 
-def compared(arm: UserSpace, asked: Asked) -> dict:
+def compared(arm: UserSpace, request: Request) -> dict:
     """The record: a row per file and processor. Files that see other pixels than the first get their own."""
     rows = []
-    for file in asked.files:
+    for file in request.files:
         classifier = Classifier(file)
-        said = classifier.metadata
-        with bar(f"answering here: {file.name}", len(asked.photos), "images") as advance:
+        metadata = classifier.metadata
+        with bar(f"answering here: {file.name}", len(request.photos), "images") as advance:
             pixels, here = [], []
-            for photo in asked.photos:
-                pixels.append(load(photo, classifier.input_px, said.resize or "stretch"))
+            for photo in request.photos:
+                pixels.append(load(photo, classifier.input_px, metadata.resize or "stretch"))
                 here.append(classifier.outputs(pixels[-1]))
                 advance(1)
         for cpu in CPUS:
             say(f"answering on {cpu}: {file.name}, {len(pixels):,} images")
             there = ask(arm.command(cpu), file, np.stack(pixels))
-            found = {"file": file.name, "sha256": sha256_of(file), "precision": said.precision, "cpu": cpu}
-            rows.append(found | agreement(np.stack(here), there, asked.labels))
+            head = {"file": file.name, "sha256": sha256_of(file), "precision": metadata.precision, "cpu": cpu}
+            rows.append(head | agreement(np.stack(here), there, request.labels))
     return {
         "device": device_words(),
         "emulated": arm.versions(),
         "cpus": {cpu: {"means": known.means, "features": arm.features(cpu)} for cpu, known in CPUS.items()},
-        "model": said.model,
+        "model": metadata.model,
         "input_px": classifier.input_px,
-        "data": asked.data,
-        "n": len(asked.photos),
+        "data": request.data,
+        "n": len(request.photos),
         "answers": rows,
     }
 
@@ -140,9 +140,9 @@ def compared(arm: UserSpace, asked: Asked) -> dict:
 def ask(python: list[str | Path], file: Path, pixels: np.ndarray) -> dict[str, object]:
     """What clients/ask_litert.py writes of the file in that Python. Raises InstallationFailed with what it said."""
     with tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
-        given, out = Path(folder, "pixels.npy"), Path(folder, "out.json")
-        np.save(given, pixels)
-        command = [*python, LITERT, "ai_edge_litert", given, out, file.absolute()]
+        pixels_file, out = Path(folder, "pixels.npy"), Path(folder, "out.json")
+        np.save(pixels_file, pixels)
+        command = [*python, LITERT, "ai_edge_litert", pixels_file, out, file.absolute()]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -36,34 +36,34 @@ RUNS = [("mobilenet025", 0), ("squeezenet", 0), ("mobilenet025", 1)]
 
 
 def main() -> None:
-    asked = ask(__doc__)
-    made = [run(student, seed, asked.places) for student, seed in RUNS if student in asked.students]
-    over = [over_seeds(student, made) for student in asked.students]
-    write_record("caltech101", f"python benchmarks/caltech101.py {asked.flags}", runs=made, over_seeds=over)
+    options = read_options(__doc__)
+    made = [run(student, seed, options.paths) for student, seed in RUNS if student in options.students]
+    over = [over_seeds(student, made) for student in options.students]
+    write_record("caltech101", f"python benchmarks/caltech101.py {options.flags}", runs=made, over_seeds=over)
 
 
-class Asked(NamedTuple):
-    """places: what $CALTECH101 and $WEIGHTS stand for; students: whose runs; flags: that ask for the same."""
+class Options(NamedTuple):
+    """paths: what $CALTECH101 and $WEIGHTS stand for; students: whose runs; flags: that ask for the same."""
 
-    places: dict[str, str]
+    paths: dict[str, str]
     students: list[str]
     flags: str
 
 
-def ask(doc: str) -> Asked:
+def read_options(doc: str) -> Options:
     """What the command line asks of a suite on caltech101. doc: the suite's, whose first line is the help's."""
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--only", choices=STUDENTS, help="one student's runs")
     options = parser.parse_args()
-    places = {"$CALTECH101": str(options.data), "$WEIGHTS": str(options.weights)}
+    paths = {"$CALTECH101": str(options.data), "$WEIGHTS": str(options.weights)}
     students = [student for student in STUDENTS if options.only in (None, student)]
     only = f" --only {options.only}" if options.only else ""
-    return Asked(places, students, f"--data $CALTECH101 --weights $WEIGHTS{only}")
+    return Options(paths, students, f"--data $CALTECH101 --weights $WEIGHTS{only}")
 
 
-def run(student: str, seed: int, places: dict[str, str]) -> dict:
+def run(student: str, seed: int, paths: dict[str, str]) -> dict:
     """One run from photos to report; its commands, records and paired tests."""
     folder = Path("runs") / f"caltech101-{student}-{seed}"
     taught = ["--student", student, "--student-weights", STUDENTS[student], *SETTINGS[student]]
@@ -74,7 +74,7 @@ def run(student: str, seed: int, places: dict[str, str]) -> dict:
         ["report"],
     ]
     for command in commands:
-        call(command, folder, places)
+        call(command, folder, paths)
     return {
         "student": student,
         "seed": seed,
@@ -88,35 +88,33 @@ def run(student: str, seed: int, places: dict[str, str]) -> dict:
     }
 
 
-def call(command: list[str], folder: Path, places: dict[str, str], may_refuse: bool = False) -> str | None:
+def call(command: list[str], folder: Path, paths: dict[str, str], may_refuse: bool = False) -> str | None:
     """A command as a user would type it, on that run. may_refuse: return its message if it ends with 2, not raise."""
-    told = [*command, "--run", folder.as_posix()]
-    print("kd2mobile", *told, flush=True)
-    filled = [sys.executable, "-m", "kd2mobile", *(replaced(word, places) for word in told)]
+    arguments = [*command, "--run", folder.as_posix()]
+    print("kd2mobile", *arguments, flush=True)
+    filled = [sys.executable, "-m", "kd2mobile", *(replaced(word, paths) for word in arguments)]
     with subprocess.Popen(filled, stderr=subprocess.PIPE if may_refuse else None, text=True) as running:
-        said = ""
+        last_line = ""
         for line in running.stderr or ():
             print(line, end="", file=sys.stderr, flush=True)
-            said = line.strip() or said
+            last_line = line.strip() or last_line
     if running.returncode == 2 and may_refuse:
-        return said
+        return last_line
     if running.returncode:
         raise subprocess.CalledProcessError(running.returncode, filled)
     return None
 
 
-def replaced(word: str, places: dict[str, str]) -> str:
-    for name, place in places.items():
-        word = word.replace(name, place)
+def replaced(word: str, paths: dict[str, str]) -> str:
+    for name, path in paths.items():
+        word = word.replace(name, path)
     return word
 
 
 def validation(folder: Path) -> dict:
     """What the training measured: validation top-1, best epoch and seconds of teacher, student and baseline."""
     artifacts = json.loads((folder / "run.json").read_text("utf-8"))["artifacts"]
-    records = {
-        role: json.loads((folder / place / "record.json").read_text("utf-8")) for role, place in artifacts.items()
-    }
+    records = {role: json.loads((folder / path / "record.json").read_text("utf-8")) for role, path in artifacts.items()}
     kept = {role: records[role]["results"] for role in ("student", "baseline")}
     return kept | {
         "teacher": records["transfer"]["results"]["val"],

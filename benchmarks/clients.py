@@ -82,10 +82,10 @@ def ask(name: str, models: list[Path], pixels: np.ndarray, photos: list[Path]) -
     """
     python, client = open_client(name), CLIENTS[name]
     with tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
-        given, listed, out = (Path(folder, file) for file in ("pixels.npy", "photos.json", "out.json"))
-        np.save(given, pixels)
+        pixels_file, listed, out = (Path(folder, file) for file in ("pixels.npy", "photos.json", "out.json"))
+        np.save(pixels_file, pixels)
         listed.write_text(json.dumps([str(Path(photo).absolute()) for photo in photos]), "utf-8")
-        words = [*client.script, given, *([listed] if client.photos else []), out]
+        words = [*client.script, pixels_file, *([listed] if client.photos else []), out]
         command = [python, *words, *(Path(model).absolute() for model in models)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
@@ -120,7 +120,7 @@ def main() -> None:
     photos, labels = [plan.root / sample.path for sample in samples], np.array([sample.label for sample in samples])
     pixels = np.stack([load(photo, run.recipe.student.input_px, run.recipe.data.resize) for photo in photos])
     here = {precision: top1(file, pixels) for precision, file in files.items()}
-    asked = []
+    records = []
     for name in CLIENTS:
         say(f"asking {name} {len(files)} files about {len(photos):,} images")
         try:
@@ -128,9 +128,9 @@ def main() -> None:
         except Unavailable as why:
             say(f"left out: {why}")
             continue
-        asked.append({"client": name, "versions": version_of(name), "files": compared(answers, files, here, labels)})
+        records.append({"client": name, "versions": version_of(name), "files": compared(answers, files, here, labels)})
     of_all = "" if not options.images else f" --images {options.images}"
-    for client in asked:
+    for client in records:
         for file in client["files"]:
             photos_too = f", whole photos {file['photos_top1']:.2%}" if "photos_top1" in file else ""
             print(
@@ -144,7 +144,7 @@ def main() -> None:
         student=run.recipe.student.name,
         resize=run.recipe.data.resize,
         n=len(samples),
-        clients=asked,
+        clients=records,
     )
 
 
@@ -152,18 +152,22 @@ def top1(file: Path, pixels: np.ndarray) -> np.ndarray:
     """The class that kd2mobile's own measuring finds likeliest in each of the pixels: int [n]."""
     classifier = Classifier(file)
     with bar(f"evaluating {file.name}", len(pixels), "images") as advance:
-        found = []
+        answers_of_file = []
         for image in pixels:
-            found.append(int(classifier.outputs(image).argmax()))
+            answers_of_file.append(int(classifier.outputs(image).argmax()))
             advance(1)
-    return np.array(found)
+    return np.array(answers_of_file)
 
 
 def compared(answers: dict, files: dict[str, Path], here: dict[str, np.ndarray], labels: np.ndarray) -> list[dict]:
     """Of each file: agreement with kd2mobile on the same pixels, and top-1 of both; of whole photos too if there is."""
     rows = []
     for precision, file in files.items():
-        there = {kind: np.array(found) for kind, found in answers[file.name].items() if kind.endswith("top1")}
+        there = {
+            kind: np.array(answers_of_file)
+            for kind, answers_of_file in answers[file.name].items()
+            if kind.endswith("top1")
+        }
         row = {
             "precision": precision,
             "agreement": float((there["top1"] == here[precision]).mean()),

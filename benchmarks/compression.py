@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from caltech101 import STUDENTS, TEACHER, ask, call, compared, right
+from caltech101 import STUDENTS, TEACHER, call, compared, read_options, right
 from records import write_record
 
 from kd2mobile.metrics import paired_interval
@@ -32,28 +32,28 @@ COUNTED = ("zeros", "clusters", "size_bytes", "compressed_bytes")
 
 
 def main() -> None:
-    asked = ask(__doc__)
-    runs = [run(student, seed, asked.places) for student in asked.students for seed in SEEDS]
-    over = [over_seeds(student) for student in asked.students]
-    write_record("compression", f"python benchmarks/compression.py {asked.flags}", runs=runs, over_seeds=over)
+    options = read_options(__doc__)
+    runs = [run(student, seed, options.paths) for student in options.students for seed in SEEDS]
+    over = [over_seeds(student) for student in options.students]
+    write_record("compression", f"python benchmarks/compression.py {options.flags}", runs=runs, over_seeds=over)
 
 
-def place(student: str, seed: int) -> Path:
+def run_folder(student: str, seed: int) -> Path:
     return Path("runs") / f"compression-{student}-{seed}"
 
 
-def run(student: str, seed: int, places: dict[str, str]) -> dict:
+def run(student: str, seed: int, paths: dict[str, str]) -> dict:
     """One student from photos to measured files; its commands, records and paired tests, and what was refused.
 
     Each compression is a command of its own, so that a file which is refused costs the others nothing.
     """
-    folder = place(student, seed)
+    folder = run_folder(student, seed)
     taught = ["--student", student, "--student-weights", STUDENTS[student], *SETTINGS[student]]
     distill = ["distill", "--data", "$CALTECH101", *TEACHER, *taught, "--seed", str(seed)]
     exports = {one: ["export", "--tflite", "--precision", "fp32,int8", "--compress", one] for one in COMPRESSIONS}
-    call(distill, folder, places)
-    refused = {one: call(command, folder, places, may_refuse=True) for one, command in exports.items()}
-    call(["benchmark"], folder, places)
+    call(distill, folder, paths)
+    refused = {one: call(command, folder, paths, may_refuse=True) for one, command in exports.items()}
+    call(["benchmark"], folder, paths)
     made = exported(folder)
     return {
         "student": student,
@@ -81,10 +81,10 @@ def counted(folder: Path, variant: str) -> dict:
     artifacts = json.loads((folder / "run.json").read_text("utf-8"))["artifacts"]
     compression, _, _ = variant.rpartition("-")
     names = [f"student-{variant}", *([f"student-{compression}"] if compression else [])]
-    said = {}
+    results = {}
     for name in names:
-        said |= read_artifact(folder / artifacts[name]).results
-    return {field: said[field] for field in COUNTED if field in said}
+        results |= read_artifact(folder / artifacts[name]).results
+    return {field: results[field] for field in COUNTED if field in results}
 
 
 def over_seeds(student: str) -> dict:
@@ -92,9 +92,9 @@ def over_seeds(student: str) -> dict:
 
     A file that was refused with any seed has neither, and has not met its target.
     """
-    lacking = {v: [seed for seed in SEEDS if v not in exported(place(student, seed))] for v in VARIANTS}
+    lacking = {v: [seed for seed in SEEDS if v not in exported(run_folder(student, seed))] for v in VARIANTS}
     means = {
-        variant: np.mean([right(place(student, seed), f"student-{variant}") for seed in SEEDS], axis=0)
+        variant: np.mean([right(run_folder(student, seed), f"student-{variant}") for seed in SEEDS], axis=0)
         for variant, seeds in lacking.items()
         if not seeds
     }

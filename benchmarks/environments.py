@@ -18,28 +18,28 @@ class InstallationFailed(Exception):
     """pip could not install; says what and why in a line."""
 
 
-def environment(place: Path, *installs: list[str]) -> Path:
-    """The Python of an environment at `place` in which these pip installs were done, in this order.
+def environment(folder: Path, *installs: list[str]) -> Path:
+    """The Python of an environment at `folder` in which these pip installs were done, in this order.
 
     installs: arguments of `pip install`. One that is there, of this Python and of these installs, is used as it is; one
     that was left half made is made again. Raises InstallationFailed, for one without a network.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    told = {"python": sys.version, "installs": [[str(word) for word in install] for install in installs]}
-    mark = place / MARK
-    with FileLock(place.with_name(f".{place.name}.lock")):
-        if not mark.is_file() or json.loads(mark.read_text("utf-8")) != told:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    contents = {"python": sys.version, "installs": [[str(word) for word in install] for install in installs]}
+    mark = folder / MARK
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not mark.is_file() or json.loads(mark.read_text("utf-8")) != contents:
             mark.unlink(missing_ok=True)
-            venv.create(place, with_pip=True, clear=True)
-            for install in told["installs"]:
-                _install(python_of(place), install)
-            mark.write_text(json.dumps(told), "utf-8")
-    return python_of(place)
+            venv.create(folder, with_pip=True, clear=True)
+            for install in contents["installs"]:
+                _install(python_of(folder), install)
+            mark.write_text(json.dumps(contents), "utf-8")
+    return python_of(folder)
 
 
-def python_of(place: Path) -> Path:
+def python_of(folder: Path) -> Path:
     """The interpreter of an environment."""
-    return next(p for p in (place / "bin" / "python", place / "Scripts" / "python.exe") if p.exists())
+    return next(p for p in (folder / "bin" / "python", folder / "Scripts" / "python.exe") if p.exists())
 
 
 def _install(python: Path, arguments: list[str]) -> None:

@@ -50,13 +50,13 @@ def main() -> None:
     import keras
 
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        split = draw_images(place / "images", options.images)
-        draw_views(place / "views", split, schema.Views(count=options.views), "stretch")
+        folder = Path(folder)
+        split = draw_images(folder / "images", options.images)
+        draw_views(folder / "views", split, schema.Views(count=options.views), "stretch")
         parts = {
-            "network": network(place, options),
-            "decoding": decoding(place, split, options),
-            "pass": whole_pass(place, split, options),
+            "network": network(folder, options),
+            "decoding": decoding(folder, split, options),
+            "pass": whole_pass(folder, split, options),
         }
     write_record(
         "labelling",
@@ -84,7 +84,7 @@ def draw_images(root: Path, count: int) -> Split:
     return Split(["a", "b"], samples)
 
 
-def network(place: Path, options: argparse.Namespace) -> list[dict]:
+def network(folder: Path, options: argparse.Namespace) -> list[dict]:
     """Views/s of the network alone by dtype and batch size: from pixels in memory to logits in memory."""
     import keras
 
@@ -95,15 +95,15 @@ def network(place: Path, options: argparse.Namespace) -> list[dict]:
 
     architecture = TEACHERS[options.teacher]
     body = build_body(architecture, options.px, "none")
-    (place / "teacher").mkdir()
-    keras.Model(body.inputs, keras.layers.Dense(2)(body.outputs[0])).save(place / "teacher" / "teacher.keras")
+    (folder / "teacher").mkdir()
+    keras.Model(body.inputs, keras.layers.Dense(2)(body.outputs[0])).save(folder / "teacher" / "teacher.keras")
     described = {"name": options.teacher, "input_px": options.px, "preprocess": architecture.preprocess}
     described |= {"classes": ["a", "b"], "val": {"n": 2, "top1": 0.5, "logloss": 1.0}}
-    (place / "teacher" / "teacher.json").write_text(json.dumps(described))
+    (folder / "teacher" / "teacher.json").write_text(json.dumps(described))
     settings: dict[tuple, Callable[[], int]] = {}
     for dtype in DTYPES:
         for batch_size in options.batch_size or [16, 64]:
-            teacher, _ = open_teacher(place / "teacher", batch_size)
+            teacher, _ = open_teacher(folder / "teacher", batch_size)
             if dtype != "float32":
                 set_dtype(teacher.model, dtype)
             noise = np.random.default_rng(0).integers(0, 256, (batch_size, options.px, options.px, 3), np.uint8)
@@ -112,32 +112,32 @@ def network(place: Path, options: argparse.Namespace) -> list[dict]:
     return [{"dtype": dtype, "batch_size": size, "views_per_s": rates[dtype, size]} for dtype, size in settings]
 
 
-def decoding(place: Path, split: Split, options: argparse.Namespace) -> list[dict]:
+def decoding(folder: Path, split: Split, options: argparse.Namespace) -> list[dict]:
     """Views/s of decoding and rendering alone, in threads of one process and in worker processes."""
-    paths = [place / "images" / sample.path for sample in split.samples_of("train")]
-    views = read_views(place / "views", "train")
+    paths = [folder / "images" / sample.path for sample in split.samples_of("train")]
+    views = read_views(folder / "views", "train")
     jobs = [slice(first, first + A_JOB) for first in range(0, len(paths), A_JOB)]
-    with renderer(0, place) as by_threads, renderer(options.workers, place) as by_workers:
+    with renderer(0, folder) as by_threads, renderer(options.workers, folder) as by_workers:
 
         def rendered(render: Callable) -> int:
-            seen = in_threads(lambda job: render(paths[job], views[job], options.px), jobs, options.workers)
-            return sum(len(part) * options.views for part in seen)
+            rendered = in_threads(lambda job: render(paths[job], views[job], options.px), jobs, options.workers)
+            return sum(len(part) * options.views for part in rendered)
 
         ways = {"threads": by_threads, "workers": by_workers}
         rates = side_by_side({way: lambda r=render: rendered(r) for way, render in ways.items()}, options.rounds)
     return [{"by": way, "count": options.workers, "views_per_s": rate} for way, rate in rates.items()]
 
 
-def whole_pass(place: Path, split: Split, options: argparse.Namespace) -> list[dict]:
+def whole_pass(folder: Path, split: Split, options: argparse.Namespace) -> list[dict]:
     """Views/s of `transfer.label.label` in float32, decoding by threads and by workers, at the first batch size."""
     from kd2mobile.transfer.label import label
 
     batch_size = (options.batch_size or [16])[0]
     made = []
     for workers in (0, options.workers):
-        folder = place / f"set {workers}"
-        how = (place / "teacher", place / "images", split, place / "views", batch_size)
-        results = label(folder, *how, workers=workers)
+        output = folder / f"set {workers}"
+        how = (folder / "teacher", folder / "images", split, folder / "views", batch_size)
+        results = label(output, *how, workers=workers)
         made.append({"workers": workers, "batch_size": batch_size, "views_per_s": results.views_per_s})
     return made
 

@@ -58,11 +58,11 @@ def main() -> None:
     flags = f" --threads {options.threads} --rounds {options.rounds}" + " --litert-benchmark" * options.tool
     files = [compared(file, of_file, first) for file, of_file in timed.items()]
     for file in files:
-        said = f"p50 {file['p50_ms']['median']:.3f} ms, {file['ratio']['median']:.2f} of the first file's, "
-        said += f"{file['loop']['median']:.3f} of a bare loop"
+        text = f"p50 {file['p50_ms']['median']:.3f} ms, {file['ratio']['median']:.2f} of the first file's, "
+        text += f"{file['loop']['median']:.3f} of a bare loop"
         if options.tool:
-            said += f", {file['against_tool']['median']:.2f} of litert-benchmark's"
-        print(f"{file['file']:<34} {said}")
+            text += f", {file['against_tool']['median']:.2f} of litert-benchmark's"
+        print(f"{file['file']:<34} {text}")
     write_record(
         "latency",
         f"python benchmarks/latency.py {' '.join(file.name for file in options.files)}{flags}",
@@ -102,7 +102,7 @@ def ask_tool(file: Path, threads: int) -> float:
 
 def compared(file: Path, of_file: dict[str, list], first: list[float]) -> dict:
     p50 = [latency.p50 for latency in of_file["latency"]]
-    said = {
+    summary = {
         "file": file.name,
         "sha256": sha256_of(file),
         "size_bytes": file.stat().st_size,
@@ -112,9 +112,9 @@ def compared(file: Path, of_file: dict[str, list], first: list[float]) -> dict:
         "loop": spread(of_file["loop"]),
     }
     if of_file["tool_p50"]:
-        said["tool_p50_ms"] = spread(of_file["tool_p50"])
-        said["against_tool"] = spread([mine / tool for mine, tool in zip(p50, of_file["tool_p50"], strict=True)])
-    return said
+        summary["tool_p50_ms"] = spread(of_file["tool_p50"])
+        summary["against_tool"] = spread([mine / tool for mine, tool in zip(p50, of_file["tool_p50"], strict=True)])
+    return summary
 
 
 def spread(values: list[float]) -> dict:

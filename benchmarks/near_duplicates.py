@@ -110,17 +110,17 @@ def main() -> None:
 def costs(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds on the clock and of the processor, medians of rounds in turn: to read and hash each file, to decode it,
     to decode it and make its thumbnail, to search the thumbnails, and to draw."""
-    found = scan(folder)
-    first = list({image.sha256: image for image in found.images}.values())
-    seen, near_ones = make_thumbnails(folder, found.images), Chains()
-    for pair in near.near_pairs(seen):
+    scanned = scan(folder)
+    first = list({image.sha256: image for image in scanned.images}.values())
+    thumbnails, near_ones = make_thumbnails(folder, scanned.images), Chains()
+    for pair in near.near_pairs(thumbnails):
         near_ones.join(*pair)
     steps = {
         "scan": lambda: scan(folder),
         "decode": lambda: list(in_threads(lambda image: examine(folder / image.path), first)),
-        "decode_with_thumbnails": lambda: make_thumbnails(folder, found.images),
-        "search": lambda: list(near.near_pairs(seen)),
-        "draw": lambda: draw_splits(found.images, found.classes, ["val", "test"], Data(), None, near_ones),
+        "decode_with_thumbnails": lambda: make_thumbnails(folder, scanned.images),
+        "search": lambda: list(near.near_pairs(thumbnails)),
+        "draw": lambda: draw_splits(scanned.images, scanned.classes, ["val", "test"], Data(), None, near_ones),
     }
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in range(rounds):
@@ -147,7 +147,7 @@ def of_mnist(folder: Path) -> dict:
     for pair in near.near_pairs(Thumbnails({}, [sample.sha256 for sample in samples], thumbnails)):
         near_ones.join(*pair)
     took = {"search_processor_s": round(time.process_time() - begun, 1), "search_mb": round(_most_mb() - held)}
-    return _found(split, near_groups(near_ones, split)) | took
+    return _summary(split, near_groups(near_ones, split)) | took
 
 
 def of_data(source: str) -> tuple[dict, Split]:
@@ -160,9 +160,9 @@ def of_data(source: str) -> tuple[dict, Split]:
     split, plain = drawn[False]
     thumbnails = read_thumbnails(store.make(step.inputs["thumbnails"]).folder).pixels
     across = sum(len(group.splits) > 1 for group in drawn[True][1].near_duplicates)
-    found = _found(split, plain.near_duplicates) | {"of_them_drawn_whole": across} | _close(thumbnails)
+    summary = _summary(split, plain.near_duplicates) | {"of_them_drawn_whole": across} | _close(thumbnails)
     leaks = {"test_images": len(split.samples_of("test")), "leaked": len(plain.leaked)}
-    return found | leaks | {"leaked_drawn_whole": len(drawn[True][1].leaked)}, split
+    return summary | leaks | {"leaked_drawn_whole": len(drawn[True][1].leaked)}, split
 
 
 def changed_copies(folder: Path, split: Split, count: int) -> dict[str, int]:
@@ -170,19 +170,19 @@ def changed_copies(folder: Path, split: Split, count: int) -> dict[str, int]:
     distinct = {sample.sha256: sample for sample in reversed(split.samples)}
     chosen = [distinct[content] for content in sorted(distinct)[:count]]
 
-    def seen(sample: Sample) -> list[np.ndarray]:
+    def variants(sample: Sample) -> list[np.ndarray]:
         image = open_image(folder / sample.path)
         return [render(p, WHOLE, THUMBNAIL_PX) for p in (image, *(f(image) for f in CHANGES.values()))]
 
-    thumbnails = np.stack(list(in_threads(seen, chosen)))
-    originals, found = thumbnails[:, 0], {}
-    for place, name in enumerate(CHANGES, start=1):
-        both = np.concatenate([originals, thumbnails[:, place]])
+    thumbnails = np.stack(list(in_threads(variants, chosen)))
+    originals, counts = thumbnails[:, 0], {}
+    for index, name in enumerate(CHANGES, start=1):
+        both = np.concatenate([originals, thumbnails[:, index]])
         hashes = near.perceptual_hashes(both)
         pairs = np.stack([np.arange(count), np.arange(count) + count], axis=1)
         bits = np.array([int(a ^ b).bit_count() for a, b in hashes[pairs].tolist()])
-        found[name] = int(((bits <= near.MOST_BITS) & np.isfinite(near.confirmed(both, pairs))).sum())
-    return found
+        counts[name] = int(((bits <= near.MOST_BITS) & np.isfinite(near.confirmed(both, pairs))).sum())
+    return counts
 
 
 def _close(thumbnails: np.ndarray) -> dict:
@@ -193,7 +193,7 @@ def _close(thumbnails: np.ndarray) -> dict:
     return {"pairs_within_most_bits": len(pairs), "least_difference_of_them": round(float(differences.min()), 2)}
 
 
-def _found(split: Split, groups: list[NearGroup]) -> dict:
+def _summary(split: Split, groups: list[NearGroup]) -> dict:
     return {
         "images": len(split.samples),
         "groups": len(groups),

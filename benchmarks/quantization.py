@@ -59,11 +59,11 @@ def converted(run: Run, data: Path, images: int, per_tensor: bool = False, keep_
     val = split.samples_of("val")
     calibration = choose_calibration(split.samples_of("train"), images, run.recipe.data.seed)
     print(f"{run.folder.name}: {images} images{', per tensor' * per_tensor}", *keep_float, flush=True)
-    with tempfile.TemporaryDirectory() as place, converting_process() as process:
+    with tempfile.TemporaryDirectory() as folder, converting_process() as process:
         try:
             job = Job(
                 student=os.path.abspath(folders["student"] / "student.keras"),
-                folders={"int8": place},
+                folders={"int8": folder},
                 classes=split.classes,
                 resize=run.recipe.data.resize,
                 model_name=run.recipe.student.name,

@@ -11,7 +11,7 @@ from kd2mobile.store.artifact import made_with
 RESULTS = Path(__file__).parent / "results"
 
 
-def write_record(suite: str, command: str, **found: Any) -> None:
+def write_record(suite: str, command: str, **fields: Any) -> None:
     """Writes a record of the suite and says where: {suite, command, finished, made_with, groups, what was found}.
 
     groups: whether near duplicates stay in one split where a recipe does not say (no suite's does): what was measured
@@ -22,5 +22,5 @@ def write_record(suite: str, command: str, **found: Any) -> None:
     now = time.gmtime()
     head = {"suite": suite, "command": command, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", now)}
     out = RESULTS / f"{suite}-{time.strftime('%Y%m%d-%H%M', now)}.json"
-    write_json(out, head | {"made_with": made_with(), "groups": Data().groups} | found)
+    write_json(out, head | {"made_with": made_with(), "groups": Data().groups} | fields)
     print(f"Written: {out}. Next: python benchmarks/table.py")

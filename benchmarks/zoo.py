@@ -85,11 +85,11 @@ def records(run: Run) -> list[dict]:
 
 def others(run: Run, variant: Variant) -> dict[str, dict]:
     """What stands beside the file in the card: the teacher, and the same student on labels alone."""
-    found = {record["role"]: record for record in records(run) if record["role"] == "teacher"}
+    teachers = {record["role"]: record for record in records(run) if record["role"] == "teacher"}
     for record in records(run):
         if (record["role"], record["compression"], record["precision"]) == ("baseline", *variant):
-            found["baseline"] = record
-    return found
+            teachers["baseline"] = record
+    return teachers
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kd2mobile.measure.outputs import read_answers
-from kd2mobile.measure.record import NOT_TOLD_HERE
+from kd2mobile.measure.record import NOT_REPORTED_HERE
 
 CLASSES = ["blue", "green", "red"]
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -99,7 +99,7 @@ def nones(record):
 
 def is_explained(record):
     """Whether each None of a record, as JSON, has a reason in `unknown` that somebody gave, and nothing else has."""
-    return nones(record) == record["unknown"].keys() and NOT_TOLD_HERE not in record["unknown"].values()
+    return nones(record) == record["unknown"].keys() and NOT_REPORTED_HERE not in record["unknown"].values()
 
 
 def pixels(colour, px=8):

@@ -20,8 +20,8 @@ def main(package: str, pixels: str, out: str, *models: str) -> None:
         classify = opened.get_signature_runner("classify")
         dtype = classify.get_input_details()["image"]["dtype"]  # uint8, of int16x8 float32
         scale, zero_point = classify.get_output_details()["probabilities"]["quantization"]  # 0 and 0 of floats
-        given = [classify(image=image[None].astype(dtype))["probabilities"][0] for image in images]
-        probabilities = (np.float32(given) - zero_point) * (scale or 1)
+        outputs = [classify(image=image[None].astype(dtype))["probabilities"][0] for image in images]
+        probabilities = (np.float32(outputs) - zero_point) * (scale or 1)
         answers[model] = {
             "top1": probabilities.argmax(axis=1).tolist(),
             "probabilities": probabilities.tolist(),

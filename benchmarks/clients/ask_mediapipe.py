@@ -25,11 +25,11 @@ def main(pixels: str, photos: str, out: str, *models: str) -> None:
         options = vision.ImageClassifierOptions(BaseOptions(model_asset_path=model), max_results=1)
         with vision.ImageClassifier.create_from_options(options) as classifier:
             likeliest = [ask(classifier, image) for image in np.load(pixels)]
-            seen = [ask(classifier, whole(path)) for path in paths]
+            of_photos = [ask(classifier, whole(path)) for path in paths]
         answers[model] = {
             "top1": [category.index for category in likeliest],
             "names": [category.category_name for category in likeliest],
-            "photos_top1": [category.index for category in seen],
+            "photos_top1": [category.index for category in of_photos],
             "metadata": metadata_of(model),
         }
     with open(out, "w", encoding="utf-8") as file:

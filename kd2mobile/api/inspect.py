@@ -7,7 +7,7 @@ import msgspec
 
 from kd2mobile.errors import Kd2MobileError, RecordError
 from kd2mobile.files import convert_json, read_json, system_errors
-from kd2mobile.inspection.inspect import Found, Inspection, inspect_file
+from kd2mobile.inspection.inspect import FoundRecord, Inspection, inspect_file
 from kd2mobile.store.artifact import RECORD
 from kd2mobile.store.run import RECORDS, RUN_RECORD, artifacts_of
 from kd2mobile.store.stage_records import Count, Share
@@ -69,7 +69,7 @@ def with_records(inspected: Inspection) -> Inspection:
     return msgspec.structs.replace(inspected, record=record, benchmark=benchmark, notes=notes)
 
 
-def records_beside(path: Path, sha256: str) -> tuple[Found | None, Found | None, list[str]]:
+def records_beside(path: Path, sha256: str) -> tuple[FoundRecord | None, FoundRecord | None, list[str]]:
     """How the file came to be and what was measured of it, from what lies beside it or in its run's folder.
 
     All of it may be somebody else's: what cannot be read is a note.
@@ -86,10 +86,10 @@ def records_beside(path: Path, sha256: str) -> tuple[Found | None, Found | None,
     for place in places:
         content = _read(place, _Told, notes) if place.is_file() and record is None else {}
         if any(part.get("sha256") == sha256 for part in (content, *_parts(content))):
-            record = Found(str(place), content)
+            record = FoundRecord(str(place), content)
     published = record.content.get("benchmark") if record else None
     if published and published.get("sha256") == sha256:
-        measured, place = [published], record.place
+        measured, place = [published], record.path
     else:
         file = run / RECORDS if run else path
         measured, place = _read(file, list[_Measured], notes) if run and file.is_file() else [], str(file)
@@ -99,7 +99,7 @@ def records_beside(path: Path, sha256: str) -> tuple[Found | None, Found | None,
     except RecordError as fault:
         notes.append(str(fault))
         own = None
-    return record, Found(place, own) if own else None, notes
+    return record, FoundRecord(place, own) if own else None, notes
 
 
 _LEFT_OUT = "It is left out."

@@ -5,13 +5,13 @@ import keras
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """Every BatchNormalization of the model, those of models inside it too."""
-    found = []
+    layers = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found += batch_norms(layer)
+            layers += batch_norms(layer)
         elif isinstance(layer, keras.layers.BatchNormalization):
-            found.append(layer)
-    return found
+            layers.append(layer)
+    return layers
 
 
 def shorten_memory(model: keras.Model, momentum: float) -> None:

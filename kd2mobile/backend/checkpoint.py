@@ -77,17 +77,18 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def read_checkpoint(folder: Path, shapes: list[tuple[int, ...]]) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None; a damaged one is said and removed.
+    """The newest checkpoint that is whole, or None. A damaged one is reported and removed.
 
     shapes: of the variables that `state` must fit, in order.
     """
-    found = _checkpoints(folder)
-    for number, path in enumerate(found, start=1):
+    checkpoints = _checkpoints(folder)
+    for number, path in enumerate(checkpoints, start=1):
         try:
             return _read(path, shapes)
         except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as fault:
-            goes_on = f"trying {found[number].name}" if found[number:] else "training starts again from the beginning"
-            say(f"{path}: damaged checkpoint ({fault}); {goes_on}")
+            rest = checkpoints[number:]
+            step = f"trying {rest[0].name}" if rest else "training starts again from the beginning"
+            say(f"{path}: damaged checkpoint ({fault}); {step}")
             path.unlink()
     return None
 

@@ -98,11 +98,11 @@ _TOLD = msgspec.msgpack.Decoder(Say | Stage | Done | _Result | Refusal | SystemF
 
 
 class Death(NamedTuple):
-    """How a child ended that was not told to. status: as subprocess gives it; said: what it wrote on standard error;
+    """How a child ended that was not told to. status: as subprocess gives it; output: what it wrote on standard error;
     late: whether it was ended because it took longer than it may."""
 
     status: int
-    said: str
+    output: str
     late: bool = False
 
     @property
@@ -115,13 +115,13 @@ class Death(NamedTuple):
     @property
     def last(self) -> str:
         """The last line that it wrote, or nothing."""
-        return (self.said.splitlines() or [""])[-1].strip()
+        return (self.output.splitlines() or [""])[-1].strip()
 
     @property
     def traceback(self) -> str | None:
         """That of a bug, from its first line."""
-        begin = self.said.rfind("Traceback (most recent call last)")
-        return self.said[begin:] if begin >= 0 else None
+        begin = self.output.rfind("Traceback (most recent call last)")
+        return self.output[begin:] if begin >= 0 else None
 
 
 class Child:
@@ -260,18 +260,18 @@ def serve(answer: Callable[[Any, Give], None], request: type) -> None:
     for data in _from_parent():
         try:
             answer(requests.decode(data), give)
-            told = _End()
+            ending = _End()
         except Kd2MobileError as fault:
-            told = Refusal.of(fault)
+            ending = Refusal.of(fault)
         except OSError as fault:
             if fault.errno is None:
                 raise
-            told = SystemFault.of(fault)
+            ending = SystemFault.of(fault)
         except Exception as fault:
             if not is_out_of_memory(fault):
                 raise
-            told = Refusal.of(memory_error(fault))
-        tell(told)
+            ending = Refusal.of(memory_error(fault))
+        tell(ending)
 
 
 def _from_parent() -> Iterator[bytes]:

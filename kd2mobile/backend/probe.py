@@ -8,16 +8,16 @@ from kd2mobile.backend.child import Give, serve
 
 
 class Try(msgspec.Struct):
-    """A request. code: imports it and leaves the accelerators that it sees in `found`."""
+    """A request. code: imports it and leaves the accelerators that it sees in `accelerators`."""
 
     code: str
 
 
 class Tried(msgspec.Struct):
-    """fault: why it cannot be imported, None if it can; found: what the code left there."""
+    """fault: why it cannot be imported, None if it can; accelerators: what the code left there."""
 
     fault: str | None
-    found: list[str] = []
+    accelerators: list[str] = []
 
 
 def answer(request: Try, give: Give) -> None:
@@ -29,7 +29,7 @@ def answer(request: Try, give: Give) -> None:
         lines = f"{type(fault).__name__}: {fault}".strip().splitlines()
         give(Tried(lines[-1].strip()))
     else:
-        give(Tried(None, names["found"]))
+        give(Tried(None, names["accelerators"]))
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def _command(module: str) -> list[str]:
 
 def _killed(death: Death, purpose: str) -> Exception:
     if death.status >= 0:
-        fault = RuntimeError(f"the {purpose} process {death.how}:\n{death.said}")
+        fault = RuntimeError(f"the {purpose} process {death.how}:\n{death.output}")
         return memory_error(fault) if is_out_of_memory(fault) else fault  # while it loaded its libraries
     got = f"{death.how.removeprefix('was ended by ')} ({death.last or 'no message'})"
     next_step = "If the signal was SIGKILL, memory ran out: close other programs and run the command again."

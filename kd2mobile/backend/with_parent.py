@@ -13,10 +13,10 @@ _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _NOT_RUN = 126
 
 
-def why_not_run(program: str, status: int, said: str) -> str | None:
+def why_not_run(program: str, status: int, stderr: str) -> str | None:
     """Why a program behind `with_parent` could not be run, from its status and standard error; None if it could."""
     start = f"{program}: "
-    return said[len(start) :].strip() if status == _NOT_RUN and said.startswith(start) else None
+    return stderr[len(start) :].strip() if status == _NOT_RUN and stderr.startswith(start) else None
 
 
 def with_parent(command: list[str]) -> list[str]:

@@ -73,8 +73,8 @@ EXTRAS = {
 }
 """The packages of each extra, as in pyproject.toml."""
 ACCELERATORS = {
-    "tensorflow": "import tensorflow as it; found = [d.name for d in it.config.list_physical_devices('GPU')]",
-    "jax": "import jax as it; found = [str(d) for d in it.devices() if d.platform != 'cpu']",
+    "tensorflow": "import tensorflow as it; accelerators = [d.name for d in it.config.list_physical_devices('GPU')]",
+    "jax": "import jax as it; accelerators = [str(d) for d in it.devices() if d.platform != 'cpu']",
 }
 """The code that imports each backend and lists its accelerators."""
 LONGEST_IMPORT_S = 180
@@ -170,7 +170,7 @@ def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[
     """Why the package cannot be imported (`missing`: not installed; None: it can), and the accelerators it lists."""
     if not _installed(module):
         return "missing", []
-    code = ACCELERATORS.get(name, f"import {module}; found = []")
+    code = ACCELERATORS.get(name, f"import {module}; accelerators = []")
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
     try:
         with Child(["-m", "kd2mobile.backend.probe"], f"the import of {name}", _Died, environment) as child:
@@ -180,7 +180,7 @@ def _try(name: str, module: str, backend: str | None) -> tuple[str | None, list[
         if death.late:
             return f"its import took longer than {LONGEST_IMPORT_S} s", []
         return (death.status > 0 and death.last) or f"its import {death.how}", []
-    return tried.fault, tried.found
+    return tried.fault, tried.accelerators
 
 
 class _Died(Exception):

@@ -136,8 +136,8 @@ def set_ranges(wrapped: tf_keras.Model, model: tf_keras.Model, feed: Feed) -> No
     """
     names = [layer.name for layer in model.layers]
     probe = tf_keras.Model(model.inputs, [model.get_layer(name).output for name in names])
-    seen = (probe(to_int8_input(pixels), training=False) for pixels, *_ in islice(feed.epoch(0), RANGE_BATCHES))
-    ends = [[(float(tf.reduce_min(output)), float(tf.reduce_max(output))) for output in batch] for batch in seen]
+    outputs = (probe(to_int8_input(pixels), training=False) for pixels, *_ in islice(feed.epoch(0), RANGE_BATCHES))
+    ends = [[(float(tf.reduce_min(output)), float(tf.reduce_max(output))) for output in batch] for batch in outputs]
     ranges = dict(zip(names, np.mean(ends, axis=0).tolist(), strict=True))
     for layer in wrapped.layers:
         inner = getattr(layer, "layer", None)

@@ -43,8 +43,8 @@ def carry_back(trained: tf_keras.Model, names: dict[str, list[str]], student: ke
     """Gives the student the weights of the trained model, wrapped or not. names: of the twin, see `weight_names`."""
     trained_layers = {getattr(layer, "layer", layer).name: layer for layer in trained.layers}
     for layer in student.layers:
-        found = {_own_name(weight): weight for weight in trained_layers[layer.name].weights}
-        layer.set_weights([found[name].numpy() for name in names[layer.name]])
+        weights = {_own_name(weight): weight for weight in trained_layers[layer.name].weights}
+        layer.set_weights([weights[name].numpy() for name in names[layer.name]])
 
 
 def _own_name(weight: tf.Variable) -> str:

@@ -25,10 +25,10 @@ class Budget:
 
 
 class Table(NamedTuple):
-    """A table at `place` of `data`. Fields are counted from 0; one that is not set reads as 0, None or empty."""
+    """A table at `offset` of `data`. Fields are counted from 0; one that is not set reads as 0, None or empty."""
 
     data: bytes
-    place: int
+    offset: int
     budget: Budget
 
     def has(self, field: int) -> bool:
@@ -37,15 +37,15 @@ class Table(NamedTuple):
 
     def number(self, field: int, kind: str, default: int = 0) -> int:
         """A scalar field. kind: its struct code, "B" for ubyte, "I" for uint. default: the schema's."""
-        place = self._field(field)
-        return _read(self.data, place, kind) if place else default
+        offset = self._field(field)
+        return _read(self.data, offset, kind) if offset else default
 
     def table(self, field: int) -> "Table":
         """A field that refers to a table. Raises ValueError if it is not set."""
-        place = self._field(field)
-        if not place:
+        offset = self._field(field)
+        if not offset:
             raise ValueError(f"a flatbuffer table without its field {field}")
-        return Table(self.data, _target(self.data, place), self.budget)
+        return Table(self.data, _target(self.data, offset), self.budget)
 
     def tables(self, field: int) -> list["Table"]:
         """A field that is a vector of tables."""
@@ -76,16 +76,16 @@ class Table(NamedTuple):
         return self.bytes(field).decode("utf-8", "replace")
 
     def _field(self, field: int) -> int:
-        vtable = self.place - _read(self.data, self.place, "i")
+        vtable = self.offset - _read(self.data, self.offset, "i")
         entry = 4 + 2 * field
         distance = _read(self.data, vtable + entry, "H") if entry < _read(self.data, vtable, "H") else 0
-        return self.place + distance if distance else 0
+        return self.offset + distance if distance else 0
 
     def _vector(self, field: int) -> tuple[int, int]:
-        place = self._field(field)
-        if not place:
+        offset = self._field(field)
+        if not offset:
             return 0, 0
-        start = _target(self.data, place)
+        start = _target(self.data, offset)
         count = _read(self.data, start, "I")
         if count > len(self.data) - start:
             raise ValueError("a flatbuffer vector that is longer than its file")
@@ -98,11 +98,11 @@ def root(data: bytes) -> Table:
     return Table(data, _target(data, 0), Budget(data))
 
 
-def _target(data: bytes, place: int) -> int:
-    return place + _read(data, place, "I")
+def _target(data: bytes, offset: int) -> int:
+    return offset + _read(data, offset, "I")
 
 
-def _read(data: bytes, place: int, kind: str):
-    if not 0 <= place <= len(data) - struct.calcsize("<" + kind):
-        raise ValueError(f"a flatbuffer offset of {place} in {len(data)} bytes")
-    return struct.unpack_from("<" + kind, data, place)[0]
+def _read(data: bytes, offset: int, kind: str):
+    if not 0 <= offset <= len(data) - struct.calcsize("<" + kind):
+        raise ValueError(f"a flatbuffer offset of {offset} in {len(data)} bytes")
+    return struct.unpack_from("<" + kind, data, offset)[0]

@@ -8,7 +8,7 @@ from kd2mobile.inspection.flatbuffer import Table, root
 
 class Tensor(NamedTuple):
     """dtype: `uint8`, `float32`, ...; shape: -1 is open; scales, zero_points: none of a float, one of the whole tensor
-    or one a channel of `axis`; place: first byte and bytes of its numbers in the file, 0 and 0 if they are not in it.
+    or one a channel of `axis`; span: first byte and bytes of its numbers in the file, 0 and 0 if they are not in it.
     """
 
     name: str
@@ -17,12 +17,12 @@ class Tensor(NamedTuple):
     scales: list[float]
     zero_points: list[int]
     axis: int
-    place: tuple[int, int]
+    span: tuple[int, int]
 
     @property
     def constant(self) -> bool:
         """Whether its numbers are in the file."""
-        return self.place[1] > 0
+        return self.span[1] > 0
 
 
 class Geometry(NamedTuple):
@@ -83,14 +83,14 @@ def read_model(data: bytes) -> Model:
     if not is_model(data):
         raise ValueError(f"no TFL3 at its start but {data[4:8]!r}")
     model = root(data)
-    places = [_place(buffer, len(data)) for buffer in model.tables(schema.MODEL["buffers"])]
+    spans = [_span(buffer, len(data)) for buffer in model.tables(schema.MODEL["buffers"])]
     ops = [_op_name(code) for code in model.tables(schema.MODEL["operator_codes"])]
-    graphs = [_graph(graph, ops, places) for graph in model.tables(schema.MODEL["subgraphs"])]
+    graphs = [_graph(graph, ops, spans) for graph in model.tables(schema.MODEL["subgraphs"])]
     if not graphs:
         raise ValueError("no graph")
     signatures = [_signature(each, graphs) for each in model.tables(schema.MODEL["signature_defs"])]
     entries = {
-        entry.text(schema.METADATA["name"]): _item(places, entry.number(schema.METADATA["buffer"], "I"), "buffer")
+        entry.text(schema.METADATA["name"]): _item(spans, entry.number(schema.METADATA["buffer"], "I"), "buffer")
         for entry in model.tables(schema.MODEL["metadata"])
     }
     return Model(model.text(schema.MODEL["description"]), graphs, signatures, entries)
@@ -123,7 +123,7 @@ def with_readable_names(data: bytes) -> bytes:
     return data if readable is None else bytes(readable)
 
 
-def _place(buffer: Table, file: int) -> tuple[int, int]:
+def _span(buffer: Table, file: int) -> tuple[int, int]:
     """Where a buffer begins and its bytes, which lie in the table or, of a large model, somewhere behind it."""
     inside = buffer.span(schema.BUFFER["data"])
     offset, size = (buffer.number(schema.BUFFER[field], "Q") for field in ("offset", "size"))
@@ -140,14 +140,14 @@ def _op_name(code: Table) -> tuple[str, bool]:
     return schema.OPS[number] if 0 <= number < len(schema.OPS) else f"op {number}", False
 
 
-def _graph(graph: Table, names: list[tuple[str, bool]], places: list[tuple[int, int]]) -> Graph:
-    tensors = [_tensor(tensor, places) for tensor in graph.tables(schema.SUBGRAPH["tensors"])]
+def _graph(graph: Table, names: list[tuple[str, bool]], spans: list[tuple[int, int]]) -> Graph:
+    tensors = [_tensor(tensor, spans) for tensor in graph.tables(schema.SUBGRAPH["tensors"])]
 
     def indices(table: Table, field: int) -> list[int]:
-        found = [index for index in table.numbers(field, "i") if index != -1]
-        for index in found:
+        present = [index for index in table.numbers(field, "i") if index != -1]
+        for index in present:
             _item(tensors, index, "tensor")
-        return found
+        return present
 
     ops = []
     for op in graph.tables(schema.SUBGRAPH["operators"]):
@@ -170,11 +170,11 @@ def _geometry(op: Table, name: str) -> Geometry | None:
     return Geometry(strides, dilations, options.number(slots["padding"], "b") == schema.SAME)
 
 
-def _tensor(tensor: Table, places: list[tuple[int, int]]) -> Tensor:
+def _tensor(tensor: Table, spans: list[tuple[int, int]]) -> Tensor:
     kind = tensor.number(schema.TENSOR["type"], "b")
     fixed = tensor.numbers(schema.TENSOR["shape"], "i")
     quantization = tensor.table(schema.TENSOR["quantization"]) if tensor.has(schema.TENSOR["quantization"]) else None
-    place = _item(places, tensor.number(schema.TENSOR["buffer"], "I"), "buffer")
+    span = _item(spans, tensor.number(schema.TENSOR["buffer"], "I"), "buffer")
     return Tensor(
         tensor.text(schema.TENSOR["name"]),
         schema.TYPES[kind] if 0 <= kind < len(schema.TYPES) else f"type {kind}",
@@ -182,23 +182,23 @@ def _tensor(tensor: Table, places: list[tuple[int, int]]) -> Tensor:
         quantization.numbers(schema.QUANTIZATION["scale"], "f") if quantization else [],
         quantization.numbers(schema.QUANTIZATION["zero_point"], "q") if quantization else [],
         quantization.number(schema.QUANTIZATION["quantized_dimension"], "i") if quantization else 0,
-        place,
+        span,
     )
 
 
 def _signature(signature: Table, graphs: list[Graph]) -> Signature:
-    place = signature.number(schema.SIGNATURE["subgraph_index"], "I")
-    graph = _item(graphs, place, "graph")
+    index = signature.number(schema.SIGNATURE["subgraph_index"], "I")
+    graph = _item(graphs, index, "graph")
     ends = []
     for field in ("inputs", "outputs"):
-        named = {
+        by_name = {
             tensor.text(schema.TENSOR_MAP["name"]): tensor.number(schema.TENSOR_MAP["tensor_index"], "I")
             for tensor in signature.tables(schema.SIGNATURE[field])
         }
-        for index in named.values():
-            _item(graph.tensors, index, "tensor")
-        ends.append(named)
-    return Signature(signature.text(schema.SIGNATURE["signature_key"]), place, *ends)
+        for tensor in by_name.values():
+            _item(graph.tensors, tensor, "tensor")
+        ends.append(by_name)
+    return Signature(signature.text(schema.SIGNATURE["signature_key"]), index, *ends)
 
 
 def _item(items: list, index: int, kind: str):

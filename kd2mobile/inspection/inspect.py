@@ -19,7 +19,7 @@ MODEL = "model.tflite"
 _AGAIN = "Give the .tflite file itself, or export or download it again."
 
 
-class TensorSaid(msgspec.Struct, frozen=True):
+class TensorInfo(msgspec.Struct, frozen=True):
     """An input or output. shape: -1 is open. scale, zero_point: of the whole tensor, None unless it is quantized so;
     channels: how many scales it has if each channel has its own."""
 
@@ -31,7 +31,7 @@ class TensorSaid(msgspec.Struct, frozen=True):
     channels: int | None
 
 
-class OpSaid(msgspec.Struct, frozen=True):
+class OpInfo(msgspec.Struct, frozen=True):
     """The ops of one name and the same types. types: `int8, int8, int32 -> int8`; custom: no runtime's own."""
 
     name: str
@@ -49,16 +49,16 @@ class FloatOps(msgspec.Struct, frozen=True):
     first: str
 
 
-class GraphSaid(msgspec.Struct, frozen=True):
+class GraphInfo(msgspec.Struct, frozen=True):
     """One graph of the file; the first is the one that runs."""
 
     name: str
-    inputs: list[TensorSaid]
-    outputs: list[TensorSaid]
-    ops: list[OpSaid]
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    ops: list[OpInfo]
 
 
-class SignatureSaid(msgspec.Struct, frozen=True):
+class SignatureInfo(msgspec.Struct, frozen=True):
     """graph: the number of its graph; inputs, outputs: their names in the signature."""
 
     key: str
@@ -67,10 +67,10 @@ class SignatureSaid(msgspec.Struct, frozen=True):
     outputs: list[str]
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A record of this very file, by its SHA-256. place: the file that it stands in; content: as it stands there."""
+class FoundRecord(msgspec.Struct, frozen=True):
+    """A record of this very file, by its SHA-256. path: the file that it stands in; content: as it stands there."""
 
-    place: str
+    path: str
     content: dict[str, Any]
 
 
@@ -96,14 +96,14 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     float_ops: list[FloatOps] | None
     custom_ops: list[str]
     weights: Weights | None
-    signatures: list[SignatureSaid]
-    graphs: list[GraphSaid]
+    signatures: list[SignatureInfo]
+    graphs: list[GraphInfo]
     metadata: dict[str, int]
     tflite_metadata: TFLiteMetadata | None
     kd2mobile: FileMetadata | None
     labels: list[str] | None
-    record: Found | None = None
-    benchmark: Found | None = None
+    record: FoundRecord | None = None
+    benchmark: FoundRecord | None = None
     notes: list[str] = []
 
 
@@ -127,8 +127,8 @@ def inspect_file(path: Path) -> Inspection:
         model = read_model(data)
     except ValueError as fault:
         raise ModelFileError(path, "must be a complete TensorFlow Lite model", fault, _AGAIN) from fault
-    said = read_metadata(path)
-    arithmetic, float_ops = _arithmetic(model.graphs, said.own)
+    metadata = read_metadata(path)
+    arithmetic, float_ops = _arithmetic(model.graphs, metadata.own)
     return Inspection(
         file=str(path),
         size_bytes=len(data),
@@ -139,32 +139,32 @@ def inspect_file(path: Path) -> Inspection:
         float_ops=float_ops,
         custom_ops=sorted({op.name for graph in model.graphs for op in graph.ops if op.custom}),
         weights=count_weights(data, model),
-        signatures=[SignatureSaid(s.key, s.graph, list(s.inputs), list(s.outputs)) for s in model.signatures],
-        graphs=[_graph(model, place) for place in range(len(model.graphs))],
+        signatures=[SignatureInfo(s.key, s.graph, list(s.inputs), list(s.outputs)) for s in model.signatures],
+        graphs=[_graph(model, index) for index in range(len(model.graphs))],
         metadata={name: size for name, (_, size) in model.metadata.items()},
         tflite_metadata=read_tflite_metadata(path),
-        kd2mobile=said if said.own else None,
-        labels=said.classes,
+        kd2mobile=metadata if metadata.own else None,
+        labels=metadata.classes,
     )
 
 
-def _graph(model: Model, place: int) -> GraphSaid:
-    graph = model.graphs[place]
+def _graph(model: Model, index: int) -> GraphInfo:
+    graph = model.graphs[index]
     counts = Counter((op.name, op.custom, _types(graph, op)) for op in graph.ops)
-    own = [signature for signature in model.signatures if signature.graph == place]
+    own = [signature for signature in model.signatures if signature.graph == index]
     inputs = _ends(graph, graph.inputs, [signature.inputs for signature in own])
     outputs = _ends(graph, graph.outputs, [signature.outputs for signature in own])
-    return GraphSaid(graph.name, inputs, outputs, [OpSaid(*kind, count) for kind, count in counts.items()])
+    return GraphInfo(graph.name, inputs, outputs, [OpInfo(*kind, count) for kind, count in counts.items()])
 
 
-def _ends(graph: Graph, indices: list[int], named: list[dict[str, int]]) -> list[TensorSaid]:
-    names = {index: name for names in named for name, index in names.items()}
+def _ends(graph: Graph, indices: list[int], signature_names: list[dict[str, int]]) -> list[TensorInfo]:
+    names = {index: name for names in signature_names for name, index in names.items()}
     return [_tensor(graph.tensors[index], names.get(index)) for index in indices]
 
 
-def _tensor(tensor: Tensor, name: str | None) -> TensorSaid:
+def _tensor(tensor: Tensor, name: str | None) -> TensorInfo:
     one = len(tensor.scales) == 1
-    return TensorSaid(
+    return TensorInfo(
         name or tensor.name,
         tensor.dtype,
         tensor.shape,
@@ -189,7 +189,7 @@ def _arithmetic(graphs: list[Graph], own: bool) -> tuple[str | None, list[FloatO
             moving = [tensor for tensor in tensors if not tensor.constant]
             if any(_is_float(tensor) for tensor in moving):
                 if not _is_end(graph, op):
-                    floats.append((op.name, _place_of(graph, op, names)))
+                    floats.append((op.name, _layer_of(graph, op, names)))
                 weights |= {tensor.dtype for tensor in tensors if tensor.constant and _is_packed(tensor)}
             elif op.name != "QUANTIZE" and any(tensor.scales for tensor in moving):
                 integers += 1
@@ -201,15 +201,15 @@ def _arithmetic(graphs: list[Graph], own: bool) -> tuple[str | None, list[FloatO
     return (f"{', '.join(sorted(weights))} weights" if weights else "float32"), None
 
 
-def _place_of(graph: Graph, op: Op, names: LayerNames | None) -> str:
+def _layer_of(graph: Graph, op: Op, names: LayerNames | None) -> str:
     """Where an op is, to a person; what converts for a layer is at that layer."""
     near = {
         "DEQUANTIZE": [o for o in graph.ops if set(o.inputs) & set(op.outputs)],
         "QUANTIZE": [o for o in graph.ops if set(o.outputs) & set(op.inputs)],
     }.get(op.name)
     at = (near or [op])[0].outputs[:1]
-    called = [names.of(graph.tensors[i].name) if names else graph.tensors[i].name.partition(";")[0] for i in at]
-    return called[0] if called else ""
+    layers = [names.of(graph.tensors[i].name) if names else graph.tensors[i].name.partition(";")[0] for i in at]
+    return layers[0] if layers else ""
 
 
 def _is_end(graph: Graph, op: Op) -> bool:

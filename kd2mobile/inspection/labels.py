@@ -72,18 +72,18 @@ def number_and_name(line: str) -> tuple[int, str] | None:
     >>> number_and_name("0 a cat"), number_and_name("7up")
     ((0, 'a cat'), None)
     """
-    found = next(filter(None, (form.fullmatch(line.strip()) for form in _FORMS)), None)
-    return (int(found["number"]), found["name"]) if found else None
+    match = next(filter(None, (form.fullmatch(line.strip()) for form in _FORMS)), None)
+    return (int(match["number"]), match["name"]) if match else None
 
 
 def _numbered(lines: list[str], where: str, error: type[Kd2MobileError]) -> list[str] | None:
     """The names by their numbers, None if the lines are not numbered."""
     wrong = None
     for form in _FORMS:
-        found = [form.fullmatch(line) for line in lines]
-        if not all(found):
+        matches = [form.fullmatch(line) for line in lines]
+        if not all(matches):
             continue
-        numbers, names = [int(one["number"]) for one in found], [one["name"] for one in found]
+        numbers, names = [int(one["number"]) for one in matches], [one["name"] for one in matches]
         if 0 not in numbers or (len(lines) > 1 and len(set(names)) == 1):
             continue
         if sorted(numbers) == list(range(len(lines))):

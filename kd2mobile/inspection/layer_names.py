@@ -31,8 +31,8 @@ class LayerNames(NamedTuple):
         ['relu', 'conv_1']
         """
         paths = (part.split("/")[1:] for part in tensor.split(";"))
-        found = (next(filter(None, map(self._layer, path)), None) for path in paths)
-        return list(dict.fromkeys(filter(None, found)))
+        layers = (next(filter(None, map(self._layer, path)), None) for path in paths)
+        return list(dict.fromkeys(filter(None, layers)))
 
     def of(self, tensor: str) -> str:
         """What the op that makes that tensor is called to a person: its layer, or the tensor's own name."""
@@ -41,13 +41,13 @@ class LayerNames(NamedTuple):
             return next((layer for layer in layers if layer in self.weighted), layers[0])
         return ANSWER if tensor.startswith(_NAMELESS) else tensor.partition(";")[0]
 
-    def called(self, tensor: str) -> set[str]:
-        """All that the op which makes that tensor may be called."""
+    def names_of(self, tensor: str) -> set[str]:
+        """Every name by which the op that makes that tensor may be given."""
         return {*self.within(tensor), self.of(tensor)}
 
     def are_among(self, tensors: Iterable[str], names: Iterable[str]) -> bool:
-        """Whether an op that makes these tensors is called by one of the names."""
-        return any(self.called(tensor) & set(names) for tensor in tensors)
+        """Whether one of the names is that of an op which makes one of these tensors."""
+        return any(self.names_of(tensor) & set(names) for tensor in tensors)
 
     def _layer(self, scope: str) -> str | None:
         scope = scope.removeprefix("quant_")

@@ -119,31 +119,31 @@ def read_metadata(path: Path) -> FileMetadata:
 
 
 def output_names(
-    model: Path, said: FileMetadata, outputs: int, file: Path | None
+    model: Path, metadata: FileMetadata, outputs: int, file: Path | None
 ) -> tuple[list[str] | None, list[str]]:
     """The outputs' names, by the user's file before what the model says, and notes; None if there are none to use.
 
     Raises ModelFileError if the user's file has any other number of names than the model outputs; where the model's own
     labels do, or are in one of several text files, they are left out, and a note says so.
     """
-    names = read_labels(file) if file else said.classes
-    if len(names or []) == outputs or (names is None and not said.texts):
+    names = read_labels(file) if file else metadata.classes
+    if len(names or []) == outputs or (names is None and not metadata.texts):
         return names, []
     if file:
         got = f"{count_of(len(names), 'label')} for {count_of(outputs, 'output')}"
         next_step = "Give the labels that this model was made with."
-        if len(names) == outputs - 1 and not said.own:
+        if len(names) == outputs - 1 and not metadata.own:
             next_step += " If its output 0 is a background class, write the line `background` before the others."
         raise ModelFileError(file, "must have one name per output, one per line", got, next_step)
-    return None, [f"{model}: its own labels are not used: {unused_labels(said, outputs)}"]
+    return None, [f"{model}: its own labels are not used: {unused_labels(metadata, outputs)}"]
 
 
-def unused_labels(said: FileMetadata, outputs: int) -> str:
+def unused_labels(metadata: FileMetadata, outputs: int) -> str:
     """What is wrong with a model's own labels, in words."""
-    if said.texts:
-        shown = listed(repr(name[:60]) for name in said.texts)
-        return f"{count_of(len(said.texts), 'text file')} inside ({shown}), none of which is declared as labels"
-    return f"{count_of(len(said.classes or []), 'label')} for {count_of(outputs, 'output')}"
+    if metadata.texts:
+        shown = listed(repr(name[:60]) for name in metadata.texts)
+        return f"{count_of(len(metadata.texts), 'text file')} inside ({shown}), none of which is declared as labels"
+    return f"{count_of(len(metadata.classes or []), 'label')} for {count_of(outputs, 'output')}"
 
 
 def _members(path: Path) -> list[str]:
@@ -154,7 +154,7 @@ def _members(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
     except _ZIP_FAULTS as fault:
-        raise ModelFileError(path, "must have a complete ZIP of labels, or none", _said(fault), _NEXT) from fault
+        raise ModelFileError(path, "must have a complete ZIP of labels, or none", _reason(fault), _NEXT) from fault
 
 
 def _member(path: Path, name: str) -> bytes:
@@ -166,10 +166,10 @@ def _member(path: Path, name: str) -> bytes:
                 raise ModelFileError(where, f"must be at most {LARGEST_MEMBER:,} bytes", f"{size:,} bytes", _NEXT)
             return archive.read(name)
     except _ZIP_FAULTS as fault:
-        raise ModelFileError(where, "must be complete inside its ZIP", _said(fault), _NEXT) from fault
+        raise ModelFileError(where, "must be complete inside its ZIP", _reason(fault), _NEXT) from fault
 
 
-def _said(fault: Exception) -> str:
+def _reason(fault: Exception) -> str:
     return str(fault) or type(fault).__name__
 
 
@@ -197,7 +197,7 @@ def read_tflite_metadata(path: Path) -> TFLiteMetadata | None:
 
 def _parsed(model: Table) -> TFLiteMetadata:
     """Of several graphs, inputs and outputs the first counts."""
-    said = {field: model.text(slot("ModelMetadata", field)) or None for field in _TEXTS}
+    texts = {field: model.text(slot("ModelMetadata", field)) or None for field in _TEXTS}
     graphs = model.tables(slot("ModelMetadata", "subgraph_metadata"))[:1]
     inputs = [i for graph in graphs for i in graph.tables(slot("SubGraphMetadata", "input_tensor_metadata"))[:1]]
     outputs = [o for graph in graphs for o in graph.tables(slot("SubGraphMetadata", "output_tensor_metadata"))[:1]]
@@ -210,7 +210,7 @@ def _parsed(model: Table) -> TFLiteMetadata:
     kind, name = slot("AssociatedFile", "type"), slot("AssociatedFile", "name")
     labels = [file.text(name) for file in files if file.number(kind, "b") == TENSOR_AXIS_LABELS]
     normalized = {"mean": mean, "std": std} if mean and std else {}
-    return TFLiteMetadata(**said, **normalized, label_file=labels[0] if labels else None)
+    return TFLiteMetadata(**texts, **normalized, label_file=labels[0] if labels else None)
 
 
 def _metadata_buffer(path: Path) -> bytes | None:

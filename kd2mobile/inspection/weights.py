@@ -50,12 +50,12 @@ def count_weights(data: bytes, model: Model) -> Weights | None:
 def _stored_weights(graph: Graph) -> list[Tensor]:
     """Each tensor once; float16 ones lie behind a DEQUANTIZE."""
     packed = {op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE" and op.outputs and op.inputs}
-    found = {op.inputs[1] for op in graph.ops if op.name in WITH_WEIGHTS and len(op.inputs) > 1}
-    return [graph.tensors[index] for index in sorted({packed.get(index, index) for index in found})]
+    with_weights = {op.inputs[1] for op in graph.ops if op.name in WITH_WEIGHTS and len(op.inputs) > 1}
+    return [graph.tensors[index] for index in sorted({packed.get(index, index) for index in with_weights})]
 
 
 def _values(data: bytes, tensor: Tensor) -> np.ndarray | None:
-    first, size = tensor.place
+    first, size = tensor.span
     dtype = DTYPES.get(tensor.dtype)
     if dtype is None or not size or any(side < 1 for side in tensor.shape):
         return None

@@ -1,4 +1,4 @@
-"""Arrays from files that anybody may have written: what they say of themselves is looked at before it is believed."""
+"""Arrays from untrusted files: the declared shape and type are checked before the numbers are read."""
 
 from typing import IO
 
@@ -10,14 +10,15 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read_floats(stored: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:
-    """The array of an open .npy file, if it has that shape and holds floating-point numbers; no more is read than
-    these take. Raises ValueError with what it is instead."""
+    """Reads the array of an open .npy file, and no more bytes than an array of that shape has.
+
+    Raises ValueError, with a description of the file, unless it holds floating-point numbers in that shape."""
     version = np.lib.format.read_magic(stored)
     if version not in _HEADERS:
         raise ValueError("a .npy file of another version")
-    found, by_columns, kind = _HEADERS[version](stored, max_header_size=LONGEST_HEADER)
-    if found != shape or by_columns or kind.kind != "f":
-        raise ValueError(f"{kind} {found}, not float {shape}")
+    stored_shape, by_columns, kind = _HEADERS[version](stored, max_header_size=LONGEST_HEADER)
+    if stored_shape != shape or by_columns or kind.kind != "f":
+        raise ValueError(f"{kind} {stored_shape}, not float {shape}")
     size = int(np.prod(shape, dtype=object)) * kind.itemsize
     numbers = stored.read(size)
     if len(numbers) < size:

@@ -1,13 +1,13 @@
-"""What a device is: a package of measure/ with two modules, `device.py` and `measure.py`.
+"""A device is a package of measure/ with two modules, `device.py` and `measure.py`.
 
-device.py declares it and loads nothing heavy:
+device.py declares it and imports nothing heavy:
 
     class Options(NoOptions):                     # the flags that are this device's alone
         port: Annotated[int, says("Port of the server.", ge=0, le=65535)] = 0
 
     DEVICE = Device(name="word", form="word:ADDRESS", options=Options)
 
-measure.py does the work, in two functions of one signature on every device:
+measure.py does the work in two functions, which have the same signatures on every device:
 
     check(address, options, protocol)             # before anything is made for it
     measure(address, options, opened, images, protocol, *, skip_unreadable=False) -> FromDevice
@@ -33,18 +33,20 @@ SEE = "kd2mobile benchmark --help"
 
 
 def says(text: str, metavar: str | None = None, **bounds: Any) -> Meta:
-    """The help of an option, its metavar where the kind does not tell it (`N` and `FILE` it does), and bounds."""
+    """The description of an option. text: its help; metavar: the name of its value, by default `N` of an int and `FILE`
+    of a path; bounds: `ge` and `le` of an int."""
     return Meta(description=text, title=metavar, **bounds)
 
 
 class NoOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of a device. A field's kind is one of bool, int, Path, a Literal, a pair of paths, or that and None;
-    its description is the flag's help. `port` is the flag --port, a bool that is True by default is --no-NAME."""
+    """The options of a device, one field per flag: the field `port` is the flag --port, and a bool that is True by
+    default is --no-NAME. A field is a bool, an int, a Path, a Literal or a pair of paths, and may be None; its
+    description is the help."""
 
 
 class Option(NamedTuple):
-    """One field of a device's options. kind: without None; metavar: what the flag's value is called, None of a bool;
-    least, most: bounds of an int."""
+    """One field of a device's options. kind: its type without None; metavar: the name of the flag's value in help, None
+    of a bool; least, most: bounds of an int."""
 
     name: str
     kind: Any
@@ -56,22 +58,23 @@ class Option(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """`--port`; `--no-open` of what is on by default."""
+        """`--port`, or `--no-open` for what is on by default."""
         return f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
 
     @property
     def choices(self) -> list[str]:
-        """The words that it may be, none of another kind."""
+        """The words that a Literal allows; empty for any other kind."""
         return list(get_args(self.kind)) if get_origin(self.kind) is Literal else []
 
     def text(self, value: Any) -> list[str]:
-        """A value as words that `value` reads: two of a pair, paths from the root."""
+        """A value as the texts that `value` reads: two for a pair, absolute for a path."""
         parts = value if isinstance(value, tuple) else (value,)
         parts = [part.expanduser().absolute() if isinstance(part, Path) else part for part in parts]
         return [str(part).lower() if isinstance(part, bool) else str(part) for part in parts]
 
     def value(self, texts: Sequence[str]) -> Any:
-        """What the words say. Raises UnknownNameError for none of the choices, DeviceError for another kind."""
+        """The value of the texts. Raises UnknownNameError if it is none of the choices, DeviceError for any other
+        fault."""
         if self.choices:
             if texts[-1] not in self.choices:
                 raise UnknownNameError(self.flag, texts[-1], self.choices, see=SEE)
@@ -95,8 +98,8 @@ class Option(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A program that a device needs on this host, for `kd2mobile doctor`. purpose: which command needs it; install:
-    the sentence that says how it gets here."""
+    """A program that a device needs on this host, for `kd2mobile doctor`. purpose: the command that needs it; install:
+    the sentence that says how to install it."""
 
     name: str
     purpose: str
@@ -106,8 +109,8 @@ class Program(NamedTuple):
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """Where files are measured.
 
-    name: its word, that of its package. form: what a user gives --device: the word alone, or `word:ADDRESS`. options:
-    what its flags say. programs: what it needs on this host.
+    name: that of its package, and the word after --device. form: the complete value of --device: the word alone, or
+    `word:ADDRESS`. options: the type of its flags. programs: what it needs on this host.
     """
 
     name: str
@@ -117,12 +120,12 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def takes_address(self) -> bool:
-        """Whether anything may stand behind the word."""
+        """Whether an address may follow the word."""
         return ":" in self.form
 
     def check(self, address: str, options: NoOptions, protocol: "Protocol") -> None:
-        """Raises RecipeError, DeviceError, UnknownNameError or InstallationError for what this host alone can tell to
-        be wrong: the form of the address, what of the protocol the device cannot do, what is missing here."""
+        """Checks what this host can check alone: the form of the address, that the device supports the protocol, and
+        that nothing is missing on this host. Raises RecipeError, DeviceError, UnknownNameError or InstallationError."""
         self._work().check(address, options, protocol)
 
     def measure(
@@ -135,10 +138,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         *,
         skip_unreadable: bool = False,
     ) -> "FromDevice":
-        """Times each file there in every setting of the protocol, and has it answer each image.
+        """Times each file on the device in every setting of the protocol, and evaluates it on each image.
 
-        Raises what `check` raises; ModelFileError; DeviceError for a device that goes away; DataError without a
-        readable image; ImageError for the first unreadable one unless skip_unreadable.
+        Raises what `check` raises; ModelFileError; DeviceError if the device is lost; DataError if no image is
+        readable; ImageError for the first unreadable image unless skip_unreadable.
         """
         return self._work().measure(address, options, opened, images, protocol, skip_unreadable=skip_unreadable)
 

@@ -1,4 +1,4 @@
-"""Someone else's .tflite on a folder of class folders: which folder is which output, and every image evaluated."""
+"""Measures any .tflite on a folder of class folders: matches folders with outputs and evaluates every image."""
 
 import os
 import tempfile
@@ -50,7 +50,7 @@ LONGEST_SHOWN = 60
 
 
 class Matching(NamedTuple):
-    """outputs: for each folder the index of its output; order: what decided; note: what to tell."""
+    """outputs: for each folder the index of its output; order: what decided; note: the sentence for the user."""
 
     outputs: list[int]
     order: ClassOrder
@@ -72,10 +72,10 @@ def measure_on_folder(
     """Measures any .tflite image classifier on every image of a folder of class folders, role "external".
 
     device, protocol: as `measure_files` takes them.
-    labels: a file of the outputs' names (`read_labels`), before what the model carries. mean, std: of the network.
-    resize: `crop` by default, a file of kd2mobile's its own. value_range: what is black and white in greyscale of more
-    than 8 bits, which is scaled to 8 here, for every device. Images that cannot be decoded are skipped and
-    counted; what was assumed is said and returned as notes. Raises ModelFileError or DataError.
+    labels: a file with the names of the outputs (`read_labels`), used instead of those in the model. mean, std: of the
+    network. resize: by default that in the metadata, else `crop`. value_range: the values of black and white in
+    greyscale of more than 8 bits, which is scaled to 8 bits on this host. Images that cannot be decoded are skipped and
+    counted; assumptions are printed and returned as notes. Raises ModelFileError or DataError.
     """
     model, data, protocol = Path(model), Path(data), protocol or Protocol()
     with guarded(model, protocol, mean=mean, std=std) as classifier:
@@ -112,26 +112,27 @@ def measure_on_folder(
 
 @contextmanager
 def _in_8_bits(paths: list[Path], value_range: Range | None) -> Iterator[tuple[list[Path], list[str]]]:
-    """The images as they are measured, and what to tell of those of more than 8 bits.
+    """Yields the paths to measure and the notes on images of more than 8 bits.
 
-    With a range they are scaled into a folder that goes with the block; without one their values are looked at.
+    With a range, such images are scaled into a folder that is removed after the block; without one, their values are
+    checked.
     Raises RecipeError for a bad range, ImageError for colour of 16 bits where one is given.
     """
     black_and_white = value_range and checked_range(value_range, "range")
-    kinds = {place: kind for place, path in enumerate(paths) if (kind := kind_of_depth(path))}
+    kinds = {index: kind for index, path in enumerate(paths) if (kind := kind_of_depth(path))}
     if not black_and_white:
-        looked = [examined.values for place in kinds if (examined := _examined(paths[place])) and examined.values]
+        looked = [examined.values for index in kinds if (examined := _examined(paths[index])) and examined.values]
         deep = deep_images(looked)
         yield paths, [deep.words()] if deep and deep.odd else []
         return
     with tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder:
         ready = list(paths)
-        for place, kind in kinds.items():
-            refuse_deep_colour(paths[place], kind)
-            target = Path(folder, f"{place:06d}.png")
-            with suppress(ImageError):  # it cannot be decoded: measuring sets it aside
-                write_8_bit(paths[place], target, black_and_white)
-                ready[place] = target
+        for index, kind in kinds.items():
+            refuse_deep_colour(paths[index], kind)
+            target = Path(folder, f"{index:06d}.png")
+            with suppress(ImageError):  # it cannot be decoded: measuring skips it
+                write_8_bit(paths[index], target, black_and_white)
+                ready[index] = target
         yield ready, []
 
 
@@ -148,12 +149,13 @@ def _with_order(record: BenchmarkRecord, order: ClassOrder) -> BenchmarkRecord:
 
 
 def _names_by_order(folders: list[str], matching: Matching, outputs: int) -> list[str]:
-    named = dict(zip(matching.outputs, folders, strict=True))
-    return [named.get(output, "background") for output in range(outputs)]
+    by_output = dict(zip(matching.outputs, folders, strict=True))
+    return [by_output.get(output, "background") for output in range(outputs)]
 
 
 class ClassFolders(NamedTuple):
-    """images: of each class folder, by its name; system_files: how many files of systems were skipped there."""
+    """images: by the name of the class folder; system_files: number of files of an operating system that were
+    skipped."""
 
     images: dict[str, list[Path]]
     system_files: int
@@ -181,7 +183,7 @@ def class_folders(data: Path) -> ClassFolders:
 
 
 def _kept(folder: str | Path, names: list[str], skipped: list[str]) -> list[str]:
-    """The names without hidden ones and those of systems, which are added to skipped as paths."""
+    """The names of visible files; paths of files that an operating system leaves behind are added to skipped."""
     skipped += [os.path.join(folder, name) for name in names if is_left_by_system(name)]
     return [name for name in names if not name.startswith(".") and not is_left_by_system(name)]
 
@@ -194,13 +196,13 @@ def _inside(folder: Path) -> Inside:
 
 
 def _files(folder: Path, skipped: list[str]) -> Iterator[Path]:
-    seen = set()
-    for place, below, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(place)
-        below[:] = [] if real in seen else _kept(place, below, skipped)
-        if real not in seen:
-            seen.add(real)
-            yield from (Path(place, name) for name in _kept(place, files, skipped))
+    visited = set()
+    for parent, below, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(parent)
+        below[:] = [] if real in visited else _kept(parent, below, skipped)
+        if real not in visited:
+            visited.add(real)
+            yield from (Path(parent, name) for name in _kept(parent, files, skipped))
 
 
 def _refuse(fault: OSError) -> None:
@@ -215,17 +217,17 @@ def match_folders(folders: list[str], outputs: int, labels: list[str] | None, wh
     file. Labels without a folder do not matter. Without labels by sorted order, if there are as many outputs as folders
     or one more, a background class at 0. Anything else is a DataError, and so are folders that are all named as splits.
     """
-    named = _by_name(folders, labels or [])
-    if len(named) == len(folders):
+    outputs_by_folder = _by_name(folders, labels or [])
+    if len(outputs_by_folder) == len(folders):
         return Matching(
-            [named[name] for name in folders],
+            [outputs_by_folder[name] for name in folders],
             "labels",
             f"{count_of(len(folders), 'folder')} matched to outputs by name",
         )
     if all(map(split_from_name, folders)):
         raise DataError(where, "must be a folder of class folders", _few(folders), _help(folders))
     if labels:
-        first = next(name for name in folders if name not in named)
+        first = next(name for name in folders if name not in outputs_by_folder)
         must = f"must have one label for each class folder, of the labels {_few(labels)}"
         alike = [label for label in labels if _plain(label) == _plain(first)]
         rivals = [name for name in folders if _plain(name) == _plain(first)]
@@ -238,22 +240,23 @@ def match_folders(folders: list[str], outputs: int, labels: list[str] | None, wh
     first = " after output 0, which is taken as the background" if background else ""
     order = f"its {len(folders)} folders are matched to the outputs in sorted order{first}"
     note = f"{where}: the outputs have no names, so {order}: {_few(folders)}"
-    places = range(background, outputs)
-    return Matching(list(places), "sorted folders after a background" if background else "sorted folders", note)
+    outputs_used = range(background, outputs)
+    return Matching(list(outputs_used), "sorted folders after a background" if background else "sorted folders", note)
 
 
 def _by_name(folders: list[str], labels: list[str]) -> dict[str, int]:
-    """The folders that have a label of their own, and its index; numbered as label files are, the one of that number.
+    """The index of the label of each folder that has one of its own.
 
-    Numbers count where all folders have one and the names alone do not say it.
+    A folder may be called as a line of a numbered label file, `0 red`. Such numbers are used if every folder has one
+    and the names alone do not match.
     """
-    found = positions_of(folders, labels, _plain)
-    if len(found) < len(folders):
+    outputs_by_folder = positions_of(folders, labels, _plain)
+    if len(outputs_by_folder) < len(folders):
         numbered = [one for one in map(number_and_name, folders) if one and one[0] < len(labels)]
-        places = [number for number, name in numbered if _plain(name) == _plain(labels[number])]
-        if len(set(places)) == len(folders):
-            return dict(zip(folders, places, strict=True))
-    return found
+        outputs_used = [number for number, name in numbered if _plain(name) == _plain(labels[number])]
+        if len(set(outputs_used)) == len(folders):
+            return dict(zip(folders, outputs_used, strict=True))
+    return outputs_by_folder
 
 
 def _plain(name: str) -> str:

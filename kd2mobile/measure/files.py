@@ -1,4 +1,4 @@
-"""What a device is given and what it gives: open .tflite files, and what each of them took and answered there."""
+"""The input and the result of a device: open .tflite files, and the timings and outputs of each of them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,15 +17,15 @@ from kd2mobile.measure.roles import STUDENT
 from kd2mobile.pixels import Resize
 
 EXTERNAL_RESIZE: Resize = "crop"
-"""How an image becomes a square for a file that does not say: ImageNet's protocol."""
+"""How an image becomes a square for a file whose metadata has no resize: ImageNet's protocol."""
 
 
 class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """One .tflite and how to measure it.
 
-    model: its name in the record, by default what the file says or its own name. resize: by default what the file
-    says, else `crop`. mean, std: a float input's. labels: the outputs' names, by default what the file says; where a
-    device shows them. val: what is known of it on validation images, for its record.
+    model: its name in the record, by default that in its metadata, else the file's name. resize: by default that in its
+    metadata, else `crop`. mean, std: of a float input. labels: the names of the outputs, for a device that shows them;
+    by default those in its metadata. val: its result on validation images, for its record.
     """
 
     path: Path
@@ -39,8 +39,8 @@ class FileToMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(NamedTuple):
-    """A file that this host has opened, in a process of its own, and found measurable. resize: how an image becomes
-    its square."""
+    """A file that this host has opened in a separate process and that can be measured. resize: how an image becomes its
+    square input."""
 
     file: FileToMeasure
     classifier: GuardedClassifier
@@ -48,9 +48,9 @@ class Opened(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What a device gave for one file. profiles: one for each setting of the protocol. outputs: float32 [images
-    evaluated, classes], dequantized; None where the way has no answers. others: what the file gave elsewhere on that
-    device, such as on its GPU, with answers of its own."""
+    """The result of one file on a device. profiles: one per setting of the protocol. outputs: float32 [images
+    evaluated, classes], dequantized; None where the device only times. others: its results on other processors of that
+    device, such as the GPU, with their own outputs."""
 
     profiles: list[Profile]
     outputs: np.ndarray | None
@@ -58,8 +58,8 @@ class Answered(NamedTuple):
 
 
 class FromDevice(NamedTuple):
-    """What a device gave. words: what it is. answered: in the files' order. evaluated: int [n], which images of those
-    given, in their order. skipped: (path, reason) of those that could not be decoded."""
+    """The result of a device. words: its description. answered: per file, in the order of the files. evaluated: int
+    [n], the indices of the images that were evaluated. skipped: (path, reason) of each image that cannot be decoded."""
 
     words: str
     answered: list[Answered]
@@ -69,7 +69,7 @@ class FromDevice(NamedTuple):
 
 @contextmanager
 def opened_files(files: Sequence[FileToMeasure], protocol: Protocol) -> Iterator[list[Opened]]:
-    """Opens each file on this host for the block, so that a bad one is refused before a device is touched.
+    """Opens each file on this host for the block, so that a bad file is refused before the device is used.
 
     Raises ModelFileError.
     """
@@ -81,10 +81,10 @@ def opened_files(files: Sequence[FileToMeasure], protocol: Protocol) -> Iterator
 
 
 def guarded(path: Path, protocol: Protocol, *, mean: Normal, std: Normal) -> GuardedClassifier:
-    """The file, to be opened in a process of its own with the protocol's first setting, which is the one evaluated."""
+    """The file, to be opened in a separate process in the protocol's first setting, in which it is evaluated."""
     return GuardedClassifier(path, protocol.settings[0], mean=mean, std=std)
 
 
 def opened_as(file: FileToMeasure, classifier: GuardedClassifier) -> Opened:
-    """An open file with how an image becomes its square: as the file says, unless the user does."""
+    """An open file with its resize: the one that the user gives, else that in its metadata, else EXTERNAL_RESIZE."""
     return Opened(file, classifier, file.resize or classifier.metadata.resize or EXTERNAL_RESIZE)

@@ -56,8 +56,8 @@ def measure_latency(
 
 
 def times_ms(run: Callable[[], None], span: Span, warmup: Span, watch: Callable[[], None] = lambda: None) -> np.ndarray:
-    """Times `run` over the span after the warm-up, with the garbage collector off: long enough that a net of a few
-    microseconds is not evaluated by a few milliseconds of the machine's life.
+    """Times `run` over the span after the warm-up, with the garbage collector off: long enough that the
+    latency of a network of a few microseconds does not depend on a few milliseconds of the machine's life.
 
     watch: called before the first timed run and after the last. Returns milliseconds, float64 [runs].
     """

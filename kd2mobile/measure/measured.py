@@ -1,4 +1,4 @@
-"""What files are worth on a device: measured there, and their answers scored here, whatever the device is."""
+"""Measures files on any device: they run there, and their outputs are scored on this host."""
 
 import time
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ LONG_S = 10
 
 
 class Measured(NamedTuple):
-    """records: one for each setting of the protocol, then those of others. probabilities: float32 [images evaluated,
-    classes], what the first were computed from, in the images' order (where the file gives only scores, these); None
-    where the way has no answers. evaluated, skipped: as of FromDevice. notes: what a reader of the numbers should know,
-    one sentence each."""
+    """records: one per setting of the protocol, then those of `Answered.others`. probabilities: float32 [images
+    evaluated, classes], from which the first records were computed, in the order of the images (scores where the file
+    outputs only these); None where the device only times. evaluated, skipped: as in FromDevice. notes: what a reader of
+    the numbers should know, one sentence each."""
 
     records: list[BenchmarkRecord]
     probabilities: np.ndarray | None
@@ -42,8 +42,8 @@ class Measured(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is right of the images evaluated. labels, teacher_top1: int [n]; images: their name (`image_set`).
-    measured_at: when the measurement of all files was finished, UTC, by which their records are known to be of one."""
+    """The ground truth of the images evaluated. labels, teacher_top1: int [n]; images: the name of the set
+    (`image_set`). measured_at: the end of the measurement, UTC; records of one measurement share it."""
 
     labels: np.ndarray
     teacher_top1: np.ndarray | None
@@ -63,8 +63,8 @@ def measure_files(
 ) -> list[Measured]:
     """Times each file on the device in every setting of the protocol, and evaluates it there on each image.
 
-    images: n files, copied where they have no path; labels: int [n], the index of the output that is right;
-    teacher_top1: int [n], the teacher's likeliest class. Raises ModelFileError; DataError without a readable image;
+    images: n files, copied where they have no path; labels: int [n], the index of the correct output;
+    teacher_top1: int [n], the teacher's likeliest class. Raises ModelFileError; DataError if no image is readable;
     ImageError for the first unreadable one unless skip_unreadable; UnknownNameError or DeviceError for the
     device.
     """
@@ -91,8 +91,8 @@ def measure_opened(
     teacher_top1: np.ndarray | None = None,
     skip_unreadable: bool = False,
 ) -> list[Measured]:
-    """`measure_files` of files that are open already, with the protocol's first setting. DataError for a label that a
-    file has no output for."""
+    """`measure_files` for files that are already open in the protocol's first setting. Raises DataError for a label for
+    which a file has no output."""
     there, address, options = requested(device)
     labels = np.asarray(labels)
     _check(len(images), labels, teacher_top1)
@@ -105,31 +105,32 @@ def measure_opened(
     hashes = _hashes(images)
     if protocol.span.runs and protocol.span.seconds >= LONG_S:
         say(f"each timing takes {protocol.span.seconds:g} s or more")
-    given = there.measure(address, options, opened, images, protocol, skip_unreadable=skip_unreadable)
-    teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[given.evaluated]
-    evaluated = labels[given.evaluated]
+    result = there.measure(address, options, opened, images, protocol, skip_unreadable=skip_unreadable)
+    teacher = None if teacher_top1 is None else np.asarray(teacher_top1)[result.evaluated]
+    evaluated = labels[result.evaluated]
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    truth = Truth(evaluated, teacher, image_set([hashes[place] for place in given.evaluated], evaluated), now)
+    truth = Truth(evaluated, teacher, image_set([hashes[index] for index in result.evaluated], evaluated), now)
     return [
-        measured_of(one, answered, given, truth, protocol) for one, answered in zip(opened, given.answered, strict=True)
+        measured_of(one, answered, result, truth, protocol)
+        for one, answered in zip(opened, result.answered, strict=True)
     ]
 
 
-def measured_of(opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol) -> Measured:
-    """The records of one file, those of what it gave elsewhere on the device behind the others."""
-    measured, *others = (_measured_there(opened, one, given, truth, protocol) for one in (answered, *answered.others))
+def measured_of(opened: Opened, answered: Answered, result: FromDevice, truth: Truth, protocol: Protocol) -> Measured:
+    """The records of one file; those of `Answered.others` come last."""
+    measured, *others = (_measured_there(opened, one, result, truth, protocol) for one in (answered, *answered.others))
     return measured._replace(records=measured.records + [record for other in others for record in other.records])
 
 
 def _measured_there(
-    opened: Opened, answered: Answered, given: FromDevice, truth: Truth, protocol: Protocol
+    opened: Opened, answered: Answered, result: FromDevice, truth: Truth, protocol: Protocol
 ) -> Measured:
     file, classifier, _ = opened
-    said = classifier.metadata
+    metadata = classifier.metadata
     common = {
-        "precision": said.precision,
-        "compression": said.compression,
-        "device": given.words,
+        "precision": metadata.precision,
+        "compression": metadata.compression,
+        "device": result.words,
         "size_bytes": file.path.stat().st_size,
         "compressed_bytes": deflated_size(file.path.read_bytes()),
         "sha256": sha256_of(file.path),
@@ -137,13 +138,13 @@ def _measured_there(
         "val": file.val,
         "measured_at": truth.measured_at,
     }
-    model = file.model or said.model or file.path.stem
+    model = file.model or metadata.model or file.path.stem
     costs = [common | msgspec.structs.asdict(profile) for profile in answered.profiles]
     nothing = dict.fromkeys(EVALUATED)
     not_evaluated = [BenchmarkRecord(role=file.role, model=model, n=0, **nothing, **cost) for cost in costs]
     if answered.outputs is None:
         records = [with_reasons(record) for record in not_evaluated]
-        return Measured(records, None, given.evaluated, given.skipped, classifier.notes)
+        return Measured(records, None, result.evaluated, result.skipped, classifier.notes)
     answers = read_answers(answered.outputs, classifier.last_op, classifier.step)
     evaluated = record_of_probabilities(
         file.role,
@@ -158,7 +159,7 @@ def _measured_there(
     alone = dict.fromkeys(EVALUATED, f"evaluated with the first setting alone: {protocol.settings[0].words}")
     records = [with_reasons(evaluated), *(with_reasons(record, **alone) for record in not_evaluated[1:])]
     notes = classifier.notes + [f"{file.path.name}: {answers.note}"] * (answers.note is not None)
-    return Measured(records, answers.values, given.evaluated, given.skipped, notes)
+    return Measured(records, answers.values, result.evaluated, result.skipped, notes)
 
 
 def with_leaks(

@@ -1,4 +1,4 @@
-"""What the numbers that a file answers with are: probabilities, logits, or scores that only rank the classes."""
+"""The kind of a file's outputs: probabilities, logits, or scores that only rank the classes."""
 
 from typing import Literal, NamedTuple
 
@@ -20,10 +20,10 @@ class Answers(NamedTuple):
 
 
 def read_answers(outputs: np.ndarray, last_op: str | None, step: float = 0.0) -> Answers:
-    """Probabilities out of what a file answered, by one stated rule.
+    """Probabilities from the outputs of a file, by one stated rule.
 
-    A graph that ends in SOFTMAX gives probabilities; one that ends in LOGISTIC gives scores, one class independent
-    of the other: they rank, but have no logloss. With any other end the numbers decide: probabilities if all of them
+    A graph that ends in SOFTMAX gives probabilities; one that ends in LOGISTIC gives scores, each class independent
+    of the others: they rank, but have no logloss. With any other end the numbers decide: probabilities if all of them
     are within 0..1 and every image's sum to 1 within 0.02, else logits, and their softmax is taken.
 
     outputs: float32 [n, classes]; last_op: the op that makes them, None if unknown; step: of a quantized output,

@@ -1,4 +1,4 @@
-"""What a .tflite sees in an image."""
+"""The likeliest classes of images by a .tflite."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,8 +38,9 @@ def predict(
 ) -> list[Prediction]:
     """The `top` likeliest classes of each image; equal ones in the order of the outputs.
 
-    Names come from labels (a file, see `inspection.labels`), else from the model, else they are the outputs' numbers.
-    resize: the file's own, else `crop`. value_range: of greyscale of more than 8 bits, what is black and white.
+    labels: a file with the names of the classes (see `inspection.labels`); by default the names in the model, else the
+    indices of the outputs. resize: by default that of the model, else `crop`. value_range: the values of black and
+    white in greyscale of more than 8 bits.
     Raises ModelFileError, ImageError for the first image that cannot be decoded, RecipeError for a `top` below 1.
     """
     if top < 1:

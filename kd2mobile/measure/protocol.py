@@ -1,4 +1,4 @@
-"""How a file is timed, the same on every device: with what, how often and how long."""
+"""How a file is timed on every device: in which settings, how often and how long."""
 
 from typing import Literal, NamedTuple
 
@@ -22,16 +22,17 @@ class Setting(NamedTuple):
 
     @property
     def words(self) -> str:
-        """`1 thread, XNNPACK on`, as it was asked for; a file of which XNNPACK has no kernel does without it."""
+        """`1 thread, XNNPACK on`, as requested. A file whose ops have no XNNPACK kernel runs without it."""
         return f"{count_of(self.threads, 'thread')}, XNNPACK {'on' if self.xnnpack else 'off'}"
 
 
 class Protocol(msgspec.Struct, frozen=True, kw_only=True):
-    """What is timed: every setting of threads and xnnpack. cores: that the timing process may use, none for any.
+    """What is timed: every combination of threads and xnnpack. cores: those that the timing process may use, empty for
+    any.
 
-    runs: the fewest timed ones of the rule `kd2mobile`; 0 leaves latency out. The rule `mlperf` is MLPerf Mobile's
-    single stream: at least 1,024 queries and 60 seconds, p90 counts. Source: MLPerf Mobile Inference Benchmark (Janapa
-    Reddi et al. 2022), run rules.
+    runs: the least number of timed runs by the rule `kd2mobile`; 0 leaves latency out. The rule `mlperf` is MLPerf
+    Mobile's single stream: at least 1,024 queries and 60 seconds, p90 counts. Source: MLPerf Mobile Inference Benchmark
+    (Janapa Reddi et al. 2022), run rules.
     """
 
     threads: tuple[int, ...] = (1,)

@@ -139,7 +139,7 @@ class BenchmarkRecord(msgspec.Struct, kw_only=True, frozen=True):
 
 EVALUATED = ("images", "top1", "top5", "logloss", "ece", "teacher_agreement")
 """What only a file's answers tell."""
-NOT_TOLD_HERE = "not reported by this device"
+NOT_REPORTED_HERE = "not reported by this device"
 ELSEWHERE = {
     "images": "no image was evaluated",
     "top1": "no image was evaluated",
@@ -168,22 +168,24 @@ def with_reasons(record: BenchmarkRecord, **why: str) -> BenchmarkRecord:
     """The record with a reason in `unknown` for every None in it: its own, or else that of `why` by field, or else what
     holds of any record. A field within another is named with a dot: `latency_ms.p90`, `conditions.governor`."""
     reasons = ELSEWHERE | why | record.unknown
-    return msgspec.structs.replace(record, unknown={name: reasons.get(name, NOT_TOLD_HERE) for name in _nones(record)})
+    return msgspec.structs.replace(
+        record, unknown={name: reasons.get(name, NOT_REPORTED_HERE) for name in _nones(record)}
+    )
 
 
 def _nones(record: BenchmarkRecord) -> list[str]:
-    found: dict[str, None] = {}
+    nones: dict[str, None] = {}
 
     def look(value: object, name: str) -> None:
         if value is None:
-            found[name] = None
+            nones[name] = None
         elif isinstance(value, dict):
             for field, one in value.items():
                 look(one, name if field in ("before", "after") else f"{name}.{field}")
 
     for field, value in msgspec.to_builtins(record).items():
         look(value, field)
-    return list(found)
+    return list(nones)
 
 
 class _Holder(msgspec.Struct):
@@ -216,5 +218,5 @@ def image_set(hashes: Sequence[str], labels: Sequence[int]) -> str:
     classes: dict[int, list[str]] = {}
     for sha256, label in zip(hashes, labels, strict=True):
         classes.setdefault(int(label), []).append(sha256)
-    named = sorted("\n".join(sorted(own)) for own in classes.values())
-    return hashlib.sha256("\n\n".join(named).encode()).hexdigest()[:16]
+    groups = sorted("\n".join(sorted(own)) for own in classes.values())
+    return hashlib.sha256("\n\n".join(groups).encode()).hexdigest()[:16]

@@ -31,8 +31,8 @@ def take_turns(
     while True:
         for _ in range(rounds.fewest):
             first = len(medians[0]) % len(turns)
-            for place in (*range(first, len(turns)), *range(first)):
-                medians[place].append(turns[place]())
+            for index in (*range(first, len(turns)), *range(first)):
+                medians[index].append(turns[index]())
         widest = max((spread for spread in spreads(medians) if spread is not None), default=0.0)
         if widest <= WIDE or len(medians[0]) + rounds.fewest > rounds.most:
             return medians

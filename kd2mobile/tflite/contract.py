@@ -122,7 +122,7 @@ def check_graph(
     expected = (takes, [1, input_px, input_px, 3], answers, [1, class_count])
     got = (pixels.dtype, pixels.shape, probabilities.dtype, probabilities.shape)
     if got != expected:
-        raise ExportError(where, f"must go from {_spoken(*expected)}", _spoken(*got), _REPORT)
+        raise ExportError(where, f"must go from {_ends_text(*expected)}", _ends_text(*got), _REPORT)
     if precision == "int8":
         _check_int8(graph, where, names, keep_float)
     if precision == "int16x8":
@@ -139,9 +139,9 @@ def float_ops(graph: Graph) -> list[Op]:
 
 
 def _check_int8(graph: Graph, where: str, names: LayerNames, keep_float: Collection[str]) -> None:
-    def told(op: Op) -> str:
-        called = names.of(graph.tensors[op.outputs[0]].name) if op.outputs else ""
-        return f"{op.name} ({called})" if called else op.name
+    def op_text(op: Op) -> str:
+        layer = names.of(graph.tensors[op.outputs[0]].name) if op.outputs else ""
+        return f"{op.name} ({layer})" if layer else op.name
 
     kept = [op for op in graph.ops if names.are_among((graph.tensors[i].name for i in op.outputs), keep_float)]
     reads, makes = {i for op in kept for i in op.inputs}, {i for op in kept for i in op.outputs}
@@ -155,7 +155,7 @@ def _check_int8(graph: Graph, where: str, names: LayerNames, keep_float: Collect
     left = [op for op in left if op.name not in ("QUANTIZE", "DEQUANTIZE")] or left
     if left:
         must = "must hold no float op" + (" except in the layers of --keep-float" if keep_float else "")
-        raise ExportError(where, must, ", ".join(dict.fromkeys(map(told, left))), _FLOAT_OPS)
+        raise ExportError(where, must, ", ".join(dict.fromkeys(map(op_text, left))), _FLOAT_OPS)
     pixels, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
     if not _close(pixels.scale, PIXEL_SCALE) or pixels.zero_point not in PIXEL_ZERO_POINTS:
         must = f"must take pixels with scale {PIXEL_SCALE:.6f} and zero point 127 or 128"
@@ -189,7 +189,7 @@ def describe(tensor: Tensor, name: str) -> TensorOfFile:
     return TensorOfFile(name, tensor.dtype, list(tensor.shape), tensor.scale, tensor.zero_point)
 
 
-def _spoken(dtype: str, shape: list[int], to_dtype: str, to_shape: list[int]) -> str:
+def _ends_text(dtype: str, shape: list[int], to_dtype: str, to_shape: list[int]) -> str:
     return f"{dtype} {shape} to {to_dtype} {to_shape}"
 
 

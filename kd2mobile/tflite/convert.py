@@ -96,7 +96,7 @@ class Converter:
     ):
         self._student, self._px, self._options = student, px, options
         self.names = layer_names(student)
-        self._given, self._fake_quantized, self._keep_clusters = calibration, fake_quantized, keep_clusters
+        self._images, self._fake_quantized, self._keep_clusters = calibration, fake_quantized, keep_clusters
         self._float_models: dict[str, bytes] = {}
         self._measured: dict[str, list[Exact]] = {}
         self._folder = TemporaryDirectory(prefix="kd2mobile-")
@@ -170,7 +170,7 @@ class Converter:
 
     @cached_property
     def _calibration(self) -> list[np.ndarray]:
-        return list(self._given)
+        return list(self._images)
 
     def _calibration_inputs(self, takes: str) -> Iterator[dict[str, np.ndarray]]:
         """The images as the float graph takes them, before them the first with both ends of the pixels' range in it.

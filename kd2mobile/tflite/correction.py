@@ -42,8 +42,8 @@ def measure(reference: bytes, inputs: Iterable[np.ndarray]) -> list[Exact]:
     interpreter.allocate_tensors()
     image = interpreter.get_input_details()[0]["index"]
     sums, count = {layer.input: 0.0 for layer in layers}, 0
-    for given in inputs:
-        interpreter.set_tensor(image, given[None])
+    for pixels in inputs:
+        interpreter.set_tensor(image, pixels[None])
         interpreter.invoke()
         count += 1
         for tensor in sums:
@@ -157,8 +157,8 @@ def _first_of_equals(rows: np.ndarray) -> np.ndarray:
     >>> _first_of_equals(np.array([[0.5, 0.1, 0.5, 0.1], [0.1, 0.2, 0.3, 0.4]])).tolist()
     [[0, 1, 0, 1], [0, 1, 2, 3]]
     """
-    found = []
+    firsts = []
     for row in rows:
         _, first, of = np.unique(row, return_index=True, return_inverse=True)
-        found.append(first[of])
-    return np.stack(found)
+        firsts.append(first[of])
+    return np.stack(firsts)

@@ -36,14 +36,14 @@ def layer_errors(
     """
     graphs = read_graph(model, where), read_graph(reference, where)
     pairs = _pairs(*graphs, names)
-    parts, given = _cut(reference, list(pairs.values()))
+    parts, input_of = _cut(reference, list(pairs.values()))
     quantized, exact, cut = _Run(model, graphs[0]), _Run(reference, graphs[1]), _Run(parts, graphs[1])
     sums = {index: np.zeros(5) for index in pairs}
     for image in images:
-        quantized.see(image)
-        exact.see(image)
+        quantized.evaluate(image)
+        exact.evaluate(image)
         got = {index: quantized.values(index) for index in pairs}
-        cut.see(image, {given[twin]: got[index] for index, twin in pairs.items()})
+        cut.evaluate(image, {input_of[twin]: got[index] for index, twin in pairs.items()})
         for index, twin in pairs.items():
             true = exact.values(twin)
             all_of_it, own = got[index] - true, got[index] - cut.values(twin)
@@ -64,12 +64,12 @@ class _Run:
         self._interpreter.allocate_tensors()
         self._graph = graph
 
-    def see(self, pixels: np.ndarray, given: dict[int, np.ndarray] | None = None) -> None:
-        """pixels: uint8 [px, px, 3]; given: what goes into further inputs."""
+    def evaluate(self, pixels: np.ndarray, further_inputs: dict[int, np.ndarray] | None = None) -> None:
+        """Runs it on one image. pixels: uint8 [px, px, 3]; further_inputs: values of other inputs by tensor index."""
         is_float = self._graph.tensors[self._graph.input].dtype == "float32"
         shown = to_student_input(pixels) if is_float else pixels
         self._interpreter.set_tensor(self._graph.input, shown[None])
-        for index, values in (given or {}).items():
+        for index, values in (further_inputs or {}).items():
             self._interpreter.set_tensor(index, values.astype(np.float32))
         self._interpreter.invoke()
 
@@ -83,31 +83,31 @@ def _cut(model: bytes, tensors: list[int]) -> tuple[bytes, dict[int, int]]:
     """The model with its ops reading these tensors from further inputs, and the number of each one's input."""
     stored = schema.ModelT.InitFromPackedBuf(model, 0)
     graph = stored.subgraphs[0]
-    given = {tensor: len(graph.tensors) + place for place, tensor in enumerate(tensors)}
+    input_of = {tensor: len(graph.tensors) + number for number, tensor in enumerate(tensors)}
     for tensor in tensors:
         into = copy(graph.tensors[tensor])
         into.name = b"given;" + into.name
         graph.tensors.append(into)
     for op in graph.operators:
-        op.inputs = [given.get(int(index), int(index)) for index in op.inputs]
-    graph.inputs = [*map(int, graph.inputs), *given.values()]
+        op.inputs = [input_of.get(int(index), int(index)) for index in op.inputs]
+    graph.inputs = [*map(int, graph.inputs), *input_of.values()]
     stored.signatureDefs = None
     builder = Builder(len(model))
     builder.Finish(stored.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output()), given
+    return bytes(builder.Output()), input_of
 
 
 def _pairs(graph: Graph, reference: Graph, names: LayerNames) -> dict[int, int]:
     """The tensors of the first graph that ops make and the second has too, with its number there."""
-    by_name = {reference.tensors[index].name: index for index in _made(reference)}
+    by_name = {reference.tensors[index].name: index for index in _computed(reference)}
     ours, theirs = (_by_layer(one, names) for one in (graph, reference))
     by_layer = {
         index: twin
-        for called in ours.keys() & theirs.keys()
-        if len(ours[called]) == len(theirs[called])
-        for index, twin in zip(ours[called], theirs[called], strict=True)
+        for name in ours.keys() & theirs.keys()
+        if len(ours[name]) == len(theirs[name])
+        for index, twin in zip(ours[name], theirs[name], strict=True)
     }
-    twins = {index: by_name.get(graph.tensors[index].name, by_layer.get(index)) for index in _made(graph)}
+    twins = {index: by_name.get(graph.tensors[index].name, by_layer.get(index)) for index in _computed(graph)}
     return {
         index: twin
         for index, twin in twins.items()
@@ -115,18 +115,18 @@ def _pairs(graph: Graph, reference: Graph, names: LayerNames) -> dict[int, int]:
     }
 
 
-def _made(graph: Graph) -> list[int]:
+def _computed(graph: Graph) -> list[int]:
     """The tensors that ops make, but for carriers, in the order of the graph."""
     return [index for op in graph.ops if op.name not in CARRIERS for index in op.outputs]
 
 
 def _by_layer(graph: Graph, names: LayerNames) -> dict[tuple[str, str], list[int]]:
     """The same tensors by (op, what it is called)."""
-    found: dict[tuple[str, str], list[int]] = {}
+    by_name: dict[tuple[str, str], list[int]] = {}
     for op in graph.ops:
         for index in op.outputs if op.name not in CARRIERS else ():
-            found.setdefault((op.name, names.of(graph.tensors[index].name)), []).append(index)
-    return found
+            by_name.setdefault((op.name, names.of(graph.tensors[index].name)), []).append(index)
+    return by_name
 
 
 def _error(graph: Graph, op: str, index: int, sums: np.ndarray, names: LayerNames) -> LayerError:

@@ -67,13 +67,13 @@ def read_layers(model: bytearray) -> list[Layer]:
             _scale(weights),
             *geometry,
         )
-        read.append((layer, bias[0].place if bias else None))
-    readers = Counter(place for _, place in read)
-    return [layer if readers[place] == 1 else layer._replace(bias=None) for layer, place in read]
+        read.append((layer, bias[0].span if bias else None))
+    readers = Counter(span for _, span in read)
+    return [layer if readers[span] == 1 else layer._replace(bias=None) for layer, span in read]
 
 
 def _view(model: bytearray, tensor: Tensor) -> np.ndarray:
-    first, size = tensor.place
+    first, size = tensor.span
     dtype = np.dtype(_DTYPES[tensor.dtype])
     return np.frombuffer(model, dtype, size // dtype.itemsize, first).reshape(tensor.shape)
 

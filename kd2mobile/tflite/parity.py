@@ -52,14 +52,17 @@ class Parity(NamedTuple):
         largest = float(np.abs(expected - answers).max())
         # np.maximum, unlike max(), lets a NaN through to the check
         largest = float(np.maximum(self.largest_difference, largest))
-        right = [tuple(hits(told, np.asarray(labels), 1)) if len(labels) else () for told in (expected, answers)]
+        right = [
+            tuple(hits(probabilities, np.asarray(labels), 1)) if len(labels) else ()
+            for probabilities in (expected, answers)
+        ]
         both = self.student_hits + right[0], self.file_hits + right[1]
         return Parity(self.n + len(expected), self.agreed + agreed, largest, *both)
 
 
 def _share_a_tie(expected: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """Where the likeliest classes of both, at most MOST_TIED each, have one in common: bool [batch]."""
-    likeliest = [told == told.max(axis=1, keepdims=True) for told in (expected, answers)]
+    likeliest = [probabilities == probabilities.max(axis=1, keepdims=True) for probabilities in (expected, answers)]
     few = [classes.sum(axis=1) <= MOST_TIED for classes in likeliest]
     return (likeliest[0] & likeliest[1]).any(axis=1) & few[0] & few[1]
 
@@ -93,16 +96,16 @@ def compare(
     for either.
     """
     classifiers = {name: open_classifier(model) for name, model in models.items()}
-    found = {name: Parity() for name in models}
+    compared = {name: Parity() for name in models}
     begun = 0
     for pixels in batches:
         expected, true = student(pixels), labels[begun : begun + len(pixels)]
         begun += len(pixels)
         for name, classify in classifiers.items():
             answers = np.stack([classify(image) for image in pixels])
-            found[name] = found[name].with_batch(expected, answers, true, ties)
+            compared[name] = compared[name].with_batch(expected, answers, true, ties)
         done(len(pixels))
-    return found
+    return compared
 
 
 def check_parity(

@@ -22,15 +22,15 @@ def calibration_images(export: Export, classes: int) -> int:
     >>> calibration_images(Export(), 10), calibration_images(Export(), 1000)
     (400, 1000)
     """
-    asked = export.calibration_images
-    if asked is not None and asked < classes:
+    requested = export.calibration_images
+    if requested is not None and requested < classes:
         raise RecipeError(
             "export.calibration_images",
             f"must be at least {classes:,}, one image per class",
-            asked,
+            requested,
             f"Use `--set export.calibration_images={classes}` or more, or leave it out.",
         )
-    return asked or max(CALIBRATION_IMAGES, classes)
+    return requested or max(CALIBRATION_IMAGES, classes)
 
 
 def is_trained_int8(variant: Variant) -> bool:
@@ -43,18 +43,18 @@ def is_clustered(compression: Compression) -> bool:
     return compression in ("cluster", "pcqat")
 
 
-def check_has_effect(export: Export, given: Iterable[str]) -> None:
-    """Refuses what a call asks for where none of its files can have it. given: the fields that it names, dotted.
+def check_has_effect(export: Export, given_fields: Iterable[str]) -> None:
+    """Refuses what a call asks for where none of its files can have it. given_fields: the fields that it names, dotted.
 
     Raises RecipeError.
     """
     for field, leave in _APART_FROM_AUTO.items():
-        if export.auto and f"export.{field}" in given:
+        if export.auto and f"export.{field}" in given_fields:
             must = "must be left out with --precision auto, which tries int8, int8_dynamic, fp16 and int8 after qat"
             raise RecipeError(f"export.{field}", must, ", ".join(getattr(export, field)), leave)
     for field, needed in {"keep_float": ("int8",), "per_tensor": PER_TENSOR}.items():
-        asked = f"export.{field}" in given and getattr(export, field) and not export.auto
-        if asked and not set(needed) & set(export.precisions):
+        requested = f"export.{field}" in given_fields and getattr(export, field) and not export.auto
+        if requested and not set(needed) & set(export.precisions):
             must = f"must be given with the precision {' or '.join(needed)} (no effect on others)"
             add = f"Add {needed[-1]} to --precision, or leave it out."
             raise RecipeError(f"export.{field}", must, ", ".join(export.precisions), add)
@@ -103,7 +103,7 @@ def file_name(student: str, variant: Variant, options: Export) -> str:
         "per_tensor": options.per_tensor and precision in PER_TENSOR,
         "keep_float": options.keep_float and precision == "int8",
     }
-    words = [word for word, said in changed.items() if said]
+    words = [word for word, is_changed in changed.items() if is_changed]
     return "-".join((student, variant.name, *words)) + ".tflite"
 
 
@@ -114,9 +114,9 @@ def fingerprints(recipe: Recipe, student: Step) -> MadeFrom:
     [benchmark].
     """
     tables = msgspec.to_builtins(recipe)
-    said = {name: table for name, table in tables.items() if name not in ("label", "compress", "export", "benchmark")}
+    kept = {name: table for name, table in tables.items() if name not in ("label", "compress", "export", "benchmark")}
     inputs = {name: student.inputs[name].fingerprint if name in student.inputs else None for name in _LEARNED}
-    return MadeFrom(recipe=fingerprint_of(said), student=student.fingerprint, **inputs)
+    return MadeFrom(recipe=fingerprint_of(kept), student=student.fingerprint, **inputs)
 
 
 _LEARNED = ("split", "transfer")

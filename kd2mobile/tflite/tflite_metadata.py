@@ -124,27 +124,27 @@ def _content(kind: int, properties: _Table) -> _Table:
 
 def _write(builder: flatbuffers.Builder, table: _Table) -> int:
     """Writes the table behind what it refers to, and says where."""
-    given = {field: value for field, value in table.fields.items() if value is not None}
-    places = {field: _place(builder, value) for field, value in given.items() if field not in tables.SCALARS}
+    set_fields = {field: value for field, value in table.fields.items() if value is not None}
+    offsets = {field: _offset_of(builder, value) for field, value in set_fields.items() if field not in tables.SCALARS}
     builder.StartObject(len(tables.FIELDS[table.kind]))
-    for field, value in given.items():
+    for field, value in set_fields.items():
         slot = tables.slot(table.kind, field)
-        if field in places:
-            builder.PrependUOffsetTRelativeSlot(slot, places[field], 0)
+        if field in offsets:
+            builder.PrependUOffsetTRelativeSlot(slot, offsets[field], 0)
         else:
             getattr(builder, _PREPEND[tables.SCALARS[field]])(slot, value, 0)
     return builder.EndObject()
 
 
-def _place(builder: flatbuffers.Builder, value: str | _Table | list) -> int:
+def _offset_of(builder: flatbuffers.Builder, value: str | _Table | list) -> int:
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, _Table):
         return _write(builder, value)
     if isinstance(value[0], float):
         return builder.CreateNumpyVector(np.array(value, "<f4"))
-    places = [_write(builder, table) for table in value]
-    builder.StartVector(4, len(places), 4)
-    for place in reversed(places):
-        builder.PrependUOffsetTRelative(place)
+    offsets = [_write(builder, table) for table in value]
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
     return builder.EndVector()

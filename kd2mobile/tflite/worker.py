@@ -57,17 +57,17 @@ def work(job: Job, tell: Tell) -> None:
     if not converted:
         raise faults[0]
     before = _hits_before(job, px)
-    found = _compared(job, student, px, {precision: model for precision, (model, _) in converted.items()}, tell)
+    by_precision = _compared(job, student, px, {precision: model for precision, (model, _) in converted.items()}, tell)
     for precision, (model, result) in converted.items():
         try:
             worst = [one.layer for one in result.worst_layers()]
             faithful = precision == "int8" and job.fake_quantized is not None
-            parity.check_parity(found[precision], precision, job.file_name(precision), faithful, worst)
+            parity.check_parity(by_precision[precision], precision, job.file_name(precision), faithful, worst)
         except ExportError as fault:
             faults.append(fault)
             continue
         write_bytes(Path(job.folders[precision], job.file_name(precision)), model)
-        same = found[precision]
+        same = by_precision[precision]
         compared = Agreement(same.n, same.agreement, same.largest_difference)
         lost = provenance.against_student(same if before is None else same._replace(student_hits=before))
         tell("result", result=replace(result, parity=compared, against_student=lost))
@@ -77,7 +77,7 @@ def work(job: Job, tell: Tell) -> None:
 
 def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell: Tell) -> dict[str, parity.Parity]:
     """Each file beside what it was made from."""
-    found = {}
+    by_precision = {}
     quantized = {"int8": models["int8"]} if job.fake_quantized and "int8" in models else {}
     others = {precision: model for precision, model in models.items() if precision not in quantized}
     for some, reference in ((others, convert.probabilities_of(student)), (quantized, None)):
@@ -85,11 +85,11 @@ def _compared(job: Job, student: Model, px: int, models: dict[str, bytes], tell:
             answers = reference or convert.probabilities_of_graph(job.fake_quantized)
             label = "export: comparing with the " + ("student" if reference else "fake-quantized student")
             tell("stage", label=label, total=len(job.validation), unit="images")
-            done = partial(_tell_done, tell)
-            found |= parity.compare(
+            done = partial(_report_done, tell)
+            by_precision |= parity.compare(
                 some, answers, _batches(job, px), done, job.validation_labels, ties=reference is None
             )
-    return found
+    return by_precision
 
 
 def _hits_before(job: Job, px: int) -> tuple[float, ...] | None:
@@ -102,7 +102,7 @@ def _hits_before(job: Job, px: int) -> tuple[float, ...] | None:
     return tuple(hits(probabilities, np.array(job.validation_labels), 1))
 
 
-def _tell_done(tell: Tell, count: int) -> None:
+def _report_done(tell: Tell, count: int) -> None:
     tell("done", count=count)
 
 

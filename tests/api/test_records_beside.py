@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 
 import kd2mobile
-from kd2mobile.inspection.inspect import Found
+from kd2mobile.inspection.inspect import FoundRecord
 from kd2mobile.pages.terminal.inspect import inspect_text
 
 
@@ -24,9 +24,9 @@ def test_the_record_beside_it_and_in_its_run(models, tmp_path):
     measured = {"role": "student", "sha256": digest, "top1": 0.5, "n": 10, "latency_ms": None, "device": "host"}
     (tmp_path / "run" / "benchmark.json").write_text(json.dumps([{"sha256": None}, measured]))
     place = str(artifact / "record.json")
-    assert kd2mobile.inspect(artifact / "m.tflite").record == Found(place, record)
+    assert kd2mobile.inspect(artifact / "m.tflite").record == FoundRecord(place, record)
     found = kd2mobile.inspect(export / "m.tflite")
-    assert found.record == Found(place, record) and found.benchmark.content == measured and not found.notes
+    assert found.record == FoundRecord(place, record) and found.benchmark.content == measured and not found.notes
     assert "98.00% of 50 images have the top-1 class of the" in inspect_text(found)
     assert "student: top-1 50.00% of 10 images" in inspect_text(found)
     other = export / "other.tflite"

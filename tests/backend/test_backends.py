@@ -102,7 +102,7 @@ np.savez(found / "arrays.npz", **arrays)
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def inputs_folder(tmp_path_factory):
     """What both backends start from: logits for the losses, images, teachers, a student and its stores."""
     folder = tmp_path_factory.mktemp("given")
     np.savez(folder / "losses.npz", *draw(dtype=np.float32))
@@ -123,7 +123,7 @@ def given(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(given, tmp_path_factory):
+def results(inputs_folder, tmp_path_factory):
     """By backend: its arrays and its records."""
     if not importlib.util.find_spec("jax"):
         pytest.skip("jax is not installed: it comes with the extra `test`")
@@ -133,7 +133,7 @@ def found(given, tmp_path_factory):
         environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
         if "ONEDNN_MAX_CPU_ISA" in environment:
             environment["TF_ENABLE_ONEDNN_OPTS"] = "0"  # or TensorFlow aborts at bfloat16
-        command = [sys.executable, "-c", CHILD, str(root), str(given), str(folder)]
+        command = [sys.executable, "-c", CHILD, str(root), str(inputs_folder), str(folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         records = json.loads((folder / "records.json").read_text())
@@ -142,40 +142,40 @@ def found(given, tmp_path_factory):
     return both
 
 
-def beside(found, kind):
+def beside(results, kind):
     """The arrays whose name begins so, by name: one of each backend."""
-    first, second = (found[backend][0] for backend in BACKENDS)
+    first, second = (results[backend][0] for backend in BACKENDS)
     assert first.keys() == second.keys()
     names = [name for name in first if name.startswith(kind)]
     assert names, kind
     return {name: (first[name], second[name]) for name in names}
 
 
-def test_every_loss_is_that_of_the_float64_derivation_on_both(found):
-    pairs = beside(found, "loss ")
+def test_every_loss_is_that_of_the_float64_derivation_on_both(results):
+    pairs = beside(results, "loss ")
     assert len(pairs) == len(list(LOSSES)) * len(SETTINGS)
     for name in LOSSES:
         for temperature, weight in SETTINGS:
-            wanted = reference(name, *draw(), temperature, weight)
+            expected = reference(name, *draw(), temperature, weight)
             for backend, got in zip(BACKENDS, pairs[f"loss {name} {temperature} {weight}"], strict=True):
                 assert got.dtype == np.float32, backend
-                np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=2e-6, err_msg=f"{backend} {name}")
+                np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-6, err_msg=f"{backend} {name}")
 
 
 @pytest.mark.parametrize("teacher", ["small", "mobilenet"])
-def test_a_teachers_pass_gives_the_same_logits_to_float16s_last_digit(found, teacher):
-    for name, (one, other) in beside(found, f"{teacher} ").items():
+def test_a_teachers_pass_gives_the_same_logits_to_float16s_last_digit(results, teacher):
+    for name, (one, other) in beside(results, f"{teacher} ").items():
         if "bfloat16" in name:
             continue
         assert np.ptp(one) > 1, "logits that say something"
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3, err_msg=name)
-    first, second = (found[backend][1][teacher]["val"] for backend in BACKENDS)
+    first, second = (results[backend][1][teacher]["val"] for backend in BACKENDS)
     assert first["top1"] == second["top1"] and first["logloss"] == pytest.approx(second["logloss"], abs=1e-3)
 
 
-def test_bfloat16_moves_the_logits_on_both_and_says_by_how_much(found):
+def test_bfloat16_moves_the_logits_on_both_and_reports_by_how_much(results):
     for backend in BACKENDS:
-        arrays, records = found[backend]
+        arrays, records = results[backend]
         exact, reduced = arrays["mobilenet val"], arrays["mobilenet in bfloat16 val"]
         off = np.abs(exact - reduced)
         effect = records["mobilenet in bfloat16"]["ran"]["dtype_effect"]
@@ -186,20 +186,20 @@ def test_bfloat16_moves_the_logits_on_both_and_says_by_how_much(found):
 
 
 @pytest.mark.parametrize("loss", TRAINED)
-def test_training_steps_lead_to_the_same_weights(found, given, loss):
-    start = keras.saving.load_model(given / "start.keras", compile=False).get_weights()
-    pairs = beside(found, f"{loss} weight")
+def test_training_steps_lead_to_the_same_weights(results, inputs_folder, loss):
+    start = keras.saving.load_model(inputs_folder / "start.keras", compile=False).get_weights()
+    pairs = beside(results, f"{loss} weight")
     assert len(pairs) == len(start)
     moved = 0.0
     for (name, (one, other)), before in zip(sorted(pairs.items()), start, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4, err_msg=name)
         moved = max(moved, float(np.abs(one - before).max()))
     assert moved > 3e-3, "seven steps of about 1e-3 were taken"
-    first, second = (found[backend][1][f"training {loss}"] for backend in BACKENDS)
+    first, second = (results[backend][1][f"training {loss}"] for backend in BACKENDS)
     assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
     assert first["val_logloss"] == pytest.approx(second["val_logloss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_memory_that_ends_is_recognised(found, backend):
-    assert found[backend][1]["out of memory"] is True
+def test_memory_that_ends_is_recognised(results, backend):
+    assert results[backend][1]["out of memory"] is True

@@ -55,8 +55,8 @@ def test_the_variables_get_the_newest_state(tmp_path):
     write_checkpoint(tmp_path, checkpoint(4))
     variables = [Variable(shape) for shape in SHAPES]
     history, best = resume(tmp_path, variables)
-    found = Checkpoint([variable.value for variable in variables], best, history)
-    assert same(found, checkpoint(4))
+    restored = Checkpoint([variable.value for variable in variables], best, history)
+    assert same(restored, checkpoint(4))
 
 
 def truncate(path):
@@ -74,13 +74,13 @@ def empty(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte, empty])
-def test_a_damaged_one_is_said_and_the_one_before_it_taken(tmp_path, capsys, damage):
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tmp_path, capsys, damage):
     for epochs in (1, 2):
         write_checkpoint(tmp_path, checkpoint(epochs))
     damage(checkpoint_path(tmp_path, 2))
     assert same(read_checkpoint(tmp_path, SHAPES), checkpoint(1))
-    said = capsys.readouterr().err
-    assert "checkpoint-00002.npz: damaged checkpoint (" in said and "trying checkpoint-00001.npz" in said
+    stderr = capsys.readouterr().err
+    assert "checkpoint-00002.npz: damaged checkpoint (" in stderr and "trying checkpoint-00001.npz" in stderr
     damage(checkpoint_path(tmp_path, 1))
     assert read_checkpoint(tmp_path, SHAPES) is None
     assert "training starts again from the beginning" in capsys.readouterr().err

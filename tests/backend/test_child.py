@@ -104,7 +104,7 @@ def test_every_process_of_the_package_is_bound_to_its_parent():
     assert alone.keys() <= STARTED_ALONE.keys(), alone
 
 
-def test_a_program_that_is_not_there_is_said_by_whoever_starts_it():
+def test_a_missing_program_is_reported_by_its_caller():
     with pytest.raises(FileNotFoundError):
         subprocess.run(with_parent(["no-such-program-here"]))
 
@@ -204,15 +204,19 @@ def test_what_the_child_met_is_raised_here_and_the_next_request_follows(child):
     with pytest.raises(DataError) as refused:
         child.ask({"refuse": b"photos\xff"}, int)
     assert str(refused.value) == r"photos\udcff: must be a folder. Check --data."
-    with pytest.raises(OSError) as said:
+    with pytest.raises(OSError) as raised:
         child.ask({"system": 30}, int)
-    assert (said.value.errno, said.value.strerror, said.value.filename) == (30, "Read-only file system", r"x\udcff")
+    assert (raised.value.errno, raised.value.strerror, raised.value.filename) == (
+        30,
+        "Read-only file system",
+        r"x\udcff",
+    )
     with pytest.raises(OutOfMemoryError):
         child.ask({"memory": 0}, int)
     assert child.ask({"bytes": b"ab"}, bytes) == b"ba" and child.pid == pid
 
 
-def test_a_death_is_told_in_words_and_another_child_follows(child):
+def test_a_death_is_described_and_another_child_follows(child):
     pid = child.start().pid
     with pytest.raises(Ended) as ended:
         child.ask({"exit": 3}, int)
@@ -288,8 +292,8 @@ def test_a_signal_stops_a_command_as_ctrl_c_does(name, status):
     with subprocess.Popen([sys.executable, "-c", prepared + STOPPED], **pipes) as command:
         assert command.stdout.readline() == "ready\n"
         command.send_signal(getattr(signal, name))
-        said, err = command.communicate(timeout=LONGEST_S)
-    assert (command.returncode, said) == (status, "tidied up\n")
+        output, err = command.communicate(timeout=LONGEST_S)
+    assert (command.returncode, output) == (status, "tidied up\n")
     assert err == "interrupted: finished stages are kept. Run the same command to resume.\n"
 
 

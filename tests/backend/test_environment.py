@@ -55,10 +55,10 @@ def test_a_keras_json_of_another_project_changes_nothing(keras_json):
     """In a process that loads Keras itself, and in one of TensorFlow's, which takes its job by `serve`."""
     keras_json(OTHERS)
     with Child(["-c", CHILD], "the child", lambda death: RuntimeError(death.how)) as child:
-        found = child.ask({"px": 16}, dict)
-    assert found["keras"] == found["tf_keras"] == ["float32", 1e-7, "channels_last"]
-    assert found["student"] == [["float32"], [None, 16, 16, 3], "tensorflow"]
-    assert found["policies"] == ["float32", "float32"]
+        settings = child.ask({"px": 16}, dict)
+    assert settings["keras"] == settings["tf_keras"] == ["float32", 1e-7, "channels_last"]
+    assert settings["student"] == [["float32"], [None, 16, 16, 3], "tensorflow"]
+    assert settings["policies"] == ["float32", "float32"]
 
 
 def test_what_a_program_set_before_is_set_again():
@@ -73,7 +73,7 @@ def test_what_a_program_set_before_is_set_again():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ({"floatx": "float8"}, "keras.json: floatx: must be one of"),
         ({"epsilon": "small"}, "keras.json: epsilon: must be a(|n)? .*number"),
@@ -84,9 +84,9 @@ def test_what_a_program_set_before_is_set_again():
         ("[" * 100_000, "keras.json: must be"),
     ],
 )
-def test_a_keras_json_that_keras_cannot_load_with_is_one_line(keras_json, text, said):
+def test_a_keras_json_that_keras_cannot_load_with_is_one_line(keras_json, text, message):
     keras_json(text)
-    with pytest.raises(InstallationError, match=f"{said}.* Repair or remove it: kd2mobile sets these itself."):
+    with pytest.raises(InstallationError, match=f"{message}.* Repair or remove it: kd2mobile sets these itself."):
         check_environment()
 
 
@@ -123,7 +123,7 @@ def test_a_variable_that_changes_results_is_refused(keras_json, monkeypatch, nam
 
 @pytest.mark.parametrize("command", ["distill", "label"])
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (
             "torch2",
@@ -139,13 +139,13 @@ def test_a_variable_that_changes_results_is_refused(keras_json, monkeypatch, nam
         ),
     ],
 )
-def test_a_backend_that_is_unknown_or_not_installed_is_one_line(monkeypatch, tmp_path, capsys, command, name, said):
+def test_a_backend_that_is_unknown_or_not_installed_is_one_line(monkeypatch, tmp_path, capsys, command, name, message):
     find_spec = backend.find_spec
     monkeypatch.setattr(backend, "find_spec", lambda module: None if module == "jax" else find_spec(module))
     monkeypatch.setenv("KERAS_BACKEND", name)
     assert main_status([command, "--data", str(tmp_path / "photos"), "--store", str(tmp_path / "store")]) == 2
     out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1) and err.startswith(said)
+    assert (out, err.count("\n")) == ("", 1) and err.startswith(message)
     assert doctor._backend(name, core_alone=False).status == "missing"
 
 

@@ -86,7 +86,7 @@ def test_a_configuration_may_not_be_as_large_as_a_model(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (
             lambda h5: h5.create_dataset("w", (10**6, 10**7), "f4"),
@@ -101,12 +101,12 @@ def test_a_configuration_may_not_be_as_large_as_a_model(tmp_path, monkeypatch):
     ],
     ids=["never stored", "compressed", "external", "external link"],
 )
-def test_arrays_may_not_declare_more_than_they_may_take(tmp_path, make, said):
+def test_arrays_may_not_declare_more_than_they_may_take(tmp_path, make, message):
     path = tmp_path / "weights.h5"
     with h5py().File(path, "w") as file:
         make(file)
     assert path.stat().st_size < 10**6
-    with h5py().File(path) as file, pytest.raises(TeacherError, match=said):
+    with h5py().File(path) as file, pytest.raises(TeacherError, match=message):
         check_hdf5(path, file, TeacherError)
 
 

@@ -36,9 +36,9 @@ class Here:
 
 
 def test_a_python_that_is_no_other_agrees_on_every_image(arm, digit_folder):
-    asked = arm["thinned"](arm["of_folder"]([MODEL], digit_folder), 6)
-    assert asked.data == "two" and list(asked.labels) == [0, 0, 0, 1, 1, 1]
-    record = arm["compared"](Here(), asked)
+    request = arm["thinned"](arm["of_folder"]([MODEL], digit_folder), 6)
+    assert request.data == "two" and list(request.labels) == [0, 0, 0, 1, 1, 1]
+    record = arm["compared"](Here(), request)
     assert (record["model"], record["input_px"], record["n"]) == ("mobilenet025", 32, 6)
     assert [row["cpu"] for row in record["answers"]] == list(record["cpus"]) == list(arm["CPUS"])
     for row in record["answers"]:
@@ -50,15 +50,15 @@ def test_a_python_that_is_no_other_agrees_on_every_image(arm, digit_folder):
 def test_agreement_is_of_the_likeliest_class(arm):
     here = np.array([[0.5, 0.5, 0.0], [0.2, 0.7, 0.1], [0.0, 0.1, 0.9], [0.6, 0.3, 0.1]], np.float32)
     there = {"top1": [0, 1, 2, 1], "probabilities": [[0.5, 0.5, 0], [0.2, 0.6, 0.2], [0, 0.1, 0.9], [0.35, 0.55, 0.1]]}
-    found = arm["agreement"](here, there | {"xnnpack": False}, np.array([0, 0, 2, 1]))
-    assert found["largest_difference"] == pytest.approx(0.25) and found["xnnpack"] is False
-    assert (found["agreement"], found["top1"], found["here_top1"]) == (0.75, 0.75, 0.5)
+    result = arm["agreement"](here, there | {"xnnpack": False}, np.array([0, 0, 2, 1]))
+    assert result["largest_difference"] == pytest.approx(0.25) and result["xnnpack"] is False
+    assert (result["agreement"], result["top1"], result["here_top1"]) == (0.75, 0.75, 0.5)
 
 
-def test_all_the_images_are_taken_unless_fewer_are_asked_for(arm):
-    asked = arm["Asked"]("some", [], [Path(str(n)) for n in range(10)], np.arange(10))
-    assert list(arm["thinned"](asked, 0).labels) == list(range(10)) == list(arm["thinned"](asked, 99).labels)
-    few = arm["thinned"](asked, 4)
+def test_all_images_are_used_unless_fewer_are_requested(arm):
+    request = arm["Request"]("some", [], [Path(str(n)) for n in range(10)], np.arange(10))
+    assert list(arm["thinned"](request, 0).labels) == list(range(10)) == list(arm["thinned"](request, 99).labels)
+    few = arm["thinned"](request, 4)
     assert list(few.labels) == [0, 3, 6, 9] and [path.name for path in few.photos] == ["0", "3", "6", "9"]
 
 
@@ -68,8 +68,8 @@ def test_the_processor_that_litert_reads_is_the_one_that_is_emulated(aarch64, tm
         command = space.command(cpu, "-c", "pass")
         assert command[:5] == ["qemu-aarch64-static", "-cpu", cpu, "-L", tmp_path]
         assert command[5:] == ["-E", f"PYTHONPATH={tmp_path / 'site'}", space.python, "-s", "-B", "-c", "pass"]
-        said = dict(line.split("\t: ") for line in (tmp_path / "proc" / "cpuinfo").read_text().split("\n") if line)
-        assert said["CPU implementer"] == "0x41" and said["CPU part"] == known.part
+        fields = dict(line.split("\t: ") for line in (tmp_path / "proc" / "cpuinfo").read_text().split("\n") if line)
+        assert fields["CPU implementer"] == "0x41" and fields["CPU part"] == known.part
         assert (tmp_path / "sys/devices/system/cpu/possible").read_text() == "0\n"
 
 
@@ -81,7 +81,7 @@ def test_the_processor_that_litert_reads_is_the_one_that_is_emulated(aarch64, tm
         ("x86_64", {"qemu-aarch64"}, "no apt-get and no dpkg-deb here, and Arm's Python comes from Debian's packages"),
     ],
 )
-def test_a_machine_that_cannot_emulate_is_told_why(aarch64, tmp_path, monkeypatch, machine, has, why):
+def test_a_machine_that_cannot_emulate_gets_the_reason(aarch64, tmp_path, monkeypatch, machine, has, why):
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(aarch64["shutil"], "which", lambda tool: tool if tool in has else None)
     with pytest.raises(aarch64["InstallationFailed"], match=f"^{why}$"):
@@ -92,7 +92,7 @@ def test_a_machine_that_cannot_emulate_is_told_why(aarch64, tmp_path, monkeypatc
 def test_a_half_made_user_space_is_made_again(aarch64, tmp_path, monkeypatch):
     done = []
 
-    def unpack(place, root):
+    def unpack(folder, root):
         done.append("unpacked")
         (root / "usr" / "bin").mkdir(parents=True)
         (root / "usr" / "bin" / "python3.11").touch()
@@ -117,22 +117,22 @@ def test_a_half_made_user_space_is_made_again(aarch64, tmp_path, monkeypatch):
     assert done == ["unpacked", "refused", "unpacked", "installed"], "made once"
 
 
-def test_what_a_tool_says_is_passed_on_in_a_line(aarch64):
+def test_the_message_of_a_tool_is_passed_on_in_one_line(aarch64):
     code = "import sys; print('E: no such package\\nmore', file=sys.stderr); sys.exit(100)"
     with pytest.raises(aarch64["InstallationFailed"], match="ended with 100: E: no such package$"):
         aarch64["_run"]([sys.executable, "-c", code])
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "message"),
     [
         (["--model", "x.tflite"], 2, "--model and --data go together"),
         (["--run", "nowhere"], 2, "arm.py: nowhere: must hold a run, got none."),
         (["--model", str(MODEL), "--data", "PHOTOS"], 2, "no qemu here"),
     ],
 )
-def test_bad_input_ends_with_a_line(arm, digit_folder, monkeypatch, capsys, words, status, said):
-    def none(place):
+def test_bad_input_ends_with_a_line(arm, digit_folder, monkeypatch, capsys, words, status, message):
+    def none(folder):
         raise arm["InstallationFailed"]("no qemu here")
 
     monkeypatch.setitem(arm["main"].__globals__, "user_space", none)
@@ -140,7 +140,7 @@ def test_bad_input_ends_with_a_line(arm, digit_folder, monkeypatch, capsys, word
     with pytest.raises(SystemExit) as ended:
         arm["main"]()
     assert ended.value.code == status
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_files_of_other_classes_or_none_are_refused(arm, tiny_tflite, digit_folder):

@@ -42,8 +42,8 @@ def answers(clients, digits):
 
 
 def test_the_student_knows_its_digits(digits):
-    for precision, found in digits.here.items():
-        assert (found == digits.labels).mean() > 0.9, precision
+    for precision, answers_here in digits.here.items():
+        assert (answers_here == digits.labels).mean() > 0.9, precision
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -55,9 +55,9 @@ def test_it_answers_as_kd2mobile_does(answers, digits, client, precision):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_mediapipe_names_the_classes_and_stretches_photos_itself(answers, digits, precision):
-    found = answers("mediapipe")[digits.files[precision].name]
-    assert found["names"] == [f"digit {number}" for number in found["top1"]]
-    assert (np.array(found["photos_top1"]) == digits.labels).mean() > 0.8
+    answer = answers("mediapipe")[digits.files[precision].name]
+    assert answer["names"] == [f"digit {number}" for number in answer["top1"]]
+    assert (np.array(answer["photos_top1"]) == digits.labels).mean() > 0.8
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -88,19 +88,19 @@ def test_a_client_without_a_wheel_for_this_python_is_left_out(clients):
 
 def test_an_environment_is_made_once_and_a_half_made_one_again(benchmark_script, tmp_path):
     names = benchmark_script("environments")
-    place = tmp_path / "clients" / "one"
-    python = names["environment"](place)
-    (place / "kept").touch()
-    assert names["environment"](place) == python and (place / "kept").exists()
-    said = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True)
-    assert Path(said.stdout.strip()).resolve() == place.resolve()
+    folder = tmp_path / "clients" / "one"
+    python = names["environment"](folder)
+    (folder / "kept").touch()
+    assert names["environment"](folder) == python and (folder / "kept").exists()
+    done = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).resolve() == folder.resolve()
     with pytest.raises(names["InstallationFailed"], match="^pip install --no-index no-such-package: ERROR: "):
-        names["environment"](place, ["--no-index", "no-such-package"])
-    assert not (place / "kept").exists() and not (place / names["MARK"]).exists()
+        names["environment"](folder, ["--no-index", "no-such-package"])
+    assert not (folder / "kept").exists() and not (folder / names["MARK"]).exists()
 
 
-def test_a_client_that_pip_cannot_install_is_left_out_and_said(clients, tmp_path, monkeypatch):
-    def fails(place, *installs):
+def test_a_client_that_pip_cannot_install_is_left_out_and_reported(clients, tmp_path, monkeypatch):
+    def fails(folder, *installs):
         raise clients["InstallationFailed"]("pip install x: ERROR: no network")
 
     monkeypatch.setitem(clients["open_client"].__globals__, "environment", fails)

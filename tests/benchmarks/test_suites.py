@@ -17,10 +17,10 @@ def suite(benchmark_script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = benchmark_script("compression")
     inside = names["run"].__globals__
-    asked = []
+    commands = []
 
-    def call(command, folder, places, may_refuse=False):
-        asked.append(command)
+    def call(command, folder, paths, may_refuse=False):
+        commands.append(command)
         made = [v for v in names["VARIANTS"] if folder.name[-1] != "1" or v != "prune-int8"]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(json.dumps({"exported": made}))
@@ -37,13 +37,13 @@ def suite(benchmark_script, tmp_path, monkeypatch):
     }
     for name, value in changed.items():
         monkeypatch.setitem(inside, name, value)
-    return names, asked
+    return names, commands
 
 
 def test_a_refused_file_costs_the_suite_nothing_but_itself(suite, benchmark_script):
-    names, asked = suite
+    names, commands = suite
     runs = [names["run"]("mobilenet025", seed, {}) for seed in (0, 1)]
-    assert [command[0] for command in asked[:6]] == ["distill", *["export"] * 4, "benchmark"]
+    assert [command[0] for command in commands[:6]] == ["distill", *["export"] * 4, "benchmark"]
     assert [run["refused"] for run in runs] == [{}, {"prune": REFUSAL}]
     assert "prune-int8" in runs[0]["files"] and "prune-int8" not in runs[1]["files"] | runs[1]["against_fp32"]
     over = names["over_seeds"]("mobilenet025")
@@ -71,13 +71,13 @@ def test_without_the_reference_nothing_is_compared(suite, monkeypatch):
 def test_a_refusal_is_the_message_of_the_command_and_anything_else_stops(benchmark_script, capfd):
     call = benchmark_script("caltech101")["call"]
     command, run = ["export", "--precision", "auto,$OTHER"], Path("runs/none")
-    said = call(command, run, {"$OTHER": "int8"}, may_refuse=True)
-    assert said.startswith("--precision: must be auto alone") and said in capfd.readouterr().err
+    message = call(command, run, {"$OTHER": "int8"}, may_refuse=True)
+    assert message.startswith("--precision: must be auto alone") and message in capfd.readouterr().err
     with pytest.raises(subprocess.CalledProcessError):
         call(command, run, {"$OTHER": "int8"})
 
 
-def test_a_record_says_what_made_it(benchmark_script, tmp_path, monkeypatch, capsys):
+def test_a_record_names_the_command_that_made_it(benchmark_script, tmp_path, monkeypatch, capsys):
     write_record = benchmark_script("records")["write_record"]
     monkeypatch.setitem(write_record.__globals__, "RESULTS", tmp_path)
     write_record("startup", "python benchmarks/startup.py", rounds=3)
@@ -94,12 +94,12 @@ def test_results_of_before_there_were_groups_are_marked(benchmark_script):
     section = (
         "## Title\n\n`python x.py`\n\n### Part\n\n| student | top-1 |\n|---|---:|\n| net | 88 |\n\n- fp32: better.\n"
     )
-    said = names["marked"](section, {"leaked": 23, "test_images": 1_736})
-    assert "| student | top-1 |\n|---|---:|\n| † net | 88 |\n\n- † fp32: better.\n" in said
+    text = names["marked"](section, {"leaked": 23, "test_images": 1_736})
+    assert "| student | top-1 |\n|---|---:|\n| † net | 88 |\n\n- † fp32: better.\n" in text
     assert (
-        "`python x.py`\n\n† Measured without groups: 23 of the 1,736 test photos of this draw look like one of" in said
+        "`python x.py`\n\n† Measured without groups: 23 of the 1,736 test photos of this draw look like one of" in text
     )
-    assert said.partition("by at most ")[2].startswith("1.4 points.")
+    assert text.partition("by at most ")[2].startswith("1.4 points.")
     old = {"suite": "tuning"}
     assert names["without_groups"](old) and not names["without_groups"](old | {"groups": True})
     assert not names["without_groups"]({"suite": "arm"}), "digits have no near duplicates"

@@ -28,7 +28,7 @@ def few(monkeypatch):
     monkeypatch.setattr(doctor, "RUNTIMES", {"msgspec": "msgspec"})
     monkeypatch.setattr(doctor, "backend_name", lambda: "filelock")
     monkeypatch.setattr("kd2mobile.backend.keras_backend.BACKENDS", ("tensorflow", "filelock"))
-    monkeypatch.setattr(doctor, "ACCELERATORS", {"jax": "found = ['a device']"})
+    monkeypatch.setattr(doctor, "ACCELERATORS", {"jax": "accelerators = ['a device']"})
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_the_backend_is_the_one_that_keras_would_load(monkeypatch):
 
 def test_a_wrong_keras_backend_is_the_first_advice_and_breaks_nothing_else(few, monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "backend_name", lambda: "foo")
-    monkeypatch.setattr(doctor, "ACCELERATORS", {"filelock": "import filelock; found = []"})
+    monkeypatch.setattr(doctor, "ACCELERATORS", {"filelock": "import filelock; accelerators = []"})
     found = diagnose(tmp_path)
     wrong = [finding for finding in found.findings if finding.status in ("missing", "broken")]
     assert [(finding.name, finding.fix) for finding in wrong] == [

@@ -48,7 +48,7 @@ class Case:
 
 @pytest.fixture(scope="session")
 def case(tmp_path_factory) -> Case:
-    place = tmp_path_factory.mktemp("compress")
-    stores = make_stores(place / "stores", train=96, val=30)
-    train_student(place / "student", distill(epochs=6), STUDENT, stores)
-    return Case(place / "student" / "student.keras", stores)
+    folder = tmp_path_factory.mktemp("compress")
+    stores = make_stores(folder / "stores", train=96, val=30)
+    train_student(folder / "student", distill(epochs=6), STUDENT, stores)
+    return Case(folder / "student" / "student.keras", stores)

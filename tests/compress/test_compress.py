@@ -44,7 +44,7 @@ def pruned(case, tmp_path_factory):
     return folder, case.run(folder, "prune", sparsity=0.6)
 
 
-def test_pruning_leaves_the_zeros_that_were_asked_for(pruned):
+def test_pruning_leaves_the_requested_fraction_of_zeros(pruned):
     folder, result = pruned
     sizes = [(int((kernel == 0).sum()), kernel.size) for kernel in kernels(folder / "student.keras")]
     assert all(zeros / size == pytest.approx(0.6, abs=1 / size) for zeros, size in sizes)
@@ -139,9 +139,9 @@ class Shown:
 def test_weights_directly_before_a_relu_are_quantized_too(case, tmp_path):
     layers = tf_keras.layers
     image = tf_keras.Input((16, 16, 3))
-    seen = layers.ReLU()(layers.Conv2D(4, 3, name="before_relu")(image))
-    seen = layers.ReLU()(layers.DepthwiseConv2D(3, name="depthwise_before_relu")(seen))
-    both = layers.Concatenate()([layers.ReLU()(layers.Conv2D(4, 1, name=name)(seen)) for name in ("left", "right")])
+    x = layers.ReLU()(layers.Conv2D(4, 3, name="before_relu")(image))
+    x = layers.ReLU()(layers.DepthwiseConv2D(3, name="depthwise_before_relu")(x))
+    both = layers.Concatenate()([layers.ReLU()(layers.Conv2D(4, 1, name=name)(x)) for name in ("left", "right")])
     model = tf_keras.Model(image, layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(both)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -235,7 +235,7 @@ def test_the_teacher_teaches(case, tmp_path):
     assert taught != labels
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_place(case, tmp_path):
+def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(case, tmp_path):
     with pytest.raises(
         TrainingError, match=r"compress qat, epoch 1, batch \d/6, learning rate .*: must have a finite loss, got nan"
     ):

@@ -21,9 +21,9 @@ def table() -> dict[str, list[str]]:
 
 
 def test_the_tables_dtypes_are_those_of_the_files(digits_in_tflite):
-    said = table()
-    assert list(said) == list(PRECISIONS)
-    for precision, (weights, between, image, probabilities) in said.items():
+    rows = table()
+    assert list(rows) == list(PRECISIONS)
+    for precision, (weights, between, image, probabilities) in rows.items():
         file = digits_in_tflite.files[precision]
         classify = Interpreter(model_path=str(file)).get_signature_runner("classify")
         takes, gives = classify.get_input_details(), classify.get_output_details()
@@ -40,7 +40,7 @@ def test_the_tables_dtypes_are_those_of_the_files(digits_in_tflite):
         assert {graph.tensors[op.outputs[0]].dtype for op in layers} == {between}, precision
 
 
-def test_what_it_says_of_quantization_is_so(digits_in_tflite):
+def test_its_statements_on_quantization_hold(digits_in_tflite):
     for precision, file in digits_in_tflite.files.items():
         graph = read_graph(file.read_bytes(), precision)
         image, probabilities = graph.tensors[graph.input], graph.tensors[graph.output]
@@ -53,7 +53,7 @@ def test_what_it_says_of_quantization_is_so(digits_in_tflite):
         assert words in CONTRACT
 
 
-def test_what_it_says_of_the_zip_and_the_metadata_is_so(digits_in_tflite):
+def test_its_statements_on_the_zip_and_the_metadata_hold(digits_in_tflite):
     for precision, file in digits_in_tflite.files.items():
         with zipfile.ZipFile(file) as behind:
             assert behind.namelist() == ["labels.txt", "kd2mobile.json"]

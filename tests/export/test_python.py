@@ -35,7 +35,7 @@ ORIENTATION = 0x0112
 @pytest.fixture(scope="module")
 def photos(digits_in_tflite, tmp_path_factory) -> list[Path]:
     """Digits on oblong grounds of every kind that a phone or a folder of images may hold; one is as it was."""
-    place = tmp_path_factory.mktemp("photos")
+    folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     sides = [(40, 40), (90, 61), (61, 90), (640, 427), (33, 200), (2000, 30), (7, 5), (301, 300)]
     paths = [digits_in_tflite.photos[0]]
@@ -46,7 +46,7 @@ def photos(digits_in_tflite, tmp_path_factory) -> list[Path]:
         image.paste(digit, (width // 8, height // 8))
         exif = Image.Exif()
         exif[ORIENTATION] = number + 1
-        path = place / f"{number}.{'jpg' if number % 2 else 'png'}"
+        path = folder / f"{number}.{'jpg' if number % 2 else 'png'}"
         image.save(path, exif=exif)
         paths.append(path)
     glass = np.dstack([rng.integers(0, 256, (50, 70, 3), np.uint8), np.linspace(0, 255, 3500).reshape(50, 70)])
@@ -58,18 +58,18 @@ def photos(digits_in_tflite, tmp_path_factory) -> list[Path]:
         "cmyk.jpg": image.convert("CMYK"),
     }
     for name, other in others.items():
-        other.save(place / name)
-    image.quantize(8).save(place / "palette.png", transparency=3)
-    return [*paths, *(place / name for name in others), place / "palette.png"]
+        other.save(folder / name)
+    image.quantize(8).save(folder / "palette.png", transparency=3)
+    return [*paths, *(folder / name for name in others), folder / "palette.png"]
 
 
 @pytest.fixture(scope="module")
 def files(digits_in_tflite, tmp_path_factory) -> dict[tuple[str, str], Path]:
     """The same student for each of the three ways to the pixels, by precision and way."""
-    place, made = tmp_path_factory.mktemp("files"), {}
+    folder, made = tmp_path_factory.mktemp("files"), {}
     for precision in ("fp32", "int8", "int16x8"):
         for resize in RESIZES:
-            made[precision, resize] = place / f"{resize}-{precision}.tflite"
+            made[precision, resize] = folder / f"{resize}-{precision}.tflite"
             model = attach(
                 digits_in_tflite.files[precision].read_bytes(),
                 classes=["nought\n", "één", *"23456789"],
@@ -118,13 +118,13 @@ def test_it_answers_as_kd2mobile_does(python, environment, files, photos, precis
     there = [json.loads(line) for line in done.stdout.splitlines()]
     here = predict(file, photos, top=10)
     assert [answer["image"] for answer in there] == [str(photo) for photo in photos]
-    for seen, known in zip(there, here, strict=True):
+    for answer, known in zip(there, here, strict=True):
         probabilities = {name.replace("\n", "\\n"): value for name, value in known.classes}
-        assert {name for name, _ in seen["classes"]} == probabilities.keys()
-        furthest = max(abs(value - probabilities[name]) for name, value in seen["classes"])
+        assert {name for name, _ in answer["classes"]} == probabilities.keys()
+        furthest = max(abs(value - probabilities[name]) for name, value in answer["classes"])
         assert furthest <= within, f"{known.image}: {furthest * 256} steps"
         (first, value), (second, runner_up), *_ = known.classes
-        assert seen["classes"][0][0] == first.replace("\n", "\\n") or value - runner_up <= within, known.image
+        assert answer["classes"][0][0] == first.replace("\n", "\\n") or value - runner_up <= within, known.image
     assert len({known.classes[0][0] for known in here}) > 2, "the images are told apart"
 
 
@@ -160,7 +160,7 @@ def test_it_prints_for_a_person(python, files, digits_in_tflite):
     assert first == str(photo) and second.endswith("%  één") and len(others) == 2
 
 
-def test_what_cannot_be_used_is_said_in_a_line(python, files, photos, tiny_tflite, tmp_path):
+def test_what_cannot_be_used_is_reported_in_one_line(python, files, photos, tiny_tflite, tmp_path):
     whole = files["fp32", "crop"]
     (tmp_path / "half.tflite").write_bytes(whole.read_bytes()[:3000])
     (tmp_path / "half.jpg").write_bytes(photos[4].read_bytes()[:900])
@@ -168,7 +168,7 @@ def test_what_cannot_be_used_is_said_in_a_line(python, files, photos, tiny_tflit
     broken.write_bytes(b"\0" * 64 + whole.read_bytes()[64:])
     later = tmp_path / "later.tflite"
     later.write_bytes(whole.read_bytes().replace(b'"format": 1', b'"format": 2'))
-    for words, said in (
+    for words, message in (
         ((tmp_path / "none.tflite", photos[0]), "none.tflite: must be a readable file, got No such file"),
         ((tiny_tflite, photos[0]), "must be a whole file of kd2mobile export, got File is not a zip file"),
         ((tmp_path / "half.tflite", photos[0]), "must be a whole file of kd2mobile export, got"),
@@ -179,7 +179,7 @@ def test_what_cannot_be_used_is_said_in_a_line(python, files, photos, tiny_tflit
     ):
         done = run(python, *words)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-        assert said in done.stderr.splitlines()[-1], done.stderr
+        assert message in done.stderr.splitlines()[-1], done.stderr
 
 
 def test_a_file_of_a_later_format_is_refused(python, files, photos, tmp_path):
@@ -212,7 +212,7 @@ def test_no_class_at_all_is_refused(python, files, photos):
     assert done.returncode == 2 and done.stderr.endswith("error: --top must be at least 1\n")
 
 
-def test_without_a_runtime_it_says_what_to_install(benchmark_script, tmp_path):
+def test_without_a_runtime_the_error_names_the_package_to_install(benchmark_script, tmp_path):
     """An interpreter that finds NumPy and Pillow, and neither runtime."""
     hidden = "import sys; sys.modules['ai_edge_litert'] = sys.modules['tflite_runtime'] = None; import runpy; "
     code = hidden + f"runpy.run_path({str(FOLDER / 'classify.py')!r})"

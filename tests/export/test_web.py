@@ -71,16 +71,16 @@ def test_a_image_is_laid_on_white_and_turned_upright(page, tmp_path):
     exif[0x0112] = 6  # to be turned to the right: what was on the left comes to the top
     turned.save(tmp_path / "turned.png", exif=exif)
     call = f"readImage(new Blob([{bytes_of((tmp_path / 'turned.png').read_bytes())}]))"
-    seen = page.value(f"{call}.then((image) => [image.width, image.height, ...pixelsOf(image, 2, 'stretch')])")
-    assert seen[:2] == [10, 20] and seen[2:5] == [255, 219, 219], "white above, red below, a little of each in both"
-    assert seen[2:] == load(tmp_path / "turned.png", 2, "stretch").reshape(-1).tolist()
+    values = page.value(f"{call}.then((image) => [image.width, image.height, ...pixelsOf(image, 2, 'stretch')])")
+    assert values[:2] == [10, 20] and values[2:5] == [255, 219, 219], "white above, red below, a little of each in both"
+    assert values[2:] == load(tmp_path / "turned.png", 2, "stretch").reshape(-1).tolist()
 
 
-def test_it_reads_what_a_file_says(page, digits_in_tflite):
+def test_it_reads_the_description_in_a_file(page, digits_in_tflite):
     for precision, file in digits_in_tflite.files.items():
         content = bytes_of(file.read_bytes())
-        said = page.value(f"readDescription({content})")
-        assert said == {"labels": [f"digit {number}" for number in range(10)], "resize": "stretch"}
+        description = page.value(f"readDescription({content})")
+        assert description == {"labels": [f"digit {number}" for number in range(10)], "resize": "stretch"}
         tensors = page.value(f"describeModel({content})")
         assert tensors["input"]["shape"] == [1, 16, 16, 3] and tensors["output"]["shape"] == [1, 10]
         assert tensors["input"]["dtype"] == ("float32" if precision == "int16x8" else "uint8")
@@ -118,13 +118,13 @@ LABEL_FILES = [
 
 def test_label_files_are_read_as_kd2mobile_reads_them(page):
     for text in LABEL_FILES:
-        said = page.value(
+        result = page.value(
             f"(() => {{try {{return labelLines({json.dumps(text)});}} catch (f) {{return f.message;}}}})()"
         )
         try:
-            assert said == label_lines(text.encode(), "labels.txt"), text
+            assert result == label_lines(text.encode(), "labels.txt"), text
         except ModelFileError as fault:
-            assert said == f"labels.txt {fault.must}", text
+            assert result == f"labels.txt {fault.must}", text
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), [(1 / 128, 128), (2 / 255, 127), (0.0187, 114), (0.00627, 159)])
@@ -135,15 +135,15 @@ def test_8_bit_inputs_take_the_numbers_that_kd2mobile_gives_them(page, scale, ze
     table = quantized("uint8", scale, zero_point, mean, std)
     every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     tensor = {"dtype": "uint8", "scale": scale, "zeroPoint": zero_point}
-    said = {"mean": mean.tolist(), "std": std.tolist()}
-    call = f"Array.from(valuesOf({json.dumps(tensor)}, {json.dumps(said)}, null)([...{bytes_of(every.tobytes())}]))"
+    normal = {"mean": mean.tolist(), "std": std.tolist()}
+    call = f"Array.from(valuesOf({json.dumps(tensor)}, {json.dumps(normal)}, null)([...{bytes_of(every.tobytes())}]))"
     assert page.value(call) == (every if table is None else table).reshape(-1).tolist()
 
 
 def test_an_8_bit_input_of_another_scale_is_never_guessed(page, models):
     content = bytes_of((models / "wide_uint8.tflite").read_bytes())
-    said = page.value(f"openClassifier({content}).then(() => 'opened', (fault) => fault.message)")
-    assert said.startswith("must take pixels as 0..255, 0..1 or -1..1, -2.1")
+    message = page.value(f"openClassifier({content}).then(() => 'opened', (fault) => fault.message)")
+    assert message.startswith("must take pixels as 0..255, 0..1 or -1..1, -2.1")
 
 
 def test_answers_of_an_8_bit_input_of_another_scale_are_kd2mobiles(page, models):
@@ -184,20 +184,20 @@ def test_a_file_that_it_cannot_run_is_refused_with_the_reason(page, content, why
         content = tiny_tflite.read_bytes()[:200]
     elif content in files:
         content = (models / f"{files[content]}.tflite").read_bytes()
-    said = page.value(f"openClassifier({bytes_of(content)}).then(() => 'opened', (fault) => fault.message)")
-    assert said.startswith(why)
+    message = page.value(f"openClassifier({bytes_of(content)}).then(() => 'opened', (fault) => fault.message)")
+    assert message.startswith(why)
 
 
-def test_threads_need_an_isolated_page_and_it_says_so(page):
-    said = page.value("startLiteRt('node_modules/@litertjs/core/wasm/', {threads: true}).catch((f) => f.message)")
-    assert said.startswith("threads need a cross-origin isolated page")
+def test_threads_need_an_isolated_page(page):
+    message = page.value("startLiteRt('node_modules/@litertjs/core/wasm/', {threads: true}).catch((f) => f.message)")
+    assert message.startswith("threads need a cross-origin isolated page")
 
 
 def test_what_is_no_probability_gets_a_softmax(page):
     assert page.value("Array.from(asProbabilities(Float32Array.of(0.25, 0.75)))") == [0.25, 0.75]
-    found = page.value("Array.from(asProbabilities(Float32Array.of(1, 2, -1)))")
+    probabilities = page.value("Array.from(asProbabilities(Float32Array.of(1, 2, -1)))")
     powers = np.exp([1.0, 2.0, -1.0])
-    assert np.abs(found - powers / powers.sum()).max() < 1e-7
+    assert np.abs(probabilities - powers / powers.sum()).max() < 1e-7
 
 
 def give(page, name, path):

@@ -24,8 +24,8 @@ CUTS = st.none() | st.floats(0, 1)
 def damaged(data, flips, cut):
     """The bytes with bits flipped, and cut off: both places are fractions of their length."""
     data = bytearray(data)
-    for place, bit in flips:
-        data[int(place * len(data))] ^= 1 << bit
+    for position, bit in flips:
+        data[int(position * len(data))] ^= 1 << bit
     return bytes(data if cut is None else data[: int(cut * len(data))])
 
 
@@ -46,12 +46,12 @@ def test_damaged_bytes_are_read_or_refused_in_a_line(whole, name, flips, cut):
     contents, path = whole
     path.write_bytes(damaged(contents[name], flips, cut))
     try:
-        found = inspect_file(path)
-        said = [as_json(found), inspect_text(found)]
+        inspection = inspect_file(path)
+        texts = [as_json(inspection), inspect_text(inspection)]
     except Kd2MobileError as fault:
         assert isinstance(fault, ModelFileError) and "\n" not in str(fault) and str(fault).startswith(str(path))
     else:
-        assert all(text.encode() for text in said)
+        assert all(text.encode() for text in texts)
 
 
 @given(st.binary(max_size=200))
@@ -75,10 +75,10 @@ def test_names_that_are_not_utf8_are_shown(models, tmp_path, capsys):
                 end.name = b"\xff"
 
     path = changed(tmp_path / "latin.tflite", (models / "uint8.tflite").read_bytes(), change)
-    found = inspect_file(path)
-    assert (found.description, found.graphs[0].name) == ("mod\ufffdle", "gr\ufffdph")
-    assert found.signatures[0].key == "cl\ufffd" and found.graphs[0].inputs[0].name == "\ufffd"
-    assert "\ufffd" in inspect_text(found)
+    inspection = inspect_file(path)
+    assert (inspection.description, inspection.graphs[0].name) == ("mod\ufffdle", "gr\ufffdph")
+    assert inspection.signatures[0].key == "cl\ufffd" and inspection.graphs[0].inputs[0].name == "\ufffd"
+    assert "\ufffd" in inspect_text(inspection)
     readable = read_model(with_readable_names(path.read_bytes()))
     assert readable.graphs[0].tensors[0].name == "?t?" and readable.signatures[0].key == "cl?"
     whole = (models / "uint8.tflite").read_bytes()

@@ -36,44 +36,49 @@ def test_the_numbers_of_ops_and_types_are_the_public_schemas():
 
 def test_a_file_of_someone_else(models):
     path = models / "uint8.tflite"
-    found = inspect_file(path)
+    inspection = inspect_file(path)
     content = path.read_bytes()
-    assert (found.size_bytes, found.sha256) == (len(content), sha256(content).hexdigest())
-    assert found.deflated_bytes == size_in_a_zip(content) < found.size_bytes
-    (image,), (answer,) = found.graphs[0].inputs, found.graphs[0].outputs
+    assert (inspection.size_bytes, inspection.sha256) == (len(content), sha256(content).hexdigest())
+    assert inspection.deflated_bytes == size_in_a_zip(content) < inspection.size_bytes
+    (image,), (answer,) = inspection.graphs[0].inputs, inspection.graphs[0].outputs
     assert (image.dtype, image.shape, image.scale) == ("uint8", [1, 8, 8, 3], None)
     assert (answer.dtype, answer.shape) == ("float32", [1, 3])
-    assert (found.arithmetic, found.float_ops, found.custom_ops) == ("float32", None, [])
-    assert [(s.key, s.inputs, s.outputs) for s in found.signatures] == [("serving_default", ["x"], ["output_0"])]
-    assert (found.tflite_metadata, found.kd2mobile, found.labels, found.record) == (None, None, None, None)
-    said = inspect_text(found)
-    assert "Computes in floats." in said and "No TensorFlow Lite Metadata." in said and "No labels." in said
+    assert (inspection.arithmetic, inspection.float_ops, inspection.custom_ops) == ("float32", None, [])
+    assert [(s.key, s.inputs, s.outputs) for s in inspection.signatures] == [("serving_default", ["x"], ["output_0"])]
+    assert (inspection.tflite_metadata, inspection.kd2mobile, inspection.labels, inspection.record) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    text = inspect_text(inspection)
+    assert "Computes in floats." in text and "No TensorFlow Lite Metadata." in text and "No labels." in text
 
 
 @pytest.mark.parametrize("name", ["uint8", "full_int8", "two_inputs", "two_outputs", "winner", "described", "batch"])
-def test_the_ops_and_ends_are_those_that_the_runtime_sees(models, name):
+def test_ops_inputs_and_outputs_are_those_of_the_runtime(models, name):
     interpreter = Interpreter(model_path=str(models / f"{name}.tflite"))
-    found = inspect_file(models / f"{name}.tflite").graphs[0]
+    graph = inspect_file(models / f"{name}.tflite").graphs[0]
     ops = [op["op_name"] for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
-    assert {op.name: op.count for op in found.ops}.keys() == set(ops)
-    assert sum(op.count for op in found.ops) == len(ops)
-    ends = (found.inputs, interpreter.get_input_details()), (found.outputs, interpreter.get_output_details())
-    for said, seen in ends:
-        assert [t.shape for t in said] == [d["shape_signature"].tolist() for d in seen]
-        assert [t.dtype for t in said] == [np.dtype(d["dtype"]).name for d in seen]
-        assert [(t.scale or 0.0, t.zero_point or 0) for t in said] == [d["quantization"] for d in seen]
+    assert {op.name: op.count for op in graph.ops}.keys() == set(ops)
+    assert sum(op.count for op in graph.ops) == len(ops)
+    ends = (graph.inputs, interpreter.get_input_details()), (graph.outputs, interpreter.get_output_details())
+    for infos, details in ends:
+        assert [t.shape for t in infos] == [d["shape_signature"].tolist() for d in details]
+        assert [t.dtype for t in infos] == [np.dtype(d["dtype"]).name for d in details]
+        assert [(t.scale or 0.0, t.zero_point or 0) for t in infos] == [d["quantization"] for d in details]
 
 
 def test_an_integer_file_and_its_quantization(models):
-    found = inspect_file(models / "full_uint8.tflite")
-    assert found.arithmetic == "integer" and found.float_ops == []
-    (image,) = found.graphs[0].inputs
+    inspection = inspect_file(models / "full_uint8.tflite")
+    assert inspection.arithmetic == "integer" and inspection.float_ops == []
+    (image,) = inspection.graphs[0].inputs
     assert image.dtype == "uint8" and image.scale == pytest.approx(2 / 255, rel=1e-2) and image.zero_point in (127, 128)
-    assert "CONV_2D" in {op.name for op in found.graphs[0].ops if op.types.startswith("int8, int8, int32 -> int8")}
-    assert "Computes in integers; no float op." in inspect_text(found)
+    assert "CONV_2D" in {op.name for op in inspection.graphs[0].ops if op.types.startswith("int8, int8, int32 -> int8")}
+    assert "Computes in integers; no float op." in inspect_text(inspection)
 
 
-def test_floats_left_in_an_integer_file_are_named(models, tmp_path):
+def test_floats_left_in_an_integer_file_are_listed(models, tmp_path):
     """The inner tensors of an int8 file between two ops, declared floats."""
     stored = schema.ModelT.InitFromPackedBuf((models / "full_int8.tflite").read_bytes(), 0)
     graph = stored.subgraphs[0]
@@ -82,13 +87,13 @@ def test_floats_left_in_an_integer_file_are_named(models, tmp_path):
         graph.tensors[index].type, graph.tensors[index].quantization = schema.TensorType.FLOAT32, None
     path = tmp_path / "mixed.tflite"
     path.write_bytes(packed_again(stored))
-    found = inspect_file(path)
+    inspection = inspect_file(path)
     ops = [schema.BuiltinOperator.SOFTMAX, schema.BuiltinOperator.FULLY_CONNECTED]
     codes = [stored.operatorCodes[op.opcodeIndex].builtinCode for op in (last, graph.operators[-2])]
-    assert codes == ops and found.arithmetic == "integer"
+    assert codes == ops and inspection.arithmetic == "integer"
     tensors = [graph.tensors[op.outputs[0]].name.decode() for op in (graph.operators[-2], last)]
-    assert found.float_ops == [FloatOps("FULLY_CONNECTED", 1, tensors[0]), FloatOps("SOFTMAX", 1, tensors[1])]
-    assert "float ops:\n    1  FULLY_CONNECTED, first at " in inspect_text(found)
+    assert inspection.float_ops == [FloatOps("FULLY_CONNECTED", 1, tensors[0]), FloatOps("SOFTMAX", 1, tensors[1])]
+    assert "float ops:\n    1  FULLY_CONNECTED, first at " in inspect_text(inspection)
 
 
 def packed_again(stored):
@@ -106,14 +111,14 @@ def test_open_sizes_several_signatures_and_flex_ops(models, tmp_path):
     assert "Needs a runtime with FlexMatrixInverse, which plain LiteRT does not have." in inspect_text(flex)
     path = tmp_path / "two.tflite"
     subprocess.run([sys.executable, "-c", TWO_SIGNATURES, path], check=True, capture_output=True)
-    found = inspect_file(path)
-    assert {s.key: (s.inputs, s.outputs) for s in found.signatures} == {
+    inspection = inspect_file(path)
+    assert {s.key: (s.inputs, s.outputs) for s in inspection.signatures} == {
         "double": (["x"], ["twice"]),
         "halve": (["x"], ["half", "whole"]),
     }
-    assert len(found.graphs) == 2 and {s.graph for s in found.signatures} == {0, 1}
-    said = inspect_text(found)
-    assert "Signature double: x -> twice, graph " in said and "Input of graph 1: x " in said
+    assert len(inspection.graphs) == 2 and {s.graph for s in inspection.signatures} == {0, 1}
+    text = inspect_text(inspection)
+    assert "Signature double: x -> twice, graph " in text and "Input of graph 1: x " in text
 
 
 TWO_SIGNATURES = """
@@ -147,7 +152,7 @@ def test_metadata_and_labels(packed, own):
     assert "3 labels: a\\nb, green, red" in inspect_text(ours)
 
 
-def test_what_is_no_model_is_refused_by_the_verb(models, tmp_path, capsys):
+def test_what_is_no_model_is_refused_by_the_command(models, tmp_path, capsys):
     whole = (models / "uint8.tflite").read_bytes()
     for name, content, message in [
         ("text.tflite", b"a text file", "must be a TensorFlow Lite model, got a file that starts with b'a text f'."),
@@ -163,12 +168,12 @@ def test_what_is_no_model_is_refused_by_the_verb(models, tmp_path, capsys):
         elif name.startswith("folder"):
             path.mkdir()
         assert main_status(["inspect", str(path)]) == 2
-        said = capsys.readouterr()
-        assert said.out == "" and said.err.startswith(f"{path}: {message}"), said.err
-        assert said.err.count("\n") == 1
+        output = capsys.readouterr()
+        assert output.out == "" and output.err.startswith(f"{path}: {message}"), output.err
+        assert output.err.count("\n") == 1
 
 
-def test_the_verb_and_its_json(models, tmp_path, capsys):
+def test_the_command_and_its_json(models, tmp_path, capsys):
     path = models / "full_int8.tflite"
     assert main_status(["inspect", str(path), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -26,7 +26,7 @@ NAMES = LayerNames(frozenset(["conv", "conv_1", "conv_bn", "add", "relu"]), froz
         ("net_1/Sin", [], "net_1/Sin"),
     ],
 )
-def test_a_tensor_is_called_after_its_layers(tensor, within, shown):
+def test_a_tensor_is_named_after_its_layers(tensor, within, shown):
     assert NAMES.within(tensor) == within and NAMES.of(tensor) == shown
 
 

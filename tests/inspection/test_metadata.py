@@ -10,16 +10,16 @@ from kd2mobile.measure.litert.runtime import Classifier
 from tests.tiny_models import CLASSES, by_hand, pixels, probabilities
 
 
-def test_a_bare_file_says_nothing(models):
+def test_a_file_without_metadata_has_no_description(models):
     assert read_metadata(models / "uint8.tflite") == FileMetadata()
 
 
 def test_own_description(own):
-    said = read_metadata(own(classes=["a", "b\nc", "ü ' \""], resize="pad", precision="int8"))
-    assert said.own and said.classes == ["a", "b\nc", "ü ' \""]
-    assert (said.resize, said.input_px, said.model) == ("pad", 8, "mobilenet025")
-    assert (said.precision, said.compression, said.student_fingerprint) == ("int8", "none", "f" * 64)
-    assert said.mean is None
+    metadata = read_metadata(own(classes=["a", "b\nc", "ü ' \""], resize="pad", precision="int8"))
+    assert metadata.own and metadata.classes == ["a", "b\nc", "ü ' \""]
+    assert (metadata.resize, metadata.input_px, metadata.model) == ("pad", 8, "mobilenet025")
+    assert (metadata.precision, metadata.compression, metadata.student_fingerprint) == ("int8", "none", "f" * 64)
+    assert metadata.mean is None
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_labels_that_others_pack(packed, members, classes):
     assert read_metadata(packed("uint8", members)).classes == classes
 
 
-def test_several_texts_of_which_none_is_said_to_be_the_labels(packed, tmp_path):
+def test_several_texts_of_which_none_is_declared_as_labels(packed, tmp_path):
     path = packed("uint8", {"one.txt": "a\n", "two.txt": "b\n"})
-    said = read_metadata(path)
-    assert said.texts == ["one.txt", "two.txt"]
-    assert output_names(path, said, 3, None) == (
+    metadata = read_metadata(path)
+    assert metadata.texts == ["one.txt", "two.txt"]
+    assert output_names(path, metadata, 3, None) == (
         None,
         [
             f"{path}: its own labels are not used: 2 text files inside ('one.txt', 'two.txt'), "
@@ -77,7 +77,7 @@ def test_several_texts_of_which_none_is_said_to_be_the_labels(packed, tmp_path):
     )
     file = tmp_path / "labels.txt"
     file.write_text("x\ny\nz\n")
-    assert output_names(path, said, 3, file) == (["x", "y", "z"], [])
+    assert output_names(path, metadata, 3, file) == (["x", "y", "z"], [])
     assert read_metadata(packed("uint8", {"labels.txt": "a\nb\nc\n", "notes.txt": "x\n"})).texts == []
 
 
@@ -88,17 +88,17 @@ def test_tflite_metadata_names_the_labels_and_the_normalization(packed):
     np.testing.assert_allclose(answer, by_hand((10, 200, 30)), atol=1e-6)
 
 
-def test_what_the_user_says_comes_before_the_metadata(models):
-    said = Classifier(models / "described.tflite", mean=0, std=255)
+def test_the_users_values_take_precedence_over_the_metadata(models):
+    classifier = Classifier(models / "described.tflite", mean=0, std=255)
     powers = np.exp(4 * np.array([30, 200, 10]) / 255)
-    np.testing.assert_allclose(probabilities(said, pixels((10, 200, 30))), powers / powers.sum(), atol=1e-6)
+    np.testing.assert_allclose(probabilities(classifier, pixels((10, 200, 30))), powers / powers.sum(), atol=1e-6)
 
 
 def test_damaged_tflite_metadata_is_refused(models, tmp_path):
     whole = (models / "described.tflite").read_bytes()
-    place = whole.index(b"M001") - 4
+    offset = whole.index(b"M001") - 4
     path = tmp_path / "damaged.tflite"
-    path.write_bytes(whole[:place] + b"\xff\xff\xff\x7f" + whole[place + 4 :])
+    path.write_bytes(whole[:offset] + b"\xff\xff\xff\x7f" + whole[offset + 4 :])
     with pytest.raises(
         ModelFileError, match="must have complete TensorFlow Lite metadata, or none, got a flatbuffer offset"
     ):
@@ -110,8 +110,8 @@ def test_a_damaged_zip_is_refused(packed):
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.txt", "a\nb\nc\n" * 50)
     content = bytearray(path.read_bytes())
-    place = content.index(b"labels.txt") + len("labels.txt")
-    content[place : place + 8] = b"\xff" * 8
+    offset = content.index(b"labels.txt") + len("labels.txt")
+    content[offset : offset + 8] = b"\xff" * 8
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match="labels.txt: must be complete inside its ZIP"):
         read_metadata(path)

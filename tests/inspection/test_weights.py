@@ -17,8 +17,10 @@ def kernels(data: bytes) -> list[tuple[schema.TensorT, np.ndarray]]:
     model = schema.ModelT.InitFromPackedBuf(data, 0)
     graph = model.subgraphs[0]
     kinds = [model.operatorCodes[op.opcodeIndex].builtinCode for op in graph.operators]
-    wanted = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED)
-    tensors = [graph.tensors[op.inputs[1]] for op, kind in zip(graph.operators, kinds, strict=True) if kind in wanted]
+    with_weights = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED)
+    tensors = [
+        graph.tensors[op.inputs[1]] for op, kind in zip(graph.operators, kinds, strict=True) if kind in with_weights
+    ]
     return [(t, np.asarray(model.buffers[t.buffer].data).view(DTYPES[t.type]).reshape(t.shape)) for t in tensors]
 
 
@@ -37,18 +39,20 @@ def test_the_counts_are_those_of_the_stored_numbers(models, name):
 def test_zeros_and_shared_values_written_into_a_file_are_found(models, tmp_path):
     data = bytearray((models / "uint8.tflite").read_bytes())
     tensor, values = kernels(bytes(data))[0]
-    place = bytes(data).index(values.tobytes())
+    offset = bytes(data).index(values.tobytes())
     shared = np.resize(np.array([0.0, -0.0, 0.25, 0.5], np.float32), values.shape)
-    data[place : place + values.nbytes] = shared.tobytes()
+    data[offset : offset + values.nbytes] = shared.tobytes()
     path = tmp_path / "shared.tflite"
     path.write_bytes(data)
     others = [values for _, values in kernels(bytes(data))[1:]]
-    found = inspect_file(path)
+    inspection = inspect_file(path)
     zeros = (shared == 0).sum() + sum((values == 0).sum() for values in others)
-    assert found.weights.zeros == pytest.approx(zeros / (shared.size + sum(values.size for values in others)))
-    assert found.weights.clusters == max([3, *(len(np.unique(values)) for values in others)])
-    said = f"{found.weights.zeros:.1%} zeros; at most {found.weights.clusters:,} values per layer, "
-    assert f"Weights of {found.weights.layers} convolution" in inspect_text(found) and said in inspect_text(found)
+    assert inspection.weights.zeros == pytest.approx(zeros / (shared.size + sum(values.size for values in others)))
+    assert inspection.weights.clusters == max([3, *(len(np.unique(values)) for values in others)])
+    line = f"{inspection.weights.zeros:.1%} zeros; at most {inspection.weights.clusters:,} values per layer, "
+    assert f"Weights of {inspection.weights.layers} convolution" in inspect_text(inspection) and line in inspect_text(
+        inspection
+    )
 
 
 def test_the_zero_point_is_the_zero(models):
@@ -66,5 +70,5 @@ def test_a_file_without_such_layers_has_none(models):
     data = (models / "uint8.tflite").read_bytes()
     model = read_model(data)
     assert count_weights(data, model._replace(graphs=[model.graphs[0]._replace(ops=[])])) is None
-    empty = [tensor._replace(place=(0, 0)) for tensor in model.graphs[0].tensors]
+    empty = [tensor._replace(span=(0, 0)) for tensor in model.graphs[0].tensors]
     assert count_weights(data, model._replace(graphs=[model.graphs[0]._replace(tensors=empty)])) is None

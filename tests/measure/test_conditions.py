@@ -10,7 +10,7 @@ def write(root, name, text):
     (root / name).write_text(f"{text}\n")
 
 
-def test_a_board_tells_governor_clock_and_temperature(tmp_path):
+def test_a_board_reports_governor_clock_and_temperature(tmp_path):
     for core, khz in enumerate((1_800_000, 1_800_000, 600_000, 600_000)):
         write(tmp_path, f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor", "ondemand")
         write(tmp_path, f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", khz)
@@ -23,7 +23,7 @@ def test_a_board_tells_governor_clock_and_temperature(tmp_path):
     assert read_state((0, 1), tmp_path).clock_mhz == 1800.0
 
 
-def test_a_desktop_tells_its_clock_in_cpuinfo_and_its_throttling(tmp_path):
+def test_a_desktop_reports_its_clock_in_cpuinfo_and_its_throttling(tmp_path):
     write(tmp_path, "proc/cpuinfo", "processor\t: 0\ncpu MHz\t\t: 3000.5\nprocessor\t: 1\ncpu MHz\t\t: 2000.5")
     for core in (0, 1):
         write(tmp_path, f"sys/devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count", 3)
@@ -33,7 +33,7 @@ def test_a_desktop_tells_its_clock_in_cpuinfo_and_its_throttling(tmp_path):
     assert (state.clock_mhz, state.temperature_c, state.throttle_count) == (2500.5, 55.0, 6)
 
 
-def test_what_is_not_told_is_none_and_says_so(tmp_path):
+def test_what_is_not_reported_is_none_with_a_reason(tmp_path):
     state = read_state(root=tmp_path)
     assert (state.governor, state.clock_mhz, state.temperature_c, state.throttle_count) == (None,) * 4
     unknown = conditions_of(state, state).unknown

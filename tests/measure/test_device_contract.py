@@ -63,9 +63,9 @@ def test_no_flag_belongs_to_two_devices_or_to_the_command():
 def test_an_option_goes_into_the_text_and_comes_back(device, option, capsys):
     value = sample(option)
     text = with_options(f"{device.name}:x" if device.takes_address else device.name, {option.name: value})
-    found = requested(text)
-    assert found.device is device and getattr(found.options, option.name) == value
-    assert found.options == device.options(**{option.name: value})
+    read = requested(text)
+    assert read.device is device and getattr(read.options, option.name) == value
+    assert read.options == device.options(**{option.name: value})
     assert option.help.endswith((".", "]"))
     assert main_status(["benchmark", "--help"]) == 0 and f"  {option.flag} " in capsys.readouterr().out
 
@@ -76,16 +76,16 @@ def test_a_flag_of_another_device_is_refused(device, option, elsewhere, tmp_path
     monkeypatch.chdir(tmp_path)
     value = option.text(sample(option)) if option.kind is not bool else []
     assert main_status(["benchmark", *elsewhere, option.flag, *value]) == 2
-    said = f"{option.flag} must be given with --device {device.form}, got {' '.join(elsewhere) or 'no --device'}."
-    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+    message = f"{option.flag} must be given with --device {device.form}, got {' '.join(elsewhere) or 'no --device'}."
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", PACKAGES)
 @pytest.mark.parametrize("address", ["", ":", ":@", "?x", "?=", ":a b", ":\0", "?port=1&port=2"])
-def test_whatever_stands_behind_the_word_is_taken_or_refused_in_one_line(name, address, monkeypatch):
+def test_any_address_is_accepted_or_refused_in_one_line(name, address, monkeypatch):
     monkeypatch.setenv("PATH", "")
     try:
-        device, place, options = requested(name + address)
-        device.check(place, options, Protocol())
+        device, address_part, options = requested(name + address)
+        device.check(address_part, options, Protocol())
     except Kd2MobileError as fault:
         assert "\n" not in str(fault) and fault.next_step

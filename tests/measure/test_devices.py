@@ -41,27 +41,27 @@ def bare(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("model", [[], ["--model", str(DIGITS)]], ids=["run", "model"])
-@pytest.mark.parametrize(("device", "said"), [*LACKING.items(), *WRONG.items()])
-def test_the_device_is_looked_at_before_anything_is_made(device, said, model, bare, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("device", "message"), [*LACKING.items(), *WRONG.items()])
+def test_the_device_is_checked_before_anything_is_built(device, message, model, bare, tmp_path, monkeypatch, capsys):
     if device not in LACKING:
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
     assert main_status(["benchmark", *model, "--device", device]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 1 and err.startswith(said)
+    assert out == "" and len(err.splitlines()) == 1 and err.startswith(message)
     assert not list(tmp_path.iterdir()), "neither a run nor an image"
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         (["--cores", "4096"], "benchmark.cores: must be among the cores that this process may use: "),
         (["--device", "browser", "--xnnpack", "off"], "benchmark.xnnpack: must be on in a browser, got off. LiteRT.js"),
     ],
 )
-def test_what_a_device_cannot_do_is_said_before_anything_is_made(how, said, bare, tmp_path, capsys):
+def test_an_unsupported_request_is_refused_before_anything_is_built(how, message, bare, tmp_path, capsys):
     assert main_status(["benchmark", *how]) == 2
-    assert capsys.readouterr().err.startswith(said) and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err.startswith(message) and not list(tmp_path.iterdir())
 
 
 def test_a_run_that_benchmark_makes_keeps_nothing_of_the_call(tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_a_run_that_benchmark_makes_keeps_nothing_of_the_call(tmp_path, monkeypa
     assert again.benchmark.cores == () and not again.export.per_tensor and again.distill.epochs == 2
 
 
-def test_the_device_of_a_runs_recipe_is_looked_at_too(bare, tmp_path):
+def test_the_device_in_the_recipe_of_a_run_is_checked_too(bare, tmp_path):
     start_run(compose(settings={"benchmark.device": "fridge:4"}), tmp_path / "run", Path("store"))
     with pytest.raises(UnknownNameError, match="must be one of host, ssh, adb, browser, got 'fridge:4'"):
         kd2mobile.benchmark(tmp_path / "run")

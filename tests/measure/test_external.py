@@ -118,7 +118,7 @@ def test_splits_are_never_taken_for_classes(outputs, labels):
     )
 
 
-def test_classes_may_be_named_like_splits_if_labels_say_so():
+def test_classes_may_be_named_like_splits_if_labels_are():
     assert match_folders(["train"], 2, ["boat", "train"], "data").outputs == [1]
 
 
@@ -157,7 +157,7 @@ def test_several_texts_inside_the_file_are_no_reason_for_sorted_order(packed, ph
     )
 
 
-def test_folders_may_be_called_as_the_lines_of_a_numbered_label_file():
+def test_folders_may_be_named_like_the_lines_of_a_numbered_label_file():
     for lines in (["0 red", "1 green", "2 blue"], ["0: red", "1: green", "2: blue"], ["2,blue", "0,red", "1,green"]):
         labels = label_lines("\n".join(lines).encode(), "labels.txt")
         folders = sorted(lines)
@@ -243,9 +243,9 @@ def test_every_image_counts_links_and_depth_included(models, tmp_path):
     (data / "red" / "@eaDir" / "one.png").mkdir(parents=True)
     image(data / "red" / "@eaDir" / "one.png" / "THUMB.png", COLOURS["red"])
     image(data / "__MACOSX" / "red" / "._one.png", COLOURS["red"])
-    found, skipped = class_folders(data)
+    folders, skipped = class_folders(data)
     assert skipped == 3, ".DS_Store, a thumbnail of a Synology and what macOS packs beside the images"
-    assert {name: [path.name for path in paths] for name, paths in found.items()} == {
+    assert {name: [path.name for path in paths] for name, paths in folders.items()} == {
         "blue": ["a.png"],
         "green": ["one.png"],
         "red": ["linked.png", "one.png"],
@@ -304,18 +304,18 @@ def test_names_with_newlines_and_quotes(own, tmp_path):
     assert measure_external(own("uint8", classes=names), tmp_path / "odd").top1 == 1
 
 
-def test_crop_unless_the_file_or_the_user_says_otherwise(models, own, photos, monkeypatch):
-    seen = []
+def test_crop_is_the_default_below_the_file_and_the_user(models, own, photos, monkeypatch):
+    resizes = []
     whole_box = host.whole_box
-    monkeypatch.setattr(host, "whole_box", lambda *size: seen.append(size[2]) or whole_box(*size))
+    monkeypatch.setattr(host, "whole_box", lambda *size: resizes.append(size[2]) or whole_box(*size))
     measure_external(models / "uint8.tflite", photos)
-    assert set(seen) == {"crop"}
-    seen.clear()
+    assert set(resizes) == {"crop"}
+    resizes.clear()
     measure_external(own("uint8", resize="pad"), photos)
-    assert set(seen) == {"pad"}
-    seen.clear()
+    assert set(resizes) == {"pad"}
+    resizes.clear()
     measure_external(own("uint8", resize="pad"), photos, resize="stretch")
-    assert set(seen) == {"stretch"}
+    assert set(resizes) == {"stretch"}
 
 
 def test_a_float_file_of_someone_else_to_the_end(models, photos, monkeypatch):
@@ -345,7 +345,7 @@ def test_mean_and_std_are_one_value_or_three(models, photos):
                 refuses(mean=mean, std=127.5)
 
 
-def test_images_of_more_than_8_bits_are_said_or_scaled(models, tmp_path, capsys):
+def test_images_of_more_than_8_bits_are_reported_or_scaled(models, tmp_path, capsys):
     rng = np.random.default_rng(5)
     for name in CLASSES:
         for folder in ("deep", "scaled"):
@@ -357,8 +357,8 @@ def test_images_of_more_than_8_bits_are_said_or_scaled(models, tmp_path, capsys)
     dark = measure_on_folder(models / "uint8.tflite", tmp_path / "deep")
     assert "3 images of more than 8 bits have values from" in "\n".join(dark.notes)
     assert "`--range 0,4095` scales greyscale ones" in capsys.readouterr().err
-    asked = measure_on_folder(models / "uint8.tflite", tmp_path / "deep", value_range=(0, 4095))
+    scaled = measure_on_folder(models / "uint8.tflite", tmp_path / "deep", value_range=(0, 4095))
     plain = measure_on_folder(models / "uint8.tflite", tmp_path / "scaled")
-    assert asked.record.images == plain.record.images != dark.record.images
-    assert (asked.record.top1, asked.record.logloss) == (plain.record.top1, plain.record.logloss)
-    assert "more than 8 bits" not in "\n".join(asked.notes)
+    assert scaled.record.images == plain.record.images != dark.record.images
+    assert (scaled.record.top1, scaled.record.logloss) == (plain.record.top1, plain.record.logloss)
+    assert "more than 8 bits" not in "\n".join(scaled.notes)

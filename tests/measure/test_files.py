@@ -137,7 +137,7 @@ def test_an_unreadable_image_of_a_test_set_stops(own, images, no_profile):
         measure(own("uint8"), images, LABELS)
 
 
-def test_it_is_skipped_where_that_is_asked_for(own, images, no_profile):
+def test_an_unreadable_image_is_skipped_on_request(own, images, no_profile):
     images[2].write_bytes(b"no image")
     (measured,) = measure_files(
         [FileToMeasure(path=own("uint8"))],
@@ -185,28 +185,37 @@ def test_a_bad_file_is_refused_before_anything_is_timed(models, images, monkeypa
         )
 
 
-def test_a_record_says_which_images_it_is_of(own, images, no_profile):
+def test_a_record_identifies_its_images(own, images, no_profile):
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in images]
     classes = [hashes[0]], hashes[1:3], hashes[3:]
     text = "\n\n".join(sorted("\n".join(sorted(of_one)) for of_one in classes))
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def said(order, labels, **how):
+    def image_set_of(order, labels, **how):
         return measure(own("uint8"), [images[i] for i in order], np.array(labels), **how).record.images
 
-    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2]) == expected
-    assert said([4, 2, 0, 3, 1], [1, 0, 2, 1, 0]) == expected, "in another order, of images and of classes"
-    others = {said([0, 1, 2, 3], [0, 1, 1, 2]), said([0, 1, 2, 3, 4], [0, 1, 1, 2, 1]), image_set([], []), expected}
+    assert image_set_of([0, 1, 2, 3, 4], [0, 1, 1, 2, 2]) == expected
+    assert image_set_of([4, 2, 0, 3, 1], [1, 0, 2, 1, 0]) == expected, "in another order, of images and of classes"
+    others = {
+        image_set_of([0, 1, 2, 3], [0, 1, 1, 2]),
+        image_set_of([0, 1, 2, 3, 4], [0, 1, 1, 2, 1]),
+        image_set([], []),
+        expected,
+    }
     assert len(others) == 4
     images[4].write_bytes(b"no image")
-    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], skip_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
+    assert image_set_of([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], skip_unreadable=True) == image_set_of(
+        [0, 1, 2, 3], [0, 1, 1, 2]
+    )
     images[4].unlink()
-    assert said([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], skip_unreadable=True) == said([0, 1, 2, 3], [0, 1, 1, 2])
+    assert image_set_of([0, 1, 2, 3, 4], [0, 1, 1, 2, 2], skip_unreadable=True) == image_set_of(
+        [0, 1, 2, 3], [0, 1, 1, 2]
+    )
 
 
-def test_a_long_timing_is_said_before_it_begins(own, images, monkeypatch, capsys):
-    given = FromDevice("a phone", [Answered([Profile()], None)], np.array([], int), [])
-    monkeypatch.setattr(host, "measure", lambda *_, **__: given)
+def test_a_long_timing_is_announced(own, images, monkeypatch, capsys):
+    from_device = FromDevice("a phone", [Answered([Profile()], None)], np.array([], int), [])
+    monkeypatch.setattr(host, "measure", lambda *_, **__: from_device)
     for rule in ("kd2mobile", "mlperf"):
         assert "each timing takes" not in capsys.readouterr().err
         measure_files([FileToMeasure(path=own("uint8"))], images, LABELS, protocol=Protocol(rule=rule))
@@ -215,8 +224,8 @@ def test_a_long_timing_is_said_before_it_begins(own, images, monkeypatch, capsys
 
 def test_where_nothing_was_evaluated_the_images_are_unknown_with_the_reason(own, images, monkeypatch):
     timed = [Profile(unknown={"images": "it times alone"}), Profile()]
-    given = FromDevice("a phone", [Answered(timed, None)], np.array([], int), [])
-    monkeypatch.setattr(host, "measure", lambda *_, **__: given)
+    from_device = FromDevice("a phone", [Answered(timed, None)], np.array([], int), [])
+    monkeypatch.setattr(host, "measure", lambda *_, **__: from_device)
     records = measure_files([FileToMeasure(path=own("uint8"))], images, LABELS)[0].records
     assert [r.images for r in records] == [None, None]
     assert [r.unknown["images"] for r in records] == ["it times alone", "no image was evaluated"]

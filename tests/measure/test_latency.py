@@ -82,7 +82,7 @@ def test_files_take_turns_in_processes_that_stay(models):
     assert (alone.latency_ms.n, alone.latency_ms.rounds, alone.latency_ms.spread) == (10, [], None)
 
 
-def test_of_several_files_the_one_whose_process_dies_is_named(models, monkeypatch):
+def test_the_file_whose_process_dies_is_reported(models, monkeypatch):
     files = [FileToTime(models / "uint8.tflite"), FileToTime(models / "full_uint8.tflite")]
     children = []
     monkeypatch.setattr(
@@ -139,7 +139,7 @@ def test_a_process_that_dies_is_a_message(models, monkeypatch, tmp_path):
         profile_file(models / "uint8.tflite")
 
 
-def test_the_device_is_told_without_its_name():
+def test_the_device_is_described_without_its_host_name():
     import platform
 
     words = device_words()

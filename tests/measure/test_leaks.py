@@ -33,7 +33,7 @@ def test_where_all_leaked_nothing_is_left():
     assert record.unknown["top1_without_leaked"] == "every test image leaked"
 
 
-def test_what_was_not_evaluated_says_so():
+def test_what_was_not_evaluated_has_a_reason():
     nothing = dict.fromkeys(("top1", "top5", "logloss", "ece"))
     record = with_reasons(BenchmarkRecord(role="student", model="net", n=0, **nothing), top1="a phone's tool")
     record = with_leaks(record, None, LABELS, np.array([True] * 4))
@@ -41,6 +41,6 @@ def test_what_was_not_evaluated_says_so():
     assert record.unknown["leaked"] == record.unknown["top1_without_leaked"] == record.unknown["top1"]
 
 
-def test_of_someone_elses_file_it_is_not_known():
+def test_the_leaks_of_another_file_are_unknown():
     record = msgspec.to_builtins(with_reasons(record_of_probabilities("external", "net", ANSWERS, LABELS)))
     assert record["unknown"]["leaked"] == "its training images are unknown"

@@ -7,7 +7,7 @@ PROBABILITIES = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
 LOGITS = np.array([[0.0, np.log(3)], [2.0, 2.0]], np.float32)
 
 
-def test_a_softmax_is_believed():
+def test_outputs_of_a_softmax_are_probabilities():
     steps = np.array([[0.0, 0.25]], np.float32)
     assert read_answers(steps, "SOFTMAX") == (pytest.approx(steps), "probabilities", None)
 
@@ -19,7 +19,7 @@ def test_numbers_decide_where_the_graph_does_not():
 
 
 @pytest.mark.parametrize("last_op", ["FULLY_CONNECTED", None])
-def test_logits_get_a_softmax_and_that_is_said(last_op):
+def test_logits_get_a_softmax_and_a_note(last_op):
     values, kind, note = read_answers(LOGITS, last_op)
     assert kind == "logits" and "softmax is applied" in note
     np.testing.assert_allclose(values, PROBABILITIES, atol=1e-7)

@@ -55,7 +55,7 @@ def test_images_that_cannot_be_read(models, tmp_path):
     assert predict(models / "uint8.tflite", []) == []
 
 
-def test_a_pipe_is_neither_a_image_nor_a_model(models, tmp_path):
+def test_a_pipe_is_neither_an_image_nor_a_model(models, tmp_path):
     """Nobody writes to it: whoever opens it waits without end."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match="pipe: must be a regular file, got a pipe. Save the image to a file, and"):

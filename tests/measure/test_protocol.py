@@ -19,7 +19,7 @@ from tests.tiny_models import COLOURS, is_explained
 from .conftest import image
 
 
-def test_a_recipe_says_the_protocol():
+def test_a_recipe_defines_the_protocol():
     table = {"threads": [1, 2], "xnnpack": "both", "cores": [0], "rule": "mlperf", "latency_runs": 200}
     recipe = compose(settings={f"benchmark.{field}": value for field, value in table.items()})
     protocol = protocol_of(recipe.benchmark)
@@ -36,9 +36,9 @@ def test_numbers_that_cannot_be(field, value):
 
 
 def test_each_setting_is_a_record_and_the_first_is_evaluated(models, tmp_path):
-    seen = image(tmp_path / "red.png", COLOURS["red"])
+    red = image(tmp_path / "red.png", COLOURS["red"])
     protocol = Protocol(threads=(1, 2), xnnpack=(True, False), cores=(0,))
-    (measured,) = measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), protocol=protocol)
+    (measured,) = measure_files([FileToMeasure(path=models / "uint8.tflite")], [red], np.array([2]), protocol=protocol)
     assert [(r.threads, r.xnnpack) for r in measured.records] == [(1, True), (2, True), (1, False), (2, False)]
     assert ["XNNPACK" in r.runtime for r in measured.records] == [True, True, False, False]
     assert measured.record is measured.records[0] and (measured.record.n, measured.record.top1) == (1, 1.0)
@@ -63,12 +63,12 @@ def test_cores_that_are_not_there(models):
         worker.profile_file(models / "uint8.tflite", cores=(0, 4096))
 
 
-def test_a_device_nobody_knows(models, tmp_path):
-    seen = image(tmp_path / "red.png", COLOURS["red"])
+def test_an_unknown_device(models, tmp_path):
+    red = image(tmp_path / "red.png", COLOURS["red"])
     with pytest.raises(UnknownNameError, match=r"benchmark.device: must be one of host.*, got 'fridge:4'"):
-        measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), device="fridge:4")
+        measure_files([FileToMeasure(path=models / "uint8.tflite")], [red], np.array([2]), device="fridge:4")
     with pytest.raises(DeviceError, match=r"--device host: must have no address, got host:1"):
-        measure_files([FileToMeasure(path=models / "uint8.tflite")], [seen], np.array([2]), device="host:1")
+        measure_files([FileToMeasure(path=models / "uint8.tflite")], [red], np.array([2]), device="host:1")
 
 
 def test_a_sweep_on_the_command_line(models, tmp_path, capsys):

@@ -15,12 +15,12 @@ SAMPLES = [Image(f"{label}/{number}.jpg", label) for label, n in enumerate((2, 9
 )
 def test_classes_take_turns(count, expected):
     chosen = choose_calibration(SAMPLES, count, seed=0)
-    found = Counter(sample.label for sample in chosen)
+    counts = Counter(sample.label for sample in chosen)
     assert len(set(chosen)) == len(chosen) == min(count, len(SAMPLES))
     if count == 9:  # two full turns, then classes 1 and 2 share what is left, one of them ahead
-        assert found[0] == 2 and {found[1], found[2]} == {3, 4}
+        assert counts[0] == 2 and {counts[1], counts[2]} == {3, 4}
     else:
-        assert found == expected
+        assert counts == expected
 
 
 def test_the_draw_is_the_seeds_and_not_the_orders():

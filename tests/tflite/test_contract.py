@@ -43,7 +43,7 @@ def test_a_graph_that_keeps_the_contract_passes():
         (with_ops(Op("CONV_2D", [0], [2]), *OPS[2:]), "a single QUANTIZE .*, got CONV_2D and SOFTMAX"),
     ],
 )
-def test_each_breach_is_named(graph, message):
+def test_each_breach_is_reported(graph, message):
     with pytest.raises(ExportError, match=rf"^a\.tflite: .*{message}.*\. \w+"):
         check_graph(graph, "int8", 8, 3, "a.tflite")
 
@@ -65,7 +65,7 @@ INT16X8 = Graph([FLOAT, WIDE_PIXELS, WIDE, WIDE, FLOAT_ANSWER], WIDE_OPS, 0, 4, 
         ({1: WIDE_PIXELS._replace(dtype="int8")}, "got int8 with"),
     ],
 )
-def test_int16x8_breaches_are_named(changes, message):
+def test_int16x8_breaches_are_reported(changes, message):
     check_graph(INT16X8, "int16x8", 8, 3, "a.tflite")
     tensors = [changes.get(index, tensor) for index, tensor in enumerate(INT16X8.tensors)]
     with pytest.raises(ExportError, match=rf"^a\.tflite: .*{message}"):
@@ -127,7 +127,7 @@ def test_what_is_kept_float_may_be_float_under_any_of_its_layers(layer):
     check_graph(KEPT, "int8", 8, 3, "a.tflite", NAMES, [layer])
 
 
-def test_every_other_float_op_is_named_by_its_layer():
+def test_every_other_float_op_is_reported_with_its_layer():
     with pytest.raises(ExportError, match=r"a.tflite: must hold no float op, got CONV_2D \(conv\)\. .*--keep-float"):
         check_graph(KEPT, "int8", 8, 3, "a.tflite", NAMES)
     both = KEPT._replace(tensors=[*KEPT.tensors[:5], FLOAT._replace(name="net/act_1/Tanh"), ANSWER])

@@ -32,8 +32,8 @@ def mean_output(layer: Layer, image: np.ndarray) -> np.ndarray:
             if 0 <= iy < rows and 0 <= ix < columns:
                 for channel in range(layer.outputs):
                     if layer.kind == DEPTHWISE:
-                        given = image[iy, ix, channel // (layer.outputs // channels)]
-                        total[channel] += given * layer.weights[0, y, x, channel]
+                        value = image[iy, ix, channel // (layer.outputs // channels)]
+                        total[channel] += value * layer.weights[0, y, x, channel]
                     else:
                         total[channel] += image[iy, ix] @ layer.weights[channel, y, x]
     return total / (out[0] * out[1])
@@ -47,8 +47,8 @@ def test_the_mean_input_gives_the_mean_output(kind, same, strides, dilations):
     image = rng.normal(1.0, 1.0, (7, 6, 2))
     weights = rng.normal(size=(5, 3, 2, 2) if kind == CONV else (1, 3, 2, 4))
     layer = layer_of(kind, weights, strides=strides, dilations=dilations, same=same)
-    found = layer.by_output(weights * mean_at_weights(layer, image[None])).sum(1)
-    assert found == pytest.approx(mean_output(layer, image), abs=1e-12)
+    mean = layer.by_output(weights * mean_at_weights(layer, image[None])).sum(1)
+    assert mean == pytest.approx(mean_output(layer, image), abs=1e-12)
 
 
 def test_the_mean_input_of_a_dense_layer_is_itself():
@@ -122,5 +122,5 @@ def test_a_float32_model_has_nothing_to_correct(case):
 
 def test_a_layer_that_the_reference_lacks_is_left_and_counted(case):
     model = case.file("int8").read_bytes()
-    found, counts = correct(model, [])
-    assert found == model and counts["corrected"] == 0 and counts["layers"] == 5
+    corrected, counts = correct(model, [])
+    assert corrected == model and counts["corrected"] == 0 and counts["layers"] == 5

@@ -50,17 +50,17 @@ def exported(request, zeros_and_ones, tmp_path_factory) -> Exported:
     """The files of one student, made as the converting process makes them, in this one: it holds TensorFlow already."""
     name = request.param
     px = max(32, STUDENTS[name].smallest_px)
-    place = tmp_path_factory.mktemp(name)
+    folder = tmp_path_factory.mktemp(name)
     ids = sorted(path.relative_to(zeros_and_ones).as_posix() for path in zeros_and_ones.glob("*/*"))
     images = np.stack([pixels.load(zeros_and_ones / each, px, "stretch") for each in ids])
     labels = np.array([int(each[0]) for each in ids])
     student = knowing_student(name, px, pixels.to_student_input(images), labels)
-    student.save(place / "student.keras")
-    folders = {precision: place / precision for precision in PRECISIONS}
+    student.save(folder / "student.keras")
+    folders = {precision: folder / precision for precision in PRECISIONS}
     for folder in folders.values():
         folder.mkdir()
     job = Job(
-        student=str(place / "student.keras"),
+        student=str(folder / "student.keras"),
         folders={precision: str(folder) for precision, folder in folders.items()},
         classes=CLASSES,
         resize="stretch",

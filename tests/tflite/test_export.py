@@ -61,7 +61,7 @@ def test_the_result_is_of_the_file(case, precision):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("opened_by", ["path", "bytes"])
-def test_the_contract_as_plain_litert_sees_it(case, precision, opened_by):
+def test_the_contract_holds_in_plain_litert(case, precision, opened_by):
     file = case.file(precision)
     how = {"model_path": str(file)} if opened_by == "path" else {"model_content": file.read_bytes()}
     interpreter = Interpreter(**how)
@@ -119,7 +119,7 @@ def test_one_process_does_several_jobs_and_each_gives_the_same_bytes(case, tmp_p
         assert result.sha256 == case.results[result.precision].sha256
 
 
-def test_an_op_that_litert_lacks_is_named(case, tmp_path):
+def test_an_op_that_litert_lacks_is_reported(case, tmp_path):
     import keras
 
     tiny(keras.ops.erf).save(tmp_path / "erf.keras")
@@ -129,7 +129,7 @@ def test_an_op_that_litert_lacks_is_named(case, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator
-def test_a_float_op_left_in_int8_is_named_and_costs_fp32_nothing(case, tmp_path):
+def test_a_float_op_left_in_int8_is_reported_and_fp32_is_still_written(case, tmp_path):
     import keras
 
     tiny(keras.ops.sin).save(tmp_path / "sin.keras")
@@ -141,8 +141,8 @@ def test_a_float_op_left_in_int8_is_named_and_costs_fp32_nothing(case, tmp_path)
     assert [result.precision for result in raised.value.results] == ["fp32"]
     assert [path.name for path in folders["fp32"].iterdir()] == ["tiny-fp32.tflite"]
     assert not list(folders["int8"].iterdir())
-    named = re.search(r"SIN \(([^)]+)\)", str(raised.value))[1]
-    (kept,) = run_here(tmp_path / "sin.keras", {"int8": tmp_path}, case.arguments(keep_float=[named]))
+    layer = re.search(r"SIN \(([^)]+)\)", str(raised.value))[1]
+    (kept,) = run_here(tmp_path / "sin.keras", {"int8": tmp_path}, case.arguments(keep_float=[layer]))
     assert [row["op"] for row in kept["op_types"] if row["output"] == "float32"] == ["DEQUANTIZE", "SIN"]
 
 
@@ -163,9 +163,9 @@ def test_a_layer_that_is_kept_float_is_the_only_one(case, tmp_path):
     tensors = [graph.tensors[index].name for op in graph.ops for index in op.outputs]
     by_file = layers_in(tensors)
     assert [by_file.of(tensor) for tensor in tensors] == [names.of(tensor) for tensor in tensors]
-    said = {op.name: op.first for op in inspect_file(tmp_path / result.file).float_ops}
-    assert (said["CONV_2D"], said["FULLY_CONNECTED"]) == (conv, dense), "as --keep-float takes them"
-    assert said["DEQUANTIZE"] in (conv, dense) and said["QUANTIZE"] in (conv, dense)
+    first_of = {op.name: op.first for op in inspect_file(tmp_path / result.file).float_ops}
+    assert (first_of["CONV_2D"], first_of["FULLY_CONNECTED"]) == (conv, dense), "as --keep-float takes them"
+    assert first_of["DEQUANTIZE"] in (conv, dense) and first_of["QUANTIZE"] in (conv, dense)
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")
@@ -194,12 +194,12 @@ def test_rounding_without_calibration_images_is_refused(case, tmp_path, precisio
         run_here(case.student, {precision: tmp_path}, case.arguments(calibration=[]))
 
 
-def test_a_calibration_image_that_cannot_be_read_is_named(case, tmp_path):
+def test_an_unreadable_calibration_image_is_reported(case, tmp_path):
     with pytest.raises(ImageError, match="0/missing.png: must be there"):
         run_here(case.student, {"int8": tmp_path}, case.arguments(calibration=["0/missing.png"]))
 
 
-def test_whatever_the_converter_says_is_said(case):
+def test_the_message_of_the_converter_is_reported(case):
     class Fails:
         def convert(self):
             raise RuntimeError("Quantization not yet supported for op: 'X'.\nsecond line")
@@ -208,7 +208,7 @@ def test_whatever_the_converter_says_is_said(case):
         convert._converted(Fails(), "a.tflite")
 
 
-def test_an_op_without_int16x8_is_named_once(case):
+def test_an_op_without_int16x8_is_reported_once(case):
     """As the converter says it of mobilenetv3_small."""
 
     class Fails:
@@ -258,7 +258,7 @@ def test_a_killed_process_is_reported(child):
         child("import os; os.kill(os.getpid(), 9)")
 
 
-def test_what_the_system_says_is_an_os_error(child):
+def test_a_fault_of_the_system_is_an_os_error(child):
     program = """
 from kd2mobile.backend.child import serve
 
@@ -272,14 +272,14 @@ serve(answer, dict)
     assert raised.value.errno == 28
 
 
-def test_without_tensorflow_the_extra_is_named(case, tmp_path, monkeypatch):
+def test_without_tensorflow_the_error_names_the_extra(case, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtraError, match=r'export: needs the package tensorflow.*\[train\]"'):
         export_student(case.job(case.student, {"fp32": tmp_path}), converting_process())
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator
-def test_one_scale_a_tensor(case, tmp_path):
+def test_one_scale_per_tensor(case, tmp_path):
     """As the file has it, beside the default's scale a channel; what has no scales keeps its name and its bytes."""
     folders = {precision: tmp_path for precision in ("fp16", "int8_dynamic", "int8")}
     results = run_here(case.student, folders, case.arguments(per_tensor=True))

@@ -33,10 +33,10 @@ def answers(model: bytes, images: np.ndarray) -> np.ndarray:
 def test_the_error_at_the_end_is_that_of_the_answers(case, names):
     shown, _ = dark_images(12)
     models = [case.file(precision).read_bytes() for precision in ("int8", "fp32")]
-    found = layer_errors(*models, shown, names, "a.tflite")
+    errors = layer_errors(*models, shown, names, "a.tflite")
     quantized, exact = (answers(model, shown) for model in models)
     noise = np.sqrt(((quantized - exact) ** 2).mean())
-    last = found[-1]
+    last = errors[-1]
     assert (last.layer, last.op, last.dtype) == ("probabilities", "SOFTMAX", "int8")
     assert last.error == pytest.approx(noise / exact.std(), rel=1e-6)
     assert last.steps == pytest.approx(noise * 256, rel=1e-6)
@@ -44,8 +44,8 @@ def test_the_error_at_the_end_is_that_of_the_answers(case, names):
 
 
 def test_every_layer_with_weights_has_a_line_in_the_order_of_the_graph(case, student, names):
-    found = layer_errors(case.file("int8").read_bytes(), case.file("fp32").read_bytes(), dark_images(3)[0], names, "a")
-    lines = [line.layer for line in found]
+    errors = layer_errors(case.file("int8").read_bytes(), case.file("fp32").read_bytes(), dark_images(3)[0], names, "a")
+    lines = [line.layer for line in errors]
     assert [layer for layer in lines if layer in names.weighted] == [
         layer.name for layer in student.layers if layer.name in names.weighted
     ]
@@ -56,8 +56,8 @@ def test_every_layer_with_weights_has_a_line_in_the_order_of_the_graph(case, stu
 
 def test_a_file_beside_itself_has_no_error(case, names):
     model = case.file("fp32").read_bytes()
-    found = layer_errors(model, model, dark_images(3)[0], names, "a")
-    assert {(line.error, line.own_error, line.sqnr_db, line.steps) for line in found} == {(0.0, 0.0, None, None)}
+    errors = layer_errors(model, model, dark_images(3)[0], names, "a")
+    assert {(line.error, line.own_error, line.sqnr_db, line.steps) for line in errors} == {(0.0, 0.0, None, None)}
 
 
 def test_another_converter_s_names_are_matched_by_op_and_layer(case, names):
@@ -69,13 +69,13 @@ def test_another_converter_s_names_are_matched_by_op_and_layer(case, names):
     assert layer_errors(int8, renamed, shown, names, "a") == layer_errors(int8, fp32, shown, names, "a")
 
 
-def test_a_spoiled_layer_is_seen_at_its_own_place(case, names):
+def test_the_error_of_a_spoiled_layer_is_attributed_to_it(case, names):
     model = bytearray(case.file("int8").read_bytes())
     (depthwise,) = (layer for layer in read_layers(model) if layer.kind == DEPTHWISE)
     depthwise.weights[:] = depthwise.weights // 2
-    found = layer_errors(bytes(model), case.file("fp32").read_bytes(), dark_images(6)[0], names, "a")
-    (line,) = (line for line in found if line.op == "DEPTHWISE_CONV_2D")
-    before, after = found[: found.index(line)], found[found.index(line) + 1 :]
+    errors = layer_errors(bytes(model), case.file("fp32").read_bytes(), dark_images(6)[0], names, "a")
+    (line,) = (line for line in errors if line.op == "DEPTHWISE_CONV_2D")
+    before, after = errors[: errors.index(line)], errors[errors.index(line) + 1 :]
     assert line.error == pytest.approx(line.own_error, rel=0.1) and line.own_error > 0.3
     assert all(other.error < 0.03 for other in before) and max(other.error for other in after) > 0.2
     assert all(other.own_error < 0.05 for other in (*before, *after)), "the others make the best of what they get"

@@ -36,7 +36,7 @@ def test_the_model_stays_in_front_and_the_bytes_are_the_arguments(model):
         assert file != attach(model, **(SAID | {field: other}))
 
 
-def test_labels_are_one_a_line_and_classes_exact(model):
+def test_labels_are_one_per_line_and_classes_exact(model):
     with zipfile.ZipFile(io.BytesIO(attach(model, **SAID))) as archive:
         assert archive.testzip() is None and archive.namelist() == ["labels.txt", "kd2mobile.json"]
         assert archive.read("labels.txt").decode() == "red\ngrün\na\\nb\n"
@@ -54,11 +54,16 @@ def test_labels_are_one_a_line_and_classes_exact(model):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int16x8"])
 def test_the_measuring_side_reads_it_from_the_file(case, precision):
-    said = read_metadata(case.file(precision))
-    assert said.own and said.classes == CLASSES
-    assert (said.resize, said.input_px, said.model, said.precision) == ("stretch", PX, "tiny", precision)
-    assert (said.compression, said.student_fingerprint) == ("none", "f00d")
-    assert (said.mean, said.std) == (([0.0], [1.0]) if precision == "int16x8" else (None, None))
+    metadata = read_metadata(case.file(precision))
+    assert metadata.own and metadata.classes == CLASSES
+    assert (metadata.resize, metadata.input_px, metadata.model, metadata.precision) == (
+        "stretch",
+        PX,
+        "tiny",
+        precision,
+    )
+    assert (metadata.compression, metadata.student_fingerprint) == ("none", "f00d")
+    assert (metadata.mean, metadata.std) == (([0.0], [1.0]) if precision == "int16x8" else (None, None))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int16x8"])

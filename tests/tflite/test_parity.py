@@ -14,8 +14,8 @@ def test_every_precision_has_a_limit():
 
 def test_batches_add_up():
     expected, answers = np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([[0.7, 0.3], [0.55, 0.45]])
-    found = Parity().with_batch(expected, answers).with_batch(expected, expected)
-    assert found[:2] == (4, 3) and found.agreement == 0.75 and found.largest_difference == pytest.approx(0.2)
+    parity = Parity().with_batch(expected, answers).with_batch(expected, expected)
+    assert parity[:2] == (4, 3) and parity.agreement == 0.75 and parity.largest_difference == pytest.approx(0.2)
 
 
 def test_beside_its_graph_either_of_two_level_classes_counts():
@@ -56,7 +56,7 @@ def test_the_gate(precision, n, differ, passes):
             check_parity(parity, precision, "a.tflite")
 
 
-def test_the_layers_to_look_at_are_named():
+def test_a_refusal_lists_the_worst_layers():
     with pytest.raises(ExportError, match=r"--keep-float, or .* The layers with the largest errors: conv_3, logits\.$"):
         check_parity(Parity(100, 50, 0.1), "int8", "a.tflite", worst_layers=["conv_3", "logits"])
 

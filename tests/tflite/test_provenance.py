@@ -40,13 +40,13 @@ def test_ops_are_counted_by_their_types():
     assert op_types(dynamic) == [dense, softmax] and weight_scales(dynamic).per_tensor == 1
 
 
-def test_float16_weights_are_found_behind_what_unpacks_them():
+def test_float16_weights_are_recognized_behind_dequantize():
     fp16 = graph([FLOAT, HALF, FLOAT, FLOAT], Op("DEQUANTIZE", [1], [2]), Op("CONV_2D", [0, 2], [3]))
     assert op_types(fp16)[1].weights == "float16"
     assert weight_scales(fp16) == WeightScales(0, 0, 1)
 
 
-def test_a_scale_a_channel_in_a_per_tensor_file_is_named():
+def test_a_scale_per_channel_in_a_per_tensor_file_is_reported():
     check_per_tensor(graph([INT8, PER_TENSOR]), "a.tflite")
     with pytest.raises(
         ExportError, match="a.tflite: must have one scale per tensor, got 1 with .*, the first kernel. "

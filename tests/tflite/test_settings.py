@@ -21,30 +21,30 @@ def test_auto_has_files_of_its_own():
         check_has_effect(Export(auto=True, precisions=("int8",)), ["export.precisions"])
 
 
-def test_defaults_say_what_they_always_said():
+def test_defaults_keep_their_settings():
     assert [file_settings(Export(), variant, 10) for variant in ALL] == [
         {"precision": precision, "calibration_images": None if precision == "fp32" else 400} for _, precision in ALL
     ]
 
 
 def test_a_compression_stands_there_and_trained_scales_need_no_images():
-    found = [file_settings(Export(), Variant.named(name), 10) for name in ("qat-int8", "qat-fp16", "prune-int8")]
-    assert [(each["compression"], each["calibration_images"]) for each in found] == [
+    settings = [file_settings(Export(), Variant.named(name), 10) for name in ("qat-int8", "qat-fp16", "prune-int8")]
+    assert [(each["compression"], each["calibration_images"]) for each in settings] == [
         ("qat", None),
         ("qat", 400),
         ("prune", 400),
     ]
 
 
-@pytest.mark.parametrize("given", [{"per_tensor": True}, {"keep_float": ("conv",)}])
-def test_what_trained_scales_cannot_be_is_refused(given):
-    field = next(iter(given))
+@pytest.mark.parametrize("options", [{"per_tensor": True}, {"keep_float": ("conv",)}])
+def test_what_trained_scales_cannot_be_is_refused(options):
+    field = next(iter(options))
     with pytest.raises(RecipeError, match=rf"export.{field}: must be left out with qat-int8, because its training"):
-        file_settings(Export(**given), Variant("qat", "int8"), 10)
-    assert field not in file_settings(Export(**given), Variant("qat", "fp32"), 10)
+        file_settings(Export(**options), Variant("qat", "int8"), 10)
+    assert field not in file_settings(Export(**options), Variant("qat", "fp32"), 10)
 
 
-def test_a_scale_a_tensor_changes_what_has_scales():
+def test_a_scale_per_tensor_changes_precisions_with_scales_only():
     per_tensor = [file_settings(Export(per_tensor=True), variant, 10).get("per_tensor") for variant in ALL]
     assert per_tensor == [None, None, True, True]
 
@@ -62,12 +62,12 @@ def test_a_calibration_that_misses_a_class_is_refused_with_the_number_that_does_
     assert file_settings(Export(calibration_images=11), ALL[0], 12)["calibration_images"] is None
 
 
-@pytest.mark.parametrize("given", [{"per_tensor": True}, {"keep_float": ("conv",)}])
-def test_what_no_file_of_the_call_can_have_is_refused_when_it_is_asked_for(given):
-    field = next(iter(given))
-    export = Export(**given, precisions=("fp32", "fp16"))
+@pytest.mark.parametrize("options", [{"per_tensor": True}, {"keep_float": ("conv",)}])
+def test_an_option_without_effect_on_any_requested_file_is_refused(options):
+    field = next(iter(options))
+    export = Export(**options, precisions=("fp32", "fp16"))
     with pytest.raises(RecipeError, match=rf"export.{field}: must be given with .*int8 .*, got fp32, fp16. Add int8"):
         check_has_effect(export, [f"export.{field}"])
     check_has_effect(export, ["export.precisions"])  # a setting that the run has kept from an earlier call
-    check_has_effect(Export(**given), [f"export.{field}"])
-    check_has_effect(Export(**given, precisions=("fp32",), auto=True), [f"export.{field}"])
+    check_has_effect(Export(**options), [f"export.{field}"])
+    check_has_effect(Export(**options, precisions=("fp32",), auto=True), [f"export.{field}"])

@@ -16,31 +16,31 @@ from .conftest import PX, dark_images
 SAID = {"name": "tiny", "classes": 3, "input_px": PX, "resize": "stretch", "precision": "int8", "takes_floats": False}
 
 
-def at(data: bytes, place: int, *slots: int) -> int | None:
-    """The place of the field that these slots lead to from the table at `place`, tables and first elements followed.
+def at(data: bytes, offset: int, *slots: int) -> int | None:
+    """The place of the field that these slots lead to from the table at `offset`, tables and first elements followed.
 
     Written from https://flatbuffers.dev/internals/ alone, apart from the reader in kd2mobile.measure.
     """
     for depth, slot in enumerate(slots):
-        vtable = place - struct.unpack_from("<i", data, place)[0]
+        vtable = offset - struct.unpack_from("<i", data, offset)[0]
         size = struct.unpack_from("<H", data, vtable)[0]
         distance = struct.unpack_from("<H", data, vtable + 4 + 2 * slot)[0] if 4 + 2 * slot < size else 0
         if not distance:
             return None
-        place += distance
+        offset += distance
         if depth < len(slots) - 1:
-            place += struct.unpack_from("<I", data, place)[0]
-    return place
+            offset += struct.unpack_from("<I", data, offset)[0]
+    return offset
 
 
-def element(data: bytes, place: int) -> int:
-    """The first table of the vector that the field at `place` refers to."""
-    vector = place + struct.unpack_from("<I", data, place)[0]
+def element(data: bytes, offset: int) -> int:
+    """The first table of the vector that the field at `offset` refers to."""
+    vector = offset + struct.unpack_from("<I", data, offset)[0]
     return vector + 4 + struct.unpack_from("<I", data, vector + 4)[0]
 
 
-def text(data: bytes, place: int) -> str:
-    start = place + struct.unpack_from("<I", data, place)[0]
+def text(data: bytes, offset: int) -> str:
+    start = offset + struct.unpack_from("<I", data, offset)[0]
     return data[start + 4 : start + 4 + struct.unpack_from("<I", data, start)[0]].decode()
 
 
@@ -102,8 +102,8 @@ def test_nothing_else_of_the_model_changes(case, precision):
     assert read_graph(model, "before") == read_graph(again, "after")
     changed = next(entry.buffer for entry in after.metadata if entry.name == b"TFLITE_METADATA")
     assert bytes(after.buffers[changed].data) == b"other" and b"labels.txt" not in again
-    for place, (one, other) in enumerate(zip(before.buffers, after.buffers, strict=True)):
-        assert place == changed or np.array_equal(one.data, other.data)
+    for index, (one, other) in enumerate(zip(before.buffers, after.buffers, strict=True)):
+        assert index == changed or np.array_equal(one.data, other.data)
     shown = dark_images(1)[0]
     answers = []
     for data in (model, again):
@@ -117,5 +117,5 @@ def test_weights_lie_at_multiples_of_16(case):
     """As schema.fbs asks of a buffer's data: an int64 bias at another place is a fault on some processors."""
     model = schema.Model.GetRootAs(case.file("int16x8").read_bytes(), 0)
     buffers = [model.Buffers(index) for index in range(model.BuffersLength())]
-    places = [buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers if buffer.DataLength()]
-    assert len(places) > 10 and not any(place % 16 for place in places)
+    offsets = [buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers if buffer.DataLength()]
+    assert len(offsets) > 10 and not any(offset % 16 for offset in offsets)

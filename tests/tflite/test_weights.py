@@ -51,7 +51,7 @@ def test_every_precision_keeps_the_zeros_and_the_values_of_an_output(case, squee
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")
-def test_without_being_told_fp16_would_split_them(squeezed):
+def test_without_keep_clusters_fp16_would_split_them(squeezed):
     def distinct(keep_clusters: bool) -> int:
         with Converter(*load_student(squeezed[0], 3), list(dark_images(6)[0]), keep_clusters=keep_clusters) as made:
             model, _ = made.convert("fp16", "a.tflite")

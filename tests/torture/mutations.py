@@ -335,7 +335,7 @@ def _posted(place: Path):
         "times_ms": [1.0, 2.0, 3.0],
         "steps": 5,
     }
-    again = {"accelerator": "wasm", "threads": 1, "why": "out of sight"}
+    again = {"accelerator": "wasm", "threads": 1, "why": "hidden"}
     samples = [json.dumps(one).encode() for one in (hello, timed, again, {"line": "x", "file": 0})] + [bytes(40)]
 
     def read(data: bytes, folder: Path) -> None:

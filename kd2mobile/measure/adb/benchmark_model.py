@@ -1,4 +1,4 @@
-"""TensorFlow Lite's own latency tool, `benchmark_model`: how it is called, and what it prints.
+"""TensorFlow Lite's own latency tool, `benchmark_model`: its options and its output.
 
 Its options are those of its README (google-ai-edge/LiteRT, tflite/tools/benchmark). What it prints has changed: with
 and without `INFO:`, percentiles since 2024, memory under two names. It times with noise and classifies nothing.
@@ -45,7 +45,7 @@ class Printed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def arguments(graph: str, setting: Setting, span: Span) -> list[str]:
-    """The options by which it times a file on a phone as this host would. graph: the file there."""
+    """The options with which it times a file on a phone by the same rule as this host. graph: the path on the phone."""
     return [
         f"--graph={graph}",
         f"--num_threads={setting.threads}",
@@ -59,13 +59,14 @@ def arguments(graph: str, setting: Setting, span: Span) -> list[str]:
 
 
 def profiling(graph: str, setting: Setting) -> list[str]:
-    """The options of a second, short call for operators and memory, whose watching would cost the first one time."""
+    """The options of a second, short call for operators and memory. Watching these would slow the first call down."""
     short = arguments(graph, setting, Span(PROFILED_RUNS, 0.0, None))
     return [*short, "--enable_op_profiling=true", "--report_peak_memory_footprint=true"]
 
 
 def check_binary(binary: Path, abis: list[str]) -> None:
-    """Raises DeviceError for a file that is no program of the phone's kind. abis: what it runs, its own first."""
+    """Raises DeviceError for a file that is not a program for this phone. abis: those that the phone runs, its own
+    first."""
     where, next_step = "--benchmark-binary", f"Take the benchmark_model built for {' or '.join(abis)}."
     must = "must be the benchmark_model program for the phone"
     try:
@@ -126,7 +127,8 @@ def _read(text: str) -> Printed:
 
 
 def _ops(text: str) -> list[OpTime]:
-    """The kinds of operators, the costliest first; what XNNPACK did inside its one node is told apart from it."""
+    """The kinds of operators, the costliest first; the operators inside the one node of XNNPACK are listed
+    separately."""
     regular = text.partition(_HEADING)[2]
     whole, _, inside = regular.partition("Delegate internal:")
     outside = [op for op in _summary(whole) if not inside or "XNNPackDelegate" not in op.kind]

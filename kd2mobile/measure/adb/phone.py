@@ -1,4 +1,4 @@
-"""What a phone says of itself: its words for a record, its fast cores, and the state that it is in."""
+"""Facts that a phone reports: its description for a record, its fast cores and its current state."""
 
 import re
 from collections.abc import Sequence
@@ -15,22 +15,23 @@ SERVICES = "dumpsys battery; dumpsys thermalservice 2>/dev/null"
 
 
 def properties(phone: Phone) -> dict[str, str]:
-    """Everything that `getprop` tells."""
+    """All properties that `getprop` prints."""
     return dict(re.findall(r"^\[([^\]]+)\]: \[(.*)\]", phone.shell("getprop"), re.MULTILINE))
 
 
-def words(told: dict[str, str], cores: int) -> str:
+def words(reported: dict[str, str], cores: int) -> str:
     """`adb: Google Pixel 8, Tensor G3, 9 cores, Android 14 arm64-v8a`; no serial number."""
-    maker, model = told.get("ro.product.manufacturer", ""), told.get("ro.product.model", "")
+    maker, model = reported.get("ro.product.manufacturer", ""), reported.get("ro.product.model", "")
     name = model if model.lower().startswith(maker.lower()) else f"{maker} {model}"
-    chip = told.get("ro.soc.model") or told.get("ro.board.platform") or told.get("ro.hardware") or "unknown processor"
-    system = f"Android {told.get('ro.build.version.release', '')} {told.get('ro.product.cpu.abi', '')}"
+    chips = (reported.get(key) for key in ("ro.soc.model", "ro.board.platform", "ro.hardware"))
+    chip = next(filter(None, chips), "unknown processor")
+    system = f"Android {reported.get('ro.build.version.release', '')} {reported.get('ro.product.cpu.abi', '')}"
     parts = (name or "unknown phone", chip, count_of(cores, "core"), system)
     return f"adb: {', '.join(' '.join(part.split()) for part in parts)}"
 
 
 def core_frequencies(phone: Phone) -> dict[int, int | None]:
-    """Each core and its highest clock in kHz, None where the phone does not tell it."""
+    """Each core and its highest clock in kHz, None where the phone does not report it."""
     present, _, rest = phone.shell(f"{FREQUENCIES}; true").partition("\n")
     highest = {
         int(core): int(khz) for core, khz in re.findall(r"/cpu(\d{1,4})/cpufreq/cpuinfo_max_freq:(\d{1,12})\b", rest)
@@ -39,22 +40,22 @@ def core_frequencies(phone: Phone) -> dict[int, int | None]:
     return {core: highest.get(core) for core in cores or highest}
 
 
-def cores_for(frequencies: dict[int, int | None], threads: int, wanted: Sequence[int]) -> list[int]:
-    """The cores that the timed process is pinned to: those wanted, else the fastest kind, and where it has fewer cores
-    than there are threads the next kinds too. Empty where the phone does not tell how fast they are.
+def cores_for(frequencies: dict[int, int | None], threads: int, requested: Sequence[int]) -> list[int]:
+    """The cores that the timed process is pinned to: the requested ones, else those of the fastest kind, and of the
+    next kinds too if it has fewer cores than there are threads. Empty where the phone does not report their clocks.
 
     Raises DeviceError for cores that it does not have.
 
     >>> cores_for({0: 1704, 1: 1704, 2: 2367, 3: 2914}, 1, []), cores_for({0: 1704, 1: 1704, 2: 2367, 3: 2914}, 2, [])
     ([3], [2, 3])
     """
-    if wanted:
-        if missing := [core for core in wanted if core not in frequencies]:
+    if requested:
+        if missing := [core for core in requested if core not in frequencies]:
             must = f"must be among the phone's cores: {', '.join(map(str, frequencies)) or 'unknown'}"
             raise DeviceError(
                 "benchmark.cores", must, ", ".join(map(str, missing)), "Leave --cores out for the fastest."
             )
-        return sorted(wanted)
+        return sorted(requested)
     known = sorted((khz for khz in frequencies.values() if khz is not None), reverse=True)
     if len(known) < len(frequencies) or not known:
         return []
@@ -71,9 +72,9 @@ def mask(cores: Sequence[int]) -> str:
     return f"{sum(1 << core for core in cores):x}"
 
 
-class Seen:
-    """A phone at one moment. state: for the record; status: of its thermal service, 0 is not throttled; cap_khz: the
-    highest clock that it now allows its cores."""
+class Snapshot:
+    """The state of a phone at one moment. state: for the record; status: of its thermal service, where 0 is not
+    throttled; cap_khz: the sum of the highest clocks that it currently allows its cores."""
 
     def __init__(self, governors: list[str], clocks: list[int], caps: list[int], zones: str, services: str):
         battery = re.search(r"^\s*temperature: (\d{1,6})\b", services, re.MULTILINE)
@@ -88,23 +89,23 @@ class Seen:
         )
 
 
-def look(phone: Phone, cores: Sequence[int]) -> Seen:
-    """The phone now. cores: whose governor and clock."""
-    places = " ".join(
+def snapshot_of(phone: Phone, cores: Sequence[int]) -> Snapshot:
+    """The current state of the phone. cores: those whose governor and clock are read."""
+    paths = " ".join(
         f"{CPU}/cpu{core}/cpufreq/scaling_{what}" for core in cores for what in ("governor", "cur_freq", "max_freq")
     )
-    clock = phone.shell(f"grep -H . {places} 2>/dev/null; true") if cores else ""
+    clock = phone.shell(f"grep -H . {paths} 2>/dev/null; true") if cores else ""
     zones, services = phone.shell(f"{ZONES}; true"), phone.shell(f"{SERVICES}; true")
-    said = {what: re.findall(rf"scaling_{what}:(\S+)", clock) for what in ("governor", "cur_freq", "max_freq")}
+    values = {what: re.findall(rf"scaling_{what}:(\S+)", clock) for what in ("governor", "cur_freq", "max_freq")}
     numbers = [
-        [int(khz) for khz in said[what] if re.fullmatch(r"[0-9]{1,12}", khz)] for what in ("cur_freq", "max_freq")
+        [int(khz) for khz in values[what] if re.fullmatch(r"[0-9]{1,12}", khz)] for what in ("cur_freq", "max_freq")
     ]
-    return Seen(said["governor"], *numbers, zones, services)
+    return Snapshot(values["governor"], *numbers, zones, services)
 
 
-def conditions(before: Seen, after: Seen) -> Conditions:
-    """Both states, and whether the phone throttled: its thermal service says so, or it allows its cores less than
-    before. The clock itself falls as soon as the work is done, and says nothing."""
+def conditions(before: Snapshot, after: Snapshot) -> Conditions:
+    """Both states, and whether the phone throttled: its thermal service reports it, or it allows its cores a lower
+    clock than before. The clock itself does not show it, because it falls as soon as the work is done."""
     if after.status is None and None in (before.cap_khz, after.cap_khz):
         return Conditions(before.state, after.state, None)
     capped = None not in (before.cap_khz, after.cap_khz) and after.cap_khz < before.cap_khz
@@ -112,22 +113,22 @@ def conditions(before: Seen, after: Seen) -> Conditions:
 
 
 def _range(part: str) -> range:
-    told = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
-    return range(int(told[1]), int(told[2] or told[1]) + 1) if told else range(0)
+    match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
+    return range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
 
 
 def _from_service(services: str) -> float | None:
     """The hottest processor sensor (type 0) of Android's thermal service."""
     now = services.partition("Current temperatures from HAL:")[2]
-    found = [float(value) for value in re.findall(r"mValue=(\d{1,6}(?:\.\d+)?), mType=0\b", now)]
-    return max((value for value in found if value > 0), default=None)
+    temperatures = [float(value) for value in re.findall(r"mValue=(\d{1,6}(?:\.\d+)?), mType=0\b", now)]
+    return max((value for value in temperatures if value > 0), default=None)
 
 
 def _from_zones(zones: str) -> float | None:
     kinds = dict(re.findall(r"(thermal_zone\d+)/type:(.+)", zones))
-    found = [
+    temperatures = [
         int(value) / 1000
         for zone, value in re.findall(r"(thermal_zone\d+)/temp:(-?\d{1,9})\b", zones)
         if kinds.get(zone, "").strip().lower().startswith(PROCESSOR_SENSORS)
     ]
-    return max((value for value in found if 0 < value < 150), default=None)
+    return max((value for value in temperatures if 0 < value < 150), default=None)

@@ -1,4 +1,4 @@
-"""Android's adb: which phone is meant, and every call to it with what can go wrong said in words."""
+"""Android's adb: finds the phone and makes every call to it; faults become errors with a next step."""
 
 import shlex
 import shutil
@@ -24,32 +24,33 @@ _LOST = ("not found", "device offline", "no devices/emulators", "closed", "proto
 
 
 class Phone(NamedTuple):
-    """An attached phone. adb: the program; serial: by which adb knows it, in no record."""
+    """An attached phone. adb: the path of the program; serial: the phone's number in adb, which no record holds."""
 
     adb: str
     serial: str
 
     def call(self, *words: str, seconds: float = COMMAND_SECONDS) -> str:
-        """What `adb -s SERIAL WORDS` prints. Raises DeviceError if it fails."""
+        """Returns what `adb -s SERIAL WORDS` prints. Raises DeviceError if it fails."""
         done = _call([self.adb, "-s", self.serial, *words], seconds)
         if done.returncode:
             raise _fault(done, " ".join(words[:1]))
         return done.stdout
 
     def shell(self, command: str, seconds: float = COMMAND_SECONDS) -> str:
-        """What a command line prints on the phone, on standard output. Raises DeviceError if it fails."""
+        """Returns what a command line prints on the phone, on standard output. Raises DeviceError if it fails."""
         return self.call("shell", command, seconds=seconds)
 
-    def tell(self, command: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
-        """The exit status and all that a command line prints. Raises DeviceError only where the phone is gone."""
+    def run(self, command: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
+        """Returns the exit status and the whole output of a command line on the phone. Raises DeviceError only if the
+        phone is lost."""
         done = _call([self.adb, "-s", self.serial, "shell", f"{command} 2>&1"], seconds)
         if done.returncode and _is_lost(done):
             raise _fault(done, "shell")
         return done.returncode, done.stdout + done.stderr
 
-    def push(self, file: Path, place: str) -> None:
+    def push(self, file: Path, path: str) -> None:
         """Copies a file to a path on the phone."""
-        self.call("push", str(file), place, seconds=PUSH_SECONDS)
+        self.call("push", str(file), path, seconds=PUSH_SECONDS)
 
     def reverse(self, port: int) -> None:
         """Lets the phone reach this host's 127.0.0.1:port under the same address."""
@@ -60,11 +61,11 @@ class Phone(NamedTuple):
         self.call("reverse", "--remove", f"tcp:{port}")
 
     def open_url(self, url: str) -> None:
-        """Opens the URL in whatever the phone opens addresses with. Raises DeviceError if nothing does."""
+        """Opens the URL in the phone's default browser. Raises DeviceError if it has none."""
         command = f"am start -a android.intent.action.VIEW -d {shlex.quote(url)}"
-        status, said = self.tell(command)
-        if status or "Error:" in said:
-            got = one_line(_last(said) or f"status {status}")
+        status, output = self.run(command)
+        if status or "Error:" in output:
+            got = one_line(_last(output) or f"status {status}")
             raise DeviceError(WHERE, "must open a page in a browser", got, "Install a browser on the phone.")
 
 
@@ -131,16 +132,16 @@ def _not_run(program: str, why: str) -> DeviceError:
 
 
 def _is_lost(done: subprocess.CompletedProcess) -> bool:
-    said = done.stderr.lower()
-    return said.startswith(("error:", "adb:")) and any(word in said for word in _LOST)
+    message = done.stderr.lower()
+    return message.startswith(("error:", "adb:")) and any(word in message for word in _LOST)
 
 
-def _fault(done: subprocess.CompletedProcess, verb: str) -> DeviceError:
-    said = _last(done.stderr) or _last(done.stdout) or f"status {done.returncode}"
+def _fault(done: subprocess.CompletedProcess, command: str) -> DeviceError:
+    message = _last(done.stderr) or _last(done.stdout) or f"status {done.returncode}"
     if _is_lost(done):
         next_step = "Plug the phone in again and run the same command; earlier measurements are kept."
-        return DeviceError(WHERE, "must stay connected", one_line(said), next_step)
-    return DeviceError(WHERE, f"must support `adb {verb}`", one_line(said), _SEE)
+        return DeviceError(WHERE, "must stay connected", one_line(message), next_step)
+    return DeviceError(WHERE, f"must support `adb {command}`", one_line(message), _SEE)
 
 
 def _last(text: str) -> str:

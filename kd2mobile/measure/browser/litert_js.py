@@ -37,20 +37,20 @@ def locked_version() -> str:
 def installed_version() -> str | None:
     """The version that lies in `home()`, None if there is none or not all of it."""
     try:
-        found = [json.loads((_folder(name) / "package.json").read_text("utf-8"))["version"] for name in PACKAGES]
+        versions = [json.loads((_folder(name) / "package.json").read_text("utf-8"))["version"] for name in PACKAGES]
     except (OSError, ValueError, KeyError):
         return None
-    return found[0]
+    return versions[0]
 
 
 def npm_command() -> str:
     """What installs the locked version; the lock is put where the command reads it."""
-    place = home()
-    if place != web_folder():
-        place.mkdir(parents=True, exist_ok=True)
+    folder = home()
+    if folder != web_folder():
+        folder.mkdir(parents=True, exist_ok=True)
         for name in LOCK:
-            write_bytes(place / name, (web_folder() / name).read_bytes(), unless_same=True)
-    return f"npm ci --prefix {shlex.quote(str(place))}"
+            write_bytes(folder / name, (web_folder() / name).read_bytes(), unless_same=True)
+    return f"npm ci --prefix {shlex.quote(str(folder))}"
 
 
 def litert_js() -> tuple[str, dict[str, Path]]:
@@ -58,14 +58,14 @@ def litert_js() -> tuple[str, dict[str, Path]]:
 
     Raises InstallationError if npm has not put the locked version there.
     """
-    wanted, found = locked_version(), installed_version()
-    if found != wanted:
-        got = f"{found} in {home()}" if found else f"none in {home()}"
+    expected, installed = locked_version(), installed_version()
+    if installed != expected:
+        got = f"{installed} in {home()}" if installed else f"none in {home()}"
         install = f"Install it with `{npm_command()}`; npm comes with Node.js."
-        raise InstallationError("--device browser", f"must find LiteRT.js {wanted}", got, install)
+        raise InstallationError("--device browser", f"must find LiteRT.js {expected}", got, install)
     modules = home() / "node_modules"
     files = [file for name in PACKAGES for kind in ("dist/*.js", "wasm/*") for file in _folder(name).glob(kind)]
-    return wanted, {file.relative_to(modules).as_posix(): file for file in files if file.is_file()}
+    return expected, {file.relative_to(modules).as_posix(): file for file in files if file.is_file()}
 
 
 def _folder(package: str) -> Path:

@@ -31,7 +31,7 @@ from kd2mobile.text import count_of, one_line
 
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".wasm": "application/wasm"}
-UNTOLD = {
+NOT_REPORTED = {
     "peak_rss_mib": "a page cannot read its peak memory",
     "conditions": "a page cannot read governor, temperature or clock",
     "affinity": "a page cannot choose its cores",
@@ -41,7 +41,7 @@ ON_WEBGPU = {
     "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
 }
 WHY_AGAIN = {
-    "out of sight": "because the page was hidden. Keep it in front",
+    "hidden": "because the page was hidden. Keep it in front",
     "too short": "because its batches were too short for the browser's clock",
 }
 NOT_FINITE = "its outputs are not finite"
@@ -205,7 +205,7 @@ def _profile(timed: Timed, setting: Setting | None, hello: Hello, version: str) 
     """setting: None on WebGPU."""
     where = "WASM" if timed.accelerator == "wasm" else f"WebGPU ({hello.webgpu})"
     partly = "" if timed.wholly else ", in part, the rest on WASM"
-    unknown = UNTOLD | (ON_WEBGPU if setting is None else {})
+    unknown = NOT_REPORTED | (ON_WEBGPU if setting is None else {})
     if timed.fault:
         unknown |= dict.fromkeys(TIMES + (EVALUATED if setting is None else ()), timed.fault)
     elif not timed.times_ms:
@@ -226,7 +226,7 @@ def _profile(timed: Timed, setting: Setting | None, hello: Hello, version: str) 
 
 def _without_xnnpack(setting: Setting, hello: Hello, version: str) -> Profile:
     reason = "LiteRT.js has no switch for XNNPACK"
-    unknown = UNTOLD | dict.fromkeys(TIMES, reason)
+    unknown = NOT_REPORTED | dict.fromkeys(TIMES, reason)
     return Profile(
         runtime=f"LiteRT.js {version}",
         decoder=decoder_words(),

@@ -33,12 +33,12 @@ class Hello(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """One file for the page. sight: which of the pixels it sees. mean, std: of its network. webgpu: whether to
-    try it."""
+    """One file for the page. input_form: index of the form of its pixels in `Job.input_forms`; mean, std: of its
+    network; webgpu: whether to try it."""
 
     name: str
     url: str
-    sight: int
+    input_form: int
     labels: list[str] | None
     mean: list[float] | None
     std: list[float] | None
@@ -46,8 +46,8 @@ class Work(msgspec.Struct, frozen=True):
     webgpu: bool
 
 
-class Sight(msgspec.Struct, frozen=True):
-    """One way to see the images: the side of the square, and how many chunks of them there are to fetch."""
+class InputForm(msgspec.Struct, frozen=True):
+    """The images in the form that one or more files take. px: side of the square; chunks: number of chunks to fetch."""
 
     px: int
     chunks: int
@@ -67,7 +67,7 @@ class Job(msgspec.Struct, frozen=True):
 
     visit: int
     files: list[Work]
-    sights: list[Sight]
+    input_forms: list[InputForm]
     threads: list[int]
     timing: Timing | None
 
@@ -88,12 +88,12 @@ class Timed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Again(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One file is timed again with one setting. why: the page was out of sight, or the runs became too short for the
+    """One file is timed again with one setting. why: the page was hidden, or the runs became too short for the
     clock in their batches."""
 
     accelerator: Accelerator
     threads: Threads
-    why: Annotated[str, Meta(pattern="^(out of sight|too short)$")]
+    why: Annotated[str, Meta(pattern="^(hidden|too short)$")]
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -154,29 +154,29 @@ def _handler(routes: Routes, token: str, policy: str) -> type[BaseHTTPRequestHan
 
         def _reply(self, method: str) -> Reply:
             path, _, query = self.path.partition("?")
-            given, slash, wanted = path.removeprefix("/").partition("/")
-            if not hmac.compare_digest(given.encode(), token.encode()):
+            given_token, slash, resource = path.removeprefix("/").partition("/")
+            if not hmac.compare_digest(given_token.encode(), token.encode()):
                 raise Refusal(HTTPStatus.FORBIDDEN, _NEEDS_TOKEN)
             if method == "GET" and not slash:  # what the page fetches stands below the slash
                 self._body(0)
                 return Reply("text/plain", b"", HTTPStatus.PERMANENT_REDIRECT, location=f"/{token}/")
-            route = routes.get((method, wanted))
+            route = routes.get((method, resource))
             if route is None:
                 raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
             body = self._body(route.most_bytes)
             return route.answer(dict(parse_qsl(query)), body)
 
         def _body(self, most: int) -> bytes:
-            said = self.headers.get("Content-Length", "0")
-            if "Transfer-Encoding" in self.headers or not said.isascii() or not said.isdecimal():
+            length = self.headers.get("Content-Length", "0")
+            if "Transfer-Encoding" in self.headers or not length.isascii() or not length.isdecimal():
                 raise Refusal(HTTPStatus.LENGTH_REQUIRED, "A request body must declare its length.")
-            if int(said) > most:
-                line = f"A request body must be at most {most} bytes here, got {said}."
+            if int(length) > most:
+                line = f"A request body must be at most {most} bytes here, got {length}."
                 raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, line)
-            body = self.rfile.read(int(said))
-            if len(body) != int(said):
+            body = self.rfile.read(int(length))
+            if len(body) != int(length):
                 raise Refusal(
-                    HTTPStatus.BAD_REQUEST, f"A request body must be complete, got {len(body)} of {said} bytes."
+                    HTTPStatus.BAD_REQUEST, f"A request body must be complete, got {len(body)} of {length} bytes."
                 )
             return body
 

@@ -21,15 +21,15 @@ from kd2mobile.measure.browser.messages import (
     Again,
     Fault,
     Hello,
+    InputForm,
     Job,
-    Sight,
     Timed,
     Timing,
     Work,
 )
 from kd2mobile.measure.browser.server import Refusal, Reply, Route
 from kd2mobile.measure.files import Opened
-from kd2mobile.measure.host.measure import see
+from kd2mobile.measure.host.measure import render_input_forms
 from kd2mobile.measure.protocol import Protocol
 
 BATCH_STEPS = 50
@@ -100,14 +100,14 @@ class Session:
         self._opened, self._images, self._skipped_unreadable = opened, images, skip_unreadable
         self._patience, self._lock, self._events = patience, RLock(), SimpleQueue[Event]()
         self._models = [one.file.path.read_bytes() for one in opened]
-        seen = [(one.classifier.input_px, one.resize) for one in opened]
-        self._sights = list(dict.fromkeys(seen))
-        largest = max(px for px, _ in self._sights) ** 2 * 3
+        forms = [(one.classifier.input_px, one.resize) for one in opened]
+        self._input_forms = list(dict.fromkeys(forms))
+        largest = max(px for px, _ in self._input_forms) ** 2 * 3
         size = max(1, min(most_in_a_chunk, CHUNK_BYTES // largest))
         self.chunks = [range(first, min(first + size, len(images))) for first in range(0, len(images), size)]
         self.files = [
-            _work(place, one, model, self._sights.index(sight))
-            for place, (one, model, sight) in enumerate(zip(opened, self._models, seen, strict=True))
+            _work(index, one, model, self._input_forms.index(input_form))
+            for index, (one, model, input_form) in enumerate(zip(opened, self._models, forms, strict=True))
         ]
         self.threads = list(dict.fromkeys(setting.threads for setting in protocol.settings if setting.xnnpack))
         runs, seconds, most = protocol.span
@@ -136,12 +136,12 @@ class Session:
             "bye": (self._on_bye, 0),
         }
         routes = {("POST", path): Route(self._guarded(answer), most) for path, (answer, most) in posts.items()}
-        for place, model in enumerate(self._models):
-            routes["GET", f"models/{place}.tflite"] = Route(_constant("application/octet-stream", model))
-        for sight in range(len(self._sights)):
+        for index, model in enumerate(self._models):
+            routes["GET", f"models/{index}.tflite"] = Route(_constant("application/octet-stream", model))
+        for input_form in range(len(self._input_forms)):
             for chunk in range(len(self.chunks)):
-                answer = self._guarded(lambda query, body, at=(sight, chunk): self._pixels(*at))
-                routes["GET", f"pixels/{sight}/{chunk}"] = Route(answer)
+                answer = self._guarded(lambda query, body, at=(input_form, chunk): self._pixels(*at))
+                routes["GET", f"pixels/{input_form}/{chunk}"] = Route(answer)
         return routes
 
     def _guarded(self, answer: Callable[[dict[str, str], bytes], Reply]) -> Callable[[dict[str, str], bytes], Reply]:
@@ -169,8 +169,8 @@ class Session:
         self.ways |= {(file, "webgpu", 1) for file, work in enumerate(self.files) if work.webgpu and hello.webgpu}
         self._sign_of_life()
         self._events.put(hello)
-        sights = [Sight(px, len(self.chunks)) for px, _ in self._sights]
-        return _json(Job(self._visit, self.files, sights, self.threads, self.timing))
+        input_forms = [InputForm(px, len(self.chunks)) for px, _ in self._input_forms]
+        return _json(Job(self._visit, self.files, input_forms, self.threads, self.timing))
 
     def _on_timed(self, query: dict[str, str], body: bytes) -> Reply:
         file = self._at(query, "file", len(self.files))
@@ -262,20 +262,20 @@ class Session:
         self._events.put(Hurry())
         return _json({})
 
-    def _pixels(self, sight: int, chunk: int) -> Reply:
+    def _pixels(self, input_form: int, chunk: int) -> Reply:
         """uint8 [evaluated, px, px, 3] of the chunk's images that can be decoded."""
         self._sign_of_life()
-        paths = [self._images[place] for place in self.chunks[chunk]]
+        paths = [self._images[index] for index in self.chunks[chunk]]
         evaluated, skipped, pixels = [], [], []
-        rendered = [see(path, {self._sights[sight]}) for path in paths]
-        for place, path, seen in zip(self.chunks[chunk], paths, rendered, strict=True):
-            if isinstance(seen, ImageError):
+        rendered = [render_input_forms(path, {self._input_forms[input_form]}) for path in paths]
+        for index, path, by_form in zip(self.chunks[chunk], paths, rendered, strict=True):
+            if isinstance(by_form, ImageError):
                 if not self._skipped_unreadable:
-                    raise seen
-                skipped.append((path, str(seen.got)))
+                    raise by_form
+                skipped.append((path, str(by_form.got)))
             else:
-                evaluated.append(place)
-                pixels.append(seen[self._sights[sight]])
+                evaluated.append(index)
+                pixels.append(by_form[self._input_forms[input_form]])
         self.evaluated[chunk], self.skipped[chunk] = evaluated, skipped
         self._sign_of_life()
         return Reply("application/octet-stream", b"".join(one.tobytes() for one in pixels))
@@ -285,10 +285,10 @@ class Session:
         if query.get("visit") != str(self._visit):
             raise Refusal(HTTPStatus.CONFLICT, "Another page is running the measurement. Close this one, or reload it.")
         self._sign_of_life()
-        said = query.get(field, "") if field else "0"
-        if field and not (said.isascii() and said.isdecimal() and len(said) < 10 and int(said) < below):
+        text = query.get(field, "") if field else "0"
+        if field and not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < below):
             raise Refusal(HTTPStatus.BAD_REQUEST, f"{field} must be a number below {below}.")
-        return int(said)
+        return int(text)
 
     def _sign_of_life(self) -> None:
         self._closed, self._deadline = False, time.monotonic() + self._patience.silence
@@ -318,7 +318,7 @@ class Session:
         return DeviceError("--device browser", "must keep the page open until it is done", got, AGAIN)
 
 
-def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
+def _work(index: int, opened: Opened, model: bytes, input_form: int) -> Work:
     file, classifier, resize = opened
     try:
         graph = read_model(model).graphs[0]
@@ -336,8 +336,8 @@ def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
     mean, std = (None if value is None else value.tolist() for value in (classifier.mean, classifier.std))
     return Work(
         name=file.path.name,
-        url=f"models/{place}.tflite",
-        sight=sight,
+        url=f"models/{index}.tflite",
+        input_form=input_form,
         labels=file.labels or classifier.metadata.classes,
         mean=mean,
         std=std,
@@ -347,7 +347,7 @@ def _work(place: int, opened: Opened, model: bytes, sight: int) -> Work:
 
 
 def _constant(kind: str, body: bytes) -> Callable[[dict[str, str], bytes], Reply]:
-    return lambda query, asked: Reply(kind, body)
+    return lambda query, posted: Reply(kind, body)
 
 
 def _json(value: object) -> Reply:

@@ -43,8 +43,8 @@ def _browser(products: dict[str, str]) -> str | None:
 
 
 def _versioned(name: str, version: str, pattern: str) -> str | None:
-    found = re.match(pattern, version)
-    return f"{name} {found.group()}" if found else None
+    match = re.match(pattern, version)
+    return f"{name} {match.group()}" if match else None
 
 
 def _system(comment: str) -> str | None:
@@ -55,8 +55,8 @@ def _system(comment: str) -> str | None:
         return "macOS"
     if first in ("iPhone", "iPad") and (version := re.search(r" OS (\d+(?:_\d+)*) like ", comment)):
         return f"{first}, {'iPadOS' if first == 'iPad' else 'iOS'} {version.group(1).replace('_', '.')}"
-    if first == "X11" and (named := re.search(r"\b(Linux|CrOS) (\w+)", comment)):
-        return f"{named.group(1).replace('CrOS', 'ChromeOS')} {named.group(2)}"
+    if first == "X11" and (match := re.search(r"\b(Linux|CrOS) (\w+)", comment)):
+        return f"{match.group(1).replace('CrOS', 'ChromeOS')} {match.group(2)}"
     if first.startswith("Android "):
         return first
     if first == "Linux" and len(parts) == 3 and more[0].startswith("Android "):

@@ -1,4 +1,5 @@
-"""The machine in words: what a reader needs to place a latency, nothing that tells whose machine it is."""
+"""The description of this machine: what a reader needs to interpret a latency, and nothing that identifies its
+owner."""
 
 import os
 import platform
@@ -15,15 +16,15 @@ def device_words() -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
-    named = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    match = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     board = _text("/proc/device-tree/model").strip("\0 \n")
-    found = (named and named.group(1)) or board or _from_macos() or platform.processor() or "unknown processor"
-    return " ".join(found.split())
+    name = (match and match.group(1)) or board or _from_macos() or platform.processor() or "unknown processor"
+    return " ".join(name.split())
 
 
 def _text(path: str) -> str:

@@ -1,5 +1,5 @@
-"""This machine as a device: the files timed in turn, each in its own process, then all evaluated on each image, decoded
-once."""
+"""This machine as a device: the files are timed in turn, each in its own process, and then all of them are evaluated on
+each image, which is decoded once."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +17,11 @@ from kd2mobile.pixels import Resize, opened, render, whole_box
 from kd2mobile.progress import bar, say
 
 IMAGES_AT_ONCE = 32
-"""Images that are held decoded at a time; with the answers, all that grows the memory."""
+"""The number of decoded images held at a time; apart from the outputs, nothing else grows the memory."""
 
 
 def check(address: str, options: object, protocol: Protocol) -> None:
-    """Raises DeviceError for cores that this process may not use. address, options: there are none."""
+    """Raises DeviceError for cores that this process may not use. address, options: unused."""
     check_cores(protocol.cores)
 
 
@@ -34,9 +34,9 @@ def measure(
     *,
     skip_unreadable: bool = False,
 ) -> FromDevice:
-    """Memory holds a few images and every answer (4 bytes per image and class), however many images.
+    """Measures on this host. Memory holds a few images and all outputs (4 bytes per image and class).
 
-    address, options: there are none. Raises what `Device.measure` does.
+    address, options: unused. Raises what `Device.measure` does.
     """
     check(address, options, protocol)
     profiles = _profile_all(opened, protocol)
@@ -46,7 +46,7 @@ def measure(
 
 
 def _profile_all(opened: Sequence[Opened], protocol: Protocol) -> list[list[Profile]]:
-    """By file, one for each setting; the files of a setting take turns."""
+    """The profiles of each file, one per setting; the files of a setting take turns."""
     settings, rounds = protocol.settings, protocol.rounds
     files = [FileToTime(one.file.path, one.file.mean, one.file.std) for one in opened]
     timed: list[list[Profile]] = []
@@ -71,24 +71,25 @@ def _profile_all(opened: Sequence[Opened], protocol: Protocol) -> list[list[Prof
 def _answers(
     opened: Sequence[Opened], images: Sequence[Path], skip_unreadable: bool
 ) -> tuple[list[np.ndarray], np.ndarray, list[tuple[Path, str]]]:
-    """float32 [evaluated, classes] of each file, which images those are, and (path, reason) of the others."""
+    """The outputs of each file, float32 [evaluated, classes]; the indices of the evaluated images, int [evaluated]; and
+    (path, reason) of each skipped image."""
     classifiers = [one.classifier for one in opened]
-    sights = [(one.classifier.input_px, one.resize) for one in opened]
+    input_forms = [(one.classifier.input_px, one.resize) for one in opened]
     outputs = [np.empty((len(images), one.classes), np.float32) for one in classifiers]
     evaluated: list[int] = []
     skipped: list[tuple[Path, str]] = []
     with bar("evaluating", len(images), "images") as advance, ThreadPoolExecutor(cores()) as pool:
         for first in range(0, len(images), IMAGES_AT_ONCE):
             paths = images[first : first + IMAGES_AT_ONCE]
-            for place, seen in enumerate(pool.map(see, paths, repeat(set(sights))), first):
-                if isinstance(seen, ImageError):
+            for index, by_form in enumerate(pool.map(render_input_forms, paths, repeat(set(input_forms))), first):
+                if isinstance(by_form, ImageError):
                     if not skip_unreadable:
-                        raise seen
-                    skipped.append((images[place], str(seen.got)))
+                        raise by_form
+                    skipped.append((images[index], str(by_form.got)))
                 else:
-                    for answers, classifier, sight in zip(outputs, classifiers, sights, strict=True):
-                        answers[len(evaluated)] = classifier.outputs(seen[sight])
-                    evaluated.append(place)
+                    for answers, classifier, input_form in zip(outputs, classifiers, input_forms, strict=True):
+                        answers[len(evaluated)] = classifier.outputs(by_form[input_form])
+                    evaluated.append(index)
                 advance(1)
     if not evaluated:
         raise nothing_to_evaluate(skipped)
@@ -96,17 +97,20 @@ def _answers(
 
 
 def nothing_to_evaluate(skipped: Sequence[tuple[Path, str]]) -> DataError:
-    """The error where every image is skipped: (path, reason)."""
+    """The error if every image is skipped. skipped: (path, reason)."""
     path, reason = skipped[0]
     got = f"{len(skipped)} unreadable, the first: {reason}"
     must = "must hold at least one readable image"
     return DataError(path, must, got, "Give a folder with readable images.")
 
 
-def see(path: Path, sights: set[tuple[int, Resize]]) -> dict[tuple[int, Resize], np.ndarray] | ImageError:
-    """The image as each distinct (input_px, resize) sees it: uint8 [px, px, 3]."""
+def render_input_forms(
+    path: Path, input_forms: set[tuple[int, Resize]]
+) -> dict[tuple[int, Resize], np.ndarray] | ImageError:
+    """The pixels of an image in each input form (input_px, resize), uint8 [px, px, 3]; or the error if it cannot be
+    decoded."""
     try:
         with opened(path) as image:
-            return {(px, resize): render(image, whole_box(*image.size, resize), px) for px, resize in sights}
+            return {(px, resize): render(image, whole_box(*image.size, resize), px) for px, resize in input_forms}
     except ImageError as fault:
         return fault

@@ -1,1 +1,1 @@
-"""One .tflite in LiteRT, opened, timed and asked in a process of its own."""
+"""One .tflite in LiteRT, opened, timed and evaluated in a separate process."""

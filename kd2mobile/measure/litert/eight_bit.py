@@ -1,15 +1,15 @@
-"""From a pixel to the number that an 8-bit input takes, by the input's own scale and zero point.
+"""Converts a pixel to the value of an 8-bit input, by the scale and zero point of the input.
 
 A quantized input q stands for (q - zero_point) * scale. A network that was trained on (pixel - mean) / std gets the q
-that stands for that; where it is the pixel itself but for one step of rounding, it gets the pixel, as MediaPipe gives
-it. export/web/classifier.js, export/python and export/android do the same.
+that stands for this number. Where that q differs from the pixel by no more than one step of rounding, it gets the pixel
+itself, as from MediaPipe. export/web/classifier.js, export/python and export/android do the same.
 """
 
 import numpy as np
 
 LOWEST = {"uint8": 0, "int8": -128}
 PLAIN_RANGES = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))
-"""What a whole range of pixels is to networks; -1..1 by 1/127.5 or 1/128."""
+"""The ranges to which networks map pixels from 0 to 255; -1..1 by 1/127.5 or 1/128."""
 
 
 def stands_for(dtype: str, scale: float, zero_point: int) -> tuple[float, float]:
@@ -40,10 +40,10 @@ def fits(dtype: str, scale: float, zero_point: int, mean: np.ndarray, std: np.nd
 
 
 def quantized(dtype: str, scale: float, zero_point: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray | None:
-    """What the input takes for each pixel of each channel, of its dtype [256, 3]; None where it is the pixel itself
-    (less 128 of an int8 input) to within 1.
+    """The value of the input for each pixel of each channel, in its dtype [256, 3]; None where it is the pixel itself
+    (minus 128 for an int8 input) to within 1.
 
-    mean, std: float32 [1] or [3]. Halves are rounded up, numbers out of range are held at its ends.
+    mean, std: float32 [1] or [3]. Halves are rounded up, and values out of range are clipped.
     """
     pixels, low = np.arange(256, dtype=np.float64)[:, np.newaxis], LOWEST[dtype]
     real = (pixels - mean.astype(np.float64)) / std.astype(np.float64)

@@ -1,6 +1,6 @@
-"""A classifier in a process of its own: LiteRT can die of a damaged file, and must not take the command with it.
+"""A classifier in a separate process, because a damaged file can crash LiteRT, which must not end the command.
 
-Every .tflite that a command is given is opened so, whoever made it.
+Commands open every .tflite in this way, whoever made it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from kd2mobile.measure.protocol import Setting
 
 
 class GuardedClassifier:
-    """What `runtime.Classifier` is, as a context: its process ends with the block, its attributes stay.
+    """A `runtime.Classifier` as a context: its process ends with the block; its attributes remain.
 
     path, input_px, classes, input, output, metadata, mean, std, last_op, notes: as of a Classifier.
     """
@@ -27,8 +27,8 @@ class GuardedClassifier:
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
     ):
-        """mean, std: as a Classifier takes them. Entering it raises ModelFileError as opening a Classifier does, and
-        for a file of which its process dies."""
+        """mean, std: as for a Classifier. Entering it raises what a Classifier raises, and ModelFileError for a file
+        that crashes the process."""
         self.path = Path(path)
         self._process = FileProcess(FileToTime(self.path, mean, std), setting)
 
@@ -53,8 +53,8 @@ class GuardedClassifier:
         return self.output.scale or 0.0
 
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
-        """What the file answers uint8 [px, px, 3] with, dequantized: float32 [classes], probabilities or not.
+        """The outputs for the image uint8 [px, px, 3], dequantized: float32 [classes], probabilities or not.
 
-        Raises ModelFileError if it is not a finite number, or if the process dies of it.
+        Raises ModelFileError if one is not a finite number, or if the process crashes.
         """
         return self._process.outputs(pixels)

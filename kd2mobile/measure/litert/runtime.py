@@ -28,21 +28,21 @@ FLOATS = ("float32", "float16")
 OWN_NORMAL = (127.5, 127.5)
 """The mean and std of a student of kd2mobile's, whose quantized input stands for -1 to 1."""
 _CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "SQUEEZE")
-"""Ops behind the last one that counts: they change how a number is written, not what it says."""
+"""Ops that change the format of a number and not its value; the last op is looked for before them."""
 
 EDGE_TPU_OP = "edgetpu-custom-op"
 """The only op of a file that was compiled for Google's Edge TPU."""
 LARGEST_PX = 4096
 """The largest side of an input."""
 LARGEST_TENSOR = 2**30
-"""Bytes of the largest tensor: a damaged file may name any shape, and memory is taken for it."""
+"""Bytes of the largest tensor: a damaged file may declare any shape, and LiteRT allocates memory for it."""
 
 _AGAIN = "Export or download it again."
 _MEASURABLE = "A file is measurable if it takes one RGB image [1, px, px, 3] and outputs one vector of class scores."
 
 
 Normal = float | Sequence[float] | None
-"""A mean or std: one value, or one a channel."""
+"""A mean or std: one value, or one per channel."""
 
 
 class Tensor(NamedTuple):
@@ -56,11 +56,10 @@ class Tensor(NamedTuple):
 class Classifier:
     """A .tflite that answers one image with one vector, opened and run once.
 
-    input_px: side of the square it sees; classes: how many outputs; input, output: dtype and quantization;
+    input_px: side of its square input; classes: number of outputs; input, output: dtype and quantization;
     metadata: what the file says about itself; mean, std: float32 [1] or [3], of (pixel - mean) / std, None where the
     input takes the pixel itself; last_op: the op that makes the outputs, None if unknown; runtime: in words; init_ms:
-    opening and allocation; first_run_ms;
-    notes: what a reader of its numbers should know.
+    opening and allocation; first_run_ms: the first inference; notes: what a reader of its numbers should know.
     """
 
     def __init__(
@@ -76,8 +75,8 @@ class Classifier:
         before what the file's own metadata says. A quantized input gets them through its own scale; it needs neither
         where its range is that of plain pixels (`eight_bit`). xnnpack: whether the runtime may use its XNNPACK kernels.
 
-        Raises ModelFileError if the file is not one whole classifier, or takes other numbers than plain pixels and
-        nobody says which.
+        Raises ModelFileError if the file is not a complete classifier, or if it needs normalized pixels and neither the
+        arguments nor its metadata define the normalization.
         """
         self.path, self.threads = Path(path), threads
         if threads < 1:
@@ -118,16 +117,16 @@ class Classifier:
             self._interpreter.set_tensor(self._input_index, self._to_input(pixels)[np.newaxis])
 
     def run(self) -> None:
-        """One inference of the pixels that are set."""
+        """Runs one inference on the pixels that are set."""
         try:
             self._interpreter.invoke()
         except RuntimeError as fault:
             raise _cannot_run(self.path, fault) from fault
 
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
-        """What the file answers uint8 [px, px, 3] with, dequantized: float32 [classes], probabilities or not.
+        """The outputs for the image uint8 [px, px, 3], dequantized: float32 [classes], probabilities or not.
 
-        Raises ModelFileError if it is not a finite number.
+        Raises ModelFileError if one is not a finite number.
         """
         self.set_pixels(pixels)
         self.run()
@@ -214,7 +213,8 @@ class Classifier:
         self.classes = shape[-1]
 
     def _find_table(self, mean: Normal, std: Normal) -> None:
-        """What an 8-bit input takes for each pixel, by the user, the file's metadata or its range, in this order."""
+        """Sets the table from pixels to values of an 8-bit input. The normalization comes from the user, else from the
+        file's metadata, else from the range of the input."""
         dtype, scale, zero_point = self.input
         if scale is None and dtype == "uint8":
             if mean is not None or std is not None:
@@ -239,11 +239,11 @@ class Classifier:
             raise ModelFileError(self.path, must, f"{dtype} from {low:.4g} to {high:.4g} and no metadata", example)
 
     def _normalization(self, mean: Normal, std: Normal) -> tuple[np.ndarray, np.ndarray] | None:
-        """The mean and std of the network, float32 [1] or [3]; None where an 8-bit file does not say them."""
+        """The mean and std of the network, float32 [1] or [3]; None where an 8-bit file does not define them."""
         if (mean is None) != (std is None):
-            given, missing = ("mean", "std") if std is None else ("std", "mean")
+            present, missing = ("mean", "std") if std is None else ("std", "mean")
             must = "must be given both --mean and --std, or neither"
-            raise ModelFileError(self.path, must, f"{given} alone", f"Add --{missing}.")
+            raise ModelFileError(self.path, must, f"{present} alone", f"Add --{missing}.")
         if mean is None:
             mean, std = self.metadata.mean, self.metadata.std
             if mean is None and self.input.dtype in EIGHT_BIT:
@@ -254,7 +254,7 @@ class Classifier:
             must = "must define how a pixel becomes a float"
             example = "Give --mean and --std: a network gets (pixel - mean) / std, so 127.5 and 127.5 mean [-1, 1]."
             raise ModelFileError(self.path, must, "no metadata with a normalization", example)
-        values = [np.atleast_1d(np.asarray(given, np.float32)) for given in (mean, std)]
+        values = [np.atleast_1d(np.asarray(value, np.float32)) for value in (mean, std)]
         if (
             any(value.shape not in ((1,), (3,)) or not np.isfinite(value).all() for value in values)
             or not values[1].all()
@@ -270,9 +270,9 @@ class Classifier:
                 raise ModelFileError(self.path, must, tensor.scale, _AGAIN)
 
     def _check_metadata(self) -> None:
-        said = self.metadata
-        if said.own and (len(said.classes), said.input_px) != (self.classes, self.input_px):
-            must = f"must match its own description of {len(said.classes)} classes at {said.input_px} px"
+        declared = self.metadata
+        if declared.own and (len(declared.classes), declared.input_px) != (self.classes, self.input_px):
+            must = f"must match its own description of {len(declared.classes)} classes at {declared.input_px} px"
             got = f"{self.classes} classes at {self.input_px} px"
             raise ModelFileError(self.path, must, got, "Export it again with kd2mobile.")
 
@@ -280,18 +280,18 @@ class Classifier:
 def _runtime(xnnpack: bool) -> tuple[Any, str]:
     for package, distribution in RUNTIMES.items():
         try:
-            found = import_module(f"{package}.interpreter")
+            module = import_module(f"{package}.interpreter")
         except ModuleNotFoundError as fault:
             if fault.name not in (package, f"{package}.interpreter"):
                 raise
             continue
-        plain = {"experimental_op_resolver_type": found.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
-        make = found.Interpreter if xnnpack else partial(found.Interpreter, **plain)
+        plain = {"experimental_op_resolver_type": module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+        make = module.Interpreter if xnnpack else partial(module.Interpreter, **plain)
         return make, f"{distribution} {metadata.version(distribution)}"
     install = "Install it with `python -m pip install ai-edge-litert`, on 32-bit Arm `tflite-runtime`."
     raise ModelFileError(
         "LiteRT",
-        "must be installed to run a .tflite file file file file",
+        "must be installed to run a .tflite file",
         "neither ai-edge-litert nor tflite-runtime",
         install,
     )
@@ -301,8 +301,8 @@ def _before_opening(path: Path) -> tuple[bytes | None, str | None]:
     """What the file's bytes say: a copy of them if LiteRT cannot read the file as it is, and the op that makes the
     first output, None if unknown.
 
-    LiteRT's own words for a file that is missing or something else are no help, and its Python side takes no names but
-    those in UTF-8.
+    LiteRT's own messages for a file that is missing or of another format do not help, and its Python side accepts no
+    names but those in UTF-8.
     """
     check_regular(path, ModelFileError, "Save the model to a file, and give that.")
     try:
@@ -337,9 +337,9 @@ def _last_op(graph: Graph) -> str | None:
     """The op that makes the first output, before a delegate hides it."""
     makers = {index: op for op in graph.ops for index in op.outputs}
     op = makers.get(graph.outputs[0]) if graph.outputs else None
-    seen: list[Op] = []
-    while op is not None and op.name in _CARRIERS and op not in seen:
-        seen.append(op)
+    passed: list[Op] = []
+    while op is not None and op.name in _CARRIERS and op not in passed:
+        passed.append(op)
         op = makers.get(op.inputs[0]) if op.inputs else None
     return None if op is None else op.name
 
@@ -376,7 +376,7 @@ def _why(fault: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """LiteRT tells on the process's stderr which delegate it made; its faults come as exceptions besides."""
+    """Hides what LiteRT writes to stderr, such as the name of its delegate; its faults are exceptions as well."""
     try:
         stderr = os.dup(2)
     except OSError:

@@ -1,8 +1,8 @@
-"""Opens, times and asks files, each in a process of its own: `python -m kd2mobile.measure.litert.worker`.
+"""Opens, times and evaluates files, each in a separate process: `python -m kd2mobile.measure.litert.worker`.
 
-So init_ms, first_run_ms and peak_rss_mib are this file's alone, and a file that ends the runtime (LiteRT can die of a
-damaged one) ends nothing else. `backend/child.py` says how both ends speak. The processes of several files live beside
-each other and take turns: while one works the others wait for their next request, and take no processor time.
+So init_ms, first_run_ms and peak_rss_mib are those of one file alone, and a damaged file that crashes LiteRT ends no
+other process. `backend/child.py` describes the protocol. The processes of several files take turns: while one works,
+the others wait for their next request and take no processor time.
 """
 
 import os
@@ -19,7 +19,7 @@ import numpy as np
 from kd2mobile.backend.child import Child, Death, Give, serve
 from kd2mobile.errors import DeviceError, ModelFileError
 from kd2mobile.inspection.metadata import FileMetadata
-from kd2mobile.measure.conditions import NOT_TOLD, Conditions, State, conditions_of, read_state
+from kd2mobile.measure.conditions import NOT_REPORTED, Conditions, State, conditions_of, read_state
 from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
 from kd2mobile.measure.litert.runtime import Classifier, Tensor
 from kd2mobile.measure.protocol import Protocol, Setting
@@ -33,7 +33,7 @@ ONE_ROUND = Rounds(1, 1)
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file costs with one setting; the fields of its record, a None one with its reason in unknown."""
+    """The cost of a file in one setting, as fields of its record; `unknown` has the reason for each None."""
 
     runtime: str | None = None
     decoder: str | None = None
@@ -52,7 +52,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileToTime(NamedTuple):
-    """mean, std: its network gets (pixel - mean) / std, one value or three."""
+    """mean, std: the network gets (pixel - mean) / std; one value or three."""
 
     path: Path
     mean: float | Sequence[float] | None = None
@@ -126,9 +126,10 @@ def profile_files(
 ) -> list[Profile]:
     """Opens each file in a new process, then times them in turn.
 
-    span: of each file in the fewest rounds together; no runs leave latency out. cores: to pin the processes to. done:
-    is told how many more turns were taken; repeats: as `take_turns` takes it. Raises ModelFileError if a file cannot be
-    measured, or if its process dies of it; DeviceError for cores that this system does not have or cannot pin to.
+    span: of each file over the least number of rounds; without runs, latency is left out. cores: to which the processes
+    are pinned. done: called with the number of turns taken since the last call; repeats: as for `take_turns`. Raises
+    ModelFileError if a file cannot be measured or crashes its process; DeviceError for cores that this system does not
+    have or cannot pin to.
     """
     check_cores(cores)
     with ExitStack() as stack:
@@ -141,7 +142,7 @@ def profile_files(
 
 
 def _turns(process: "FileProcess", span: Span, rounds: Rounds, done: Callable[[int], None]) -> Callable[[], float]:
-    """A function that has the process take its next turn and returns the median, milliseconds."""
+    """A function that lets the process take its next turn and returns the median in milliseconds."""
     turn = Turn(*(whole.over(rounds.fewest) for whole in (span, warmup_of(span))))
     expected = iter(range(rounds.fewest))
 
@@ -155,21 +156,22 @@ def _turns(process: "FileProcess", span: Span, rounds: Rounds, done: Callable[[i
 
 
 def _in_rounds(profiles: list[Profile], medians: list[list[float]]) -> list[Profile]:
-    """The profiles with what the rounds say of their latencies; what one file of a round met, all of them met."""
+    """The profiles with the rounds, spread and `busy` of their latencies. If one file met other work on the device, all
+    did: they took turns."""
     if len(medians[0]) == 1:
         return profiles
     agreed = spreads(medians)
     busy = any(spread is not None and spread > WIDE for spread in agreed)
     busy = busy or any(profile.latency_ms.busy for profile in profiles)
-    told = [dict(rounds=own, spread=spread, busy=busy) for own, spread in zip(medians, agreed, strict=True)]
-    latencies = [msgspec.structs.replace(p.latency_ms, **own) for p, own in zip(profiles, told, strict=True)]
+    agreements = [dict(rounds=own, spread=spread, busy=busy) for own, spread in zip(medians, agreed, strict=True)]
+    latencies = [msgspec.structs.replace(p.latency_ms, **own) for p, own in zip(profiles, agreements, strict=True)]
     return [msgspec.structs.replace(p, latency_ms=own) for p, own in zip(profiles, latencies, strict=True)]
 
 
 class FileProcess:
-    """This end of a process that has opened a file, as a context. facts: what the file is, once it is entered.
+    """The parent's side of a process that has opened a file, as a context. facts: of the file, once it is entered.
 
-    Every request raises what the process refused with; ModelFileError for one that died, RuntimeError for a bug in it.
+    Every request raises the error of the process; ModelFileError if the process crashed, RuntimeError for a bug in it.
     """
 
     facts: Facts
@@ -196,7 +198,7 @@ class FileProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its number."""
+        """The id of the process."""
         return self._child.pid
 
     def take(self, turn: Turn) -> float:
@@ -204,12 +206,12 @@ class FileProcess:
         return self._child.ask(turn, float)
 
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
-        """What the file answers uint8 [px, px, 3] with, dequantized: float32 [classes]."""
+        """The outputs for the image uint8 [px, px, 3], dequantized: float32 [classes]."""
         answer = self._child.ask(Image(np.ascontiguousarray(pixels, np.uint8).tobytes()), bytes)
         return np.frombuffer(answer, "<f4").astype(np.float32)
 
     def profile(self) -> Profile:
-        """What the file costs, of all turns together."""
+        """The profile of the file over all turns."""
         return self._child.ask(Finish(), Profile)
 
     def _died(self, death: Death) -> ModelFileError:
@@ -240,7 +242,7 @@ def main() -> None:
 
 
 class _Work:
-    """The open file, and what its turns have given."""
+    """The open file and the times of its turns."""
 
     def __init__(self, request: Open):
         if request.cores:
@@ -258,7 +260,7 @@ class _Work:
 
     @property
     def facts(self) -> Facts:
-        """What the open file is."""
+        """The facts of the open file."""
         one = self._classifier
         mean, std = (None if value is None else value.tolist() for value in (one.mean, one.std))
         return Facts(one.input_px, one.classes, one.input, one.output, one.metadata, mean, std, one.last_op, one.notes)
@@ -278,20 +280,21 @@ class _Work:
         return float(np.median(self._times[-1]))
 
     def _watch(self) -> None:
-        """Memory before the first timed run, whose times take memory too; the state before it and after the last."""
+        """Notes the peak memory before the first timed run, because the list of times takes memory too, and the state
+        of the device before the first and after the last run."""
         if not self._states:
             self._peak_rss_mib = peak_rss_mib()
         self._states = [*self._states[:1], read_state(self._request.cores)]
 
     def profile(self) -> Profile:
-        """Of all turns together; without any, of a file that was opened and run once."""
+        """The profile over all turns; without a turn, that of a file that was opened and run once."""
         latency = latency_of(np.concatenate(self._times)) if self._times else None
         conditions = conditions_of(*self._states) if self._times else None
         affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         peak = self._peak_rss_mib if self._times else peak_rss_mib()
         unknown = {} if latency else dict.fromkeys(("latency_ms", "conditions"), "not requested")
-        told = {"peak_rss_mib": peak, "affinity": affinity}
-        unknown |= {field: NOT_TOLD for field, value in told.items() if value is None}
+        measured = {"peak_rss_mib": peak, "affinity": affinity}
+        unknown |= {field: NOT_REPORTED for field, value in measured.items() if value is None}
         threads, xnnpack = self._request.setting
         return Profile(
             runtime=self._classifier.runtime,
@@ -303,7 +306,7 @@ class _Work:
             latency_ms=latency,
             conditions=conditions,
             unknown=unknown | (conditions.unknown if conditions else {}),
-            **told,
+            **measured,
         )
 
 
@@ -318,7 +321,7 @@ def check_cores(cores: tuple[int, ...]) -> None:
 
 
 def peak_rss_mib() -> float | None:
-    """The most memory this process has held in RAM, MiB; None where the system does not say.
+    """The most memory this process has held in RAM, MiB; None where the system does not report it.
 
     On Linux from /proc: getrusage's ru_maxrss starts with what the parent held when it forked.
     """

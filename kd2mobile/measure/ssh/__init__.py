@@ -1,1 +1,2 @@
-"""A Linux board over ssh as a device: what it needs is copied there, measured there, brought back and removed."""
+"""A Linux board over ssh as a device: files are copied to it, measured there and removed; the results are copied
+back."""

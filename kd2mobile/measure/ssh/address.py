@@ -1,4 +1,4 @@
-"""What stands behind `ssh:`: USER@HOST[:PORT]."""
+"""The address after `ssh:`: USER@HOST[:PORT]."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ _FORM = "For example ssh:pi@raspberrypi.local, or ssh:pi@192.168.1.20:2222."
 
 
 class Address(NamedTuple):
-    """user, port: None leaves them to ssh and its configuration, where host may be an alias too."""
+    """The address of a board. user, port: None leaves them to the ssh configuration; host may be an alias there."""
 
     user: str | None
     host: str
@@ -29,12 +29,12 @@ class Address(NamedTuple):
         return f"{self.user}@{self.host}" if self.user else self.host
 
     def words(self, config: Path | None = None) -> list[str]:
-        """What a person gives ssh to log in. config: for `ssh -F`."""
-        given = [*(["-F", str(config)] if config else []), *(["-p", str(self.port)] if self.port else [])]
-        return [*given, self.login]
+        """The arguments of ssh for a login. config: for `ssh -F`."""
+        options = [*(["-F", str(config)] if config else []), *(["-p", str(self.port)] if self.port else [])]
+        return [*options, self.login]
 
     def by_hand(self, config: Path | None = None) -> str:
-        """The command that logs in. config: for `ssh -F`."""
+        """The command for a login by hand. config: for `ssh -F`."""
         return shlex.join(["ssh", *self.words(config)])
 
     def __str__(self) -> str:
@@ -48,8 +48,8 @@ def parsed(address: str) -> Address:
     >>> parsed("pi@board:2222")
     Address(user='pi', host='board', port=2222)
     """
-    found = _ADDRESS.fullmatch(address)
-    port = int(found["port"]) if found and found["port"] else None
-    if not found or (port is not None and not 0 < port < 65536):
+    match = _ADDRESS.fullmatch(address)
+    port = int(match["port"]) if match and match["port"] else None
+    if not match or (port is not None and not 0 < port < 65536):
         raise DeviceError("--device", "must be of the form ssh:USER@HOST[:PORT]", repr(f"ssh:{address}"), _FORM)
-    return Address(found["user"], found["ipv6"] or found["host"], port)
+    return Address(match["user"], match["ipv6"] or match["host"], port)

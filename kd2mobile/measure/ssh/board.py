@@ -1,4 +1,4 @@
-"""What is asked of the board, each step one that can be done again: a cut connection is opened anew and it goes on."""
+"""The requests to a board. Each can be repeated: after a cut connection it is sent again over a new one."""
 
 import json
 import os
@@ -17,20 +17,21 @@ from kd2mobile.progress import bar, retold, say
 from kd2mobile.text import count_of
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Before each new connection; after the last one it is given up. Whatever arrived begins them anew."""
+"""Seconds to wait before each new connection; after the last wait the board is given up. Any message from the board
+starts the waits from the first again."""
 BUSY_S = 2.0
-"""Between two looks at a board that another measurement holds."""
+"""Seconds between two requests to a board on which another measurement runs."""
 
 ENVIRONMENT_BYTES = 300_000_000
-"""What the packages take on the board while they are installed."""
+"""Bytes of disk that the packages take on the board during installation."""
 
 
 class Lost(DeviceError):
-    """A board that was connected and stayed away: nothing more can be asked of it."""
+    """A board that was connected and is lost: no request can reach it."""
 
 
 class Board:
-    """The board behind a connection. Every method raises DeviceError where it refuses or stays away."""
+    """The board at the other end of a connection. Every method raises DeviceError if the board refuses or is lost."""
 
     def __init__(self, connection: Connection):
         self._connection = connection
@@ -38,17 +39,18 @@ class Board:
         self._waited = 0
 
     def about(self) -> About:
-        """Raises at once where the board cannot be reached."""
+        """The description of the board. Raises DeviceError at once if the board cannot be reached."""
         try:
-            told = self._connection.ask("about")
+            answer = self._connection.ask("about")
         except Cut as cut:
             raise cut.refused from None
-        about = msgspec.convert(told, About)
+        about = msgspec.convert(answer, About)
         self._connection.python = about.python
         return about
 
     def bring(self, files: Mapping[str, Path], what: str) -> None:
-        """Copies the files, by SHA-256, that are not there yet. what: they are, for the bar."""
+        """Copies the files that the board does not have yet. files: paths by SHA-256; what: their name on the progress
+        bar."""
         gone, changed = self._missing(files), []
         if not gone:
             return
@@ -71,22 +73,24 @@ class Board:
         return [name for name in files if name in gone]
 
     def install(self, environment: str, packages: list[str], wheels: dict[str, str] | None = None) -> str | None:
-        """Makes the environment if it is not there; why pip could not, or None. wheels: name to SHA-256, brought."""
-        given = {"environment": environment, "requirements": packages, "wheels": wheels, "room": ENVIRONMENT_BYTES}
-        return self._ask("install", **given).get("why")
+        """Creates the environment if it does not exist. Returns the reason if pip failed, else None. wheels: SHA-256 by
+        name, of copied wheels."""
+        arguments = {"environment": environment, "requirements": packages, "wheels": wheels, "room": ENVIRONMENT_BYTES}
+        return self._ask("install", **arguments).get("why")
 
-    def start(self, job: str, **given: Any) -> str:
-        """Starts the measurement; `started`, `busy` with another one, or `incomplete` where something is missing."""
-        return self._ask("start", job=job, **given)["kind"]
+    def start(self, job: str, **arguments: Any) -> str:
+        """Starts the measurement. Returns `started`, `busy` if another one runs, or `incomplete` if a file is
+        missing."""
+        return self._ask("start", job=job, **arguments)["kind"]
 
     def follow(self, job: str) -> str | None:
-        """Shows what the measurement says until it has ended; the log of one that died, or None."""
+        """Shows the progress of the measurement until it ends. Returns the log if its process died, else None."""
         offset = 0
         with retold() as show:
             while True:
                 try:
                     for message in self._call("follow", job=job, offset=offset):
-                        if message["kind"] == "said":
+                        if message["kind"] == "shown":
                             show(read_shown(message["line"], self.address))
                         offset = message.get("offset", offset)
                     return message.get("log")
@@ -94,7 +98,7 @@ class Board:
                     self._wait(cut)
 
     def fetch(self, job: str, file: Path, most: int) -> None:
-        """Brings the measurement's file of that name, of `most` bytes at most."""
+        """Copies the measurement's file of that name, of at most `most` bytes, from the board."""
         while True:
             try:
                 with open(file, "wb") as stored:
@@ -108,15 +112,15 @@ class Board:
             raise DeviceError(self.address, must, f"a damaged {file.name}", again)
 
     def stop(self, job: str) -> None:
-        """Ends the measurement if the board can still be asked to."""
+        """Stops the measurement if the board can be reached."""
         try:
             list(self._connection.call("stop", job=job))
         except (Cut, DeviceError):
             say(f"{self.address}: cannot be reached to stop the measurement; it will end there by itself")
 
     def clean(self, job: str, files: list[str], environment: str | None) -> None:
-        """Removes the measurement and what was copied for it, if the board can still be asked to. environment: to
-        remove as well."""
+        """Removes the measurement and the files copied for it, if the board can be reached. environment: the one to
+        remove as well, or None."""
         try:
             if not self._ask("clean", job=job, files=files, environment=environment)["all"]:
                 say(
@@ -126,16 +130,16 @@ class Board:
         except DeviceError as fault:
             say(f"{fault.where}: the copied files stay there, in ~/.cache/kd2mobile ({fault.got})")
 
-    def _call(self, verb: str, payload: Iterable[bytes] = (), **given: Any) -> Iterator[dict]:
-        for message in self._connection.call(verb, payload=payload, **given):
+    def _call(self, command: str, payload: Iterable[bytes] = (), **arguments: Any) -> Iterator[dict]:
+        for message in self._connection.call(command, payload=payload, **arguments):
             self._waited = 0
             yield message
 
-    def _ask(self, verb: str, **given: Any) -> dict:
+    def _ask(self, command: str, **arguments: Any) -> dict:
         """The one message that the command answers with."""
         while True:
             try:
-                return self._connection.only(verb, self._call(verb, **given))
+                return self._connection.only(command, self._call(command, **arguments))
             except Cut as cut:
                 self._wait(cut)
 

@@ -36,14 +36,16 @@ FAILED = 255
 """ssh's own status; any other one is the command's."""
 NOT_FOUND = 127
 MARK = b"kd2mobile-answers"
-"""The line that answers stand behind: what a login shell prints comes before it."""
-BOOTSTRAP = 'import sys; print("\\n{mark}", flush=True); exec(compile(sys.stdin.buffer.read({size}), "{verb}", "exec"))'
+"""The line before the answers; whatever a login shell prints comes before it."""
+BOOTSTRAP = (
+    'import sys; print("\\n{mark}", flush=True); exec(compile(sys.stdin.buffer.read({size}), "{command}", "exec"))'
+)
 SOURCE = Path(__file__).with_name("there.py").read_bytes()
 CHUNK = 1 << 20
 
 
 class Cut(Exception):
-    """The connection ended before the answer did. refused: what a new one is refused with, if that is why."""
+    """The connection ended before the answer was complete. refused: the error that explains it."""
 
     def __init__(self, refused: DeviceError):
         super().__init__(str(refused))
@@ -51,7 +53,7 @@ class Cut(Exception):
 
 
 def check_client(address: Address, config: Path | None) -> None:
-    """Raises DeviceError where there is no ssh here, or no such configuration."""
+    """Raises DeviceError if this host has no ssh, or if the configuration file does not exist."""
     if not shutil.which("ssh"):
         install = "Install it: openssh-client on Debian, an optional feature of Windows."
         raise DeviceError(address, "must find the OpenSSH client", "no ssh on the PATH", install)
@@ -80,16 +82,16 @@ class Connection:
             subprocess.run(self._ssh("-O", "exit"), stdin=subprocess.DEVNULL, capture_output=True, check=False)
         self._folder.cleanup()
 
-    def call(self, verb: str, *, payload: Iterable[bytes] = (), **given: Any) -> Iterator[dict]:
-        """What the command of `there.py` answers, message by message. payload: what it reads.
+    def call(self, command: str, *, payload: Iterable[bytes] = (), **arguments: Any) -> Iterator[dict]:
+        """Runs a command of `there.py` and yields the messages of its answer. payload: bytes for the command to read.
 
         Raises Cut if the connection ends before the answer, DeviceError if the board cannot do it.
         """
-        return self._answers(verb, given, payload, None)
+        return self._answers(command, arguments, payload, None)
 
-    def ask(self, verb: str, **given: Any) -> dict:
+    def ask(self, command: str, **arguments: Any) -> dict:
         """The one message that the command answers with. Raises as `call`."""
-        return self.only(verb, self.call(verb, **given))
+        return self.only(command, self.call(command, **arguments))
 
     def fetch(self, job: str, name: str, to: IO[bytes], most: int) -> str:
         """Writes a file of the measurement, of `most` bytes at most; returns the SHA-256 that it has there. Raises as
@@ -97,33 +99,35 @@ class Connection:
         answers = self._answers("fetch", {"job": job, "name": name}, (), (to, most))
         return self.only("fetch", answers)["sha256"]
 
-    def only(self, verb: str, messages: Iterable[dict]) -> dict:
-        """The one message that there must be. Raises DeviceError for another number."""
-        told = list(messages)
-        if len(told) != 1:
-            raise DeviceError(self.address, f"must answer `{verb}` with one message", len(told), NEXT)
-        return told[0]
+    def only(self, command: str, messages: Iterable[dict]) -> dict:
+        """The only message of an answer. Raises DeviceError for any other number of messages."""
+        listed = list(messages)
+        if len(listed) != 1:
+            raise DeviceError(self.address, f"must answer `{command}` with one message", len(listed), NEXT)
+        return listed[0]
 
     def _answers(
-        self, verb: str, given: dict, payload: Iterable[bytes], to: tuple[IO[bytes], int] | None
+        self, command: str, arguments: dict, payload: Iterable[bytes], to: tuple[IO[bytes], int] | None
     ) -> Iterator[dict]:
-        bootstrap = BOOTSTRAP.format(mark=MARK.decode(), size=len(SOURCE), verb=verb)
-        command = f"exec {shlex.quote(self.python)} -c {shlex.quote(bootstrap)}"
+        bootstrap = BOOTSTRAP.format(mark=MARK.decode(), size=len(SOURCE), command=command)
+        remote_command = f"exec {shlex.quote(self.python)} -c {shlex.quote(bootstrap)}"
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
-                with_parent(self._ssh(command)),
+                with_parent(self._ssh(remote_command)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=os.environ | {"LC_ALL": "C"},  # its messages are read
                 start_new_session=True,  # Ctrl-C is for this process, which has something to end there first
             )
-            asked = json.dumps({"verb": verb, "given": given}).encode("ascii") + b"\n"
-            writer = threading.Thread(target=_write, args=(process.stdin, chain([SOURCE, asked], payload)), daemon=True)
+            request = json.dumps({"command": command, "arguments": arguments}).encode("ascii") + b"\n"
+            writer = threading.Thread(
+                target=_write, args=(process.stdin, chain([SOURCE, request], payload)), daemon=True
+            )
             writer.start()
             try:
                 before = _before_mark(process.stdout)
-                ended = before is None and (yield from self._messages(process.stdout, verb, to))
+                ended = before is None and (yield from self._messages(process.stdout, command, to))
             except BaseException:
                 process.kill()
                 raise
@@ -135,10 +139,11 @@ class Connection:
                 log.seek(0)
                 raise self._fault(status, log.read().decode("utf-8", "replace"), before)
 
-    def _messages(self, stdout: IO[bytes], verb: str, to: tuple[IO[bytes], int] | None) -> Iterator[dict]:
-        """Yields them and returns whether the last one came. to: where a file goes, and its most bytes."""
+    def _messages(self, stdout: IO[bytes], command: str, to: tuple[IO[bytes], int] | None) -> Iterator[dict]:
+        """Yields the messages and returns whether the last one arrived. to: the target of a file and its largest size
+        in bytes."""
         while (line := stdout.readline(LONGEST_LINE)).endswith(b"\n"):  # else it was cut within a line
-            message = read_message(line, verb, self.address)
+            message = read_message(line, command, self.address)
             match message["kind"]:
                 case "end":
                     return True
@@ -157,24 +162,24 @@ class Connection:
     def _ssh(self, *command: str) -> list[str]:
         options = OPTIONS | ({"ControlMaster": "auto", "ControlPersist": "60"} if self._shared else {})
         control = ["-S", f"{self._folder.name}/c"] if self._shared else []
-        given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         user = ["-l", self.address.user] if self.address.user else []
         port = ["-p", str(self.address.port)] if self.address.port else []
         config = ["-F", str(self._config)] if self._config else []
         if command[:1] == ("-O",):
             return ["ssh", *config, *control, *user, *port, *command, self.address.host]
-        return ["ssh", *config, *given, *control, *user, *port, self.address.host, *command]
+        return ["ssh", *config, *flags, *control, *user, *port, self.address.host, *command]
 
     @property
     def _shared(self) -> bool:
         """Windows' OpenSSH has no connection that several commands share."""
         return os.name == "posix"
 
-    def _fault(self, status: int, said: str, before: bytes | None) -> Exception:
+    def _fault(self, status: int, stderr: str, before: bytes | None) -> Exception:
         if status == FAILED or status < 0:
-            return Cut(refusal(self.address, said, self._config))
+            return Cut(refusal(self.address, stderr, self._config))
         if before is not None:
-            words = said.strip() or before.decode("utf-8", "replace").strip()
+            words = stderr.strip() or before.decode("utf-8", "replace").strip()
             last = words.splitlines()[-1].strip() if words else f"status {status} and no message"
             if status == NOT_FOUND or "not found" in last:
                 install = "Install Python 3.11 or newer there: `sudo apt install python3 python3-venv` on Debian."
@@ -183,9 +188,9 @@ class Connection:
             return DeviceError(
                 self.address, must, last, f"Try `{self.address.by_hand(self._config)} python3 --version`."
             )
-        if "Traceback" in said:
-            return RuntimeError(f"{self.address} ended with status {status}:\n{said[said.rfind('Traceback') :]}")
-        return Cut(refusal(self.address, said or f"the command there ended with status {status}", self._config))
+        if "Traceback" in stderr:
+            return RuntimeError(f"{self.address} ended with status {status}:\n{stderr[stderr.rfind('Traceback') :]}")
+        return Cut(refusal(self.address, stderr or f"the command there ended with status {status}", self._config))
 
     def _refused(self, message: dict) -> DeviceError:
         if message["disk"]:

@@ -47,14 +47,14 @@ def modules_used(home: Path, module: str) -> set[Path]:
 
 def _imports(file: Path, package: str) -> list[str]:
     """What a file imports of the package, dotted names within it; a name may be one that the last module defines."""
-    tree, named = ast.parse(file.read_bytes()), []
+    tree, imported = ast.parse(file.read_bytes()), []
     checked = [
         node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
     unused = {inner for node in checked for statement in node.body for inner in ast.walk(statement)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node not in unused:
-            named += [f"{node.module}.{alias.name}" for alias in node.names]
+            imported += [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import) and node not in unused:
-            named += [alias.name for alias in node.names]
-    return [name.removeprefix(f"{package}.") for name in named if name.startswith(f"{package}.")]
+            imported += [alias.name for alias in node.names]
+    return [name.removeprefix(f"{package}.") for name in imported if name.startswith(f"{package}.")]

@@ -66,7 +66,7 @@ def measure(
         pack_core(core)
         copied = {sha256_of(core): core} | {sha256_of(one.file.path): one.file.path for one in opened}
         files = [FileThere(sha256_of(one.file.path), one.resize, one.file.mean, one.file.std) for one in opened]
-        copied |= {sha256: images[place] for place, sha256 in hashes.items()}
+        copied |= {sha256: images[index] for index, sha256 in hashes.items()}
         _check_room(board, about, copied)
         environment, wheels = _install(board, about, here)
         request = Request(files, list(hashes.values()), protocol, skip_unreadable)
@@ -88,15 +88,20 @@ def measure(
                 board.clean(job, removed, None)
             raise
         board.clean(job, removed, environment if options.keep == "nothing" else None)
-    places, names = np.array(list(hashes)), {sha256: str(path) for sha256, path in copied.items()}
+    indices, names = np.array(list(hashes)), {sha256: str(path) for sha256, path in copied.items()}
     if answer.refusal:
         raise _as_raised(answer.refusal, names)
-    aside = unreadable | {int(places[index]): _named(reason, names) for index, reason in answer.skipped}
+    skipped_images = unreadable | {
+        int(indices[index]): _with_local_names(reason, names) for index, reason in answer.skipped
+    }
     return FromDevice(
         answer.words.replace("host:", "ssh:", 1),
-        [Answered(profiles, given) for profiles, given in zip(answer.profiles, outputs, strict=True)],
-        places[answer.evaluated],
-        [(images[place], reason) for place, reason in sorted(aside.items())],
+        [
+            Answered(profiles, outputs_of_file)
+            for profiles, outputs_of_file in zip(answer.profiles, outputs, strict=True)
+        ],
+        indices[answer.evaluated],
+        [(images[index], reason) for index, reason in sorted(skipped_images.items())],
     )
 
 
@@ -117,17 +122,17 @@ def _hashes(images: Sequence[Path], skip_unreadable: bool) -> tuple[dict[int, st
     hashes: dict[int, str] = {}
     unreadable: dict[int, str] = {}
     with bar("hashing", len(images), "images") as advance:
-        for place, path in enumerate(images):
+        for index, path in enumerate(images):
             try:
-                hashes[place] = hashlib.sha256(path.read_bytes()).hexdigest()
+                hashes[index] = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as fault:
-                unreadable[place] = f"{type(fault).__name__}: {fault.strerror}"
+                unreadable[index] = f"{type(fault).__name__}: {fault.strerror}"
                 if not skip_unreadable:
-                    said = os_error(fault, path)
-                    raise ImageError(path, said.must, said.got, said.next_step) from fault
+                    error = os_error(fault, path)
+                    raise ImageError(path, error.must, error.got, error.next_step) from fault
             advance(1)
     if not hashes:
-        raise nothing_to_evaluate([(images[place], reason) for place, reason in unreadable.items()])
+        raise nothing_to_evaluate([(images[index], reason) for index, reason in unreadable.items()])
     return hashes, unreadable
 
 
@@ -169,15 +174,20 @@ def _install(board: Board, about: About, here: Path) -> tuple[str, dict[str, str
 
 def _run(board: Board, job: str, environment: str, core: str, copied: Mapping[str, Path], request: Request) -> None:
     """Copies what is missing and measures, again if the measurement is ended there by another."""
-    given = {"environment": environment, "core": core, "files": list(copied), "request": msgspec.to_builtins(request)}
-    deaths, said = 0, False
+    arguments = {
+        "environment": environment,
+        "core": core,
+        "files": list(copied),
+        "request": msgspec.to_builtins(request),
+    }
+    deaths, reported = 0, False
     while True:
         board.bring(copied, "files and images")
-        state = board.start(job, **given)
+        state = board.start(job, **arguments)
         if state == "busy":
-            if not said:
+            if not reported:
                 say(f"{board.address}: another measurement is running there; waiting for its end")
-            said = True
+            reported = True
             time.sleep(BUSY_S)
         elif state == "started":
             log = board.follow(job)
@@ -204,9 +214,13 @@ def _fetched(board: Board, job: str, here: Path, request: Request) -> Answer:
     if [len(profiles) for profiles in answer.profiles] != [settings] * len(request.files):
         must = f"must answer {settings} times for each of {count_of(len(request.files), 'file')}"
         raise DeviceError(board.address, must, f"{[len(profiles) for profiles in answer.profiles]}", AGAIN)
-    aside = [place for place, _ in answer.skipped]
+    skipped = [index for index, _ in answer.skipped]
     in_order = answer.evaluated == sorted(answer.evaluated)
-    if not answer.evaluated or not in_order or sorted([*answer.evaluated, *aside]) != list(range(len(request.images))):
+    if (
+        not answer.evaluated
+        or not in_order
+        or sorted([*answer.evaluated, *skipped]) != list(range(len(request.images)))
+    ):
         raise DeviceError(
             board.address, "must evaluate each image once, or give the reason why not", "another list", AGAIN
         )
@@ -228,10 +242,12 @@ def _outputs(board: Board, job: str, here: Path, number: int, shape: tuple[int, 
 
 def _as_raised(refusal: Refusal, names: Mapping[str, str]) -> Kd2MobileError:
     """The error that the measurement met there, about the file as it is called here."""
-    got = None if refusal.got is None else _named(refusal.got, names)
-    return raised_elsewhere(refusal.error, _named(refusal.where, names), refusal.must, got, refusal.next_step)
+    got = None if refusal.got is None else _with_local_names(refusal.got, names)
+    return raised_elsewhere(
+        refusal.error, _with_local_names(refusal.where, names), refusal.must, got, refusal.next_step
+    )
 
 
-def _named(text: str, names: Mapping[str, str]) -> str:
+def _with_local_names(text: str, names: Mapping[str, str]) -> str:
     """The text with a path of the board's, whose name is a SHA-256, as the file is called here."""
-    return re.sub(r"[^'\"\s]*/([0-9a-f]{64})\b", lambda found: names.get(found[1], found[0]), text)
+    return re.sub(r"[^'\"\s]*/([0-9a-f]{64})\b", lambda match: names.get(match[1], match[0]), text)

@@ -1,4 +1,4 @@
-"""What the board tells, a message per line: `there.py` is the other end. It is validated by these types alone."""
+"""The messages of the board, one per line, from `there.py`. These types alone validate them."""
 
 from typing import Annotated, Any
 
@@ -17,12 +17,12 @@ LONGEST_LINE = 64 * 2**20
 NEXT = "Run the command again. Check what its login shell prints, and whether another program has that name."
 
 
-class _Told(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
+class _Answer(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     pass
 
 
-class About(_Told, frozen=True):
-    """What the board says of itself. python: the one to use; version: its own; machine: as uname says it, bits: of
+class About(_Answer, frozen=True):
+    """The description of a board. python: the one to use; version: its own; machine: as uname says it, bits: of
     Python; glibc: None where there is none; has_venv: whether it can make an environment; free_bytes: in its home."""
 
     python: str
@@ -36,101 +36,101 @@ class About(_Told, frozen=True):
     free_bytes: Number
 
 
-class Missing(_Told, frozen=True):
+class Missing(_Answer, frozen=True):
     names: list[str]
 
 
-class Stored(_Told, frozen=True):
+class Stored(_Answer, frozen=True):
     name: str
 
 
-class Changed(_Told, frozen=True):
+class Changed(_Answer, frozen=True):
     name: str
 
 
-class Installed(_Told, frozen=True):
+class Installed(_Answer, frozen=True):
     pass
 
 
-class NotInstalled(_Told, frozen=True, tag="not_installed"):
+class NotInstalled(_Answer, frozen=True, tag="not_installed"):
     why: str
 
 
-class Started(_Told, frozen=True):
+class Started(_Answer, frozen=True):
     pass
 
 
-class Busy(_Told, frozen=True):
+class Busy(_Answer, frozen=True):
     pass
 
 
-class Incomplete(_Told, frozen=True):
+class Incomplete(_Answer, frozen=True):
     pass
 
 
-class Said(_Told, frozen=True):
+class Shown(_Answer, frozen=True):
     line: str
     offset: Number
 
 
-class Beat(_Told, frozen=True):
+class Beat(_Answer, frozen=True):
     pass
 
 
-class Ended(_Told, frozen=True):
+class Ended(_Answer, frozen=True):
     pass
 
 
-class Died(_Told, frozen=True):
+class Died(_Answer, frozen=True):
     log: str
 
 
-class File(_Told, frozen=True):
+class File(_Answer, frozen=True):
     size: Number
     sha256: str
 
 
-class Stopped(_Told, frozen=True):
+class Stopped(_Answer, frozen=True):
     pass
 
 
-class Cleaned(_Told, frozen=True):
+class Cleaned(_Answer, frozen=True):
     all: bool
 
 
-class Refused(_Told, frozen=True):
+class Refused(_Answer, frozen=True):
     why: str
     disk: bool
 
 
-class End(_Told, frozen=True):
+class End(_Answer, frozen=True):
     pass
 
 
-ANSWERS: dict[str, tuple[type[_Told], ...]] = {
+ANSWERS: dict[str, tuple[type[_Answer], ...]] = {
     "about": (About,),
     "missing": (Missing,),
     "put": (Stored, Changed),
     "install": (Installed, NotInstalled),
     "start": (Started, Busy, Incomplete),
-    "follow": (Said, Beat, Ended, Died),
+    "follow": (Shown, Beat, Ended, Died),
     "fetch": (File,),
     "stop": (Stopped,),
     "clean": (Cleaned,),
 }
-"""What each command may answer with, beside Refused and End."""
+"""The messages that each command may answer with, besides Refused and End."""
 _Any = (
-    About | Missing | Stored | Changed | Installed | NotInstalled | Started | Busy | Incomplete | Said | Beat | Ended
+    About | Missing | Stored | Changed | Installed | NotInstalled | Started | Busy | Incomplete | Shown | Beat | Ended
     | Died | File | Stopped | Cleaned | Refused | End
 )  # fmt: skip
 
 
-def read_message(line: bytes, verb: str, address: object) -> dict[str, Any]:
+def read_message(line: bytes, command: str, address: object) -> dict[str, Any]:
     """The message in a whole line, as a dict of the fields of its type. Raises DeviceError for any other."""
     message = decode_json(line, _Any, address, NEXT, error=DeviceError)
-    if not isinstance(message, (*ANSWERS[verb], Refused, End)):
+    if not isinstance(message, (*ANSWERS[command], Refused, End)):
         got = f"`{msgspec.to_builtins(message)['kind']}`"
-        raise DeviceError(address, f"must respond to `{verb}` as kd2mobile's program does", got, NEXT)
+        raise DeviceError(address, f"must respond to `{command}` as kd2mobile's program does", got, NEXT)
     return msgspec.to_builtins(message)
 
 

@@ -1,4 +1,4 @@
-"""What OpenSSH says when it cannot connect, and what to do about each."""
+"""The messages of OpenSSH when it cannot connect, and the next step for each."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh.address import Address
 
 _CONFIGURE = "Check the ssh configuration."
-_SAID = (
+_MESSAGES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED|POSSIBLE DNS SPOOFING",
         "must have its known host key",
@@ -67,33 +67,33 @@ _SAID = (
         "Check that it is an ssh server and accepts your login. Try `{by_hand}`.",
     ),
 )
-"""What it says, what must hold, what was found (None: its own words), what to do."""
+"""The pattern of a message, what must hold, the value after `got` (None: the message itself), and the next step."""
 
 
-def refusal(address: Address, said: str, config: Path | None = None) -> DeviceError:
-    """The error for what ssh said on its standard error. config: that it was given."""
-    lines = [line.strip() for line in said.splitlines() if line.strip(" @\t\r")]
+def refusal(address: Address, output: str, config: Path | None = None) -> DeviceError:
+    """The error for a message of ssh. output: its standard error; config: the configuration file given to it."""
+    lines = [line.strip() for line in output.splitlines() if line.strip(" @\t\r")]
     last = lines[-1].rstrip(".") if lines else "no message"
-    for pattern, must, got, next_step in _SAID:
-        if found := [line for line in lines if re.search(pattern, line, re.IGNORECASE)]:
-            words = got or found[0].strip("@ ").rstrip(".")
+    for pattern, must, got, next_step in _MESSAGES:
+        if matching := [line for line in lines if re.search(pattern, line, re.IGNORECASE)]:
+            words = got or matching[0].strip("@ ").rstrip(".")
             fill = {"by_hand": address.by_hand(config)}
-            fill |= {name: make(address, said, config) for name, make in _MADE.items() if f"{{{name}}}" in next_step}
+            fill |= {name: make(address, output, config) for name, make in _MADE.items() if f"{{{name}}}" in next_step}
             return DeviceError(address, must, words, next_step.format(**fill))
     return DeviceError(address, "must accept an ssh connection", last, f"Try `{address.by_hand(config)}`.")
 
 
-def _forget(address: Address, said: str, config: Path | None) -> str:
-    """The command that removes the key that ssh found to be another one, from the file where it found it."""
-    told = _configured(address, config)
-    host, port = told.get("hostname", address.host), told.get("port", str(address.port or 22))
-    name = told.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
-    file = re.search(r"^Offending .*\bin (.+):\d+\s*$", said, re.MULTILINE)
+def _forget(address: Address, output: str, config: Path | None) -> str:
+    """The command that removes the outdated host key from the file in which ssh found it."""
+    configured = _configured(address, config)
+    host, port = configured.get("hostname", address.host), configured.get("port", str(address.port or 22))
+    name = configured.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
+    file = re.search(r"^Offending .*\bin (.+):\d+\s*$", output, re.MULTILINE)
     return shlex.join(["ssh-keygen", *(["-f", file[1]] if file else []), "-R", name])
 
 
-def _keep(address: Address, said: str, config: Path | None) -> str:
-    """What begins the sentence about logging in by hand: where no key is kept, that comes first."""
+def _keep(address: Address, output: str, config: Path | None) -> str:
+    """The beginning of the sentence about a login by hand: the option that keeps the host key, if ssh keeps none."""
     file = _configured(address, config).get("userknownhostsfile", "").partition(" ")[0]
     if file not in ("/dev/null", "none"):
         return "Run "
@@ -104,10 +104,12 @@ _MADE = {"forget": _forget, "keep": _keep}
 
 
 def _configured(address: Address, config: Path | None) -> dict[str, str]:
-    """What ssh makes of the address by its configuration, an alias resolved; empty where it does not tell."""
-    asked = ["ssh", "-G", *address.words(config)]
+    """The settings of ssh for the address, with an alias resolved; empty if ssh does not print them."""
+    command = ["ssh", "-G", *address.words(config)]
     try:
-        told = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace").stdout
+        printed = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+        ).stdout
     except OSError:
         return {}
-    return {name: value for name, _, value in (line.partition(" ") for line in told.splitlines())}
+    return {name: value for name, _, value in (line.partition(" ") for line in printed.splitlines())}

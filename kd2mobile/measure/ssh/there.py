@@ -1,10 +1,11 @@
 """What the board's own Python runs, sent over the connection as text: `measure/ssh/connection.py` is the other end.
 
-Nothing but the standard library, and no newer syntax than Python 3.6, so that a board whose Python is too old can say
-so. After this text one line of JSON comes on standard input, {"verb": ..., "given": {...}}, then what the command
-reads. Answers are lines of JSON.
+It needs the standard library alone and no syntax newer than Python 3.6, so that a board with an older Python can report
+it. On standard input this text is followed by one line of JSON, {"command": ..., "arguments": {...}}, and then by what
+the command reads. Answers are lines of JSON.
 
-All lies under ~/.cache/kd2mobile: files/ by SHA-256, environments/, jobs/. A file has another name until it is whole.
+All files lie under ~/.cache/kd2mobile: files/ by SHA-256, environments/, jobs/. A file has another name until it is
+complete.
 """
 
 import errno
@@ -29,41 +30,41 @@ HOME = os.path.join(os.path.expanduser("~"), ".cache", "kd2mobile")
 FILES, ENVIRONMENTS, JOBS = (os.path.join(HOME, name) for name in ("files", "environments", "jobs"))
 LOCK = os.path.join(HOME, "measuring.lock")
 MADE, INSTALLED = "made", "installed.json"
-"""In an environment: that it has pip, that it has all."""
+"""Files in an environment that mark it: it has pip; it has all packages."""
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK = 1 << 20
 LONG_AGO_S = 24 * 3600
 RUNNING = []
 """The commands that run now."""
 BEAT_S = 5.0
-"""So often a follower says something: where nobody hears it any more, that ends it."""
+"""Seconds between messages of `follow`; writing one ends the process if the connection is closed."""
 
 
-def tell(kind, **content):
-    """One message to the other end."""
+def send(kind, **content):
+    """Sends one message to the other end."""
     line = json.dumps(dict(content, kind=kind)) + "\n"
     sys.stdout.buffer.write(line.encode("ascii"))
     sys.stdout.buffer.flush()
 
 
 def read_line():
-    """The next message of the other end."""
+    """Reads the next message of the other end."""
     return json.loads(sys.stdin.buffer.readline().decode("ascii"))
 
 
 def about():
-    """What this board is. python: this one, or if it is too old a newer one beside it."""
+    """Describes this board. python: this one, or a newer one on the PATH if this one is too old."""
     python = sys.executable
     version = sys.version_info[:3]
     if version < OLDEST_PYTHON:
         newer = [path for path in map(shutil.which, PYTHONS) if path]
         if newer:
             python = newer[0]
-            said = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:3])"])
-            version = tuple(map(int, said.split()))
+            printed = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:3])"])
+            version = tuple(map(int, printed.split()))
     os.makedirs(HOME, exist_ok=True)
     can_make_one = _run([python, "-c", "import ensurepip, venv"]).returncode == 0
-    tell(
+    send(
         "about",
         python=python,
         version=list(version),
@@ -78,8 +79,8 @@ def about():
 
 
 def missing(names):
-    """Which of these files are not there yet."""
-    tell("missing", names=[name for name in names if not os.path.isfile(os.path.join(FILES, name))])
+    """Lists which of these files the board does not have."""
+    send("missing", names=[name for name in names if not os.path.isfile(os.path.join(FILES, name))])
 
 
 def put(count):
@@ -104,45 +105,53 @@ def put(count):
         finally:
             if os.path.exists(half):
                 os.remove(half)
-        tell("stored" if whole else "changed", name=file["name"])
+        send("stored" if whole else "changed", name=file["name"])
 
 
 def install(environment, requirements, wheels, room):
-    """Makes the environment and installs into it: from wheels (name to SHA-256) if given, else by pip's own ways.
+    """Creates the environment and installs the requirements: from wheels (SHA-256 by name) if given, else from pip's
+    index.
 
-    room: bytes that it takes. One that is whole is used as it is. Two at a time wait for each other. What a cut
-    connection left half-made is made again.
+    room: bytes that it takes. A complete environment is used as it is. Two commands wait for each other. An environment
+    that a cut connection left incomplete is created again.
     """
-    place = os.path.join(ENVIRONMENTS, environment)
-    mark = os.path.join(place, INSTALLED)
+    folder = os.path.join(ENVIRONMENTS, environment)
+    mark = os.path.join(folder, INSTALLED)
     os.makedirs(ENVIRONMENTS, exist_ok=True)
-    with open(place + ".lock", "w") as lock:
+    with open(folder + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.isfile(mark):
             free = shutil.disk_usage(HOME).free
             if free < room:
                 raise OSError(errno.ENOSPC, f"{free // 10**6} MB free, where packages take {room // 10**6} MB")
-            why = _install(place, requirements, wheels)
+            why = _install(folder, requirements, wheels)
             if why:
-                tell("not_installed", why=why)
+                send("not_installed", why=why)
                 return
             with open(mark, "w") as stored:
                 json.dump(requirements, stored)
-    tell("installed")
+    send("installed")
 
 
-def _install(place, requirements, wheels):
-    """Why it could not be done, or None. An environment that has pip is kept for another try."""
-    made = os.path.join(place, MADE)
+def _install(environment_folder, requirements, wheels):
+    """Returns the reason if it failed, else None. An environment that has pip is kept for another try."""
+    made = os.path.join(environment_folder, MADE)
     if not os.path.isfile(made):
-        done = _run([sys.executable, "-m", "venv", "--clear", place])
+        done = _run([sys.executable, "-m", "venv", "--clear", environment_folder])
         if done.returncode:
             return _last(done)
         with open(made, "w"):
             pass
-    command = [os.path.join(place, "bin", "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [
+        os.path.join(environment_folder, "bin", "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     command += ["--only-binary", ":all:", "--no-input"]
-    folder = os.path.join(place, "wheels")
+    folder = os.path.join(environment_folder, "wheels")
     if wheels is None:
         command += ["--retries", "1", "--timeout", "15"]
     else:
@@ -165,13 +174,13 @@ def _run(command):
         start_new_session=True,  # what it starts in turn ends with it
     )
     RUNNING.append(process)
-    said = process.communicate()[0]
+    output = process.communicate()[0]
     RUNNING.remove(process)
-    return subprocess.CompletedProcess(command, process.returncode, said)
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def end_with_connection():
-    """Ends this process, and the command that it runs, as soon as nobody hears it any more, whatever it is at."""
+    """Ends this process, and the command that it runs, as soon as the connection is closed."""
 
     def watch():
         look = select.poll()
@@ -185,28 +194,29 @@ def end_with_connection():
 
 
 def _last(done):
-    """pip's errors, else the last line of what was said."""
+    """pip's errors, else the last line of the output."""
     lines = [line.strip() for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR: ")]
     return " ".join(line[len("ERROR: ") :] for line in errors) or (lines or ["no message"])[-1]
 
 
 def start(job, environment, core, files, request):
-    """Starts the measurement in a session of its own, which outlives the connection, if none runs and all is there.
+    """Starts the measurement in a separate session, which outlives the connection, if no other runs and no file is
+    missing.
 
-    One that was started already, whose answer a cut connection kept back, goes on or has ended.
+    A measurement that was started before, but whose answer was lost with the connection, continues or has ended.
     """
     folder = os.path.join(JOBS, job)
     if os.path.isfile(os.path.join(folder, "answer.json")):
-        tell("started")
+        send("started")
         return
     gone = [name for name in files if not os.path.isfile(os.path.join(FILES, name))]
     if gone or not os.path.isfile(os.path.join(ENVIRONMENTS, environment, INSTALLED)):
-        tell("incomplete")
+        send("incomplete")
         return
     lock = _locked()
     if lock is None:
-        tell("started" if _holder() == job else "busy")
+        send("started" if _holder() == job else "busy")
         return
     os.ftruncate(lock, 0)
     os.write(lock, job.encode("ascii"))
@@ -230,13 +240,13 @@ def start(job, environment, core, files, request):
         )
     with open(os.path.join(folder, "process"), "w") as stored:
         stored.write(str(process.pid))
-    tell("started")
+    send("started")
 
 
 def _locked():
-    """The lock, held from now on, or None while a measurement holds it.
+    """Takes the lock; None while a measurement holds it.
 
-    A look at it (`_alive`) holds it for a moment too, but shared: then it is tried again.
+    `_alive` holds the lock for a moment too, but shared: then it is tried again.
     """
     lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     while not _takes(lock, fcntl.LOCK_EX):
@@ -269,35 +279,35 @@ def _alive(job):
 
 
 def follow(job, offset):
-    """Passes on what the measurement says, from that byte on, until its process has ended: it holds the lock for a
-    while after its answer is written, and nothing could be cleaned in that time."""
+    """Sends the progress of the measurement, from that byte on, until its process ends. The process holds the lock for
+    a while after its answer is written, and nothing could be removed in that time."""
     folder = os.path.join(JOBS, job)
-    pause, told = 0.05, time.monotonic()
+    pause, last_sent = 0.05, time.monotonic()
     while True:
         alive = _alive(job)
-        lines, offset = _said(os.path.join(folder, "said.jsonl"), offset)
+        lines, offset = _shown(os.path.join(folder, "progress.jsonl"), offset)
         for line in lines:
-            tell("said", line=line, offset=offset)
+            send("shown", line=line, offset=offset)
         if not alive:
             if os.path.isfile(os.path.join(folder, "answer.json")):
-                tell("ended")
+                send("ended")
             else:
-                tell("died", log=_log(os.path.join(folder, "log")))
+                send("died", log=_log(os.path.join(folder, "log")))
             return
         pause = 0.05 if lines else min(1.0, 2 * pause)
-        if lines or time.monotonic() - told > BEAT_S:
-            told = time.monotonic()
-            tell("beat")
+        if lines or time.monotonic() - last_sent > BEAT_S:
+            last_sent = time.monotonic()
+            send("beat")
         time.sleep(pause)
 
 
-def _said(path, offset):
-    """The whole lines from that byte on, and where they end."""
+def _shown(path, offset):
+    """The complete lines from that byte on, and the offset of their end."""
     if not os.path.isfile(path):
         return [], offset
-    with open(path, "rb") as said:
-        said.seek(offset)
-        whole = said.read().rpartition(b"\n")[0]
+    with open(path, "rb") as shown:
+        shown.seek(offset)
+        whole = shown.read().rpartition(b"\n")[0]
     return whole.decode("utf-8").splitlines(), offset + len(whole) + bool(whole)
 
 
@@ -315,7 +325,7 @@ def fetch(job, name):
     with open(path, "rb") as stored:
         for chunk in iter(lambda: stored.read(CHUNK), b""):
             digest.update(chunk)
-        tell("file", size=stored.tell(), sha256=digest.hexdigest())
+        send("file", size=stored.tell(), sha256=digest.hexdigest())
         stored.seek(0)
         shutil.copyfileobj(stored, sys.stdout.buffer, CHUNK)
     sys.stdout.buffer.flush()
@@ -324,7 +334,7 @@ def fetch(job, name):
 def stop(job):
     """Ends the measurement if it runs, and removes what it has written."""
     _end(job)
-    tell("stopped")
+    send("stopped")
 
 
 def _end(job):
@@ -340,11 +350,11 @@ def _end(job):
 
 
 def clean(job, files, environment):
-    """Removes the measurement, which ends it, and, while no other one runs, these files and what was left long ago;
-    the environment if one is named, and then all folders that are empty."""
+    """Stops and removes the measurement. If no other one runs, also removes these files and whatever was left long ago;
+    and, if an environment is given, that environment and all empty folders."""
     _end(job)
     if _locked() is None:
-        tell("cleaned", all=False)
+        send("cleaned", all=False)
         return
     for name in files:
         _remove(os.path.join(FILES, name))
@@ -360,11 +370,12 @@ def clean(job, files, environment):
         for folder in (FILES, JOBS, ENVIRONMENTS, HOME):
             if os.path.isdir(folder) and not os.listdir(folder):
                 os.rmdir(folder)
-    tell("cleaned", all=True)
+    send("cleaned", all=True)
 
 
 def _is_old(path):
-    """Whether it was left long ago. One that is gone is a file that another command copies and that is whole now."""
+    """Whether the file was left long ago. A file that no longer exists was renamed by another command that copied
+    it."""
     try:
         return time.time() - os.stat(path).st_mtime > LONG_AGO_S
     except FileNotFoundError:
@@ -378,23 +389,24 @@ def _remove(path):
         os.remove(path)
 
 
-VERBS = {verb.__name__: verb for verb in (about, missing, put, install, start, follow, fetch, stop, clean)}
+COMMANDS = {command.__name__: command for command in (about, missing, put, install, start, follow, fetch, stop, clean)}
 
 LONG = ("about", "install", "follow")
-"""Those that may say nothing for a while. What reads or writes all the time notices by itself, and tidies up."""
+"""The commands that may send nothing for a while. The others read or write all the time, so they notice a closed
+connection themselves and tidy up."""
 
 
 def main():
-    asked = read_line()
-    if asked["verb"] in LONG:
+    request = read_line()
+    if request["command"] in LONG:
         end_with_connection()
     try:
-        VERBS[asked["verb"]](**asked["given"])
+        COMMANDS[request["command"]](**request["arguments"])
     except (BrokenPipeError, EOFError):
-        os._exit(1)  # nobody is there any more
+        os._exit(1)  # the connection is closed
     except OSError as fault:
-        tell("refused", why=fault.strerror or str(fault), disk=fault.errno in DISK_IS_FULL)
-    tell("end")
+        send("refused", why=fault.strerror or str(fault), disk=fault.errno in DISK_IS_FULL)
+    send("end")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ MUSL = ("1_2", "1_1")
 
 
 def machine_of(about: About) -> str:
-    """The machine that its Python was built for: a 32-bit one may run on a 64-bit kernel.
+    """The machine for which the board's Python was built: a 32-bit Python may run on a 64-bit kernel.
 
     >>> from msgspec import convert
     >>> said = {"python": "", "version": (3, 11, 2), "system": "Linux", "machine": "aarch64", "bits": 32}
@@ -29,23 +29,23 @@ def machine_of(about: About) -> str:
 
 
 def platforms(about: About) -> list[str]:
-    """The platforms whose wheels the board takes, the nearest first. Source: PEP 600 and PEP 656."""
+    """The platforms whose wheels run on the board, the most specific first. Source: PEP 600 and PEP 656."""
     machine = machine_of(about)
     if about.musl:
         return [f"musllinux_{version}_{machine}" for version in MUSL] + [f"linux_{machine}"]
-    found = []
+    tags = []
     minor = int((about.glibc or "2.17").split(".")[1])
     for step in range(minor, OLDEST_GLIBC.get(machine, 17) - 1, -1):
-        found.append(f"manylinux_2_{step}_{machine}")
+        tags.append(f"manylinux_2_{step}_{machine}")
         if step in LEGACY:
-            found.append(f"{LEGACY[step]}_{machine}")
-    return [*found, f"linux_{machine}"]
+            tags.append(f"{LEGACY[step]}_{machine}")
+    return [*tags, f"linux_{machine}"]
 
 
 def fetch_wheels(address: Address, about: About, requirements: list[str], folder: Path) -> list[Path]:
-    """Downloads the wheels of these and of all they need into the folder.
+    """Downloads the wheels of the packages and of their dependencies into the folder.
 
-    Raises DeviceError where this machine's pip has none for the board, or is not there.
+    Raises DeviceError if pip on this machine is missing or finds no wheel for the board.
     """
     version = ".".join(map(str, about.version[:2]))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
@@ -58,9 +58,9 @@ def fetch_wheels(address: Address, about: About, requirements: list[str], folder
         install = f"Install it: {sys.executable} -m ensurepip. Or connect the board to a network."
         raise DeviceError(address, "must get its wheels from pip here", "no pip in this environment", install)
     if done.returncode:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-        got = (errors or said or ["no message"])[-1].rstrip(".")
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        got = (errors or lines or ["no message"])[-1].rstrip(".")
         libc = "musl" if about.musl else f"glibc {about.glibc}"
         must = f"must have wheels for its Python {version} on {machine_of(about)} with {libc}"
         next_step = "Use a Python version that has wheels, or a package index that has them."

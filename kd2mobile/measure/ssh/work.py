@@ -1,7 +1,7 @@
 """The measurement on the board itself: `python -m kd2mobile.measure.ssh.work FOLDER`, in its environment.
 
-FOLDER holds request.json. What it says goes to said.jsonl, a message a line; the answers of file i to outputs-i.npy,
-float32 [evaluated, classes]; last, answer.json says the rest, or why it was refused.
+FOLDER holds request.json. The measurement writes there progress.jsonl, one message per line; outputs-i.npy, the outputs
+of file i, float32 [evaluated, classes]; and last answer.json with the other results, or with the reason of a refusal.
 """
 
 import json
@@ -22,11 +22,11 @@ from kd2mobile.measure.litert.worker import Profile
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.pixels import Resize
 
-Place = Annotated[int, Meta(ge=0, lt=2**53)]
+Index = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class FileThere(msgspec.Struct, frozen=True):
-    """A file by its SHA-256, and what is said of it here. resize: how an image becomes its square."""
+    """A file by its SHA-256, with its options. resize: how an image becomes its square."""
 
     sha256: str
     resize: Resize
@@ -35,7 +35,8 @@ class FileThere(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to measure. images: by SHA-256, those of a copy alike. files_folder: where both lie, said by the board."""
+    """What to measure. images: by SHA-256, once per image, copies included. files_folder: the folder of files and
+    images, filled in by the board."""
 
     files: list[FileThere]
     images: list[str]
@@ -45,20 +46,20 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the measurement found: `files.FromDevice` but for the outputs. skipped: (image's index, reason)."""
+    """The result: `files.FromDevice` without the outputs. skipped: (index of the image, reason)."""
 
     words: str = ""
     profiles: list[list[Profile]] = []
-    evaluated: list[Place] = []
-    skipped: list[tuple[Place, str]] = []
+    evaluated: list[Index] = []
+    skipped: list[tuple[Index, str]] = []
     refusal: Refusal | None = None
 
 
 def main(folder: Path) -> None:
-    """Does the request in the folder."""
+    """Measures what the request in the folder asks for."""
     request = msgspec.json.decode((folder / "request.json").read_bytes(), type=Request)
-    with open(folder / "said.jsonl", "w", encoding="ascii") as said:
-        progress.tell_to(lambda message: print(_as_json(message), file=said, flush=True))
+    with open(folder / "progress.jsonl", "w", encoding="ascii") as shown:
+        progress.tell_to(lambda message: print(_as_json(message), file=shown, flush=True))
         answer = _answer(request, folder)
     write_bytes(folder / "answer.json", msgspec.json.encode(answer))
 
@@ -68,27 +69,27 @@ def _as_json(message: progress.Progress) -> str:
 
 
 def _answer(request: Request, folder: Path) -> Answer:
-    place = Path(request.files_folder)
+    files_folder = Path(request.files_folder)
     files = [
-        FileToMeasure(path=place / file.sha256, resize=file.resize, mean=file.mean, std=file.std)
+        FileToMeasure(path=files_folder / file.sha256, resize=file.resize, mean=file.mean, std=file.std)
         for file in request.files
     ]
-    images = [place / name for name in request.images]
+    images = [files_folder / name for name in request.images]
     try:
-        aside = request.skip_unreadable
+        skip = request.skip_unreadable
         with opened_files(files, request.protocol) as opened:
-            given = measure("", None, opened, images, request.protocol, skip_unreadable=aside)
+            result = measure("", None, opened, images, request.protocol, skip_unreadable=skip)
     except Kd2MobileError as fault:
         return Answer(refusal=Refusal.of(fault))
-    for number, one in enumerate(given.answered):
+    for number, one in enumerate(result.answered):
         write_npy(folder / f"outputs-{number}.npy", one.outputs)
-    evaluated = given.evaluated.tolist()
+    evaluated = result.evaluated.tolist()
     left = sorted(set(range(len(images))) - set(evaluated))
     return Answer(
-        words=given.words,
-        profiles=[one.profiles for one in given.answered],
+        words=result.words,
+        profiles=[one.profiles for one in result.answered],
         evaluated=evaluated,
-        skipped=[(index, reason) for index, (_, reason) in zip(left, given.skipped, strict=True)],
+        skipped=[(index, reason) for index, (_, reason) in zip(left, result.skipped, strict=True)],
     )
 
 

@@ -1,6 +1,6 @@
 """What `kd2mobile inspect` prints of a .tflite."""
 
-from kd2mobile.inspection.inspect import GraphSaid, Inspection, SignatureSaid, TensorSaid
+from kd2mobile.inspection.inspect import GraphInfo, Inspection, SignatureInfo, TensorInfo
 from kd2mobile.text import count_of, listed, one_line
 
 MOST_LABELS = 8
@@ -34,12 +34,12 @@ def _ends(found: Inspection) -> str:
     return "\n".join(rows or ["No signature, no input and no output."])
 
 
-def _signature(signature: SignatureSaid, found: Inspection) -> str:
+def _signature(signature: SignatureInfo, found: Inspection) -> str:
     of = f", graph {signature.graph}" if len(found.graphs) > 1 else ""
     return f"Signature {signature.key}: {', '.join(signature.inputs)} -> {', '.join(signature.outputs)}{of}"
 
 
-def _tensor(tensor: TensorSaid) -> str:
+def _tensor(tensor: TensorInfo) -> str:
     quantized = "" if tensor.scale is None else f", scale {tensor.scale:.7g}, zero point {tensor.zero_point}"
     if tensor.channels:
         quantized = f", {tensor.channels} scales, one per channel"
@@ -62,7 +62,7 @@ def _computes(found: Inspection) -> str:
     return "\n".join(lines)
 
 
-def _ops(graph: GraphSaid, place: int, graphs: int) -> str:
+def _ops(graph: GraphInfo, place: int, graphs: int) -> str:
     ops, kinds = sum(op.count for op in graph.ops), len({op.name for op in graph.ops})
     of = f"Graph {place}{graph.name and f' {graph.name}'}: " if graphs > 1 else ""
     width = max((len(op.name) for op in graph.ops), default=0)
@@ -105,7 +105,7 @@ def record_text(found: Inspection) -> str:
     if found.record:
         content = found.record.content
         content = content.get("results") or content.get("export") or content
-        lines.append(f"Record: {found.record.place}")
+        lines.append(f"Record: {found.record.path}")
         if converter := content.get("converter"):
             lines.append(f"  by {converter}")
         compressed = content.get("compression") not in (None, "none")
@@ -123,7 +123,7 @@ def record_text(found: Inspection) -> str:
             lines.append(f"  made from {', '.join(f'{name} {value}' for name, value in made_from.items())}")
     if found.benchmark:
         content = found.benchmark.content
-        lines.append(f"Measured: {found.benchmark.place}")
+        lines.append(f"Measured: {found.benchmark.path}")
         top1 = content.get("top1")
         said = "not evaluated" if top1 is None else f"top-1 {top1:.2%} of {content.get('n', 0):,} images"
         lines.append(f"  {content.get('role', 'file')}: {said}")

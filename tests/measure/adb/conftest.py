@@ -101,8 +101,8 @@ CORES = "".join(
 
 def clock(core, governor, khz, cap):
     """What `look` reads of one core."""
-    place = f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_"
-    return f"{place}governor:{governor}\n{place}cur_freq:{khz}\n{place}max_freq:{cap}\n"
+    folder = f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_"
+    return f"{folder}governor:{governor}\n{folder}cur_freq:{khz}\n{folder}max_freq:{cap}\n"
 
 
 def zones(degrees):
@@ -155,9 +155,9 @@ def devices(*states):
     return ["devices"], {"out": f"List of devices attached\n{listed}\n"}
 
 
-def on_phone(*words, **said):
+def on_phone(*words, **answer):
     """A step on the one phone."""
-    return ["-s", SERIAL, *words], said
+    return ["-s", SERIAL, *words], answer
 
 
 @pytest.fixture

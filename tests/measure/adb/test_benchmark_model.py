@@ -94,7 +94,7 @@ def test_a_program_of_the_phones_kind(tmp_path, machine, bits, abis):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (elf(62), "got one for x86_64. Take the benchmark_model built for arm64-v8a."),
         (elf(40, 1), "got one for armeabi-v7a. Take"),
@@ -104,13 +104,13 @@ def test_a_program_of_the_phones_kind(tmp_path, machine, bits, abis):
         (None, "No such file or directory. Check the path."),
     ],
 )
-def test_a_program_of_another_kind(tmp_path, content, said):
+def test_a_program_of_another_kind(tmp_path, content, message):
     if content is not None:
         (tmp_path / "b").write_bytes(content)
     with pytest.raises(DeviceError) as fault:
         check_binary(tmp_path / "b", ["arm64-v8a"])
     assert str(fault.value).startswith("--benchmark-binary: must be the benchmark_model program for the phone, got ")
-    assert said in str(fault.value)
+    assert message in str(fault.value)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_any_change_of_what_it_prints_is_an_output_or_none():
     for _ in range(2000):
         bad = list(TIMED_2024)
         for _ in range(draw.choice((1, 2, 6))):
-            place = draw.randrange(len(bad))
-            bad[place : place + draw.randrange(4)] = draw.choice(
+            index = draw.randrange(len(bad))
+            bad[index : index + draw.randrange(4)] = draw.choice(
                 ("", "9", "e", ".", "+", "\t", "\n", "1e999", "nan", "=")
             )
         try:

@@ -43,14 +43,14 @@ PROFILING = f"{OPTIONS.format(30, 0)} --enable_op_profiling=true --report_peak_m
 
 
 def measuring(*more, serial=SERIAL, binary=None):
-    found = ["--benchmark-binary", str(binary)] if binary else []
-    return ["benchmark", "--model", str(MODEL), "--device", f"adb:{serial}", *found, "--json", *more]
+    binary_flag = ["--benchmark-binary", str(binary)] if binary else []
+    return ["benchmark", "--model", str(MODEL), "--device", f"adb:{serial}", *binary_flag, "--json", *more]
 
 
 FOUND = [devices((SERIAL, "device")), on_phone("shell", "getprop", out=PROPERTIES)]
 
 
-def asked(cores=CORES, present="0-8"):
+def queries(cores=CORES, present="0-8"):
     """The steps in which the phone says what it is: first of all, and again when it is to measure."""
     return [
         *FOUND,
@@ -73,9 +73,9 @@ REMOVED = on_phone("shell", f"rm -rf {FOLDER}")
 
 def looked(core, khz, cap, zone, **service):
     """The steps in which its state is read. core: None where none was chosen."""
-    places = [f"{CPU}/cpu{core}/cpufreq/scaling_{what}" for what in ("governor", "cur_freq", "max_freq")]
+    paths = [f"{CPU}/cpu{core}/cpufreq/scaling_{what}" for what in ("governor", "cur_freq", "max_freq")]
     clocks = [] if core is None else [
-        on_phone("shell", f"grep -H . {' '.join(places)} 2>/dev/null; true", out=clock(core, "sched_pixel", khz, cap))
+        on_phone("shell", f"grep -H . {' '.join(paths)} 2>/dev/null; true", out=clock(core, "sched_pixel", khz, cap))
     ]  # fmt: skip
     return [
         *clocks,
@@ -84,8 +84,8 @@ def looked(core, khz, cap, zone, **service):
     ]
 
 
-def ran(options, pinned="taskset 100 ", **said):
-    return on_phone("shell", f"cd {FOLDER} && {pinned}./benchmark_model {options} 2>&1", **said)
+def ran(options, pinned="taskset 100 ", **answer):
+    return on_phone("shell", f"cd {FOLDER} && {pinned}./benchmark_model {options} 2>&1", **answer)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def record_of(capsys, arguments):
 
 def test_a_phone_with_the_newest_tool(adb, binary, data, capsys):
     adb(
-        *asked(),
+        *queries(),
         *copied(binary),
         *looked(8, 500000, 2914000, 40, battery=310, status=0, degrees=41.5),
         ran(TIMING, out=TIMED_2024),
@@ -151,7 +151,7 @@ def test_a_phone_that_tells_little_with_an_older_tool_in_two_settings(adb, binar
             *looked(None, 0, 0, 60, battery=325),
             ran(profiling, pinned="", out=PROFILED_2020),
         ]
-    adb(*asked(cores="", present="0-3"), *copied(binary), *steps, REMOVED)
+    adb(*queries(cores="", present="0-3"), *copied(binary), *steps, REMOVED)
     assert main_status(measuring(*data, "--threads", "1,2", binary=binary)) == 0
     one, two = json.loads(capsys.readouterr().out)
     assert one["device"].endswith("4 cores, Android 14 arm64-v8a") and (one["threads"], two["threads"]) == (1, 2)
@@ -166,10 +166,10 @@ def test_a_phone_that_tells_little_with_an_older_tool_in_two_settings(adb, binar
     assert one["conditions"]["after"]["temperature_c"] == 60.0 and one["conditions"]["throttled"] is None
 
 
-def test_the_cores_that_are_asked_for_and_mlperfs_rule(adb, binary, data, capsys):
+def test_requested_cores_and_the_mlperf_rule(adb, binary, data, capsys):
     timing = OPTIONS.format(1024, 60)
     adb(
-        *asked(),
+        *queries(),
         *copied(binary),
         *looked(4, 2367000, 2367000, 40, battery=310),
         ran(timing, pinned="taskset 10 ", out=TIMED_2024),
@@ -181,9 +181,9 @@ def test_the_cores_that_are_asked_for_and_mlperfs_rule(adb, binary, data, capsys
     assert record["affinity"] == [4] and record["rule"] == "mlperf"
 
 
-def test_the_terminals_table_says_what_is_not_measured(adb, binary, data, capsys):
+def test_the_table_on_the_terminal_lists_what_is_not_measured(adb, binary, data, capsys):
     adb(
-        *asked(),
+        *queries(),
         *copied(binary),
         *looked(8, 500000, 2914000, 40, battery=310),
         ran(TIMING, out=TIMED_2024),
@@ -220,21 +220,21 @@ def test_without_the_program_the_phones_browser_measures(adb, data, capsys, monk
 
     monkeypatch.setattr(browser, "measure", served)
     monkeypatch.setattr(browser, "check", lambda address, options, protocol: None)
-    adb(*asked(), *OPENED, FORGOTTEN)
+    adb(*queries(), *OPENED, FORGOTTEN)
     record = record_of(capsys, measuring(*data))
     assert record["device"] == "adb: Google Pixel 8, Tensor G3, 9 cores, Android 14 arm64-v8a, Chrome 141"
     assert (record["n"], record["top1"]) == (20, 0.5), "the first of two classes is always named"
 
 
 def test_a_phone_that_is_unplugged_from_its_browser(adb, data, capsys, monkeypatch):
-    def served(*given, show, **how):
+    def served(*calls, show, **how):
         show(URL, None)
         raise DeviceError("--device browser", "must stay open", "a page that went silent", "Open it again.")
 
     monkeypatch.setattr(browser, "measure", served)
     monkeypatch.setattr(browser, "check", lambda address, options, protocol: None)
     gone = {"err": f"error: device '{SERIAL}' not found\n", "status": 1}
-    adb(*asked(), *OPENED, (FORGOTTEN[0], gone))
+    adb(*queries(), *OPENED, (FORGOTTEN[0], gone))
     assert "--device browser: must stay open, got a page that went silent." in refused(capsys, measuring(*data))
 
 
@@ -246,21 +246,21 @@ def test_no_phone_through_the_command_line(adb, binary, data, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(elf(62) + bytes(9), "got one for x86_64"), (None, "No such file or directory. Check the path.")],
 )
 def test_a_program_that_cannot_run_there_is_refused_before_anything_is_copied(
-    adb, tmp_path, data, content, said, capsys
+    adb, tmp_path, data, content, message, capsys
 ):
     binary = tmp_path / "other"
     if content:
         binary.write_bytes(content)
     adb(*FOUND)
-    assert said in refused(capsys, measuring(*data, binary=binary))
+    assert message in refused(capsys, measuring(*data, binary=binary))
 
 
 @pytest.mark.parametrize(
-    ("printed", "said"),
+    ("printed", "message"),
     [
         (
             "/system/bin/sh: ./benchmark_model: not executable: 64-bit ELF file\n",
@@ -273,17 +273,17 @@ def test_a_program_that_cannot_run_there_is_refused_before_anything_is_copied(
         ("", "got nothing, with status 139. Use a build"),
     ],
 )
-def test_output_without_timings_is_said_and_the_phone_is_cleaned(adb, binary, data, capsys, printed, said):
+def test_output_without_timings_is_reported_and_the_phone_is_cleaned(adb, binary, data, capsys, printed, message):
     before = looked(8, 500000, 2914000, 40, battery=310)
-    adb(*asked(), *copied(binary), *before, ran(TIMING, out=printed, status=139), REMOVED)
+    adb(*queries(), *copied(binary), *before, ran(TIMING, out=printed, status=139), REMOVED)
     line = refused(capsys, measuring(*data, binary=binary))
-    assert line.startswith("benchmark_model: must print its timings on the phone, got ") and said in line
+    assert line.startswith("benchmark_model: must print its timings on the phone, got ") and message in line
 
 
 def test_a_phone_that_is_unplugged_midway(adb, binary, data, capsys):
     gone = {"err": f"error: device '{SERIAL}' not found\n", "status": 1}
     before = looked(8, 500000, 2914000, 40, battery=310)
-    adb(*asked(), *copied(binary), *before, ran(TIMING, **gone), (REMOVED[0], gone))
+    adb(*queries(), *copied(binary), *before, ran(TIMING, **gone), (REMOVED[0], gone))
     assert main_status(measuring(*data, binary=binary)) == 2
     err = capsys.readouterr().err
     assert f"{FOLDER} could not be removed from the phone: --device adb: must stay connected" in err
@@ -293,14 +293,14 @@ def test_a_phone_that_is_unplugged_midway(adb, binary, data, capsys):
 def test_a_phone_without_room(adb, binary, data, capsys):
     full = {"err": "adb: error: failed to copy: remote couldn't create file: No space left on device\n", "status": 1}
     made, pushed = copied(binary)[:2]
-    adb(*asked(), made, (pushed[0], full), REMOVED)
+    adb(*queries(), made, (pushed[0], full), REMOVED)
     assert "must support `adb push`, got adb: error: failed to copy" in refused(capsys, measuring(*data, binary=binary))
 
 
 def test_cores_that_the_phone_does_not_have(adb, binary, data, capsys):
-    adb(*asked())
-    said = refused(capsys, measuring(*data, "--cores", "12", binary=binary))
-    assert "benchmark.cores: must be among the phone's cores: 0, 1, 2, 3, 4, 5, 6, 7, 8, got 12." in said
+    adb(*queries())
+    message = refused(capsys, measuring(*data, "--cores", "12", binary=binary))
+    assert "benchmark.cores: must be among the phone's cores: 0, 1, 2, 3, 4, 5, 6, 7, 8, got 12." in message
 
 
 @pytest.mark.parametrize("device", ["host", "ssh:pi@board"])

@@ -14,7 +14,7 @@ def test_the_only_phone_needs_no_name(adb):
     assert find_phone("").serial == SERIAL
 
 
-def test_the_one_that_is_named_among_others(adb):
+def test_the_requested_phone_among_others(adb):
     adb(devices(("192.168.1.7:5555", "device"), (SERIAL, "unauthorized")))
     assert find_phone("192.168.1.7:5555").serial == "192.168.1.7:5555"
 
@@ -31,7 +31,7 @@ def test_the_servers_own_words_are_no_phone(adb):
 
 
 @pytest.mark.parametrize(
-    ("serial", "states", "said"),
+    ("serial", "states", "message"),
     [
         ("", [], "--device adb: must find a phone, got none attached. Connect one by USB and switch on USB debugging"),
         (
@@ -54,11 +54,11 @@ def test_the_servers_own_words_are_no_phone(adb):
         ("A1", [("A1", "recovery")], "got one that is recovery. Wait until it has started Android."),
     ],
 )
-def test_a_phone_that_cannot_be_used(adb, serial, states, said):
+def test_a_phone_that_cannot_be_used(adb, serial, states, message):
     adb(devices(*states))
     with pytest.raises(DeviceError) as fault:
         find_phone(serial)
-    assert said in str(fault.value)
+    assert message in str(fault.value)
 
 
 def test_no_adb(monkeypatch, tmp_path):
@@ -97,10 +97,10 @@ def test_a_phone_that_does_not_answer_in_time(adb, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "said", ["error: device 'R5CT1234' not found", "error: device offline", "error: closed", "adb: device offline"]
+    "message", ["error: device 'R5CT1234' not found", "error: device offline", "error: closed", "adb: device offline"]
 )
-def test_a_phone_that_is_unplugged(adb, said):
-    adb(devices((SERIAL, "device")), on_phone("shell", "true", err=f"{said}\n", status=1))
+def test_a_phone_that_is_unplugged(adb, message):
+    adb(devices((SERIAL, "device")), on_phone("shell", "true", err=f"{message}\n", status=1))
     with pytest.raises(
         DeviceError, match="must stay connected, got .*Plug the phone in again and run the same command"
     ):
@@ -130,10 +130,10 @@ def test_a_page_of_this_host_is_taken_to_the_phone_and_opened_there(adb):
 
 
 def test_a_phone_without_a_browser(adb):
-    said = (
+    output = (
         "Starting: Intent { act=android.intent.action.VIEW }\nError: Activity not started, unable to resolve Intent\n"
     )
     command = "am start -a android.intent.action.VIEW -d http://127.0.0.1:1/ 2>&1"
-    adb(devices((SERIAL, "device")), on_phone("shell", command, out=said))
+    adb(devices((SERIAL, "device")), on_phone("shell", command, out=output))
     with pytest.raises(DeviceError, match="must open a page in a browser, got Error: Activity not started"):
         find_phone("").open_url("http://127.0.0.1:1/")

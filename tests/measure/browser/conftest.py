@@ -45,14 +45,14 @@ def measured_in(chromium):
     """measured_in(opened, images, protocol): what Chromium measures. look: called while the page is at it."""
 
     def measured(opened, images, protocol, *, look=None, width=800, page=chromium, options=None, **how):
-        found, urls = [], Queue()
+        results, urls = [], Queue()
 
         def work():
             try:
-                found.append(measure("", options or Options(), opened, images, protocol, show=urls_of(urls), **how))
+                results.append(measure("", options or Options(), opened, images, protocol, show=urls_of(urls), **how))
             except Exception as fault:
                 urls.put(fault)
-                found.append(fault)
+                results.append(fault)
 
         thread = Thread(target=work, daemon=True)
         thread.start()
@@ -61,15 +61,15 @@ def measured_in(chromium):
             page.open(url, width, 900)
             (look or until_it_ends)(page)
         thread.join()
-        if isinstance(found[0], Exception):
-            raise found[0]
-        return found[0]
+        if isinstance(results[0], Exception):
+            raise results[0]
+        return results[0]
 
     return measured
 
 
 def urls_of(urls):
-    return lambda url, place: urls.put(url)
+    return lambda url, where: urls.put(url)
 
 
 def until_it_ends(chromium):

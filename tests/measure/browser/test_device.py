@@ -40,7 +40,7 @@ def test_options_that_say_something_else_are_errors(query, error, why):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--lan"], "--lan must be given with --device browser, got no --device."),
         (
@@ -51,13 +51,13 @@ def test_options_that_say_something_else_are_errors(query, error, why):
         (["--device", "browser", "--port", "65536"], "--port: must be a whole number from 0 to 65,535, got 65536."),
     ],
 )
-def test_flags_of_the_browser_alone_are_refused_elsewhere(flags, said, capsys):
+def test_flags_of_the_browser_alone_are_refused_elsewhere(flags, message, capsys):
     assert main_status(["benchmark", *flags]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @needs_litert_js
-def test_a_port_in_use_ends_the_verb_with_2(models, photos, capsys):
+def test_a_port_in_use_ends_the_command_with_2(models, photos, capsys):
     command = ["benchmark", "--device", "browser", "--no-open", "--model", str(models / "uint8.tflite")]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -69,9 +69,9 @@ def test_on_the_network_the_terminal_shows_a_code_and_what_a_plain_address_lacks
     pytest.importorskip("segno")
     monkeypatch.setattr(measure.webbrowser, "open", lambda url: pytest.fail("it is for another device"))
     measure.show_url(URL, Options(lan=True))
-    said = capsys.readouterr().err
-    assert f"Open {URL}\n" in said and "--tls CERT KEY" in said
-    code = [line for line in said.splitlines() if set(line) & set("\u2580\u2584\u2588")]
+    stderr = capsys.readouterr().err
+    assert f"Open {URL}\n" in stderr and "--tls CERT KEY" in stderr
+    code = [line for line in stderr.splitlines() if set(line) & set("\u2580\u2584\u2588")]
     assert 15 <= len(code) <= 25, "a QR code of 33 to 45 modules, two a line"
     measure.show_url(URL, Options(lan=True, tls=("c", "k")))
     assert "--tls" not in capsys.readouterr().err

@@ -26,9 +26,9 @@ def installed(tmp_path, monkeypatch):
     return tmp_path / "a cache" / "kd2mobile" / "litert.js"
 
 
-def put(place, version):
+def put(parent, version):
     for name in litert_js.PACKAGES:
-        folder = place / "node_modules" / name
+        folder = parent / "node_modules" / name
         (folder / "wasm").mkdir(parents=True, exist_ok=True)
         (folder / "wasm" / "it.wasm").write_text("bytes")
         (folder / "package.json").write_text(json.dumps({"version": version}))
@@ -41,7 +41,7 @@ def test_in_a_checkout_it_lies_beside_the_classifier():
 
 def test_the_lock_has_hashes_and_no_addresses():
     text = (WEB / "package-lock.json").read_text("utf-8")
-    packages = [one for place, one in json.loads(text)["packages"].items() if place]
+    packages = [one for path, one in json.loads(text)["packages"].items() if path]
     assert len(packages) >= 2 and all(one["integrity"].startswith("sha512-") for one in packages)
     assert "://" not in text and "resolved" not in text
     assert json.loads((WEB / "package.json").read_text("utf-8"))["dependencies"] == {
@@ -53,9 +53,9 @@ def test_the_lock_has_hashes_and_no_addresses():
 def test_where_it_is_missing_the_error_names_the_command_and_the_lock_is_there(installed):
     with pytest.raises(InstallationError) as missing:
         litert_js.litert_js()
-    wanted = litert_js.locked_version()
+    expected = litert_js.locked_version()
     assert str(missing.value) == (
-        f"--device browser: must find LiteRT.js {wanted}, got none in {installed}. "
+        f"--device browser: must find LiteRT.js {expected}, got none in {installed}. "
         f"Install it with `npm ci --prefix '{installed}'`; npm comes with Node.js."
     )
     assert (installed / "package-lock.json").read_bytes() == (WEB / "package-lock.json").read_bytes()
@@ -74,7 +74,7 @@ def test_another_version_is_not_taken_and_the_locked_one_is(installed):
         litert_js.litert_js()
 
 
-def test_the_doctor_says_whether_it_is_there(installed, monkeypatch):
+def test_the_doctor_reports_whether_it_is_installed(installed, monkeypatch):
     missing = doctor._litert_js()
     assert (missing.status, missing.fix) == ("not needed", f"`npm ci --prefix '{installed}'`")
     put(installed, litert_js.locked_version())

@@ -35,7 +35,7 @@ class StandIn:
         self.again, self.on_webgpu = dict(again), on_webgpu
         self.hello, self.faults, self.files, self.refused, self.job = HELLO | hello, faults, files, [], {}
 
-    def visit(self, url, place):
+    def visit(self, url, where):
         Thread(target=self._work, args=(url,), daemon=True).start()
 
     def _work(self, url):
@@ -62,12 +62,12 @@ class StandIn:
                 self._ask(url, "POST", "timed", timed, visit=job["visit"], file=file)
                 if not fault and way in [("wasm", job["threads"][0]), ("webgpu", 1)]:
                     passes.append((file, way[0]))
-        for chunk in range(job["sights"][0]["chunks"]):
+        for chunk in range(job["input_forms"][0]["chunks"]):
             pixels = self._ask(url, "GET", f"pixels/0/{chunk}")
             for file, accelerator in passes:
                 classes = len(job["files"][file]["labels"] or "bgr")
                 answers = np.full((len(pixels) // (8 * 8 * 3), classes), 1 / classes, np.float32)
-                if accelerator == "webgpu" and self.on_webgpu and chunk == job["sights"][0]["chunks"] - 1:
+                if accelerator == "webgpu" and self.on_webgpu and chunk == job["input_forms"][0]["chunks"] - 1:
                     answers[-1, -1] = self.on_webgpu
                 answers = answers.tobytes()
                 about = {"visit": job["visit"], "file": file, "accelerator": accelerator, "chunk": chunk}
@@ -75,10 +75,10 @@ class StandIn:
         self._ask(url, "POST", "done", b"", visit=job["visit"])
 
     def _ask(self, url, method, path, body=b"", **query):
-        place = urlsplit(url)
+        parts = urlsplit(url)
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with closing(HTTPConnection(place.hostname, place.port)) as connection:
-            connection.request(method, f"{place.path}{path}?{urlencode(query)}", body)
+        with closing(HTTPConnection(parts.hostname, parts.port)) as connection:
+            connection.request(method, f"{parts.path}{path}?{urlencode(query)}", body)
             answer = connection.getresponse()
             held = answer.read()
         assert answer.status == 200, held.decode()
@@ -95,12 +95,12 @@ def measured(models, photos, monkeypatch):
         labels = np.zeros(len(images), int)
         files = opened([FileToMeasure(path=models / f"{name}.tflite") for name in names], protocol)
         browser = StandIn(dict(hello), dict(faults), **how)
-        given = measure.measure("", Options(), files, images, protocol, show=browser.visit)
+        from_browser = measure.measure("", Options(), files, images, protocol, show=browser.visit)
         assert browser.refused == []
         truth = Truth(labels, None, "0123456789abcdef", "2026-11-30T12:00:00Z")
         records = [
-            measured_of(one, answered, given, truth, protocol).records
-            for one, answered in zip(files, given.answered, strict=True)
+            measured_of(one, answered, from_browser, truth, protocol).records
+            for one, answered in zip(files, from_browser.answered, strict=True)
         ]
         for record in chain(*records):
             assert is_explained(json.loads(msgspec.json.encode(record)))
@@ -115,23 +115,23 @@ def reasons(record):
     return {field: record.unknown[field] for field in fields if getattr(record, field) is None}
 
 
-UNTOLD = {
+NOT_REPORTED = {
     "peak_rss_mib": "a page cannot read its peak memory",
     "conditions": "a page cannot read governor, temperature or clock",
     "affinity": "a page cannot choose its cores",
 }
 
 
-def test_every_record_says_why_something_is_none(measured):
+def test_every_record_has_a_reason_for_each_none(measured):
     protocol = Protocol(threads=(1, 4), xnnpack=(True, False), runs=3)
     on_float, quantized = measured(protocol, {"webgpu": "an adapter"}, {("wasm", 4): NO_THREADS})
     ran, too_many, *without, on_gpu = on_float
     none = dict.fromkeys(("init_ms", "first_run_ms", "latency_ms"))
-    assert len(quantized) == 4 and reasons(ran) == UNTOLD and ran.n == 7 and ran.latency_ms.p50 == 2
-    assert reasons(too_many) == UNTOLD | dict.fromkeys(none, NO_THREADS)
+    assert len(quantized) == 4 and reasons(ran) == NOT_REPORTED and ran.n == 7 and ran.latency_ms.p50 == 2
+    assert reasons(too_many) == NOT_REPORTED | dict.fromkeys(none, NO_THREADS)
     for record in without:
-        assert reasons(record) == UNTOLD | dict.fromkeys(none, "LiteRT.js has no switch for XNNPACK")
-    assert reasons(on_gpu) == UNTOLD | {
+        assert reasons(record) == NOT_REPORTED | dict.fromkeys(none, "LiteRT.js has no switch for XNNPACK")
+    assert reasons(on_gpu) == NOT_REPORTED | {
         "threads": "WebGPU has no number of threads",
         "xnnpack": "XNNPACK runs on the processor, and this ran on WebGPU",
     }
@@ -155,8 +155,8 @@ def test_a_webgpu_that_fails_is_a_record_with_its_reason_and_a_line(measured, ca
         "images",
     ):
         assert getattr(failed, field) is None and failed.unknown[field] == f"{NO_KERNEL}\a"
-    said = capsys.readouterr().err
-    assert said.count(f"not measured: uint8.tflite on WebGPU: {NO_KERNEL}\\x07\n") == 1, "escaped for the terminal"
+    stderr = capsys.readouterr().err
+    assert stderr.count(f"not measured: uint8.tflite on WebGPU: {NO_KERNEL}\\x07\n") == 1, "escaped for the terminal"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -167,7 +167,7 @@ def test_a_webgpu_that_answers_no_numbers_keeps_its_times_and_the_rest(value, me
     assert f"not evaluated: uint8.tflite on WebGPU: {why}\n" in capsys.readouterr().err
 
 
-def test_a_browser_without_webgpu_is_said_once_where_it_matters(measured, capsys):
+def test_a_browser_without_webgpu_is_reported_once_where_it_matters(measured, capsys):
     without = "this browser has no WebGPU: files are measured on WASM only\n"
     measured(Protocol(runs=3))
     assert capsys.readouterr().err.count(without) == 1
@@ -175,14 +175,14 @@ def test_a_browser_without_webgpu_is_said_once_where_it_matters(measured, capsys
     assert without not in capsys.readouterr().err
 
 
-def test_a_setting_that_cannot_run_is_said_once_for_all_files(measured, capsys):
+def test_a_setting_that_cannot_run_is_reported_once_for_all_files(measured, capsys):
     measured(Protocol(threads=(1, 4), runs=3), faults={("wasm", 4): NO_THREADS})
     assert capsys.readouterr().err.count(f"not measured: 4 threads in this browser: {NO_THREADS}\n") == 1
 
 
-def test_what_is_timed_again_is_said(measured, capsys):
+def test_a_repeated_timing_is_reported(measured, capsys):
     gpu, wasm = ("webgpu", 1), ("wasm", 2)
-    again = {gpu: "out of sight", wasm: "too short"}
+    again = {gpu: "hidden", wasm: "too short"}
     measured(Protocol(threads=(1, 2), rule="mlperf"), {"webgpu": "an adapter"}, again=again, files=(0,))
     assert capsys.readouterr().err.splitlines()[1:] == [
         "uint8.tflite, WASM, 2 threads: timed again from the start, because its batches were too short for the "
@@ -206,17 +206,17 @@ def test_the_first_setting_must_run_since_it_is_evaluated(measured):
     )
 
 
-def test_xnnpack_off_alone_is_refused_before_a_browser_is_asked_for(measured, models, photos, monkeypatch, capsys):
-    said = (
+def test_xnnpack_off_alone_is_refused_before_a_browser_is_opened(measured, models, photos, monkeypatch, capsys):
+    message = (
         "benchmark.xnnpack: must be on in a browser, got off. LiteRT.js cannot switch it off: leave out --xnnpack, or "
         "measure on another device."
     )
     with pytest.raises(RecipeError) as refused:
         measured(Protocol(xnnpack=(False,)))
-    assert str(refused.value) == said
+    assert str(refused.value) == message
     command = ["benchmark", "--device", "browser", "--no-open", "--model", str(models / "uint8.tflite")]
     assert main_status([*command, "--data", str(photos), "--xnnpack", "off"]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_xnnpack_off_alone_is_refused_before_a_browser_is_asked_for(measured, mo
         ("background", None, ["background", "blue", "green", "red"]),
     ],
 )
-def test_a_person_sees_the_names_of_the_labels_or_of_the_folders(
+def test_the_page_shows_the_names_of_the_labels_or_of_the_folders(
     model, labels, shown, models, photos, tmp_path, monkeypatch
 ):
     browser = StandIn({}, {})

@@ -15,7 +15,7 @@ from kd2mobile.measure.browser.device import Options
 from kd2mobile.measure.browser.server import own_address
 from kd2mobile.measure.browser.session import Patience
 from kd2mobile.measure.files import FileToMeasure, Opened
-from kd2mobile.measure.host.measure import see
+from kd2mobile.measure.host.measure import render_input_forms
 from kd2mobile.measure.measured import Truth, measure_files, measured_of
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.metrics import top1
@@ -38,12 +38,12 @@ def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, c
     """Two threads where the machine has two cores; both clocks, the page's own facts and the records."""
     digits, protocol = digits_in_tflite, Protocol(threads=(1, 2, 4000), runs=100)
     files = opened([digits.files["fp32"], digits.files["int8"]], protocol)
-    given = measured_in(files, digits.photos, protocol)
-    assert given.skipped == [] and given.evaluated.tolist() == list(range(300))
-    assert re.match(r"browser: HeadlessChrome \d+ on Linux \w+, ", given.words) and given.words.endswith(
+    from_browser = measured_in(files, digits.photos, protocol)
+    assert from_browser.skipped == [] and from_browser.evaluated.tolist() == list(range(300))
+    assert re.match(r"browser: HeadlessChrome \d+ on Linux \w+, ", from_browser.words) and from_browser.words.endswith(
         (" core", " cores")
     )
-    for precision, answered in zip(("fp32", "int8"), given.answered, strict=True):
+    for precision, answered in zip(("fp32", "int8"), from_browser.answered, strict=True):
         assert answered.outputs.dtype == np.float32 and answered.outputs.shape == (300, 10)
         assert (top1(answered.outputs) == digits.here[precision]).mean() >= LEAST_AGREEMENT, precision
         one, two, too_many = answered.profiles
@@ -57,9 +57,13 @@ def test_it_answers_as_litert_on_this_host_does(measured_in, digits_in_tflite, c
         assert one.latency_ms.p50 * one.latency_ms.steps >= 50 * one.clock_step_ms * 0.999, "batches of 50 steps"
         assert too_many.latency_ms is None and "cores" in too_many.unknown["latency_ms"]
     record = measured_of(
-        files[1], given.answered[1], given, Truth(digits.labels, None, "0" * 16, "2026-11-30T12:00:00Z"), protocol
+        files[1],
+        from_browser.answered[1],
+        from_browser,
+        Truth(digits.labels, None, "0" * 16, "2026-11-30T12:00:00Z"),
+        protocol,
     ).record
-    assert record.device == given.words and record.n == 300 and record.top1 > 0.9 and record.precision == "int8"
+    assert record.device == from_browser.words and record.n == 300 and record.top1 > 0.9 and record.precision == "int8"
 
 
 def test_images_are_evaluated_with_the_threads_that_come_first(measured_in, digits_in_tflite, chromium):
@@ -69,8 +73,8 @@ def test_images_are_evaluated_with_the_threads_that_come_first(measured_in, digi
         pytest.skip("one core has no threads")
     digits, protocol = digits_in_tflite, Protocol(threads=(min(cores, 4), 1), runs=0)
     files = opened([digits.files["fp32"], digits.files["int8"]], protocol)
-    given = measured_in(files, digits.photos[:100], protocol)
-    for precision, answered in zip(("fp32", "int8"), given.answered, strict=True):
+    from_browser = measured_in(files, digits.photos[:100], protocol)
+    for precision, answered in zip(("fp32", "int8"), from_browser.answered, strict=True):
         agreement = (top1(answered.outputs) == digits.here[precision][:100]).mean()
         assert agreement >= LEAST_AGREEMENT, precision
         assert answered.profiles[0].unknown["latency_ms"] == "not requested"
@@ -83,10 +87,10 @@ def test_open_outputs_floats_and_backgrounds_are_read_as_on_this_host(measured_i
     images, labels = sorted(photos.rglob("*.png")), np.zeros(7, int)
     files = [FileToMeasure(path=models / f"{name}.tflite", mean=127.5, std=127.5) for name in names]
     host = measure_files(files, images, labels, protocol=QUICK)
-    given = measured_in(opened_as_files(files, QUICK), images, QUICK)
-    for name, here, there in zip(names, host, given.answered, strict=True):
+    from_browser = measured_in(opened_as_files(files, QUICK), images, QUICK)
+    for name, here, there in zip(names, host, from_browser.answered, strict=True):
         (one,) = opened_as_files([files[names.index(name)]], QUICK)
-        measured = measured_of(one, there, given, Truth(labels, None, "0" * 16, "2026-11-30T12:00:00Z"), QUICK)
+        measured = measured_of(one, there, from_browser, Truth(labels, None, "0" * 16, "2026-11-30T12:00:00Z"), QUICK)
         step = 1 / 256 if name == "full_uint8" else 1e-5
         assert np.abs(measured.probabilities - here.probabilities).max() <= step, name
         assert there.profiles[0].latency_ms is None and there.profiles[0].init_ms > 0
@@ -109,11 +113,11 @@ def test_a_page_that_is_reloaded_goes_on(measured_in, models, photos, chromium, 
     images, reloaded = sorted(photos.rglob("*.png")), Event()
     files = opened([models / "uint8.tflite"], QUICK)
 
-    def held(path, sights):
+    def held(path, input_forms):
         reloaded.wait()
-        return see(path, sights)
+        return render_input_forms(path, input_forms)
 
-    monkeypatch.setattr(session, "see", held)
+    monkeypatch.setattr(session, "render_input_forms", held)
 
     def reload(page):
         """As a phone whose browser keeps its model to itself; the address without its last slash."""
@@ -123,8 +127,8 @@ def test_a_page_that_is_reloaded_goes_on(measured_in, models, photos, chromium, 
         reloaded.set()
         until_it_ends(page)
 
-    given = measured_in(files, images, QUICK, look=reload)
-    assert len(given.evaluated) == 7 and re.search(r", screen \d+ x \d+ at 1\.00, ", given.words)
+    from_browser = measured_in(files, images, QUICK, look=reload)
+    assert len(from_browser.evaluated) == 7 and re.search(r", screen \d+ x \d+ at 1\.00, ", from_browser.words)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -144,9 +148,9 @@ def test_on_the_network_a_plain_address_gets_no_threads_and_a_certificate_gives_
         options = Options(lan=True, tls=(certificate, key))
     with browser(tmp_path, "--ignore-certificate-errors") as phone:
         files = opened([models / "uint8.tflite"], protocol)
-        given = measured_in(files, images, protocol, page=phone, options=options)
+        from_browser = measured_in(files, images, protocol, page=phone, options=options)
         facts = phone.value("document.getElementById('facts').textContent")
-    one, two = given.answered[0].profiles
+    one, two = from_browser.answered[0].profiles
     assert one.isolated is two.isolated is secure and one.latency_ms.n >= 20
     assert one.latency_ms.p50 * one.latency_ms.steps >= 50 * one.clock_step_ms * 0.999
     if secure:
@@ -163,17 +167,17 @@ def test_a_float_file_runs_on_webgpu_too_with_answers_of_its_own(measured_in, mo
     protocol, images = Protocol(threads=(1,), runs=3), sorted(photos.rglob("*.png"))
     with browser(tmp_path, *flags, without=["--disable-gpu"]) as software:
         files = opened([models / "uint8.tflite", models / "full_uint8.tflite"], protocol)
-        given = measured_in(files, images, protocol, page=software)
+        from_browser = measured_in(files, images, protocol, page=software)
         if software.value("document.getElementById('facts').textContent").endswith("no WebGPU"):
             pytest.skip("this Chromium has no WebGPU in software")
-    on_float, on_quantized = given.answered
+    on_float, on_quantized = from_browser.answered
     assert on_quantized.others == []
     (other,) = on_float.others
     assert other.profiles[0].runtime.startswith("LiteRT.js") and "WebGPU (" in other.profiles[0].runtime
     assert other.profiles[0].threads is None and other.profiles[0].latency_ms.n >= 3
     assert other.outputs.shape == (7, 3) and np.abs(other.outputs - on_float.outputs).max() < 0.01
     measured = measured_of(
-        files[0], on_float, given, Truth(np.zeros(7, int), None, "0" * 16, "2026-11-30T12:00:00Z"), protocol
+        files[0], on_float, from_browser, Truth(np.zeros(7, int), None, "0" * 16, "2026-11-30T12:00:00Z"), protocol
     )
     assert [record.threads for record in measured.records] == [1, None] and measured.records[1].n == 7
 
@@ -213,8 +217,8 @@ def test_a_person_tries_images_when_it_is_done_and_names_are_text(measured_in, o
     assert ("button", "Use the camera") in heard and any(role == "progressbar" and name for role, name in heard)
 
 
-def test_the_page_says_nothing_on_the_console_but_what_litert_js_does(measured_in, models, photos, chromium):
+def test_only_litert_js_writes_to_the_console(measured_in, models, photos, chromium):
     measured_in(opened([models / "uint8.tflite"], QUICK), sorted(photos.rglob("*.png")), QUICK)
-    faults = [said for said in chromium.said if "exceptionDetails" in said]
-    refused = [said["entry"]["text"] for said in chromium.said if "entry" in said]
+    faults = [event for event in chromium.event if "exceptionDetails" in event]
+    refused = [event["entry"]["text"] for event in chromium.event if "entry" in event]
     assert faults == [] and not any("Content Security Policy" in line or "404" in line for line in refused)

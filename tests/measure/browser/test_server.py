@@ -40,34 +40,34 @@ def url(secret):
         yield address
 
 
-def asked(url, path, method="GET", body=None, headers=()):
+def request(url, path, method="GET", body=None, headers=()):
     """Status, headers and text of a request whose path is sent as it stands."""
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port)
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port)
     connection.putrequest(method, path, skip_host=True)
-    for name, value in {"Host": place.netloc, **dict(headers)}.items():
+    for name, value in {"Host": parts.netloc, **dict(headers)}.items():
         connection.putheader(name, value)
     if body is not None and "Transfer-Encoding" not in dict(headers):
         connection.putheader("Content-Length", dict(headers).get("X-Length", str(len(body))))
     connection.endheaders(body)
     answer = connection.getresponse()
-    found = answer.status, answer.headers, answer.read().decode()
+    response = answer.status, answer.headers, answer.read().decode()
     connection.close()
-    return found
+    return response
 
 
 def test_it_listens_on_this_machine_alone_behind_a_token(url):
-    place = urlsplit(url)
-    assert place.hostname == "127.0.0.1" and place.scheme == "http"
-    token = place.path.strip("/")
+    parts = urlsplit(url)
+    assert parts.hostname == "127.0.0.1" and parts.scheme == "http"
+    token = parts.path.strip("/")
     assert len(token) == 22, "128 bits in base64"
-    status, headers, text = asked(url, place.path)
+    status, headers, text = request(url, parts.path)
     assert (status, text) == (200, "the page")
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert headers["Content-Security-Policy"] == "default-src 'none'" and HEADERS.items() <= dict(headers).items()
     assert headers["Cache-Control"] == "no-store"
-    status, headers, _ = asked(url, f"{place.path}sub/page.html?x=1")
+    status, headers, _ = request(url, f"{parts.path}sub/page.html?x=1")
     assert status == 200 and headers["Cache-Control"] == "max-age=86400, immutable"
 
 
@@ -76,23 +76,23 @@ def test_it_listens_on_this_machine_alone_behind_a_token(url):
 )
 def test_another_token_or_none_is_refused(url, change):
     path = urlsplit(url).path.strip("/")
-    given = change(path)
-    assert given != path
-    for wanted in ("", "sub/page.html", "echo"):
-        status, _, text = asked(url, f"/{given}/{wanted}")
+    guess = change(path)
+    assert guess != path
+    for resource in ("", "sub/page.html", "echo"):
+        status, _, text = request(url, f"/{guess}/{resource}")
         assert status == 403 and "needs its token" in text and "the page" not in text
-    status, headers, _ = asked(url, f"/{given}")
+    status, headers, _ = request(url, f"/{guess}")
     assert status == 403 and "Location" not in headers
-    assert asked(url, "/", "POST", b"x")[0] == 403
+    assert request(url, "/", "POST", b"x")[0] == 403
 
 
 def test_without_its_last_slash_the_url_leads_to_the_page(url):
     path = urlsplit(url).path
-    for asked_for in (path[:-1], f"{path[:-1]}?x=1"):
-        status, headers, text = asked(url, asked_for)
+    for target in (path[:-1], f"{path[:-1]}?x=1"):
+        status, headers, text = request(url, target)
         assert (status, headers["Location"], text) == (308, path, "") and headers["Cache-Control"] == "no-store"
-    assert asked(url, path[:-1], "POST", b"")[0] == 404, "nothing is posted there"
-    assert asked(url, path[:-1], "GET", b"x")[0] == 413
+    assert request(url, path[:-1], "POST", b"")[0] == 404, "nothing is posted there"
+    assert request(url, path[:-1], "GET", b"x")[0] == 413
 
 
 @pytest.mark.parametrize(
@@ -119,34 +119,34 @@ def test_without_its_last_slash_the_url_leads_to_the_page(url):
     ],
 )
 def test_nothing_else_is_reached(url, secret, path):
-    status, _, text = asked(url, urlsplit(url).path + path.format(secret=secret))
+    status, _, text = request(url, urlsplit(url).path + path.format(secret=secret))
     assert status == 404 and text == "There is nothing at this address.\n"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_other_methods_are_not_known(url, method):
-    assert asked(url, urlsplit(url).path, method)[0] == 501
-    assert asked(url, urlsplit(url).path + "echo")[0] == 404, "GET where there is a POST alone"
+def test_other_methods_are_refused(url, method):
+    assert request(url, urlsplit(url).path, method)[0] == 501
+    assert request(url, urlsplit(url).path + "echo")[0] == 404, "GET where there is a POST alone"
 
 
 def test_a_body_is_taken_whole_and_within_its_limit(url):
     path = urlsplit(url).path + "echo"
-    assert asked(url, f"{path}?a=1&b=%20", "POST", b"hello")[2] == "hello[('a', '1'), ('b', ' ')]"
-    status, _, text = asked(url, path, "POST", b"x" * 11)
+    assert request(url, f"{path}?a=1&b=%20", "POST", b"hello")[2] == "hello[('a', '1'), ('b', ' ')]"
+    status, _, text = request(url, path, "POST", b"x" * 11)
     assert status == 413 and text == "A request body must be at most 10 bytes here, got 11.\n"
-    assert asked(url, path, "POST", b"x", {"X-Length": "1" + "0" * 30})[0] == 413, "refused before it is read"
+    assert request(url, path, "POST", b"x", {"X-Length": "1" + "0" * 30})[0] == 413, "refused before it is read"
     for length in ("-1", "1e3", "²", ""):
-        assert asked(url, path, "POST", b"x", {"X-Length": length.encode().decode("latin-1")})[0] == 411
-    assert asked(url, path, "POST", b"1\r\nx\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"})[0] == 411
-    assert asked(url, urlsplit(url).path, "GET", b"x")[0] == 413, "a page takes no body"
-    status, _, text = asked(url, path, "POST", b"no")
+        assert request(url, path, "POST", b"x", {"X-Length": length.encode().decode("latin-1")})[0] == 411
+    assert request(url, path, "POST", b"1\r\nx\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"})[0] == 411
+    assert request(url, urlsplit(url).path, "GET", b"x")[0] == 413, "a page takes no body"
+    status, _, text = request(url, path, "POST", b"no")
     assert (status, text) == (400, "It must be a yes.\n")
 
 
 def raw(url, request):
     """What is answered to these bytes, after which nothing comes."""
-    place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port)) as plain:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port)) as plain:
         plain.sendall(request)
         plain.shutdown(socket.SHUT_WR)
         return plain.makefile("rb").read().decode()
@@ -157,8 +157,8 @@ def test_bytes_that_are_no_text_are_no_token(url):
 
 
 def test_a_body_that_is_cut_short_is_refused(url):
-    said = raw(url, f"POST {urlsplit(url).path}echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhel".encode())
-    assert said.startswith("HTTP/1.1 400") and "must be complete, got 3 of 9 bytes" in said
+    response = raw(url, f"POST {urlsplit(url).path}echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhel".encode())
+    assert response.startswith("HTTP/1.1 400") and "must be complete, got 3 of 9 bytes" in response
 
 
 def test_a_port_in_use_is_an_error(url):
@@ -171,19 +171,19 @@ def test_a_port_in_use_is_an_error(url):
 
 def test_on_the_network_it_listens_everywhere_and_shows_an_address_of_this_host():
     with serve({("GET", ""): Route(lambda query, body: Reply("text/plain", b"hello"))}, lan=True) as url:
-        assert asked(f"http://127.0.0.1:{urlsplit(url).port}", urlsplit(url).path)[2] == "hello"
-        assert asked(f"http://127.0.0.1:{urlsplit(url).port}", "/")[0] == 403
+        assert request(f"http://127.0.0.1:{urlsplit(url).port}", urlsplit(url).path)[2] == "hello"
+        assert request(f"http://127.0.0.1:{urlsplit(url).port}", "/")[0] == 403
         assert urlsplit(url).hostname not in ("0.0.0.0", "")
 
 
 def test_with_a_certificate_it_is_https(certificate):
     with serve({("GET", ""): Route(lambda query, body: Reply("text/plain", b"hello"))}, tls=certificate) as url:
-        place = urlsplit(url)
-        assert place.scheme == "https"
-        with socket.create_connection((place.hostname, place.port)) as silent:
+        parts = urlsplit(url)
+        assert parts.scheme == "https"
+        with socket.create_connection((parts.hostname, parts.port)) as silent:
             trusted = ssl.create_default_context(cafile=certificate[0])
-            connection = http.client.HTTPSConnection(place.hostname, place.port, context=trusted)
-            connection.request("GET", place.path)
+            connection = http.client.HTTPSConnection(parts.hostname, parts.port, context=trusted)
+            connection.request("GET", parts.path)
             assert connection.getresponse().read() == b"hello", "one that says nothing keeps nobody waiting"
             connection.close()
             silent.close()
@@ -192,12 +192,12 @@ def test_with_a_certificate_it_is_https(certificate):
 @pytest.mark.parametrize("swap", ["missing", "no PEM", "no pair"])
 def test_a_certificate_that_is_none_is_an_error(swap, certificate, tmp_path):
     (tmp_path / "text.pem").write_text("hello")
-    given = {
+    files = {
         "missing": (tmp_path / "none.pem", certificate[1]),
         "no PEM": (tmp_path / "text.pem", certificate[1]),
         "no pair": (certificate[0], certificate[0]),
     }[swap]
     must = r"^--tls: must be a certificate and its key, got .*PEM files"
-    with pytest.raises(RecipeError, match=must) as refused, serve({}, tls=given):
+    with pytest.raises(RecipeError, match=must) as refused, serve({}, tls=files):
         pass
-    assert str(given[0]) in str(refused.value)
+    assert str(files[0]) in str(refused.value)

@@ -96,7 +96,7 @@ def test_a_whole_measurement_in_order(session_of):
     job = page.hello(webgpu="an adapter")
     assert [file["name"] for file in job["files"]] == ["uint8.tflite", "float.tflite"]
     assert [(file["mean"], file["webgpu"]) for file in job["files"]] == [(None, True), ([127.5], True)]
-    assert job["sights"] == [{"px": 8, "chunks": 2}] and job["threads"] == [1, 2]
+    assert job["input_forms"] == [{"px": 8, "chunks": 2}] and job["threads"] == [1, 2]
     assert job["timing"] == {"runs": 3, "seconds": 1.0, "most": 20000, "batch_steps": 50}
     assert page.get(job["files"][0]["url"])[4:8] == b"TFL3"
     for file in (0, 1):
@@ -155,7 +155,7 @@ def test_a_hello_of_another_kind_is_refused(session_of, change, why):
         (TIMED | {"accelerator": "webgpu"}, "A timing must be one that was requested, and be sent once."),
     ],
 )
-def test_a_timing_that_is_corrupt_or_was_not_asked_for_is_refused(page, body, why):
+def test_a_corrupt_or_unexpected_timing_is_refused(page, body, why):
     status, line = page.refused("timed", body, file=0)
     assert status == 400 and why in line and not page.session.timed
     time_all(page)
@@ -170,8 +170,8 @@ def test_what_is_timed_again_is_being_timed_and_has_a_reason(page):
     again = {"accelerator": "wasm", "threads": 1, "why": "too short"}
     page.post("again", again, file=0)
     assert page.session.next() == page.session.hello
-    file, said = page.session.next()
-    assert (file, said.why) == (0, "too short")
+    file, repeated = page.session.next()
+    assert (file, repeated.why) == (0, "too short")
     assert "why: must be text of its form" in page.refused("again", again | {"why": "\x1b[2J"}, file=0)[1]
     refused = (400, "Only the file that is being timed can be timed again.")
     assert page.refused("again", again | {"threads": 3}, file=0) == refused
@@ -184,7 +184,7 @@ def test_a_file_that_there_is_not_is_refused(page, file):
     assert page.refused("timed", TIMED, file=file) == (400, "file must be a number below 1.")
 
 
-def test_outputs_are_taken_in_their_place_and_size_alone(page):
+def test_outputs_are_accepted_only_at_their_turn_and_in_their_size(page):
     answers = np.ones((4, 3), np.float32).tobytes()
     sent = {"file": 0, "accelerator": "wasm", "chunk": 0}
     awaited = (400, "Outputs must be the expected ones, and be sent once.")
@@ -194,8 +194,8 @@ def test_outputs_are_taken_in_their_place_and_size_alone(page):
     page.get("pixels/0/0")
     assert page.refused("outputs", answers, **sent | {"accelerator": "webgpu"}) == awaited
     assert page.refused("outputs", answers, **sent | {"chunk": 2}) == (400, "chunk must be a number below 2.")
-    said = "Outputs must be 4 x 3 float32 numbers, got 44 bytes."
-    assert page.refused("outputs", answers[:-4], **sent) == (400, said)
+    line = "Outputs must be 4 x 3 float32 numbers, got 44 bytes."
+    assert page.refused("outputs", answers[:-4], **sent) == (400, line)
     assert page.refused("done") == (400, "The measurement is incomplete.")
     page.post("outputs", answers, **sent)
     assert page.refused("outputs", answers, **sent) == awaited
@@ -205,13 +205,13 @@ def test_more_outputs_than_a_chunk_has_are_never_read(session_of):
     assert session_of("uint8", "background").routes()["POST", "outputs"].most_bytes == 4 * 4 * 4
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity")])
-def test_an_answer_that_is_no_number_ends_it(page, value, said):
+@pytest.mark.parametrize(("value", "number"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_an_answer_that_is_no_number_ends_it(page, value, number):
     time_all(page)
     page.get("pixels/0/1")
     answers = np.full((3, 3), value, np.float32).tobytes()
     assert page.refused("outputs", answers, file=0, accelerator="wasm", chunk=1)[0] == 500
-    with pytest.raises(ModelFileError, match=f"must output finite numbers in the browser \\(WASM\\), got {said}"):
+    with pytest.raises(ModelFileError, match=f"must output finite numbers in the browser \\(WASM\\), got {number}"):
         all_events(page.session)
 
 
@@ -295,17 +295,17 @@ def test_a_file_that_litert_js_cannot_run_is_refused_before_a_browser_comes(sess
         session_of(name)
 
 
-def test_files_that_see_otherwise_get_pixels_of_their_own_and_quantized_ones_no_webgpu(session_of, models, photos):
+def test_other_input_forms_get_other_pixels_and_quantized_files_no_webgpu(session_of, models, photos):
     session = session_of("uint8", "full_uint8")
-    assert [(file.sight, file.webgpu) for file in session.files] == [(0, True), (0, False)]
+    assert [(file.input_form, file.webgpu) for file in session.files] == [(0, True), (0, False)]
     file = FileToMeasure(path=models / "uint8.tflite", resize="pad")
     files = opened([FileToMeasure(path=models / "uint8.tflite"), file], PROTOCOL)
     page = Page(Session(files, sorted(photos.rglob("*.png")), PROTOCOL))
-    assert [file.sight for file in page.session.files] == [0, 1]
+    assert [file.input_form for file in page.session.files] == [0, 1]
     assert page.get("pixels/0/0") != page.get("pixels/1/0"), "12 x 10 images are cropped, or padded with black"
 
 
-def test_without_timed_runs_only_opening_and_the_first_run_are_asked_for(session_of):
+def test_without_timed_runs_only_opening_and_the_first_run_are_requested(session_of):
     page = Page(session_of("uint8", protocol=Protocol(runs=0)))
     assert page.hello()["timing"] is None
     assert page.refused("timed", TIMED, file=0)[1] == "A timing must have all its times."
@@ -322,8 +322,8 @@ def test_whatever_is_posted_is_taken_or_refused_in_one_line(session_of, path):
     for _ in range(300):
         bad = bytearray(json.dumps(whole).encode())
         for _ in range(draw.choice((1, 2, 5))):
-            place = draw.randrange(len(bad))
-            bad[place : place + draw.randrange(3)] = draw.choice(
+            index = draw.randrange(len(bad))
+            bad[index : index + draw.randrange(3)] = draw.choice(
                 (b"", b"9", b"1e999", b'"', b"[", b"{}", b"\xff", b"null")
             )
         bodies.append(bytes(bad))

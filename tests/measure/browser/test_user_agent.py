@@ -72,5 +72,5 @@ def test_browser_version_and_system(user_agent, words):
         "Mozilla/5.0 (X11; Linux x86_64) Chrome/141 (",
     ],
 )
-def test_what_is_not_wholly_known_stays_as_it_is(user_agent):
+def test_an_unknown_user_agent_stays_as_it_is(user_agent):
     assert browser_words(user_agent) == user_agent

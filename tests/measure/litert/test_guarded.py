@@ -68,9 +68,9 @@ def test_a_file_that_ends_litert_is_one_line_and_exit_2(models, photos, deadly, 
     file, red = str(models / "uint8.tflite"), str(photos / "red" / "plain.png")
     for command in (["predict", file, red], ["benchmark", "--model", file, "--data", str(photos)]):
         assert main_status(command) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err == (
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err == (
             f"{file}: must run in LiteRT, got a process that was ended by SIGSEGV. "
             "The file may be damaged or need more memory.\n"
         )
@@ -96,8 +96,12 @@ def test_a_damaged_file_that_ends_litert_is_one_line_and_exit_2(models, photos, 
         ["benchmark", "--model", file, "--data", str(photos)],
     ):
         assert main_status(command) == 2
-        said = capsys.readouterr()
-        assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith(f"{file}: must run in LiteRT, got ")
+        output = capsys.readouterr()
+        assert (
+            output.out == ""
+            and output.err.count("\n") == 1
+            and output.err.startswith(f"{file}: must run in LiteRT, got ")
+        )
 
 
 def test_a_bug_in_the_process_keeps_its_traceback(models, tmp_path, monkeypatch):
@@ -105,8 +109,8 @@ def test_a_bug_in_the_process_keeps_its_traceback(models, tmp_path, monkeypatch)
     (tmp_path / "sitecustomize.py").write_text(broken)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     classifier = GuardedClassifier(models / "uint8.tflite", ONE)
-    said = "(?s)uint8.tflite ended with status 1:\nTraceback .*ZeroDivisionError"
-    with pytest.raises(RuntimeError, match=said), classifier:
+    message = "(?s)uint8.tflite ended with status 1:\nTraceback .*ZeroDivisionError"
+    with pytest.raises(RuntimeError, match=message), classifier:
         pass
 
 

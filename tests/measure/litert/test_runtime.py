@@ -24,7 +24,7 @@ def test_probabilities_are_those_worked_out_by_hand(models, name, colour):
 
 @pytest.mark.parametrize("name", ["float", "open_batch"])
 @pytest.mark.parametrize("normal", [(127.5, 127.5), ([127.5] * 3, (127.5, 127.5, 127.5))])
-def test_float_input_is_normalized_as_told(models, name, normal):
+def test_float_input_is_normalized_by_the_given_mean_and_std(models, name, normal):
     classifier = Classifier(models / f"{name}.tflite", mean=normal[0], std=normal[1])
     np.testing.assert_allclose(probabilities(classifier, pixels((10, 200, 30))), by_hand((10, 200, 30)), atol=1e-6)
 
@@ -67,13 +67,13 @@ def test_an_8_bit_input_of_another_scale_is_never_guessed(models, name, dtype):
     assert f"got {dtype} from -2.1" in str(refused.value) and "Give --mean and --std" in str(refused.value)
 
 
-def test_a_file_of_kd2mobiles_with_a_narrower_scale_sees_the_same_pixels(models, own, tmp_path):
+def test_a_narrower_scale_in_an_own_file_gets_the_same_pixels(models, own, tmp_path):
     """Its quantized input ends at pixel 204: what is darker must be seen as it is."""
     narrow = with_input(tmp_path / "narrow.tflite", (models / "full_uint8.tflite").read_bytes(), 0.00627451, 159)
     with pytest.raises(ModelFileError, match="got uint8 from -0.9976 to 0.6024 and no metadata"):
         Classifier(narrow)
-    with zipfile.ZipFile(narrow, "a") as archive, zipfile.ZipFile(own("uint8")) as said:
-        archive.writestr("kd2mobile.json", said.read("kd2mobile.json"))
+    with zipfile.ZipFile(narrow, "a") as archive, zipfile.ZipFile(own("uint8")) as source:
+        archive.writestr("kd2mobile.json", source.read("kd2mobile.json"))
     for colour in [(200, 10, 90), (60, 70, 50), (0, 0, 0)]:
         answer = probabilities(Classifier(narrow), pixels(colour))
         np.testing.assert_allclose(answer, by_hand(colour), atol=0.02)
@@ -86,7 +86,7 @@ def test_a_scale_that_is_none_is_refused(models, tmp_path, scale, zero_point):
         Classifier(path)
 
 
-def test_metadata_that_does_not_fit_a_plain_input_is_said_and_not_used(models, monkeypatch):
+def test_metadata_that_does_not_fit_a_plain_input_is_reported_and_not_used(models, monkeypatch):
     """As of a uint8 file whose metadata says mean 0, std 1: it means the pixel itself."""
     monkeypatch.setattr(runtime, "read_metadata", lambda path: FileMetadata(mean=[0.0], std=[1.0]))
     classifier = Classifier(models / "full_uint8.tflite")
@@ -97,7 +97,7 @@ def test_metadata_that_does_not_fit_a_plain_input_is_said_and_not_used(models, m
     assert Classifier(models / "full_uint8.tflite").std == [255]
 
 
-def test_what_it_says_of_itself(models):
+def test_its_own_description(models):
     classifier = Classifier(models / "uint8.tflite", threads=2)
     assert (classifier.input_px, classifier.classes, classifier.last_op) == (8, 3, "SOFTMAX")
     assert classifier.input == ("uint8", None, None) and classifier.notes == []
@@ -149,7 +149,7 @@ def test_what_is_no_single_image_classifier_is_refused_with_the_reason(models, n
         (b"\xff-op", "the custom op ?-op", "Plain LiteRT does not have it"),
     ],
 )
-def test_a_custom_op_is_named_with_the_advice_for_it(models, tmp_path, op, got, next_step):
+def test_a_custom_op_is_reported_with_the_next_step(models, tmp_path, op, got, next_step):
     def change(stored):
         last = stored.operatorCodes[stored.subgraphs[0].operators[-1].opcodeIndex]
         last.builtinCode, last.deprecatedBuiltinCode, last.customCode = 32, 32, op
@@ -266,11 +266,11 @@ def test_the_runtime_prints_nothing(models, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_runtime_it_says_what_to_install(models, monkeypatch):
+def test_without_a_runtime_the_error_names_the_package_to_install(models, monkeypatch):
     monkeypatch.setattr(runtime, "RUNTIMES", {"no_such_runtime": "none", "another_one": "none"})
     with pytest.raises(ModelFileError) as refused:
         Classifier(models / "uint8.tflite")
-    assert "LiteRT: must be installed to run a .tflite file file file file" in str(refused.value)
+    assert "LiteRT: must be installed to run a .tflite file" in str(refused.value)
     assert "pip install ai-edge-litert" in str(refused.value)
 
 

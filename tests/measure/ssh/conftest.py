@@ -42,20 +42,20 @@ PYTHON = sys._base_executable
 
 
 class Server:
-    """A running sshd. port; known_hosts: with its key; said: what it logged."""
+    """A running sshd. port; known_hosts: with its key; log: what it logged."""
 
-    def __init__(self, place: Path):
-        self.place, self.known_hosts, self.said = place, place / "known_hosts", []
-        keygen(place / "host_key")
-        (place / "authorized_keys").touch()
+    def __init__(self, folder: Path):
+        self.folder, self.known_hosts, self.log = folder, folder / "known_hosts", []
+        keygen(folder / "host_key")
+        (folder / "authorized_keys").touch()
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
         while not self._listens():
             self._end()
-            if not any("Address already in use" in line for line in self.said):
-                pytest.skip(f"sshd does not start here: {' '.join(self.said)}")
-            self.said.clear()  # another program was faster; another port
-        self._log = threading.Thread(target=lambda: self.said.extend(self._process.stderr))
+            if not any("Address already in use" in line for line in self.log):
+                pytest.skip(f"sshd does not start here: {' '.join(self.log)}")
+            self.log.clear()  # another program was faster; another port
+        self._log = threading.Thread(target=lambda: self.log.extend(self._process.stderr))
         self._log.start()
 
     def _listens(self):
@@ -66,8 +66,8 @@ class Server:
         lines = {
             "Port": self.port,
             "ListenAddress": "127.0.0.1",
-            "HostKey": self.place / "host_key",
-            "AuthorizedKeysFile": self.place / "authorized_keys",
+            "HostKey": self.folder / "host_key",
+            "AuthorizedKeysFile": self.folder / "authorized_keys",
             "PidFile": "none",
             "StrictModes": "no",
             "UsePAM": "no",
@@ -76,12 +76,12 @@ class Server:
             "PermitRootLogin": "prohibit-password",
             "PermitUserEnvironment": "yes",
         }
-        (self.place / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key_of(self.place / 'host_key')}\n")
-        command = [SSHD, "-D", "-e", "-f", self.place / "sshd_config"]
+        (self.folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key_of(self.folder / 'host_key')}\n")
+        command = [SSHD, "-D", "-e", "-f", self.folder / "sshd_config"]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self._process.stderr:
-            self.said.append(line.strip())
+            self.log.append(line.strip())
             if "Server listening" in line:
                 return True
         return False
@@ -89,13 +89,13 @@ class Server:
     def cut(self):
         """Ends every connection to it, as a board that loses its network does; the server stays."""
         children = defaultdict(list)
-        for place in Path("/proc").glob("[0-9]*"):
+        for process_folder in Path("/proc").glob("[0-9]*"):
             try:
-                name, _, rest = (place / "stat").read_text().partition("(")[2].rpartition(")")
+                name, _, rest = (process_folder / "stat").read_text().partition("(")[2].rpartition(")")
             except OSError:
                 continue  # it ended meanwhile
             if name.startswith("sshd"):
-                children[int(rest.split()[1])].append(int(place.name))
+                children[int(rest.split()[1])].append(int(process_folder.name))
         ended = children[self._process.pid]
         for process in ended:  # those that are appended here, too
             ended += children[process]
@@ -195,19 +195,19 @@ def new_board(server):
     numbers = count()
 
     def make(scripts=None, **environment):
-        place = server.place / f"board-{next(numbers)}"
-        home, programs = place / "home", place / "bin"
+        folder = server.folder / f"board-{next(numbers)}"
+        home, programs = folder / "home", folder / "bin"
         home.mkdir(parents=True)
         programs.mkdir()
         for program, line in ({"python3": f'exec {PYTHON} "$@"'} | (scripts or {})).items():
             (programs / program).write_text(f"#!/bin/sh\n{line}\n")
             (programs / program).chmod(0o755)
-        key = keygen(place / "key")
-        said = {"HOME": home, "PATH": programs, **pips_settings(home), **environment}
-        options = "".join(f'environment="{variable}={value}",' for variable, value in said.items())
-        with open(server.place / "authorized_keys", "a") as keys:
+        key = keygen(folder / "key")
+        variables = {"HOME": home, "PATH": programs, **pips_settings(home), **environment}
+        options = "".join(f'environment="{variable}={value}",' for variable, value in variables.items())
+        with open(server.folder / "authorized_keys", "a") as keys:
             keys.write(f"{options}restrict {key_of(key)}\n")
-        config = place / "config"
+        config = folder / "config"
         config.write_text(
             f"IdentityFile {key}\nIdentitiesOnly yes\nIdentityAgent none\n"
             f"UserKnownHostsFile {server.known_hosts}\nGlobalKnownHostsFile /dev/null\n"
@@ -253,10 +253,10 @@ def installed(new_board, tmp_path_factory):
 def board(new_board, installed):
     """A board of this test's own, whose environment is a script that runs that one's Python."""
     made = new_board()
-    place = made.home / ".cache" / "kd2mobile" / "environments" / installed.name
-    (place / "bin").mkdir(parents=True)
-    shutil.copy(installed / "installed.json", place)
+    environment_folder = made.home / ".cache" / "kd2mobile" / "environments" / installed.name
+    (environment_folder / "bin").mkdir(parents=True)
+    shutil.copy(installed / "installed.json", environment_folder)
     held = f"[ -p {made.home}/gate ] && read _ < {made.home}/gate"
-    (place / "bin" / "python").write_text(f'#!/bin/sh\n{held}\nexec {installed}/bin/python "$@"\n')
-    (place / "bin" / "python").chmod(0o755)
+    (environment_folder / "bin" / "python").write_text(f'#!/bin/sh\n{held}\nexec {installed}/bin/python "$@"\n')
+    (environment_folder / "bin" / "python").chmod(0o755)
     return made

@@ -22,17 +22,17 @@ from .conftest import ABOUT, PYTHON, keygen, pretending
 
 
 @pytest.fixture
-def asked(models, tmp_path):
+def refused(models, tmp_path):
     """The error of a measurement there."""
 
-    def ask(board, config=None, **how):
+    def refusal(board, config=None, **how):
         board = board._replace(config=config or board.config)
-        seen = [image(tmp_path / "red.png", (255, 0, 0))]
+        images = [image(tmp_path / "red.png", (255, 0, 0))]
         with pytest.raises(DeviceError) as refused:
-            board.measured([FileToMeasure(path=models / "uint8.tflite")], seen, np.array([2]), **how)
+            board.measured([FileToMeasure(path=models / "uint8.tflite")], images, np.array([2]), **how)
         return str(refused.value)
 
-    return ask
+    return refusal
 
 
 @pytest.fixture
@@ -47,66 +47,66 @@ def config_of(bare, tmp_path):
     return write
 
 
-def test_nobody_listens(bare, asked):
+def test_nobody_listens(bare, refused):
     away = bare._replace(address="pi@127.0.0.1:1")
-    assert asked(away) == (
+    assert refused(away) == (
         "ssh:pi@127.0.0.1:1: must answer ssh, got ssh: connect to host 127.0.0.1 port 1: Connection refused. "
         "Start the ssh server there, or give its port: ssh:USER@HOST:PORT."
     )
 
 
-def test_a_key_that_it_does_not_know(bare, asked, tmp_path):
+def test_a_key_that_it_does_not_know(bare, refused, tmp_path):
     config = tmp_path / "config"
     config.write_text(bare.config.read_text().replace(str(bare.key), str(keygen(tmp_path / "other"))))
-    said = asked(bare, config)
-    assert said.startswith(f"{bare.device}: must accept a login by key, without a password, got ")
-    assert "Permission denied (publickey)" in said
-    assert f"`ssh -F {config} -p {parsed(bare.address).port} " in said and "ssh-copy-id" in said
+    error = refused(bare, config)
+    assert error.startswith(f"{bare.device}: must accept a login by key, without a password, got ")
+    assert "Permission denied (publickey)" in error
+    assert f"`ssh -F {config} -p {parsed(bare.address).port} " in error and "ssh-copy-id" in error
 
 
-def test_no_key_at_all(bare, asked, config_of, tmp_path):
+def test_no_key_at_all(bare, refused, config_of, tmp_path):
     config = config_of(f"IdentityFile {tmp_path / 'missing'}")
     config.write_text(config.read_text().replace(f"IdentityFile {bare.key}\n", ""))
-    assert "must accept a login by key" in asked(bare, config)
+    assert "must accept a login by key" in refused(bare, config)
 
 
-def test_a_host_key_that_is_unknown(bare, asked, config_of, tmp_path):
+def test_a_host_key_that_is_unknown(bare, refused, config_of, tmp_path):
     config = config_of(f"UserKnownHostsFile {tmp_path / 'none'}", "StrictHostKeyChecking no")
-    said = asked(bare, config)
-    assert said == (
+    error = refused(bare, config)
+    assert error == (
         f"{bare.device}: must have a known host key, got an unknown key. "
         f"Run `{parsed(bare.address).by_hand(config)}` once and compare the fingerprint that it shows; it is kept then."
     )
     assert not (tmp_path / "none").exists(), "whatever the configuration says, no key is taken unseen"
 
 
-def test_a_host_key_that_is_another_one(bare, server, asked, config_of, tmp_path):
+def test_a_host_key_that_is_another_one(bare, server, refused, config_of, tmp_path):
     other = keygen(tmp_path / "another").with_suffix(".pub").read_text()
     (tmp_path / "known").write_text(f"[127.0.0.1]:{server.port} {other}")
-    said = asked(bare, config_of(f"UserKnownHostsFile {tmp_path / 'known'}", "StrictHostKeyChecking no"))
-    assert said.startswith(f"{bare.device}: must have its known host key, got another key. Either the board")
-    assert f"`ssh-keygen -f {tmp_path / 'known'} -R '[127.0.0.1]:{server.port}'`" in said
+    error = refused(bare, config_of(f"UserKnownHostsFile {tmp_path / 'known'}", "StrictHostKeyChecking no"))
+    assert error.startswith(f"{bare.device}: must have its known host key, got another key. Either the board")
+    assert f"`ssh-keygen -f {tmp_path / 'known'} -R '[127.0.0.1]:{server.port}'`" in error
 
 
-def test_a_configuration_that_cannot_be_read(bare, asked, config_of, tmp_path):
-    assert "Bad configuration option: nonsense. Check the ssh configuration." in asked(bare, config_of("Nonsense 1"))
-    said = asked(bare, tmp_path / "missing")
-    assert said == f"--ssh-config: must be a file, got {tmp_path / 'missing'}. Check the path."
+def test_a_configuration_that_cannot_be_read(bare, refused, config_of, tmp_path):
+    assert "Bad configuration option: nonsense. Check the ssh configuration." in refused(bare, config_of("Nonsense 1"))
+    error = refused(bare, tmp_path / "missing")
+    assert error == f"--ssh-config: must be a file, got {tmp_path / 'missing'}. Check the path."
 
 
-def test_no_ssh_here(bare, asked, monkeypatch):
+def test_no_ssh_here(bare, refused, monkeypatch):
     monkeypatch.setattr(connection_module.shutil, "which", lambda name: None)
-    assert "must find the OpenSSH client, got no ssh on the PATH. Install it" in asked(bare)
+    assert "must find the OpenSSH client, got no ssh on the PATH. Install it" in refused(bare)
 
 
-def test_no_python_there(new_board, asked, tmp_path):
-    said = asked(new_board(PATH=tmp_path / "nothing"))
-    assert "must have python3 on its PATH, got " in said and "not found. Install Python 3.11 or newer there" in said
+def test_no_python_there(new_board, refused, tmp_path):
+    error = refused(new_board(PATH=tmp_path / "nothing"))
+    assert "must have python3 on its PATH, got " in error and "not found. Install Python 3.11 or newer there" in error
 
 
-def test_a_python_that_is_too_old(new_board, asked):
-    said = asked(new_board({"python3": pretending("sys.version_info = (3, 9, 2)")}))
-    assert "must have Python 3.11 or newer, got 3.9.2. Install a newer one as well" in said
+def test_a_python_that_is_too_old(new_board, refused):
+    error = refused(new_board({"python3": pretending("sys.version_info = (3, 9, 2)")}))
+    assert "must have Python 3.11 or newer, got 3.9.2. Install a newer one as well" in error
 
 
 def test_a_newer_python_beside_an_old_one(new_board):
@@ -118,36 +118,36 @@ def test_a_newer_python_beside_an_old_one(new_board):
         assert there.start("none", environment="none", core="none", files=[], request={}) == "incomplete"
 
 
-def test_a_python_that_makes_no_environments(new_board, asked):
+def test_a_python_that_makes_no_environments(new_board, refused):
     line = 'case "$2" in *ensurepip*) exit 1;; esac; ' + pretending("sys.executable = sys.argv[2]")
-    said = asked(new_board({"python3": line}))
-    assert "must have Python's venv and ensurepip, got a Python without. Install it" in said
+    error = refused(new_board({"python3": line}))
+    assert "must have Python's venv and ensurepip, got a Python without. Install it" in error
 
 
-def test_a_home_that_cannot_be_written(new_board, asked, tmp_path):
+def test_a_home_that_cannot_be_written(new_board, refused, tmp_path):
     (tmp_path / "file").touch()
-    said = asked(new_board(HOME=tmp_path / "file"))
-    assert "must have a writable ~/.cache/kd2mobile, got Not a directory. Check it" in said
+    error = refused(new_board(HOME=tmp_path / "file"))
+    assert "must have a writable ~/.cache/kd2mobile, got Not a directory. Check it" in error
 
 
-def test_a_disk_that_is_full(new_board, asked, monkeypatch):
+def test_a_disk_that_is_full(new_board, refused, monkeypatch):
     """A limit on the size of a file stands for it."""
     monkeypatch.setattr(measure, "_install", lambda *_: ("none", {}))
     line = "ulimit -f 0; " + pretending("sys.executable = sys.argv[2]")
     board = new_board({"python3": line})
-    assert "must have free space on its disk, got File too large. Free some space there" in asked(board)
+    assert "must have free space on its disk, got File too large. Free some space there" in refused(board)
     assert board.kept == []
 
 
-def test_a_disk_with_too_little_room(bare, asked, monkeypatch):
+def test_a_disk_with_too_little_room(bare, refused, monkeypatch):
     monkeypatch.setattr(board_module, "ENVIRONMENT_BYTES", 10**18)
-    said = asked(bare)
+    error = refused(bare)
     assert re.search(
-        r"must have free space on its disk, got \d+ MB free, where packages take 1000000000000 MB\. Free", said
+        r"must have free space on its disk, got \d+ MB free, where packages take 1000000000000 MB\. Free", error
     )
     monkeypatch.setattr(board_module.Board, "about", lambda self: replace(ABOUT, free_bytes=10))
     assert re.search(
-        r"must have [\d.]+ [KM]B free in its home folder for the files and images, got 10 bytes\. Free", asked(bare)
+        r"must have [\d.]+ [KM]B free in its home folder for the files and images, got 10 bytes\. Free", refused(bare)
     )
 
 
@@ -163,10 +163,10 @@ def test_an_alias_of_the_configuration(bare, server, config_of):
         assert there.about().system == "Linux"
 
 
-def test_an_address_that_is_none(bare, asked):
+def test_an_address_that_is_none(bare, refused):
     for address in ("", "pi@", "-oProxyCommand=x", "pi@board:99999", "pi@bo ard", "pi@[::1", "pi@board/x"):
-        said = asked(bare._replace(address=address))
-        assert f"must be of the form ssh:USER@HOST[:PORT], got {f'ssh:{address}'!r}. For example" in said
+        error = refused(bare._replace(address=address))
+        assert f"must be of the form ssh:USER@HOST[:PORT], got {f'ssh:{address}'!r}. For example" in error
 
 
 def test_the_records_before_stay_whole(models, photos, tmp_path, capsys):

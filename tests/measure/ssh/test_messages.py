@@ -35,7 +35,7 @@ ANSWER |= {"skipped": [[1, "no image"]]}
 
 
 @pytest.mark.parametrize(
-    ("verb", "line", "said"),
+    ("command", "line", "message"),
     [
         ("about", "no json", "pi@board: must be JSON in UTF-8"),
         ("about", "[]", "must be an object, got a list of 0"),
@@ -47,7 +47,7 @@ ANSWER |= {"skipped": [[1, "no image"]]}
         ("clean", '{"kind": "cleaned"}', "pi@board: all: must be there"),
         (
             "follow",
-            '{"kind": "said", "line": "", "offset": 1e999}',
+            '{"kind": "shown", "line": "", "offset": 1e999}',
             "with finite numbers, got a number that is too large",
         ),
         ("fetch", '{"kind": "file", "size": 9007199254740993, "sha256": ""}', "size: must be a whole number, at most"),
@@ -55,10 +55,10 @@ ANSWER |= {"skipped": [[1, "no image"]]}
         ("put", '{"kind": "nonsense"}', "must be one of the values that are known"),
     ],
 )
-def test_an_answer_that_is_none_is_one_line(verb, line, said):
+def test_an_answer_that_is_none_is_one_line(command, line, message):
     with pytest.raises(DeviceError) as refused:
-        read_message(line.encode(), verb, "pi@board")
-    assert said in str(refused.value) and "\n" not in str(refused.value)
+        read_message(line.encode(), command, "pi@board")
+    assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_message_is_its_fields():
@@ -83,7 +83,7 @@ def changed(**fields):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "must be JSON in UTF-8, with finite numbers, got an empty file"),
         (b'"x"', 'must be an object, got "x"'),
@@ -98,10 +98,10 @@ def changed(**fields):
         (changed(refusal={"error": "DataError"}), "refusal.where: must be there"),
     ],
 )
-def test_a_boards_answer_is_one_to_the_request(tmp_path, content, said):
+def test_a_boards_answer_is_one_to_the_request(tmp_path, content, message):
     with pytest.raises(DeviceError) as refused:
         measure._fetched(*fetched(tmp_path, content), REQUEST)
-    assert str(refused.value).startswith("pi@board") and said in str(refused.value)
+    assert str(refused.value).startswith("pi@board") and message in str(refused.value)
 
 
 def test_a_right_answer_and_a_refusal_of_an_unknown_class(tmp_path):
@@ -118,8 +118,8 @@ def test_any_change_of_an_answer_is_an_answer_or_one_line(tmp_path):
     for _ in range(1500):
         bad = bytearray(whole)
         for _ in range(draw.choice((1, 1, 4))):
-            place = draw.randrange(len(bad))
-            bad[place : place + draw.randrange(3)] = draw.choice(
+            index = draw.randrange(len(bad))
+            bad[index : index + draw.randrange(3)] = draw.choice(
                 (b"", b"9", b'"', b"[", b"}", b"\xff", b"1e9", b"null", b"-")
             )
         try:
@@ -155,23 +155,23 @@ def test_outputs_of_absurd_shapes_are_refused_before_they_take_memory(tmp_path, 
 
 
 def test_outputs_are_float32(tmp_path):
-    given = np.arange(6, dtype=np.float32).reshape(2, 3)
-    np.save(tmp_path / "x.npy", given)
+    outputs = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "x.npy", outputs)
     content = (tmp_path / "x.npy").read_bytes()
-    assert (measure._outputs(*fetched(tmp_path, content), 0, (2, 3)) == given).all()
+    assert (measure._outputs(*fetched(tmp_path, content), 0, (2, 3)) == outputs).all()
 
 
-def test_a_verb_with_one_answer_has_one():
+def test_a_command_with_one_answer_has_exactly_one():
     connection = Connection.__new__(Connection)
     connection.address = "pi@board"
-    for told in ([], [{}, {}]):
-        with pytest.raises(DeviceError, match=f"must answer `about` with one message, got {len(told)}"):
-            connection.only("about", told)
+    for messages in ([], [{}, {}]):
+        with pytest.raises(DeviceError, match=f"must answer `about` with one message, got {len(messages)}"):
+            connection.only("about", messages)
 
 
-def test_what_a_board_tells_is_what_the_program_there_tells():
-    """Each `tell("kind", ...)` of there.py is a type here."""
+def test_every_message_of_the_program_on_the_board_has_a_type():
+    """Each `send("kind", ...)` of there.py is a type here."""
     source = (Path(measure.__file__).parent / "there.py").read_text("utf-8")
-    kinds = set(re.findall(r'\btell\(\s*"(\w+)"', source))
+    kinds = set(re.findall(r'\bsend\(\s*"(\w+)"', source))
     known = {kind.__struct_config__.tag for types in ANSWERS.values() for kind in types} | {"refused", "end"}
     assert "about" in kinds and kinds <= known

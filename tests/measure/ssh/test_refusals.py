@@ -40,7 +40,7 @@ pi@board: Permission denied (publickey,password).
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("stderr", "expected"),
     [
         (CHANGED, "must have its known host key, got another key. Either the board was reinstalled or"),
         (UNKNOWN, "must have a known host key, got an unknown key. Run `ssh -p 2222 pi@board` once and"),
@@ -90,9 +90,9 @@ pi@board: Permission denied (publickey,password).
         ("", "must accept an ssh connection, got no message. Try"),
     ],
 )
-def test_each_has_an_error_that_says_what_to_do(said, told):
-    error = str(refusal(parsed("pi@board:2222"), said))
-    assert error.startswith(f"ssh:pi@board:2222: {told}") and error[-1] in ".?" and "\n" not in error
+def test_each_has_an_error_with_a_next_step(stderr, expected):
+    error = str(refusal(parsed("pi@board:2222"), stderr))
+    assert error.startswith(f"ssh:pi@board:2222: {expected}") and error[-1] in ".?" and "\n" not in error
 
 
 def test_the_command_that_forgets_a_key():
@@ -105,20 +105,20 @@ def test_the_command_that_forgets_a_key():
 def test_the_command_that_forgets_the_key_of_an_alias(tmp_path):
     config = tmp_path / "config"
     config.write_text("Host board\n HostName 192.0.2.5\n Port 2200\n")
-    said = CHANGED.replace("in known_hosts:1", "in my keys/known:12")
+    stderr = CHANGED.replace("in known_hosts:1", "in my keys/known:12")
     assert "`ssh-keygen -f 'my keys/known' -R '[192.0.2.5]:2200'` removes" in str(
-        refusal(parsed("board"), said, config)
+        refusal(parsed("board"), stderr, config)
     )
     config.write_text("Host board\n HostName 192.0.2.5\n Port 2200\n HostKeyAlias pi5\n")
-    assert "`ssh-keygen -f 'my keys/known' -R pi5` removes" in str(refusal(parsed("board"), said, config))
+    assert "`ssh-keygen -f 'my keys/known' -R pi5` removes" in str(refusal(parsed("board"), stderr, config))
 
 
 @needs_ssh
 @pytest.mark.parametrize(("file", "kept"), [("/dev/null", False), ("none", False), ("keys/known /dev/null", True)])
-def test_where_no_key_is_kept_that_is_said_first(file, kept, tmp_path):
+def test_a_missing_key_is_reported_first(file, kept, tmp_path):
     config = tmp_path / "config"
     config.write_text(f"UserKnownHostsFile {file}\n")
-    said = str(refusal(parsed("board"), UNKNOWN, config))
+    error = str(refusal(parsed("board"), UNKNOWN, config))
     once = f"un `ssh -F {config} board` once and compare the fingerprint that it shows; it is kept then."
     first = f"No key is kept while UserKnownHostsFile is {file} in the ssh configuration: name a file there, then r"
-    assert said.endswith(f"got an unknown key. {'R' if kept else first}{once}")
+    assert error.endswith(f"got an unknown key. {'R' if kept else first}{once}")

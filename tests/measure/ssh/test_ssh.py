@@ -30,7 +30,7 @@ LABELS = np.array([0, 1, 1, 2, 2])
 
 @pytest.fixture
 def images(tmp_path):
-    return [image(tmp_path / "seen" / f"{place}.png", colour) for place, colour in enumerate([*SEEN, SEEN[0]])]
+    return [image(tmp_path / "seen" / f"{index}.png", colour) for index, colour in enumerate([*SEEN, SEEN[0]])]
 
 
 @pytest.fixture
@@ -60,20 +60,20 @@ def held(monkeypatch):
 @pytest.fixture
 def on_message(monkeypatch):
     """on_message("put", 1, function): it is called at the first message that a call of the verb answers with."""
-    seen, wanted, answers = [], {}, Connection._answers
+    calls, acts, answers = [], {}, Connection._answers
 
-    def watched(self, verb, given, payload, to):
-        seen.append((verb, given))
-        for number, message in enumerate(answers(self, verb, given, payload, to), 1):
-            if act := wanted.pop((verb, number), None):
+    def watched(self, command, arguments, payload, to):
+        calls.append((command, arguments))
+        for number, message in enumerate(answers(self, command, arguments, payload, to), 1):
+            if act := acts.pop((command, number), None):
                 act()
             yield message
 
-    def on(verb, number, act):
-        wanted[verb, number] = act
+    def on(command, number, act):
+        acts[command, number] = act
 
     monkeypatch.setattr(Connection, "_answers", watched)
-    on.calls = lambda verb: [given for one, given in seen if one == verb]
+    on.calls = lambda command: [arguments for one, arguments in calls if one == command]
     return on
 
 
@@ -123,7 +123,7 @@ def test_the_answers_are_those_of_this_host(board, models, images):
     assert board.kept == []
 
 
-def test_an_unreadable_image_is_named_as_it_is_here(board, own, images):
+def test_an_unreadable_image_is_reported_by_its_local_path(board, own, images):
     images[2].write_bytes(b"no image")
     with pytest.raises(ImageError) as there:
         board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
@@ -132,18 +132,18 @@ def test_an_unreadable_image_is_named_as_it_is_here(board, own, images):
     assert str(there.value) == str(here.value) and board.kept == []
 
 
-def test_a_image_that_is_gone(board, own, images):
+def test_an_image_that_no_longer_exists(board, own, images):
     images[2].unlink()
-    given = [FileToMeasure(path=own("uint8"))], images, np.zeros(6, int)
+    measured_files = [FileToMeasure(path=own("uint8"))], images, np.zeros(6, int)
     with pytest.raises(ImageError, match=r"2\.png: must be there, got no such file or directory"):
-        board.measured(*given, protocol=UNTIMED)
+        board.measured(*measured_files, protocol=UNTIMED)
     images[1].write_bytes(b"no image")
-    (measured,) = board.measured(*given, protocol=UNTIMED, skip_unreadable=True)
+    (measured,) = board.measured(*measured_files, protocol=UNTIMED, skip_unreadable=True)
     assert measured.evaluated.tolist() == [0, 3, 4, 5] and [path for path, _ in measured.skipped] == images[1:3]
     for path in images:
         path.unlink(missing_ok=True)
     with pytest.raises(DataError, match=r"0\.png: must hold at least one readable image, got 6 unreadable"):
-        board.measured(*given, protocol=UNTIMED, skip_unreadable=True)
+        board.measured(*measured_files, protocol=UNTIMED, skip_unreadable=True)
 
 
 def test_cores_are_those_of_the_board(board, own, images):
@@ -151,7 +151,7 @@ def test_cores_are_those_of_the_board(board, own, images):
         board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=Protocol(cores=(4096,)))
 
 
-def test_a_truncated_file_is_refused_before_the_board_is_asked(own, photos, tmp_path, capsys):
+def test_a_truncated_file_is_refused_before_the_board_is_contacted(own, photos, tmp_path, capsys):
     path = own("uint8")
     path.write_bytes(path.read_bytes()[:200])
     command = ["benchmark", "--model", str(path), "--data", str(photos), "--device", "ssh:nobody@host.invalid"]
@@ -162,7 +162,7 @@ def test_a_truncated_file_is_refused_before_the_board_is_asked(own, photos, tmp_
 def test_a_cut_connection_while_files_are_copied(board, server, own, images, at_once, on_message, held, capsys):
     on_message("put", 2, lambda: (server.cut(), held.set()))
     (measured,) = board.measured([FileToMeasure(path=own("uint8"))], images, np.zeros(6, int), protocol=UNTIMED)
-    first, later = [given["count"] for given in on_message.calls("put")]
+    first, later = [arguments["count"] for arguments in on_message.calls("put")]
     assert (first, later) == (7, 5), "core, file, five different images; what had arrived not again"
     assert len(measured.evaluated) == 6 and "the connection ended (" in capsys.readouterr().err
     assert board.kept == []
@@ -191,11 +191,11 @@ def test_a_connection_that_stays_cut(board, server, own, images, at_once, on_mes
 def test_a_board_that_goes_before_it_is_cleaned(board, server, own, images, at_once, monkeypatch, capsys):
     ask, file = board_module.Board._ask, [FileToMeasure(path=own("uint8"))]
 
-    def away(self, verb, **given):
-        if verb == "clean":
+    def away(self, command, **arguments):
+        if command == "clean":
             monkeypatch.setitem(OPTIONS, "Port", "1")
             server.cut()
-        return ask(self, verb, **given)
+        return ask(self, command, **arguments)
 
     with monkeypatch.context() as only_here:
         only_here.setattr(board_module.Board, "_ask", away)
@@ -231,7 +231,7 @@ def test_a_measurement_that_is_ended_there_is_begun_again(held_there, own, image
     assert "the measurement was stopped there; starting it again" in capsys.readouterr().err
 
 
-def test_one_that_is_always_ended_is_given_up(held_there, own, images, on_message, monkeypatch):
+def test_a_measurement_that_always_ends_is_given_up(held_there, own, images, on_message, monkeypatch):
     monkeypatch.setattr(measure, "MOST_DEATHS", 0)
     on_message("follow", 1, held_there.end_measurement)
     with pytest.raises(DeviceError, match="must let a measurement run to its end, got no message. It may have run out"):
@@ -283,7 +283,7 @@ def test_it_waits_for_another_measurement(board, own, images, at_once, on_messag
     assert capsys.readouterr().err.count("another measurement is running there; waiting for its end") == 1
 
 
-def test_all_that_was_copied_stays_if_that_is_asked_for(board, own, images, on_message):
+def test_copied_files_stay_on_request(board, own, images, on_message):
     file, labels = [FileToMeasure(path=own("uint8"))], np.zeros(6, int)
     board.measured(file, images, labels, protocol=UNTIMED, keep="all")
     assert len(board.kept) == 7 and all(name.startswith("files/") for name in board.kept)

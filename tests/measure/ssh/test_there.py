@@ -23,10 +23,10 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def sent(monkeypatch):
     """What it says to the other end: (kind, content)."""
     messages = []
-    monkeypatch.setattr(there, "tell", lambda kind, **content: messages.append((kind, content)))
+    monkeypatch.setattr(there, "send", lambda kind, **content: messages.append((kind, content)))
     return messages
 
 
@@ -39,21 +39,21 @@ def locked(home, holder, how=fcntl.LOCK_EX):
         yield lock
 
 
-def test_a_measurement_ends_when_its_process_does_and_not_when_it_has_answered(home, told, monkeypatch):
+def test_a_measurement_ends_when_its_process_does_and_not_when_it_has_answered(home, sent, monkeypatch):
     with locked(home, "job") as lock:
-        monkeypatch.setattr(there.time, "sleep", lambda seconds: (told.append(("looked again", {})), lock.close()))
+        monkeypatch.setattr(there.time, "sleep", lambda seconds: (sent.append(("looked again", {})), lock.close()))
         there.follow("job", 0)
-    assert told == [("looked again", {}), ("ended", {})]
+    assert sent == [("looked again", {}), ("ended", {})]
 
 
-def test_one_without_an_answer_has_died(home, told):
+def test_one_without_an_answer_has_died(home, sent):
     (home / "jobs" / "job" / "answer.json").unlink()
     (home / "jobs" / "job" / "log").write_text("Killed")
     there.follow("job", 0)
-    assert told == [("died", {"log": "Killed"})]
+    assert sent == [("died", {"log": "Killed"})]
 
 
-def test_a_look_at_a_measurement_does_not_keep_another_process_from_the_lock(home, told, monkeypatch):
+def test_a_look_at_a_measurement_does_not_keep_another_process_from_the_lock(home, sent, monkeypatch):
     """The follower of a connection that was cut may look at any time."""
     take = there._takes
     with locked(home, "job", fcntl.LOCK_SH) as look:
@@ -68,10 +68,10 @@ def test_a_look_at_a_measurement_does_not_keep_another_process_from_the_lock(hom
         monkeypatch.setattr(there, "_end", lambda job: None)
         (home / "files" / "model").touch()
         there.clean("job", ["model"], None)
-    assert told == [("cleaned", {"all": True})] and not (home / "files" / "model").exists()
+    assert sent == [("cleaned", {"all": True})] and not (home / "files" / "model").exists()
 
 
-def test_what_was_left_long_ago_is_removed_and_what_is_new_stays(home, told):
+def test_what_was_left_long_ago_is_removed_and_what_is_new_stays(home, sent):
     for name in ("files/.old.1", "files/.new.2", "files/old", "jobs/old", "jobs/new"):
         (home / name).touch()
         if "old" in name:
@@ -81,29 +81,29 @@ def test_what_was_left_long_ago_is_removed_and_what_is_new_stays(home, told):
     assert left == ["files/.new.2", "files/old", "jobs/new"], "what is whole stays, however old"
 
 
-def test_a_file_that_is_whole_before_it_is_looked_at(home, told, monkeypatch):
+def test_a_file_that_is_whole_before_it_is_looked_at(home, sent, monkeypatch):
     monkeypatch.setattr(there.os, "listdir", lambda folder: [".renamed.1"])
     there.clean("job", [], None)
-    assert told == [("cleaned", {"all": True})]
+    assert sent == [("cleaned", {"all": True})]
 
 
-def test_nothing_is_removed_while_another_measurement_runs(home, told):
+def test_nothing_is_removed_while_another_measurement_runs(home, sent):
     (home / "files" / "model").touch()
     with locked(home, "other"):
         there.clean("job", ["model"], "environment")
-    assert told == [("cleaned", {"all": False})] and (home / "files" / "model").exists()
+    assert sent == [("cleaned", {"all": False})] and (home / "files" / "model").exists()
 
 
-def test_all_goes_with_the_environment(home, told):
+def test_all_goes_with_the_environment(home, sent):
     (home / "environments" / "0123").mkdir()
     there.clean("job", [], "0123")
-    assert told == [("cleaned", {"all": True})] and not home.exists()
+    assert sent == [("cleaned", {"all": True})] and not home.exists()
 
 
-def test_a_measurement_that_runs_is_ended_before_it_is_removed(home, told, monkeypatch):
+def test_a_measurement_that_runs_is_ended_before_it_is_removed(home, sent, monkeypatch):
     (home / "jobs" / "job" / "process").write_text("12345")
     with locked(home, "job") as lock:
-        monkeypatch.setattr(there.os, "killpg", lambda group, signal: told.append((group, signal.name)))
+        monkeypatch.setattr(there.os, "killpg", lambda group, signal: sent.append((group, signal.name)))
         monkeypatch.setattr(there.time, "sleep", lambda seconds: lock.close())
         there.stop("job")
-    assert told == [(12345, "SIGKILL"), ("stopped", {})] and not (home / "jobs" / "job").exists()
+    assert sent == [(12345, "SIGKILL"), ("stopped", {})] and not (home / "jobs" / "job").exists()

@@ -60,8 +60,10 @@ def index(tmp_path, monkeypatch):
     ],
 )
 def test_addresses(address, parts, by_hand):
-    found = parsed(address)
-    assert found == Address(*parts) and str(found) == f"ssh:{address}" and found.by_hand() == by_hand
+    address_read = parsed(address)
+    assert (
+        address_read == Address(*parts) and str(address_read) == f"ssh:{address}" and address_read.by_hand() == by_hand
+    )
 
 
 def test_the_platforms_of_a_raspberry_pi():
@@ -71,10 +73,10 @@ def test_the_platforms_of_a_raspberry_pi():
 
 
 def test_the_platforms_of_a_pc():
-    found = platforms(replace(ABOUT, machine="x86_64", glibc="2.28"))
-    assert found[0] == "manylinux_2_28_x86_64"
-    assert found[-3:] == ["manylinux_2_5_x86_64", "manylinux1_x86_64", "linux_x86_64"]
-    assert {"manylinux2014_x86_64", "manylinux2010_x86_64"} < set(found)
+    tags = platforms(replace(ABOUT, machine="x86_64", glibc="2.28"))
+    assert tags[0] == "manylinux_2_28_x86_64"
+    assert tags[-3:] == ["manylinux_2_5_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    assert {"manylinux2014_x86_64", "manylinux2010_x86_64"} < set(tags)
 
 
 def test_a_32_bit_python_on_a_64_bit_kernel():
@@ -139,15 +141,15 @@ def test_a_board_without_a_network_is_brought_the_wheels(new_board, index, tmp_p
         environment, wheels = measure._install(there, there.about(), tmp_path / "out")
         assert list(wheels.values()) == ["tiny_thing-1.0-py3-none-any.whl"]
         assert [f"files/{sha256}" for sha256 in wheels] == board.kept
-        said = capsys.readouterr().err
-        assert "pip failed there (" in said and "No matching distribution found for tiny-thing" in said
-        place = board.home / ".cache" / "kd2mobile" / "environments" / environment
-        assert list(place.glob("lib/python*/site-packages/tiny_thing.py"))
+        stderr = capsys.readouterr().err
+        assert "pip failed there (" in stderr and "No matching distribution found for tiny-thing" in stderr
+        folder = board.home / ".cache" / "kd2mobile" / "environments" / environment
+        assert list(folder.glob("lib/python*/site-packages/tiny_thing.py"))
         assert measure._install(there, there.about(), tmp_path / "out") == (environment, {}), "used as it is"
         monkeypatch.setattr(measure, "packages", lambda machine: ["no-such-thing"])
         with pytest.raises(DeviceError, match="must have wheels for its Python .*got No matching .* for no-such-thing"):
             measure._install(there, there.about(), tmp_path / "out")
-        assert sorted(os.listdir(place.parent)) == [environment, f"{environment}.lock"], "nothing half-made is left"
+        assert sorted(os.listdir(folder.parent)) == [environment, f"{environment}.lock"], "nothing half-made is left"
         there.clean("none", list(wheels), environment)
     assert not list((board.home / ".cache").iterdir()), "and all of it can be removed"
 
@@ -159,8 +161,8 @@ def test_an_environment_that_was_left_half_made_is_made_again(new_board, server,
     held = f'case "$1" in -m) {first}; exec {PYTHON} "$@";; esac'
     python = f"{held}\n{pretending('sys.executable = sys.argv[2]')}"
     board = new_board({"python3": python}, PIP_NO_INDEX="1", PIP_FIND_LINKS=folder, PIP_CONFIG_FILE="/dev/null")
-    place = board.home / ".cache" / "kd2mobile" / "environments" / "one"
-    (place / "left").mkdir(parents=True)
+    folder = board.home / ".cache" / "kd2mobile" / "environments" / "one"
+    (folder / "left").mkdir(parents=True)
     monkeypatch.setattr(board_module, "WAITS_S", (0.0,) * 20)
     for pipe in ("begun", "gate"):
         os.mkfifo(board.home / pipe)
@@ -174,7 +176,7 @@ def test_an_environment_that_was_left_half_made_is_made_again(new_board, server,
     with board.connected() as there:
         assert there.install("one", ["tiny-thing"]) is None
         cutting.join()
-        assert not (place / "left").exists() and list(place.glob("lib/python*/site-packages/tiny_thing.py"))
+        assert not (folder / "left").exists() and list(folder.glob("lib/python*/site-packages/tiny_thing.py"))
         assert "the connection ended (" in capsys.readouterr().err
 
 

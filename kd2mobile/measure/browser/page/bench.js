@@ -55,7 +55,7 @@ function noise(count) {
   });
 }
 
-/** Returns a function that says whether the page was out of sight at any time since. */
+/** Returns a function that tells whether the page was hidden at any time since. */
 function watchHidden() {
   let hidden = document.hidden;
   const note = () => {

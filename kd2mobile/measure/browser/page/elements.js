@@ -3,9 +3,9 @@
 export const byId = (id) => document.getElementById(id);
 
 export function element(tag, text = null) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
+  const created = document.createElement(tag);
+  created.textContent = text;
+  return created;
 }
 
 /** Three digits that count. */

@@ -9,7 +9,7 @@ const TRIES = 15;
 const FEATURES = ['relaxedSimd', 'threads', 'jspi'];
 
 let visit = 0;
-let atFile = null;
+let currentFile = null;
 
 main().catch(async (fault) => {
   const line = String(fault?.message ?? fault).slice(0, 400);
@@ -18,11 +18,11 @@ main().catch(async (fault) => {
   byId('doing').textContent = 'Stopped early';
   byId('status').textContent = 'See the terminal for the next step.';
   console.warn(fault);
-  await fetch(`fault?visit=${visit}`, {method: 'POST', body: JSON.stringify({line, file: atFile})}).catch(() => {});
+  await fetch(`fault?visit=${visit}`, {method: 'POST', body: JSON.stringify({line, file: currentFile})}).catch(() => {});
 });
 
 async function main() {
-  const hello = await lookAround();
+  const hello = await describeBrowser();
   showFacts(hello);
   const job = await start(hello);
   visit = job.visit;
@@ -41,8 +41,8 @@ async function main() {
   show('Done', 'The terminal has the results. This page keeps working until you close or reload it.', 1, 1);
 }
 
-/** The fields of messages.Hello. */
-async function lookAround() {
+/** This browser and its device: the fields of messages.Hello. */
+async function describeBrowser() {
   const features = [];
   for (const feature of FEATURES) {
     if (await supportsFeature(feature).catch(() => false)) {
@@ -51,24 +51,24 @@ async function lookAround() {
   }
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
   const {vendor, architecture, description} = adapter?.info ?? {};
-  const named = await navigator.userAgentData?.getHighEntropyValues(['model', 'platformVersion']).catch(() => null);
+  const details = await navigator.userAgentData?.getHighEntropyValues(['model', 'platformVersion']).catch(() => null);
   return {
     user_agent: navigator.userAgent.slice(0, 400),
-    model: words(', ', named?.model || screenOfPhone(), named?.platformVersion && `${named.platform} ${named.platformVersion}`),
+    model: joined(', ', details?.model || screenOfPhone(), details?.platformVersion && `${details.platform} ${details.platformVersion}`),
     cores: navigator.hardwareConcurrency || null,
     isolated: Boolean(globalThis.crossOriginIsolated),
     clock_step_ms: clockStep(),
-    webgpu: adapter ? words(' ', vendor, architecture, description) ?? 'an adapter' : null,
+    webgpu: adapter ? joined(' ', vendor, architecture, description) ?? 'an adapter' : null,
     features,
   };
 }
 
-/** What of it is known, or null. */
-function words(between, ...said) {
-  return said.filter(Boolean).join(between).slice(0, 400) || null;
+/** The parts that are known, with `between` between them; null if none is. */
+function joined(between, ...parts) {
+  return parts.filter(Boolean).join(between).slice(0, 400) || null;
 }
 
-/** What tells phones apart whose browser keeps their model to itself; null where there is a mouse. */
+/** The screen of a phone whose browser does not report its model; null where there is a mouse. */
 function screenOfPhone() {
   const [short, long] = [screen.width, screen.height].sort((a, b) => a - b);
   return matchMedia('(pointer: coarse)').matches ? `screen ${short} x ${long} at ${round(devicePixelRatio)}` : null;
@@ -76,13 +76,13 @@ function screenOfPhone() {
 
 /** The smallest step of performance.now() among fifty, or what a fifth of a second shows. */
 function clockStep() {
-  let smallest = Infinity, seen = 0;
+  let smallest = Infinity, steps = 0;
   const start = performance.now();
-  for (let last = start; seen < 50 && (last - start < 200 || seen === 0);) {
+  for (let last = start; steps < 50 && (last - start < 200 || steps === 0);) {
     const now = performance.now();
     if (now > last) {
       smallest = Math.min(smallest, now - last);
-      seen++;
+      steps++;
     }
     last = now;
   }
@@ -102,12 +102,12 @@ function showFacts(hello) {
   byId('facts').replaceChildren(...facts.map((fact) => element('li', fact)));
 }
 
-/** The job; while another page is at it, or has just gone, asks again. */
+/** Fetches the job; tries again while another page works on it or has just closed. */
 async function start(hello) {
   for (let left = TRIES; ; left--) {
-    const answer = await asked('hello', {method: 'POST', body: JSON.stringify(hello)});
+    const answer = await request('hello', {method: 'POST', body: JSON.stringify(hello)});
     if (answer.status !== 409 || !left) {
-      return (await whole(answer)).json();
+      return (await checked(answer)).json();
     }
     byId('status').textContent = await answer.text();
     await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -120,31 +120,31 @@ function keepInTouch() {
   addEventListener('pagehide', () => navigator.sendBeacon(`bye?visit=${visit}`));
 }
 
-/** Times every file in every way; resolves to the accelerators that each file ran on. */
+/** Times every file in every setting; resolves to the accelerators that each file ran on. */
 async function timeAll(files, {threads, timing}, hello) {
   const ways = threads.map((count) => ({accelerator: 'wasm', threads: count}));
   const plans = files.map(({webgpu}) => webgpu && hello.webgpu ? [...ways, {accelerator: 'webgpu', threads: 1}] : ways);
   const total = plans.flat().length, passes = files.map(() => ['wasm']);
   let done = 0;
   byId('measured').hidden = false;
-  for (const [place, file] of files.entries()) {
-    atFile = place;
-    for (const way of plans[place]) {
-      show('Timing', `${file.name}, ${spoken(way)}`, done, total);
+  for (const [index, file] of files.entries()) {
+    currentFile = index;
+    for (const way of plans[index]) {
+      show('Timing', `${file.name}, ${settingText(way)}`, done, total);
       const timed = await timeOne(file, way, timing, hello);
-      await post('timed', {file: place}, JSON.stringify(timed));
+      await post('timed', {file: index}, JSON.stringify(timed));
       showTimed(file.name, timed);
       if (way.accelerator === 'webgpu' && !timed.fault) {
-        passes[place].push('webgpu');
+        passes[index].push('webgpu');
       }
       done++;
     }
   }
-  atFile = null;
+  currentFile = null;
   return passes;
 }
 
-/** The fields of messages.Timed. Only what this browser lacks is a fault of a way; any other ends the work. */
+/** The fields of messages.Timed. What this browser lacks is reported as the setting's fault; any other fault ends the work. */
 async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepMs, features}) {
   const cannot = (fault) => ({...way, fault: fault.slice(0, 400)});
   if (way.threads > 1 && !isolated) {
@@ -156,7 +156,7 @@ async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepM
   if (way.threads > (cores ?? way.threads)) {
     return cannot(`the browser says that it has ${cores} cores`);
   }
-  const again = (why) => post('again', {file: atFile}, JSON.stringify({...way, why}));
+  const again = (why) => post('again', {file: currentFile}, JSON.stringify({...way, why}));
   const tooShort = async () => {
     byId('status').textContent = `${file.name} is timed again: its batches were too short for the clock.`;
     await again('too short');
@@ -170,8 +170,8 @@ async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepM
         return timed;
       }
       byId('status').textContent = `${file.name} is timed again: the page was hidden. Keep it in front.`;
-      await again('out of sight');
-      await inSight();
+      await again('hidden');
+      await untilVisible();
     } catch (fault) {
       if (way.accelerator === 'wasm') {
         throw fault;
@@ -183,43 +183,44 @@ async function timeOne(file, way, timing, {isolated, cores, clock_step_ms: stepM
   }
 }
 
-/** A browser slows a page down that nobody sees. */
-async function inSight() {
+/** Waits until the page is visible: a browser slows a hidden page down. */
+async function untilVisible() {
   while (document.hidden) {
     await new Promise((resolve) => document.addEventListener('visibilitychange', resolve, {once: true}));
   }
 }
 
 /**
- * Classifies every chunk of pixels with all files that see them, as their first setting does, and sends what they answer.
+ * Classifies every chunk of pixels with all files of that input form, in their first setting, and sends the outputs.
  * LiteRT.js has workers for the threads of one open file: with threads, one file after another.
  */
-async function evaluateAll(files, {sights, threads: [threads]}, passes) {
+async function evaluateAll(files, {input_forms: inputForms, threads: [threads]}, passes) {
   const groups = [];
-  for (const [sight, {px, chunks}] of sights.entries()) {
+  for (const [inputForm, {px, chunks}] of inputForms.entries()) {
     for (const way of [{accelerator: 'wasm', threads}, {accelerator: 'webgpu', threads: 1}]) {
-      const places = [...files.keys()].filter((i) => files[i].sight === sight && passes[i].includes(way.accelerator));
-      const together = way.threads > 1 ? places.map((place) => [place]) : [places];
-      groups.push(...together.filter((group) => group.length).map((group) => ({group, way, sight, px, chunks})));
+      const indices = [...files.keys()].filter(
+          (i) => files[i].input_form === inputForm && passes[i].includes(way.accelerator));
+      const together = way.threads > 1 ? indices.map((index) => [index]) : [indices];
+      groups.push(...together.filter((group) => group.length).map((group) => ({group, way, inputForm, px, chunks})));
     }
   }
   const total = groups.reduce((sum, {chunks}) => sum + chunks, 0);
   let done = 0;
-  for (const {group, way, sight, px, chunks} of groups) {
+  for (const {group, way, inputForm, px, chunks} of groups) {
     const frame = await openFrame();
     const opened = await frame.contentWindow.bench.openAll(group.map((i) => files[i]), way);
     for (let chunk = 0; chunk < chunks; chunk++) {
-      show('Classifying the test images', `${spoken(way)}, part ${chunk + 1} of ${chunks}`, done++, total);
-      const pixels = new Uint8Array(await (await get(`pixels/${sight}/${chunk}`)).arrayBuffer());
+      show('Classifying the test images', `${settingText(way)}, part ${chunk + 1} of ${chunks}`, done++, total);
+      const pixels = new Uint8Array(await (await get(`pixels/${inputForm}/${chunk}`)).arrayBuffer());
       for (const [i, classifier] of opened.entries()) {
-        atFile = group[i];
+        currentFile = group[i];
         const answers = await answersTo(pixels, classifier, px);
         await post('outputs', {file: group[i], accelerator: way.accelerator, chunk}, answers);
       }
     }
     frame.remove();
   }
-  atFile = null;
+  currentFile = null;
 }
 
 /** Float32Array [images * classes]. */
@@ -257,7 +258,7 @@ function showTimed(name, timed) {
                               [middle(0.5), middle(0.9), timed.first_run_ms, timed.init_ms].map(round);
   const row = element('tr');
   row.append(...[name, ...cells].map((text) => element('td', text)));
-  row.firstChild.append(element('span', timed.fault ? `${spoken(timed)}: ${timed.fault}` : spoken(timed)));
+  row.firstChild.append(element('span', timed.fault ? `${settingText(timed)}: ${timed.fault}` : settingText(timed)));
   byId('rows').append(row);
   if (timed.steps > 1) {
     byId('batches').hidden = false;
@@ -271,18 +272,19 @@ function percentile(values, part) {
   return sorted.length ? sorted[Math.round(part * (sorted.length - 1))] : NaN;
 }
 
-const spoken = ({accelerator, threads}) =>
+const settingText = ({accelerator, threads}) =>
     accelerator === 'webgpu' ? 'WebGPU' : `WASM, ${threads} thread${threads === 1 ? '' : 's'}`;
 
-// Talking to the terminal's side.
+// Requests to the server that the command runs.
 
-function asked(path, how) {
-  return fetch(path, how).catch(() => {
+function request(path, options) {
+  return fetch(path, options).catch(() => {
     throw new Error('the terminal no longer responds');
   });
 }
 
-async function whole(answer) {
+/** The answer, if its status is a success; else an error with its text. */
+async function checked(answer) {
   if (!answer.ok) {
     throw new Error((await answer.text()).trim() || `the terminal answered with status ${answer.status}`);
   }
@@ -290,9 +292,9 @@ async function whole(answer) {
 }
 
 async function get(path) {
-  return whole(await asked(path));
+  return checked(await request(path));
 }
 
-async function post(path, about = {}, body = '') {
-  return whole(await asked(`${path}?${new URLSearchParams({visit, ...about})}`, {method: 'POST', body}));
+async function post(path, fields = {}, body = '') {
+  return checked(await request(`${path}?${new URLSearchParams({visit, ...fields})}`, {method: 'POST', body}));
 }

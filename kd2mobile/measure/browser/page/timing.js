@@ -10,7 +10,7 @@ const MOST_TRIES = 4;
 const PAUSE_EVERY_MS = 250;  // between timed values, so that the page is not taken for hung
 
 /**
- * {times, steps}: milliseconds a run, each the mean over a batch of `steps` runs; more than half of the batches span at
+ * {times, steps}: milliseconds per run, each the mean over a batch of `steps` runs; more than half of the batches span at
  * least `batch_steps` steps of the clock, and so does each percentile from the median on.
  * run: one inference. timing: messages.Timing. stepMs: of the clock. again: called, and awaited, before timing starts
  * over because the runs have become too short for their batch. now: the clock.
@@ -58,12 +58,12 @@ export async function timesOf(run, timing, stepMs, again, now = () => performanc
 /** How many runs take `spanMs` even at their fastest: one alone if it does, else as many as take HEADROOM times that. */
 async function stepsFor(batchMs, spanMs, probeMs, stepMs, now) {
   for (let steps = 1; ;) {
-    const wanted = steps > 1 ? HEADROOM * spanMs : spanMs, end = now() + probeMs;
+    const target = steps > 1 ? HEADROOM * spanMs : spanMs, end = now() + probeMs;
     let fastest = Infinity;
-    for (let i = 0; fastest >= wanted && (i < PROBES || now() < end); i++) {
+    for (let i = 0; fastest >= target && (i < PROBES || now() < end); i++) {
       fastest = Math.min(fastest, await batchMs(steps));
     }
-    if (fastest >= wanted) {
+    if (fastest >= target) {
       return steps;
     }
     steps = Math.ceil(steps * Math.max(1.25, HEADROOM * spanMs / Math.max(fastest, stepMs)));
