@@ -35,16 +35,18 @@ def listed(items: Iterable[str], most: int = 3, between: str = ", ") -> str:
 
 
 def size_of(size_bytes: float) -> str:
-    """A number of bytes in the unit in which it is read; 1 KB is 1,000 bytes, 1 MB is 1,000 KB.
+    """A number of bytes in the unit in which it is read; 1 KB is 1,000 bytes, 1 MB is 1,000 KB, 1 GB is 1,000 MB.
 
-    >>> size_of(456), size_of(312_432), size_of(88_240_000), size_of(88_000_000)
-    ('456 bytes', '312 KB', '88.2 MB', '88 MB')
+    >>> size_of(456), size_of(312_432), size_of(88_240_000), size_of(88_000_000), size_of(12_640_000_000)
+    ('456 bytes', '312 KB', '88.2 MB', '88 MB', '12.6 GB')
     """
     if size_bytes < 10_000:
         return f"{size_bytes:,.0f} bytes"
     if size_bytes < 1e7:
         return f"{size_bytes / 1e3:,.0f} KB"
-    return f"{size_bytes / 1e6:,.{1 if size_bytes < 1e8 else 0}f}".removesuffix(".0") + " MB"
+    if size_bytes < 1e9:
+        return f"{size_bytes / 1e6:,.{1 if size_bytes < 1e8 else 0}f}".removesuffix(".0") + " MB"
+    return f"{size_bytes / 1e9:,.{1 if size_bytes < 1e11 else 0}f}".removesuffix(".0") + " GB"
 
 
 def duration_of(seconds: float) -> str:

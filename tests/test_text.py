@@ -8,7 +8,13 @@ from kd2mobile.text import count_of, did_you_mean, duration_of, listed, size_of
 @pytest.mark.parametrize(
     ("size", "words"),
     [(0, "0 bytes"), (9_999, "9,999 bytes"), (10_000, "10 KB"), (9_999_499, "9,999 KB"), (1e7, "10 MB")]
-    + [(12_340_000, "12.3 MB"), (88_000_000, "88 MB"), (150_000_000, "150 MB"), (4e13, "40,000,000 MB")],
+    + [
+        (12_340_000, "12.3 MB"),
+        (88_000_000, "88 MB"),
+        (150_000_000, "150 MB"),
+        (12_640_000_000, "12.6 GB"),
+        (4e13, "40,000 GB"),
+    ],
 )
 def test_a_size_is_read_in_its_unit(size, words):
     assert size_of(size) == words

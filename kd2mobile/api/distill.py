@@ -12,7 +12,7 @@ from kd2mobile.measure.roles import STUDENT, TEACHER
 from kd2mobile.stages.plan import Plan, check_student_weights, make_plan
 from kd2mobile.store.artifact import RECORD, Artifact, Step, Store, read_artifact
 from kd2mobile.store.run import RUNS, STORE, Run, check_outside_data, start_run
-from kd2mobile.training.results import StudentResults
+from kd2mobile.training.results import STUDENT_FILE, StudentResults
 from kd2mobile.transfer.results import TransferResults
 
 
@@ -53,7 +53,7 @@ def make_students(run: Run, plan: Plan, transfer_set: Path | list[Path] | None =
     transfer = run.store.make(plan.steps["transfer"])
     students = {role: run.store.make(step) for role, step in plan.requested_students.items()}
     run.refer({name: folder for name, step in plan.references.items() if (folder := run.store.reference(step))})
-    files = {role: made.folder / "student.keras" for role, made in students.items()}
+    files = {role: made.folder / STUDENT_FILE for role, made in students.items()}
     val_top1 = {role: made.results_as(StudentResults).val_top1 for role, made in students.items()}
     val_top1 = {TEACHER.name: teacher_val_top1(transfer)} | val_top1
     return Distilled(run.folder, files, val_top1, members_val_top1(transfer))

@@ -25,6 +25,7 @@ from kd2mobile.store.run import EXPORT, Run, check_outside_data, check_outside_r
 from kd2mobile.tflite.export import converting_process
 from kd2mobile.tflite.results import TfliteResults
 from kd2mobile.tflite.settings import check_has_effect
+from kd2mobile.training.results import STUDENT_FILE
 
 if TYPE_CHECKING:
     from kd2mobile.tflite.job import Job
@@ -244,9 +245,9 @@ class _Conversion:
         split = read_split(inputs["split"])
         count = calibration_images(self.table, len(split.classes))
         compression, graph = step.config.get("compression", "none"), inputs["student"] / GRAPH_FOLDER
-        distilled = self.store.folder(self.plan.students[STUDENT.name]) / "student.keras"
+        distilled = self.store.folder(self.plan.students[STUDENT.name]) / STUDENT_FILE
         return Job(
-            student=os.path.abspath(inputs["student"] / "student.keras"),
+            student=os.path.abspath(inputs["student"] / STUDENT_FILE),
             folders={one.config["precision"]: os.path.abspath(folder) for one, folder in folders},
             classes=split.classes,
             resize=recipe.data.resize,

@@ -31,6 +31,7 @@ from kd2mobile.store.output_files import check_apart, check_output, is_drawing, 
 from kd2mobile.store.run import Run, check_outside_data, check_outside_results, open_run
 from kd2mobile.teachers.kinds import model_name, title, whole_images_only
 from kd2mobile.text import count_of, did_you_mean
+from kd2mobile.training.results import STUDENT_FILE
 from kd2mobile.transfer.store import Transfer
 
 MOST_TEMPERATURES, MOST_CLASSES = 8, 50
@@ -247,7 +248,7 @@ def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
 
     made = run.artifact(STUDENT.name)
     say(f"student   evaluated: {run.recipe.student.name} at {run.recipe.student.input_px} px, {made.folder.as_posix()}")
-    model = keras.saving.load_model(made.folder / "student.keras", compile=False, safe_mode=True)
+    model = keras.saving.load_model(made.folder / STUDENT_FILE, compile=False, safe_mode=True)
     return _outputs(model, pixels.to_student_input(_pixels(seen, run.recipe.student.input_px)))
 
 

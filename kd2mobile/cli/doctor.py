@@ -271,11 +271,11 @@ def _weights_cache() -> Finding:
 def _disk(store: Path) -> Finding:
     existing = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    found = f"{store}: {free / 1e9:,.1f} GB free"
+    found = f"{store}: {size_of(free)} free"
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         return Finding("store", "broken", f"{store}: {existing} is not writable", MAIN_CHAIN, "Give another --store.")
     if free < LEAST_FREE_BYTES:
-        need = f"Free at least {LEAST_FREE_BYTES / 1e9:g} GB, or give another --store."
+        need = f"Free at least {size_of(LEAST_FREE_BYTES)}, or give another --store."
         return Finding("store", "missing", found, MAIN_CHAIN, need)
     return Finding("store", "ok", found, MAIN_CHAIN)
 

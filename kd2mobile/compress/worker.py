@@ -23,8 +23,8 @@ from kd2mobile.pixels import to_int8_input
 from kd2mobile.text import one_line
 from kd2mobile.training.feed import Evaluated, Feed
 from kd2mobile.training.loop import best_line
+from kd2mobile.training.results import STUDENT_FILE
 
-STUDENT_FILE = "student.keras"
 WRAPPERS = {"qat": wrap_qat, "prune": wrap_prune, "cluster": wrap_cluster}
 
 

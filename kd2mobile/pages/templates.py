@@ -10,7 +10,7 @@ from kd2mobile.errors import MissingExtraError
 from kd2mobile.files import os_error, write_text
 from kd2mobile.pages import words
 from kd2mobile.pages.plots import looks
-from kd2mobile.text import one_line
+from kd2mobile.text import count_of, one_line
 
 SECTIONS = {
     "models": "Models",
@@ -63,6 +63,7 @@ def fill(template: str, **values: Any) -> str:
         "value": _value,
         "measure": _measure,
         "count": words.count,
+        "count_of": count_of,
         "percent": words.percent,
         "decimals": words.decimals,
         "signed": words.signed,

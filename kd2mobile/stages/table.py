@@ -30,7 +30,7 @@ from kd2mobile.teachers.kinds import kind_of, title, whole_images_only
 from kd2mobile.teachers.results import Description
 from kd2mobile.text import listed
 from kd2mobile.tflite.results import TfliteResults
-from kd2mobile.training.results import StudentResults
+from kd2mobile.training.results import STUDENT_FILE, StudentResults
 from kd2mobile.transfer.results import TransferResults
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _compressed(context: Context, folder: Path, inputs: Folders, method: str, pr
     recipe = context.recipe
     job = Job.of(
         _examples(inputs),
-        inputs["student"] / "student.keras",
+        inputs["student"] / STUDENT_FILE,
         folder,
         name=recipe.student.name,
         method=method,
@@ -352,7 +352,7 @@ STAGES = {
             reads=("split", "pixels", "transfer"),
             config=_student_config,
             build=_student,
-            files=("student.keras", "history.jsonl"),
+            files=(STUDENT_FILE, "history.jsonl"),
             results=StudentResults,
         ),
         Stage(
@@ -361,7 +361,7 @@ STAGES = {
             reads=("student", "split", "pixels", "transfer"),
             config=_compressed_config,
             build=_compressed,
-            files=("student.keras",),
+            files=(STUDENT_FILE,),
             results=CompressedResults,
         ),
         Stage(

@@ -4,6 +4,9 @@ import msgspec
 
 from kd2mobile.store.stage_records import Count, Share
 
+STUDENT_FILE = "student.keras"
+"""The network in the folder of a student, and in that of a compressed one."""
+
 
 class StudentResults(msgspec.Struct, frozen=True, kw_only=True):
     """best_epoch: from 1; val_top1, val_logloss (nats): of the best epoch. seconds: of all epochs, those of a killed

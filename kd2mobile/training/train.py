@@ -23,10 +23,9 @@ from kd2mobile.text import count_of
 from kd2mobile.training.examples import Examples
 from kd2mobile.training.feed import Evaluated, Feed
 from kd2mobile.training.loop import Course, best_line, train_epochs
-from kd2mobile.training.results import StudentResults
+from kd2mobile.training.results import STUDENT_FILE, StudentResults
 from kd2mobile.training.schedule import Schedule
 
-STUDENT_FILE = "student.keras"
 EVALUATION_BATCH = 64
 
 

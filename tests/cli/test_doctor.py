@@ -161,7 +161,7 @@ def test_an_import_that_never_ends_is_broken(package, monkeypatch):
 def test_a_store_without_room_or_that_cannot_be_written_to(few, monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 10**18)
     short = of(diagnose(tmp_path / "store"), "store")
-    assert short.status == "missing" and short.found.endswith("GB free") and "--store" in short.fix
+    assert short.status == "missing" and short.found.endswith(" free") and "--store" in short.fix
     monkeypatch.setattr(os, "access", lambda place, mode: False)
     closed = of(diagnose(tmp_path / "store"), "store")
     assert closed.status == "broken" and f"{tmp_path} is not writable" in closed.found
