@@ -95,7 +95,22 @@ def documents() -> list[Path]:
         *sorted((ROOT / "export").glob("*/*.md")),
         *sorted(PACKAGE.rglob("*.j2")),
         *sorted(PACKAGE.rglob("*.html")),
+        *sorted((ROOT / "benchmarks").glob("*.md")),
+        ROOT / "benchmarks" / "card.md.j2",
+        *sorted((ROOT / "models").glob("*/CARD.md")),
     ]
+
+
+def scripts() -> list[Path]:
+    """What a page says by itself."""
+    return [*sorted(PACKAGE.rglob("*.js")), ROOT / "export" / "web" / "classifier.js"]
+
+
+def strings(script: str) -> list[str]:
+    """The texts of several words in a script of JavaScript, without the values in them."""
+    code = re.sub(r"^\s*(//|\*|/\*).*$", "", script, flags=re.MULTILINE)
+    texts = (re.sub(r"\$\{[^}]*\}", "", quoted[1:-1]) for quoted in re.findall(r"'[^'\n]*'|`[^`]*`", code))
+    return [text for text in texts if " " in text.strip()]
 
 
 def test_a_phrase_is_noticed():
@@ -137,3 +152,14 @@ def test_messages(folder):
 def test_documents_and_pages(page):
     prose = re.sub(r"^```.*?^```$", " ", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert not faults(prose)
+
+
+@pytest.mark.parametrize("script", scripts(), ids=lambda script: script.name)
+def test_texts_of_scripts(script):
+    texts = strings(script.read_text("utf-8"))
+    assert not [fault for text in texts for fault in faults(text)]
+
+
+def test_a_phrase_in_a_script_is_noticed():
+    assert strings("// a verb\nshow('Done', `${count} pictures here`);") == [" pictures here"]
+    assert faults(*strings("// a verb\nshow('Done', `${count} pictures here`);"))
