@@ -19,12 +19,12 @@ def names_of(name: Any, where: str) -> Any:
     """
     typed = list(name) if isinstance(name, list | tuple) else [name]
     names = []
-    for one in typed:
-        is_one_name = not isinstance(one, str) or "," not in one or os.path.exists(one)
-        words = [one] if is_one_name else [word.strip() for word in one.split(",")]
+    for typed_name in typed:
+        is_one_name = not isinstance(typed_name, str) or "," not in typed_name or os.path.exists(typed_name)
+        words = [typed_name] if is_one_name else [word.strip() for word in typed_name.split(",")]
         if "" in words[1:] or (len(words) > 1 and not words[0]):
             raise RecipeError(
-                f"{where}, teacher.name", "must be names with one comma between", repr(one), "Correct it."
+                f"{where}, teacher.name", "must be names with one comma between", repr(typed_name), "Correct it."
             )
         names += words
     return names[0] if len(names) == 1 else names

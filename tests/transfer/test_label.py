@@ -74,7 +74,7 @@ def test_the_batch_size_is_tried_and_recorded(run, monkeypatch, capsys):
 
 
 def test_each_image_is_decoded_once(run, monkeypatch):
-    monkeypatch.setattr(labelling, "_say_what_it_takes", lambda *_: None)
+    monkeypatch.setattr(labelling, "_report_cost", lambda *_: None)
     opened = []
     from_file = pixels.opened
     monkeypatch.setattr(pixels, "opened", lambda path: opened.append(path) or from_file(path))
@@ -91,7 +91,7 @@ def test_a_killed_pass_resumes_after_its_last_shard(run, monkeypatch, tmp_path, 
     assert len(whole) == 3 + 2 + 1
     for name in ("train-00001.npy", "train-00002.npy", "test-00000.npy"):
         (folder / name).unlink()
-    monkeypatch.setattr(labelling, "_say_what_it_takes", lambda *_: None)
+    monkeypatch.setattr(labelling, "_report_cost", lambda *_: None)
     answered = []
     outputs = Teacher.outputs
     monkeypatch.setattr(Teacher, "outputs", lambda self, p: answered.append(len(p)) or outputs(self, p))
