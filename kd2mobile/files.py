@@ -510,6 +510,17 @@ def check_regular(path: str | Path, error: type[Kd2MobileError], next_step: str)
         raise error(path, "must be a regular file", _special(kind), next_step)
 
 
+def got_instead(path: str | Path) -> str:
+    """What is there where a regular file must be: "no such file", "a folder", "a pipe", or why nobody can tell."""
+    try:
+        kind = os.stat(path).st_mode
+    except ValueError:
+        return "a NUL character in it"
+    except OSError as fault:
+        return "no such file" if fault.errno in (errno.ENOENT, errno.ENOTDIR) else _said(fault)
+    return "a folder" if stat.S_ISDIR(kind) else _special(kind)
+
+
 def _special(kind: int) -> str:
     return "a pipe" if stat.S_ISFIFO(kind) else "a device or a socket"
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from kd2mobile.errors import RecipeError, UnknownNameError, WeightsError
+from kd2mobile.files import got_instead
 from kd2mobile.recipe.schema import TABLES, Recipe, fields, takes
 from kd2mobile.recipe.several_teachers import as_list, check_ensemble, merged_teachers, names_of, table_per_teacher
 from kd2mobile.recipe.toml import WRITABLE, built_in, in_toml, in_words, is_writable, read_tables
@@ -147,7 +148,7 @@ def weights_file(field: str, weights: str) -> Path | None:
         raise WeightsError(
             f"{field}, {weights}",
             "must be a weights file, `imagenet` or `none`",
-            "a folder" if Path(weights).is_dir() else "no such file",
+            got_instead(weights),
             f"Check the path, or use `{_flag_of(field)} none` to train from scratch.",
         )
     return Path(weights)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd2mobile.errors import TeacherError
+from kd2mobile.files import got_instead
 from kd2mobile.recipe.schema import Teacher
 
 if TYPE_CHECKING:
@@ -59,11 +60,11 @@ def refuse_fields(teacher: Teacher, fields: tuple[str, ...], why: str) -> None:
 def check_file(teacher: Teacher, form: str) -> None:
     """Raises TeacherError unless teacher.name is a file, and teacher.classes one where it is given. form: see Kind."""
     if not Path(teacher.name).is_file():
-        got = "a folder" if Path(teacher.name).is_dir() else "no such file"
+        got = got_instead(teacher.name)
         raise TeacherError(f"teacher.name, {teacher.name}", f"must be {form}", got, "Check the path.")
     if teacher.classes is not None and not Path(teacher.classes).is_file():
         must = "must be a text file with one class name per line, in the order of the outputs"
-        raise TeacherError(f"teacher.classes, {teacher.classes}", must, "no such file", "Check the path.")
+        raise TeacherError(f"teacher.classes, {teacher.classes}", must, got_instead(teacher.classes), "Check the path.")
 
 
 def network_config(teacher: Teacher, unused: set[str]) -> dict[str, Any]:
