@@ -17,7 +17,7 @@ import kotlin.math.min
 import kotlin.math.roundToInt
 import org.json.JSONObject
 
-/** What stands in the ZIP behind the model. */
+/** The description in the ZIP behind the model. */
 class Description(val labels: List<String>, val resize: String, val px: Int)
 
 /** A copy of the asset as a file, which ZipFile and the runtime can open. */
@@ -30,9 +30,9 @@ fun assetAsFile(context: Context, asset: String): File {
 fun readDescription(model: File): Description =
     ZipFile(model).use { behind ->
         fun text(name: String) = behind.getInputStream(behind.getEntry(name)).bufferedReader().use { it.readText() }
-        val said = JSONObject(text("kd2mobile.json"))
-        require(said.getInt("format") == 1) { "$model: made by a later kd2mobile" }
-        Description(text("labels.txt").trimEnd('\n').split("\n"), said.getString("resize"), said.getInt("input_px"))
+        val description = JSONObject(text("kd2mobile.json"))
+        require(description.getInt("format") == 1) { "$model: made by a later kd2mobile" }
+        Description(text("labels.txt").trimEnd('\n').split("\n"), description.getString("resize"), description.getInt("input_px"))
     }
 
 /** The photo upright: ImageDecoder obeys EXIF, BitmapFactory does not. In software, so that its pixels can be read. */
@@ -41,7 +41,7 @@ fun openPhoto(resolver: ContentResolver, photo: Uri): Bitmap =
         decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE
     }
 
-/** The photo as the student saw its images: px * px colours, row by row, as Bitmap.createBitmap takes them. */
+/** The photo in the form of the student's training images: px * px colours, row by row, as Bitmap.createBitmap takes them. */
 fun toPixels(photo: Bitmap, description: Description): IntArray {
     val (width, height, px) = Triple(photo.width, photo.height, description.px)
     val side = when (description.resize) {
@@ -49,8 +49,8 @@ fun toPixels(photo: Bitmap, description: Description): IntArray {
         "pad" -> max(width, height).toDouble()
         else -> null // stretch
     }
-    val across = sights((width - (side ?: width.toDouble())) / 2, side ?: width.toDouble(), width, px)
-    val down = sights((height - (side ?: height.toDouble())) / 2, side ?: height.toDouble(), height, px)
+    val across = windows((width - (side ?: width.toDouble())) / 2, side ?: width.toDouble(), width, px)
+    val down = windows((height - (side ?: height.toDouble())) / 2, side ?: height.toDouble(), height, px)
     val row = IntArray(width)
     val narrow = Array(height) { y ->
         photo.getPixels(row, 0, width, 0, y, width, 1)
@@ -62,7 +62,10 @@ fun toPixels(photo: Bitmap, description: Description): IntArray {
     }
 }
 
-/** What an input takes for each pixel from 0 to 255: the pixel; of a narrower scale what stands for its -1 to 1. */
+/**
+ * The value of the input for each pixel from 0 to 255: the pixel itself or, if the scale of the input is narrower, the
+ * value that stands for pixel / 127.5 - 1.
+ */
 fun quantizedPixels(scale: Float, zeroPoint: Int): IntArray {
     val pixels = IntArray(256) { it }
     if (scale == 0f) return pixels
@@ -72,8 +75,8 @@ fun quantizedPixels(scale: Float, zeroPoint: Int): IntArray {
 
 private fun channel(colour: Int, channel: Int): Int = colour shr (16 - 8 * channel) and 0xff
 
-/** The pixels of one direction that an output pixel is the weighted mean of. */
-private class Sight(val first: Int, val weights: DoubleArray) {
+/** The pixels of a line, from `first` on, whose weighted mean is an output pixel. */
+private class Window(val first: Int, val weights: DoubleArray) {
     inline fun sum(value: (Int) -> Int): Int {
         var total = 0.0
         for (i in weights.indices) total += weights[i] * value(first + i)
@@ -81,12 +84,12 @@ private class Sight(val first: Int, val weights: DoubleArray) {
     }
 }
 
-/** One sight for each of px pixels that `length` of a line of `size` pixels, from `start` on, is scaled to.
+/** One window for each of the `px` pixels to which `length` of a line of `size` pixels, from `start` on, is scaled.
  *
  * A triangle two output pixels wide, or two input pixels where it is scaled up. What the box holds beyond the line is
  * black: it counts, with nothing to add.
  */
-private fun sights(start: Double, length: Double, size: Int, px: Int): List<Sight> {
+private fun windows(start: Double, length: Double, size: Int, px: Int): List<Window> {
     val scale = length / px
     val reach = max(scale, 1.0)
     val ground = min(0, floor(start).toInt()) until max(size, ceil(start + length).toInt())
@@ -95,7 +98,7 @@ private fun sights(start: Double, length: Double, size: Int, px: Int): List<Sigh
         fun weight(x: Int) = max(0.0, 1 - abs(x + 0.5 - centre) / reach)
         val near = max(ground.first, floor(centre - reach).toInt())..min(ground.last, ceil(centre + reach).toInt())
         val total = near.sumOf { weight(it) }
-        val seen = max(near.first, 0)..min(near.last, size - 1)
-        Sight(seen.first, DoubleArray(seen.count()) { weight(seen.first + it) / total })
+        val inside = max(near.first, 0)..min(near.last, size - 1)
+        Window(inside.first, DoubleArray(inside.count()) { weight(inside.first + it) / total })
     }
 }

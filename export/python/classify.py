@@ -1,7 +1,7 @@
 """Classifies images with a .tflite of kd2mobile:    python classify.py MODEL.tflite IMAGE... [--top 3] [--json]
 
 Needs NumPy, Pillow and ai-edge-litert, or tflite-runtime where that is what the board has (requirements.txt). The file
-says itself how an image becomes its pixels and what its classes are called: ../CONTRACT.md. Take what you need.
+defines how an image becomes pixels and names its classes: ../CONTRACT.md. Copy what you need.
 """
 
 import argparse
@@ -24,11 +24,11 @@ except ModuleNotFoundError:
 
 
 class Unusable(Exception):
-    """A model or an image that cannot be used: which one, and why, in a line."""
+    """A model or an image that cannot be used; the message is one line with its path and the reason."""
 
 
 class Classifier:
-    """An open file. px: the side of the square it sees; resize: crop, stretch or pad; labels: of its outputs."""
+    """An open file. px: side of its square input; resize: crop, stretch or pad; labels: of its outputs."""
 
     def __init__(self, model, threads=1):
         self.labels, self.resize = read_description(model)
@@ -53,7 +53,8 @@ class Classifier:
 
 
 def quantized_pixels(scale, zero_point):
-    """What the input takes for each pixel from 0 to 255: the pixel; of a narrower scale what stands for its -1 to 1."""
+    """The value of the input for each pixel from 0 to 255: the pixel itself or, if the scale of the input is narrower,
+    the value that stands for pixel / 127.5 - 1."""
     pixels = np.arange(256.0)
     if not scale:
         return pixels
@@ -62,7 +63,7 @@ def quantized_pixels(scale, zero_point):
 
 
 def read_description(model):
-    """The names of the outputs in their order, and how an image is resized: from the ZIP behind the model."""
+    """The names of the outputs in order, and the resize of images, from the ZIP behind the model."""
     try:
         with zipfile.ZipFile(model) as behind:
             labels = behind.read("labels.txt").decode().split("\n")[:-1]
@@ -78,7 +79,7 @@ def read_description(model):
 
 
 def open_image(path):
-    """The image as the camera saw it, upright, in 8-bit RGB, transparency laid on white."""
+    """The image, upright, in 8-bit RGB, on white where it is transparent."""
     try:
         with Image.open(path) as stored:
             image = ImageOps.exif_transpose(stored)
@@ -97,7 +98,7 @@ def open_image(path):
 
 
 def to_pixels(image, px, resize):
-    """What the file was trained and measured on: uint8 [px, px, 3]. Pillow's bilinear filter is an antialiased one."""
+    """The pixels as in training and measurement, uint8 [px, px, 3]. Pillow's bilinear filter is antialiased."""
     width, height = image.size
     if resize == "stretch":
         return scaled(image, (px, px), (0, 0, width, height))
@@ -120,9 +121,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="so many classes an image (3)")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes per image (3)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the runtime (1)")
-    parser.add_argument("--json", action="store_true", help="one JSON object an image and line")
+    parser.add_argument("--json", action="store_true", help="one JSON object per image and line")
     options = parser.parse_args()
     if hasattr(signal, "SIGPIPE"):  # end quietly behind `| head`
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -5,7 +5,7 @@
  *   const classifier = await openClassifier(await (await fetch('model.tflite')).arrayBuffer());
  *   const [best] = await classifier.classify(imageElement);   // {label: 'tiger', probability: 0.93}
  *
- * The file says what it needs: sizes, types and quantization stand in its graph; a file of kd2mobile's also carries its
+ * The file has what is needed: sizes, types and quantization are in its graph; a file of kd2mobile's also carries its
  * labels and how an image becomes a square. An image gets there as it did in training, by the same antialiased
  * bilinear filter, and not by a canvas, whose filter is each browser's own.
  */
@@ -19,7 +19,7 @@ const CROP_FRACTION = 0.875;
 const SUM_TOLERANCE = 0.02;
 
 /**
- * Loads LiteRT.js; once a page, before openClassifier.
+ * Loads LiteRT.js; once per page, before openClassifier.
  * wasmFolder: the address of @litertjs/core's folder `wasm`. threads: the build with threads, which only a cross-origin
  * isolated page can load. jspi: the build that can leave to the processor what WebGPU cannot do.
  */
@@ -35,17 +35,17 @@ export async function startLiteRt(wasmFolder, {threads = false, jspi = false} = 
 /**
  * Opens a .tflite.
  * bytes: ArrayBuffer or Uint8Array. accelerator: `wasm` or `webgpu`. threads: of the processor, with the build that has
- * them. mean, std: the network gets (pixel - mean) / std, one number or three, by default what the file's metadata says.
+ * them. mean, std: the network gets (pixel - mean) / std, one number or three, by default those in the file's metadata.
  * Without either a float input gets the pixel itself, and so does a quantized one whose range is that of plain pixels;
- * another is refused. labels, resize: instead of what the file says.
+ * another is refused. labels, resize: instead of those in the file.
  */
 export async function openClassifier(
     bytes, {accelerator = 'wasm', threads = 1, mean = null, std = null, labels = null, resize = null} = {}) {
   const data = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
   const {input, output, normal} = describeModel(data);
-  const said = await readDescription(data);
+  const description = await readDescription(data);
   const given = (mean ?? std) === null ? null : {mean: mean ?? 0, std: std ?? 1};
-  const values = valuesOf(input, given, normal ?? (said.resize && input.scale ? OWN_NORMAL : null));
+  const values = valuesOf(input, given, normal ?? (description.resize && input.scale ? OWN_NORMAL : null));
   const start = performance.now();
   const model = await loadAndCompile(data, {accelerator, cpuOptions: {numThreads: threads}});
   const initMs = performance.now() - start;
@@ -53,21 +53,21 @@ export async function openClassifier(
     initMs,
     threads,
     values,
-    labels: labels ?? said.labels,
-    resize: resize ?? said.resize ?? 'crop',
+    labels: labels ?? description.labels,
+    resize: resize ?? description.resize ?? 'crop',
   });
 }
 
-/** What openClassifier returns. inputPx: the side of its square; classes: how many; labels: their names or null. */
+/** What openClassifier returns. inputPx: side of its square input; classes: their number; labels: their names or null. */
 export class Classifier {
   constructor(model, input, output, {initMs, threads, values, labels, resize}) {
     Object.assign(this, {model, input, output, initMs, threads, values, resize});
     this.inputPx = input.shape[1];
     this.classes = output.shape.at(-1);
     this.labels = labels && labels.length === this.classes ? labels : null;
-    /** Where it runs in truth: LiteRT.js may have taken `wasm` for what was asked of `webgpu`. */
+    /** The accelerator that it runs on: LiteRT.js may use `wasm` where `webgpu` was requested. */
     this.accelerator = model.options.accelerator;
-    /** Whether all of it runs there; a `webgpu` file may leave ops to the processor. */
+    /** Whether the whole graph runs there; on `webgpu` some ops may run on the processor. */
     this.wholly = this.accelerator === 'wasm' || model.isFullyAccelerated;
     this.tensor = null;
   }
@@ -95,7 +95,7 @@ export class Classifier {
     }
   }
 
-  /** What the file answers the pixels with, dequantized: Float32Array [classes]. */
+  /** The outputs for the pixels, dequantized: Float32Array [classes]. */
   async outputs(pixels) {
     await this.setPixels(pixels);
     const [answer] = await this.model.run([this.tensor]);
@@ -127,7 +127,7 @@ export function readImage(blob) {
   return createImageBitmap(blob, {imageOrientation: 'from-image', colorSpaceConversion: 'none'});
 }
 
-/** The image as the network sees it: Uint8Array [px * px * 3], RGB. resize: `crop`, `stretch` or `pad`. */
+/** The pixels for the network: Uint8Array [px * px * 3], RGB. resize: `crop`, `stretch` or `pad`. */
 export function pixelsOf(image, px, resize) {
   const width = image.videoWidth || image.naturalWidth || image.width;
   const height = image.videoHeight || image.naturalHeight || image.height;
@@ -160,16 +160,16 @@ export function resample(rgba, width, height, px, resize) {
 const PRECISION_BITS = 22;
 
 /**
- * For each of `px` places along one side of `length` pixels, seen from `start` to `end`: [[pixel, weight], ...]. What
- * lies beyond the image has its weight in the sum and no pixel.
+ * The weighted pixels, [[pixel, weight], ...], of each of `px` output pixels that the span from `start` to `end` of a side
+ * of `length` pixels is scaled to. Positions beyond the image count in the sum of the weights and have no pixel.
  */
 function taps(start, end, length, px) {
   const [before, after] = [-start, end - length].map((beyond) => beyond > 1e-3 ? Math.ceil(beyond) : 0);
   const whole = before + length + after;
   const from = Math.fround(Math.max(start + before, 0)), to = Math.fround(Math.min(end + before, whole));
   const scale = (to - from) / px, support = Math.max(scale, 1);
-  return Array.from({length: px}, (_, place) => {
-    const centre = from + (place + 0.5) * scale;
+  return Array.from({length: px}, (_, index) => {
+    const centre = from + (index + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
     const last = Math.min(whole, Math.trunc(centre + support + 0.5));
     const weights = Array.from(
@@ -181,38 +181,38 @@ function taps(start, end, length, px) {
   });
 }
 
-function resampleAcross({data, width, height, channels}, places) {
-  const out = new Uint8Array(height * places.length * 3);
+function resampleAcross({data, width, height, channels}, windows) {
+  const out = new Uint8Array(height * windows.length * 3);
   let at = 0;
   for (let y = 0; y < height; y++) {
-    for (const place of places) {
+    for (const window of windows) {
       for (let c = 0; c < 3; c++) {
         let sum = 1 << (PRECISION_BITS - 1);
-        for (const [x, weight] of place) {
+        for (const [x, weight] of window) {
           sum += data[(y * width + x) * channels + c] * weight;
         }
         out[at++] = Math.min(255, sum >> PRECISION_BITS);
       }
     }
   }
-  return {data: out, width: places.length, height, channels: 3};
+  return {data: out, width: windows.length, height, channels: 3};
 }
 
-function resampleDown({data, width, height, channels}, places) {
-  const out = new Uint8Array(places.length * width * 3);
+function resampleDown({data, width, height, channels}, windows) {
+  const out = new Uint8Array(windows.length * width * 3);
   let at = 0;
-  for (const place of places) {
+  for (const window of windows) {
     for (let x = 0; x < width; x++) {
       for (let c = 0; c < 3; c++) {
         let sum = 1 << (PRECISION_BITS - 1);
-        for (const [y, weight] of place) {
+        for (const [y, weight] of window) {
           sum += data[(y * width + x) * channels + c] * weight;
         }
         out[at++] = Math.min(255, sum >> PRECISION_BITS);
       }
     }
   }
-  return {data: out, width, height: places.length, channels: 3};
+  return {data: out, width, height: windows.length, channels: 3};
 }
 
 /** The outputs as they are if they are probabilities, else their softmax. */
@@ -228,7 +228,7 @@ export function asProbabilities(outputs) {
 }
 
 /**
- * A function from RGB bytes to what the input takes. given: {mean, std} by the caller, or null; known: by the file.
+ * A function from RGB bytes to the values of the input. given: {mean, std} of the caller, or null; known: of the file.
  * A quantized input takes what stands for (pixel - mean) / std by its own scale, and where that is the pixel itself but for
  * one step of rounding, the pixel. kd2mobile's own reading is measure/litert/eight_bit.py.
  */
@@ -307,8 +307,8 @@ function readGraph(view) {
     const [zeroPoint] = quantization === null ? [] : numbers(view, quantization, 3, 8, 'getBigInt64');
     const fixed = numbers(view, tensors[index], 0, 4, 'getInt32');
     const open = numbers(view, tensors[index], 7, 4, 'getInt32');
-    const place = field(view, tensors[index], 1);
-    const kind = place ? view.getInt8(place) : 0;
+    const offset = field(view, tensors[index], 1);
+    const kind = offset ? view.getInt8(offset) : 0;
     return {
       dtype: TYPES[kind] ?? `type ${kind}`,
       shape: open.length ? open : fixed,
@@ -323,25 +323,25 @@ function readGraph(view) {
   };
 }
 
-/** What TensorFlow Lite Metadata (metadata_schema.fbs) says of the first input's normalization, or null. */
+/** The normalization of the first input in TensorFlow Lite Metadata (metadata_schema.fbs), or null. */
 function readNormal(view) {
   const model = root(view);
   const entry = tables(view, model, 6).find((one) => text(view, one, 0) === 'TFLITE_METADATA');
   if (entry === undefined) {
     return null;
   }
-  const place = field(view, entry, 1);
-  const buffer = tables(view, model, 4)[place ? view.getUint32(place, true) : 0];
+  const offset = field(view, entry, 1);
+  const buffer = tables(view, model, 4)[offset ? view.getUint32(offset, true) : 0];
   const start = child(view, buffer, 0);
-  const said = new DataView(view.buffer, view.byteOffset + start + 4, view.getUint32(start, true));
-  const [graph] = tables(said, root(said), 3);
-  const [image] = graph === undefined ? [] : tables(said, graph, 2);
-  const units = image === undefined ? [] : tables(said, image, 4);
+  const metadata = new DataView(view.buffer, view.byteOffset + start + 4, view.getUint32(start, true));
+  const [graph] = tables(metadata, root(metadata), 3);
+  const [image] = graph === undefined ? [] : tables(metadata, graph, 2);
+  const units = image === undefined ? [] : tables(metadata, image, 4);
   let normal = null;
   for (const unit of units) {
-    const kind = field(said, unit, 0), options = child(said, unit, 1);
-    if (kind && said.getUint8(kind) === 1) {
-      const [mean, std] = [0, 1].map((index) => numbers(said, options, index, 4, 'getFloat32'));
+    const kind = field(metadata, unit, 0), options = child(metadata, unit, 1);
+    if (kind && metadata.getUint8(kind) === 1) {
+      const [mean, std] = [0, 1].map((index) => numbers(metadata, options, index, 4, 'getFloat32'));
       normal = mean.length && std.length ? {mean, std} : null;
     }
   }
@@ -351,7 +351,7 @@ function readNormal(view) {
 // A flatbuffer's table starts with the distance back to its vtable, which holds for each field its distance from the
 // table, 0 for one that is not set. A DataView throws where an offset leads out of the file.
 const root = (view) => view.getUint32(0, true);
-const target = (view, place) => place + view.getUint32(place, true);
+const target = (view, offset) => offset + view.getUint32(offset, true);
 
 function field(view, table, index) {
   const vtable = table - view.getInt32(table, true), entry = 4 + 2 * index;
@@ -360,8 +360,8 @@ function field(view, table, index) {
 }
 
 function child(view, table, index) {
-  const place = field(view, table, index);
-  return place ? target(view, place) : null;
+  const offset = field(view, table, index);
+  return offset ? target(view, offset) : null;
 }
 
 function numbers(view, table, index, size, getter) {
@@ -382,7 +382,7 @@ function tables(view, table, index) {
   return numbers(view, table, index, 4, 'getUint32').map((_, i) => target(view, vector + 4 + 4 * i));
 }
 
-/** What a file of kd2mobile's says of itself: {labels, resize}, each null in any other file. */
+/** The description inside a file of kd2mobile's: {labels, resize}, each null in any other file. */
 export async function readDescription(bytes) {
   const text = await zipMember(bytes, 'kd2mobile.json');
   if (text !== null) {
@@ -398,7 +398,7 @@ const FORMS = [`${NUMBER}[ \\t]*:[ \\t]*(?<name>\\S.*)`, `${NUMBER}[ \\t]*,[ \\t
   `${NUMBER}[ \\t]+(?<name>[^\\t]+)`, `(?<name>.+?)[ ]*\\t[ \\t]*${NUMBER}`].map((form) => new RegExp(`^${form}$`, 's'));
 
 /**
- * The names in a label file, in the order of the outputs: one a line, or numbered on all lines in one form (`0 name`,
+ * The names in a label file, in the order of the outputs: one per line, or numbered on all lines in one form (`0 name`,
  * `0: name`, `0,name`, `name<TAB>0`), from 0 and each once. kd2mobile's own reading is inspection/labels.py.
  */
 export function labelLines(text) {
@@ -406,14 +406,14 @@ export function labelLines(text) {
   const lines = all.filter((line) => line);
   let wrong = false;
   for (const form of FORMS) {
-    const found = lines.map((line) => line.match(form)?.groups);
-    const numbers = found.map((one) => Number(one?.number));
-    if (!numbers.includes(0) || found.includes(undefined) ||
-        (lines.length > 1 && new Set(found.map((one) => one.name)).size === 1)) {
+    const matches = lines.map((line) => line.match(form)?.groups);
+    const numbers = matches.map((one) => Number(one?.number));
+    if (!numbers.includes(0) || matches.includes(undefined) ||
+        (lines.length > 1 && new Set(matches.map((one) => one.name)).size === 1)) {
       continue;
     }
     const names = Array(lines.length).fill(null);
-    numbers.forEach((number, i) => number < names.length && (names[number] = found[i].name));
+    numbers.forEach((number, i) => number < names.length && (names[number] = matches[i].name));
     if (!names.includes(null)) {
       return names;
     }

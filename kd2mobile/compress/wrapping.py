@@ -1,4 +1,4 @@
-"""What tensorflow-model-optimization makes of a Keras 2 student: for training, and when that is over.
+"""Wraps a Keras 2 student with tensorflow-model-optimization for training, and unwraps it afterwards.
 
 Every wrapper here and in qat.py has one form: `wrap(model, job, feed)` returns a Wrapped.
 """
@@ -19,10 +19,10 @@ MASK_EVERY = 100
 
 
 class Wrapped(NamedTuple):
-    """model: takes and gives what the student does. plain: takes from it, once training is over, what only that needs.
+    """model: has the student's input and output. plain: removes, after training, what only training needs.
 
-    callback: told of the start, of every batch and of the end of an epoch, or None. first_epoch: the first epoch,
-    from 1, whose model is what was asked for.
+    callback: called at the start, at every batch and at the end of an epoch, or None. first_epoch: the first epoch,
+    from 1, whose model has the requested compression.
     """
 
     model: tf_keras.Model
@@ -82,7 +82,7 @@ def count_zeros(model) -> float:
 def count_clusters(model) -> int:
     """The largest number of distinct values in a kernel of a convolution or dense layer.
 
-    After quantization-aware training it may be more than was asked for: where the outputs of a convolution use equally
+    After quantization-aware training it may be more than requested: where the outputs of a convolution use equally
     many clusters, the library trains a set for each output.
     """
     return max(len(np.unique(kernel)) for kernel in _kernels(model))

@@ -1,1 +1,1 @@
-"""What is in a .tflite, whoever made it, read from its bytes alone: no runtime opens it."""
+"""Reads any .tflite from its bytes alone, without a runtime."""

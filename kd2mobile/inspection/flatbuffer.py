@@ -1,4 +1,4 @@
-"""A reader of single fields out of a flatbuffer, by their place in the schema; every offset is checked.
+"""Reads single fields of a flatbuffer by their slot in the schema; every offset is checked.
 
 Format: https://flatbuffers.dev/internals/. A table starts with the distance back to its vtable, which holds for
 each field its distance from the table, 0 for one that is not set.
@@ -8,24 +8,24 @@ import struct
 from typing import NamedTuple
 
 SHARED = 8
-"""How often an element of a vector may be read, on average over the bytes of a file."""
+"""The largest number of vector elements that may be read, per byte of the file."""
 
 
 class Budget:
-    """How many elements of vectors may be read: a damaged file can have every table point to one long vector."""
+    """Limits the elements of vectors that are read: in a damaged file every table may point to one long vector."""
 
     def __init__(self, data: bytes):
         self._left = SHARED * len(data)
 
     def spend(self, elements: int) -> None:
-        """Raises ValueError once it is used up."""
+        """Counts elements as read. Raises ValueError once the budget is used up."""
         self._left -= elements
         if self._left < 0:
             raise ValueError("flatbuffer vectors that are many times as long as their file together")
 
 
 class Table(NamedTuple):
-    """A table at `offset` of `data`. Fields are counted from 0; one that is not set reads as 0, None or empty."""
+    """A table at `offset` of `data`. Fields are numbered from 0; a field that is not set reads as 0, None or empty."""
 
     data: bytes
     offset: int
@@ -59,11 +59,12 @@ class Table(NamedTuple):
         return [_read(self.data, first + size * i, kind) for i in range(count)]
 
     def count(self, field: int) -> int:
-        """How many elements the vector in the field has."""
+        """The number of elements of the vector in the field."""
         return self._vector(field)[1]
 
     def span(self, field: int) -> tuple[int, int]:
-        """Where the elements of the vector in the field begin, and how many it has; 0 and 0 if it is not set."""
+        """The offset of the first element of the vector in the field, and the number of elements; (0, 0) if it is not
+        set."""
         return self._vector(field)
 
     def bytes(self, field: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Any .tflite's graphs, read from its bytes alone: no runtime opens it, so what no runtime can run is read as well."""
+"""The graphs of any .tflite, read from its bytes alone, so that a file which no runtime can run is read too."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,9 @@ from kd2mobile.inspection.flatbuffer import Table, root
 
 
 class Tensor(NamedTuple):
-    """dtype: `uint8`, `float32`, ...; shape: -1 is open; scales, zero_points: none of a float, one of the whole tensor
-    or one a channel of `axis`; span: first byte and bytes of its numbers in the file, 0 and 0 if they are not in it.
+    """dtype: `uint8`, `float32`, ...; shape: -1 for an open size; scales, zero_points: empty for a float, one for the
+    whole tensor or one per channel of `axis`; span: offset and size in bytes of its numbers in the file, (0, 0) if they
+    are not in it.
     """
 
     name: str
@@ -35,8 +36,8 @@ class Geometry(NamedTuple):
 
 
 class Op(NamedTuple):
-    """custom: whether no runtime has it built in; Flex ops are. inputs, outputs: indices, inputs left out are none.
-    geometry: of a convolution, None of any other op."""
+    """custom: whether it is no built-in op of LiteRT; Flex ops are custom. inputs, outputs: indices of tensors, without
+    optional inputs that are left out. geometry: of a convolution, None for any other op."""
 
     name: str
     custom: bool
@@ -56,7 +57,7 @@ class Graph(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """inputs, outputs: index of the graph's tensor by the name that it has in the signature."""
+    """graph: the index of its graph; inputs, outputs: the index of a tensor by its name in the signature."""
 
     key: str
     graph: int
@@ -65,7 +66,7 @@ class Signature(NamedTuple):
 
 
 class Model(NamedTuple):
-    """metadata: first byte and bytes of each entry by its name."""
+    """metadata: offset and size in bytes of each entry by its name."""
 
     description: str
     graphs: list[Graph]
@@ -79,7 +80,7 @@ def is_model(data: bytes) -> bool:
 
 
 def read_model(data: bytes) -> Model:
-    """The model at the front of the bytes. Raises ValueError where they are no whole one."""
+    """The model at the front of the bytes. Raises ValueError unless it is complete."""
     if not is_model(data):
         raise ValueError(f"no TFL3 at its start but {data[4:8]!r}")
     model = root(data)
@@ -97,9 +98,9 @@ def read_model(data: bytes) -> Model:
 
 
 def with_readable_names(data: bytes) -> bytes:
-    """The same model, `?` in the place of each byte that keeps a name from being UTF-8; names may be of any bytes.
+    """The same model with `?` for each byte that is no ASCII in names that are not UTF-8.
 
-    Raises ValueError where the bytes are no whole model.
+    Raises ValueError unless the bytes are a complete model.
     """
     model = root(data)
     names = [(code, schema.OPERATOR_CODE["custom_code"]) for code in model.tables(schema.MODEL["operator_codes"])]
@@ -124,7 +125,7 @@ def with_readable_names(data: bytes) -> bytes:
 
 
 def _span(buffer: Table, file: int) -> tuple[int, int]:
-    """Where a buffer begins and its bytes, which lie in the table or, of a large model, somewhere behind it."""
+    """Offset and size in bytes of a buffer. Its bytes lie in the table or, in a large model, somewhere behind it."""
     inside = buffer.span(schema.BUFFER["data"])
     offset, size = (buffer.number(schema.BUFFER[field], "Q") for field in ("offset", "size"))
     if offset > 1 and offset + size > file:

@@ -1,4 +1,4 @@
-"""What is in a .tflite, whoever made it: read from its bytes, so that no runtime has to be able to run it."""
+"""Describes any .tflite from its bytes, so that no runtime needs to be able to run it."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,13 +15,13 @@ from kd2mobile.inspection.size import deflated_size
 from kd2mobile.inspection.weights import Weights, count_weights
 
 MODEL = "model.tflite"
-"""What a published model is called in its folder."""
+"""The name of the file of a published model in its folder."""
 _AGAIN = "Give the .tflite file itself, or export or download it again."
 
 
 class TensorInfo(msgspec.Struct, frozen=True):
-    """An input or output. shape: -1 is open. scale, zero_point: of the whole tensor, None unless it is quantized so;
-    channels: how many scales it has if each channel has its own."""
+    """An input or output. shape: -1 for an open size. scale, zero_point: of a tensor quantized as a whole, else None;
+    channels: the number of scales if each channel has its own, else None."""
 
     name: str
     dtype: str
@@ -32,7 +32,7 @@ class TensorInfo(msgspec.Struct, frozen=True):
 
 
 class OpInfo(msgspec.Struct, frozen=True):
-    """The ops of one name and the same types. types: `int8, int8, int32 -> int8`; custom: no runtime's own."""
+    """The ops of one name and the same types. types: `int8, int8, int32 -> int8`; custom: no built-in op of LiteRT."""
 
     name: str
     custom: bool
@@ -41,8 +41,8 @@ class OpInfo(msgspec.Struct, frozen=True):
 
 
 class FloatOps(msgspec.Struct, frozen=True):
-    """Ops of one name that compute in floats in an integer file. first: where the first of them is, by the layer as
-    `--keep-float` takes it in a file of kd2mobile's, by the tensor that it makes in any other."""
+    """Ops of one name that compute in floats in an integer file. first: the location of the first: its layer, as
+    `--keep-float` takes it, in a file of kd2mobile's; the tensor that it outputs in any other."""
 
     name: str
     count: int
@@ -59,7 +59,7 @@ class GraphInfo(msgspec.Struct, frozen=True):
 
 
 class SignatureInfo(msgspec.Struct, frozen=True):
-    """graph: the number of its graph; inputs, outputs: their names in the signature."""
+    """graph: the index of its graph; inputs, outputs: their names in the signature."""
 
     key: str
     graph: int
@@ -68,14 +68,14 @@ class SignatureInfo(msgspec.Struct, frozen=True):
 
 
 class FoundRecord(msgspec.Struct, frozen=True):
-    """A record of this very file, by its SHA-256. path: the file that it stands in; content: as it stands there."""
+    """A record of this file, matched by its SHA-256. path: the file that holds it; content: the record."""
 
     path: str
     content: dict[str, Any]
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
-    """What `kd2mobile inspect --json` writes; None is what the file does not have or say.
+    """What `kd2mobile inspect --json` writes; a field is None if the file does not have it.
 
     deflated_bytes: of the file compressed by DEFLATE, as a ZIP or an app's package holds it. arithmetic: `float32`,
     `float16 weights`, `int8 weights` (dynamic range: the ops compute in floats, or in integers on their own account),
@@ -108,9 +108,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def inspect_file(path: Path) -> Inspection:
-    """What is in the .tflite, or in that of a published model's folder, by its bytes alone.
+    """Describes the .tflite, or that in the folder of a published model, from its bytes alone.
 
-    Raises ModelFileError if it cannot be read, or is not one whole model.
+    Raises ModelFileError if it cannot be read or is not a complete model.
     """
     path = Path(path)
     if (path / MODEL).is_file():
@@ -180,7 +180,7 @@ def _types(graph: Graph, op: Op) -> str:
 
 
 def _arithmetic(graphs: list[Graph], own: bool) -> tuple[str | None, list[FloatOps] | None]:
-    """What the ops compute in, and what is left in floats if that is integers."""
+    """The type in which the ops compute; and, if that is integers, the ops left in floats."""
     floats, integers, weights = [], 0, set()
     for graph in graphs:
         names = layers_in(graph.tensors[i].name for op in graph.ops for i in op.outputs) if own else None
@@ -202,7 +202,7 @@ def _arithmetic(graphs: list[Graph], own: bool) -> tuple[str | None, list[FloatO
 
 
 def _layer_of(graph: Graph, op: Op, names: LayerNames | None) -> str:
-    """Where an op is, to a person; what converts for a layer is at that layer."""
+    """The location of an op for a reader; an op that converts for a layer has the location of that layer."""
     near = {
         "DEQUANTIZE": [o for o in graph.ops if set(o.inputs) & set(op.outputs)],
         "QUANTIZE": [o for o in graph.ops if set(o.outputs) & set(op.inputs)],

@@ -1,12 +1,12 @@
-"""A file of labels: the outputs' names, one per line, in each form in which programs write it. The one reader of them.
+"""The only reader of label files: the names of the outputs, one per line, in every form in which programs write them.
 
-Teachable Machine and Coral number the lines. A file is numbered if all its lines, empty ones aside, have one and the
-same of these forms, the number in decimal digits:
+Teachable Machine and Coral number the lines. A file is numbered if all its lines, except empty ones, have the
+same one of these forms, with the number in decimal digits:
 
     0: name    0,name    0 name (any blanks, a tab too)    name<TAB>0
 
-with a 0 among the numbers and not one name on all lines: `1 euro` and `2 euro` are names, so are `7up`, and `0 degrees`
-beside `90 degrees`. Then the numbers say which output each name is of, in whatever order the lines come.
+and if one number is 0 and the lines do not all have the same name: `1 euro` and `2 euro` are names, so are `7up`, and
+`0 degrees` beside `90 degrees`. In a numbered file the numbers are the indices of the outputs, in any order.
 """
 
 import re
@@ -29,9 +29,9 @@ _FORMS = [
 
 
 def read_labels(path: Path, flag: str = "--labels", error: type[Kd2MobileError] = ModelFileError) -> list[str]:
-    """The names in a file that the user gave with the flag, in the order of the outputs.
+    """The names in a label file, in the order of the outputs. flag: with which the user gave it.
 
-    Raises the error if it cannot be read, is no UTF-8 text, or is numbered with gaps or twice.
+    Raises the error if the file cannot be read, is not UTF-8 text, or has a number missing or twice.
     """
     check_regular(path, error, "Save the labels to a file, and give that.")
     try:
@@ -67,7 +67,7 @@ def label_lines(text: bytes, where: str, error: type[Kd2MobileError] = ModelFile
 
 
 def number_and_name(line: str) -> tuple[int, str] | None:
-    """What a line of a numbered file says, None if it has none of the forms.
+    """The number and the name in a line of a numbered file; None if it has none of the forms.
 
     >>> number_and_name("0 a cat"), number_and_name("7up")
     ((0, 'a cat'), None)

@@ -1,4 +1,4 @@
-"""Which layers of a student a tensor of its .tflite comes from, read out of the converter's names.
+"""The layers of a student that a tensor of its .tflite comes from, read from the names that the converter writes.
 
 The converter names a tensor after the ops that it fused, each with the path of scopes that it was traced in:
 `net_1/relu_1/Relu6;net_1/bn_1/batchnorm/add_1;net_1/conv_1/convolution`. A scope is a layer's name with a number behind
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 ANSWER = "probabilities"
-"""What the end of the graph is called: the softmax is no layer, and the converter has no name for it."""
+"""The name of the end of the graph: the softmax is no layer, and the converter gives it no name."""
 _NAMELESS = "StatefulPartitionedCall"
 _NUMBERED = re.compile(r"(.+)_\d+")
 _OF_A_KERNEL = {"convolution", "depthwise", "MatMul"}
@@ -18,7 +18,7 @@ _OF_A_KERNEL = {"convolution", "depthwise", "MatMul"}
 
 
 class LayerNames(NamedTuple):
-    """The layers of a student; weighted: those of them with a kernel, which an op of several is called after."""
+    """The layers of a student; weighted: those with a kernel, after which an op fused from several layers is named."""
 
     every: frozenset[str]
     weighted: frozenset[str]
@@ -35,7 +35,7 @@ class LayerNames(NamedTuple):
         return list(dict.fromkeys(filter(None, layers)))
 
     def of(self, tensor: str) -> str:
-        """What the op that makes that tensor is called to a person: its layer, or the tensor's own name."""
+        """The name of the op that makes that tensor, for a reader: its layer, or the tensor's own name."""
         layers = self.within(tensor)
         if layers:
             return next((layer for layer in layers if layer in self.weighted), layers[0])
@@ -61,8 +61,8 @@ NO_NAMES = LayerNames(frozenset(), frozenset())
 
 
 def layers_in(tensors: Iterable[str]) -> LayerNames:
-    """The layers of a student of kd2mobile's by the tensors of its file alone: of each path the innermost scope with a
-    number behind it, the first, which is the student's, and the last, which is the op, left out.
+    """The layers of a student, from the tensors of its file alone: in each path the innermost scope with a number
+    behind it, between the first scope, which is the student, and the last, which is the op.
 
     >>> names = layers_in(["net_1/relu_1/Relu6;net_1/conv_1_1/convolution", "tfl.quantize"])
     >>> sorted(names.every), names.of("net_1/relu_1/Relu6;net_1/conv_1_1/convolution")

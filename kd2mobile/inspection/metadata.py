@@ -1,7 +1,7 @@
-"""What a .tflite says about itself, by kd2mobile's own description or by TensorFlow Lite's metadata.
+"""The description inside a .tflite: kd2mobile's own, or TensorFlow Lite Metadata.
 
 Both pack their files into a ZIP behind the model. Labels are a text file of one name per line; TensorFlow Lite's
-metadata, a flatbuffer inside the model, says how a float input is normalized and which file holds the labels.
+metadata, a flatbuffer inside the model, defines the normalization of a float input and names the file of labels.
 """
 
 import lzma
@@ -46,11 +46,11 @@ _NEXT = "Ask its author for a complete file, or export it again."
 
 
 class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What a .tflite says about itself; None is what it does not say.
+    """The description inside a .tflite; a field is None if it does not define it.
 
-    own: whether kd2mobile made it. classes: the outputs' names in order. texts: the text files inside, where they are
-    several and nothing says which one holds those names. mean, std: a float input's normalization,
-    (pixel - mean) / std of 8-bit pixels, one value or one a channel.
+    own: whether kd2mobile made it. classes: the outputs' names in order. texts: the text files inside, if there are
+    several and none is declared as the labels. mean, std: a float input's normalization,
+    (pixel - mean) / std of 8-bit pixels, one value or one per channel.
     """
 
     own: bool = False
@@ -67,9 +67,9 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TFLiteMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """TensorFlow Lite Metadata as far as kd2mobile looks at it; None is what it does not say.
+    """The fields of TensorFlow Lite Metadata that kd2mobile reads; a field is None if it is not set.
 
-    license: spelled as its schema does. mean, std: of the input. label_file: of the output, the name in the ZIP.
+    license: spelled as in the schema. mean, std: of the input. label_file: the name in the ZIP of the output's labels.
     """
 
     name: str | None = None
@@ -104,7 +104,7 @@ class _Description(msgspec.Struct):
 
 
 def read_metadata(path: Path) -> FileMetadata:
-    """What the .tflite says about itself. Raises ModelFileError if that is damaged or of a later format."""
+    """Reads the description inside a .tflite. Raises ModelFileError if it is damaged or of a later format."""
     members = _members(path)
     inside = read_tflite_metadata(path) or TFLiteMetadata()
     mean, std, label_file = inside.mean, inside.std, inside.label_file
@@ -121,10 +121,11 @@ def read_metadata(path: Path) -> FileMetadata:
 def output_names(
     model: Path, metadata: FileMetadata, outputs: int, file: Path | None
 ) -> tuple[list[str] | None, list[str]]:
-    """The outputs' names, by the user's file before what the model says, and notes; None if there are none to use.
+    """The names of the outputs and notes. The names come from the user's file, else from the model; None if neither has
+    any that fit.
 
-    Raises ModelFileError if the user's file has any other number of names than the model outputs; where the model's own
-    labels do, or are in one of several text files, they are left out, and a note says so.
+    Raises ModelFileError if the number of names in the user's file is not the number of outputs. If the model's own
+    labels do not fit, or are in one of several text files, they are not used, and a note gives the reason.
     """
     names = read_labels(file) if file else metadata.classes
     if len(names or []) == outputs or (names is None and not metadata.texts):
@@ -139,7 +140,7 @@ def output_names(
 
 
 def unused_labels(metadata: FileMetadata, outputs: int) -> str:
-    """What is wrong with a model's own labels, in words."""
+    """The reason why a model's own labels cannot be used."""
     if metadata.texts:
         shown = listed(repr(name[:60]) for name in metadata.texts)
         return f"{count_of(len(metadata.texts), 'text file')} inside ({shown}), none of which is declared as labels"
@@ -147,7 +148,7 @@ def unused_labels(metadata: FileMetadata, outputs: int) -> str:
 
 
 def _members(path: Path) -> list[str]:
-    """The names of what is packed behind the model; none if there is no ZIP."""
+    """The names in the ZIP behind the model; empty if there is none."""
     try:
         if not zipfile.is_zipfile(path):
             return []
@@ -196,7 +197,7 @@ def read_tflite_metadata(path: Path) -> TFLiteMetadata | None:
 
 
 def _parsed(model: Table) -> TFLiteMetadata:
-    """Of several graphs, inputs and outputs the first counts."""
+    """The fields of the flatbuffer; of several graphs, inputs or outputs the first is used."""
     texts = {field: model.text(slot("ModelMetadata", field)) or None for field in _TEXTS}
     graphs = model.tables(slot("ModelMetadata", "subgraph_metadata"))[:1]
     inputs = [i for graph in graphs for i in graph.tables(slot("SubGraphMetadata", "input_tensor_metadata"))[:1]]

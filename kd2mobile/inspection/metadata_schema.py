@@ -56,11 +56,11 @@ NORMALIZATION_OPTIONS = 1
 RGB = 1
 """Of the enum ColorSpaceType."""
 TENSOR_AXIS_LABELS = 2
-"""Of the enum AssociatedFileType: a label per line for each place along the tensor's axis."""
+"""Of the enum AssociatedFileType: a label per line for each index along the tensor's axis."""
 
 
 def slot(table: str, field: str) -> int:
-    """The place of a field in its table, from 0.
+    """The slot of a field in its table, from 0.
 
     >>> slot("TensorMetadata", "process_units")
     4

@@ -1,10 +1,10 @@
-"""What a file takes of a download."""
+"""The size of a file in a download."""
 
 import zlib
 
 
 def deflated_size(data: bytes) -> int:
-    """Bytes of the data as an entry of a ZIP, without the entry's own head: what an app's download grows by.
+    """Bytes of the deflated data, as an entry of a ZIP without its header: the growth of an app's download.
 
     >>> deflated_size(bytes(1000))
     11

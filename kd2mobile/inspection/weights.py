@@ -1,4 +1,4 @@
-"""What the weights in a .tflite are: how many are zero, how few values they share. Counted on the file's own bytes."""
+"""Counts, in the bytes of a .tflite, the zeros and the distinct values of its weights."""
 
 import math
 
@@ -8,16 +8,17 @@ import numpy as np
 from kd2mobile.inspection.graph import Graph, Model, Tensor
 
 WITH_WEIGHTS = ("CONV_2D", "FULLY_CONNECTED")
-"""The ops whose weights pruning and clustering are for; they are the second input, its first axis the outputs."""
+"""The ops whose weights are pruned and clustered. The weights are the second input; its first axis is the outputs."""
 DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "int16": "<i2"}
 """Those whose values are whole bytes."""
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """The weights of `layers` convolutions and dense layers, depthwise ones not among them, as they are stored.
+    """The stored weights of `layers` convolutions and dense layers, without depthwise convolutions.
 
-    zeros: the fraction that stands for 0. clusters: the most distinct values of a layer; clusters_of_output: of one of
-    its outputs: where a BatchNormalization was folded into the weights of a layer, each output has values of its own.
+    zeros: the fraction of weights that stand for 0. clusters: the largest number of distinct values in a layer;
+    clusters_of_output: in one output of a layer, because a folded BatchNormalization gives each output values of its
+    own.
     """
 
     layers: int
@@ -27,7 +28,7 @@ class Weights(msgspec.Struct, frozen=True):
 
 
 def count_weights(data: bytes, model: Model) -> Weights | None:
-    """What the weights of all graphs are; None if there are none of a type that can be counted.
+    """Counts the weights of all graphs; None if there are none of a type that can be counted.
 
     data: the bytes that the model was read from.
     """

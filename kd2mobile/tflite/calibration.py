@@ -1,4 +1,4 @@
-"""Which training images tell int8 the ranges of its tensors."""
+"""Chooses the training images that calibrate the ranges of quantized tensors."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 
 class Labelled(Protocol):
-    """What is needed of a sample: its id and its class."""
+    """The fields of a sample that are needed: its id and its class."""
 
     path: str
     label: int

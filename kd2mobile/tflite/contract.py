@@ -1,4 +1,4 @@
-"""What every exported file must be, checked on the file itself: its ops, its tensors, its signature.
+"""The contract of every exported file, checked on the file itself: its ops, its tensors, its signature.
 
 The graph is read from the bytes (`inspection/graph.py`), before any delegate of an interpreter can rewrite it.
 """
@@ -28,7 +28,7 @@ _FLOATS = ("float16", "float32", "float64", "bfloat16")
 class Tensor(NamedTuple):
     """dtype: `uint8`, `float32`, ...; scale and zero_point: None unless quantized as a whole tensor.
 
-    name: as the converter left it, from the layers that it came from. scales: how many it has, 0 of a float.
+    name: as the converter wrote it, from the layers. scales: the number of its scales, 0 for a float.
     constant: whether its numbers are in the file.
     """
 
@@ -50,7 +50,7 @@ class Op(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """A .tflite's main graph. custom: names of ops that are no builtins; dynamic: whether any size is left open."""
+    """A .tflite's main graph. custom: names of ops that are not built in; dynamic: whether any size is open."""
 
     tensors: list[Tensor]
     ops: list[Op]
@@ -92,7 +92,7 @@ _FLOAT_OPS = (
     "out with --precision."
 )
 _DTYPES = {"int8": ("uint8", "uint8"), "int16x8": ("float32", "float32")}
-"""What a precision takes and answers, where it is not uint8 to float32."""
+"""The input and output types of a precision, if not uint8 and float32."""
 
 
 def check_graph(
@@ -130,7 +130,8 @@ def check_graph(
 
 
 def float_ops(graph: Graph) -> list[Op]:
-    """The ops that read or make a float, in the order of the graph, and every CAST: there is none between integers."""
+    """The ops that read or output a float, and every CAST, in the order of the graph: there is no CAST between
+    integers."""
 
     def floats(op: Op) -> bool:
         return op.name == "CAST" or any(graph.tensors[i].dtype in _FLOATS for i in (*op.inputs, *op.outputs))

@@ -1,4 +1,4 @@
-"""A Keras student to the bytes of a .tflite. Nothing else in this package imports TensorFlow."""
+"""Converts a Keras student to the bytes of a .tflite."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -21,9 +21,9 @@ from kd2mobile.tflite.results import BiasCorrection
 
 CONVERTER = f"tensorflow {tf.__version__}"
 MEAN_IMAGES = 128
-"""Calibration images that the bias correction looks at; more change nothing."""
+"""The number of calibration images for the bias correction; more images do not change it."""
 TAKES = {"int8": "scaled", "int16x8": "pixels"}
-"""What the graph of a precision takes: `scaled`, float32 in [-1, 1]; `pixels`, float32 in 0..255; else `uint8`."""
+"""The input of the graph of a precision: `scaled`, float32 in [-1, 1]; `pixels`, float32 in 0..255; else `uint8`."""
 _INTEGER_OPS = {
     "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
     "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
@@ -50,7 +50,7 @@ def load_student(path: Path, class_count: int) -> tuple[keras.Model, int]:
 
 
 def layer_names(student: keras.Model) -> LayerNames:
-    """The names of the student's layers, those inside a model within it included."""
+    """The names of the student's layers, including those of nested models."""
     layers, models = [], [student]
     while models:
         inner = models.pop().layers
@@ -76,12 +76,12 @@ NO_OPTIONS = Export()
 
 
 class Converter:
-    """One student's way to every precision; what several precisions need on the way is made once, when first needed.
+    """Converts one student to every precision. What several precisions share is computed once, when it is first needed.
 
-    calibration: training images, uint8 [px, px, 3]. They show int8 and int16x8 the ranges of their tensors, and all
-    but fp32 the mean inputs of the layers for the bias correction. options: the [export] table, of which
-    per_tensor and keep_float change a file. fake_quantized: a SavedModel that was trained to be int8, from which int8
-    is made without any of these. keep_clusters: weights of an output that are equal stay so in fp16.
+    calibration: training images, uint8 [px, px, 3]. They give the ranges of the tensors for int8 and int16x8, and the
+    mean inputs of the layers for the bias correction of all precisions but fp32. options: the [export] table, of which
+    per_tensor and keep_float change a file. fake_quantized: a SavedModel trained with quantization, which is converted
+    to int8 without calibration. keep_clusters: whether equal weights of an output stay equal in fp16.
     """
 
     def __init__(
@@ -173,7 +173,8 @@ class Converter:
         return list(self._images)
 
     def _calibration_inputs(self, takes: str) -> Iterator[dict[str, np.ndarray]]:
-        """The images as the float graph takes them, before them the first with both ends of the pixels' range in it.
+        """The images in the form of the float graph's input; before them a copy of the first with both ends of the
+        pixels' range.
 
         Two corner pixels, one black and one white, pin the input's range to the whole [-1, 1] or 0..255 and so its
         scale, and leave the ranges further inside as they are; a black and a white image would widen them.

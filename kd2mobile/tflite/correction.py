@@ -1,4 +1,4 @@
-"""Bias correction: what rounding the weights shifts a layer's output by on average is taken back.
+"""Bias correction: removes the mean shift of a layer's output that the rounding of its weights causes.
 
 A layer whose input hardly varies around a large mean (MobileNet's depthwise layers behind nearly constant channels)
 turns the rounding error of its weights into a constant shift of its output, far above the error that the varying
@@ -22,14 +22,14 @@ from kd2mobile.tflite.results import BiasCorrection
 
 
 class Exact(NamedTuple):
-    """A layer before rounding. mean: what each of its weights meets on average, broadcastable to the weights."""
+    """A layer before rounding. mean: the mean input of each of its weights, broadcastable to the weights."""
 
     layer: Layer
     mean: np.ndarray
 
 
 def measure(reference: bytes, inputs: Iterable[np.ndarray]) -> list[Exact]:
-    """The layers of a float32 model, with the mean of their inputs over what the model is given.
+    """The layers of a float32 model, with the mean of their inputs over the inputs of the model.
 
     inputs: [px, px, 3] each, in the type of the model's input.
     """
@@ -52,7 +52,7 @@ def measure(reference: bytes, inputs: Iterable[np.ndarray]) -> list[Exact]:
 
 
 def mean_at_weights(layer: Layer, mean_input: np.ndarray) -> np.ndarray:
-    """The mean over output positions of what each weight is multiplied with, broadcastable to the weights.
+    """The mean, over output positions, of the input that each weight is multiplied with; broadcastable to the weights.
 
     mean_input: [1, height, width, in], or [1, in] for a dense layer. Padding counts as the zeros that it is.
     """
@@ -152,7 +152,7 @@ def _choose_roundings(layer: Layer, exact: Exact, keep_clusters: bool) -> None:
 
 
 def _first_of_equals(rows: np.ndarray) -> np.ndarray:
-    """For every value the place of the first one in its row that is the same.
+    """For every value the index of the first equal one in its row.
 
     >>> _first_of_equals(np.array([[0.5, 0.1, 0.5, 0.1], [0.1, 0.2, 0.3, 0.4]])).tolist()
     [[0, 1, 0, 1], [0, 1, 2, 3]]

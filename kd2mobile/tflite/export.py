@@ -1,4 +1,4 @@
-"""Student to .tflite, in a process of its own on the TensorFlow backend, whatever backend trained the student."""
+"""Exports a student to .tflite in a separate process on the TensorFlow backend, whichever backend trained it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from kd2mobile.tflite.results import TfliteResults
 
 
 def converting_process() -> TensorFlowProcess:
-    """The process that converts: for several calls of `export_student`, as starting TensorFlow takes seconds."""
+    """The process that converts, for several calls of `export_student`, because starting TensorFlow takes seconds."""
     return TensorFlowProcess("kd2mobile.tflite.worker", "export")
 
 

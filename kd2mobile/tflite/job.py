@@ -1,4 +1,4 @@
-"""What the converting process is asked to do."""
+"""The job of the converting process."""
 
 import msgspec
 
@@ -26,7 +26,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     student_fingerprint: str
     compression: str = "none"
     fake_quantized: str | None = None
-    """The SavedModel that int8 is made from, in the place of the student."""
+    """The SavedModel that is converted to int8 instead of the student."""
     distilled: str | None = None
     """The student before its compression, to say what a file loses to it; None where it is the student."""
     images: str | Joined

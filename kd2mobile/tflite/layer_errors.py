@@ -1,4 +1,4 @@
-"""What quantization does to each layer: a quantized file beside a float one of the same student, op by op.
+"""The error of each layer by quantization: a quantized file compared, op by op, with a float file of the same student.
 
 Both run the same images with every tensor kept, and the tensors that both have are compared. So the error at a layer
 is its own and what the layers before it left of theirs. To tell the two apart the float file is run once more, cut at
@@ -21,7 +21,7 @@ from kd2mobile.tflite.contract import Graph, read_graph
 from kd2mobile.tflite.results import LayerError
 
 CARRIERS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "PAD", "SQUEEZE")
-"""Ops that hand on what they get: they have no line of their own."""
+"""Ops that pass their input on; they have no line of their own."""
 
 
 def layer_errors(
@@ -98,7 +98,8 @@ def _cut(model: bytes, tensors: list[int]) -> tuple[bytes, dict[int, int]]:
 
 
 def _pairs(graph: Graph, reference: Graph, names: LayerNames) -> dict[int, int]:
-    """The tensors of the first graph that ops make and the second has too, with its number there."""
+    """The tensors that ops of the first graph output and that the second graph has too, by index, with the index
+    there."""
     by_name = {reference.tensors[index].name: index for index in _computed(reference)}
     ours, theirs = (_by_layer(one, names) for one in (graph, reference))
     by_layer = {
@@ -116,12 +117,12 @@ def _pairs(graph: Graph, reference: Graph, names: LayerNames) -> dict[int, int]:
 
 
 def _computed(graph: Graph) -> list[int]:
-    """The tensors that ops make, but for carriers, in the order of the graph."""
+    """The tensors that ops output, except carriers, in the order of the graph."""
     return [index for op in graph.ops if op.name not in CARRIERS for index in op.outputs]
 
 
 def _by_layer(graph: Graph, names: LayerNames) -> dict[tuple[str, str], list[int]]:
-    """The same tensors by (op, what it is called)."""
+    """The same tensors by (op, name of its layer)."""
     by_name: dict[tuple[str, str], list[int]] = {}
     for op in graph.ops:
         for index in op.outputs if op.name not in CARRIERS else ():

@@ -47,7 +47,8 @@ class Layer(NamedTuple):
 
 
 def read_layers(model: bytearray) -> list[Layer]:
-    """The layers whose weights are constants, in the order of the ops. float16 weights are found behind DEQUANTIZE."""
+    """The layers whose weights are constants, in the order of the ops. float16 weights are read through their
+    DEQUANTIZE."""
     graph = read_model(bytes(model)).graphs[0]
     packed = {op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE"}
     read: list[tuple[Layer, tuple[int, int] | None]] = []

@@ -1,5 +1,5 @@
-"""What a .tflite says about itself: TensorFlow Lite Metadata inside the model, and behind it its labels and the way to
-its pixels, in a ZIP.
+"""Writes the description of a .tflite: TensorFlow Lite Metadata inside the model and, in a ZIP behind it, its labels
+and the resize of images.
 
 LiteRT reads the model from the front and never looks behind it; ZIP readers look from the end. TensorFlow Lite
 Metadata names the labels there as its "associated file".

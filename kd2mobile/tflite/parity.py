@@ -1,4 +1,4 @@
-"""The parity gate: a file must answer as its student does, on images, in plain LiteRT."""
+"""The parity gate: in plain LiteRT, a file must give the outputs of its student on images."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence

@@ -1,1 +1,2 @@
-"""A .tflite measured by LiteRT.js on whatever opens a page: served here, timed and evaluated there."""
+"""A .tflite measured by LiteRT.js in the browser that opens a page: this host serves it, the browser times and
+evaluates."""

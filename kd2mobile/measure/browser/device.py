@@ -1,4 +1,4 @@
-"""A browser: `--device browser`, a page that this host serves and whatever opens it."""
+"""A browser: `--device browser` serves a page, and the browser that opens it measures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +9,8 @@ PURPOSE = "benchmark --device browser, or adb without --benchmark-binary"
 
 
 class Options(NoOptions):
-    """How the page is served. lan: to other machines too. port: 0 takes any free one. tls: PEM files of a certificate
-    and its key, for https. open: in this host's own browser."""
+    """How the page is served. lan: also to other machines. port: 0 for any free one. tls: PEM files of a certificate
+    and its key, for https. open: whether to open it in this host's own browser."""
 
     lan: Annotated[bool, says("Serve the page to the local network too, for example to a phone.")] = False
     port: Annotated[int, says("Port of the page. [any free port]", ge=0, le=65535)] = 0

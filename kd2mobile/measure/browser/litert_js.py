@@ -1,4 +1,4 @@
-"""Where LiteRT.js lies: npm put it there, by the lock that this package carries."""
+"""Finds LiteRT.js, which npm installs in the version of the lock in this package."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def locked_version() -> str:
 
 
 def installed_version() -> str | None:
-    """The version that lies in `home()`, None if there is none or not all of it."""
+    """The version in `home()`; None if it is missing or incomplete."""
     try:
         versions = [json.loads((_folder(name) / "package.json").read_text("utf-8"))["version"] for name in PACKAGES]
     except (OSError, ValueError, KeyError):
@@ -44,7 +44,7 @@ def installed_version() -> str | None:
 
 
 def npm_command() -> str:
-    """What installs the locked version; the lock is put where the command reads it."""
+    """The command that installs the locked version. Copies the lock to where the command reads it."""
     folder = home()
     if folder != web_folder():
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,9 +54,9 @@ def npm_command() -> str:
 
 
 def litert_js() -> tuple[str, dict[str, Path]]:
-    """LiteRT.js's version, and its files by their place under node_modules.
+    """The version of LiteRT.js, and its files by their path under node_modules.
 
-    Raises InstallationError if npm has not put the locked version there.
+    Raises InstallationError unless the locked version is installed there.
     """
     expected, installed = locked_version(), installed_version()
     if installed != expected:

@@ -1,4 +1,4 @@
-"""A browser as a device: this host serves one page, which measures on whatever opens it."""
+"""A browser as a device: this host serves a page, and the browser that opens it measures."""
 
 import base64
 import hashlib
@@ -49,8 +49,8 @@ TIMES = ("init_ms", "first_run_ms", "latency_ms")
 
 
 def check(address: str, options: Options, protocol: Protocol) -> None:
-    """Raises RecipeError for a first setting without XNNPACK, for cores, and for a certificate that cannot be read,
-    InstallationError without LiteRT.js. Whether the port is free is seen when it is taken."""
+    """Raises RecipeError for a first setting without XNNPACK, for cores and for an unreadable certificate, and
+    InstallationError without LiteRT.js. Whether the port is free is checked later, when the server starts."""
     if not protocol.settings[0].xnnpack:
         both = "LiteRT.js cannot switch it off: leave out --xnnpack, or measure on another device."
         raise RecipeError("benchmark.xnnpack", "must be on in a browser", "off", both)
@@ -73,13 +73,12 @@ def measure(
     show: Callable[[str, Options], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> FromDevice:
-    """Serves the page until what opens it has measured all files.
+    """Serves the page until the browser that opens it has measured all files.
 
-    address: there is none. show: brings the URL to a browser; by default the terminal shows it, and this host's browser
-    is asked to open it. Each file is timed by itself, then all classify the images, rendered on this host. Float
-    files are measured on WebGPU too, where the browser has it. Raises InstallationError without LiteRT.js,
-    ModelFileError for a file that it cannot run, DeviceError for a browser that goes away or cannot run the first
-    setting, RecipeError where that is one without XNNPACK.
+    address: unused. show: called with the URL; by default it prints the URL and opens it in this host's browser. Each
+    file is timed alone; then all files are evaluated on the images, which this host renders. Float files are also
+    measured on WebGPU if the browser has it. Raises what `check` raises; ModelFileError for a file that LiteRT.js
+    cannot run; DeviceError for a browser that is closed or cannot run the first setting.
     """
     check(address, options, protocol)
     version, scripts = litert_js()
@@ -97,7 +96,8 @@ def measure(
 
 
 def show_url(url: str, options: Options) -> None:
-    """On the terminal, as a QR code for a phone, and in this host's browser unless the options say otherwise."""
+    """Prints the URL, with a QR code if it is served to the network, else opens it in this host's browser if the
+    options allow it."""
     say(f"Open {url}")
     if options.lan:
         import segno
@@ -111,12 +111,12 @@ def show_url(url: str, options: Options) -> None:
 
 
 def _has_screen() -> bool:
-    """Without one, a browser of text would take the terminal."""
+    """Whether this host has a screen: without one, a text browser would take over the terminal."""
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _follow(session: Session) -> Hello:
-    """Shows how far the page is, until all of it is here; a page that is reloaded starts over."""
+    """Shows the progress of the page until all results have arrived; a page that is reloaded starts over."""
     event = session.next()
     while isinstance(event, Hello):
         hello = event
@@ -128,7 +128,7 @@ def _follow(session: Session) -> Hello:
 
 
 def _one_visit(session: Session) -> Hello | None:
-    """Returns the next visitor's hello if this one started over, None when it is done."""
+    """Follows one visit. Returns the hello of the next visit if the page was reloaded, None when it is done."""
     with bar("timing in the browser", len(session.ways), "timings") as advance:
         for _ in range(len(session.ways)):
             event = _next_timed(session)
@@ -150,7 +150,7 @@ def _one_visit(session: Session) -> Hello | None:
 
 
 def _next_timed(session: Session) -> Hello | Timed:
-    """What comes next but repetitions, which are said."""
+    """The next event other than a repeated timing; those are reported."""
     while isinstance(event := session.next(), Repeated):
         again = event.again
         way = "WebGPU" if again.accelerator == "webgpu" else f"WASM, {count_of(again.threads, 'thread')}"
@@ -160,7 +160,7 @@ def _next_timed(session: Session) -> Hello | Timed:
 
 
 def _untimed(session: Session) -> Iterator[str]:
-    """What this browser could not run, in words."""
+    """One line for each setting that this browser cannot run."""
     for (file, accelerator, threads), timed in session.timed.items():
         if timed.fault:
             what = f"{count_of(threads, 'thread')} in this browser"
@@ -184,7 +184,7 @@ def _answered(file: int, session: Session, hello: Hello, protocol: Protocol, ver
 
 
 def _on_webgpu(file: int, timed: Timed, session: Session, hello: Hello, version: str) -> Answered:
-    """Answers that are no numbers cost its accuracy alone: what the file gave on WASM stays."""
+    """The result on WebGPU. Outputs that are not finite only leave out its accuracy; the result on WASM stays."""
     profile = _profile(timed, None, hello, version)
     if timed.fault:
         return Answered([profile], None)
@@ -252,12 +252,14 @@ def _static(scripts: dict[str, Path]) -> dict[tuple[str, str], Route]:
 
 
 def _file(file: Path) -> Callable[[dict[str, str], bytes], Reply]:
-    """Kept by the browser: no other measurement has this address, and each frame loads LiteRT.js anew."""
+    """Sends the file; the browser may cache it, because each measurement has another address and each frame loads
+    LiteRT.js again."""
     return lambda query, body: Reply(KINDS[file.suffix], file, lasting=True)
 
 
 def _policy() -> str:
-    """Scripts, styles and requests of this server alone; of inline scripts the two pages' import maps."""
+    """The Content-Security-Policy: scripts, styles and requests of this server alone, and the inline import maps of the
+    two pages."""
     maps = [
         re.search(r'<script type="importmap">(.*?)</script>', (PAGE / name).read_text("utf-8"), re.DOTALL).group(1)
         for name in ("index.html", "bench.html")

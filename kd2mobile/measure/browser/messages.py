@@ -1,4 +1,4 @@
-"""What the page and this host send each other. The page's side is validated by these types alone."""
+"""The messages between the page and this host. These types alone validate what the page sends."""
 
 from typing import Annotated
 
@@ -18,10 +18,10 @@ LARGEST_PROFILE = 32 * 2**20
 
 
 class Hello(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What opened the page. model: the device and its system, or of a phone that is not named its screen; cores: both
-    as far as the browser says, else None; isolated: cross-origin isolated, so that there may be threads; clock_step_ms:
-    the smallest step of its clock that was seen; webgpu: what its adapter calls itself, None without one; features: of
-    its WebAssembly, such as relaxedSimd."""
+    """The browser that opened the page. model: the device and its system, or the screen of a phone whose model is
+    unknown; cores: their number; both None if the browser does not report them. isolated: whether the page is
+    cross-origin isolated and may have threads; clock_step_ms: the smallest observed step of its clock; webgpu: the name
+    of its adapter, None without one; features: of its WebAssembly, such as relaxedSimd."""
 
     user_agent: Text
     model: Text | None
@@ -54,7 +54,7 @@ class InputForm(msgspec.Struct, frozen=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """How to time: a Span of the protocol. batch_steps: steps of the clock that one timed value spans at least."""
+    """How to time: a Span of the protocol. batch_steps: the least number of clock steps that a timed value spans."""
 
     runs: int
     seconds: float
@@ -63,7 +63,8 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """All of the page's work. visit: a number that this visitor's posts carry; threads: each number to time with."""
+    """The work of the page. visit: a number that is part of each request of this visit; threads: each number to time
+    with."""
 
     visit: int
     files: list[Work]
@@ -73,9 +74,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Timed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What one file cost with one setting. times_ms: of each timed value; steps: how many runs each is the mean of.
-    wholly: whether all of the graph ran on `accelerator`. fault: why this browser cannot time it so; nothing else is
-    known then."""
+    """The timing of one file in one setting. times_ms: the timed values; steps: the number of runs of which each is the
+    mean. wholly: whether the whole graph ran on `accelerator`. fault: the reason why this browser cannot time it in
+    this setting; the other fields are then at their defaults."""
 
     accelerator: Accelerator
     threads: Threads
@@ -97,7 +98,7 @@ class Again(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What ended the page's work. file: which one it was at, None if none."""
+    """The fault that ended the work of the page. file: the index of the file at work, None if none."""
 
     line: Text
     file: Index | None = None

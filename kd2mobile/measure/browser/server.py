@@ -1,4 +1,4 @@
-"""A web server for one visitor: a fixed table of what may be asked for, behind a random token, and nothing else."""
+"""A web server for one visitor: it serves a fixed table of routes behind a random token, and nothing else."""
 
 import hmac
 import secrets
@@ -18,8 +18,8 @@ from kd2mobile.errors import DeviceError, RecipeError
 SLOWEST_CLIENT_S = 60
 LAST_ANSWERS_S = 2
 ELSEWHERE = ("192.0.2.1", 9)
-"""An address of RFC 5737, which is nobody's: what of this host's own would reach it is what others reach. Nothing is
-sent."""
+"""An address that RFC 5737 reserves. This host's own address on the route to it is the one that other machines can
+reach. Nothing is sent."""
 _NEEDS_TOKEN = "This address needs its token: open the complete URL shown in the terminal."
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -28,11 +28,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-"""The first two make the page cross-origin isolated: without, a browser gives it neither threads nor a fine clock."""
+"""The first two make the page cross-origin isolated: otherwise a browser gives it neither threads nor a fine clock."""
 
 
 class Reply(NamedTuple):
-    """body: its bytes, or the file that holds them. lasting: it may be kept and used again. location: of a redirect."""
+    """body: its bytes, or the file that holds them. lasting: whether the browser may cache it. location: of a
+    redirect."""
 
     kind: str
     body: bytes | Path
@@ -50,14 +51,15 @@ class Refusal(Exception):
 
 
 class Route(NamedTuple):
-    """answer: from the query and the body to the reply; it may raise Refusal. most_bytes: of a body."""
+    """answer: a function from the query and the body to the reply; it may raise Refusal. most_bytes: limit of a
+    body."""
 
     answer: Callable[[dict[str, str], bytes], Reply]
     most_bytes: int = 0
 
 
 Routes = Mapping[tuple[str, str], Route]
-"""By method and path: ("GET", "page.js"). A path is looked up as it came, character by character: never decoded, never
+"""By method and path: ("GET", "page.js"). A path is looked up exactly as it was sent: it is never decoded and never
 joined to a folder."""
 
 
@@ -67,8 +69,8 @@ def serve(
 ) -> Iterator[str]:
     """Serves the routes to whoever knows the URL that is yielded, until the block ends.
 
-    lan: to other machines too, else to this one alone. port: 0 takes any free one. tls: certificate and key, PEM.
-    policy: the Content-Security-Policy. Raises DeviceError if the port cannot be had, RecipeError for the key.
+    lan: whether also to other machines. port: 0 for any free one. tls: certificate and key, PEM. policy: the
+    Content-Security-Policy. Raises DeviceError if the port is not free, RecipeError for the certificate or the key.
     """
     context = tls_context(*tls) if tls else None
     token = secrets.token_urlsafe(16)
@@ -113,12 +115,12 @@ class _Server(ThreadingHTTPServer):
                 self._changed.notify_all()
 
     def last_answers(self) -> None:
-        """Waits a moment for those that are under way."""
+        """Waits a moment for the answers in progress."""
         with self._changed:
             self._changed.wait_for(lambda: not self.answering, timeout=LAST_ANSWERS_S)
 
     def finish_request(self, request, client_address):
-        """In the connection's own thread: a client that is slow to shake hands keeps nobody waiting."""
+        """Runs in the thread of the connection, so that a client with a slow handshake does not delay others."""
         request.settimeout(SLOWEST_CLIENT_S)
         if self.context is None:
             super().finish_request(request, client_address)
@@ -127,7 +129,7 @@ class _Server(ThreadingHTTPServer):
             super().finish_request(secured, client_address)
 
     def handle_error(self, request, client_address):
-        """A client that breaks off is no news; what a route raises is a 500 already."""
+        """Ignores a client that breaks off; an exception in a route has become a 500 already."""
 
 
 def _handler(routes: Routes, token: str, policy: str) -> type[BaseHTTPRequestHandler]:
@@ -194,13 +196,13 @@ def _handler(routes: Routes, token: str, policy: str) -> type[BaseHTTPRequestHan
             self.wfile.write(body)
 
         def log_message(self, format, *args):
-            """The token stands in every path: nothing is logged."""
+            """Logs nothing, because every path contains the token."""
 
     return Handler
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What a server needs for https. Raises RecipeError for files that are no certificate and its key."""
+    """The context of a server for https. Raises RecipeError unless the files are a certificate and its key."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key, password=lambda: b"")

@@ -1,4 +1,4 @@
-"""One measurement in a browser, from this host's side: what the page may fetch, and what it has sent."""
+"""One measurement in a browser, on the side of this host: the routes of the page, and the results that it has sent."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ BATCH_STEPS = 50
 """Steps of the browser's clock that more than half of the timed values span, so that each percentile from the median on
 is off by 2 % at most."""
 ROUNDED = 0.999
-"""What is left of such a span at least once it has been written down."""
+"""The least part of such a span that remains after the rounding of the posted values."""
 CHUNK_BYTES = 2 * 2**20
 MOST_IN_A_CHUNK = 128
 AGAIN = "Run the command again, and keep the page open and in front until it is done."
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Patience(NamedTuple):
-    """Seconds to wait: for a first browser, for the next sign of one that is at work, for one that closed its page."""
+    """Seconds to wait: for the first browser, for the next message of a working page, and after a page was closed."""
 
     first: float = 900.0
     silence: float = 60.0
@@ -55,35 +55,35 @@ PATIENCE = Patience()
 
 
 class Evaluated(NamedTuple):
-    """Some images that one file has seen."""
+    """Images on which one file has been evaluated."""
 
     count: int
 
 
 class Repeated(NamedTuple):
-    """One file is timed once more."""
+    """One file is timed again."""
 
     file: int
     again: Again
 
 
 class Done(NamedTuple):
-    """All of it is here."""
+    """All results have arrived."""
 
 
 class Hurry(NamedTuple):
-    """There is less time than there was."""
+    """The deadline has become earlier."""
 
 
 Event = Hello | Timed | Repeated | Evaluated | Done | Hurry | Exception
 
 
 class Session:
-    """What the page may fetch and post, and what of it has come. Its routes run in the server's threads.
+    """The routes of the page and the results that it has posted. The routes run in the server's threads.
 
-    hello: of the browser that is at work; ways: what it is to time, by file, accelerator and threads; timed: what of
-    that it has; outputs: by file and accelerator, float32 [evaluated, classes] of each chunk; chunks: the images of
-    each; evaluated, skipped: of each chunk that was rendered.
+    hello: of the browser at work; ways: the settings to time, (file, accelerator, threads); timed: the results by
+    setting; outputs: by file and accelerator, float32 [evaluated, classes] per chunk; chunks: the indices of the images
+    of each; evaluated, skipped: per chunk that was rendered.
     """
 
     def __init__(
@@ -96,7 +96,8 @@ class Session:
         patience: Patience = PATIENCE,
         most_in_a_chunk: int = MOST_IN_A_CHUNK,
     ):
-        """most_in_a_chunk: images. Raises ModelFileError for a file that LiteRT.js cannot run."""
+        """most_in_a_chunk: the largest number of images in a chunk. Raises ModelFileError for a file that LiteRT.js
+        cannot run."""
         self._opened, self._images, self._skipped_unreadable = opened, images, skip_unreadable
         self._patience, self._lock, self._events = patience, RLock(), SimpleQueue[Event]()
         self._models = [one.file.path.read_bytes() for one in opened]
@@ -120,10 +121,10 @@ class Session:
         self.outputs: dict[tuple[int, str], dict[int, np.ndarray]] = {}
         self._visit, self._deadline, self._closed = 0, time.monotonic() + patience.first, False
 
-    # What is asked for and posted.
+    # Requests of the page.
 
     def routes(self) -> dict[tuple[str, str], Route]:
-        """Everything that belongs to this measurement, by method and path."""
+        """The routes of this measurement by method and path."""
         largest = max(len(chunk) for chunk in self.chunks) * max(one.classifier.classes for one in self._opened) * 4
         posts = {
             "hello": (self._on_hello, LARGEST_TALK),
@@ -145,7 +146,7 @@ class Session:
         return routes
 
     def _guarded(self, answer: Callable[[dict[str, str], bytes], Reply]) -> Callable[[dict[str, str], bytes], Reply]:
-        """One at a time; what is raised but no refusal ends the measurement, where it can be read."""
+        """Runs one answer at a time. An exception other than a refusal ends the measurement and is raised by `next`."""
 
         def guarded(query: dict[str, str], body: bytes) -> Reply:
             try:
@@ -195,7 +196,7 @@ class Session:
         return len(timed.times_ms) >= self.timing.runs if self.timing else not timed.times_ms
 
     def _long_enough(self, timed: Timed) -> bool:
-        """Whether more than half of the values span what the protocol promises."""
+        """Whether more than half of the values span enough steps of the clock."""
         span = ROUNDED * BATCH_STEPS * self.hello.clock_step_ms
         return not timed.times_ms or 2 * sum(one * timed.steps >= span for one in timed.times_ms) > len(timed.times_ms)
 
@@ -209,7 +210,7 @@ class Session:
         return _json({})
 
     def passes(self) -> list[tuple[int, str]]:
-        """Which files are to classify the images on which accelerator; known once all is timed."""
+        """The (file, accelerator) pairs to evaluate on the images; known once everything is timed."""
         timed = {(file, accelerator) for (file, accelerator, _), one in self.timed.items() if not one.fault}
         return [(file, "wasm") for file in range(len(self.files))] + [one for one in timed if one[1] == "webgpu"]
 
@@ -263,7 +264,7 @@ class Session:
         return _json({})
 
     def _pixels(self, input_form: int, chunk: int) -> Reply:
-        """uint8 [evaluated, px, px, 3] of the chunk's images that can be decoded."""
+        """The pixels of the images of a chunk that can be decoded, uint8 [evaluated, px, px, 3]."""
         self._sign_of_life()
         paths = [self._images[index] for index in self.chunks[chunk]]
         evaluated, skipped, pixels = [], [], []
@@ -281,7 +282,7 @@ class Session:
         return Reply("application/octet-stream", b"".join(one.tobytes() for one in pixels))
 
     def _at(self, query: dict[str, str], field: str | None = None, below: int = 0) -> int:
-        """The index in the query, of the visit that is at work. Raises Refusal."""
+        """The index in that field of the query, 0 without a field. Raises Refusal for another visit or a bad index."""
         if query.get("visit") != str(self._visit):
             raise Refusal(HTTPStatus.CONFLICT, "Another page is running the measurement. Close this one, or reload it.")
         self._sign_of_life()
@@ -293,10 +294,11 @@ class Session:
     def _sign_of_life(self) -> None:
         self._closed, self._deadline = False, time.monotonic() + self._patience.silence
 
-    # What this host waits for.
+    # Events for this host.
 
     def next(self) -> Hello | Timed | Repeated | Evaluated | Done:
-        """What came next from the page. Raises what ended the measurement; DeviceError once the browser is gone."""
+        """The next event from the page. Raises the error that ended the measurement, or DeviceError if the browser is
+        lost."""
         while True:
             try:
                 event = self._events.get(timeout=max(0.01, self._deadline - time.monotonic()))

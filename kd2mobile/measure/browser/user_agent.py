@@ -1,4 +1,4 @@
-"""A browser and its system in words, of what it calls itself."""
+"""Describes a browser and its system, from its user agent."""
 
 import re
 
@@ -18,9 +18,9 @@ BROWSERS = {
 
 
 def browser_words(user_agent: str) -> str:
-    """`Chrome 141 on Linux x86_64`; the user agent as it is where any of it is not known.
+    """`Chrome 141 on Linux x86_64`; the user agent itself if a part of it is unknown.
 
-    What browsers have frozen in it (Windows 10, macOS 10.15, Android 10 on a K) is left out.
+    Values that browsers always report (Windows 10, macOS 10.15, Android 10 on a K) are left out.
 
     >>> browser_words("Mozilla/5.0 (X11; Linux x86_64; rv:131.0) Gecko/20100101 Firefox/131.0")
     'Firefox 131 on Linux x86_64'
