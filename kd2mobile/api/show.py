@@ -24,7 +24,6 @@ from kd2mobile.measure.roles import STUDENT
 from kd2mobile.metrics import likeliest, softmax
 from kd2mobile.pages.plots.bars import LIVE, STORED, ClassAnswers, DarkKnowledge, draw
 from kd2mobile.progress import say
-from kd2mobile.stages.configs import temperatures_of
 from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import RECORD, fingerprint_of, open_artifact
 from kd2mobile.store.output_files import check_apart, check_output, is_drawing, signature
@@ -227,7 +226,7 @@ def _live_logits(run: Run, folders: list[Path], seen: _Seen) -> np.ndarray:
     load_keras()
     from kd2mobile.teachers.preprocess import preprocess
     from kd2mobile.teachers.teacher import check_logits, open_teacher
-    from kd2mobile.transfer.combine import mean_of_logits
+    from kd2mobile.transfer.combine import mixture_of
 
     answers = []
     for folder in folders:
@@ -238,7 +237,7 @@ def _live_logits(run: Run, folders: list[Path], seen: _Seen) -> np.ndarray:
         check_logits(answers[-1][None], [str(seen.file)], teacher.where, teacher.known_logits)
     if len(answers) == 1:
         return answers[0]
-    return mean_of_logits(answers, run.recipe.ensemble.mean, temperatures_of(run.recipe))
+    return mixture_of(run.artifact("transfer").folder).of(answers)
 
 
 def _student_logits(run: Run, seen: _Seen) -> np.ndarray:

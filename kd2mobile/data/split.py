@@ -126,6 +126,12 @@ class Split(msgspec.Struct, frozen=True):
         """The samples of one split, in the order of `samples`, which is that of every stored array."""
         return [sample for sample in self.samples if sample.split == name]
 
+    def labels_of(self, name: SplitName) -> "np.ndarray":
+        """The labels of one split, in that order: int [samples]."""
+        import numpy as np
+
+        return np.array([sample.label for sample in self.samples_of(name)])
+
     def part_of_train(self, fraction: float, seed: int) -> "Split":
         """This split with only a fraction of each class's training images; val and test stay as they are.
 

@@ -21,7 +21,7 @@ from kd2mobile.store.artifact import RECORD, Artifact, read_artifact
 from kd2mobile.store.run import MadeWith, Run
 from kd2mobile.store.stage_records import FORMS
 from kd2mobile.teachers.kinds import titles
-from kd2mobile.text import count_of, size_of
+from kd2mobile.text import count_of, listed, size_of
 from kd2mobile.tflite.results import TfliteResults
 from kd2mobile.transfer.results import TransferResults
 
@@ -195,14 +195,17 @@ def _about_teachers(made: dict[str, Artifact]) -> list[str]:
     results = made["transfer"].results_as(TransferResults)
     if not results.members or not results.val:
         return []
-    each = [
+    every = [
         f"{member.name} {member.val.top1:.1%} (temperature {temperature:g})"
         for member, temperature in zip(results.members, results.temperatures, strict=True)
         if member.val
     ]
+    kept = len(results.kept)
+    of = "" if kept == len(every) else f" of the {len(every)} that were trained, the best {kept} on validation"
+    names = "" if not of else f" ({listed([results.members[index].name for index in results.kept], kept)})"
     return [
-        f"The teacher is the {results.mean} mean of {len(results.members)} networks' answers. Validation top-1: "
-        f"{', '.join(each)}; combined {results.val.top1:.1%}."
+        f"The teacher is the {results.mean} mean of {kept} networks' answers{of}{names}. Validation top-1: "
+        f"{', '.join(every)}; combined {results.val.top1:.1%}."
     ]
 
 

@@ -134,7 +134,7 @@ def _tested(run: Run) -> Tested:
 
 def _right(run: Run, tested: Tested, answers: Answers) -> dict[str, np.ndarray]:
     """Whether each file of the student is right, by variant; bool [n] in the order of the sorted test images."""
-    labels = np.array([sample.label for sample in _split(run).samples_of("test")])
+    labels = _split(run).labels_of("test")
     order = sorted(range(len(tested)), key=tested.__getitem__)
     files = {name.removeprefix("student-"): answers[name] for name in answers if name.startswith("student-")}
     return {variant: (top1(probabilities) == labels)[order] for variant, probabilities in files.items()}

@@ -172,8 +172,31 @@ class Teacher(Table):
 
 
 class Ensemble(Table):
-    """How the logits of several teachers become one vector of logits per view. Refused with a single teacher."""
+    """Several teachers: which of them count, and how their logits become one vector of logits per view. Refused with a
+    single teacher."""
 
+    members: Annotated[
+        Annotated[int, Meta(ge=2, le=100)] | None,
+        says(
+            "Members of an ensemble of one teacher, each trained with a seed of its own, from teacher.seed on.",
+            flag="members",
+        ),
+    ] = None
+    keep_best: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        says(
+            "Number of teachers that count: the subset whose mean evaluates best on the validation images. All if left "
+            "out.",
+            flag="keep_best",
+        ),
+    ] = None
+    fit_temperatures: Annotated[
+        bool,
+        says(
+            "Whether each teacher's temperature is fitted on the validation images, instead of given.",
+            flag="fit_temperatures",
+        ),
+    ] = False
     mean: Annotated[
         Mean,
         says(
@@ -415,8 +438,11 @@ class Recipe(Table):
 
     @property
     def teachers(self) -> tuple[Teacher, ...]:
-        """The teacher, or each of several."""
-        return (self.teacher,) if isinstance(self.teacher, Teacher) else self.teacher
+        """The teacher, or each of several: with ensemble.members, one network with as many seeds."""
+        if not isinstance(self.teacher, Teacher):
+            return self.teacher
+        seeds = range(self.teacher.seed, self.teacher.seed + (self.ensemble.members or 1))
+        return tuple(msgspec.structs.replace(self.teacher, seed=seed) for seed in seeds)
 
 
 TABLES: dict[str, type[Table]] = {

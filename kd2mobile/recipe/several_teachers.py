@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from kd2mobile.errors import RecipeError
-from kd2mobile.recipe.schema import Ensemble, Recipe
+from kd2mobile.recipe.schema import SEED, Ensemble, Recipe, Teacher
 
 TeacherTables = dict[str, Any] | list[dict[str, Any]]
 
@@ -73,11 +73,23 @@ def check_ensemble(recipe: Recipe) -> None:
         twice = next(one.name for i, one in enumerate(teachers) if one in teachers[:i])
         must = "must be another teacher each, or one with another seed"
         raise RecipeError("teacher.name", must, f"{twice!r} twice", "Leave it out once.")
+    if ensemble.members and not isinstance(recipe.teacher, Teacher):
+        step = "Leave it out, or give one teacher."
+        raise RecipeError("ensemble.members", "must be left out with several teachers", ensemble.members, step)
+    if teachers[-1].seed > SEED["le"]:
+        must = f"must be at most {SEED['le'] + 1 - len(teachers):,} with {len(teachers)} members"
+        raise RecipeError("teacher.seed", must, teachers[0].seed, "Each member takes the next seed.")
     if len(teachers) == 1:
         for field in Ensemble.__struct_fields__:
             if (value := getattr(ensemble, field)) != getattr(Ensemble(), field):
-                step = "Leave it out, or give several teachers, such as `--teacher xception,mobilenetv2`."
+                step = "Leave it out, or give several: `--teacher xception,mobilenetv2`, or `--members 3`."
                 raise RecipeError(f"ensemble.{field}", "must be left out with one teacher", value, step)
     elif len(ensemble.temperatures) not in (0, len(teachers)):
         must = f"must be one temperature per teacher, {len(teachers)} of them, or left out"
         raise RecipeError("ensemble.temperatures", must, len(ensemble.temperatures), "Give one each, such as 1,2.")
+    elif ensemble.temperatures and ensemble.fit_temperatures:
+        must = "must be left out where the temperatures are fitted"
+        raise RecipeError("ensemble.temperatures", must, list(ensemble.temperatures), "Leave out one of the two.")
+    elif ensemble.keep_best and ensemble.keep_best > len(teachers):
+        must = f"must be at most {len(teachers)}, the number of teachers"
+        raise RecipeError("ensemble.keep_best", must, ensemble.keep_best, "Leave it out to keep all.")

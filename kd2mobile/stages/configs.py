@@ -24,11 +24,14 @@ def transfer_settings(teacher: Teacher) -> dict[str, Any]:
 
 def ensemble_settings(recipe: Recipe) -> dict[str, Any]:
     """What of the recipe can change the combination of its teachers' logits."""
-    return {"mean": recipe.ensemble.mean, "temperatures": temperatures_of(recipe)}
+    ensemble = recipe.ensemble
+    temperatures = "fitted" if ensemble.fit_temperatures else temperatures_of(recipe)
+    kept = {} if ensemble.keep_best in (None, len(recipe.teachers)) else {"keep_best": ensemble.keep_best}
+    return {"mean": ensemble.mean, "temperatures": temperatures, **kept}
 
 
 def temperatures_of(recipe: Recipe) -> list[float]:
-    """The temperature of each teacher before the mean."""
+    """The temperature of each teacher before the mean, where they are not fitted."""
     return list(recipe.ensemble.temperatures or [1.0] * len(recipe.teachers))
 
 

@@ -168,10 +168,27 @@ def _steps_over(names: tuple[str, ...], context: Context, labelled: dict[str, St
         for teacher, number in zip(teachers, _numbers(teachers), strict=True):
             inputs = {read: known.get(read + number) or known[read] for read in stage.reads}
             own[name + number] = step_of(stage, context, inputs | beside, teacher=teacher)
+        if name == "teacher":
+            _check_apart([own[name + number] for number in _numbers(teachers)], context.recipe)
         if name == "transfer" and len(teachers) > 1:
             each = {name + number: own[name + number] for number in _numbers(teachers)}
-            own[name] = step_of(COMBINED, context, each | {"split": known["split"]})
+            chosen = {} if context.images.labelled else {OF_LABELLED + name: labelled[name]}
+            own[name] = step_of(COMBINED, context, each | chosen | {"split": known["split"]})
     return own
+
+
+def _check_apart(teachers: list[Step], recipe: Recipe) -> None:
+    """Raises RecipeError for two teachers that are the same network, such as members whose seed changes nothing."""
+    if len({step.fingerprint for step in teachers}) == len(teachers):
+        return
+    members = recipe.ensemble.members
+    where, got = ("ensemble.members", members) if members else ("teacher.name", "the same one twice")
+    must = "must be networks that differ"
+    step = (
+        "A seed changes a teacher that is trained: `--teacher-weights none`, `--fine-tune-epochs 1` or "
+        "`--set teacher.train_fraction=0.8`."
+    )
+    raise RecipeError(where, must, got, step)
 
 
 def _numbers(teachers: Sequence[Teacher]) -> list[str]:

@@ -200,11 +200,18 @@ def _combined_config(context: Context) -> dict[str, Any]:
 def _combined(context: Context, folder: Path, inputs: Folders) -> TransferResults:
     load_keras()
     from kd2mobile.data.split import read_split
-    from kd2mobile.transfer.combine import combine
+    from kd2mobile.transfer.combine import combine, mixture_of
+    from kd2mobile.transfer.evaluation import val_logits
+    from kd2mobile.transfer.members import chosen_mixture
 
-    recipe = context.recipe
+    recipe, split = context.recipe, read_split(inputs["split"])
     members = [inputs[f"transfer-{number}"] for number in range(1, len(recipe.teachers) + 1)]
-    return combine(folder, members, read_split(inputs["split"]), recipe.ensemble.mean, temperatures_of(recipe))
+    if OF_LABELLED + "transfer" in inputs:  # without labels nothing can be chosen
+        mixture = mixture_of(inputs[OF_LABELLED + "transfer"])
+    else:
+        val = [val_logits(member) for member in members]
+        mixture = chosen_mixture(recipe.ensemble, temperatures_of(recipe), val, split.labels_of("val"))
+    return combine(folder, members, split, mixture)
 
 
 def _pixels_config(context: Context) -> dict[str, Any]:
@@ -258,13 +265,12 @@ def _compressed(context: Context, folder: Path, inputs: Folders, method: str, pr
 
 def _examples(inputs: Folders) -> "Examples":
     """What a student with those inputs learns from."""
-    import numpy as np
 
     from kd2mobile.data.split import read_split
     from kd2mobile.training.examples import Examples
 
     split = read_split(inputs["split"])
-    labels = {name: np.array([sample.label for sample in split.samples_of(name)]) for name in ("train", "val")}
+    labels = {name: split.labels_of(name) for name in ("train", "val")}
     pixels, transfer = inputs.get(UNLABELLED + "pixels"), inputs.get(UNLABELLED + "transfer")
     return Examples(
         labels["train"],

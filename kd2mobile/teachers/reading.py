@@ -32,7 +32,7 @@ class TeacherImages:
 
     def labels(self, name: SplitName) -> np.ndarray:
         """The labels of one split, int [samples]."""
-        return np.array([sample.label for sample in self.samples_of(name)])
+        return self.split.labels_of(name)
 
     def evaluated(self, samples: list[Sample], px: int) -> np.ndarray:
         """The evaluated view of each sample: uint8 [samples, px, px, 3]. Raises ImageError."""

@@ -5,6 +5,7 @@ ensemble are the arithmetic or the geometric mean of its members' predictive dis
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,44 +14,24 @@ import numpy as np
 from kd2mobile.data.shards import Shards, write_shards
 from kd2mobile.data.split import SPLIT_NAMES, UNLABELLED, Split
 from kd2mobile.errors import TeacherError
-from kd2mobile.metrics import log_softmax
-from kd2mobile.recipe.schema import Mean
 from kd2mobile.store.artifact import read_artifact
 from kd2mobile.teachers.teacher import check_finite
 from kd2mobile.transfer.evaluation import val_of
+from kd2mobile.transfer.members import Mixture
 from kd2mobile.transfer.results import Member, TeacherFile, TransferResults
 from kd2mobile.transfer.store import Transfer
 
 
-def mean_of_logits(logits: Sequence[np.ndarray], mean: Mean, temperatures: Sequence[float]) -> np.ndarray:
-    """One vector of raw logits z from those of several teachers, z_m: softmax(z) is the mean of softmax(z_m / T_m).
-
-    logits: of each teacher float [..., classes]; temperatures: T_m above 0, one per teacher. arithmetic: z is the
-    logarithm of the mean of the probabilities; geometric: the mean of z_m / T_m, whose softmax is their geometric mean,
-    normalized. Returns float64 [..., classes].
-
-    >>> both = [np.log([0.3, 0.2, 0.5]), np.log([0.1, 0.8, 0.1])]
-    >>> np.exp(mean_of_logits(both, "arithmetic", [1, 1])).round(6).tolist()
-    [0.2, 0.5, 0.3]
-    """
-    softened = np.stack([z.astype(np.float64) / t for z, t in zip(logits, temperatures, strict=True)])
-    if mean == "geometric":
-        return softened.mean(axis=0)
-    return np.logaddexp.reduce(log_softmax(softened), axis=0) - np.log(len(softened))
-
-
-def combine(
-    folder: Path, members: Sequence[Path], split: Split, mean: Mean, temperatures: Sequence[float]
-) -> TransferResults:
+def combine(folder: Path, members: Sequence[Path], split: Split, mixture: Mixture) -> TransferResults:
     """Writes the shards of one transfer set, float16 [samples, views, classes], from those of several teachers.
 
-    members: the artifacts of their transfer sets, of the same split and views, one per teacher; mean, temperatures: see
-    `mean_of_logits`. Raises TeacherError for members of other views or classes, or a mean beyond float16.
+    members: the artifacts of their transfer sets, of the same split and views, one per teacher. Raises TeacherError for
+    members of other views or classes, or a mean beyond float16.
     """
     folder = Path(folder)
     results = [read_artifact(member).results_as(TransferResults) for member in members]
     files = [result.teacher or TeacherFile() for result in results]
-    names = [file.name or f"teacher {number}" for number, file in enumerate(files, 1)]
+    names = _names_apart([file.name or "teacher" for file in files])
     start = time.monotonic()
     samples, views = {}, {}
     for name in split.with_samples(*SPLIT_NAMES, UNLABELLED):
@@ -59,14 +40,14 @@ def combine(
 
         def shard(rows: range, sets=sets, name=name) -> np.ndarray:
             parts = [np.stack([one[row] for row in rows]) for one in sets]
-            logits = mean_of_logits(parts, mean, temperatures)
+            logits = mixture.of(parts)
             flat = logits.reshape(-1, logits.shape[-1])
             paths = [split.samples_of(name)[row].path for row in rows for _ in range(logits.shape[1])]
             check_finite(flat, paths, " and ".join(names), "Raise ensemble.temperatures.")
             return logits.astype(np.float16)
 
         count, per_image, _ = sets[0].shape
-        write_shards(folder, name, count, shard, f"mean of {len(members)} teachers, {name}", "images")
+        write_shards(folder, name, count, shard, f"mean of {len(mixture.kept)} teachers, {name}", "images")
         samples[name], views[name] = count, count * per_image
     return TransferResults(
         samples=samples,
@@ -76,14 +57,31 @@ def combine(
         seconds=round(time.monotonic() - start, 1),
         val=val_of(folder, split) if "val" in samples else None,
         teacher=TeacherFile(
-            " and ".join(names),
-            _total([file.parameters for file in files]),
-            _total([file.size_bytes for file in files]),
+            " and ".join(names[i] for i in mixture.kept),
+            _total([files[i].parameters for i in mixture.kept]),
+            _total([files[i].size_bytes for i in mixture.kept]),
         ),
         members=[Member(name, result.val) for name, result in zip(names, results, strict=True)],
-        mean=mean,
-        temperatures=list(map(float, temperatures)),
+        mean=mixture.mean,
+        temperatures=mixture.temperatures,
+        kept=mixture.kept,
     )
+
+
+def mixture_of(folder: Path) -> Mixture:
+    """How the logits of that transfer set were combined."""
+    results = read_artifact(folder).results_as(TransferResults)
+    return Mixture(results.mean, results.temperatures, list(results.kept))
+
+
+def _names_apart(names: list[str]) -> list[str]:
+    """The names; those that several teachers have, each with its number among all.
+
+    >>> _names_apart(["xception", "a.keras", "xception"])
+    ['xception 1', 'a.keras', 'xception 3']
+    """
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name} {number}" for number, name in enumerate(names, 1)]
 
 
 def _check_shapes(sets: Sequence[Shards], expected: tuple[int, int], names: list[str]) -> None:

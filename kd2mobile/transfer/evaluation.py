@@ -12,6 +12,10 @@ from kd2mobile.transfer.store import Transfer
 
 def val_of(folder: Path, split: Split) -> Validated:
     """How good the stored logits of the validation images are, each by its first view."""
+    return evaluation(val_logits(folder), split.labels_of("val"))
+
+
+def val_logits(folder: Path) -> np.ndarray:
+    """The stored logits of the validation images, each of its first view: float [images, classes]."""
     logits = Transfer(folder).logits("val")
-    first = logits.take(np.arange(len(logits)), np.zeros(len(logits), np.int64))
-    return evaluation(first, np.array([sample.label for sample in split.samples_of("val")]))
+    return logits.take(np.arange(len(logits)), np.zeros(len(logits), np.int64))

@@ -50,7 +50,7 @@ class TransferResults(msgspec.Struct, frozen=True, kw_only=True):
     """samples, views: by split. bytes: of the logits; seconds, views_per_s: of the call that ended it.
 
     val: how good the logits are, None for unlabelled images. ran: None where no network ran. members, mean,
-    temperatures: of several teachers whose logits are combined.
+    temperatures, kept: of several teachers whose logits are combined; kept: the indices of those that count.
     """
 
     samples: dict[str, Count] = {}
@@ -65,3 +65,4 @@ class TransferResults(msgspec.Struct, frozen=True, kw_only=True):
     members: list[Member] = []
     mean: str = ""
     temperatures: list[float] = []
+    kept: list[Count] = []

@@ -100,6 +100,7 @@ def test_the_records_and_the_page_name_both_teachers(place):
     combined = json.loads((folders["transfer"] / "record.json").read_text())
     assert combined["spec"]["config"] == {"mean": "arithmetic", "temperatures": [1.0, 2.0]}
     each = [json.loads((folders[f"transfer-{i}"] / "record.json").read_text())["results"] for i in (1, 2)]
+    assert combined["results"]["kept"] == [0, 1]
     assert combined["results"]["members"] == [
         {"name": f"{name}.keras", "val": one["val"]} for name, one in zip(PX, each, strict=True)
     ]
@@ -129,6 +130,31 @@ def test_another_mean_makes_the_combination_alone_again(place, capsys):
     assert main_status(["check", "--data", "photos", "--unlabelled", "loose"]) == 0
     assert main_status(["distill", *BOTH, *flags, "--run", "run"]) == 2
     assert "ensemble.mean: 'geometric' here, 'arithmetic' there" in capsys.readouterr().err
+
+
+def test_the_best_teacher_alone_can_be_kept(place, capsys):
+    assert main_status(["label", *BOTH, "--keep-best", "1", "--fit-temperatures"]) == 0
+    chosen = [
+        record["results"]
+        for record in (json.loads(path.read_text()) for path in (STORE / "transfer").glob("*/record.json"))
+        if record["spec"]["config"].get("keep_best")
+    ]
+    assert [record["kept"] for record in chosen] in ([[0], [0]], [[1], [1]]), (
+        "of the labelled and the unlabelled images"
+    )
+    assert chosen[0]["temperatures"] == chosen[1]["temperatures"] and chosen[0]["mean"] == "arithmetic"
+    labelled = next(record for record in chosen if record["val"])
+    best = max(labelled["members"], key=lambda member: (member["val"]["top1"], -member["val"]["logloss"]))
+    assert labelled["teacher"]["name"] == best["name"] or len({m["val"]["top1"] for m in labelled["members"]}) == 1
+    assert labelled["val"]["top1"] == best["val"]["top1"]
+
+
+def test_members_whose_seed_changes_nothing_are_refused(place, capsys):
+    assert main_status(["label", "--data", "photos", "--teacher", "a.keras", "--members", "2"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "ensemble.members: must be networks that differ, got 2. A seed changes a teacher that is trained: "
+        "`--teacher-weights none`, `--fine-tune-epochs 1` or `--set teacher.train_fraction=0.8`."
+    )
 
 
 def test_each_teacher_may_be_run_elsewhere(place, monkeypatch):

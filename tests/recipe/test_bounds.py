@@ -85,7 +85,8 @@ def is_refused(capsys, arguments: list[str]) -> str:
 def test_the_numbers_of_a_recipe_are_known_and_have_a_limit_on_either_side():
     plain = {name for name, field in fields().items() if type(field.default) in (int, float)}
     others = {"teacher.input_px", "export.calibration_images", "benchmark.cores", "data.range"}
-    assert plain | others | {"ensemble.temperatures"} == numbers().keys()
+    ensemble = {"ensemble.members", "ensemble.keep_best", "ensemble.temperatures"}
+    assert plain | others | ensemble == numbers().keys()
     for name, (_, limits) in numbers().items():
         assert len(limits) == 2, name
         assert limits.keys() & {"lt", "le"} and limits.keys() & {"gt", "ge"}, name
@@ -120,8 +121,11 @@ def test_a_number_at_its_bounds_is_taken(name):
                 "data.range": tuple(sorted((value, 0.0))),
                 "ensemble.temperatures": (value, 1.0),
             }
-            several = {"teacher.name": "xception,mobilenet"} if name.startswith("ensemble.") else {}
-            assert compose(settings={name: lists.get(name, value), "data.source": "photos", **several})
+            beside = {
+                "ensemble.temperatures": {"teacher.name": "xception,mobilenet"},
+                "ensemble.keep_best": {"ensemble.members": 100},
+            }
+            assert compose(settings={name: lists.get(name, value), "data.source": "photos", **beside.get(name, {})})
 
 
 @pytest.mark.parametrize("name", numbers())

@@ -68,6 +68,13 @@ def test_a_file_sets_fields_per_teacher_and_flags_set_them_for_all(tmp_path):
     assert compose(file) == compose(settings={"data.source": "p", "teacher.name": "a.keras"}), "a list of one is one"
 
 
+def test_members_are_one_teacher_with_a_seed_each(tmp_path):
+    composed = compose(settings={"teacher.name": "xception", "teacher.seed": 5, "ensemble.members": 3, **PHOTOS})
+    assert [(one.name, one.seed) for one in composed.teachers] == [("xception", 5), ("xception", 6), ("xception", 7)]
+    write_recipe(composed, tmp_path / "r.toml")
+    assert compose(tmp_path / "r.toml") == composed
+
+
 def test_given_logits_beside_a_network_mean_whole_images():
     whole = partial(compose, whole_images_only=whole_images_only)
     assert whole(None, {"teacher.name": "mobilenet,logits.npz", **PHOTOS}).views.count == 1
@@ -93,8 +100,27 @@ def test_given_logits_beside_a_network_mean_whole_images():
         ({"teacher.name": []}, "settings, teacher.name: must be text, got []."),
         (
             {"ensemble.mean": "geometric"},
-            "ensemble.mean: must be left out with one teacher, got geometric. Leave it out, or give several teachers, "
-            "such as `--teacher xception,mobilenetv2`.",
+            "ensemble.mean: must be left out with one teacher, got geometric. Leave it out, or give several: "
+            "`--teacher xception,mobilenetv2`, or `--members 3`.",
+        ),
+        (
+            {"teacher.name": "xception,mobilenet", "ensemble.members": 3},
+            "ensemble.members: must be left out with several teachers, got 3. Leave it out, or give one teacher.",
+        ),
+        ({"ensemble.members": 1}, "settings, ensemble.members: must be"),
+        (
+            {"ensemble.members": 2, "teacher.seed": 2**32 - 1},
+            "teacher.seed: must be at most 4,294,967,294 with 2 members, got 4294967295. Each member takes "
+            "the next seed.",
+        ),
+        (
+            {"ensemble.members": 3, "ensemble.keep_best": 4},
+            "ensemble.keep_best: must be at most 3, the number of teachers, got 4. Leave it out to keep all.",
+        ),
+        (
+            {"ensemble.members": 2, "ensemble.temperatures": [1.0, 2.0], "ensemble.fit_temperatures": True},
+            "ensemble.temperatures: must be left out where the temperatures are fitted, got [1.0, 2.0]. Leave out one "
+            "of the two.",
         ),
         (
             {"teacher.name": "xception,mobilenet", "ensemble.temperatures": [1.0]},

@@ -14,7 +14,8 @@ from kd2mobile.errors import TeacherError
 from kd2mobile.store.artifact import Artifact
 from kd2mobile.store.stage_records import Validated
 from kd2mobile.transfer import combine as module
-from kd2mobile.transfer.combine import combine, mean_of_logits
+from kd2mobile.transfer.combine import combine
+from kd2mobile.transfer.members import Mixture, mean_of_logits
 from kd2mobile.transfer.results import Member, TeacherFile
 from kd2mobile.transfer.store import Transfer
 
@@ -95,7 +96,7 @@ def members(split, tmp_path, monkeypatch):
 
 def test_what_is_stored_is_one_vector_per_view(members, split, tmp_path):
     logits, results = members
-    record = combine(tmp_path / "both", list(results), split, "geometric", [1.0, 2.0])
+    record = combine(tmp_path / "both", list(results), split, Mixture("geometric", [1.0, 2.0], [0, 1]))
     stored = Transfer(tmp_path / "both")
     for part in ("train", "val", "test"):
         first, second = (logits[name][part].astype(np.float64) for name in ("one", "two"))
@@ -118,7 +119,7 @@ def test_views_of_another_number_are_refused(members, split, tmp_path):
     for part in (tmp_path / "two").glob("train-*.npy"):
         np.save(part, np.load(part)[:, :2])
     with pytest.raises(TeacherError) as caught:
-        combine(tmp_path / "both", list(results), split, "arithmetic", [1, 1])
+        combine(tmp_path / "both", list(results), split, Mixture("arithmetic", [1, 1], [0, 1]))
     assert str(caught.value) == (
         "the logits of two.keras: must be [9, 3, 2], one vector per image and view, as of one.keras, got [9, 2, 2]. "
         "Label the images again with it."
@@ -134,4 +135,4 @@ def test_what_float16_cannot_hold_is_refused_with_the_image(members, split, tmp_
     with pytest.raises(
         TeacherError, match=r"one.keras and two.keras, .*: must output .* float16's range .* Raise ensemble.temp"
     ):
-        combine(tmp_path / "both", list(results), split, "geometric", [0.01, 1])
+        combine(tmp_path / "both", list(results), split, Mixture("geometric", [0.01, 1], [0, 1]))

@@ -1,5 +1,6 @@
 """The kinds of teachers, each one object. Importing them loads no framework. One more: its module and a line here."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,8 +56,10 @@ def titles(teachers: Iterable[Teacher]) -> str:
 
     >>> titles([Teacher(name="a.keras")]), titles([Teacher(name="a.keras"), Teacher(name="b"), Teacher(name="c")])
     ('a.keras', 'a.keras, b and c')
+    >>> titles([Teacher(name="xception", seed=seed) for seed in range(3)])
+    'xception (3)'
     """
-    *most, last = [title(teacher.name) for teacher in teachers]
+    *most, last = _counted(title(teacher.name) for teacher in teachers)
     return f"{', '.join(most)} and {last}" if most else last
 
 
@@ -66,4 +69,9 @@ def model_name(teachers: Iterable[Teacher]) -> str:
     >>> model_name([Teacher(name="models/a.keras"), Teacher(name="xception")])
     'a+xception'
     """
-    return "+".join(Path(teacher.name).stem for teacher in teachers)
+    return "+".join(_counted(Path(teacher.name).stem for teacher in teachers))
+
+
+def _counted(names: Iterable[str]) -> list[str]:
+    """Each name once, with their number where there are several of it."""
+    return [name if count == 1 else f"{name} ({count})" for name, count in Counter(names).items()]

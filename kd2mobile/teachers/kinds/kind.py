@@ -79,4 +79,8 @@ def network_config(teacher: Teacher, unused: set[str]) -> dict[str, Any]:
         unused.add("train_fraction")
     if not teacher.fine_tune_epochs:
         unused.add("fine_tune_learning_rate")
-    return {name: getattr(teacher, name) for name in teacher.__struct_fields__ if name not in unused}
+    config = {name: getattr(teacher, name) for name in teacher.__struct_fields__ if name not in unused}
+    trained_from_scratch = "epochs" in config
+    if not (trained_from_scratch or teacher.fine_tune_epochs or "train_fraction" in config):
+        config["seed"] = 0  # without effect
+    return config
