@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from msgspec.structs import asdict
 
 from kd2mobile.data.shards import write_shards
 from kd2mobile.data.split import SplitName
@@ -80,8 +81,10 @@ def fit_head(
             model.fit(scaled, labels)
             weights, biases = _unscaled(model.coef_.T, model.intercept_, mean, deviation)
             evaluated = evaluation(val_features @ weights + biases, val_labels)
-            tried.append(TriedHead(strength, bool(model.n_iter_.max() < MOST_ITERATIONS), evaluated))
-            if kept is None or evaluated.logloss < tried[best].val.logloss:
+            tried.append(
+                TriedHead(**asdict(evaluated), C=strength, converged=bool(model.n_iter_.max() < MOST_ITERATIONS))
+            )
+            if kept is None or evaluated.logloss < tried[best].logloss:
                 best, kept = number, (weights, biases)
             advance(1)
             if number - best == 2:

@@ -9,12 +9,11 @@ from kd2mobile.recipe.schema import INPUT_PX
 from kd2mobile.store.stage_records import Count, Validated
 
 
-class TriedHead(msgspec.Struct, frozen=True):
+class TriedHead(Validated, frozen=True):
     """A new head at one strength of its regularization, C, and how it answers the validation images."""
 
     C: float
     converged: bool
-    val: Validated
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -39,9 +39,9 @@ def test_the_strength_with_the_lowest_logloss_on_validation_is_chosen():
     features, labels = blobs(3)
     val, val_labels = blobs(3, seed=1)
     weights, biases, chosen = fit_head(features, labels, val, val_labels)
-    lowest = min(tried.val.logloss for tried in chosen.tried)
+    lowest = min(tried.logloss for tried in chosen.tried)
     assert evaluation(val @ weights + biases, val_labels).logloss == pytest.approx(lowest, abs=2e-4)
-    assert next(t for t in chosen.tried if t.C == chosen.C).val.logloss == lowest
+    assert next(t for t in chosen.tried if t.C == chosen.C).logloss == lowest
 
 
 def test_the_head_becomes_a_layer():
