@@ -1,45 +1,17 @@
 """How long one image takes: single stream, one run after another."""
 
 import gc
-import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
+from kd2mobile.measure.protocol import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS, WARMUP_RUNS, Span, warmup_of
 from kd2mobile.measure.record import Latency
 
-FEWEST_RUNS = 100
-WARMUP_RUNS = 10
-WARMUP_SECONDS = 0.25
-TIMED_SECONDS = 1.0
-MOST_RUNS = 20_000
 BUSY = 2.0
 """Where one run of ten takes this many times the median, the device did other work meanwhile: on a quiet one p90 is
 at most a fifth above it."""
-
-
-class Span(NamedTuple):
-    """How long timing goes on: for `runs` runs and `seconds`, whichever ends later, but at most `most` runs."""
-
-    runs: int
-    seconds: float
-    most: int | None
-
-    def over(self, rounds: int) -> "Span":
-        """What of it one of so many rounds has, so that all of them together are no shorter.
-
-        >>> Span(300, 1.0, 20_000).over(5)
-        Span(runs=60, seconds=0.2, most=4000)
-        """
-        most = None if self.most is None else math.ceil(self.most / rounds)
-        return Span(math.ceil(self.runs / rounds), self.seconds / rounds, most)
-
-
-def warmup_of(span: Span) -> Span:
-    """The untimed runs before it: a quarter of a second, less before a timing that has no time."""
-    return Span(WARMUP_RUNS, min(WARMUP_SECONDS, span.seconds), MOST_RUNS)
 
 
 def measure_latency(

@@ -1,17 +1,44 @@
 """How a file is timed on every device: in which settings, how often and how long."""
 
+import math
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from kd2mobile.measure.latency import FEWEST_RUNS, MOST_RUNS, TIMED_SECONDS, Span
 from kd2mobile.measure.rounds import Rounds
 from kd2mobile.text import count_of
 
 Rule = Literal["kd2mobile", "mlperf"]
+FEWEST_RUNS = 100
+WARMUP_RUNS = 10
+WARMUP_SECONDS = 0.25
+TIMED_SECONDS = 1.0
+MOST_RUNS = 20_000
 MLPERF_QUERIES = 1024
 MLPERF_SECONDS = 60.0
 ROUNDS = Rounds(5, 20)
+
+
+class Span(NamedTuple):
+    """How long timing goes on: for `runs` runs and `seconds`, whichever ends later, but at most `most` runs."""
+
+    runs: int
+    seconds: float
+    most: int | None
+
+    def over(self, rounds: int) -> "Span":
+        """What of it one of so many rounds has, so that all of them together are no shorter.
+
+        >>> Span(300, 1.0, 20_000).over(5)
+        Span(runs=60, seconds=0.2, most=4000)
+        """
+        most = None if self.most is None else math.ceil(self.most / rounds)
+        return Span(math.ceil(self.runs / rounds), self.seconds / rounds, most)
+
+
+def warmup_of(span: Span) -> Span:
+    """The untimed runs before it: a quarter of a second, less before a timing that has no time."""
+    return Span(WARMUP_RUNS, min(WARMUP_SECONDS, span.seconds), MOST_RUNS)
 
 
 class Setting(NamedTuple):

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from kd2mobile.errors import DeviceError
-from kd2mobile.measure.latency import BUSY, WARMUP_RUNS, WARMUP_SECONDS
-from kd2mobile.measure.protocol import Setting, Span
+from kd2mobile.measure.latency import BUSY
+from kd2mobile.measure.protocol import WARMUP_RUNS, WARMUP_SECONDS, Setting, Span
 from kd2mobile.measure.record import Latency, Mebibytes, Milliseconds, OpTime, ToolReport
 
 MOST_SECONDS = 3600.0

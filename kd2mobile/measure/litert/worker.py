@@ -20,9 +20,9 @@ from kd2mobile.backend.child import Child, Death, Give, serve
 from kd2mobile.errors import DeviceError, ModelFileError
 from kd2mobile.inspection.metadata import FileMetadata
 from kd2mobile.measure.conditions import NOT_REPORTED, Conditions, State, conditions_of, read_state
-from kd2mobile.measure.latency import Span, latency_of, times_ms, warmup_of
+from kd2mobile.measure.latency import latency_of, times_ms
 from kd2mobile.measure.litert.runtime import Classifier, Tensor
-from kd2mobile.measure.protocol import Protocol, Setting
+from kd2mobile.measure.protocol import Protocol, Setting, Span, warmup_of
 from kd2mobile.measure.record import Cores, Latency, Mebibytes, Milliseconds, Threads, ToolReport
 from kd2mobile.measure.rounds import WIDE, Rounds, spreads, take_turns
 from kd2mobile.pixels import decoder_words
