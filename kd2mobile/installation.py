@@ -13,10 +13,10 @@ def install_command(extra: str) -> str:
     """The command that installs this package with the extra from where it came: a checkout or a wheel on this
     machine, what else pip was given, or an index. Of a package that is run without being installed, its checkout."""
     try:
-        told = metadata.distribution("kd2mobile").read_text("direct_url.json")
+        text = metadata.distribution("kd2mobile").read_text("direct_url.json")
     except metadata.PackageNotFoundError:
-        told = json.dumps({"url": CHECKOUT.as_uri()})
-    return f"python -m pip install {_requirement(json.loads(told) if told else {}, extra)}"
+        text = json.dumps({"url": CHECKOUT.as_uri()})
+    return f"python -m pip install {_requirement(json.loads(text) if text else {}, extra)}"
 
 
 def _requirement(came: dict, extra: str) -> str:

@@ -67,12 +67,14 @@ def benchmark(
 
 def _check_together(run: Path | None, model: Path | None, data: Path | None, reading: list[str]) -> None:
     """Raises RecipeError for inputs that do not go together. reading: what is said of how to read the model."""
-    where, see = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
+    where, next_step = "kd2mobile benchmark", "See `kd2mobile benchmark --help`."
     if bool(model) != bool(data) and not (model and Path(model).is_dir()):
         got = f"--model {model} alone" if model else f"--data {data} alone"
-        raise RecipeError(where, "--model and --data must be given together", got, f"Add the other. {see}")
+        raise RecipeError(where, "--model and --data must be given together", got, f"Add the other. {next_step}")
     if reading and not model:
         flags = " and ".join(f"--{name}" for name in reading)
-        raise RecipeError(where, f"{flags} must be given with --model", "no --model", see)
+        raise RecipeError(where, f"{flags} must be given with --model", "no --model", next_step)
     if model and run:
-        raise RecipeError(where, "--run must be given without --model", f"--model {model}", f"Leave one out. {see}")
+        raise RecipeError(
+            where, "--run must be given without --model", f"--model {model}", f"Leave one out. {next_step}"
+        )

@@ -116,17 +116,17 @@ def diagnose(store: Path) -> Diagnosis:
     needed = CORE | {runtime: RUNTIMES[runtime]} | TRAIN | ({usable: usable} if usable == backend and usable else {})
     tried = needed | {"jax": "jax"}
     with progress.bar("trying", len(tried), "packages") as advance:
-        faults, seen = {}, {}
-        for name, (fault, devices) in in_threads(lambda item: (item[0], _try(*item, usable)), tried.items(), 4):
-            faults[name], seen[name] = fault, devices
+        fault_of, devices_of = {}, {}
+        for name, (fault, accelerators) in in_threads(lambda item: (item[0], _try(*item, usable)), tried.items(), 4):
+            fault_of[name], devices_of[name] = fault, accelerators
             advance(1)
     findings = [*_machine()]
     frameworks = {"keras", "tensorflow", "jax", *([backend] if backend else [])}
-    core_alone = all(faults.get(name, "missing") == "missing" for name in frameworks)
-    wanted = {runtime, *CORE} if core_alone else set(needed)
+    core_alone = all(fault_of.get(name, "missing") == "missing" for name in frameworks)
+    required = {runtime, *CORE} if core_alone else set(needed)
     findings += [_backend(backend, core_alone)]
-    findings += [_package(name, faults[name], name in wanted) for name in tried]
-    findings += [*([] if core_alone else [_environment()]), _gpu(seen)]
+    findings += [_package(name, fault_of[name], name in required) for name in tried]
+    findings += [*([] if core_alone else [_environment()]), _gpu(devices_of)]
     findings += [_extra(extra) for extra in EXTRAS]
     findings += [
         _weights_cache(),
@@ -141,12 +141,12 @@ def diagnose(store: Path) -> Diagnosis:
 def lines(diagnosis: Diagnosis) -> list[str]:
     """One line per finding, followed by its fix if it has one."""
     width = max(len(finding.name) for finding in diagnosis.findings)
-    said = []
+    shown = []
     for finding in diagnosis.findings:
-        said.append(f"{finding.status:<10}  {finding.name:<{width}}  {finding.found}".rstrip())
+        shown.append(f"{finding.status:<10}  {finding.name:<{width}}  {finding.found}".rstrip())
         if finding.fix:
-            said.append(f"{'':<10}  {'':<{width}}  for {finding.needed_for}: {finding.fix}")
-    return said
+            shown.append(f"{'':<10}  {'':<{width}}  for {finding.needed_for}: {finding.fix}")
+    return shown
 
 
 def _installed(module: str) -> bool:
@@ -242,9 +242,9 @@ def _environment() -> Finding:
     return Finding("settings", "ok", "no environment variable or keras.json changes results", MAIN_CHAIN)
 
 
-def _gpu(seen: dict[str, list[str]]) -> Finding:
-    found = [f"{name} lists {', '.join(devices)}" for name, devices in seen.items() if devices]
-    return Finding("gpu", "ok" if found else "not needed", "; ".join(found) or "none", "faster labelling")
+def _gpu(devices_of: dict[str, list[str]]) -> Finding:
+    lists = [f"{name} lists {', '.join(devices)}" for name, devices in devices_of.items() if devices]
+    return Finding("gpu", "ok" if lists else "not needed", "; ".join(lists) or "none", "faster labelling")
 
 
 def _extra(extra: str) -> Finding:
@@ -262,8 +262,8 @@ def _weights_cache() -> Finding:
     folder = keras_home() / "models"
     files = [path for path in folder.glob("*.h5")] if folder.is_dir() else []
     if not files:
-        found = f"{folder}: empty; Keras downloads ImageNet weights there, or give files with --teacher-weights"
-        return Finding("weights", "not needed", found, "ImageNet weights")
+        state = f"{folder}: empty; Keras downloads ImageNet weights there, or give files with --teacher-weights"
+        return Finding("weights", "not needed", state, "ImageNet weights")
     size = size_of(sum(path.stat().st_size for path in files))
     return Finding("weights", "ok", f"{folder}: {count_of(len(files), 'file')}, {size}", "ImageNet weights")
 
@@ -281,9 +281,9 @@ def _disk(store: Path) -> Finding:
 
 
 def _litert_js() -> Finding:
-    wanted, found = locked_version(), installed_version()
-    state = f"{found or 'none'} in {home()}"
-    if found == wanted:
+    required, installed = locked_version(), installed_version()
+    state = f"{installed or 'none'} in {home()}"
+    if installed == required:
         return Finding("litert.js", "ok", state, IN_A_BROWSER)
     try:
         fix = f"`{npm_command()}`"

@@ -21,32 +21,34 @@ def as_raised(fault: click.UsageError, arguments: list[str]) -> Kd2MobileError:
     """
     first = [word for word in arguments[:1] if not word.startswith("-")]
     command = fault.ctx.command_path if fault.ctx else " ".join(["kd2mobile", *first])
-    see = f"See `{command} --help`."
+    next_step = f"See `{command} --help`."
     if isinstance(fault, click.NoSuchOption):
         return RecipeError(
-            command, "must be given options of this command", fault.option_name, f"{_nearest_option(fault)}{see}"
+            command, "must be given options of this command", fault.option_name, f"{_nearest_option(fault)}{next_step}"
         )
     if isinstance(fault, click.MissingParameter):
-        return RecipeError(command, f"must be given {_called(fault)}", "none", see)
+        return RecipeError(command, f"must be given {_called(fault)}", "none", next_step)
     if isinstance(fault, click.BadParameter):
-        said = re.fullmatch(r"(?P<got>'.*'|\S+) is not (?P<must>.+?)\.?", fault.message, re.DOTALL)
-        if said:
-            must = _number(fault.param) or said["must"]
-            return RecipeError(f"{command}, {_called(fault)}", f"must be {must}", said["got"], see)
+        match = re.fullmatch(r"(?P<got>'.*'|\S+) is not (?P<must>.+?)\.?", fault.message, re.DOTALL)
+        if match:
+            must = _number(fault.param) or match["must"]
+            return RecipeError(f"{command}, {_called(fault)}", f"must be {must}", match["got"], next_step)
     message = fault.format_message()
-    if said := re.match(r"No such command '(?P<name>.*?)'\.", message):
-        near = did_you_mean(said["name"], getattr(fault.ctx.command, "commands", {}), _NEAR)
-        return RecipeError(command, "must be given one of its commands", repr(said["name"]), f"{near}{see}")
-    if said := re.fullmatch(r"Option '(?P<name>.*)' requires (?P<count>\d+) arguments\.", message):
-        return RecipeError(f"{command}, {said['name']}", f"must be given with {said['count']} values", "fewer", see)
-    if said := re.fullmatch(r"Option '(?P<name>.*)' (?:requires an argument|does not take a value)\.", message):
+    if match := re.match(r"No such command '(?P<name>.*?)'\.", message):
+        near = did_you_mean(match["name"], getattr(fault.ctx.command, "commands", {}), _NEAR)
+        return RecipeError(command, "must be given one of its commands", repr(match["name"]), f"{near}{next_step}")
+    if match := re.fullmatch(r"Option '(?P<name>.*)' requires (?P<count>\d+) arguments\.", message):
+        return RecipeError(
+            f"{command}, {match['name']}", f"must be given with {match['count']} values", "fewer", next_step
+        )
+    if match := re.fullmatch(r"Option '(?P<name>.*)' (?:requires an argument|does not take a value)\.", message):
         without = message.endswith("take a value.")
         must, got = ("must be given without a value", None) if without else ("must be given with a value", "none")
-        return RecipeError(f"{command}, {said['name']}", must, got, see)
-    if said := re.fullmatch(r"Got unexpected extra arguments? \((?P<words>.*)\)", message):
+        return RecipeError(f"{command}, {match['name']}", must, got, next_step)
+    if match := re.fullmatch(r"Got unexpected extra arguments? \((?P<words>.*)\)", message):
         after_json = "A file is given as --json=FILE. " if "--json" in arguments else ""
-        return RecipeError(command, "must be given no further argument", said["words"], after_json + see)
-    return RecipeError(command, message.rstrip("."), None, see)
+        return RecipeError(command, "must be given no further argument", match["words"], after_json + next_step)
+    return RecipeError(command, message.rstrip("."), None, next_step)
 
 
 def _number(option: click.Parameter | None) -> str | None:

@@ -40,9 +40,9 @@ def with_accuracies(by_device: dict[str, list[Record]], given: Iterable[tuple[st
         return [one for one in of_file if one[0] == key] or of_file
 
     def on_device(key: str, own: list[Record]) -> list[Record]:
-        found = [sources(key, record) for record in own]
-        most = _of_most_files((words.file_of(one), _set(one)) for ways in found for _, one in ways)
-        taken = [next((one for one in ways if _set(one[1]) == most), (ways or [None])[0]) for ways in found]
+        sources_of_each = [sources(key, record) for record in own]
+        most = _of_most_files((words.file_of(one), _set(one)) for ways in sources_of_each for _, one in ways)
+        taken = [next((one for one in ways if _set(one[1]) == most), (ways or [None])[0]) for ways in sources_of_each]
         return [_with_accuracy(key, record, source) for record, source in zip(own, taken, strict=True)]
 
     return {key: on_device(key, own) for key, own in by_device.items()}
@@ -142,8 +142,8 @@ def _left_out(record: Record, by_val: bool) -> Record:
     }
 
 
-def asked(within: float | None, min_top1: float | None) -> str:
-    """What a choice had to be, in words: "within 0.5 points of the most accurate file there"."""
+def requirement(within: float | None, min_top1: float | None) -> str:
+    """The accuracy that a choice must have, in words: "within 0.5 points of the most accurate file there"."""
     near = f"within {100 * within:g} points of the most accurate file there" if within is not None else ""
     least = f"at {100 * min_top1:g} % top-1 or above" if min_top1 is not None else ""
     return " and ".join(filter(None, (near, least)))
@@ -154,20 +154,20 @@ def sentence(choice: Choice) -> str:
     if choice.best_top1 is None:
         return f"{choice.device}: no file there has a known accuracy, so none is recommended."
     least = f"{words.percent(choice.least_top1)} % top-1 on {_images(choice)}"
-    left_out = _left_out_said(choice)
+    left_out = _left_out_sentences(choice)
     if not choice.within:
         best = words.percent(choice.best_top1)
         return f"{choice.device}: no file reaches {least}; the most accurate one has {best} %.{left_out}"
-    said = {what: _named(choice, r) for what, r in both(choice).items() if r}
-    if choice.level and "fastest" in said:
-        said["fastest"] += f", whose timing does not differ clearly from {listed(choice.level, MOST_NAMED, '; ')} apart"
+    texts = {what: _named(choice, r) for what, r in both(choice).items() if r}
+    if choice.level and "fastest" in texts:
+        texts["fastest"] += f", whose timing does not differ clearly from {listed(choice.level, MOST_NAMED, '; ')}"
     reach = "reaches" if choice.within == 1 else "reach"
     of = f"{choice.device}: {choice.within:,} of {count_of(choice.evaluated, 'file')} {reach} {least}"
-    if not said:
+    if not texts:
         return f"{of}, and neither size nor latency is known of any.{left_out}"
-    if len(said) == 2 and choice.smallest["sha256"] == choice.fastest["sha256"]:
-        return f"{of}; the smallest of them is the fastest too: {said['fastest']}.{left_out}"
-    return f"{of}; the {'; the '.join(f'{what} is {text}' for what, text in said.items())}.{left_out}"
+    if len(texts) == 2 and choice.smallest["sha256"] == choice.fastest["sha256"]:
+        return f"{of}; the smallest of them is the fastest too: {texts['fastest']}.{left_out}"
+    return f"{of}; the {'; the '.join(f'{what} is {text}' for what, text in texts.items())}.{left_out}"
 
 
 def both(choice: Choice) -> dict[str, Record | None]:
@@ -175,8 +175,8 @@ def both(choice: Choice) -> dict[str, Record | None]:
     return {"smallest": choice.smallest, "fastest": choice.fastest}
 
 
-def _left_out_said(choice: Choice) -> str:
-    """` Left out, evaluated on other test images: squeezenet int8 (359 #0a1b).`, a sentence a reason; or nothing."""
+def _left_out_sentences(choice: Choice) -> str:
+    """` Left out, evaluated on other test images: squeezenet int8 (359 #0a1b).`, a sentence per reason; or nothing."""
     whys: dict[str, list[str]] = {}
     for one in choice.left_out:
         of = f" ({words.image_set(one['n'], one['images'])})" if one["why"] != NO_ACCURACY else ""
@@ -196,7 +196,7 @@ def _images(choice: Choice) -> str:
 def _named(choice: Choice, record: Record) -> str:
     """`mobilenet025 int8 (4 threads), 83.1 %, 352 KB, 0.23 ms`."""
     size, ms = record["size_bytes"], words.typical_latency(record)
-    costs = [words.size_said(record)] if size is not None else []
+    costs = [words.size_words(record)] if size is not None else []
     costs += [f"{words.milliseconds(ms)} ms"] if ms is not None else []
     return ", ".join([words.name_and_setting(record), f"{words.percent(chosen_top1(choice, record))} %", *costs])
 
@@ -208,22 +208,22 @@ def notes(by_device: dict[str, list[Record]]) -> list[str]:
     for key, r in keyed:
         if r["top1"] is not None:
             evaluated_on.setdefault(_set(r), []).append((key, r))
-    found = []
+    notes = []
     if len(evaluated_on) > 1:
         counts = "; ".join(f"{words.image_set(n, name)} ({_keys(of)})" for (name, n), of in evaluated_on.items())
-        found.append(
+        notes.append(
             f"Not all were evaluated on the same test images (# begins their name in the records): {counts}. "
             "Their top-1 cannot be compared, so the choice for each device is among the files of one set."
         )
     unnamed = [f"{words.count(n)} of {_keys(of)}" for (name, n), of in evaluated_on.items() if not name and len(of) > 1]
     if unnamed:
-        found.append(
+        notes.append(
             "Records of an earlier version hold the number of their test images but not which: whether the "
             f"{', and the '.join(unnamed)} are the same images is unknown. They are taken as the same here."
         )
     for key, own in by_device.items():
-        found += [*_of_other_settings(key, own), *_of_other_devices(key, own)]
-    return found
+        notes += [*_of_other_settings(key, own), *_of_other_devices(key, own)]
+    return notes
 
 
 def _keys(evaluated: list[tuple[str, Record]]) -> str:

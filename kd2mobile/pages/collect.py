@@ -129,9 +129,11 @@ def _findings(run: Run, split: Split, root: Path, answers: dict[str, np.ndarray]
     name = run.recipe.student.name
     names = {TEACHER.name: titles(run.recipe.teachers)} | dict.fromkeys(files, f"{name} {recommended}")
 
-    def exemplify(i: int, said: list[Answer]) -> Example:
+    def exemplify(i: int, answers: list[Answer]) -> Example:
         sample = samples[i]
-        return Example(path=sample.path, image=root / sample.path, true_class=split.classes[sample.label], answers=said)
+        return Example(
+            path=sample.path, image=root / sample.path, true_class=split.classes[sample.label], answers=answers
+        )
 
     return {
         "confusion": findings.confusion(
@@ -213,9 +215,9 @@ def _about_unlabelled(made: dict[str, Artifact]) -> list[str]:
     if "unlabelled-split" not in made:
         return []
     found = made["unlabelled-split"].results_as(SplitResults)
-    images, aside = count_of(found.unlabelled, "image"), count_of(found.skipped, "file", "skipped")
+    images, skipped = count_of(found.unlabelled, "image"), count_of(found.skipped, "file", "skipped")
     note = "Beside the training images, and from the teacher's logits alone, the student learned from"
-    return [f"{note} {images} without a label; {aside}."]
+    return [f"{note} {images} without a label; {skipped}."]
 
 
 def _about_groups(split: Split, groups: Groups) -> list[str]:

@@ -94,8 +94,8 @@ def shown(records: Sequence[dict[str, Any]], columns: tuple[Column, ...]) -> tup
 
 
 def _behind(field: str, more: Column, columns: tuple[Column, ...]) -> tuple[Column, ...]:
-    place = next(place for place, column in enumerate(columns, 1) if column.field == field)
-    return (*columns[:place], more, *columns[place:])
+    index = next(index for index, column in enumerate(columns, 1) if column.field == field)
+    return (*columns[:index], more, *columns[index:])
 
 
 def without_empty(
@@ -104,8 +104,8 @@ def without_empty(
     """The columns of which any record knows something, those that a terminal shows in any case; and the others."""
     known = [c.terminal or any(c.form(c.value(r)) != words.DASH for r in records) for c in columns]
     return tuple(
-        tuple(column for column, is_known in zip(columns, known, strict=True) if is_known is wanted)
-        for wanted in (True, False)
+        tuple(column for column, is_known in zip(columns, known, strict=True) if is_known is value)
+        for value in (True, False)
     )
 
 
@@ -174,16 +174,16 @@ def rows(
 
 def setting(record: dict[str, Any]) -> str:
     """Where and how it was timed: "host, LiteRT 2.3.0, 1 thread"; what is null is left out."""
-    said = [record.get("device"), record.get("runtime"), *words.runtime_setting(record)]
-    return ", ".join(str(word) for word in said if word)
+    parts = [record.get("device"), record.get("runtime"), *words.runtime_setting(record)]
+    return ", ".join(str(word) for word in parts if word)
 
 
 def measured(rows: list[Row]) -> str:
     """What is the same of all files: "1,692 test images; host, LiteRT 2.3.0, 1 thread"; or nothing."""
     images = {row.images for row in rows if row.role != TEACHER.name or len(rows) == 1} - {None}
     settings = measured_on(rows)
-    said = [count_of(n, "test image") for n, _ in images] if len(images) == 1 else []
-    return "; ".join([*said, *settings] if len(settings) == 1 else said)
+    parts = [count_of(n, "test image") for n, _ in images] if len(images) == 1 else []
+    return "; ".join([*parts, *settings] if len(settings) == 1 else parts)
 
 
 def measured_on(rows: list[Row]) -> list[str]:
@@ -196,20 +196,20 @@ def numbered(rows: list[Row]) -> dict[str, int]:
     """The number that the table gives each way of timing, from 1; empty if all files were timed in the same."""
     if len(measured_on(rows)) < 2:
         return {}
-    found = dict.fromkeys(row.setting for row in rows if row.setting)
-    return {setting: number for number, setting in enumerate(found, start=1)}
+    settings = dict.fromkeys(row.setting for row in rows if row.setting)
+    return {setting: number for number, setting in enumerate(settings, start=1)}
 
 
 def whys(rows: list[Row], columns: tuple[Column, ...] = COLUMNS) -> list[str]:
     """Why there are dashes in the table, a clause a reason: `teacher (Size, p50): it runs in Keras`."""
-    found: dict[tuple[str, str], list[str]] = {}
+    headings_by_reason: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for column, cell in zip(columns, row.cells, strict=True):
             if cell.why:
-                found.setdefault((row.role, cell.why), [])
-                if column.heading not in found[row.role, cell.why]:
-                    found[row.role, cell.why].append(column.heading)
-    return [f"{role} ({', '.join(headings)}): {why}" for (role, why), headings in found.items()]
+                headings_by_reason.setdefault((row.role, cell.why), [])
+                if column.heading not in headings_by_reason[row.role, cell.why]:
+                    headings_by_reason[row.role, cell.why].append(column.heading)
+    return [f"{role} ({', '.join(headings)}): {why}" for (role, why), headings in headings_by_reason.items()]
 
 
 def _cell(column: Column, record: dict[str, Any]) -> Cell:

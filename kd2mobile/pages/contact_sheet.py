@@ -74,7 +74,7 @@ def draw_contact_sheet(
 
 
 def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[_Section]:
-    shown, said = cut_classes(checked.classes, MOST_CLASSES)
+    shown, title = cut_classes(checked.classes, MOST_CLASSES)
     members: dict[int, list[Sample]] = {}
     for sample in split.samples:
         members.setdefault(sample.label, []).append(sample)
@@ -89,7 +89,7 @@ def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[
     by_path = {sample.path: sample for sample in (*split.samples, *unlabelled)}
     near = sorted(checked.near_duplicates, key=lambda g: (len(g.classes) < 2, not g.leaks, -len(g.paths)))
     found = [
-        _Section(f"{said or 'Classes'}: train + val + test", rows, []),
+        _Section(f"{title or 'Classes'}: train + val + test", rows, []),
         _groups("In several classes, identical byte for byte", checked.contradictions, by_path, split),
         _groups("In several splits, identical byte for byte", [leak.paths for leak in checked.leaks], by_path, split),
         _groups("Near duplicates: different files that look the same", [g.paths for g in near], by_path, split),
@@ -145,14 +145,14 @@ def _draw(checked: Checked, sections: list[_Section], thumbnails: dict[str, Imag
     sheet = Image.new("RGB", (width, head_px + sum(heights) + LINE_PX), PAPER)
     pen, left, top = ImageDraw.Draw(sheet), MARGIN_PX, head_px
     images = sum(one.all for one in checked.classes)
-    said = f"{images:,} images, {len(checked.classes):,} classes: {checked.source}"
-    _write(pen, (left, LINE_PX), said, 18, INK, width - 2 * MARGIN_PX)
+    headline = f"{images:,} images, {len(checked.classes):,} classes: {checked.source}"
+    _write(pen, (left, LINE_PX), headline, 18, INK, width - 2 * MARGIN_PX)
     for section, height in zip(sections, heights, strict=True):
         _write(pen, (left, top + LINE_PX), section.heading, 15, INK, width - 2 * MARGIN_PX)
         below = top + head_px
         down = -(-len(section.rows) // columns)
-        for place, row in enumerate(section.rows):
-            column, line = divmod(place, down)
+        for index, row in enumerate(section.rows):
+            column, line = divmod(index, down)
             _draw_row(sheet, pen, left + column * column_px, below + line * row_px, row, thumbnails)
         for line, text in enumerate(section.text):
             _write(pen, (left, below + line * LINE_PX), text, TEXT_PX, FAINT, width - 2 * MARGIN_PX)
@@ -170,10 +170,10 @@ def _draw_row(
 ) -> None:
     for line, text in enumerate(row.lines):
         _write(pen, (x, y + line * LINE_PX), text, TEXT_PX, FAINT if line else INK, LABEL_PX - 2 * GAP_PX)
-    for place, sample in enumerate(row.samples):
+    for index, sample in enumerate(row.samples):
         image = thumbnails[sample.path]
         centred = (CELL_PX - image.width) // 2, (CELL_PX - image.height) // 2
-        sheet.paste(image, (x + LABEL_PX + place * (CELL_PX + GAP_PX) + centred[0], y + centred[1]))
+        sheet.paste(image, (x + LABEL_PX + index * (CELL_PX + GAP_PX) + centred[0], y + centred[1]))
 
 
 def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, px: int, ink: str, width: int) -> None:
@@ -194,13 +194,13 @@ def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, px: int, in
 @cache
 def fonts(px: int) -> list[ImageFont.FreeTypeFont]:
     """The fonts at hand, first choice first: the one that Matplotlib brings, Pillow's own, the system's."""
-    places = list(FONTS)
+    paths = list(FONTS)
     if found := find_spec("matplotlib"):
-        places.insert(0, str(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"))
+        paths.insert(0, str(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"))
     loaded = []
-    for place in places:
+    for path in paths:
         try:
-            loaded.append(ImageFont.truetype(place, px))
+            loaded.append(ImageFont.truetype(path, px))
         except OSError:
             continue
     loaded.insert(1 if find_spec("matplotlib") and loaded else 0, ImageFont.load_default(px))

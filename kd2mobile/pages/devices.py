@@ -39,7 +39,7 @@ def collect_devices(
     teachers = {(r["model"], r["top1"], r["images"]): r for r in given if r["role"] == TEACHER.name}
     named = _named_apart([r for r in given if r["role"] != TEACHER.name])
     kept = _newest(named)
-    devices = {words.letters(place): word for place, word in enumerate(dict.fromkeys(map(_device, named)))}
+    devices = {words.letters(index): word for index, word in enumerate(dict.fromkeys(map(_device, named)))}
     by_device = {key: words.tables([r for r in kept if _device(r) == word]) for key, word in devices.items()}
     keys = {word: key for key, word in devices.items()}
     evaluated = choosing.with_accuracies(by_device, [(keys[_device(r)], r) for r in named])
@@ -54,8 +54,8 @@ def collect_devices(
     )
 
 
-def places(data: DevicesData) -> int:
-    """How many different devices, and settings on them, there are."""
+def count_settings(data: DevicesData) -> int:
+    """The number of different devices and settings on them."""
     return len({(key, *_setting(r)) for key, rows in data.records.items() for r in rows})
 
 
@@ -96,8 +96,8 @@ def devices_view(data: DevicesData) -> dict[str, Any]:
         "whys": _whys(keyed, shown),
         "empty": _whys(keyed_rows(data, empty)[0], empty),
         "around": ", ".join(column.heading for column in shown if column in columns.AROUND),
-        "places": {key: place for place, key in enumerate(data.devices)},
-        "asked": choosing.asked(data.within, data.min_top1),
+        "order": {key: index for index, key in enumerate(data.devices)},
+        "requirement": choosing.requirement(data.within, data.min_top1),
         "choices": [_taken(c, what, r) for c in data.choices for what, r in both(c).items() if r],
         "sentences": {choice.key: choosing.sentence(choice) for choice in data.choices},
         "operators": [_operators(key, r) for key, own in data.records.items() for r in own if _ops(r)],
@@ -177,8 +177,8 @@ def _newest(records: list[Record]) -> list[Record]:
             of_one.clear()
         of_one.pop(None, None)
         of_one[r["images"]] = r
-    places = {id(r) for of_one in kept.values() for r in of_one.values()}
-    return [r for r in records if id(r) in places]
+    kept_ids = {id(r) for of_one in kept.values() for r in of_one.values()}
+    return [r for r in records if id(r) in kept_ids]
 
 
 def _named_apart(records: list[Record]) -> list[Record]:

@@ -17,7 +17,7 @@ LEGIBLE_CLASSES = 25
 FLOATS = ("fp32", "fp16")
 
 Exemplify = Callable[[int, list[Answer]], Example]
-"""From the index of a test image and what was said of it to the example."""
+"""From the index of a test image and the answers to it to the example."""
 
 
 def confusion(
@@ -33,19 +33,19 @@ def confusion(
     labels: int [n]; student, teacher: float [n, classes], probabilities. Equally frequent pairs stand in the order of
     the classes; the examples of a pair are those that the student is surest of.
     """
-    said, taught, sure = top1(student), top1(teacher), student.max(axis=1)
-    wrong = np.flatnonzero(said != labels)
-    mistakes, counts = np.unique(np.stack([labels[wrong], said[wrong]], axis=1), axis=0, return_counts=True)
+    predicted, taught, sure = top1(student), top1(teacher), student.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    mistakes, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     frequent = {tuple(mistakes[i].tolist()): int(counts[i]) for i in np.argsort(-counts, kind="stable")}
     said_by = {STUDENT.name: student, TEACHER.name: teacher}
     pairs = []
     for (true, other), count in list(frequent.items())[:MOST_PAIRS]:
-        found = np.flatnonzero((labels == true) & (said == other))
+        found = np.flatnonzero((labels == true) & (predicted == other))
         shown = found[np.argsort(-sure[found], kind="stable")][:IMAGES_PER_PAIR].tolist()
         pairs.append(
             ConfusedPair(
                 true_class=classes[true],
-                said_class=classes[other],
+                predicted_class=classes[other],
                 count=count,
                 n=int((labels == true).sum()),
                 teacher_too=int((taught[found] == other).sum()),
@@ -59,12 +59,12 @@ def confusion(
         errors=len(wrong),
         pairs_in_all=len(frequent),
         pairs=pairs,
-        matrix=_matrix(labels, said, len(classes)) if len(classes) <= LEGIBLE_CLASSES else None,
+        matrix=_matrix(labels, predicted, len(classes)) if len(classes) <= LEGIBLE_CLASSES else None,
     )
 
 
-def _matrix(labels: np.ndarray, said: np.ndarray, width: int) -> list[list[int]]:
-    return np.bincount(labels * width + said, minlength=width * width).reshape(width, width).tolist()
+def _matrix(labels: np.ndarray, predicted: np.ndarray, width: int) -> list[list[int]]:
+    return np.bincount(labels * width + predicted, minlength=width * width).reshape(width, width).tolist()
 
 
 def calibration(role: str, name: str, probabilities: np.ndarray, labels: np.ndarray) -> Calibration:
@@ -97,9 +97,9 @@ def disagreements(
     kept = top1(files[reference])
     found = []
     for precision in in_order(files.keys() - {reference}):
-        said = top1(files[precision])
-        differ = np.flatnonzero(said != kept)
-        only_reference, only_other = kept[differ] == labels[differ], said[differ] == labels[differ]
+        predicted = top1(files[precision])
+        differ = np.flatnonzero(predicted != kept)
+        only_reference, only_other = kept[differ] == labels[differ], predicted[differ] == labels[differ]
         shown = differ[np.argsort(~(only_reference | only_other), kind="stable")][:IMAGES_PER_FILE]
         both = {reference: files[reference], precision: files[precision]}
         found.append(

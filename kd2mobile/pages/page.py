@@ -7,7 +7,7 @@ from typing import Any
 from kd2mobile.errors import MissingExtraError
 from kd2mobile.measure.roles import ROLES, STUDENT, TEACHER, title_of, trained_roles
 from kd2mobile.pages import columns, findings, timings, words
-from kd2mobile.pages.devices import collect_devices, devices_view, places
+from kd2mobile.pages.devices import collect_devices, count_settings, devices_view
 from kd2mobile.pages.templates import fill, write_page
 from kd2mobile.pages.view import ClassScore, ReportData, ShownFile
 from kd2mobile.progress import bar
@@ -80,7 +80,7 @@ def render(view: ReportData) -> str:
         numbers=columns.numbered(rows),
         teacher_settings=_teachers(rows, settings),
         whys=columns.whys(rows, shown),
-        devices=devices_view(everywhere) if places(everywhere) > 1 else None,
+        devices=devices_view(everywhere) if count_settings(everywhere) > 1 else None,
         accuracy=[Markup(plot) for plot in accuracy.accuracy_plots(records)],
         role_titles={role.name: f"{role.name}, trained {role.title}" for role in trained_roles()},
         title_of=title_of,
@@ -101,7 +101,7 @@ def render(view: ReportData) -> str:
         variants=[words.variant_title(file.made.precision, file.made.compression) for file in view.exports],
         counted=any(file.made.weights and file.made.compression != "none" for file in view.exports),
         lost=[words.lost(file.made.against_student) for file in view.exports] if _known(view.exports) else [],
-        layer_errors=[_layer_errors(place, file.made) for place, file in enumerate(view.exports) if _by_layer(file)],
+        layer_errors=[_layer_errors(index, file.made) for index, file in enumerate(view.exports) if _by_layer(file)],
         most_files=MOST_FILES,
         most_groups=MOST_GROUPS,
         most_paths=MOST_PATHS,
@@ -128,7 +128,7 @@ def _by_layer(file: ShownFile) -> bool:
     return file.made.layer_errors is not None and ROLES[file.role].main
 
 
-def _layer_errors(place: int, made: TfliteResults) -> dict[str, Any]:
+def _layer_errors(index: int, made: TfliteResults) -> dict[str, Any]:
     """What layers.html.j2 shows of one file: its plot, and the rows with the largest errors first."""
     from markupsafe import Markup
 
@@ -142,7 +142,7 @@ def _layer_errors(place: int, made: TfliteResults) -> dict[str, Any]:
         "count": len(layers),
         "calibrated": made.compression not in ("qat", "pcqat"),
         "rows": order[:MOST_LAYERS],
-        "plot": Markup(curves.layer_plot(place, name, layers)),
+        "plot": Markup(curves.layer_plot(index, name, layers)),
     }
 
 

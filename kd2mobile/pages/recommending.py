@@ -90,11 +90,11 @@ def _images(record: Record, files: list[Record]) -> str:
 
 def _on_target(everywhere: list[Record], near: list[Record]) -> list[Record]:
     """The newest records of these files on the device that was measured last, in every setting; none of a host."""
-    wanted = {words.file_of(r) for r in near}
+    near_files = {words.file_of(r) for r in near}
     timed = [
         r
         for r in everywhere
-        if words.file_of(r) in wanted and not words.is_host(r) and words.typical_latency(r) is not None
+        if words.file_of(r) in near_files and not words.is_host(r) and words.typical_latency(r) is not None
     ]
     if not timed:
         return []

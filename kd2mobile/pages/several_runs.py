@@ -37,7 +37,7 @@ def collect_comparison(runs: "list[tuple[Run, list[BenchmarkRecord], Answers, Pa
     images: equal by SHA-256 and class, in whatever order or place they lie. Where they were not, a sentence says in
     what.
     """
-    keys = [words.letters(place) for place in range(len(runs))]
+    keys = [words.letters(index) for index in range(len(runs))]
     tested = {key: _tested(run) for key, (run, *_) in zip(keys, runs, strict=True)}
     right = {key: _right(run, tested[key], answers) for key, (run, _, answers, _) in zip(keys, runs, strict=True)}
     paired, incomparable = [], []
@@ -90,7 +90,7 @@ def render_comparison(view: ComparisonData) -> str:
         headlines=[words.headline(own, []) for own in records.values()],
         columns=shown,
         keyed_rows=keyed_rows,
-        places={key: place for place, key in enumerate(records)},
+        order={key: index for index, key in enumerate(records)},
         measured=columns.measured([row for _, row in keyed_rows]),
         numbers=columns.numbered([row for _, row in keyed_rows]),
         accuracy=[Markup(plot) for plot in accuracy.comparison_plots(records)],

@@ -43,13 +43,13 @@ def choose_images(
     shares = [count - count // 3 * 2, count // 3, count // 3]
     chosen: list[list[int]] = [[], [], []]
     taken: set[int] = set()
-    for place in (1, 2, 0):  # the rarer kinds draw first
-        free = [int(i) for i in groups[place] if int(i) not in taken]
-        chosen[place] = free[: shares[place]]
-        taken.update(chosen[place])
-    for place in (2, 1, 0):
-        free = [int(i) for i in groups[place] if int(i) not in taken][: count - len(taken)]
-        chosen[place] += free
+    for kind in (1, 2, 0):  # the rarer kinds draw first
+        free = [int(i) for i in groups[kind] if int(i) not in taken]
+        chosen[kind] = free[: shares[kind]]
+        taken.update(chosen[kind])
+    for kind in (2, 1, 0):
+        free = [int(i) for i in groups[kind] if int(i) not in taken][: count - len(taken)]
+        chosen[kind] += free
         taken.update(free)
     return [i for group in chosen for i in group]
 
@@ -93,12 +93,14 @@ def card(image: ShownImage) -> Card:
     names = {*_likeliest(teacher, CLASSES_SHOWN), *_likeliest(student, CLASSES_SHOWN), image.true_class}
     ranked = sorted(names, key=lambda n: (-(teacher.get(n, 0) + student.get(n, 0)), n))
     guesses = [Guess(n, n == image.true_class, teacher.get(n), student.get(n)) for n in ranked]
-    verdict = VERDICTS[tuple(_likeliest(said, 1) == [image.true_class] for said in (teacher, student))]
+    verdict = VERDICTS[
+        tuple(_likeliest(probabilities, 1) == [image.true_class] for probabilities in (teacher, student))
+    ]
     return Card(image.path, image.true_class, thumbnail(image.image, THUMBNAIL_PX), verdict, guesses)
 
 
-def _likeliest(said: dict[str, float], how_many: int) -> list[str]:
-    return sorted(said, key=lambda n: (-said[n], n))[:how_many]
+def _likeliest(probabilities: dict[str, float], how_many: int) -> list[str]:
+    return sorted(probabilities, key=lambda n: (-probabilities[n], n))[:how_many]
 
 
 def thumbnail(image: Any, px: int) -> Thumbnail:

@@ -59,25 +59,25 @@ def notes(records: list[Record]) -> list[str]:
 
 def busy(records: list[Record]) -> list[str]:
     """A sentence for each device that did other work while it timed these files; or nothing."""
-    found: dict[str, list[str]] = {}
+    names_by_device: dict[str, list[str]] = {}
     for r in records:
         if (r["latency_ms"] or {}).get("busy"):
-            found.setdefault(r["device"] or "the device", []).append(words.precision(r))
+            names_by_device.setdefault(r["device"] or "the device", []).append(words.precision(r))
     return [
         f"{device} was busy while it timed {', '.join(dict.fromkeys(names))}: these latencies are "
         "too high. Compare files by their ratios, or measure again."
-        for device, names in found.items()
+        for device, names in names_by_device.items()
     ]
 
 
 def ratios(records: list[Record]) -> list[str]:
     """What each file of a student takes of the time of its first one, where they took turns: a sentence per setting."""
-    told: dict[tuple, list[Record]] = {}
+    by_setting: dict[tuple, list[Record]] = {}
     for r in records:
         if r["role"] == STUDENT.name and (r["latency_ms"] or {}).get("rounds"):
-            told.setdefault((r["device"], r["model"], *words.runtime_setting(r)), []).append(r)
+            by_setting.setdefault((r["device"], r["model"], *words.runtime_setting(r)), []).append(r)
     sentences = []
-    for (_, model, *setting), (first, *others) in told.items():
+    for (_, model, *setting), (first, *others) in by_setting.items():
         parts = [f"{words.precision(r)} {_ratio(r, first)}" for r in others if took_turns(r, first)]
         if parts:
             where = ", ".join([model, *setting])

@@ -46,10 +46,10 @@ class ShownImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one model says of an image. who: its name in a word or two; probability: of the class that it names."""
+    """One model's answer to an image. who: its name in a word or two; probability: of the predicted class."""
 
     who: str
-    said: str
+    predicted_class: str
     probability: float
 
 
@@ -70,7 +70,7 @@ class ConfusedPair(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     true_class: str
-    said_class: str
+    predicted_class: str
     count: int
     n: int
     teacher_too: int

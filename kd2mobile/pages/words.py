@@ -76,7 +76,7 @@ def p_words(p_value: float) -> str:
 def tables(records: list) -> list[dict[str, Any]]:
     """The records as plain dicts, sorted: teacher, student, baseline, external; each from fp32 to int8."""
 
-    def place(record: dict[str, Any]) -> tuple:
+    def sort_key(record: dict[str, Any]) -> tuple:
         role = record["role"]
         return (
             list(ROLES).index(role) if role in ROLES else len(ROLES),
@@ -85,16 +85,16 @@ def tables(records: list) -> list[dict[str, Any]]:
             precision_order(record["precision"])[0],
         )
 
-    return sorted((msgspec.to_builtins(record) for record in records), key=place)
+    return sorted((msgspec.to_builtins(record) for record in records), key=sort_key)
 
 
 def compression_order(compression: str | None) -> tuple[int, str]:
-    """The place of a compression among others, as a key to sort by: none first, unknown ones last, by name."""
+    """The position of a compression among others, as a key to sort by: none first, unknown ones last, by name."""
     return COMPRESSIONS.index(compression) if compression in COMPRESSIONS else len(COMPRESSIONS), str(compression)
 
 
 def precision_order(precision: str | None) -> tuple[int, str]:
-    """The place of a precision among others, as a key to sort by: fp32 first, unknown ones last, by name."""
+    """The position of a precision among others, as a key to sort by: fp32 first, unknown ones last, by name."""
     return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS), str(precision)
 
 
@@ -106,11 +106,11 @@ def variant_name(record: dict[str, Any]) -> str:
 def runtime_setting(record: dict[str, Any]) -> list[str]:
     """How the runtime was set, where several settings were measured: ["2 threads", "no XNNPACK"], ["WebGPU"]."""
     threads = record.get("threads")
-    said = [count_of(threads, "thread")] if threads else []
-    said += ["WebGPU"] * ("WebGPU" in (record.get("runtime") or ""))
-    said += ["no XNNPACK"] * (record.get("xnnpack") is False)
-    said += ["MLPerf's rule"] * (record.get("rule") == "mlperf")
-    return said + ["not isolated"] * (record.get("isolated") is False)
+    settings = [count_of(threads, "thread")] if threads else []
+    settings += ["WebGPU"] * ("WebGPU" in (record.get("runtime") or ""))
+    settings += ["no XNNPACK"] * (record.get("xnnpack") is False)
+    settings += ["MLPerf's rule"] * (record.get("rule") == "mlperf")
+    return settings + ["not isolated"] * (record.get("isolated") is False)
 
 
 def whole_setting(record: dict[str, Any]) -> str:
@@ -120,7 +120,7 @@ def whole_setting(record: dict[str, Any]) -> str:
 
 def unusual_setting(record: dict[str, Any]) -> list[str]:
     """What of `runtime_setting` is not the default, which is one thread and XNNPACK."""
-    return [said for said in runtime_setting(record) if said != "1 thread"]
+    return [setting for setting in runtime_setting(record) if setting != "1 thread"]
 
 
 def image_set(n: int, name: str | None) -> str:
@@ -181,7 +181,7 @@ def download_field(records: list[dict[str, Any]]) -> str:
     return "compressed_bytes" if known else "size_bytes"
 
 
-def size_said(record: dict[str, Any]) -> str:
+def size_words(record: dict[str, Any]) -> str:
     """`341 KB`, of a compressed student's file `341 KB (198 KB as a download)`."""
     packed = record["compressed_bytes"] if is_compressed(record) else None
     download = "" if packed is None else f" ({size_of(packed)} as a download)"
@@ -223,8 +223,8 @@ def name(record: dict[str, Any]) -> str:
 
 def name_and_setting(record: dict[str, Any]) -> str:
     """`mobilenet025 int8 (4 threads)`."""
-    said = ", ".join(runtime_setting(record))
-    return f"{name(record)} ({said})" if said else name(record)
+    settings = ", ".join(runtime_setting(record))
+    return f"{name(record)} ({settings})" if settings else name(record)
 
 
 def headline(records: list[dict[str, Any]], paired: list) -> str:
@@ -247,8 +247,8 @@ def headline(records: list[dict[str, Any]], paired: list) -> str:
 def pair_of(records: list[dict[str, Any]], paired: list) -> Any:
     """The paired comparison of the recommended file, else the first; None without any."""
     best = best_student(records)
-    wanted = [variant_name(best), best["precision"]] if best else []
-    return next((p for name in wanted for p in paired if p.precision == name), paired[0] if paired else None)
+    names = [variant_name(best), best["precision"]] if best else []
+    return next((p for name in names for p in paired if p.precision == name), paired[0] if paired else None)
 
 
 def _result(record: dict[str, Any]) -> str:
@@ -259,7 +259,7 @@ def _result(record: dict[str, Any]) -> str:
     if not _unknown(record["top5"]):
         text += f" ({percent(record['top5'])} % top-5)"
     if not _unknown(record["size_bytes"]):
-        text += f" in {size_said(record)}"
+        text += f" in {size_words(record)}"
     if not _unknown(latency(record, "p50")):
         unusual = ", ".join(unusual_setting(record))
         text += f", {milliseconds(latency(record, 'p50'))} ms per image" + (f" ({unusual})" if unusual else "")
@@ -269,11 +269,11 @@ def _result(record: dict[str, Any]) -> str:
 def verdict(pair: Any) -> str:
     """What a paired comparison says, in whole sentences that claim no more than one seed and n images allow."""
     higher = "higher" if pair.difference > 0 else "lower"
-    found = f"top-1 {pair.a} is {points(pair.difference)} points {higher} than {pair.b}"
+    result = f"top-1 {pair.a} is {points(pair.difference)} points {higher} than {pair.b}"
     if pair.only_a == pair.only_b:
-        found = f"exactly as many test images are right {pair.a} as {pair.b}"
+        result = f"exactly as many test images are right {pair.a} as {pair.b}"
     text = (
-        f"{pair.label}: {found}. Of {count(pair.n)} test images, {count(pair.only_a)} are right only {pair.a} and "
+        f"{pair.label}: {result}. Of {count(pair.n)} test images, {count(pair.only_a)} are right only {pair.a} and "
         f"{count(pair.only_b)} only {pair.b} (McNemar's paired test, {p_words(pair.p_value)}). "
     )
     if pair.p_value >= ALPHA:
@@ -307,11 +307,11 @@ def class_sums(scores: list) -> str:
 
 def why_unknown(record: dict[str, Any], field: str) -> str:
     """Why a field of a record is null, as a short clause: as the record says, else as its role does."""
-    said = record.get("unknown") or {}
+    reasons = record.get("unknown") or {}
     path = f"latency_ms.{field}" if field in PERCENTILES else field
-    for place in (path, path.partition(".")[0]):
-        if place in said:
-            return one_line(said[place])
+    for name in (path, path.partition(".")[0]):
+        if name in reasons:
+            return one_line(reasons[name])
     teacher = record["role"] == TEACHER.name
     if field == "teacher_agreement":
         return "it is the teacher itself" if teacher else "no teacher's logits for these images"
@@ -322,14 +322,14 @@ def why_unknown(record: dict[str, Any], field: str) -> str:
     return "not measured"
 
 
-def letters(place: int) -> str:
-    """The name of the run or the device at that place: A to Z, then A2 to Z2.
+def letters(index: int) -> str:
+    """The name of the run or the device at that index: A to Z, then A2 to Z2.
 
-    >>> [letters(place) for place in (0, 25, 26)]
+    >>> [letters(index) for index in (0, 25, 26)]
     ['A', 'Z', 'A2']
     """
-    around, place = divmod(place, len(ascii_uppercase))
-    return f"{ascii_uppercase[place]}{around + 1 if around else ''}"
+    around, index = divmod(index, len(ascii_uppercase))
+    return f"{ascii_uppercase[index]}{around + 1 if around else ''}"
 
 
 def _unknown(value: float | None) -> bool:

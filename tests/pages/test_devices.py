@@ -8,7 +8,7 @@ import pytest
 
 from kd2mobile.api.results import as_json
 from kd2mobile.pages.choosing import sentence
-from kd2mobile.pages.devices import collect_devices, places, render_devices
+from kd2mobile.pages.devices import collect_devices, count_settings, render_devices
 from kd2mobile.pages.page import render
 from kd2mobile.pages.terminal.table import devices_table
 
@@ -115,7 +115,7 @@ def test_the_newest_of_each_file_device_and_setting_is_shown(measured):
         "A": [2.0, 4.0, 5.0, 6.0],
         "B": [7.0],
     }
-    assert places(data) == 5 and "2 older records of the same file, device and setting left out." in data.notes
+    assert count_settings(data) == 5 and "2 older records of the same file, device and setting left out." in data.notes
     page = render_devices(data)
     for setting in ("int8, 4 threads", "1 thread, no XNNPACK", "1 thread, MLPerf&#39;s rule"):
         assert setting in page

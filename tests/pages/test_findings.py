@@ -28,10 +28,10 @@ def test_confused_pairs_are_counted_and_ordered():
     student = surely(said, [0.9, 0.5, 0.7, 0.6, 0.9, 0.9, 0.9, 0.9, 0.9])
     found = findings.confusion("student", labels, student, surely(taught), CLASSES, exemplify)
     assert (found.n, found.errors, found.pairs_in_all) == (9, 6, 3)
-    facts = [(p.true_class, p.said_class, p.count, p.n, p.teacher_too, p.other_way) for p in found.pairs]
+    facts = [(p.true_class, p.predicted_class, p.count, p.n, p.teacher_too, p.other_way) for p in found.pairs]
     assert facts == [("a", "b", 3, 4, 2, 2), ("b", "a", 2, 3, 0, 3), ("c", "a", 1, 2, 0, 0)]
     assert [example.path for example in found.pairs[0].examples] == ["2", "3", "1"], "the surest first"
-    answers = [(a.who, a.said, round(a.probability, 6)) for a in found.pairs[0].examples[0].answers]
+    answers = [(a.who, a.predicted_class, round(a.probability, 6)) for a in found.pairs[0].examples[0].answers]
     assert answers == [("student", "b", 0.7), ("teacher", "b", 0.8)]
     assert found.matrix == [[1, 3, 0], [2, 1, 0], [1, 0, 1]]
 
@@ -86,7 +86,7 @@ def test_where_the_quantized_file_differs():
     assert (fp16.reference, fp16.precision, fp16.count, fp16.examples) == ("fp32", "fp16", 0, [])
     assert (int8.n, int8.count, int8.only_reference, int8.only_other) == (5, 3, 1, 1)
     assert [example.path for example in int8.examples] == ["1", "2", "4"], "those first where one is right"
-    assert [(a.who, a.said) for a in int8.examples[0].answers] == [("fp32", "b"), ("int8", "c")]
+    assert [(a.who, a.predicted_class) for a in int8.examples[0].answers] == [("fp32", "b"), ("int8", "c")]
 
 
 def test_without_a_float_file_there_is_nothing_to_compare_with():

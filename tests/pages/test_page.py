@@ -221,7 +221,7 @@ def test_the_answers_are_shown_in_words_and_numbers(make_report, html):
     assert f"errs on {confusion.errors} of 300 test images, in {confusion.pairs_in_all} pairs of classes" in text
     assert "These are the 12 most frequent. Each pair shows at most 3 images" in text
     pair = confusion.pairs[0]
-    assert f"{pair.true_class} → taken for {pair.said_class} {pair.count} of {pair.n} test images" in text
+    assert f"{pair.true_class} → taken for {pair.predicted_class} {pair.count} of {pair.n} test images" in text
     assert f"Of 300 test images, {file.count} ({file.count / 3:.1f} %) get a different class" in text
     assert "Single classes are noise: a class of 10 images moves by 10 points" in text
     assert "3,030 in train, 868 in val, 1,692 in test" in text and "2 groups of identical images" in text

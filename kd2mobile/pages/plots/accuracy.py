@@ -82,8 +82,8 @@ def comparison_plots(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     baselines are hollow.
     """
     drawn, teachers = [], set()
-    for place, (key, records) in enumerate(runs.items()):
-        look, best = place % len(RUN_SHAPES), words.best_student(records)
+    for index, (key, records) in enumerate(runs.items()):
+        look, best = index % len(RUN_SHAPES), words.best_student(records)
         for r in records:
             if r["role"] == TEACHER.name and (r["model"], r["top1"]) in teachers:
                 continue
@@ -109,8 +109,8 @@ def device_plots(
     """
     labels = _device_labels(devices, chosen)
     drawn: dict[tuple, list[tuple[dict[str, Any], Mark]]] = {}
-    for place, (key, records) in enumerate(devices.items()):
-        look = place % len(RUN_SHAPES)
+    for index, (key, records) in enumerate(devices.items()):
+        look = index % len(RUN_SHAPES)
         for r in records:
             name = ", ".join([words.name(r), *words.runtime_setting(r)])
             hollow, label = drawn_as(r["role"]).hollow, labels.get(id(r))
@@ -124,8 +124,8 @@ def device_plots(
     if len(timed) == 1:
         return [_accuracy(marks, ON_DEVICES) for marks in timed.values()]
     return [
-        _accuracy(marks, replace(ON_DEVICES, name=f"devices-{place}", title=words.test_images(*of)))
-        for place, (of, marks) in enumerate(timed.items(), 1)
+        _accuracy(marks, replace(ON_DEVICES, name=f"devices-{number}", title=words.test_images(*of)))
+        for number, (of, marks) in enumerate(timed.items(), 1)
     ]
 
 
@@ -191,10 +191,10 @@ def _accuracy(drawn: list[tuple[dict[str, Any], Mark]], cost: Cost) -> str:
             _make_room_above(axes, max(100 * r["top1"] for r, _ in lines))
             figure.draw_without_rendering()
         _label(axes, placed, lines, cost)
-        told = [f"{mark.name}: {words.percent(r['top1'])} %" for r, mark in [*placed, *lines]]
-        spoken = [f"{t} at {cost.form(cost.of(r))}" for t, (r, _) in zip(told, placed, strict=False)]
-        spoken += [f"{t}, a dashed line" for t in told[len(placed) :]]
-        described = f"Top-1 in percent over {cost.axis}. " + "; ".join(spoken) + "."
+        values = [f"{mark.name}: {words.percent(r['top1'])} %" for r, mark in [*placed, *lines]]
+        descriptions = [f"{value} at {cost.form(cost.of(r))}" for value, (r, _) in zip(values, placed, strict=False)]
+        descriptions += [f"{value}, a dashed line" for value in values[len(placed) :]]
+        described = f"Top-1 in percent over {cost.axis}. " + "; ".join(descriptions) + "."
         return inline(figure, f"plot-{cost.name}", cost.title, one_line(described))
 
 
@@ -229,23 +229,25 @@ def _label(axes: Axes, placed: list[tuple[dict, Mark]], lines: list[tuple[dict, 
     frame = tuple(float(end) / scale for end in axes.get_window_extent().extents)
     ends = [(cost.of(r), 100 * r["top1"]) for r, _ in placed]
     points = [tuple(float(c) / scale for c in axes.transData.transform(end)) for end in ends]
-    said = [short(f"{r['role']} {words.name(r)}, {words.percent(r['top1'])} %", LONGEST_LINE_LABEL) for r, _ in lines]
+    line_texts = [
+        short(f"{r['role']} {words.name(r)}, {words.percent(r['top1'])} %", LONGEST_LINE_LABEL) for r, _ in lines
+    ]
     heights = [float(axes.transData.transform((1, 100 * r["top1"]))[1]) / scale for r, _ in lines]
-    on_lines = place_line_labels(heights, [_size(text) for text in said], frame)
-    for text, (r, _), height, place in zip(said, lines, heights, on_lines, strict=True):
-        if place:
-            fraction, edge = (0.0, frame[0]) if place.align == "left" else (1.0, frame[2])
-            from_end = (place.at[0] - edge, place.at[1] - height)
-            _write(axes, text, (fraction, 100 * r["top1"]), from_end, place.align, ("axes fraction", "data"))
+    on_lines = place_line_labels(heights, [_size(text) for text in line_texts], frame)
+    for text, (r, _), height, position in zip(line_texts, lines, heights, on_lines, strict=True):
+        if position:
+            fraction, edge = (0.0, frame[0]) if position.align == "left" else (1.0, frame[2])
+            from_end = (position.at[0] - edge, position.at[1] - height)
+            _write(axes, text, (fraction, 100 * r["top1"]), from_end, position.align, ("axes fraction", "data"))
     texts = [mark.label and short(mark.label, LONGEST_LABEL) for _, mark in placed]
-    taken = [place.box for place in on_lines if place]
-    found = place_labels(points, [_size(text) if text else None for text in texts], frame, taken)
-    for text, end, point, place in zip(texts, ends, points, found, strict=True):
-        if place is None:
+    taken = [position.box for position in on_lines if position]
+    positions = place_labels(points, [_size(text) if text else None for text in texts], frame, taken)
+    for text, end, point, position in zip(texts, ends, points, positions, strict=True):
+        if position is None:
             continue
-        _write(axes, text, end, (place.at[0] - point[0], place.at[1] - point[1]), place.align)
-        if place.leader:
-            to_text = (place.leader[0] - point[0], place.leader[1] - point[1])
+        _write(axes, text, end, (position.at[0] - point[0], position.at[1] - point[1]), position.align)
+        if position.leader:
+            to_text = (position.leader[0] - point[0], position.leader[1] - point[1])
             line = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4}
             axes.annotate("", end, xytext=to_text, textcoords="offset points", arrowprops=line)
 

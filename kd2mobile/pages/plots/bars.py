@@ -123,10 +123,10 @@ def draw(shown: DarkKnowledge, image: Any) -> Any:
     _write(pen, (MARGIN, 62), shown.subtitle(), 16, MUTED, width - 2 * MARGIN)
     _paste(canvas, image)
     top = HEAD_PX + COLUMN_HEAD_PX
-    for place, row in enumerate(rows):
-        y = top + ROW_PX * place
+    for index, row in enumerate(rows):
+        y = top + ROW_PX * index
         true = row is not shown.others and row.name == shown.true_class
-        _write(pen, (start - 16, y + (4 if true else 11)), names[place], 17, INK, longest, right=True)
+        _write(pen, (start - 16, y + (4 if true else 11)), names[index], 17, INK, longest, right=True)
         if true:
             _write(pen, (start - 16, y + 25), "true class", 13, TRUE, longest, right=True)
     for number, (role, temperature, values) in enumerate(columns):
@@ -135,9 +135,9 @@ def draw(shown: DarkKnowledge, image: Any) -> Any:
             pen.line([(x - 10, HEAD_PX + 4), (x - 10, top + ROW_PX * len(rows))], RULE, 1)
         _write(pen, (x, HEAD_PX + 2), role, 18, ROLES[role].look.light, panel)
         _write(pen, (x, HEAD_PX + 26), f"T = {temperature:g}", 16, MUTED, panel)
-        for place, value in enumerate(values):
-            colour = OTHERS_COLOUR if rows[place] is shown.others else COLOURS[place % len(COLOURS)]
-            _bar(pen, x, top + ROW_PX * place + (ROW_PX - BAR_PX) // 2, panel - NUMBER_PX - 14, value, colour)
+        for index, value in enumerate(values):
+            colour = OTHERS_COLOUR if rows[index] is shown.others else COLOURS[index % len(COLOURS)]
+            _bar(pen, x, top + ROW_PX * index + (ROW_PX - BAR_PX) // 2, panel - NUMBER_PX - 14, value, colour)
     note = "T divides the logits before the softmax. Each column sums to 100 %."
     _write(pen, (MARGIN, body + 24), note, 14, MUTED, width - 2 * MARGIN)
     return canvas
@@ -162,15 +162,15 @@ def _paste(canvas: Any, image: Any) -> None:
 
 
 def _write(
-    pen: Any, place: tuple[int, int], text: str, size: int, colour: str, longest: int, right: bool = False
+    pen: Any, position: tuple[int, int], text: str, size: int, colour: str, longest: int, right: bool = False
 ) -> None:
-    """One line, cut with an ellipsis where it is longer than that many pixels. right: the place is its right end."""
+    """One line, cut with an ellipsis where it is longer than that many pixels. right: the position is its right end."""
     font, text = _readable(text, size)
     if font.getlength(text) > longest:
         while text and font.getlength(text + "…") > longest:
             text = text[:-1]
         text = text.rstrip() + "…"
-    pen.text((place[0] - font.getlength(text) if right else place[0], place[1]), text, colour, font)
+    pen.text((position[0] - font.getlength(text) if right else position[0], position[1]), text, colour, font)
 
 
 def _readable(text: str, size: int) -> tuple[Any, str]:

@@ -59,7 +59,7 @@ def _known(row: dict[str, Any], field: str) -> bool:
 
 
 def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str, list[dict[str, Any]]]) -> str:
-    spoken = []
+    descriptions = []
     with drawing(*CURVE_PX) as figure:
         axes = figure.add_subplot()
         axes.set_title(title)
@@ -81,10 +81,10 @@ def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str
                 axes.plot(kept["epoch"], scale * kept[field], "o", color=colour, markersize=6)
                 told.insert(0, ("kept", kept))
             ends = [f"{word} {scale * row[field]:.4g} at epoch {row['epoch']:g}" for word, row in told]
-            spoken.append(f"{title_of(role)}: {', '.join(ends)}")
+            descriptions.append(f"{title_of(role)}: {', '.join(ends)}")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
-        described = f"{title} over epochs. " + "; ".join(spoken) + "."
+        described = f"{title} over epochs. " + "; ".join(descriptions) + "."
         return inline(figure, f"curve-{field.replace('_', '-')}", title, one_line(described))
 
 
@@ -122,10 +122,10 @@ def calibration_plot(shown: Calibration) -> str:
         return inline(figure, f"calibration-{shown.role}", title, one_line(described))
 
 
-def layer_plot(place: int, name: str, layers: list[LayerError]) -> str:
+def layer_plot(index: int, name: str, layers: list[LayerError]) -> str:
     """A bar a layer in the order of the graph: the error at its output, and as a mark the part that is its own.
 
-    place: of the file among those of the page. layers: of a file's record.
+    index: of the file among those of the page. layers: of a file's record.
     """
     known = [layer for layer in layers if layer.error is not None]
     with drawing(*LAYERS_PX) as figure:
@@ -143,4 +143,4 @@ def layer_plot(place: int, name: str, layers: list[LayerError]) -> str:
         worst = sorted(known, key=lambda layer: -layer.own_error)[:3]
         told = ", ".join(f"{layer.layer} {words.percent(layer.own_error, 2)} %" for layer in worst)
         described = f"Quantization error of {len(known)} layers in the order of the graph; the largest own: {told}."
-        return inline(figure, f"layers-{place}", f"Error of each layer, {name}", one_line(described))
+        return inline(figure, f"layers-{index}", f"Error of each layer, {name}", one_line(described))

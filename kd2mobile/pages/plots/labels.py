@@ -1,6 +1,6 @@
 """Where the labels of a plot stand: one after the other, each where it covers the least, none on another.
 
-Everything is in one unit, pixels of the plot, y upwards. The same points give the same places.
+Everything is in one unit, pixels of the plot, y upwards. The same points give the same positions.
 """
 
 import math
@@ -27,7 +27,7 @@ LEADER_COST, CROSSING_COST, A_PIXEL_FURTHER = 10.0, 40.0, 0.4
 """What a line costs, each crossing of two and its length, in pixels of points that are covered."""
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """at: where the text is held, at the middle of its height; align: by which end of it, `left`, `center`, `right`.
     leader: the end of the line from the point, None for a label beside it."""
 
@@ -39,8 +39,8 @@ class Place(NamedTuple):
 
 def place_labels(
     points: Sequence[Point], sizes: Sequence[Size | None], frame: Box, taken: Sequence[Box] = ()
-) -> list[Place | None]:
-    """A place inside the frame for the label of each point, None where there is no room, or no label.
+) -> list[Position | None]:
+    """A position inside the frame for the label of each point, None where there is no room, or no label.
 
     sizes: width and height of the labels, None without one. taken: where no label may be. One after the other, a label
     goes where it covers the least of points and lines; two never overlap, and no line runs through a label. Of several
@@ -50,12 +50,12 @@ def place_labels(
     named = [index for index, size in enumerate(sizes) if size]
     orders = [named, *(sorted(named, key=lambda i: (sign * points[i][axis], i)) for axis in (1, 0) for sign in (1, -1))]
     ways = [(order, beside) for beside in (BESIDE, ()) for order in orders]
-    found: tuple[dict[int, Place], float] = ({}, math.inf)
+    best: tuple[dict[int, Position], float] = ({}, math.inf)
     for order, beside in ways:
-        if beside or len(found[0]) < len(named):
+        if beside or len(best[0]) < len(named):
             way = _placed(points, sizes, order, frame, list(taken), beside)
-            found = min(found, way, key=lambda one: (-len(one[0]), one[1]))
-    return [found[0].get(index) for index in range(len(points))]
+            best = min(best, way, key=lambda one: (-len(one[0]), one[1]))
+    return [best[0].get(index) for index in range(len(points))]
 
 
 def _placed(
@@ -65,46 +65,51 @@ def _placed(
     frame: Box,
     boxes: list[Box],
     beside: Sequence[tuple[float, float, str]],
-) -> tuple[dict[int, Place], float]:
-    """The places of the labels in that order, those without room left out, and what they cost together."""
+) -> tuple[dict[int, Position], float]:
+    """The positions of the labels in that order, those without room left out, and what they cost together."""
     markers = [_around(point, MARKER_PX / 2) for point in points]
     leaders: list[tuple[Point, Point]] = []
-    found, costs = {}, 0.0
+    positions, costs = {}, 0.0
     for index in order:
         point, size = points[index], sizes[index]
         best, least = None, math.inf
-        for place, cost in _candidates(point, size, beside):
-            if cost < least and _is_free(place, point, frame, boxes, leaders):
-                covered = sum(_overlap(place.box, marker) for marker in markers)
-                crossed = [one for one in leaders if place.leader and _cross((point, place.leader), one)]
+        for position, cost in _candidates(point, size, beside):
+            if cost < least and _is_free(position, point, frame, boxes, leaders):
+                covered = sum(_overlap(position.box, marker) for marker in markers)
+                crossed = [one for one in leaders if position.leader and _cross((point, position.leader), one)]
                 cost += covered + CROSSING_COST * len(crossed)
                 if cost < least and covered <= MOST_COVERED * size[0] * size[1]:
-                    best, least = place, cost
+                    best, least = position, cost
         if best:
-            found[index], costs = best, costs + least
+            positions[index], costs = best, costs + least
             boxes.append(best.box)
             leaders += [(point, best.leader)] if best.leader else []
-    return found, costs
+    return positions, costs
 
 
-def place_line_labels(heights: Sequence[float], sizes: Sequence[Size], frame: Box) -> list[Place | None]:
-    """A place for the label of each level line: above or below it, at its left or right end, None without room."""
+def place_line_labels(heights: Sequence[float], sizes: Sequence[Size], frame: Box) -> list[Position | None]:
+    """A position for the label of each level line: above or below it, at its left or right end, None without room."""
     boxes: list[Box] = []
-    found = []
+    chosen = []
     for height, (width, tall) in zip(heights, sizes, strict=True):
         ends = ((frame[0] + 4, "left"), (frame[2] - 4, "right"))
         sides = (height + 4 + tall / 2, height - 4 - tall / 2)
-        places = [_place((x, y), align, (width, tall)) for y in sides for x, align in ends]
-        place = next((p for p in places if not any(_overlap(p.box, box) for box in boxes)), None)
-        boxes += [place.box] if place else []
-        found.append(place)
-    return found
+        positions = [_position((x, y), align, (width, tall)) for y in sides for x, align in ends]
+        position = next((p for p in positions if not any(_overlap(p.box, box) for box in boxes)), None)
+        boxes += [position.box] if position else []
+        chosen.append(position)
+    return chosen
 
 
-def _candidates(point: Point, size: Size, beside: Sequence[tuple[float, float, str]]) -> list[tuple[Place, float]]:
-    """The places for a label with what each costs by itself, the cheapest first."""
-    found = [
-        (_place((point[0] + GAP_PX * across, point[1] + GAP_PX * up * (1 + (align == "center") / 4)), align, size), 0.0)
+def _candidates(point: Point, size: Size, beside: Sequence[tuple[float, float, str]]) -> list[tuple[Position, float]]:
+    """The positions for a label with what each costs by itself, the cheapest first."""
+    positions = [
+        (
+            _position(
+                (point[0] + GAP_PX * across, point[1] + GAP_PX * up * (1 + (align == "center") / 4)), align, size
+            ),
+            0.0,
+        )
         for across, up, align in beside
     ]
     for away in FURTHER_PX:
@@ -114,24 +119,26 @@ def _candidates(point: Point, size: Size, beside: Sequence[tuple[float, float, s
             align = "left" if across > 0.3 else "right" if across < -0.3 else "center"
             to_text = away - (size[1] / 2 + 1 if align == "center" else 3)
             leader = (point[0] + to_text * across, point[1] + to_text * up)
-            found.append((_place(at, align, size, leader), LEADER_COST + A_PIXEL_FURTHER * away))
-    return found
+            positions.append((_position(at, align, size, leader), LEADER_COST + A_PIXEL_FURTHER * away))
+    return positions
 
 
-def _place(at: Point, align: str, size: Size, leader: Point | None = None) -> Place:
+def _position(at: Point, align: str, size: Size, leader: Point | None = None) -> Position:
     left = at[0] - {"left": 0.0, "center": 0.5, "right": 1.0}[align] * size[0]
     lower = at[1] - size[1] / 2
-    return Place(at, align, (left, lower, left + size[0], lower + size[1]), leader)
+    return Position(at, align, (left, lower, left + size[0], lower + size[1]), leader)
 
 
-def _is_free(place: Place, point: Point, frame: Box, boxes: list[Box], leaders: list[tuple[Point, Point]]) -> bool:
-    box = place.box
+def _is_free(
+    position: Position, point: Point, frame: Box, boxes: list[Box], leaders: list[tuple[Point, Point]]
+) -> bool:
+    box = position.box
     inside = box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
     return (
         inside
         and not any(_overlap(box, other) for other in boxes)
         and not any(_runs_through(leader, box) for leader in leaders)
-        and not (place.leader and any(_runs_through((point, place.leader), other) for other in boxes))
+        and not (position.leader and any(_runs_through((point, position.leader), other) for other in boxes))
     )
 
 

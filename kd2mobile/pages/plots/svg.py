@@ -122,10 +122,10 @@ def inline(figure: Figure, name: str, title: str, description: str) -> str:
     for size in ("width", "height", "version"):
         drawn.attrib.pop(size, None)
     drawn.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc", "class": "plot"}
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        spoken = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
-        spoken.text = text
-        drawn.insert(place, spoken)
+    for index, (tag, text) in enumerate((("title", title), ("desc", description))):
+        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        element.text = text
+        drawn.insert(index, element)
     return ElementTree.tostring(drawn, encoding="unicode")
 
 

@@ -34,8 +34,8 @@ def cut_classes(classes: list[ClassCounts], most: int) -> tuple[list[ClassCounts
         return classes, ""
     by_size = sorted(classes, key=lambda one: one.all)
     few = {one.name for one in by_size[: most // 2] + by_size[most // 2 - most :]}
-    said = f"The {most - most // 2} largest and the {most // 2} smallest of {len(classes):,} classes"
-    return [one for one in classes if one.name in few], said
+    title = f"The {most - most // 2} largest and the {most // 2} smallest of {len(classes):,} classes"
+    return [one for one in classes if one.name in few], title
 
 
 def _headline(checked: Checked) -> str:
@@ -55,10 +55,10 @@ def _splits(classes: list[ClassCounts]) -> str:
 
 
 def _classes(classes: list[ClassCounts]) -> str:
-    shown, said = cut_classes(classes, MOST_CLASSES)
+    shown, title = cut_classes(classes, MOST_CLASSES)
     rows = [("class", *SPLIT_NAMES, "all")]
     rows += [(_cut(one.name), *(f"{n:,}" for n in (one.train, one.val, one.test, one.all))) for one in shown]
-    return _aligned(rows) + (f"\n{said}; --json has all of them." if said else "")
+    return _aligned(rows) + (f"\n{title}; --json has all of them." if title else "")
 
 
 def _system_files(checked: Checked) -> str:
@@ -87,22 +87,22 @@ def _skipped(checked: Checked) -> str:
 
 def _copies(checked: Checked) -> list[str]:
     extra = sum(len(paths) - 1 for paths in checked.duplicates)
-    said = []
+    parts = []
     if extra:
         lines = [listed(paths, PATHS_OF_A_GROUP) for paths in checked.duplicates]
-        said.append(_listed(f"Copies: {count_of(extra, 'file', 'identical to another byte for byte')}.", lines))
+        parts.append(_listed(f"Copies: {count_of(extra, 'file', 'identical to another byte for byte')}.", lines))
     if checked.leaks:
         lines = [f"{' and '.join(leak.splits)}: {listed(leak.paths, PATHS_OF_A_GROUP)}" for leak in checked.leaks]
         head = f"Copies in several splits: {len(checked.leaks):,}. The measured scores will be too good."
-        said.append(_listed(head, lines))
+        parts.append(_listed(head, lines))
     if checked.copied_classes:
         lines = [f"{copy.words()}." for copy in checked.copied_classes]
         head = f"Copied classes: {len(checked.copied_classes):,}. Either labels are wrong or the two are one class."
-        said.append(_listed(head, lines))
+        parts.append(_listed(head, lines))
     if checked.contradictions:
         lines = [listed(paths, PATHS_OF_A_GROUP) for paths in checked.contradictions]
-        said.append(_listed(f"Copies in several classes: {len(checked.contradictions):,}. One label is wrong.", lines))
-    return said or ["Copies: none."]
+        parts.append(_listed(f"Copies in several classes: {len(checked.contradictions):,}. One label is wrong.", lines))
+    return parts or ["Copies: none."]
 
 
 def _near(checked: Checked) -> list[str]:
@@ -115,18 +115,18 @@ def _near(checked: Checked) -> list[str]:
     head = f"Near duplicates: {images:,} images in {count_of(len(groups), 'group', 'that look the same')}."
     if checked.groups:
         head += " Drawn splits keep each group in one split."
-    said = [_listed(head, [listed(group.paths, PATHS_OF_A_GROUP) for group in groups])]
+    parts = [_listed(head, [listed(group.paths, PATHS_OF_A_GROUP) for group in groups])]
     if across:
         lines = [f"{' and '.join(group.splits)}: {listed(group.paths, PATHS_OF_A_GROUP)}" for group in across]
         head = (
             f"Near duplicates in several splits: {count_of(len(across), 'group')}. The measured scores will "
             "be too good."
         )
-        said.append(_listed(head, lines))
+        parts.append(_listed(head, lines))
     if unlike:
         lines = [listed(group.paths, PATHS_OF_A_GROUP) for group in unlike]
-        said.append(_listed(f"Near duplicates in several classes: {count_of(len(unlike), 'group')}.", lines))
-    return said
+        parts.append(_listed(f"Near duplicates in several classes: {count_of(len(unlike), 'group')}.", lines))
+    return parts
 
 
 def _keys(checked: Checked) -> str:
@@ -161,13 +161,13 @@ def _sizes(head: str, sizes: Sizes | None) -> str:
 
 
 def _imbalance(checked: Checked) -> str:
-    found = checked.imbalance
-    largest, smallest = found.largest, found.smallest
-    said = (
-        f"Imbalance: {found.ratio:g} to 1 in train, {one_line(largest.name)} {largest.train:,} and "
+    imbalance = checked.imbalance
+    largest, smallest = imbalance.largest, imbalance.smallest
+    text = (
+        f"Imbalance: {imbalance.ratio:g} to 1 in train, {one_line(largest.name)} {largest.train:,} and "
         f"{one_line(smallest.name)} {smallest.train:,}."
     )
-    return said + (" Consider `--class-weights`." if found.ratio >= UNEVEN else "")
+    return text + (" Consider `--class-weights`." if imbalance.ratio >= UNEVEN else "")
 
 
 def _listed(head: str, lines: list[str]) -> str:

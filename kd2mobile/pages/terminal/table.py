@@ -30,13 +30,13 @@ def text_table(records: list, paired: list = (), terminal: bool | None = None) -
     if columns.DOWNLOAD in shown:
         shown = [column for column in shown if column.field != "logloss"]
     heads = ["Role", "Model", "Precision", *(f"{c.heading}, {c.unit}" for c in shown)]
-    found = columns.rows(plain, tuple(shown))
-    best = [row.best for row in found]
-    lines = [[one_line(t) for t in (r.role, r.model, r.precision, *(c.text for c in r.cells))] for r in found]
+    rows = columns.rows(plain, tuple(shown))
+    best = [row.best for row in rows]
+    lines = [[one_line(t) for t in (r.role, r.model, r.precision, *(c.text for c in r.cells))] for r in rows]
     reason, pair = words.why_recommended(plain), words.pair_of(plain, pairs)
-    said = [f"* {reason}"] if reason else []
-    said += [words.headline(plain, []), *([_verdict(pair, pairs)] if pair else []), *timings.notes(plain)]
-    return _table(heads, lines, best, [one_line(text) for text in said], terminal)
+    notes = [f"* {reason}"] if reason else []
+    notes += [words.headline(plain, []), *([_verdict(pair, pairs)] if pair else []), *timings.notes(plain)]
+    return _table(heads, lines, best, [one_line(text) for text in notes], terminal)
 
 
 def _verdict(pair: Paired, pairs: list[Paired]) -> str:
@@ -55,12 +55,14 @@ def devices_table(data: DevicesData, terminal: bool | None = None) -> Any:
         "Precision",
         *(f"{c.heading}, {c.unit}" if c.unit else c.heading for c in shown),
     ]
-    found, _ = keyed_rows(data, shown)
-    best = [row.best for _, row in found]
-    lines = [[one_line(t) for t in (key, r.role, r.model, r.precision, *(c.text for c in r.cells))] for key, r in found]
-    said = [f"{key} {choosing.sentence(choice)}" for key, choice in zip(data.devices, data.choices, strict=True)]
-    mark = f"* the fastest file on its device {choosing.asked(data.within, data.min_top1)}, and {words.EQUAL}"
-    return _table(heads, lines, best, [mark] * any(best) + [one_line(text) for text in [*said, *data.notes]], terminal)
+    rows, _ = keyed_rows(data, shown)
+    best = [row.best for _, row in rows]
+    lines = [[one_line(t) for t in (key, r.role, r.model, r.precision, *(c.text for c in r.cells))] for key, r in rows]
+    choices = [f"{key} {choosing.sentence(choice)}" for key, choice in zip(data.devices, data.choices, strict=True)]
+    mark = f"* the fastest file on its device {choosing.requirement(data.within, data.min_top1)}, and {words.EQUAL}"
+    return _table(
+        heads, lines, best, [mark] * any(best) + [one_line(text) for text in [*choices, *data.notes]], terminal
+    )
 
 
 def _table(heads: list[str], lines: list[list[str]], best: list[bool], after: list[str], terminal: bool | None) -> Any:
@@ -78,10 +80,10 @@ def _rich(heads: list[str], lines: list[list[str]], best: list[bool], after: lis
 
     words_at_left = 1 + heads.index("Precision")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for place, head in enumerate(heads):
+    for index, head in enumerate(heads):
         words_side = {"justify": "left", "overflow": "fold"}  # narrow terminals fold words, so that numbers stay whole
         number_side = {"justify": "right", "no_wrap": True, "overflow": "ellipsis"}
-        table.add_column(Text(head.replace(", ", "\n")), **(words_side if place < words_at_left else number_side))
+        table.add_column(Text(head.replace(", ", "\n")), **(words_side if index < words_at_left else number_side))
     for line, chosen in zip(lines, best, strict=True):
         line = [f"{text} *" if chosen and head == "Model" else text for head, text in zip(heads, line, strict=True)]
         table.add_row(*(Text(text) for text in line), style="bold green" if chosen else None)
@@ -91,7 +93,7 @@ def _rich(heads: list[str], lines: list[list[str]], best: list[bool], after: lis
 def _plain(heads: list[str], lines: list[list[str]], best: list[bool], after: list[str]) -> str:
     split = [head.partition(", ")[::2] for head in heads]
     body = [[first for first, _ in split], [second for _, second in split], *lines]
-    widths = [max(len(line[place]) for line in body) for place in range(len(heads))]
+    widths = [max(len(line[column]) for line in body) for column in range(len(heads))]
 
     def aligned(line: list[str], mark: str) -> str:
         cells = [
