@@ -76,7 +76,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     from kd2mobile.measure.files import FileToMeasure
     from kd2mobile.measure.measured import measure_files, record_of_probabilities, with_leaks
     from kd2mobile.measure.record import image_set, with_reasons
-    from kd2mobile.metrics import softmax
+    from kd2mobile.metrics import softmax, top1
     from kd2mobile.pages.recommending import with_recommendation
     from kd2mobile.teachers.kinds import model_name
     from kd2mobile.transfer.store import Transfer
@@ -97,7 +97,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
         precision="fp32",
         compression="none",
         images=image_set([sample.sha256 for sample in samples], labels),
-        teacher_top1=teacher.argmax(axis=1),
+        teacher_top1=top1(teacher),
         size_bytes=file.size_bytes,
         sha256=file.sha256,
     )
@@ -110,7 +110,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
         labels,
         device=device,
         protocol=protocol_of(run.recipe.benchmark),
-        teacher_top1=teacher.argmax(axis=1),
+        teacher_top1=top1(teacher),
     )
     measured = [
         m._replace(records=[with_leaks(record, m.probabilities, labels, leaked) for record in m.records])
@@ -188,10 +188,10 @@ def _append(folder: Path, word: str, records: list["BenchmarkRecord"]) -> Path:
 
 
 def _compared(answers: dict[str, "np.ndarray"], labels: "np.ndarray") -> list["Paired"]:
-    from kd2mobile.metrics import mcnemar
+    from kd2mobile.metrics import mcnemar, top1
     from kd2mobile.pages.view import Paired
 
-    right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in answers.items()}
+    right = {name: top1(probabilities) == labels for name, probabilities in answers.items()}
     pairs = [
         (right[STUDENT.key(variant)], right[key], variant, role)
         for role in trained_roles()

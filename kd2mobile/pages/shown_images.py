@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from kd2mobile.errors import ImageError
+from kd2mobile.metrics import top1
 from kd2mobile.pages.view import ShownImage
 from kd2mobile.pixels import open_image
 
@@ -36,7 +37,7 @@ def choose_images(
     labels: int [n]. teacher_probs, student_probs: float [n, classes]; probabilities or logits, only the order counts.
     count: how many, n at most. Returns unique indices: the ones it gets right, then its errors, then disagreements.
     """
-    labels, teacher, student = np.asarray(labels), np.argmax(teacher_probs, -1), np.argmax(student_probs, -1)
+    labels, teacher, student = np.asarray(labels), top1(teacher_probs), top1(student_probs)
     order = np.random.default_rng(seed).permutation(len(labels))
     groups = [order[(which)[order]] for which in (student == labels, student != labels, student != teacher)]
     count = min(count, len(labels))
