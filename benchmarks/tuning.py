@@ -16,6 +16,7 @@ from kd2mobile.recipe.compose import compose
 from kd2mobile.stages.plan import make_plan
 from kd2mobile.store.artifact import Store
 from kd2mobile.store.run import STORE
+from kd2mobile.transfer.results import TransferResults
 
 AREA = {"views.smallest_area": 0.35}
 SLOW, FAST = AREA | {"distill.learning_rate": 1e-3}, AREA | {"distill.learning_rate": 3e-3}
@@ -91,7 +92,9 @@ def trained(settings: dict, seed: int, compression: str = "none") -> dict:
     step = plan.students["baseline"] if settings.get("distill.baseline") else plan.students["student"]
     results = store.make(step).results
     if step is plan.students["student"]:
-        results = results | {"teacher_val_top1": store.make(plan.steps["transfer"]).results["val"]["top1"]}
+        results = results | {
+            "teacher_val_top1": store.make(plan.steps["transfer"]).results_as(TransferResults).val.top1
+        }
     if compression != "none":
         results = store.make(plan.compressed("student", compression)).results
     return results

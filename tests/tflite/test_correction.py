@@ -4,6 +4,7 @@ import pytest
 from kd2mobile.tflite.convert import Converter, load_student
 from kd2mobile.tflite.correction import Exact, correct, mean_at_weights, measure
 from kd2mobile.tflite.layers import CONV, DENSE, DEPTHWISE, Layer, read_layers
+from kd2mobile.tflite.results import BiasCorrection
 
 from .conftest import dark_images, tiny
 
@@ -91,7 +92,7 @@ def test_correction_brings_a_fragile_layer_back(fragile, precision, monkeypatch)
     with Converter(*fragile, images) as converter:
         model, counts = converter.convert(precision, "a.tflite")
     assert model == kept["after"] and len(model) == len(kept["before"])
-    assert counts["corrected"] == counts["layers"] >= 4
+    assert counts.corrected == counts.layers >= 4
     exact = next(e for e in kept["exact"] if e.layer.kind == DEPTHWISE)
 
     def shift(of: bytes) -> float:
@@ -117,10 +118,10 @@ def test_a_float32_model_has_nothing_to_correct(case):
     model = case.file("fp32").read_bytes()
     exact = measure(model, dark_images(2)[0])
     assert [e.layer.kind for e in exact][0] == CONV and exact[-1].layer.kind == DENSE
-    assert correct(model, exact) == (model, {"layers": 0, "corrected": 0})
+    assert correct(model, exact) == (model, BiasCorrection(layers=0, corrected=0))
 
 
 def test_a_layer_that_the_reference_lacks_is_left_and_counted(case):
     model = case.file("int8").read_bytes()
     corrected, counts = correct(model, [])
-    assert corrected == model and counts["corrected"] == 0 and counts["layers"] == 5
+    assert corrected == model and counts == BiasCorrection(layers=5, corrected=0)

@@ -57,11 +57,11 @@ def exported(request, zeros_and_ones, tmp_path_factory) -> Exported:
     student = knowing_student(name, px, pixels.to_student_input(images), labels)
     student.save(folder / "student.keras")
     folders = {precision: folder / precision for precision in PRECISIONS}
-    for folder in folders.values():
-        folder.mkdir()
+    for made in folders.values():
+        made.mkdir()
     job = Job(
         student=str(folder / "student.keras"),
-        folders={precision: str(folder) for precision, folder in folders.items()},
+        folders={precision: str(made) for precision, made in folders.items()},
         classes=CLASSES,
         resize="stretch",
         model_name=name,
@@ -79,7 +79,7 @@ def exported(request, zeros_and_ones, tmp_path_factory) -> Exported:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in a process of its own, where the converter's are not errors
         worker.work(job, tell)
-    files = {precision: folder / job.file_name(precision) for precision, folder in folders.items()}
+    files = {precision: made / job.file_name(precision) for precision, made in folders.items()}
     return Exported(px, zeros_and_ones / ids[0], files, results)
 
 
@@ -117,8 +117,8 @@ def test_plain_litert_takes_pixels_and_answers_probabilities(exported, precision
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_it_answers_as_its_student_does(exported, precision):
     parity = exported.results[precision].parity
-    assert parity["n"] == 20 and parity["agreement"] >= 0.9
-    assert parity["largest_difference"] < LARGEST_DIFFERENCE[precision]
+    assert parity.n == 20 and parity.agreement >= 0.9
+    assert parity.largest_difference < LARGEST_DIFFERENCE[precision]
 
 
 def test_int8_has_one_quantize_before_the_first_layer_and_no_float(exported):

@@ -143,7 +143,7 @@ def test_a_float_op_left_in_int8_is_reported_and_fp32_is_still_written(case, tmp
     assert not list(folders["int8"].iterdir())
     layer = re.search(r"SIN \(([^)]+)\)", str(raised.value))[1]
     (kept,) = run_here(tmp_path / "sin.keras", {"int8": tmp_path}, case.arguments(keep_float=[layer]))
-    assert [row["op"] for row in kept["op_types"] if row["output"] == "float32"] == ["DEQUANTIZE", "SIN"]
+    assert [row.op for row in kept.op_types if row.output == "float32"] == ["DEQUANTIZE", "SIN"]
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")  # TensorFlow's own, in its calibrator

@@ -38,7 +38,7 @@ def test_a_clean_folder(found):
     said = check_text(found())
     assert said.startswith("photos: 21 images of 3 classes; 0 files skipped; 0 other files skipped.\n\n")
     assert "\nc001       4    1     2    7\n" in said
-    assert "\ntrain        12         3       4              5\n" in said
+    assert "\ntrain      12         3       4              5\n" in said
     assert "\n\nCopies: none.\n\nNear duplicates: none.\n\n" in said
     assert "Sizes: 8 x 8 to 1,000 x 30 px, median 20 x 10; width / height 0.5 to 33.333; 2 images with" in said
     assert said.endswith("Imbalance: 1.66667 to 1 in train, c002 5 and c000 3.")
