@@ -123,7 +123,7 @@ def _read(path: Path, next_step: str, error: type[Kd2MobileError], most: int) ->
         with open(path, "rb") as file:
             data = file.read(most + 1) if about.st_size <= most else b""
     except OSError as fault:
-        raise error(path, "must be a readable file", _said(fault), next_step) from fault
+        raise error(path, "must be a readable file", _message_of(fault), next_step) from fault
     except ValueError as fault:  # NUL in the path
         raise error(path, "must be a path", "a NUL character in it", next_step) from fault
     if not data and about.st_size > most or len(data) > most:
@@ -197,25 +197,25 @@ def _shape_error(
     tree: Any, type: Any, message: str, where: object, next_step: str, error: type[Kd2MobileError]
 ) -> Kd2MobileError:
     """The error of JSON that has another shape than the type, from what msgspec says of it."""
-    said, _, place = message.partition(" - at `")
-    path = _path(tree, type, message, place.rstrip("`"))
+    expected, _, position = message.partition(" - at `")
+    path = _path(tree, type, message, position.rstrip("`"))
     value: Any = tree
     for step in path:
         value = value[step]
-    must, got = _must(said), _shown(value)
-    if match := re.match(r"Object missing required field `(.*)`", said):
+    must, got = _must(expected), _shown(value)
+    if match := re.match(r"Object missing required field `(.*)`", expected):
         path, must, got = [*path, match[1]], "must be there", None
-    elif match := re.match(r"Object contains unknown field `(.*)`", said):
+    elif match := re.match(r"Object contains unknown field `(.*)`", expected):
         path, must, got = [*path, match[1]], "must be a known field", None
     shown = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
     return error(f"{where}: {shown}" if shown else where, must, got, next_step)
 
 
-def _must(said: str) -> str:
+def _must(message: str) -> str:
     """What msgspec expected, in our words."""
-    if "out of range" in said:
+    if "out of range" in message:
         return "must be a number that a computer can hold"
-    expected = said.partition(", got")[0]
+    expected = message.partition(", got")[0]
     match = re.match(r"Expected `([^`]*)`(.*)", expected)
     if not match:
         return "must be one of the values that are known"
@@ -232,11 +232,11 @@ def _must(said: str) -> str:
     return must
 
 
-def _path(tree: Any, type: Any, message: str, place: str) -> list[str | int]:
+def _path(tree: Any, type: Any, message: str, position: str) -> list[str | int]:
     """Where in the tree the message means: msgspec does not say the key of a dict, which is found by halving it."""
     path: list[str | int] = []
     here = tree
-    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", place.removeprefix("$")):
+    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", position.removeprefix("$")):
         if index == "...":
             if not isinstance(here, dict):
                 return path
@@ -517,7 +517,7 @@ def got_instead(path: str | Path) -> str:
     except ValueError:
         return "a NUL character in it"
     except OSError as fault:
-        return "no such file" if fault.errno in (errno.ENOENT, errno.ENOTDIR) else _said(fault)
+        return "no such file" if fault.errno in (errno.ENOENT, errno.ENOTDIR) else _message_of(fault)
     return "a folder" if stat.S_ISDIR(kind) else _special(kind)
 
 
@@ -616,17 +616,17 @@ DISK_FAULTS = tuple({*NO_ROOM, *_REASONS} - {errno.ENOENT})
 
 
 @contextmanager
-def disk_errors(place: Path, *, store: bool = False) -> Iterator[None]:
+def disk_errors(path: Path, *, store: bool = False) -> Iterator[None]:
     """Turns what the operating system says of a file or a disk into an ArtifactError.
 
-    place: where it writes; store: whether that is in a store, for the advice.
+    path: where it writes; store: whether that is in a store, for the advice.
     """
     try:
         yield
     except OSError as fault:
         if fault.errno not in DISK_FAULTS:
             raise
-        raise os_error(fault, place, store=store) from fault
+        raise os_error(fault, path, store=store) from fault
 
 
 @contextmanager
@@ -674,31 +674,31 @@ def memory_error(fault: BaseException) -> OutOfMemoryError:
     if library := re.search(rf"(\S+): {_UNMAPPED}", str(fault)):
         step = "Close other programs, or raise the limit (ulimit -v); a disk mounted noexec is refused so, too."
         return OutOfMemoryError("memory", f"must suffice to load {library[1]}", "too little", step)
-    said = re.search(r"allocate ([\d.]+ \w*B)|allocating tensor with shape(\[[\d,]+\])", str(fault))
-    got = f"too little for {said[1] or f'a tensor of shape {said[2]}'}" if said else "too little"
+    size = re.search(r"allocate ([\d.]+ \w*B)|allocating tensor with shape(\[[\d,]+\])", str(fault))
+    got = f"too little for {size[1] or f'a tensor of shape {size[2]}'}" if size else "too little"
     smaller = "Use a smaller batch size or input_px, fewer threads or workers, or close other programs."
     return OutOfMemoryError("memory", "must suffice for what was requested", got, smaller)
 
 
-def os_error(fault: OSError, place: object = None, *, store: bool = False) -> ArtifactError:
-    """What the operating system said, as one line. place: what it is about where the fault itself names nothing, the
+def os_error(fault: OSError, path: object = None, *, store: bool = False) -> ArtifactError:
+    """What the operating system said, as one line. path: what it is about where the fault itself names nothing, the
     file or STANDARD_OUTPUT; store: whether that is in a store."""
     if fault.errno in NO_ROOM:
-        return _no_room(fault, fault.filename2 or fault.filename or place, store)
+        return _no_room(fault, fault.filename2 or fault.filename or path, store)
     must, next_step = _REASONS.get(fault.errno or 0, ("must be usable", "Check the path and the disk."))
-    where = fault.filename if fault.filename not in (None, "") else place
-    return ArtifactError("the operating system" if where is None else _text(where), must, _said(fault), next_step)
+    where = fault.filename if fault.filename not in (None, "") else path
+    return ArtifactError("the operating system" if where is None else _text(where), must, _message_of(fault), next_step)
 
 
-def _no_room(fault: OSError, place: object, store: bool) -> ArtifactError:
+def _no_room(fault: OSError, path: object, store: bool) -> ArtifactError:
     """A full disk: what is used up, its bytes, its files (inodes) or the user's share of it."""
-    where = _text(place or "the operating system")
+    where = _text(path or "the operating system")
     other = (
         "give another --store; what is finished is kept, and the same command goes on."
         if store
         else "give another disk."
     )
-    got, disk = _said(fault), _disk_of(place)
+    got, disk = _message_of(fault), _disk_of(path)
     if disk is not None:
         free, files = shutil.disk_usage(disk).free, None
         if hasattr(os, "statvfs"):
@@ -711,21 +711,21 @@ def _no_room(fault: OSError, place: object, store: bool) -> ArtifactError:
     return ArtifactError(where, "must have room to write", got, f"Free some space or {other}")
 
 
-def _disk_of(place: object) -> Path | int | None:
+def _disk_of(path: object) -> Path | int | None:
     """What `shutil.disk_usage` takes for the disk of a file, or of standard output; None for a device or a pipe."""
-    if not place or place == STANDARD_OUTPUT and not hasattr(os, "statvfs"):
+    if not path or path == STANDARD_OUTPUT and not hasattr(os, "statvfs"):
         return None
-    disk = 1 if place == STANDARD_OUTPUT else _existing(Path(_text(place)).absolute())
+    disk = 1 if path == STANDARD_OUTPUT else _existing(Path(_text(path)).absolute())
     mode = os.stat(disk).st_mode
     return disk if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else None
 
 
-def _said(fault: OSError) -> str:
+def _message_of(fault: OSError) -> str:
     return os.strerror(fault.errno).lower() if fault.errno else "an unreadable file"
 
 
-def _text(place: object) -> str:
-    return os.fsdecode(place) if isinstance(place, bytes | str | os.PathLike) else str(place)
+def _text(path: object) -> str:
+    return os.fsdecode(path) if isinstance(path, bytes | str | os.PathLike) else str(path)
 
 
 def _existing(path: Path) -> Path:

@@ -145,13 +145,13 @@ def _decoded(path: Address, turn: ExitStack, value_range: Range | None) -> tuple
         raise
     except Exception as fault:  # Pillow's decoders raise almost anything on a damaged file
         if isinstance(fault, OSError) and fault.errno:
-            said = os_error(fault, path)
+            refused = os_error(fault, path)
             if fault.errno in SYSTEM_FAULTS:
-                raise said from fault
-            raise ImageError(path, said.must, said.got, said.next_step) from fault
+                raise refused from fault
+            raise ImageError(path, refused.must, refused.got, refused.next_step) from fault
         # Pillow's sentence for a file of no known format ends with its path, or with what a stream looks like
-        said = "cannot identify image file" if isinstance(fault, UnidentifiedImageError) else fault
-        reason = one_line(f"{type(fault).__name__}: {said}")
+        message = "cannot identify image file" if isinstance(fault, UnidentifiedImageError) else fault
+        reason = one_line(f"{type(fault).__name__}: {message}")
         raise ImageError(path, "must be a readable image", reason, "Repair the file or remove it.") from fault
 
 

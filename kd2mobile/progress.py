@@ -95,7 +95,7 @@ def bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     Yields a function that takes how many more are done.
     """
     if _tell:
-        yield from _told(label, total, unit)
+        yield from _reported(label, total, unit)
         return
     if _plain or not sys.stderr.isatty() or not find_spec("rich"):
         yield from _lines(label, total, unit)
@@ -134,7 +134,7 @@ def _lines(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]
         say(f"{label}: {count} {unit} in {seconds:,.1f} s, {count / seconds:,.1f} {unit}/s")
 
 
-def _told(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _reported(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     last, count = time.monotonic(), 0
     _tell(Stage(label, total, unit))
 

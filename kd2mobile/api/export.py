@@ -113,16 +113,16 @@ def export_run(
     now. Raises what `tflite.export` raises, when the files that can be made are made.
     """
     how = {v: run.export_of(v) if as_before else (run.recipe.export, run.recipe.compress) for v in variants}
-    asked = _asked(plan, variants)
-    steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in asked}
+    requested = _requested(plan, variants)
+    steps = {(role, variant): plan.exported(role, variant, *how[variant]) for role, variant in requested}
     if not as_before:
         run.describe()
     exported = Exported(run.folder / EXPORT, [])
     with disk_errors(exported.folder):
         exported.folder.mkdir(exist_ok=True)
     refused = []
-    for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in asked):
-        alike = [v for other, v in asked if (other, v.compression, how[v]) == (role, compression, tables)]
+    for role, compression, tables in dict.fromkeys((role, v.compression, how[v]) for role, v in requested):
+        alike = [v for other, v in requested if (other, v.compression, how[v]) == (role, compression, tables)]
         build = _Conversion(process, run.store, plan, tables[0]).build
         try:
             run.store.make_together([steps[role, variant] for variant in alike], build)
@@ -155,13 +155,13 @@ def check_out(run: Run, plan: Plan, variants: list[Variant], out: Path, force: b
 def copy_out(files: Iterable[Path], out: Path, force: bool) -> list[Path]:
     """Copies the files into the folder `out`, which is made if its own folder is there; those that lie there already
     stay. Returns where they are. Raises RecipeError, before any is copied, for a file that `force` would replace."""
-    places = {file: out / file.name for file in files}
-    copied = {file: place for file, place in places.items() if _needs_copy(file, place, force)}
+    targets = {file: out / file.name for file in files}
+    copied = {file: target for file, target in targets.items() if _needs_copy(file, target, force)}
     with disk_errors(out):
         out.mkdir(exist_ok=True)
-        for file, place in copied.items():
-            copy_file(file, place)
-    return list(places.values())
+        for file, target in copied.items():
+            copy_file(file, target)
+    return list(targets.values())
 
 
 def check_out_folder(out: Path) -> None:
@@ -171,21 +171,21 @@ def check_out_folder(out: Path) -> None:
         raise RecipeError("--out", must, out, "Choose another, or create its parent folder first.")
 
 
-def _needs_copy(file: Path | None, place: Path, force: bool) -> bool:
-    """file: what shall lie in that place, None if it is not made yet."""
-    if not os.path.lexists(place):
+def _needs_copy(file: Path | None, target: Path, force: bool) -> bool:
+    """file: what the target shall hold, None if it is not made yet."""
+    if not os.path.lexists(target):
         return True
-    if place.is_dir():
-        raise RecipeError(place, "must not exist yet", "a folder", "Move it away, or choose another --out.")
-    if file and place.is_file() and sha256_of(place) == sha256_of(file):
+    if target.is_dir():
+        raise RecipeError(target, "must not exist yet", "a folder", "Move it away, or choose another --out.")
+    if file and target.is_file() and sha256_of(target) == sha256_of(file):
         return False
     if not force:
-        got = f"a file of {place.lstat().st_size:,} bytes"
-        raise RecipeError(place, "must not exist yet", got, "Give --force to replace it.")
+        got = f"a file of {target.lstat().st_size:,} bytes"
+        raise RecipeError(target, "must not exist yet", got, "Give --force to replace it.")
     return True
 
 
-def _asked(plan: Plan, variants: list[Variant]) -> list[tuple[str, Variant]]:
+def _requested(plan: Plan, variants: list[Variant]) -> list[tuple[str, Variant]]:
     """Which student in which variant: one whose role is not compressed only without a compression."""
     return [
         (role, variant)

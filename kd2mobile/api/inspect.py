@@ -40,7 +40,7 @@ class _Made(msgspec.Struct, frozen=True):
     made_from: dict[str, str] | None = None
 
 
-class _Told(_Made, frozen=True):
+class _Stored(_Made, frozen=True):
     """A record beside a file: its own, an artifact's (results) or a published model's (export, benchmark)."""
 
     results: _Made | None = None
@@ -75,31 +75,33 @@ def records_beside(path: Path, sha256: str) -> tuple[FoundRecord | None, FoundRe
     All of it may be somebody else's: what cannot be read is a note.
     """
     notes: list[str] = []
-    run = next((place for place in (path.parent, path.parent.parent) if (place / RUN_RECORD).is_file()), None)
-    places = [path.parent / RECORD]
+    run = next(
+        (record_path for record_path in (path.parent, path.parent.parent) if (record_path / RUN_RECORD).is_file()), None
+    )
+    paths = [path.parent / RECORD]
     if run:
         try:
-            places += [folder / RECORD for folder in artifacts_of(run).values()]
+            paths += [folder / RECORD for folder in artifacts_of(run).values()]
         except Kd2MobileError as fault:
             notes.append(str(fault))
     record = None
-    for place in places:
-        content = _read(place, _Told, notes) if place.is_file() and record is None else {}
+    for record_path in paths:
+        content = _read(record_path, _Stored, notes) if record_path.is_file() and record is None else {}
         if any(part.get("sha256") == sha256 for part in (content, *_parts(content))):
-            record = FoundRecord(str(place), content)
+            record = FoundRecord(str(record_path), content)
     published = record.content.get("benchmark") if record else None
     if published and published.get("sha256") == sha256:
-        measured, place = [published], record.path
+        measured, record_path = [published], record.path
     else:
         file = run / RECORDS if run else path
-        measured, place = _read(file, list[_Measured], notes) if run and file.is_file() else [], str(file)
+        measured, record_path = _read(file, list[_Measured], notes) if run and file.is_file() else [], str(file)
     own = next((each for each in measured if each.get("sha256") == sha256), None)
     try:
-        convert_json(own or {}, _Measured, place, _LEFT_OUT)
+        convert_json(own or {}, _Measured, record_path, _LEFT_OUT)
     except RecordError as fault:
         notes.append(str(fault))
         own = None
-    return record, FoundRecord(place, own) if own else None, notes
+    return record, FoundRecord(record_path, own) if own else None, notes
 
 
 _LEFT_OUT = "It is left out."
@@ -109,11 +111,11 @@ def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [part for name in ("results", "export") if (part := content.get(name))]
 
 
-def _read(place: Path, kind: Any, notes: list[str]) -> Any:
+def _read(record_path: Path, kind: Any, notes: list[str]) -> Any:
     """The JSON in the file; nothing, and a note, if it is not of that kind."""
     try:
-        content = read_json(place, Any, _LEFT_OUT)
-        convert_json(content, kind, place, _LEFT_OUT)
+        content = read_json(record_path, Any, _LEFT_OUT)
+        convert_json(content, kind, record_path, _LEFT_OUT)
         return content
     except RecordError as fault:
         notes.append(str(fault))

@@ -168,10 +168,12 @@ def read_kept(folder: Path, names: Sequence[str], shape: tuple[int, int], of_fil
             say("benchmark stale     the run's files have changed since they were measured")
             return None
         of_run = {name for name in names if name != TEACHER.name}
-        told = {ROLES[r.role].key(Variant(r.compression, r.precision).name) for r in records if r.role != TEACHER.name}
-        if told != of_run:
+        in_records = {
+            ROLES[r.role].key(Variant(r.compression, r.precision).name) for r in records if r.role != TEACHER.name
+        }
+        if in_records != of_run:
             must = "must have a measurement of each file of the run, by role, compression and precision"
-            got = ", ".join(sorted(told - of_run)) or f"none of {', '.join(sorted(of_run - told))}"
+            got = ", ".join(sorted(in_records - of_run)) or f"none of {', '.join(sorted(of_run - in_records))}"
             raise RecordError(folder / RECORDS, must, got, AGAIN)
         answers = read_answers(folder / PREDICTIONS, names, shape, AGAIN)
         return Kept(records, read_json(folder / COMPARISONS, list[Paired], AGAIN), answers)

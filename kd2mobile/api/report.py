@@ -65,7 +65,7 @@ def _compare(folders: list[Path], store: Path | None, out: Path) -> Compared:
     from kd2mobile.pages.several_runs import collect_comparison, write_comparison
 
     twice = [
-        folder for place, folder in enumerate(folders) if folder.resolve() in [f.resolve() for f in folders[:place]]
+        folder for index, folder in enumerate(folders) if folder.resolve() in [f.resolve() for f in folders[:index]]
     ]
     if twice:
         raise RecipeError("--run", "must give each run once", f"{twice[0]} twice", "Leave one of them out.")

@@ -67,8 +67,8 @@ class Rung(msgspec.Struct, frozen=True):
             return f"{self.variant.name:<13} refused: {self.refused}"
         lost = self.record.against_student
         gain, low, high = (100 * points + 0.0 for points in (lost.difference, *lost.interval_95))
-        said = f"{gain:+.2f} points of top-1 ({low:+.2f} to {high:+.2f})"
-        return f"{self.variant.name:<13} {self.record.size_bytes:>11,} bytes  {said}"
+        change = f"{gain:+.2f} points of top-1 ({low:+.2f} to {high:+.2f})"
+        return f"{self.variant.name:<13} {self.record.size_bytes:>11,} bytes  {change}"
 
 
 class ExportedFile(msgspec.Struct, frozen=True):

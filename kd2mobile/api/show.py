@@ -37,7 +37,7 @@ MOST_TEMPERATURES, MOST_CLASSES = 8, 50
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Shown:
     """One image as both networks see it. sample: if it is one of the run's; view: a stored one, None: the whole.
 
     range: of the run's data, for a file of more than 8 bits.
@@ -74,17 +74,17 @@ def show(
     softened = _temperatures(opened, temperatures)
     _check_top(top)
     split = read_split(opened.artifact("split").folder)
-    seen = _look(opened, split, image, view)
-    target = _target(opened, seen, png)
-    teacher, source = _teacher_logits(opened, split, seen)
-    student = _student_logits(opened, seen)
-    true = None if seen.sample is None else _true_class(split, seen.sample)
+    shown_image = _look(opened, split, image, view)
+    target = _target(opened, shown_image, png)
+    teacher, source = _teacher_logits(opened, split, shown_image)
+    student = _student_logits(opened, shown_image)
+    true = None if shown_image.sample is None else _true_class(split, shown_image.sample)
     rows, others = _rows(split.classes, teacher, student, softened, top, true)
     shown = DarkKnowledge(
         image=str(image),
-        sample=seen.sample.path if seen.sample else None,
-        split=seen.sample.split if seen.sample else None,
-        view=seen.view,
+        sample=shown_image.sample.path if shown_image.sample else None,
+        split=shown_image.sample.split if shown_image.sample else None,
+        view=shown_image.view,
         true_class=true,
         teacher=model_name(opened.recipe.teachers),
         teacher_from=source,
@@ -94,7 +94,7 @@ def show(
         others=others,
         png=str(target),
     )
-    drawn = draw(shown, _visible(seen))
+    drawn = draw(shown, _visible(shown_image))
     with disk_errors(target), replaced(target) as half:
         drawn.save(half, "png", optimize=True, pnginfo=signature())
     return shown
@@ -105,15 +105,15 @@ def _temperatures(run: Run, given: list[float] | None) -> list[float]:
     distill = run.recipe.distill
     if given is None and "temperature" not in LOSSES[distill.loss].uses:
         say(f"temperature {distill.temperature:g}: the recipe's; the loss {distill.loss} does not use it")
-    wanted = [distill.temperature] if given is None else [float(number) for number in given]
-    for number in wanted:
+    temperatures = [distill.temperature] if given is None else [float(number) for number in given]
+    for number in temperatures:
         if not (math.isfinite(number) and number > 0):
             raise RecipeError("temperatures", "must be finite numbers above 0", number, "For example 1,2,4,8.")
-    wanted = list(dict.fromkeys(wanted if 1.0 in wanted else [1.0, *wanted]))
-    if len(wanted) > MOST_TEMPERATURES:
+    temperatures = list(dict.fromkeys(temperatures if 1.0 in temperatures else [1.0, *temperatures]))
+    if len(temperatures) > MOST_TEMPERATURES:
         must = f"must be at most {MOST_TEMPERATURES}, with 1 among them"
-        raise RecipeError("temperatures", must, len(wanted), "Leave some out.")
-    return wanted
+        raise RecipeError("temperatures", must, len(temperatures), "Leave some out.")
+    return temperatures
 
 
 def _check_top(top: int) -> None:
@@ -121,11 +121,11 @@ def _check_top(top: int) -> None:
         raise RecipeError("top", f"must be 1 to {MOST_CLASSES}", top, "The default is 5.")
 
 
-def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
+def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Shown:
     file, sample = _find(run, split, image)
     if view is None:
         width, height = pixels.open_image(file, run.recipe.data.range).size
-        return _Seen(
+        return _Shown(
             file, sample, None, pixels.whole_box(width, height, run.recipe.data.resize), False, run.recipe.data.range
         )
     if sample is None or sample.split != "train":
@@ -137,7 +137,7 @@ def _look(run: Run, split: Split, image: str | Path, view: int | None) -> _Seen:
             "view", f"must be 0 to {views.shape[1] - 1}", view, "It is one of the stored views of each image."
         )
     drawn = views[split.samples_of("train").index(sample), view]
-    return _Seen(file, sample, view, pixels.Box(*drawn["box"].tolist()), bool(drawn["flip"]), run.recipe.data.range)
+    return _Shown(file, sample, view, pixels.Box(*drawn["box"].tolist()), bool(drawn["flip"]), run.recipe.data.range)
 
 
 def _find(run: Run, split: Split, image: str | Path) -> tuple[Path, Sample | None]:
@@ -161,54 +161,54 @@ def _true_class(split: Split, sample: Sample) -> str | None:
     return split.classes[sample.label] if sample.label in range(len(split.classes)) else None
 
 
-def _target(run: Run, seen: _Seen, png: Path | None) -> Path:
+def _target(run: Run, shown_image: _Shown, png: Path | None) -> Path:
     if png is None:
-        suffix = "" if seen.view is None else f"-view{seen.view}"
-        return run.folder / f"show-{PurePath(seen.file.name).stem}{suffix}.png"
+        suffix = "" if shown_image.view is None else f"-view{shown_image.view}"
+        return run.folder / f"show-{PurePath(shown_image.file.name).stem}{suffix}.png"
     if Path(png).suffix.lower() != ".png" or not Path(png).parent.is_dir():
         raise RecipeError("png", "must be a .png file in an existing folder", png, "Create its folder first.")
     check_output(Path(png), "png", is_drawing)
-    check_apart(Path(png), "png", {"the image": seen.file} if isinstance(seen.file, Path) else {})
+    check_apart(Path(png), "png", {"the image": shown_image.file} if isinstance(shown_image.file, Path) else {})
     check_outside_results(Path(png), "png")
     check_outside_data(run.recipe, {"png": png})
     return Path(png)
 
 
-def _teacher_logits(run: Run, split: Split, seen: _Seen) -> tuple[np.ndarray, str]:
+def _teacher_logits(run: Run, split: Split, shown_image: _Shown) -> tuple[np.ndarray, str]:
     """float [classes], and where they come from: the teacher itself, or the transfer set."""
     transfer = run.artifact("transfer")
     folders = _teacher_folders(run, transfer.record["spec"]["inputs"])
     if folders and all((folder / RECORD).is_file() and (folder / "teacher.keras").is_file() for folder in folders):
-        return _live_logits(run, folders, seen), LIVE
+        return _live_logits(run, folders, shown_image), LIVE
     given = [title(teacher.name) for teacher in run.recipe.teachers if whole_images_only(teacher.name)]
-    if seen.sample is None and given:
+    if shown_image.sample is None and given:
         raise ArtifactError(
-            seen.file,
+            shown_image.file,
             f"must be an image of the run, because its teacher, {given[0]}, was given as "
             "logits of the run's own images alone",
             "another image",
             f"Give one such as {split.samples_of('test')[0].path!r}, or distill a run with the teacher as a .keras "
             "file.",
         )
-    if seen.sample is None:
+    if shown_image.sample is None:
         where = f" (it would be {' and '.join(folder.as_posix() for folder in folders)})" if folders else ""
         raise ArtifactError(
-            seen.file,
+            shown_image.file,
             f"must be an image of the run, because its teacher is not in the store{where}",
             "another image",
             f"Give one such as {split.samples_of('test')[0].path!r}, or copy the teacher's artifact there.",
         )
-    stored = Transfer(transfer.folder).logits(seen.sample.split)
-    if seen.sample.split not in ("val", "test") and seen.view is None and not given:
+    stored = Transfer(transfer.folder).logits(shown_image.sample.split)
+    if shown_image.sample.split not in ("val", "test") and shown_image.view is None and not given:
         raise ArtifactError(
-            seen.sample.path,
+            shown_image.sample.path,
             "must be shown in a stored view, because it is a training image and the teacher is not in the store",
             "the whole image",
             f"Give --view 0 to --view {stored.shape[1] - 1}.",
         )
-    place = split.samples_of(seen.sample.split).index(seen.sample)
+    index = split.samples_of(shown_image.sample.split).index(shown_image.sample)
     say(f"teacher   from its stored logits: {transfer.folder.as_posix()}")
-    return np.asarray(stored.take(np.array([place]), np.array([seen.view or 0]))[0], np.float64), STORED
+    return np.asarray(stored.take(np.array([index]), np.array([shown_image.view or 0]))[0], np.float64), STORED
 
 
 def _teacher_folders(run: Run, inputs: dict[str, Any]) -> list[Path]:
@@ -221,7 +221,7 @@ def _teacher_folders(run: Run, inputs: dict[str, Any]) -> list[Path]:
     return [run.store.root / "teacher" / fingerprint_of(spec) for spec in specs]
 
 
-def _live_logits(run: Run, folders: list[Path], seen: _Seen) -> np.ndarray:
+def _live_logits(run: Run, folders: list[Path], shown_image: _Shown) -> np.ndarray:
     """float [classes]: what the teacher answers, or several combined by the run's mean."""
     load_keras()
     from kd2mobile.teachers.preprocess import preprocess
@@ -233,14 +233,14 @@ def _live_logits(run: Run, folders: list[Path], seen: _Seen) -> np.ndarray:
         whole = open_artifact(folder, f"Remove {folder.as_posix()} and run `kd2mobile distill` again.")
         teacher, described = open_teacher(whole.folder)
         say(f"teacher   evaluated: {described.name} at {teacher.input_px} px, {whole.folder.as_posix()}")
-        answers.append(_outputs(teacher.model, preprocess(_pixels(seen, teacher.input_px), teacher.preprocess)))
-        check_logits(answers[-1][None], [str(seen.file)], teacher.where, teacher.known_logits)
+        answers.append(_outputs(teacher.model, preprocess(_pixels(shown_image, teacher.input_px), teacher.preprocess)))
+        check_logits(answers[-1][None], [str(shown_image.file)], teacher.where, teacher.known_logits)
     if len(answers) == 1:
         return answers[0]
     return mixture_of(run.artifact("transfer").folder).of(answers)
 
 
-def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
+def _student_logits(run: Run, shown_image: _Shown) -> np.ndarray:
     """float [classes], of student.keras."""
     load_keras()
     import keras
@@ -248,7 +248,7 @@ def _student_logits(run: Run, seen: _Seen) -> np.ndarray:
     made = run.artifact(STUDENT.name)
     say(f"student   evaluated: {run.recipe.student.name} at {run.recipe.student.input_px} px, {made.folder.as_posix()}")
     model = keras.saving.load_model(made.folder / STUDENT_FILE, compile=False, safe_mode=True)
-    return _outputs(model, pixels.to_student_input(_pixels(seen, run.recipe.student.input_px)))
+    return _outputs(model, pixels.to_student_input(_pixels(shown_image, run.recipe.student.input_px)))
 
 
 def _outputs(model: Any, eaten: np.ndarray) -> np.ndarray:
@@ -262,18 +262,18 @@ def _outputs(model: Any, eaten: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(called(eaten[None], training=False))[0].astype(np.float32)
 
 
-def _pixels(seen: _Seen, px: int) -> np.ndarray:
-    return pixels.render(pixels.open_image(seen.file, seen.range), seen.box, px, seen.flip)
+def _pixels(shown_image: _Shown, px: int) -> np.ndarray:
+    return pixels.render(pixels.open_image(shown_image.file, shown_image.range), shown_image.box, px, shown_image.flip)
 
 
-def _visible(seen: _Seen) -> Any:
+def _visible(shown_image: _Shown) -> Any:
     """The PIL image that is drawn: the whole one, or the part that the view shows."""
-    image = pixels.open_image(seen.file, seen.range)
-    if seen.view is None:
+    image = pixels.open_image(shown_image.file, shown_image.range)
+    if shown_image.view is None:
         return image
     sides = (image.width, image.height) * 2
-    part = image.crop(tuple(round(end * side) for end, side in zip(seen.box, sides, strict=True)))
-    return part.transpose(0) if seen.flip else part
+    part = image.crop(tuple(round(end * side) for end, side in zip(shown_image.box, sides, strict=True)))
+    return part.transpose(0) if shown_image.flip else part
 
 
 def _rows(
@@ -289,13 +289,13 @@ def _rows(
     by_student = np.stack([softmax(student / temperature) for temperature in temperatures])
     order = likeliest(teacher, len(teacher)).tolist()
     added = {int(student.argmax())} | ({classes.index(true)} if true is not None else set())
-    shown = [*order[:top], *(place for place in order[top:] if place in added)]
-    rest = [place for place in order if place not in shown]
+    shown = [*order[:top], *(index for index in order[top:] if index in added)]
+    rest = [index for index in order if index not in shown]
 
-    def answer(name: str, places: list[int]) -> ClassAnswers:
+    def answer(name: str, indices: list[int]) -> ClassAnswers:
         return ClassAnswers(
-            name, by_teacher[:, places].sum(axis=1).tolist(), by_student[:, places].sum(axis=1).tolist()
+            name, by_teacher[:, indices].sum(axis=1).tolist(), by_student[:, indices].sum(axis=1).tolist()
         )
 
     others = answer(count_of(len(rest), "other"), rest) if rest else None
-    return [answer(classes[place], [place]) for place in shown], others
+    return [answer(classes[index], [index]) for index in shown], others

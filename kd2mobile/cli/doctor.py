@@ -30,7 +30,7 @@ from kd2mobile.measure.host.machine import device_words
 from kd2mobile.text import count_of, size_of
 
 Status = Literal["ok", "missing", "broken", "not needed"]
-MAIN_CHAIN = "distill, export, benchmark, report"
+MAIN_CHAIN = "distill, label, export, benchmark, report"
 MEASURING = "benchmark --model, predict, inspect, check"
 """The commands that the core alone runs."""
 TRAINING = "distill, label, export, report"

@@ -66,7 +66,7 @@ def collect(
         images_chosen=HOW_CHOSEN,
         classes=split.classes,
         splits=split_sizes(split),
-        skipped=[(aside.path, aside.reason) for aside in split.skipped],
+        skipped=[(one.path, one.reason) for one in split.skipped],
         duplicates=split.duplicates,
         leaks=[leak.paths for leak in split.leaks],
         contradictions=split.contradictions,
@@ -187,7 +187,7 @@ def _versions(made_with: MadeWith) -> dict[str, str]:
 
 def _commands(folder: str) -> list[str]:
     run = shlex.quote(folder)
-    later = [f"kd2mobile {verb} --run {run}" for verb in ("export --tflite", "benchmark", "report")]
+    later = [f"kd2mobile {command} --run {run}" for command in ("export --tflite", "benchmark", "report")]
     return [f"kd2mobile distill --recipe {shlex.quote(folder + '/recipe.toml')} --run {run}", *later]
 
 

@@ -49,7 +49,7 @@ class _Section:
 def draw_contact_sheet(
     file: Path, checked: Checked, labelled: SourceImages, unlabelled: SourceImages | None = None
 ) -> None:
-    """Writes the sheet: every class (of more than 120 the largest and smallest), near duplicates, copies, files aside.
+    """Writes the sheet: every class (of more than 120 the largest and smallest), duplicates, copies, skipped files.
 
     labelled, unlabelled: what `checked` was made of; the unlabelled images have one row. Those of a row are drawn by
     their content, training images first; small ones are shown enlarged with their pixels as squares. Characters that
@@ -93,7 +93,7 @@ def _sections(checked: Checked, split: Split, unlabelled: list[Sample]) -> list[
         _groups("In several classes, identical byte for byte", checked.contradictions, by_path, split),
         _groups("In several splits, identical byte for byte", [leak.paths for leak in checked.leaks], by_path, split),
         _groups("Near duplicates: different files that look the same", [g.paths for g in near], by_path, split),
-        _aside(checked),
+        _skipped(checked),
     ]
     return [section for section in found if section.rows or section.text]
 
@@ -114,8 +114,8 @@ def _groups(heading: str, groups: list[list[str]], by_path: dict[str, Sample], s
     return _Section(f"{heading}: {_of(len(groups))}", rows, [])
 
 
-def _aside(checked: Checked) -> _Section:
-    lines = [one_line(f"{aside.path}: {aside.reason}") for aside in checked.skipped]
+def _skipped(checked: Checked) -> _Section:
+    lines = [one_line(f"{one.path}: {one.reason}") for one in checked.skipped]
     return _Section(f"Skipped: {_of(len(lines))}", [], lines[:MOST_GROUPS])
 
 

@@ -37,7 +37,7 @@ def confusion(
     wrong = np.flatnonzero(predicted != labels)
     mistakes, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     frequent = {tuple(mistakes[i].tolist()): int(counts[i]) for i in np.argsort(-counts, kind="stable")}
-    said_by = {STUDENT.name: student, TEACHER.name: teacher}
+    answers_of = {STUDENT.name: student, TEACHER.name: teacher}
     pairs = []
     for (true, other), count in list(frequent.items())[:MOST_PAIRS]:
         found = np.flatnonzero((labels == true) & (predicted == other))
@@ -50,7 +50,7 @@ def confusion(
                 n=int((labels == true).sum()),
                 teacher_too=int((taught[found] == other).sum()),
                 other_way=frequent.get((other, true), 0),
-                examples=[exemplify(i, _answers(i, classes, said_by)) for i in shown],
+                examples=[exemplify(i, _answers(i, classes, answers_of)) for i in shown],
             )
         )
     return Confusion(

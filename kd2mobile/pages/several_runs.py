@@ -12,6 +12,7 @@ import numpy as np
 
 from kd2mobile.data.split import Split, read_split
 from kd2mobile.errors import MissingExtraError
+from kd2mobile.measure.roles import STUDENT
 from kd2mobile.metrics import mcnemar, top1
 from kd2mobile.pages import columns, words
 from kd2mobile.pages.collect import title_of
@@ -136,7 +137,7 @@ def _right(run: Run, tested: Tested, answers: Answers) -> dict[str, np.ndarray]:
     """Whether each file of the student is right, by variant; bool [n] in the order of the sorted test images."""
     labels = _split(run).labels_of("test")
     order = sorted(range(len(tested)), key=tested.__getitem__)
-    files = {name.removeprefix("student-"): answers[name] for name in answers if name.startswith("student-")}
+    files = {variant: answers[name] for name in answers if (variant := STUDENT.variant_of(name))}
     return {variant: (top1(probabilities) == labels)[order] for variant, probabilities in files.items()}
 
 

@@ -104,8 +104,8 @@ class Plan:
         context = replace(self.context, recipe=recipe)
         step = self.students[role]
         learned = step.inputs
-        for place, method in enumerate(CHAINS[compression]):
-            preserve = list(CHAINS[compression][:place])
+        for index, method in enumerate(CHAINS[compression]):
+            preserve = list(CHAINS[compression][:index])
             step = step_of(
                 STAGES["compressed"], context, {**learned, "student": step}, method=method, preserve=preserve
             )

@@ -128,8 +128,8 @@ class Artifact:
 
     def results_as(self, kind: type[T]) -> T:
         """What the stage's build returned, typed. Raises ArtifactError where the record says something else."""
-        place = f"{self.folder / RECORD}: results"
-        return convert_json(self.results, kind, place, _rebuilt(self.folder), error=ArtifactError)
+        where = f"{self.folder / RECORD}: results"
+        return convert_json(self.results, kind, where, _rebuilt(self.folder), error=ArtifactError)
 
     @property
     def fingerprint(self) -> str:

@@ -56,7 +56,7 @@ def test_inspect_shows_its_record(name, capsys):
     assert main_status(["inspect", str(folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["file"] == str(folder / "model.tflite") and found["record"]["content"] == record
-    assert found["benchmark"] == {"place": str(folder / "record.json"), "content": measured} and not found["notes"]
+    assert found["benchmark"] == {"path": str(folder / "record.json"), "content": measured} and not found["notes"]
 
 
 @pytest.fixture

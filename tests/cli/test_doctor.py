@@ -74,9 +74,9 @@ def test_a_missing_package_is_named_with_its_command_and_exit_code_2(few, monkey
     out, err = capsys.readouterr()
     lines = out.splitlines()
     (at,) = [i for i, line in enumerate(lines) if re.match(r"missing +jinja2 +not installed$", line)]
-    assert lines[at + 1].endswith(f"for distill, export, benchmark, report: `{install_command('train')}`")
+    assert lines[at + 1].endswith(f"for distill, label, export, benchmark, report: `{install_command('train')}`")
     assert err.splitlines()[-1] == (
-        "doctor: must find everything that distill, export, benchmark, report need, got jinja2 missing. "
+        "doctor: must find everything that distill, label, export, benchmark, report need, got jinja2 missing. "
         f"First: `{install_command('train')}`"
     )
     assert "can run here" not in out
@@ -108,7 +108,7 @@ def test_without_what_is_optional_all_is_well(few, monkeypatch, tmp_path, capsys
         assert re.search(rf"for benchmark --device {device}.*: Install .* `sudo apt-get install {package}`", out), (
             device
         )
-    assert out.endswith("distill, export, benchmark, report can run here.\n")
+    assert out.endswith("distill, label, export, benchmark, report can run here.\n")
 
 
 def test_without_any_framework_measuring_is_what_this_machine_is_for(few, monkeypatch, tmp_path, capsys):

@@ -170,7 +170,7 @@ def test_a_full_disk_is_reported(tmp_path):
     def full(folder, inputs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(ArtifactError, match=r"must have room to write, got no space left on device, .* MB free\. Free"):
+    with pytest.raises(ArtifactError, match=r"must have room to write, got no space left on .* [MGT]B free\. Free"):
         Store(tmp_path).make(step(build=full))
     with pytest.raises(FileNotFoundError), disk_errors(tmp_path):
         raise FileNotFoundError(errno.ENOENT, "another error stays itself")

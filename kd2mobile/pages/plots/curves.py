@@ -76,12 +76,12 @@ def _curves(field: str, title: str, unit: str, scale: float, histories: dict[str
             dot = "o" if len(known) == 1 else None
             epochs = [row["epoch"] for row in rows]
             axes.plot(epochs, values, color=colour, linestyle=look.stroke, linewidth=1.8, marker=dot, markersize=5)
-            kept, told = kept_epoch(rows), [("last", known[-1])]
+            kept, ends = kept_epoch(rows), [("last", known[-1])]
             if kept and _known(kept, field):
                 axes.plot(kept["epoch"], scale * kept[field], "o", color=colour, markersize=6)
-                told.insert(0, ("kept", kept))
-            ends = [f"{word} {scale * row[field]:.4g} at epoch {row['epoch']:g}" for word, row in told]
-            descriptions.append(f"{title_of(role)}: {', '.join(ends)}")
+                ends.insert(0, ("kept", kept))
+            values_at = [f"{word} {scale * row[field]:.4g} at epoch {row['epoch']:g}" for word, row in ends]
+            descriptions.append(f"{title_of(role)}: {', '.join(values_at)}")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         described = f"{title} over epochs. " + "; ".join(descriptions) + "."
@@ -132,15 +132,15 @@ def layer_plot(index: int, name: str, layers: list[LayerError]) -> str:
         axes = figure.add_subplot()
         axes.set_title("Error at each layer, and its own part of it")
         axes.set_ylabel("error, %")
-        places = list(range(len(known)))
-        axes.bar(places, [100 * layer.error for layer in known], width=0.62, color=COLOURS["accent"])
+        positions = list(range(len(known)))
+        axes.bar(positions, [100 * layer.error for layer in known], width=0.62, color=COLOURS["accent"])
         for at, layer in enumerate(known):
             y = 100 * layer.own_error
             axes.plot([at - 0.42, at + 0.42], [y, y], color=COLOURS["contrast"], linewidth=2.5)
         axes.grid(visible=False, axis="x")
         axes.margins(x=0.01)
-        axes.set_xticks(places, [short(layer.layer, 24) for layer in known], rotation=90, fontsize=9)
+        axes.set_xticks(positions, [short(layer.layer, 24) for layer in known], rotation=90, fontsize=9)
         worst = sorted(known, key=lambda layer: -layer.own_error)[:3]
-        told = ", ".join(f"{layer.layer} {words.percent(layer.own_error, 2)} %" for layer in worst)
-        described = f"Quantization error of {len(known)} layers in the order of the graph; the largest own: {told}."
+        largest = ", ".join(f"{layer.layer} {words.percent(layer.own_error, 2)} %" for layer in worst)
+        described = f"Quantization error of {len(known)} layers in the order of the graph; the largest own: {largest}."
         return inline(figure, f"layers-{index}", f"Error of each layer, {name}", one_line(described))

@@ -40,10 +40,10 @@ def cut_classes(classes: list[ClassCounts], most: int) -> tuple[list[ClassCounts
 
 def _headline(checked: Checked) -> str:
     images = sum(one.all for one in checked.classes)
-    aside = count_of(len(checked.skipped), "file", "skipped")
+    skipped = count_of(len(checked.skipped), "file", "skipped")
     ignored = count_of(checked.ignored_files, "other file", "skipped")
     without = "" if checked.unlabelled is None else f" and {checked.unlabelled:,} without a label"
-    return f"{checked.source}: {images:,} images of {len(checked.classes):,} classes{without}; {aside}; {ignored}."
+    return f"{checked.source}: {images:,} images of {len(checked.classes):,} classes{without}; {skipped}; {ignored}."
 
 
 def _splits(classes: list[ClassCounts]) -> str:
@@ -81,7 +81,7 @@ def _alike(checked: Checked) -> str:
 
 
 def _skipped(checked: Checked) -> str:
-    lines = [f"{aside.path}: {aside.reason}" for aside in checked.skipped]
+    lines = [f"{one.path}: {one.reason}" for one in checked.skipped]
     return _listed(f"Skipped: {count_of(len(lines), 'file', 'cannot be used')}.", lines) if lines else ""
 
 
