@@ -473,7 +473,7 @@ def test_a_range_that_is_nearly_empty_is_said_with_the_one_to_give(values, said)
     assert (deep.words() if deep and deep.odd else None) == said or re.search(said, deep.words())
 
 
-def test_a_image_converted_in_strips_is_the_same(tmp_path, monkeypatch):
+def test_an_image_converted_in_strips_is_the_same(tmp_path, monkeypatch):
     kinds = {
         "rgb.png": Image.fromarray(noise(20, 30)),
         "alpha.png": Image.fromarray(np.dstack([noise(20, 30), noise(20, 30, 1)[..., 0]])),

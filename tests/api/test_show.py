@@ -161,7 +161,7 @@ def test_a_test_image_by_its_id(run, place):
     assert_derived(shown, place, place / "photos" / sample.path)
 
 
-def test_a_image_from_elsewhere_and_the_classes_added_after_the_top(run, place, tmp_path):
+def test_an_image_from_elsewhere_and_the_classes_added_after_the_top(run, place, tmp_path):
     pixels = np.random.default_rng(5).integers(0, 256, (30, 20, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "mine.png")
     shown = kd2mobile.show(tmp_path / "mine.png", run=run, top=1, temperatures=[2, 8])

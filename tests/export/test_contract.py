@@ -14,9 +14,9 @@ CONTRACT = (Path(__file__).parent.parent.parent / "export" / "CONTRACT.md").read
 
 
 def table() -> dict[str, list[str]]:
-    """The cells behind each precision: weights, between the layers, image, probabilities."""
+    """The cells behind each precision: weights, activations, image, probabilities."""
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in CONTRACT.splitlines() if line.startswith("|")]
-    assert rows[0] == ["precision", "weights", "between the layers", "`image`", "`probabilities`"]
+    assert rows[0] == ["precision", "weights", "activations", "`image`", "`probabilities`"]
     return {row[0]: row[1:] for row in rows[2:]}
 
 

@@ -64,7 +64,7 @@ def test_its_pixels_are_those_of_training(page, resize):
         assert (there == here).mean() > 0.7, "and mostly the same: Pillow's own order of the two directions varies"
 
 
-def test_a_image_is_laid_on_white_and_turned_upright(page, tmp_path):
+def test_an_image_is_laid_on_white_and_turned_upright(page, tmp_path):
     turned = Image.new("RGBA", (20, 10), (255, 0, 0, 255))
     turned.paste((0, 0, 0, 0), (0, 0, 10, 10))
     exif = Image.Exif()

@@ -98,7 +98,7 @@ def test_a_font_knows_what_it_has_no_shape_for():
     assert contact_sheet.missing(font, "a b狗") == {"狗"}
 
 
-def test_a_image_that_changed_meanwhile(tmp_path):
+def test_an_image_that_changed_meanwhile(tmp_path):
     checked, looked = data_set(tmp_path / "photos", ["cat", "dog"])
     (tmp_path / "photos" / "0.png").write_bytes(b"")
     with pytest.raises(ImageError, match="must be the image that was checked.*It has changed since"):

@@ -273,7 +273,7 @@ def test_other_numbers_of_images_are_no_other_way_of_timing(make_report, make_re
     assert "Measured on host: made up, LiteRT 0.0, 1 thread." in page and "<sup>" not in page
 
 
-def test_a_image_that_is_gone_is_named_on_the_page(make_report, make_image, tmp_path):
+def test_an_image_that_is_gone_is_named_on_the_page(make_report, make_image, tmp_path):
     html = render(make_report(images=[make_image(0, image=tmp_path / "gone.jpg")]))
     assert 'class="gone"' in html and "must be there" in html
 

@@ -84,6 +84,6 @@ def test_thumbnails_are_small_and_tiny_images_stay_exact(make_image, tmp_path):
     assert tiny.thumbnail.small and (np.asarray(shown) == pixels).all()
 
 
-def test_a_image_that_is_gone_says_so(make_image, tmp_path):
+def test_an_image_that_is_gone_says_so(make_image, tmp_path):
     shown = card(make_image(1, image=tmp_path / "gone.jpg"))
     assert shown.thumbnail.data_uri is None and "gone.jpg" in shown.thumbnail.fault

@@ -164,7 +164,7 @@ class Session:
         hello = _decoded(body, Hello)
         if self._visit and not self._closed and time.monotonic() < self._deadline:
             raise Refusal(HTTPStatus.CONFLICT, "Another page is running this measurement. Waiting until it is closed.")
-        self._visit += 1
+        self._visit, self._closed = self._visit + 1, False
         self.hello, self.timed, self.outputs = hello, {}, {}
         self.ways = {(file, "wasm", count) for file in range(len(self.files)) for count in self.threads}
         self.ways |= {(file, "webgpu", 1) for file, work in enumerate(self.files) if work.webgpu and hello.webgpu}
@@ -292,7 +292,9 @@ class Session:
         return int(text)
 
     def _sign_of_life(self) -> None:
-        self._closed, self._deadline = False, time.monotonic() + self._patience.silence
+        """A message that was under way when the page closed may arrive after its last one: it keeps nothing open."""
+        if not self._closed:
+            self._deadline = time.monotonic() + self._patience.silence
 
     # Events for this host.
 

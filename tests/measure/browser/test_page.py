@@ -219,6 +219,6 @@ def test_a_person_tries_images_when_it_is_done_and_names_are_text(measured_in, o
 
 def test_only_litert_js_writes_to_the_console(measured_in, models, photos, chromium):
     measured_in(opened([models / "uint8.tflite"], QUICK), sorted(photos.rglob("*.png")), QUICK)
-    faults = [event for event in chromium.event if "exceptionDetails" in event]
-    refused = [event["entry"]["text"] for event in chromium.event if "entry" in event]
+    faults = [event for event in chromium.said if "exceptionDetails" in event]
+    refused = [event["entry"]["text"] for event in chromium.said if "entry" in event]
     assert faults == [] and not any("Content Security Policy" in line or "404" in line for line in refused)

@@ -253,6 +253,16 @@ def test_a_page_that_is_closed_is_an_error(session_of):
         all_events(page.session)
 
 
+def test_a_message_that_arrives_after_the_page_closed_keeps_nothing_open(session_of):
+    page = Page(session_of("uint8", patience=Patience(closed=0)))
+    page.hello()
+    page.post("bye")
+    page.post("beat")
+    page.get("pixels/0/0")
+    with pytest.raises(DeviceError, match="got a page that was closed"):
+        all_events(page.session)
+
+
 def test_a_page_that_is_reloaded_starts_over_and_a_second_one_waits(page):
     time_all(page)
     second = Page(page.session)
@@ -269,7 +279,7 @@ def test_a_page_that_is_reloaded_starts_over_and_a_second_one_waits(page):
     time_all(second)
 
 
-def test_a_image_that_cannot_be_decoded_ends_it_or_is_skipped(session_of, photos):
+def test_an_image_that_cannot_be_decoded_ends_it_or_is_skipped(session_of, photos):
     broken = photos / "red" / "a broken.png"
     broken.write_text("no image")
     page = Page(session_of("uint8"))

@@ -138,7 +138,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         os.close(ends)
 
 
-def test_a_image_of_another_folder_is_read_while_the_process_waits(models, tmp_path, capsys):
+def test_an_image_of_another_folder_is_read_while_the_process_waits(models, tmp_path, capsys):
     file = image(tmp_path / "green.png", (0, 255, 0))
     assert main_status(["predict", str(models / "uint8.tflite"), str(file)]) == 0
     assert "%  1\n" in capsys.readouterr().out

@@ -118,6 +118,7 @@ function keepInTouch() {
   const worker = new Worker('heartbeat.js');
   worker.postMessage({url: new URL(`beat?visit=${visit}`, location).href, everyMs: BEAT_EVERY_MS});
   addEventListener('pagehide', () => navigator.sendBeacon(`bye?visit=${visit}`));
+  addEventListener('pageshow', ({persisted}) => persisted && location.reload());  // back again: a visit of its own
 }
 
 /** Times every file in every setting; resolves to the accelerators that each file ran on. */
