@@ -78,12 +78,12 @@ def ratios(records: list[Record]) -> list[str]:
             by_setting.setdefault((r["device"], r["model"], *words.runtime_setting(r)), []).append(r)
     sentences = []
     for (_, model, *setting), (first, *others) in by_setting.items():
-        parts = [f"{words.precision(r)} {_ratio(r, first)}" for r in others if took_turns(r, first)]
+        parts = [f"{words.precision(r)} takes {_ratio(r, first)}" for r in others if took_turns(r, first)]
         if parts:
             where = ", ".join([model, *setting])
             rounds = len(first["latency_ms"]["rounds"])
             sentences.append(
-                f"{where}: of the time of {words.precision(first)}, in {rounds} rounds: {', '.join(parts)}."
+                f"{where}, in {rounds} rounds: {', '.join(parts)} of the time of {words.precision(first)}."
             )
     return sentences
 

@@ -133,7 +133,7 @@ def test_ratios_near_one_are_level(of):
 
     assert [timings.is_slower(*reversed(pair(by))) for by in (1.04, 1.06)] == [False, True]
     assert timings.ratios(pair(1.06)) == [
-        "mobilenet025, 1 thread: of the time of fp32, in 5 rounds: int8 1.06 (1.06 to 1.06)."
+        "mobilenet025, 1 thread, in 5 rounds: int8 takes 1.06 (1.06 to 1.06) of the time of fp32."
     ]
 
 

@@ -40,7 +40,7 @@ def test_a_busy_host_and_the_ratios_of_the_rounds_are_said_below_the_table(make_
     ]
     text = " ".join(text_table(records, terminal=False).split())
     assert "host: made up was busy while it timed fp32, int8: these latencies are too high." in text
-    assert "of the time of fp32, in 5 rounds: int8 1.35 (1.35 to 1.35)." in text
+    assert ", in 5 rounds: int8 takes 1.35 (1.35 to 1.35) of the time of fp32." in text
 
 
 def test_long_and_hostile_names_are_whole_and_fit_a_terminal(make_record):
