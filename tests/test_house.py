@@ -1,8 +1,10 @@
 """What must hold of every committed file, and of the documents."""
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from kd2mobile.cli.commands import main
 
 ROOT = Path(__file__).parent.parent
-LONGEST_FUNCTION = 90
+LONG_FUNCTION, LONGEST_FUNCTION = 50, 90
 MOST_MODULES, MOST_AT_THE_ROOT = 16, 10
 """A folder that fills up opens folders inside. A long file is a question to its reader, not a failure here."""
 
@@ -50,6 +52,17 @@ def test_no_function_is_longer_than_it_should_be():
         for node in ast.walk(ast.parse(text_of(path))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{path}: {node.name}"
+
+
+def test_long_functions_say_their_order_in_comments():
+    for path in (ROOT / "kd2mobile").rglob("*.py"):
+        text = text_of(path)
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        comments = [t.start[0] for t in tokens if t.type == tokenize.COMMENT and "noqa" not in t.string]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= LONG_FUNCTION:
+                count = sum(node.lineno < line <= node.end_lineno for line in comments)
+                assert count >= 2, f"{path}: {node.name} has {count}"
 
 
 def test_no_folder_of_the_package_holds_more_modules_than_a_reader_looks_through():

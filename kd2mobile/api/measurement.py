@@ -86,6 +86,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     leaked = leaked_mask(split, samples)
     labels = np.array([sample.label for sample in samples])
     transfer = run.store.make(plan.steps["transfer"])
+    # the teacher first, by its stored logits: the files are compared with its answers
     logits = Transfer(transfer.folder).logits("test")
     teacher = softmax(logits.take(np.arange(len(logits)), np.zeros(len(logits), int)))
     file = transfer.results_as(TransferResults).teacher or TeacherFile()
@@ -103,6 +104,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
     )
     teacher_record = with_reasons(teacher_record, **dict.fromkeys(teacher_record.__struct_fields__, BY_LOGITS))
     teacher_record = with_leaks(teacher_record, teacher, labels, leaked)
+    # then every file on the device, from image file to class
     device = run.recipe.benchmark.device
     measured = measure_files(
         [FileToMeasure(path=file, role=key[0], val=known.get(sha256_of(file))) for key, file in files.items()],
@@ -116,6 +118,7 @@ def measure(run: Run, plan: Plan, files: Files, known: Validations) -> Benchmark
         m._replace(records=[with_leaks(record, m.probabilities, labels, leaked) for record in m.records])
         for m in measured
     ]
+    # what they are worth beside each other, and last what is kept: a recommendation needs all records
     by_name = {ROLES[role].key(variant): m for (role, variant), m in zip(files, measured, strict=True)}
     answers = {name: m.probabilities for name, m in by_name.items() if m.probabilities is not None}
     comparisons = _compared(answers, labels)

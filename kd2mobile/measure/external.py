@@ -79,6 +79,7 @@ def measure_on_folder(
     """
     model, data, protocol = Path(model), Path(data), protocol or Protocol()
     with guarded(model, protocol, mean=mean, std=std) as classifier:
+        # which folder is which output, before any image is read
         folders, system_files = class_folders(data)
         names, notes = output_names(model, classifier.metadata, classifier.classes, labels)
         if notes and not names:
@@ -91,6 +92,7 @@ def measure_on_folder(
         ]
         if not images:
             raise DataError(data, "must hold images in its class folders", "none", "Give a folder with images.")
+        # then every image, on the device
         shown = names or _names_by_order(list(folders), matching, classifier.classes)
         file = FileToMeasure(path=model, role="external", resize=resize, mean=mean, std=std, labels=shown)
         with _in_8_bits([path for path, _ in images], value_range) as (paths, of_depth):

@@ -43,11 +43,13 @@ def collect(
     device; answers: of its files to the test images, `teacher` and `<role>-<variant>`, float [n, classes]. Everything
     else comes from the records of its artifacts.
     """
+    # what the run refers to and the store still holds
     folders = run.artifacts
     gone = [role for role, folder in folders.items() if not (folder / RECORD).is_file()]
     made = {role: read_artifact(folder) for role, folder in folders.items() if role not in gone}
     folder = run.artifact("split").folder
     split, groups = read_split(folder), read_groups(folder)
+    # the file that the page is about decides which images are shown
     recommended = variant_name(best_student(tables(records)))
     images = _images(split, root, answers[TEACHER.name], answers[STUDENT.key(recommended)])
     return ReportData(

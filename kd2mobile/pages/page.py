@@ -45,6 +45,7 @@ def render(view: ReportData) -> str:
     except ModuleNotFoundError as fault:
         raise MissingExtraError("report", fault.name or "jinja2", "train") from fault
 
+    # tables and texts from the records, then the images, which take the time
     records = words.tables(view.records)
     shown = columns.shown(records, columns.COLUMNS)
     rows = columns.rows(records, shown)
@@ -67,6 +68,7 @@ def render(view: ReportData) -> str:
         cards = [card(image) for image in view.images]
         confused = [(pair, [shot(example) for example in pair.examples]) for pair in pairs]
         quantized = [(one, [shot(example) for example in one.examples]) for one in view.disagreements]
+    # the template prints; it computes nothing
     return fill(
         "report.html.j2",
         view=view,

@@ -38,6 +38,7 @@ def attach(
     the classes as they are. takes_floats: whether the input is float32, pixels from 0 to 255. version: the student's
     fingerprint if left out; author, licence: nothing.
     """
+    # twice the same facts: in the flatbuffer that other tools read, and in the ZIP that ours read
     metadata = describe(
         name=model_name,
         classes=len(classes),

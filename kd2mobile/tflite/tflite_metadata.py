@@ -48,6 +48,7 @@ def describe(
     takes_floats: whether the input is float32, pixels from 0 to 255: then NormalizationOptions say so (mean 0, std 1),
     without which the task APIs refuse such a file.
     """
+    # from the leaves up, as a flatbuffer is written: the image, the labels, the graph, the model
     size = _Table("ImageSize", {"width": input_px, "height": input_px})
     image = _Table("ImageProperties", {"color_space": tables.RGB, "default_size": size})
     as_they_are = _Table("NormalizationOptions", {"mean": [0.0], "std": [1.0]})
@@ -83,6 +84,7 @@ def describe(
         "license": licence,
         "min_parser_version": tables.PARSER_VERSION,
     }
+    # an identifier last: readers look for it
     builder = flatbuffers.Builder(0)
     builder.Finish(_write(builder, _Table("ModelMetadata", model)), tables.IDENTIFIER)
     return bytes(builder.Output())

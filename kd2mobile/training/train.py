@@ -58,10 +58,12 @@ def train_student(
     if examples.transfer_folder is None and needs_teacher:
         must = "must be a loss that needs no teacher, such as `labels`, if there is no transfer set"
         raise TrainingError("distill.loss", must, distill.loss, "Give a transfer set.")
+    # a killed call that had only to save does no more
     done = _finished(folder, student)
     if done is not None:
         return done
     taught = examples.transfer_folder if needs_teacher else None
+    # data, then the model: its statistics follow the number of steps
     feed = Feed(
         examples.train_labels,
         examples.classes,

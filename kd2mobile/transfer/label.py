@@ -66,6 +66,7 @@ def label(
             f"{len(described.classes or [])} classes, from {(described.classes or [None])[0]!r} on",
             "Train the teacher on these images.",
         )
+    # refused before the hours; then the fastest batch size, if none is given, on views that are missing anyway
     folder.mkdir(parents=True, exist_ok=True)
     with renderer(workers, folder) as render:
         threads = workers or os.cpu_count() or 1

@@ -50,6 +50,7 @@ def draw_splits(
     to_draw = [name for name in ("test", "val") if name in missing]
     if not to_draw:
         return [p.given or "train" for p in images]
+    # groups are drawn, not images: what looks the same, or has one key, stays in one split
     group_of = (together or Chains()).group_of
     groups: dict[str, _Group] = defaultdict(_Group)
     classes_of: dict[str, set[str]] = defaultdict(set)
@@ -61,6 +62,7 @@ def draw_splits(
             group.contents.add(p.sha256)
             classes_of[p.sha256].add(p.class_name)
             members[p.class_name].append(p)
+    # a group that touches a given split, or several classes, stays where it is
     stay = {p.sha256 for p in images if p.given in ("val", "test")}
     stay |= {content for content, names in classes_of.items() if len(names) > 1}
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{data.seed} {name}".encode()).digest())
@@ -72,6 +74,7 @@ def draw_splits(
         where, skipped_note = explain(name, members[name][0].given if members[name] else None)
         _refuse(where, skipped_note, members[name], [g for g in groups.values() if g.counts[name]], to_draw, data)
 
+    # refuse before anything is drawn, then draw test first: val must not take what test needs
     drawable = Counter(name for group in free for name in group.counts)
     for name in classes:
         if drawable[name] < len(to_draw) + left_to_train[name]:

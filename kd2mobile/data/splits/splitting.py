@@ -41,6 +41,7 @@ def split_images(
     broken = [Skipped(p.path, decoded[p.sha256].reason) for p in scan.images if decoded[p.sha256].reason]
     readable = [p for p in scan.images if not decoded[p.sha256].reason]
     skipped = sorted(scan.skipped + broken, key=lambda file: file.path)
+    # refusals first, then what is only reported
     explain = _explained(scan, skipped)
     for split in scan.given:
         _refuse_empty(split, scan.classes, readable, explain)
@@ -50,6 +51,7 @@ def split_images(
     deep = deep_images([values for p in readable if (values := decoded[p.sha256].values)])
     _report_depth(deep)  # before near duplicates: images that come out all white look the same
     keys = group_keys(scan.images, data.group_by)
+    # the groups before the draw, which keeps each in one split
     near, together = _chains(thumbnails, readable, keys, data)
     drawn = draw_splits(readable, scan.classes, missing, data, explain, together)
     labels = {name: label for label, name in enumerate(scan.classes)}
@@ -107,6 +109,7 @@ def split_unlabelled(
         labelled_thumbnails.merged_with(thumbnails) if labelled_thumbnails else thumbnails
     ):
         near.join(content, other_content, difference)
+    # an image that has a label, or looks like one of val or test, would teach what is evaluated
     by_content = {sample.sha256: sample for sample in labelled.samples}
     tested = {near.group_of(s.sha256): s for s in reversed(labelled.samples) if s.split != "train"} if groups else {}
     samples, skipped, leaks, near_leaks = [], list(scan.skipped), [], 0
@@ -127,6 +130,7 @@ def split_unlabelled(
         first = f"{len(skipped)} skipped, first {skipped[0].path}: {skipped[0].reason}"
         must = "must hold a readable image without a label"
         raise DataError(scan.root, must, f"none ({first})", "Add images, or leave data.unlabelled out.")
+    # write, then report
     duplicates, _, _ = _same_images(samples)
     split = Split(labelled.classes, samples, skipped, duplicates, leaks)
     both = near_groups(near, Split(labelled.classes, labelled.samples + samples))

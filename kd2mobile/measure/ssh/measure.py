@@ -58,6 +58,7 @@ def measure(
         Connection(parsed(address), options.ssh_config) as connection,
         tempfile.TemporaryDirectory(prefix="kd2mobile-") as folder,
     ):
+        # look before anything is copied: a board that cannot do it costs nothing
         board, here = Board(connection), Path(folder)
         about = board.about()
         _check(board, about)
@@ -68,6 +69,7 @@ def measure(
         files = [FileThere(sha256_of(one.file.path), one.resize, one.file.mean, one.file.std) for one in opened]
         copied |= {sha256: images[index] for index, sha256 in hashes.items()}
         _check_room(board, about, copied)
+        # install once per board, then the job; what it brought is removed even if it fails
         environment, wheels = _install(board, about, here)
         request = Request(files, list(hashes.values()), protocol, skip_unreadable)
         removed = [] if options.keep == "all" else [*copied, *wheels]
