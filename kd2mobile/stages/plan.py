@@ -3,7 +3,7 @@
 Nothing is made here but the images of an embedded source; a step is data, and the store decides what is missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,21 +18,13 @@ from kd2mobile.progress import say
 from kd2mobile.recipe.compose import weights_file
 from kd2mobile.recipe.schema import Compress, Compression, Export, Recipe, Teacher
 from kd2mobile.recipe.variants import Variant, variants_of
-from kd2mobile.stages.table import COMBINED, OF_LABELLED, STAGES, UNLABELLED, Context, Images, Stage
+from kd2mobile.stages.table import OF_LABELLED, STAGES, UNLABELLED, Context, Images, Stage, needed_for
 from kd2mobile.store.artifact import Step, Store
 from kd2mobile.teachers.kinds import kind_of
 
 if TYPE_CHECKING:
     from kd2mobile.data.sources.find import FoundImages
     from kd2mobile.data.sources.roots import Root
-
-SPLIT = ("thumbnails", "split")
-OVER_LABELLED = (*SPLIT, "views", "teacher", "transfer", "pixels")
-OVER_UNLABELLED = (*SPLIT, "views", "transfer", "pixels")
-"""The stages before the student, in their order."""
-PER_TEACHER = ("teacher", "transfer")
-TAUGHT_BY = ("transfer", "pixels")
-"""What a student reads of the unlabelled images, which the teacher alone teaches."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +113,11 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     _check(recipe)
     labelled, unlabelled = _images_of(_images(recipe, store))
     context = Context(recipe, labelled)
-    steps, beside = _steps_over(OVER_LABELLED, context, {}), {}
+    steps, beside = _steps_over(context, {}), {}
     if unlabelled and not LOSSES[recipe.distill.loss].needs_teacher:
         say(f"data.unlabelled: not used, because the loss `{recipe.distill.loss}` has no teacher")
     elif unlabelled:
-        beside = _steps_over(OVER_UNLABELLED, Context(recipe, unlabelled), steps)
+        beside = _steps_over(Context(recipe, unlabelled), steps)
     students = {
         role.name: _student(replace(context, recipe=_recipe_of(role, recipe)), steps, beside)
         for role in trained_roles()
@@ -139,10 +131,11 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
 def plan_splits(recipe: Recipe, store: Store) -> list[tuple[Images, Step]]:
     """The recipe's images, those with labels first, and the step that splits each. Raises DataError, RecipeError."""
     labelled, unlabelled = _images_of(_images(recipe, store))
-    steps = _steps_over(SPLIT, Context(recipe, labelled), {})
+    up_to_split = needed_for("split")
+    steps = _steps_over(Context(recipe, labelled), {}, up_to_split)
     splits = [(labelled, steps["split"])]
     if unlabelled:
-        splits.append((unlabelled, _steps_over(SPLIT, Context(recipe, unlabelled), steps)["split"]))
+        splits.append((unlabelled, _steps_over(Context(recipe, unlabelled), steps, up_to_split)["split"]))
     return splits
 
 
@@ -152,29 +145,39 @@ def step_of(stage: Stage, context: Context, inputs: dict[str, Step], **how: Any)
     return Step(stage.name, stage.version, stage.config(context, **how), inputs, build, stage.up_to_date_note)
 
 
-def _steps_over(names: tuple[str, ...], context: Context, labelled: dict[str, Step]) -> dict[str, Step]:
-    """The steps of those stages over the context's images. labelled: those over the labelled images, where these have
-    no labels: what is not made of their own is taken from there."""
+def _steps_over(context: Context, labelled: dict[str, Step], names: Collection[str] = STAGES) -> dict[str, Step]:
+    """The steps before the student over the context's images, of the stages in names.
+
+    labelled: the steps over the labelled images, where these have no labels: what is not built of their own is taken
+    from there.
+    """
     own: dict[str, Step] = {}
-    for name in names:
-        stage, known = STAGES[name], labelled | own
-        beside = (
-            {} if context.images.labelled else {OF_LABELLED + read: labelled[read] for read in stage.reads_labelled}
-        )
-        if name not in PER_TEACHER:
-            own[name] = step_of(stage, context, {read: known[read] for read in stage.reads} | beside)
+    for name, stage in STAGES.items():
+        if name not in names or stage.images not in (("labelled", "both") if context.images.labelled else ("both",)):
+            continue
+        known = labelled | own
+        if not stage.per_teacher:
+            inputs = {read: known[read] for read in stage.reads} | _of_labelled(stage, context, labelled)
+            own[name] = step_of(stage, context, inputs)
             continue
         teachers = context.recipe.teachers
         for teacher, number in zip(teachers, _numbers(teachers), strict=True):
             inputs = {read: known.get(read + number) or known[read] for read in stage.reads}
-            own[name + number] = step_of(stage, context, inputs | beside, teacher=teacher)
-        if name == "teacher":
-            _check_apart([own[name + number] for number in _numbers(teachers)], context.recipe)
-        if name == "transfer" and len(teachers) > 1:
-            each = {name + number: own[name + number] for number in _numbers(teachers)}
-            chosen = {} if context.images.labelled else {OF_LABELLED + name: labelled[name]}
-            own[name] = step_of(COMBINED, context, each | chosen | {"split": known["split"]})
+            inputs |= _of_labelled(stage, context, labelled)
+            own[name + number] = step_of(stage, context, inputs, teacher=teacher)
+        each = {name + number: own[name + number] for number in _numbers(teachers)}
+        _check_apart(list(each.values()), context.recipe)
+        if stage.combined and len(teachers) > 1:
+            others = {read: known[read] for read in stage.combined.reads if read != name}
+            own[name] = step_of(
+                stage.combined, context, each | others | _of_labelled(stage.combined, context, labelled)
+            )
     return own
+
+
+def _of_labelled(stage: Stage, context: Context, labelled: dict[str, Step]) -> dict[str, Step]:
+    """What a step over the unlabelled images reads of the labelled ones besides."""
+    return {} if context.images.labelled else {OF_LABELLED + read: labelled[read] for read in stage.reads_labelled}
 
 
 def _check_apart(teachers: list[Step], recipe: Recipe) -> None:
@@ -202,7 +205,7 @@ def _student(context: Context, steps: dict[str, Step], unlabelled: dict[str, Ste
         inputs = {read: steps[read] for read in STAGES["student"].reads if read != "transfer"}
     else:
         inputs = {read: steps[read] for read in STAGES["student"].reads}
-        inputs |= {UNLABELLED + read: unlabelled[read] for read in TAUGHT_BY if unlabelled}
+        inputs |= {UNLABELLED + read: unlabelled[read] for read in STAGES["student"].reads_unlabelled if unlabelled}
     return step_of(STAGES["student"], context, inputs)
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -68,8 +68,11 @@ class Stage:
     """One entry of the table.
 
     name: the first folder under the store; title: what its folder holds, for the report. version: raised when the code
-    changes the result. reads: the stages whose artifacts it reads; reads_labelled: those of the labelled images that it
-    reads besides where it is over the unlabelled ones.
+    changes the result. images: over which it is built, for stages before the student. per_teacher: whether each teacher
+    has an artifact of its own; combined: the stage that makes one of several teachers' artifacts, None for stages whose
+    artifacts stay apart.
+    reads: the stages whose artifacts it reads; reads_labelled: those of the labelled images that it reads besides where
+    it is over the unlabelled ones; reads_unlabelled: those of the unlabelled images that it reads besides.
     config: what of the context can change the result; build: fills a folder, given those of its inputs, and returns the
     results for the record. Both take what further says of the step by keyword. None where `data/sources/` makes it.
     files: those without which its artifact is none, each a pattern or several with a bar between them; results: the
@@ -82,6 +85,10 @@ class Stage:
     version: int = 1
     reads: tuple[str, ...] = ()
     reads_labelled: tuple[str, ...] = ()
+    reads_unlabelled: tuple[str, ...] = ()
+    images: Literal["none", "labelled", "both"] = "none"
+    per_teacher: bool = False
+    combined: "Stage | None" = None
     config: Callable[..., dict[str, Any]] | None = None
     build: Callable[..., Results] | None = None
     files: tuple[str, ...]
@@ -294,6 +301,18 @@ def _tflite(context: Context, folder: Path, inputs: Folders, variant: Variant, e
 
 LABELLED_OR_NOT = ("train-00000.npy|unlabelled-00000.npy",)
 
+TRANSFER = Stage(
+    name="transfer",
+    title="the teacher's logits for every view",
+    reads=("teacher", "split", "views"),
+    images="both",
+    per_teacher=True,
+    config=_transfer_config,
+    build=_transfer,
+    files=LABELLED_OR_NOT,
+    results=TransferResults,
+    up_to_date_note="its logits are stored: the teacher is not run again",
+)
 STAGES = {
     stage.name: stage
     for stage in (
@@ -302,6 +321,7 @@ STAGES = {
             name="thumbnails",
             title="what decoding each image gave",
             version=2,
+            images="both",
             config=_thumbnails_config,
             build=_thumbnails,
             files=("thumbnails-00000.npy",),
@@ -312,6 +332,7 @@ STAGES = {
             version=3,
             reads=("thumbnails",),
             reads_labelled=("split", "thumbnails"),
+            images="both",
             config=_split_config,
             build=_split,
             files=("split.json", "groups.json"),
@@ -321,6 +342,7 @@ STAGES = {
             name="views",
             title="crops and flips of each image",
             reads=("split",),
+            images="both",
             config=_views_config,
             build=_views,
             files=("train.npy|unlabelled.npy",),
@@ -329,25 +351,28 @@ STAGES = {
             name="teacher",
             title="the teacher",
             reads=("split",),
+            images="labelled",
+            per_teacher=True,
             config=_teacher_config,
             build=_teacher,
             files=("teacher.json", "teacher.keras|logits.npz"),
             results=Description,
         ),
-        Stage(
-            name="transfer",
-            title="the teacher's logits for every view",
-            reads=("teacher", "split", "views"),
-            config=_transfer_config,
-            build=_transfer,
-            files=LABELLED_OR_NOT,
-            results=TransferResults,
-            up_to_date_note="its logits are stored: the teacher is not run again",
+        replace(
+            TRANSFER,
+            combined=replace(
+                TRANSFER,
+                reads=("transfer", "split"),
+                reads_labelled=("transfer",),
+                config=_combined_config,
+                build=_combined,
+            ),
         ),
         Stage(
             name="pixels",
             title="the student's pixels of every view",
             reads=("split", "views"),
+            images="both",
             config=_pixels_config,
             build=_pixels,
             files=LABELLED_OR_NOT,
@@ -356,6 +381,7 @@ STAGES = {
             name="student",
             title="a trained student",
             reads=("split", "pixels", "transfer"),
+            reads_unlabelled=("transfer", "pixels"),
             config=_student_config,
             build=_student,
             files=(STUDENT_FILE, "history.jsonl"),
@@ -382,6 +408,15 @@ STAGES = {
         ),
     )
 }
-COMBINED = replace(STAGES["transfer"], reads=("transfer", "split"), config=_combined_config, build=_combined)
-"""The transfer set of several teachers, read by a student like that of one: it reads each one's, `transfer-1`, ..."""
+
+
+def needed_for(name: str) -> set[str]:
+    """The stage and every one whose artifacts it reads, directly or not.
+
+    >>> sorted(needed_for("split"))
+    ['split', 'thumbnails']
+    """
+    return {name}.union(*(needed_for(read) for read in STAGES[name].reads))
+
+
 FORMS.update({stage.name: Form(stage.title, stage.files, stage.results) for stage in STAGES.values()})
