@@ -9,9 +9,9 @@ with a traceback on its standard error, which is read when it has died.
 The child's input stays open as long as it is wanted. Where it closes, the parent is gone, and the child ends at once,
 whatever it is doing; on Linux the kernel sees to it besides (`with_parent.py`).
 
-The program on a board (`measure/ssh/there.py`) is the one exception: it runs in whatever Python is there, without
-msgspec and this package, and its connection may be cut and opened again. It speaks lines of JSON of its own types; what
-is measured there is shown by the same progress messages, and refused by the same `Refusal`.
+The program on a board (`measure/ssh/board_program.py`) is the one exception: it runs in whatever Python is there,
+without msgspec and this package, and its connection may be cut and opened again. It speaks lines of JSON of its own
+types; what is measured there is shown by the same progress messages, and refused by the same `Refusal`.
 """
 
 import os

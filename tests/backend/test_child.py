@@ -17,7 +17,7 @@ from kd2mobile.backend.child import Child
 from kd2mobile.backend.tensorflow_process import TensorFlowProcess
 from kd2mobile.backend.with_parent import with_parent
 from kd2mobile.errors import DataError, OutOfMemoryError
-from kd2mobile.measure.ssh import there
+from kd2mobile.measure.ssh import board_program
 
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
 LONGEST_S = 120
@@ -25,7 +25,7 @@ STARTED_ALONE = {
     "backend/with_parent.py": "the launcher itself",
     "measure/host/machine.py": "sysctl answers at once",
     "measure/ssh/refusals.py": "`ssh -G` answers at once",
-    "measure/ssh/there.py": "runs on a board, without the package: it ends with the connection",
+    "measure/ssh/board_program.py": "runs on a board, without the package: it ends with the connection",
 }
 """Modules whose processes need not be bound to their parent, and why."""
 
@@ -245,10 +245,10 @@ def test_what_runs_on_a_board_ends_with_the_connection(tmp_path):
     long = f"import os, time; print(os.getpid(), file=open({str(tmp_path / 'pid')!r}, 'w')); time.sleep(1e6)"
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(there.__file__).parent)!r})
-import there
-there.end_with_connection()
-there._run([sys.executable, "-c", {long!r}])
+sys.path.insert(0, {str(Path(board_program.__file__).parent)!r})
+import board_program
+board_program.end_with_connection()
+board_program._run([sys.executable, "-c", {long!r}])
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as program:
         command = os.pidfd_open(int((tmp_path / "pid").read_text()))

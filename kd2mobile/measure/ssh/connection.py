@@ -1,4 +1,4 @@
-"""Calls of `there.py` on the board by the system's OpenSSH client; one connection carries all of them."""
+"""Calls of `board_program.py` on the board by the system's OpenSSH client; one connection carries all of them."""
 
 import json
 import os
@@ -40,7 +40,7 @@ MARK = b"kd2mobile-answers"
 BOOTSTRAP = (
     'import sys; print("\\n{mark}", flush=True); exec(compile(sys.stdin.buffer.read({size}), "{command}", "exec"))'
 )
-SOURCE = Path(__file__).with_name("there.py").read_bytes()
+SOURCE = Path(__file__).with_name("board_program.py").read_bytes()
 CHUNK = 1 << 20
 
 
@@ -83,7 +83,7 @@ class Connection:
         self._folder.cleanup()
 
     def call(self, command: str, *, payload: Iterable[bytes] = (), **arguments: Any) -> Iterator[dict]:
-        """Runs a command of `there.py` and yields the messages of its answer. payload: bytes for the command to read.
+        """Runs a command of `board_program.py` and yields the messages of its answer. payload: bytes that it reads.
 
         Raises Cut if the connection ends before the answer, DeviceError if the board cannot do it.
         """

@@ -21,10 +21,10 @@ from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh.address import parsed
 from kd2mobile.measure.ssh.board import BUSY_S, About, Board, Lost
 from kd2mobile.measure.ssh.connection import Connection, check_client
-from kd2mobile.measure.ssh.core import pack_core, packages
 from kd2mobile.measure.ssh.device import Options
+from kd2mobile.measure.ssh.measure_on_board import Answer, FileThere, Request
+from kd2mobile.measure.ssh.packed_modules import pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of
-from kd2mobile.measure.ssh.work import Answer, FileThere, Request
 from kd2mobile.progress import bar, say
 from kd2mobile.text import count_of, size_of
 

@@ -1,4 +1,4 @@
-"""The messages of the board, one per line, from `there.py`. These types alone validate them."""
+"""The messages of the board, one per line, from `board_program.py`. These types alone validate them."""
 
 from typing import Annotated, Any
 

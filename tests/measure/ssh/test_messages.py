@@ -13,8 +13,8 @@ from kd2mobile.errors import DeviceError, Kd2MobileError
 from kd2mobile.measure.protocol import Protocol
 from kd2mobile.measure.ssh import measure
 from kd2mobile.measure.ssh.connection import Connection
+from kd2mobile.measure.ssh.measure_on_board import FileThere, Request
 from kd2mobile.measure.ssh.messages import ANSWERS, read_message, read_shown
-from kd2mobile.measure.ssh.work import FileThere, Request
 from kd2mobile.progress import Say
 
 ABOUT = {
@@ -170,8 +170,8 @@ def test_a_command_with_one_answer_has_exactly_one():
 
 
 def test_every_message_of_the_program_on_the_board_has_a_type():
-    """Each `send("kind", ...)` of there.py is a type here."""
-    source = (Path(measure.__file__).parent / "there.py").read_text("utf-8")
+    """Each `send("kind", ...)` of board_program.py is a type here."""
+    source = (Path(measure.__file__).parent / "board_program.py").read_text("utf-8")
     kinds = set(re.findall(r'\bsend\(\s*"(\w+)"', source))
     known = {kind.__struct_config__.tag for types in ANSWERS.values() for kind in types} | {"refused", "end"}
     assert "about" in kinds and kinds <= known

@@ -17,7 +17,7 @@ from kd2mobile.errors import DeviceError
 from kd2mobile.measure.ssh import board as board_module
 from kd2mobile.measure.ssh import connection, measure
 from kd2mobile.measure.ssh.address import Address, parsed
-from kd2mobile.measure.ssh.core import PACKAGES, PACKAGES_ARMV7L, pack_core, packages
+from kd2mobile.measure.ssh.packed_modules import PACKAGES, PACKAGES_ARMV7L, pack_core, packages
 from kd2mobile.measure.ssh.wheels import fetch_wheels, machine_of, platforms
 
 from .conftest import ABOUT, PYTHON, pretending
@@ -186,11 +186,11 @@ def test_the_core_is_packed_alike_and_without_training(tmp_path):
     one, other = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a", "b"))
     assert one == other
     names = zipfile.ZipFile(tmp_path / "a").namelist()
-    assert {"kd2mobile/__init__.py", "kd2mobile/measure/ssh/work.py", "kd2mobile/pixels.py"} < set(names)
+    assert {"kd2mobile/__init__.py", "kd2mobile/measure/ssh/measure_on_board.py", "kd2mobile/pixels.py"} < set(names)
     rooms = {name.split("/")[1] for name in names if name.count("/") > 1}
     assert rooms == {"backend", "inspection", "measure"}
     assert not {"kd2mobile/inspection/inspect.py", "kd2mobile/measure/measured.py"} & set(names)
-    program = "import kd2mobile.measure.ssh.work as work; print(work.__file__)"
+    program = "import kd2mobile.measure.ssh.measure_on_board as module; print(module.__file__)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], env={"PYTHONPATH": tmp_path / "a"}, capture_output=True
     )

@@ -230,7 +230,7 @@ def start(job, environment, core, files, request):
     with open(os.path.join(folder, "log"), "wb") as log:
         python = os.path.join(ENVIRONMENTS, environment, "bin", "python")
         process = subprocess.Popen(
-            [python, "-P", "-m", "kd2mobile.measure.ssh.work", folder],
+            [python, "-P", "-m", "kd2mobile.measure.ssh.measure_on_board", folder],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

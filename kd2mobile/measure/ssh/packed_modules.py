@@ -9,7 +9,7 @@ import kd2mobile
 PACKAGES = ["ai-edge-litert>=2.1", "msgspec>=0.20", "numpy>=1.26", "pillow>=11"]
 PACKAGES_ARMV7L = ["tflite-runtime>=2.14", "msgspec>=0.20", "numpy>=1.26,<2", "pillow>=11"]
 """32-bit Arm has a wheel of LiteRT's forerunner alone, which was built for NumPy 1."""
-WORK = "measure.ssh.work"
+WORK = "measure.ssh.measure_on_board"
 """What the board runs."""
 LONG_AGO = (2020, 1, 1, 0, 0, 0)
 """The time of every packed file, so that the same source is the same bytes."""
@@ -21,7 +21,7 @@ def packages(machine: str) -> list[str]:
 
 
 def pack_core(to: Path) -> None:
-    """Writes a ZIP of `work.py` and all that it imports of the package, the same bytes for the same source."""
+    """Writes a ZIP of `measure_on_board.py` and all that it imports here, the same bytes for the same source."""
     home = Path(kd2mobile.__file__).parent
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
         for source in sorted(modules_used(home, WORK)):

@@ -1,4 +1,4 @@
-"""The measurement on the board itself: `python -m kd2mobile.measure.ssh.work FOLDER`, in its environment.
+"""The measurement on the board itself: `python -m kd2mobile.measure.ssh.measure_on_board FOLDER`, in its environment.
 
 FOLDER holds request.json. The measurement writes there progress.jsonl, one message per line; outputs-i.npy, the outputs
 of file i, float32 [evaluated, classes]; and last answer.json with the other results, or with the reason of a refusal.
