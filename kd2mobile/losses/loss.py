@@ -19,9 +19,9 @@ SEE = "kd2mobile list losses"
 
 
 class Options(Table):
-    """A loss's own numbers, which `[distill.loss_options]` and `--loss-option` set: the types are the schema.
+    """A loss's own numbers, set by `[distill.loss_options]` and `--loss-option` and checked by their types.
 
-    A field has its type, its bounds and what it is in `says`, and its default:
+    A field has a type with its description and bounds (`says`), and a default:
 
         beta: Annotated[float, says("Weight of the classes that are not the label.", ge=0, le=100)] = 1.0
     """

@@ -69,7 +69,7 @@ def download(model: Any) -> BodyWeights:
     """The ImageNet weights of the body, from Keras's own download (or its cache, `~/.keras/models`).
 
     They exist for inputs of 224 pixels; any other size gets those. Keras's own body scales pixels of 0..255 to [-1, 1]
-    before its first layer, which is what a student eats. Raises WeightsError that names the file.
+    before its first layer, as a student takes them. Raises WeightsError that names the file.
     """
     import keras
 

@@ -144,10 +144,10 @@ for _widths in ((800, 800), (1200, 1200), (500, 300), (128, 128)):
 
 
 def check_student(name: str, input_px: int, weights: str) -> Student:
-    """The entry of that name, if it can be asked for: what can be said of it without building anything.
+    """The entry of that name, checked as far as that needs no building.
 
     Raises UnknownNameError, RecipeError if the input is too small or too large for the body, WeightsError if ImageNet
-    weights are wanted of a student that has none to download.
+    weights are requested for a student that has none to download.
     """
     student = STUDENTS[name]
     if input_px < student.smallest_px:
@@ -193,6 +193,6 @@ def body_layers(model: Any, body_end: str) -> list[Any]:
 
 
 def _student_in_words(model: Any, body: list[Any]) -> str:
-    """The student for a message, with its input where the weights depend on that."""
+    """The student in words, with its input where the weights depend on that."""
     flat = any(type(layer).__name__ == "Flatten" for layer in body)
     return f"{model.name} of {model.input_shape[1]} px" if flat else model.name

@@ -15,10 +15,10 @@ WITHOUT_DOWNLOAD = (
 
 
 def build(keras: Any, input_px: int, classes: int, dropout: float = 0.5) -> Any:
-    """SqueezeNet v1.1: conv1, eight fire modules, dropout, conv10 with one filter a class, average pool to logits.
+    """SqueezeNet v1.1: conv1, eight fire modules, dropout, conv10 with one filter per class, average pool to logits.
 
-    Padding is valid in conv1 and in the 3x3/2 max pools after conv1, fire3 and fire5, as in the weights that are
-    about. conv10 is drawn with standard deviation 0.01, as published. One departure: the published net has a ReLU
+    Padding is valid in conv1 and in the 3x3/2 max pools after conv1, fire3 and fire5, as the published weights
+    expect. conv10 is drawn with standard deviation 0.01, as published. One departure: the published net has a ReLU
     after conv10, which keeps every logit at or above zero and gives a class whose map is all negative no gradient;
     a student that is to match its teacher's logits must be able to go below zero, so it is left out. It holds no
     weights, so published weights still fit.

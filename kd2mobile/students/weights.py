@@ -19,7 +19,7 @@ Shapes: TypeAlias = dict[str, list[tuple[int, ...]]]
 
 
 def read_body(path: str, expected: Shapes, student: str) -> tuple[BodyWeights, bool]:
-    """The wanted layers' arrays, float32, from a weights file; what else it holds (a top, an optimizer) is left.
+    """The arrays of the expected layers, float32, from a weights file; the rest (a top, an optimizer) is not read.
 
     expected: the shapes of each layer's arrays, by layer name. student: whose body it is, for the messages.
     Returns the arrays and whether the file comes from one of our students, whose input layer is "pixels".
