@@ -204,9 +204,9 @@ def _about_teachers(made: dict[str, Artifact]) -> list[str]:
         for member, temperature in zip(results.members, results.temperatures, strict=True)
         if member.val
     ]
-    kept = len(results.kept)
+    kept = len(results.counted)
     of = "" if kept == len(every) else f" of the {len(every)} that were trained, the best {kept} on validation"
-    names = "" if not of else f" ({listed([results.members[index].name for index in results.kept], kept)})"
+    names = "" if not of else f" ({listed([results.members[index].name for index in results.counted], kept)})"
     return [
         f"The teacher is the {results.mean} mean of {kept} networks' answers{of}{names}. Validation top-1: "
         f"{', '.join(every)}; combined {results.val.top1:.1%}."

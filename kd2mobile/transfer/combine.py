@@ -32,6 +32,7 @@ def combine(folder: Path, members: Sequence[Path], split: Split, mixture: Mixtur
     results = [read_artifact(member).results_as(TransferResults) for member in members]
     files = [result.teacher or TeacherFile() for result in results]
     names = _names_apart([file.name or "teacher" for file in files])
+    together = " and ".join(names[i] for i in mixture.kept)
     start = time.monotonic()
     samples, views = {}, {}
     for name in split.with_samples(*SPLIT_NAMES, UNLABELLED):
@@ -43,7 +44,7 @@ def combine(folder: Path, members: Sequence[Path], split: Split, mixture: Mixtur
             logits = mixture.of(parts)
             flat = logits.reshape(-1, logits.shape[-1])
             paths = [split.samples_of(name)[row].path for row in rows for _ in range(logits.shape[1])]
-            check_finite(flat, paths, " and ".join(names), "Raise ensemble.temperatures.")
+            check_finite(flat, paths, together, "Raise ensemble.temperatures.")
             return logits.astype(np.float16)
 
         count, per_image, _ = sets[0].shape
@@ -57,7 +58,7 @@ def combine(folder: Path, members: Sequence[Path], split: Split, mixture: Mixtur
         seconds=round(time.monotonic() - start, 1),
         val=val_of(folder, split) if "val" in samples else None,
         teacher=TeacherFile(
-            " and ".join(names[i] for i in mixture.kept),
+            together,
             _total([files[i].parameters for i in mixture.kept]),
             _total([files[i].size_bytes for i in mixture.kept]),
         ),
@@ -71,7 +72,7 @@ def combine(folder: Path, members: Sequence[Path], split: Split, mixture: Mixtur
 def mixture_of(folder: Path) -> Mixture:
     """How the logits of that transfer set were combined."""
     results = read_artifact(folder).results_as(TransferResults)
-    return Mixture(results.mean, results.temperatures, list(results.kept))
+    return Mixture(results.mean, results.temperatures, results.counted)
 
 
 def _names_apart(names: list[str]) -> list[str]:

@@ -50,7 +50,8 @@ class TransferResults(msgspec.Struct, frozen=True, kw_only=True):
     """samples, views: by split. bytes: of the logits; seconds, views_per_s: of the call that ended it.
 
     val: how good the logits are, None for unlabelled images. ran: None where no network ran. members, mean,
-    temperatures, kept: of several teachers whose logits are combined; kept: the indices of those that count.
+    temperatures, kept: of several teachers whose logits are combined; kept: the indices of those that count, empty in
+    records from before teachers could be left out.
     """
 
     samples: dict[str, Count] = {}
@@ -66,3 +67,8 @@ class TransferResults(msgspec.Struct, frozen=True, kw_only=True):
     mean: str = ""
     temperatures: list[float] = []
     kept: list[Count] = []
+
+    @property
+    def counted(self) -> list[int]:
+        """The indices of the teachers that count."""
+        return list(self.kept) or list(range(len(self.members)))

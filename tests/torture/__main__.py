@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -111,7 +112,7 @@ def _of_the_store(place: Path, kept: dict, small: bool, jobs: int) -> Iterator[T
             order = random.Random(f"{fault} {name}").sample(order, len(order))
             count = (few[name] if fault == "kill" else few[name] // 2) if small else len(order)
             rest = order[tried.get(f"{fault} {name}", 0) : count]
-            attempt = lambda at, name=name, fault=fault: chain.disturbed(name, at, fault)  # noqa: E731
+            attempt = partial(chain.disturbed, name, fault=fault)
             yield from _tried_again(kept, fault, name, attempt)
             for at, why in _in_turn(jobs, rest, attempt):
                 yield fault, name, 1, [{"number": at, "why": why}] if why else []
@@ -131,7 +132,7 @@ def _of_files(place: Path, kept: dict, small: bool, jobs: int) -> Iterator[Tried
         (place / kind).mkdir(parents=True)
         made = make(place / kind)
         steps = [range(start, min(most, start + STEP)) for start in range(first, most, STEP)]
-        attempt = lambda numbers, kind=kind, made=made: _mutated(kind, numbers, place / kind, made)  # noqa: E731
+        attempt = partial(_mutated, kind, place=place / kind, made=made)
         yield from _tried_again(
             kept, "mutated", kind, lambda number, attempt=attempt: attempt(range(number, number + 1))
         )

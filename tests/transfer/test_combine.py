@@ -16,7 +16,7 @@ from kd2mobile.store.stage_records import Validated
 from kd2mobile.transfer import combine as module
 from kd2mobile.transfer.combine import combine
 from kd2mobile.transfer.members import Mixture, mean_of_logits
-from kd2mobile.transfer.results import Member, TeacherFile
+from kd2mobile.transfer.results import Member, TeacherFile, TransferResults
 from kd2mobile.transfer.store import Transfer
 
 FIRST, SECOND = [0.3, 0.2, 0.5], [0.1, 0.8, 0.1]
@@ -136,3 +136,8 @@ def test_what_float16_cannot_hold_is_refused_with_the_image(members, split, tmp_
         TeacherError, match=r"one.keras and two.keras, .*: must output .* float16's range .* Raise ensemble.temp"
     ):
         combine(tmp_path / "both", list(results), split, Mixture("geometric", [0.01, 1], [0, 1]))
+
+
+def test_in_a_record_that_names_no_kept_teachers_all_of_them_count():
+    both = [Member("a"), Member("b")]
+    assert TransferResults(members=both).counted == [0, 1] and TransferResults(members=both, kept=[1]).counted == [1]
